@@ -1,0 +1,9 @@
+//! Larder: a pull-through caching registry proxy and mirror.
+
+pub mod cache;
+pub mod clock;
+pub mod http;
+pub mod oci;
+pub mod registry;
+pub mod store;
+pub mod upstream;

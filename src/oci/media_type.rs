@@ -1,0 +1,183 @@
+//! Media types of manifests, and what a client is willing to take.
+//!
+//! Types are compared without parameters and without regard to case (RFC 9110, 8.3.1).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A media type without parameters, in lower case.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct MediaType {
+    text: Box<str>,
+}
+
+impl MediaType {
+    /// The longest media type, in bytes: RFC 6838 allows 127 on either side of the slash.
+    pub const LEN_MAX: usize = 255;
+
+    /// The whole type.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it says nothing about *which* kind of manifest the bytes are.
+    pub fn is_generic(&self) -> bool {
+        matches!(
+            &*self.text,
+            "application/json" | "application/octet-stream" | "text/plain" | "binary/octet-stream"
+        )
+    }
+
+    /// Whether it is one of Docker's schema 1 types, whose digest is not over the body.
+    pub fn is_schema1(&self) -> bool {
+        self.text.starts_with("application/vnd.docker.distribution.manifest.v1+")
+    }
+}
+
+impl FromStr for MediaType {
+    type Err = InvalidMediaType;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        let token = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&b))
+        };
+        let well_formed = essence.split_once('/').is_some_and(|(a, b)| token(a) && token(b));
+        if essence.len() > Self::LEN_MAX || !well_formed {
+            return Err(InvalidMediaType);
+        }
+        Ok(Self { text: essence.to_ascii_lowercase().into_boxed_str() })
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The text is not `type/subtype`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a media type")]
+pub struct InvalidMediaType;
+
+/// What an upstream is asked for, whoever the client is: the index types first, because a
+/// multi-architecture tag must resolve to its index.
+pub const MANIFEST_ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, \
+     application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.oci.artifact.manifest.v1+json";
+
+/// The media types that a client's `Accept` lines name, q-values read, order forgotten.
+///
+/// Clients send one line, many lines, or none, in any order (containerd one, dockerd many in
+/// random order). Equal sets are equal values, so a set can be a cache key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AcceptSet {
+    /// Sorted, without duplicates, without those of `q=0`.
+    ranges: Vec<String>,
+    /// Sorted; `q=0`.
+    refused: Vec<String>,
+}
+
+impl AcceptSet {
+    /// How many ranges are read; the rest is ignored. Real clients send fewer than ten.
+    pub const RANGES_MAX: usize = 64;
+
+    /// Reads all `Accept` lines of a request.
+    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut set = Self { ranges: Vec::new(), refused: Vec::new() };
+        let items = lines.into_iter().flat_map(|line| line.split(',')).take(Self::RANGES_MAX);
+        for item in items {
+            let mut parts = item.split(';').map(str::trim);
+            let range = parts.next().unwrap_or_default().to_ascii_lowercase();
+            if range.is_empty() {
+                continue;
+            }
+            let weight = parts.find_map(|part| {
+                part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")).map(str::trim)
+            });
+            let is_refused = weight.and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0);
+            if is_refused { set.refused.push(range) } else { set.ranges.push(range) }
+        }
+        for list in [&mut set.ranges, &mut set.refused] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        set
+    }
+
+    /// Whether the client can take a manifest of this type. No `Accept` at all takes anything.
+    pub fn takes(&self, media_type: &MediaType) -> bool {
+        let text = media_type.as_str();
+        let family = text.split_once('/').map(|(family, _)| family).unwrap_or_default();
+        let matches = |range: &String| {
+            range == text
+                || range == "*/*"
+                || range.strip_suffix("/*").is_some_and(|range| range == family)
+        };
+        if self.refused.iter().any(|range| range == text) {
+            return false;
+        }
+        if self.ranges.is_empty() {
+            return !self.refused.iter().any(matches);
+        }
+        self.ranges.iter().any(matches)
+    }
+
+    /// The set as one `Accept` value, in its fixed order; empty when the client named nothing.
+    pub fn to_header(&self) -> String {
+        self.ranges.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    const V2S2: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+    fn takes(lines: &[&str], media_type: &str) -> bool {
+        AcceptSet::parse(lines.iter().copied()).takes(&media_type.parse().unwrap())
+    }
+
+    #[test]
+    fn a_client_takes_what_its_accept_lines_name() {
+        assert!(takes(&[], INDEX), "no Accept takes anything");
+        assert!(takes(&[V2S2, INDEX], INDEX), "many lines are one set");
+        assert!(takes(&["application/vnd.OCI.image.index.v1+json;q=0.5"], INDEX));
+        assert!(takes(&["*/*"], INDEX) && takes(&["application/*"], INDEX));
+        assert!(!takes(&[V2S2], INDEX));
+        assert!(!takes(&["*/*;q=0"], INDEX));
+        assert!(!takes(&[&format!("{INDEX};q=0, */*")], INDEX));
+        assert!(!takes(&["text/html"], INDEX));
+    }
+
+    #[test]
+    fn order_and_repetition_do_not_make_another_set() {
+        let one = AcceptSet::parse([INDEX, V2S2]);
+        let two = AcceptSet::parse([format!("{V2S2}, {INDEX};q=0.9,{V2S2}").as_str()]);
+        assert_eq!(one, two);
+        assert_eq!(one.to_header(), format!("{V2S2}, {INDEX}"));
+    }
+
+    #[test]
+    fn parameters_and_case_do_not_make_another_type() {
+        let plain: MediaType = INDEX.parse().unwrap();
+        let adorned: MediaType =
+            "Application/vnd.oci.image.INDEX.v1+json; charset=utf-8".parse().unwrap();
+        assert_eq!(plain, adorned);
+        for bad in ["", "json", "a/b/c", "a/\r\nX: y", "/", "a /b"] {
+            assert!(bad.parse::<MediaType>().is_err(), "{bad:?}");
+        }
+    }
+}

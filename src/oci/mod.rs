@@ -1,0 +1,19 @@
+//! The protocol's nouns, as types that cannot hold nonsense.
+//!
+//! Everything here takes text and gives a value or a reason. Nothing awaits, opens or asks.
+
+mod code;
+mod digest;
+mod manifest;
+mod media_type;
+mod name;
+mod path;
+mod reference;
+
+pub use code::ErrorCode;
+pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
+pub use manifest::{Descriptor, InvalidManifest, ManifestFacts};
+pub use media_type::{AcceptSet, MANIFEST_ACCEPT, MediaType};
+pub use name::{InvalidName, RegistryName, RepositoryName};
+pub use path::{Call, NotACall, Resource, split_registry};
+pub use reference::{InvalidReference, Reference, Tag};

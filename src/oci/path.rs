@@ -1,0 +1,212 @@
+//! `/v2/…` as a value: which repository, and what of it.
+//!
+//! Repository names contain slashes and may themselves be called `manifests` or `blobs/uploads`,
+//! so a path is split from the right. Which registry is meant is not decided here (`routes/door`
+//! does that), only where in the path one could be named.
+//!
+//! Paths are percent-decoded exactly once, by [`Call::parse`]; an encoded slash is refused, since
+//! it would mean one thing here and another upstream.
+
+use percent_encoding::percent_decode_str;
+
+use super::{Digest, InvalidDigest, InvalidName, InvalidReference, Reference, RepositoryName};
+
+/// What a request's path asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `/v2/`: is there a registry, and does it want credentials.
+    Ping,
+    /// Something in a repository.
+    In(RepositoryName, Resource),
+}
+
+/// What of a repository is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// `blobs/<digest>`
+    Blob(Digest),
+    /// `manifests/<reference>`
+    Manifest(Reference),
+    /// `referrers/<digest>`
+    Referrers(Digest),
+    /// `tags/list`
+    Tags,
+    /// `blobs/uploads/` and everything under it
+    Upload,
+}
+
+impl Call {
+    /// The longest path that is looked at, in bytes: prefix, name, and a sha512 digest fit in a
+    /// quarter of it.
+    pub const PATH_LEN_MAX: usize = 2048;
+
+    /// Reads the part of a path after `/v2`: the empty string, `/`, or `/<repository>/…`.
+    ///
+    /// # Errors
+    ///
+    /// [`NotACall`] tells what is wrong, and so which error code the client gets.
+    pub fn parse(rest: &str) -> Result<Self, NotACall> {
+        if rest.len() > Self::PATH_LEN_MAX {
+            return Err(NotACall::TooLong);
+        }
+        if rest.is_empty() || rest == "/" {
+            return Ok(Self::Ping);
+        }
+        let path = decode(rest.strip_prefix('/').ok_or(NotACall::NoSuchRoute)?)?;
+        let (name, resource) = split_resource(&path)?;
+        Ok(Self::In(name.parse().map_err(NotACall::Name)?, resource))
+    }
+}
+
+/// Splits `/<registry>/v2/…` into the registry's text and the part after `/v2`.
+///
+/// Gives `None` for what begins with `/v2` itself, and for anything else.
+pub fn split_registry(path: &str) -> Option<(&str, &str)> {
+    let (registry, rest) = path.strip_prefix('/')?.split_once('/')?;
+    let rest = rest.strip_prefix("v2")?;
+    let is_end = rest.is_empty() || rest.starts_with('/');
+    (is_end && registry != "v2").then_some((registry, rest))
+}
+
+/// Why a path is not a [`Call`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotACall {
+    /// The digest in it is malformed.
+    #[error("the digest is invalid: {0}")]
+    Digest(InvalidDigest),
+    /// It is percent-encoded wrongly, or hides a slash or a control character.
+    #[error("the path is not plainly encoded")]
+    Encoding,
+    /// The repository name in it is malformed.
+    #[error("the repository name is invalid: {0}")]
+    Name(InvalidName),
+    /// The protocol has no such route.
+    #[error("the protocol has no such route")]
+    NoSuchRoute,
+    /// The tag or digest in it is malformed.
+    #[error("the reference is invalid: {0}")]
+    Reference(InvalidReference),
+    /// It is longer than [`Call::PATH_LEN_MAX`].
+    #[error("the path is too long")]
+    TooLong,
+}
+
+fn decode(path: &str) -> Result<String, NotACall> {
+    if !path.contains('%') {
+        return if path.bytes().all(is_plain) {
+            Ok(path.to_owned())
+        } else {
+            Err(NotACall::Encoding)
+        };
+    }
+    let slashes = path.matches('/').count();
+    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| NotACall::Encoding)?;
+    if decoded.matches('/').count() != slashes || !decoded.bytes().all(is_plain) {
+        return Err(NotACall::Encoding);
+    }
+    Ok(decoded.into_owned())
+}
+
+/// Printable ASCII without the two characters that a path could be misread by.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'\\' && byte != b'%'
+}
+
+fn split_resource(path: &str) -> Result<(&str, Resource), NotACall> {
+    if let Some(name) = path.strip_suffix("/tags/list") {
+        return Ok((name, Resource::Tags));
+    }
+    let (head, last) = path.rsplit_once('/').ok_or(NotACall::NoSuchRoute)?;
+    if let Some(name) = head.strip_suffix("/manifests") {
+        return Ok((name, Resource::Manifest(last.parse().map_err(NotACall::Reference)?)));
+    }
+    if let Some(name) = head.strip_suffix("/referrers") {
+        return Ok((name, Resource::Referrers(last.parse().map_err(NotACall::Digest)?)));
+    }
+    // `blobs/uploads` and `blobs/uploads/<session>`; `uploads` is no digest, so nothing is lost.
+    if let Some((name, _session)) = path.rsplit_once("/blobs/uploads") {
+        return Ok((name, Resource::Upload));
+    }
+    if let Some(name) = head.strip_suffix("/blobs") {
+        return Ok((name, Resource::Blob(last.parse().map_err(NotACall::Digest)?)));
+    }
+    Err(NotACall::NoSuchRoute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn call(rest: &str) -> Result<(String, Resource), NotACall> {
+        match Call::parse(rest)? {
+            Call::Ping => panic!("{rest:?} is a ping"),
+            Call::In(name, resource) => Ok((name.to_string(), resource)),
+        }
+    }
+
+    #[test]
+    fn a_path_is_split_from_the_right() {
+        let tag = |text: &str| Resource::Manifest(text.parse().unwrap());
+        let blob = Resource::Blob(D.parse().unwrap());
+        let table = [
+            ("/library/alpine/manifests/latest".to_owned(), "library/alpine", tag("latest")),
+            (format!("/a/manifests/{D}"), "a", tag(D)),
+            (format!("/a/b/c/blobs/{D}"), "a/b/c", blob.clone()),
+            (format!("/a/blobs/{}", D.replace(':', "%3A")), "a", blob),
+            ("/manifests/manifests/latest".to_owned(), "manifests", tag("latest")),
+            ("/a/tags/list".to_owned(), "a", Resource::Tags),
+            ("/a/tags/list/manifests/x".to_owned(), "a/tags/list", tag("x")),
+            ("/a/blobs/uploads/".to_owned(), "a", Resource::Upload),
+            ("/a/blobs/uploads/0f".to_owned(), "a", Resource::Upload),
+            ("/blobs/uploads/blobs/uploads/".to_owned(), "blobs/uploads", Resource::Upload),
+            (format!("/a/referrers/{D}"), "a", Resource::Referrers(D.parse().unwrap())),
+        ];
+        for (path, name, resource) in table {
+            assert_eq!(call(&path), Ok((name.to_owned(), resource)), "{path}");
+        }
+        assert_eq!(Call::parse(""), Ok(Call::Ping));
+        assert_eq!(Call::parse("/"), Ok(Call::Ping));
+    }
+
+    #[test]
+    fn hostile_paths_are_refused() {
+        let long = format!("/{}/manifests/l", "a/".repeat(1 << 20));
+        for bad in [
+            "/../../etc/passwd/manifests/latest",
+            "/%2e%2e/%2e%2e/etc/passwd/blobs/x",
+            "/%252e%252e/x/manifests/l",
+            "//R//manifests/latest",
+            "/a%2Fb/manifests/l",
+            "/a%5c..%5cb/manifests/l",
+            "/a%00b/manifests/l",
+            "/a%0d%0aX-Evil:1/manifests/l",
+            "/A/manifests/l",
+            "/a/./b/manifests/l",
+            "/%c3%28/manifests/l",
+            "/%ef%bc%8e/manifests/l",
+            "/_catalog/manifests/x",
+            "/a/manifests/",
+            "//manifests/latest",
+            "/manifests/latest",
+            "/a/manifests/latest%20",
+            "/a/blobs/sha256:../../x",
+            "/a",
+            "a/manifests/l",
+            long.as_str(),
+        ] {
+            assert!(Call::parse(bad).is_err(), "{bad:.60}");
+        }
+    }
+
+    #[test]
+    fn a_registry_may_stand_before_v2() {
+        assert_eq!(split_registry("/ghcr.io/v2/a/tags/list"), Some(("ghcr.io", "/a/tags/list")));
+        assert_eq!(split_registry("/ghcr.io/v2"), Some(("ghcr.io", "")));
+        for none in ["/v2/", "/v2/v2/manifests/x", "/ghcr.io/v2x/a", "/ghcr.io", "v2", "", "/"] {
+            assert_eq!(split_registry(none), None, "{none:?}");
+        }
+    }
+}

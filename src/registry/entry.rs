@@ -1,0 +1,22 @@
+//! A registry as the configuration has it.
+
+use crate::cache::TagPolicy;
+use crate::oci::RegistryName;
+use crate::upstream;
+
+/// One `[registry."…"]` table, resolved.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name, the key of the table.
+    pub name: RegistryName,
+    /// Other names that `ns=` and the path may use for it.
+    pub aliases: Vec<RegistryName>,
+    /// The first path component that names it (`/v2/<prefix>/…`): has a dot and no colon.
+    pub prefix: Option<String>,
+    /// Whether requests that name no registry mean this one.
+    pub is_default: bool,
+    /// How long its tags are believed.
+    pub tags: TagPolicy,
+    /// Where it is reached.
+    pub upstream: upstream::Options,
+}

@@ -1,0 +1,37 @@
+//! What has to be known to talk to one upstream.
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::http::HostPort;
+
+/// One URL at which a registry is reached, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `http` or `https`, a host, perhaps a port; no path, query, user or fragment.
+    pub url: Url,
+    /// With whose credential.
+    pub credential: Credential,
+    /// PEM certificates to trust for this upstream beside the platform's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Hosts that may be a token server though they are not on the upstream's own domain.
+    pub token_hosts: Vec<HostPort>,
+    /// Hosts that a redirect may reach though their address is private.
+    pub redirect_hosts: Vec<HostPort>,
+    /// The most connections to it at once; more requests queue, first come first served.
+    pub max_connections: usize,
+}
+
+/// The credential for an upstream.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// None.
+    Anonymous,
+    /// A user and password, for Basic and for token servers.
+    Basic {
+        /// The user.
+        username: String,
+        /// The password; printed by nothing.
+        password: SecretString,
+    },
+}
