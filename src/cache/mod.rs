@@ -2,4 +2,4 @@
 
 mod options;
 
-pub use options::{Options, TagPolicy};
+pub use options::Options;

@@ -10,12 +10,3 @@ pub struct Options {
     /// How long a client waits for a revalidation before it is served the stale record.
     pub stale_wait: Duration,
 }
-
-/// How long a registry's tags are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TagPolicy {
-    /// For how long a tag is served without asking the upstream.
-    pub ttl: Duration,
-    /// For how long after that it is served when the upstream cannot be asked.
-    pub max_stale: Duration,
-}

@@ -1,6 +1,7 @@
 //! A registry as the configuration has it.
 
-use crate::cache::TagPolicy;
+use std::time::Duration;
+
 use crate::oci::RegistryName;
 use crate::upstream;
 
@@ -19,4 +20,13 @@ pub struct Options {
     pub tags: TagPolicy,
     /// Where it is reached.
     pub upstream: upstream::Options,
+}
+
+/// How long a registry's tags are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagPolicy {
+    /// For how long a tag is served without asking the upstream.
+    pub ttl: Duration,
+    /// For how long after that it is served when the upstream cannot be asked.
+    pub max_stale: Duration,
 }

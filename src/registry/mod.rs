@@ -2,4 +2,4 @@
 
 mod entry;
 
-pub use entry::Options;
+pub use entry::{Options, TagPolicy};

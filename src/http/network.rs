@@ -1,0 +1,52 @@
+//! The way to other machines, injected so that tests stay on this one.
+//!
+//! Looking a name up and connecting to an address are two steps on purpose: the address that was
+//! checked is the address that is dialled, so a name that resolves differently the second time
+//! gains nothing.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+
+/// Resolves names and opens connections.
+pub trait Network: fmt::Debug + Send + Sync {
+    /// The addresses of `host`, which is a name or an address literal without brackets.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>>;
+
+    /// Opens a connection to exactly this address.
+    fn connect(&self, address: SocketAddr) -> Pending<'_, Connection>;
+}
+
+/// An operation of a [`Network`] under way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
+
+/// An open connection.
+pub type Connection = Box<dyn Duplex>;
+
+/// Bytes in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// The machine's resolver and TCP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemNetwork;
+
+impl Network for SystemNetwork {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>> {
+        Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) })
+    }
+
+    fn connect(&self, address: SocketAddr) -> Pending<'_, Connection> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Connection)
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! What can go wrong between the proxy and an upstream registry.
+//!
+//! Every variant says what happened. What a *client* reads is decided where the reply is built;
+//! messages here may name hosts, never credentials, and never the query of a URL (signed URLs
+//! are secrets).
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// An upstream request that gave no usable answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Our credential is refused everywhere: by the token server, or by `/v2/` itself.
+    #[error("{host} refuses our credential: {reason}")]
+    CredentialRefused {
+        /// Who refused.
+        host: String,
+        /// What it answered, in short.
+        reason: String,
+    },
+    /// The credential works (or none is configured), but this repository answers 401 or 403.
+    #[error("{host} answered {status}")]
+    Denied {
+        /// The registry that answered.
+        host: String,
+        /// 401 or 403.
+        status: StatusCode,
+    },
+    /// A redirect, or a token server, that must not be followed: nothing was sent there.
+    #[error("{host} points to {target}, which is not followed: {reason}")]
+    Forbidden {
+        /// The registry that pointed there.
+        host: String,
+        /// Scheme, host and port it pointed to.
+        target: String,
+        /// Why not, and which key would allow it.
+        reason: String,
+    },
+    /// The upstream says that there is no such thing.
+    #[error("{host} does not have it")]
+    NotFound {
+        /// The registry that answered.
+        host: String,
+    },
+    /// The range asked for begins at or behind the end.
+    #[error("{host} has no bytes in the range asked for")]
+    RangeNotSatisfiable {
+        /// The registry that answered.
+        host: String,
+        /// The whole length, if it told (`Content-Range: bytes */N`).
+        total: Option<u64>,
+    },
+    /// Bytes, or an end of bytes, were waited for and did not come.
+    #[error("{host} sent nothing for {} s", waited.as_secs())]
+    Stalled {
+        /// The host that was waited for.
+        host: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The upstream asks us to slow down (429).
+    #[error("{host} is limiting us")]
+    Throttled {
+        /// The registry that answered.
+        host: String,
+        /// `Retry-After`, cut to our own bound; `None` when it did not say.
+        wait: Option<Duration>,
+    },
+    /// The upstream answered with a status or in a form that the protocol gives no meaning here.
+    #[error("{host} answered {status}: {reason}")]
+    Unexpected {
+        /// The registry that answered.
+        host: String,
+        /// What it answered.
+        status: StatusCode,
+        /// What is wrong with that.
+        reason: String,
+    },
+    /// No answer came: name lookup, connection, TLS or the stream itself failed.
+    #[error("{host} cannot be reached: {reason}")]
+    Unreachable {
+        /// The host that was called.
+        host: String,
+        /// The fault beneath, in short.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether the same request may succeed if it is sent again now.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Stalled { .. } | Self::Unreachable { .. } => true,
+            Self::Unexpected { status, .. } => status.is_server_error(),
+            Self::CredentialRefused { .. }
+            | Self::Denied { .. }
+            | Self::Forbidden { .. }
+            | Self::NotFound { .. }
+            | Self::RangeNotSatisfiable { .. }
+            | Self::Throttled { .. } => false,
+        }
+    }
+
+    /// Whether this is the upstream's answer about this very repository, which is obeyed, and
+    /// not an outage, which what is cached survives (promise 5).
+    pub fn is_an_answer(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::NotFound { .. })
+    }
+}

@@ -1,0 +1,42 @@
+//! What an upstream is asked, and what it answers.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::Error;
+use crate::oci::{RepositoryName, Resource};
+
+/// An idempotent request to a registry.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// GET or HEAD.
+    pub method: Method,
+    /// In which repository, by its name at the upstream.
+    pub repository: RepositoryName,
+    /// What of it.
+    pub resource: Resource,
+    /// The `Accept` header, for manifests.
+    pub accept: Option<String>,
+    /// From which byte on; 0 asks for the whole without a `Range` header.
+    pub from: u64,
+}
+
+/// The two idempotent methods that registries know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// With the body.
+    Get,
+    /// Without it.
+    Head,
+}
+
+/// A 200 or 206.
+#[derive(Debug)]
+pub struct Answer {
+    /// 200 or 206.
+    pub status: StatusCode,
+    /// As they came.
+    pub headers: HeaderMap,
+    /// The bytes; empty for HEAD.
+    pub body: Body,
+}
