@@ -1,0 +1,49 @@
+//! What can go wrong with the cache directory.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::oci::Digest;
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A file operation failed.
+    #[error("cannot use the cache directory: {path}: {source}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// The fault beneath.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("the cache directory {dir} is in use by another larder")]
+    Locked {
+        /// The cache directory.
+        dir: PathBuf,
+    },
+}
+
+/// Some bytes are not what their digest says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are {got}, not {want}")]
+pub struct Mismatch {
+    /// What was asked for.
+    pub want: Digest,
+    /// What they are.
+    pub got: Digest,
+}
+
+/// Why a finished download did not become a blob.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The disk failed.
+    #[error("cannot commit: {0}")]
+    Io(#[from] io::Error),
+    /// The bytes are wrong.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+}
