@@ -35,15 +35,3 @@ pub struct Mismatch {
     /// What they are.
     pub got: Digest,
 }
-
-/// Why a finished download did not become a blob.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// The disk failed.
-    #[error("cannot commit: {0}")]
-    Io(#[from] io::Error),
-    /// The bytes are wrong.
-    #[error(transparent)]
-    Mismatch(#[from] Mismatch),
-}

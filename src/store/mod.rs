@@ -12,10 +12,10 @@ mod records;
 mod space;
 mod verify;
 
-pub use error::{CommitError, Mismatch, OpenError};
+pub use error::{Mismatch, OpenError};
 pub use open::Store;
 pub use options::Options;
-pub use partial::Partial;
+pub use partial::{Committed, Partial};
 pub use records::{Members, TagRecord};
 pub use verify::{StoredBlob, StoredFile, Verified};
 

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use super::layout::Layout;
 use super::records::read_small;
 use super::space::Space;
-use super::{Mismatch, OpenError, Options, Partial, StoredBlob, Verified};
+use super::{OpenError, Options, Partial, StoredBlob, Verified};
 use crate::oci::{Digest, RegistryName};
 
 /// A cache directory in use by this process.
@@ -76,14 +76,12 @@ impl Store {
     /// Content that does not match is removed, so that it is fetched anew.
     pub fn small(&self, digest: &Digest, max: u64) -> io::Result<Option<Verified<Bytes>>> {
         let Some(bytes) = self.read_blob(digest, max)? else { return Ok(None) };
-        match Verified::check(digest, bytes) {
-            Ok(verified) => Ok(Some(verified)),
-            Err(Mismatch { .. }) => {
-                tracing::error!(%digest, "stored content does not match its digest; removed");
-                fs::remove_file(self.layout.blob(digest))?;
-                Ok(None)
-            }
+        if let Ok(verified) = Verified::check(digest, bytes) {
+            return Ok(Some(verified));
         }
+        tracing::error!(%digest, "stored content does not match its digest; removed");
+        fs::remove_file(self.layout.blob(digest))?;
+        Ok(None)
     }
 
     /// Stores small verified content. To have it already is success.

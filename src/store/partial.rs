@@ -15,7 +15,7 @@ use bytes::Bytes;
 use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
 
 use super::space::{Reservation, Space};
-use super::{CommitError, StoredBlob};
+use super::{Mismatch, StoredBlob};
 use crate::oci::{Digest, Hasher};
 
 /// A partial file, open for writing by one fill and for reading by those who follow it.
@@ -121,13 +121,6 @@ impl Partial {
         Ok(hasher)
     }
 
-    /// Begins again with an empty file of the same name. Who reads the old one keeps it.
-    pub fn restart(self) -> io::Result<Self> {
-        let Self { path, target, digest, space, .. } = self;
-        fs::remove_file(&path)?;
-        Self::open(path, target, digest, space)
-    }
-
     /// Removes the file: its bytes are wrong, or of no more use.
     pub fn discard(self) -> io::Result<()> {
         fs::remove_file(&self.path)
@@ -140,28 +133,40 @@ impl Partial {
     ///
     /// # Errors
     ///
-    /// After [`CommitError::Mismatch`] the file is gone; after [`CommitError::Io`] it may remain,
-    /// and is never under its digest's name.
-    pub fn commit(self, hasher: Hasher) -> Result<StoredBlob, CommitError> {
-        let blob = match StoredBlob::hashed(&self.digest, hasher, self.file(), self.len) {
-            Ok(blob) => blob,
+    /// [`Mismatch`]: the bytes are wrong, and gone.
+    pub fn commit(self, hasher: Hasher) -> Result<Committed, Mismatch> {
+        match StoredBlob::hashed(&self.digest, hasher, self.file(), self.len) {
+            Ok(blob) => Ok(Committed { blob, kept: self.keep() }),
             Err(mismatch) => {
-                self.discard()?;
-                return Err(mismatch.into());
+                if let Err(error) = self.discard() {
+                    tracing::warn!(%error, "cannot remove a download with wrong bytes");
+                }
+                Err(mismatch)
             }
-        };
+        }
+    }
+
+    fn keep(self) -> io::Result<()> {
         // What was set aside beyond the end of an unknown length is given back.
         if self.allocated > self.len {
             self.file.set_len(self.len)?;
         }
         self.file.set_permissions(Permissions::from_mode(0o400))?;
-        rustix::fs::fdatasync(&*self.file).map_err(io::Error::from)?;
+        rustix::fs::fdatasync(&*self.file)?;
         if let Some(dir) = self.target.parent() {
             fs::create_dir_all(dir)?;
         }
-        rename_new(&self.path, &self.target)?;
-        Ok(blob)
+        rename_new(&self.path, &self.target)
     }
+}
+
+/// A download whose bytes are right.
+#[derive(Debug)]
+pub struct Committed {
+    /// The bytes, to be served.
+    pub blob: StoredBlob,
+    /// Whether they are in the store. If not, this is their last use.
+    pub kept: io::Result<()>,
 }
 
 /// Unknown lengths are reserved in steps of this size: small beside a layer, large beside the
