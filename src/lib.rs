@@ -1,6 +1,8 @@
 //! Larder: a pull-through caching registry proxy and mirror.
 
+pub mod app;
 pub mod cache;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod http;
