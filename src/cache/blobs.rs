@@ -104,11 +104,11 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Pulled<BlobHead>, Error> {
-        if self.membership(grant, digest).await.is_some() {
-            if let Some(blob) = self.stored(digest).await {
-                let total = Some(blob.content().len());
-                return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
-            }
+        if self.membership(grant, digest).await.is_some()
+            && let Some(blob) = self.stored(digest).await
+        {
+            let total = Some(blob.content().len());
+            return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
         }
         let total = self.look_up(grant, digest).await?;
         let decision = Decision::Bypass(Bypass::Lookup);
@@ -185,6 +185,13 @@ impl Shared {
                     let decision = Decision::Miss { collapsed: joined };
                     return Ok(self.following(filling.progress, total, decision));
                 }
+                // Without a length there is nothing to select from, and no end that could be seen.
+                Progress::Relaying { point, .. }
+                    if need == Need::Length && point.total().is_none() =>
+                {
+                    let host = grant.registry().upstream().host().to_owned();
+                    return Err(Error::NoLength { host });
+                }
                 Progress::Relaying { point, .. } => {
                     let decision = Decision::Bypass(point.bypass());
                     return Ok(self.following(filling.progress, point.total(), decision));
@@ -214,9 +221,8 @@ async fn wait_for_headers(
 ) -> Option<Progress> {
     let is_ready = |progress: &Progress| match progress {
         Progress::Asking => false,
-        Progress::Done { .. } | Progress::Failed(_) => true,
         Progress::Filling { total, .. } => need == Need::Bytes || total.is_some(),
-        Progress::Relaying { .. } => true,
+        Progress::Done { .. } | Progress::Failed(_) | Progress::Relaying { .. } => true,
     };
     match timeout_at(until, progress.wait_for(is_ready)).await {
         Ok(Ok(progress)) => Some(progress.clone()),

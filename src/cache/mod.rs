@@ -18,6 +18,7 @@ mod options;
 mod pull;
 mod relay;
 mod tags;
+mod writer;
 
 pub use blobs::{Blob, BlobHead, Need};
 pub use decision::{Bypass, Decision, StaleReason};

@@ -29,4 +29,4 @@ pub use host_port::{HostPort, InvalidHostPort};
 pub use listen::Listener;
 pub use network::{Connection, Duplex, Network, Pending, SystemNetwork};
 pub use range::Selection;
-pub use trust::{TrustError, client_config};
+pub use trust::{TrustError, check_ca, client_config};

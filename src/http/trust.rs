@@ -36,6 +36,15 @@ pub fn client_config(
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// Whether `pem` holds certificates that can be trusted, and nothing that is broken.
+///
+/// # Errors
+///
+/// [`TrustError`] tells what is wrong with it.
+pub fn check_ca(pem: &[u8]) -> Result<(), TrustError> {
+    add(&mut RootCertStore::empty(), pem)
+}
+
 fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), TrustError> {
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(pem) {
