@@ -12,9 +12,10 @@ use bytesize::ByteSize;
 use super::arguments::say;
 use super::exit::Exit;
 use super::logging;
+use crate::config;
 use crate::config::{Arguments, Environment, Loaded};
+use crate::registry;
 use crate::upstream::Credential;
-use crate::{config, registry};
 
 /// Reads the configuration and reports on it.
 pub(super) fn run(

@@ -8,8 +8,9 @@ use super::arguments::say;
 use super::exit::Exit;
 use super::logging;
 use super::logging::LogFormat;
+use crate::app;
+use crate::config;
 use crate::config::{Arguments, Environment, Loaded};
-use crate::{app, config};
 
 /// Serves until told to stop.
 pub(super) fn run(

@@ -15,7 +15,9 @@ use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::written::{Cache, File, OneOrMany, Text};
 use super::{defaults, registries};
-use crate::{cache, registry, store};
+use crate::cache;
+use crate::registry;
+use crate::store;
 
 /// Everything that an operator can decide, ready for use.
 #[derive(Clone, Debug)]

@@ -26,6 +26,8 @@ pub use etag::{etag_matches, range_applies};
 pub use file::FrameReader;
 pub use frames::Frames;
 pub use host_port::{HostPort, InvalidHostPort};
+/// The body of an upstream's answer, as it comes.
+pub use hyper::body::Incoming;
 pub use listen::Listener;
 pub use network::{Connection, Duplex, Network, Pending, SystemNetwork};
 pub use range::Selection;
