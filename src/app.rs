@@ -18,7 +18,7 @@ use crate::clock::{SystemClock, WallClock};
 use crate::config::Settings;
 use crate::http::{Connection, Listener, Network, SystemNetwork, serve_connection};
 use crate::registry::Table;
-use crate::routes::Routes;
+use crate::routes::{Entrance, Routes};
 use crate::store::{OpenError, Store};
 use crate::upstream::SetupError;
 
@@ -72,7 +72,7 @@ impl App {
         let routes = Arc::clone(&self.routes);
         let answer = move |request| {
             let routes = Arc::clone(&routes);
-            async move { routes.answer(request).await }
+            async move { routes.answer(request, &Entrance::default()).await }
         };
         serve_connection(io, answer, self.stop.clone())
     }

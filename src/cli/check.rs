@@ -71,6 +71,9 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
     line(f, "default", if entry.is_default { "yes" } else { "no" })?;
     line(f, "aliases", &list(&entry.aliases))?;
     line(f, "prefix", entry.prefix.as_deref().unwrap_or("none"))?;
+    if !entry.hosts.is_empty() {
+        line(f, "hosts", &list(&entry.hosts))?;
+    }
     line(f, "tag_ttl", &time(entry.tags.ttl))?;
     line(f, "max_stale", &time(entry.tags.max_stale))?;
     match &upstream.credential {

@@ -1,4 +1,4 @@
-//! Who is called what: every name, alias and prefix belongs to one registry.
+//! Who is called what: every name, alias, prefix and host belongs to one registry.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,16 +8,18 @@ use super::problem::Fault;
 use super::resolver::Resolver;
 use crate::oci::RegistryName;
 
-/// The names that are taken.
+/// The names that are taken; hosts apart, which no path and no `ns=` can name.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    taken: HashMap<String, Claim>,
+    taken: HashMap<(bool, String), Claim>,
 }
 
 /// Why a registry is called so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Alias,
+    /// A host that requests are sent to, which is no name in a path or in `ns=`.
+    Host,
     /// An alias that is not written but known.
     ImpliedAlias,
     /// The name, as a prefix.
@@ -43,7 +45,7 @@ impl Claims {
         span: Range<usize>,
         resolver: &mut Resolver<'_>,
     ) {
-        let claim = match self.taken.entry(text.to_owned()) {
+        let claim = match self.taken.entry((kind == Kind::Host, text.to_owned())) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 entry.insert(Claim { by: by.clone(), kind, is_reported: false });
@@ -60,6 +62,9 @@ impl Claims {
         let fault = if first == by {
             Fault::new(format!("there are two tables for `{by}`"))
                 .hint("upper case, a final dot and `:443` make no difference; merge them")
+        } else if kind == Kind::Host {
+            Fault::new(format!("the host `{text}` means both `{first}` and `{by}`"))
+                .hint("take it out of the `hosts` of one of them")
         } else {
             let fault = Fault::new(format!("both `{first}` and `{by}` are called `{text}`"));
             match [(claim.kind, first), (kind, by)]

@@ -15,6 +15,7 @@ use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::written::{Registry, Text};
 use super::{defaults, upstreams};
+use crate::http::HostPort;
 use crate::oci::{RegistryName, RepositoryName};
 use crate::registry::{Options, TagPolicy};
 
@@ -57,6 +58,7 @@ fn one(
     warn_of_alias(&name, resolver);
     let aliases = aliases(&name, key.span(), written.aliases.take(), known, claims, resolver);
     let prefix = prefix(&name, key.span(), written.prefix.take(), claims, resolver);
+    let hosts = hosts(&name, written.hosts.take().unwrap_or_default(), claims, resolver);
     let url = known.map_or_else(|| format!("https://{name}"), |known| known.upstream.to_owned());
     let url = Url::parse(&url)
         .map_err(|_| Fault::new("the name is no host, so `upstream` must say where it is"));
@@ -68,6 +70,7 @@ fn one(
         name,
         aliases,
         prefix,
+        hosts,
         is_default: false,
         tags: TagPolicy { ttl: tag_ttl, max_stale },
         upstream: upstreams::resolve(&mut written, url, resolver),
@@ -137,6 +140,24 @@ fn prefix(
     let prefix = resolver.given(Some(&text), check_prefix)?;
     claims.claim(name, Kind::Prefix, &prefix, text.span(), resolver);
     Some(prefix)
+}
+
+/// Hosts have a namespace of their own: `ghcr.io` may be a registry's name and its host.
+fn hosts(
+    name: &RegistryName,
+    written: Vec<Text>,
+    claims: &mut Claims,
+    resolver: &mut Resolver<'_>,
+) -> Vec<HostPort> {
+    let mut hosts = Vec::new();
+    for text in &written {
+        let Some(host) = resolver.given(Some(text), upstreams::host) else { continue };
+        claims.claim(name, Kind::Host, &host.to_string(), text.span(), resolver);
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
 }
 
 /// A prefix is the first component of a path, told from an organisation on Docker Hub by its dot.

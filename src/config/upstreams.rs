@@ -91,7 +91,8 @@ fn either<T>(
     of_upstream.or(of_registry)
 }
 
-fn host(text: &str) -> Result<HostPort, Fault> {
+/// `host` or `host:port`, as it stands in a list of hosts.
+pub(super) fn host(text: &str) -> Result<HostPort, Fault> {
     let fault = || {
         Fault::new(format!("{} is not a host", quoted(text)))
             .hint("write `host` or `host:port`, without a scheme and without patterns")

@@ -47,6 +47,7 @@ pub(super) struct Registry {
     pub upstream: Option<Spanned<OneOrMany<Upstream>>>,
     pub default: Option<Spanned<bool>>,
     pub aliases: Option<Vec<Text>>,
+    pub hosts: Option<Vec<Text>>,
     pub prefix: Option<Text>,
     pub tag_ttl: Option<Text>,
     pub max_stale: Option<Text>,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::http::HostPort;
 use crate::oci::RegistryName;
 use crate::upstream;
 
@@ -14,6 +15,8 @@ pub struct Options {
     pub aliases: Vec<RegistryName>,
     /// The first path component that names it (`/v2/<prefix>/…`): has a dot and no colon.
     pub prefix: Option<String>,
+    /// The hosts at which every request means it, whatever the path.
+    pub hosts: Vec<HostPort>,
     /// Whether requests that name no registry mean this one.
     pub is_default: bool,
     /// How long its tags are believed.

@@ -1,13 +1,13 @@
 //! Which registry a name means: a lookup in a closed world, never an address to dial.
 //!
-//! A name, an alias or a prefix means exactly one registry; that no two claim the same is seen to
+//! A name, an alias, a prefix or a host means exactly one registry; that no two claim the same is seen to
 //! where the configuration is resolved.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Options, TagPolicy};
-use crate::http::Network;
+use crate::http::{HostPort, Network};
 use crate::oci::RegistryName;
 use crate::upstream::{SetupError, Upstream};
 
@@ -60,13 +60,19 @@ impl Registry {
 pub struct Table {
     by_name: HashMap<RegistryName, Arc<Registry>>,
     by_prefix: HashMap<String, Arc<Registry>>,
+    by_host: HashMap<HostPort, Arc<Registry>>,
     default: Option<Arc<Registry>>,
 }
 
 impl Table {
     /// Builds every entry.
     pub fn build(entries: &[Options], network: &Arc<dyn Network>) -> Result<Self, SetupError> {
-        let mut table = Self { by_name: HashMap::new(), by_prefix: HashMap::new(), default: None };
+        let mut table = Self {
+            by_name: HashMap::new(),
+            by_prefix: HashMap::new(),
+            by_host: HashMap::new(),
+            default: None,
+        };
         for options in entries {
             table.add(options, Arc::new(Upstream::new(&options.upstream, Arc::clone(network))?));
         }
@@ -89,6 +95,9 @@ impl Table {
         if let Some(prefix) = &options.prefix {
             self.by_prefix.insert(prefix.clone(), Arc::clone(&registry));
         }
+        for host in &options.hosts {
+            self.by_host.insert(host.clone(), Arc::clone(&registry));
+        }
         if registry.entry.is_default {
             self.default = Some(registry);
         }
@@ -102,6 +111,17 @@ impl Table {
     /// The registry that this first path component names.
     pub fn prefixed(&self, component: &str) -> Option<&Arc<Registry>> {
         self.by_prefix.get(component)
+    }
+
+    /// The registry that requests to this host mean; an entry with the very port wins.
+    pub fn hosted(&self, host: &HostPort) -> Option<&Arc<Registry>> {
+        let any_port = || self.by_host.get(&HostPort { port: None, ..host.clone() });
+        self.by_host.get(host).or_else(any_port)
+    }
+
+    /// Whether any registry has hosts of its own.
+    pub fn has_hosts(&self) -> bool {
+        !self.by_host.is_empty()
     }
 
     /// The registry that is meant when none is named.

@@ -5,7 +5,8 @@
 use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
-use super::door::{Entered, enter};
+use super::door::{Asked, Entered, NotEntered, enter};
+use super::entrance::Entrance;
 use super::log::{Line, LoggedBody};
 use super::reply::Reply;
 use super::{blobs, manifests};
@@ -28,19 +29,31 @@ impl Routes {
         Self { access, cache, table }
     }
 
-    /// Answers a request. Its body is not read: no request that is allowed here has one.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<LoggedBody> {
+    /// Answers a request that came in through `entrance`. Its body is not read: no request that is allowed here has one.
+    pub async fn answer<B>(
+        &self,
+        request: Request<B>,
+        entrance: &Entrance,
+    ) -> Response<LoggedBody> {
         let began = Instant::now();
         let (request, _body) = request.into_parts();
-        let path = request.uri.path();
-        let query = request.uri.query().unwrap_or_default();
-        let (reply, entered) = match enter(&self.table, path, query) {
+        let (reply, entered) = match self.enter(&request, entrance) {
             Ok(entered) => (self.reply(&entered, &request).await, Some(entered)),
             Err(error) => (Reply::not_entered(&error), None),
         };
         let reply = finished(reply, &request, entered.as_ref());
         let line = Line::of(&request, entered.as_ref(), &reply, began);
         reply.response.map(|body| LoggedBody::new(body, line))
+    }
+
+    fn enter(
+        &self,
+        request: &http::request::Parts,
+        entrance: &Entrance,
+    ) -> Result<Entered, NotEntered> {
+        let host = entrance.host(request, self.table.has_hosts())?;
+        let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
+        enter(&self.table, entrance.doors, Asked { path, query, host: host.as_ref() })
     }
 
     async fn reply(&self, entered: &Entered, request: &http::request::Parts) -> Reply {

@@ -2,13 +2,16 @@
 //!
 //! A request can name its registry in several ways; nothing below this file knows which was used.
 //! A name is looked up among the configured registries and means exactly one of them, or nothing.
-//! In this order: `/<registry>/v2/…`, `?ns=`, `/v2/<prefix>/…`, and when none is named the default
-//! registry.
+//! In this order: `/<registry>/v2/…`, `?ns=`, the host, `/v2/<prefix>/…`, and when none is named the
+//! default registry. The first way that is used decides, also where its door is closed: a request that
+//! names a registry must not be answered from another one.
 
 use std::sync::Arc;
 
+use super::entrance::BadHost;
+use crate::http::HostPort;
 use crate::oci::{Call, NotACall, RegistryName, RepositoryName, split_registry};
-use crate::registry::{Registry, Table};
+use crate::registry::{Door, Doors, Registry, Table};
 
 /// What a request asks, of whom.
 #[derive(Debug)]
@@ -24,6 +27,12 @@ pub(super) struct Entered {
 /// Why a request leads nowhere.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotEntered {
+    /// The host that it names, or does not.
+    #[error(transparent)]
+    BadHost(#[from] BadHost),
+    /// The listener does not let it in this way.
+    #[error("registries are not named in this way on this address")]
+    Closed(Door),
     /// The path is not one of the protocol's.
     #[error(transparent)]
     NotACall(#[from] NotACall),
@@ -38,31 +47,54 @@ pub(super) enum NotEntered {
     UnknownRegistry(String),
 }
 
+/// What of a request says which registry it means.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) path: &'a str,
+    pub(super) query: &'a str,
+    /// With its port; `None` where it cannot matter.
+    pub(super) host: Option<&'a HostPort>,
+}
+
 /// Finds out.
-pub(super) fn enter(table: &Table, path: &str, query: &str) -> Result<Entered, NotEntered> {
-    let namespace = namespace(query)?;
-    if let Some((name, rest)) = split_registry(path) {
+pub(super) fn enter(table: &Table, doors: Doors, asked: Asked<'_>) -> Result<Entered, NotEntered> {
+    let namespace = namespace(asked.query)?;
+    let open = |door| if doors.contains(door) { Ok(()) } else { Err(NotEntered::Closed(door)) };
+    if let Some((name, rest)) = split_registry(asked.path) {
+        open(Door::Registry)?;
         let registry = named(table, name)?;
         return finish(Some(registry), Call::parse(rest)?, namespace, false);
     }
-    let rest = path.strip_prefix("/v2").ok_or(NotACall::NoSuchRoute)?;
-    let call = match Call::parse(rest) {
-        Err(NotACall::NoSuchRoute) if !rest.starts_with('/') => {
-            return Err(NotACall::NoSuchRoute.into());
-        }
-        call => call?,
-    };
+    let call = call(asked.path)?;
     if let Some(name) = &namespace {
+        open(Door::Namespace)?;
         let registry = named(table, name)?;
         return finish(Some(registry), call, namespace, true);
     }
-    if let Call::In(repository, _) = &call
-        && let Some((first, _)) = repository.as_str().split_once('/')
-        && let Some(registry) = table.prefixed(first)
-    {
+    if let Some(registry) = asked.host.and_then(|host| table.hosted(host)) {
+        open(Door::Host)?;
         return finish(Some(Arc::clone(registry)), call, None, true);
     }
+    if let Call::In(repository, _) = &call {
+        if let Some((first, _)) = repository.as_str().split_once('/')
+            && let Some(registry) = table.prefixed(first)
+        {
+            open(Door::Prefix)?;
+            return finish(Some(Arc::clone(registry)), call, None, true);
+        }
+        // A ping is for all doors.
+        open(Door::Mirror)?;
+    }
     finish(table.default().cloned(), call, None, false)
+}
+
+/// What a path that begins with `/v2` asks.
+fn call(path: &str) -> Result<Call, NotACall> {
+    let rest = path.strip_prefix("/v2").ok_or(NotACall::NoSuchRoute)?;
+    match Call::parse(rest) {
+        Err(NotACall::NoSuchRoute) if !rest.starts_with('/') => Err(NotACall::NoSuchRoute),
+        call => call,
+    }
 }
 
 /// The value of `ns=`; an empty one is as good as none.
@@ -131,11 +163,12 @@ mod tests {
     use crate::upstream::{self, Credential};
 
     fn table() -> Table {
-        let entry = |name: &str, aliases: &[&str], prefix: Option<&str>, is_default| Options {
+        let entry = |name: &str, aliases: &[&str], prefix: Option<&str>, hosts: &[&str]| Options {
             name: name.parse().unwrap(),
             aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
             prefix: prefix.map(str::to_owned),
-            is_default,
+            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+            is_default: name == "docker.io",
             tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
             upstream: upstream::Options {
                 url: Url::parse("http://registry.test").unwrap(),
@@ -147,16 +180,26 @@ mod tests {
             },
         };
         let entries = [
-            entry("docker.io", &["index.docker.io"], Some("docker.io"), true),
-            entry("ghcr.io", &[], Some("ghcr.io"), false),
-            entry("registry.corp:5000", &[], Some("corp.internal"), false),
+            entry("docker.io", &["index.docker.io"], Some("docker.io"), &["hub.corp"]),
+            entry("ghcr.io", &[], Some("ghcr.io"), &["ghcr.corp:5443"]),
+            entry("registry.corp:5000", &[], Some("corp.internal"), &[]),
         ];
         let network: Arc<dyn Network> = Arc::new(SystemNetwork);
         Table::build(&entries, &network).unwrap()
     }
 
     fn entered(path: &str, query: &str) -> Result<(String, String), NotEntered> {
-        let entered = enter(&table(), path, query)?;
+        entered_at("larder.test:5000", Doors::all(), path, query)
+    }
+
+    fn entered_at(
+        host: &str,
+        doors: Doors,
+        path: &str,
+        query: &str,
+    ) -> Result<(String, String), NotEntered> {
+        let host = host.parse().unwrap();
+        let entered = enter(&table(), doors, Asked { path, query, host: Some(&host) })?;
         let registry = entered.registry.map(|registry| registry.name().to_string());
         let Call::In(repository, _) = entered.call else { panic!("{path} is a ping") };
         Ok((registry.unwrap_or_default(), repository.to_string()))
@@ -193,6 +236,59 @@ mod tests {
             let want = Ok((registry.to_owned(), repository.to_owned()));
             assert_eq!(entered(path, query), want, "{path}?{query}");
         }
+    }
+
+    /// A host means its registry, unless what comes before it names another one.
+    #[test]
+    fn a_host_means_its_registry_after_ns_and_before_the_prefix() {
+        let table = [
+            ("hub.corp:80", "/v2/alpine/manifests/l", "", "docker.io", "library/alpine"),
+            ("HUB.corp.:9", "/v2/a/b/manifests/l", "", "docker.io", "a/b"),
+            ("ghcr.corp:5443", "/v2/o/a/manifests/l", "", "ghcr.io", "o/a"),
+            // Another port is another host.
+            ("ghcr.corp:443", "/v2/o/a/manifests/l", "", "docker.io", "o/a"),
+            ("ghcr.corp.evil:5443", "/v2/o/a/manifests/l", "", "docker.io", "o/a"),
+            // The path's first component is stripped only if it names the host's registry too.
+            ("ghcr.corp:5443", "/v2/ghcr.io/o/a/manifests/l", "", "ghcr.io", "o/a"),
+            ("hub.corp:80", "/v2/index.docker.io/o/a/manifests/l", "", "docker.io", "o/a"),
+            ("ghcr.corp:5443", "/v2/docker.io/o/a/manifests/l", "", "ghcr.io", "docker.io/o/a"),
+            ("ghcr.corp:5443", "/v2/ghcr.corp/a/manifests/l", "", "ghcr.io", "ghcr.corp/a"),
+            // What stands before the host wins.
+            ("ghcr.corp:5443", "/v2/o/a/manifests/l", "ns=docker.io", "docker.io", "o/a"),
+            ("ghcr.corp:5443", "/docker.io/v2/o/a/manifests/l", "", "docker.io", "o/a"),
+            ("ghcr.corp:5443", "/v2/o/a/manifests/l", "ns=", "ghcr.io", "o/a"),
+        ];
+        for (host, path, query, registry, repository) in table {
+            let want = Ok((registry.to_owned(), repository.to_owned()));
+            assert_eq!(entered_at(host, Doors::all(), path, query), want, "{host}{path}?{query}");
+        }
+    }
+
+    /// What a closed door would have named must not be looked for behind another one.
+    #[test]
+    fn a_closed_door_leads_nowhere_and_not_to_another_registry() {
+        let rows = [
+            (Door::Registry, "a:80", "/ghcr.io/v2/o/a/manifests/l", ""),
+            (Door::Namespace, "a:80", "/v2/o/a/manifests/l", "ns=ghcr.io"),
+            (Door::Host, "ghcr.corp:5443", "/v2/o/a/manifests/l", ""),
+            (Door::Prefix, "a:80", "/v2/ghcr.io/o/a/manifests/l", ""),
+            (Door::Mirror, "a:80", "/v2/o/a/manifests/l", ""),
+        ];
+        for (closed, host, path, query) in rows {
+            for door in Door::ALL {
+                let others: Doors = Door::ALL.into_iter().filter(|other| *other != door).collect();
+                let entered = entered_at(host, others, path, query);
+                if door == closed {
+                    assert_eq!(entered, Err(NotEntered::Closed(closed)), "{path}");
+                } else {
+                    assert!(entered.is_ok(), "{path} needs no {door:?}");
+                }
+            }
+        }
+        let prefix: Doors = [Door::Prefix].into_iter().collect();
+        let host: HostPort = "a:80".parse().unwrap();
+        let ping = Asked { path: "/v2/", query: "", host: Some(&host) };
+        assert!(enter(&table(), prefix, ping).is_ok(), "clients of every door ping");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 mod answer;
 mod blobs;
 mod door;
+mod entrance;
 mod log;
 mod manifests;
 mod reply;
 
 pub use answer::Routes;
+pub use entrance::Entrance;
 pub use log::LoggedBody;

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::door::NotEntered;
+use super::entrance::BadHost;
 use crate::cache::{Decision, Error, Manifest, Pulled};
 use crate::http::ReplyBody;
 use crate::oci::{Digest, ErrorCode, NotACall};
@@ -78,8 +79,14 @@ impl Reply {
             NotEntered::NotACall(NotACall::NoSuchRoute) => {
                 (StatusCode::NOT_FOUND, ErrorCode::Unsupported)
             }
+            NotEntered::BadHost(BadHost::Foreign) => {
+                (StatusCode::MISDIRECTED_REQUEST, ErrorCode::Unsupported)
+            }
+            NotEntered::BadHost(BadHost::Invalid | BadHost::Missing | BadHost::Several) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::Unsupported)
+            }
             NotEntered::TwoNamespaces => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
-            NotEntered::NoDefault | NotEntered::UnknownRegistry(_) => {
+            NotEntered::Closed(_) | NotEntered::NoDefault | NotEntered::UnknownRegistry(_) => {
                 (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
             }
         };

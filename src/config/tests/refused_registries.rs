@@ -2,6 +2,25 @@
 
 use super::*;
 
+/// Two registries at one host would make an answer depend on chance.
+#[test]
+fn a_host_means_one_registry() {
+    refused(&[
+        (
+            "[registry.'a.b']\nhosts = ['hub.corp']\n[registry.'c.d']\nhosts = ['HUB.corp.']",
+            4,
+            "registry.\"c.d\".hosts",
+            "the host `hub.corp` means both `a.b` and `c.d`",
+        ),
+        ("[registry.'a.b']\nhosts = ['http://x']", 2, "registry.\"a.b\".hosts", "is not a host"),
+        ("[registry.'a.b']\nhosts = ['*.corp']", 2, "registry.\"a.b\".hosts", "is not a host"),
+    ]);
+    let text =
+        "[registry.'a.b']\nhosts = ['a.b', 'A.B', 'c.d']\n[registry.'c.d']\nhosts = ['c.d:1']";
+    let settings = Case::of(text).settings();
+    assert_eq!(settings.registries[0].hosts, ["a.b".parse().unwrap(), "c.d".parse().unwrap()]);
+}
+
 #[test]
 fn upstreams_are_checked() {
     const UPSTREAM: &str = "registry.\"a.b\".upstream";

@@ -1,0 +1,77 @@
+//! The ways in which a request can name its registry, and sets of them.
+
+use std::fmt;
+
+/// One way to name a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The request's host is one of the registry's `hosts`.
+    Host,
+    /// No registry is named: the default one is meant.
+    Mirror,
+    /// `?ns=<registry>`
+    Namespace,
+    /// `/v2/<prefix>/…`
+    Prefix,
+    /// `/<registry>/v2/…`
+    Registry,
+}
+
+impl Door {
+    /// Every door, in the order in which a request is looked at.
+    pub const ALL: [Self; 5] =
+        [Self::Registry, Self::Namespace, Self::Host, Self::Prefix, Self::Mirror];
+
+    /// What the configuration calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Mirror => "mirror",
+            Self::Namespace => "ns",
+            Self::Prefix => "prefix",
+            Self::Registry => "registry",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The doors that are open somewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Doors {
+    bits: u8,
+}
+
+impl Doors {
+    /// All of them.
+    pub fn all() -> Self {
+        Door::ALL.into_iter().collect()
+    }
+
+    /// Whether this one is open.
+    pub fn contains(self, door: Door) -> bool {
+        self.bits & door.bit() != 0
+    }
+}
+
+impl FromIterator<Door> for Doors {
+    fn from_iter<I: IntoIterator<Item = Door>>(doors: I) -> Self {
+        Self { bits: doors.into_iter().fold(0, |bits, door| bits | door.bit()) }
+    }
+}
+
+impl fmt::Display for Doors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let open = Door::ALL.into_iter().filter(|door| self.contains(*door));
+        let open: Vec<&str> = open.map(Door::as_str).collect();
+        f.write_str(&open.join(", "))
+    }
+}
+
+impl fmt::Debug for Doors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
