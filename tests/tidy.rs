@@ -39,6 +39,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("psl::", &["upstream/realm.rs"]),
     ("rustls::", &["http/", "cli/serve.rs", "upstream/tests/"]),
     ("sha2::", &["oci/digest.rs"]),
+    ("tokio_rustls::", &["http/", "upstream/tests/"]),
     ("toml::", &["config/"]),
 ];
 

@@ -13,8 +13,9 @@ use super::arguments::say;
 use super::exit::Exit;
 use super::logging;
 use crate::config;
-use crate::config::{Arguments, Environment, Loaded};
+use crate::config::{Arguments, Environment, Listener, Loaded};
 use crate::registry;
+use crate::registry::Doors;
 use crate::upstream::Credential;
 
 /// Reads the configuration and reports on it.
@@ -52,8 +53,15 @@ impl fmt::Display for Report<'_> {
         if !overrides.is_empty() {
             line(f, "overridden by", &list(overrides))?;
         }
-        line(f, "listen", &list(&settings.listen))?;
+        let is_plain = settings.listeners.iter().all(is_plain);
+        if is_plain {
+            let addresses: Vec<_> = settings.listeners.iter().map(|it| it.address).collect();
+            line(f, "listen", &list(&addresses))?;
+        }
         line(f, "shutdown_grace", &time(settings.shutdown_grace))?;
+        if !is_plain {
+            settings.listeners.iter().try_for_each(|it| listener(f, it))?;
+        }
         writeln!(f, "\n[cache]")?;
         line(f, "dir", &settings.store.dir.display().to_string())?;
         line(f, "memory", &bytes(settings.cache.memory))?;
@@ -61,6 +69,30 @@ impl fmt::Display for Report<'_> {
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         settings.registries.iter().try_for_each(|entry| registry(f, entry))
+    }
+}
+
+/// Whether there is nothing to say of it but its address.
+fn is_plain(listener: &Listener) -> bool {
+    listener.tls.is_none() && listener.names.is_empty() && listener.doors == Doors::all()
+}
+
+fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
+    writeln!(f, "\n[[listener]]")?;
+    line(f, "address", &listener.address.to_string())?;
+    line(
+        f,
+        "names",
+        &if listener.names.is_empty() { "any".into() } else { list(&listener.names) },
+    )?;
+    line(f, "doors", &listener.doors.to_string())?;
+    let Some(tls) = &listener.tls else { return line(f, "tls", "none") };
+    line(f, "cert", &tls.cert.display().to_string())?;
+    line(f, "key", &tls.key.display().to_string())?;
+    match &tls.clients {
+        None => line(f, "client_auth", "none"),
+        Some(clients) if clients.is_required => line(f, "client_auth", "required"),
+        Some(_) => line(f, "client_auth", "optional"),
     }
 }
 

@@ -10,7 +10,7 @@ use super::logging;
 use super::logging::LogFormat;
 use crate::app;
 use crate::config;
-use crate::config::{Arguments, Environment, Loaded};
+use crate::config::{Arguments, Environment, Loaded, Source};
 
 /// Serves until told to stop.
 pub(super) fn run(
@@ -34,7 +34,8 @@ pub(super) fn run(
         }
     };
     logging::install(filter, log_format, environment);
-    match serve(loaded) {
+    let source = Source { arguments: arguments.clone(), environment: environment.clone() };
+    match serve(loaded, source) {
         Ok(()) => Exit::Done,
         Err(error) => {
             say(err, &format!("error: {error:#}\n"));
@@ -43,16 +44,13 @@ pub(super) fn run(
     }
 }
 
-fn serve(loaded: Loaded) -> anyhow::Result<()> {
-    for warning in &loaded.settings.warnings {
-        tracing::warn!("{warning}");
-    }
+fn serve(loaded: Loaded, source: Source) -> anyhow::Result<()> {
     // Fails if one is installed already, which then is this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the threads cannot be started")?;
-    runtime.block_on(app::run(loaded.settings))?;
+    runtime.block_on(app::run(loaded.settings, source))?;
     Ok(())
 }

@@ -97,6 +97,10 @@ mod tests {
             [
                 "LARDER_LISTEN",
                 "LARDER_SHUTDOWN_GRACE",
+                "LARDER_TLS_CERT",
+                "LARDER_TLS_KEY",
+                "LARDER_TLS_CLIENT_CA",
+                "LARDER_TLS_CLIENT_AUTH",
                 "LARDER_CACHE_DIR",
                 "LARDER_CACHE_MEMORY",
                 "LARDER_CACHE_MIN_FREE",

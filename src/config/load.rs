@@ -21,6 +21,22 @@ pub struct Arguments {
     pub listen: Vec<String>,
 }
 
+/// Where a configuration is read from, to be read there again.
+#[derive(Clone)]
+pub struct Source {
+    /// The command line.
+    pub arguments: Arguments,
+    /// The environment, as it was at the start.
+    pub environment: Environment,
+}
+
+impl Source {
+    /// What it says now.
+    pub fn load(&self) -> Result<Loaded, Problems> {
+        load(&self.arguments, &self.environment)
+    }
+}
+
 /// Settings, and where they are from.
 #[derive(Clone, Debug)]
 pub struct Loaded {

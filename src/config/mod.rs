@@ -11,6 +11,7 @@ mod document;
 mod environment;
 mod example;
 mod input;
+mod listeners;
 mod load;
 mod origin;
 mod problem;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use environment::{Environment, LOG};
 pub use example::EXAMPLE;
-pub use load::{Arguments, Loaded, load};
+pub use listeners::{Listener, Tls};
+pub use load::{Arguments, Loaded, Source, load};
 pub use problem::{Place, Problem, Problems};
 pub use resolved::Settings;

@@ -58,7 +58,7 @@ fn one(
     warn_of_alias(&name, resolver);
     let aliases = aliases(&name, key.span(), written.aliases.take(), known, claims, resolver);
     let prefix = prefix(&name, key.span(), written.prefix.take(), claims, resolver);
-    let hosts = hosts(&name, written.hosts.take().unwrap_or_default(), claims, resolver);
+    let hosts = hosts(&name, written.hosts.as_deref().unwrap_or_default(), claims, resolver);
     let url = known.map_or_else(|| format!("https://{name}"), |known| known.upstream.to_owned());
     let url = Url::parse(&url)
         .map_err(|_| Fault::new("the name is no host, so `upstream` must say where it is"));
@@ -145,12 +145,12 @@ fn prefix(
 /// Hosts have a namespace of their own: `ghcr.io` may be a registry's name and its host.
 fn hosts(
     name: &RegistryName,
-    written: Vec<Text>,
+    written: &[Text],
     claims: &mut Claims,
     resolver: &mut Resolver<'_>,
 ) -> Vec<HostPort> {
     let mut hosts = Vec::new();
-    for text in &written {
+    for text in written {
         let Some(host) = resolver.given(Some(text), upstreams::host) else { continue };
         claims.claim(name, Kind::Host, &host.to_string(), text.span(), resolver);
         if !hosts.contains(&host) {

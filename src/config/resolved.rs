@@ -7,14 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::Spanned;
 use url::Host;
 
+use super::listeners::Listener;
 use super::problem::{Fault, Problems, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
-use super::written::{Cache, File, OneOrMany, Text};
-use super::{defaults, registries};
+use super::written::{Cache, File, Text};
+use super::{defaults, listeners, registries};
 use crate::cache;
 use crate::registry;
 use crate::store;
@@ -23,7 +23,7 @@ use crate::store;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where clients are listened to; at least one.
-    pub listen: Vec<SocketAddr>,
+    pub listeners: Vec<Listener>,
     /// How long running transfers may go on after the request to stop.
     pub shutdown_grace: Duration,
     /// For the store.
@@ -38,52 +38,18 @@ pub struct Settings {
 
 /// Gives meaning to what is written, or says all that is wrong with it.
 pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings, Problems> {
-    let listen = listen(file.listen, &mut resolver);
+    let listeners = listeners::resolve(file.listen, file.tls, file.listener, &mut resolver);
     let grace = file.shutdown_grace.as_ref();
     let settings = Settings {
         shutdown_grace: resolver.duration(grace, Zero::Meaningful, defaults::SHUTDOWN_GRACE),
         store: store_options(&file.cache, &mut resolver),
         cache: cache_options(&file.cache, &mut resolver),
         registries: registries::resolve(file.registry, &mut resolver),
-        listen,
+        listeners,
         warnings: Vec::new(),
     };
     refuse_loops(&settings, &mut resolver);
     Problems::none_or(resolver.problems, Settings { warnings: resolver.warnings, ..settings })
-}
-
-fn listen(
-    written: Option<Spanned<OneOrMany<String>>>,
-    resolver: &mut Resolver<'_>,
-) -> Vec<SocketAddr> {
-    let Some(written) = written else { return vec![defaults::LISTEN] };
-    let whole = written.span();
-    let items = OneOrMany::into_items(written);
-    if items.is_empty() {
-        let fault = Fault::new("there is no address to listen on");
-        resolver.complain(whole, fault.hint("leave the key out for the default"));
-    }
-    let mut addresses = Vec::new();
-    for item in items {
-        for text in item.get_ref().split(',') {
-            let address = address(text.trim());
-            let Some(address) = resolver.accept(item.span(), address) else { continue };
-            // Port 0 is another free port each time.
-            if address.port() != 0 && addresses.contains(&address) {
-                let fault = Fault::new(format!("`{address}` is listed twice"));
-                resolver.complain(item.span(), fault);
-            }
-            addresses.push(address);
-        }
-    }
-    addresses
-}
-
-fn address(text: &str) -> Result<SocketAddr, Fault> {
-    text.parse().map_err(|_| {
-        Fault::new(format!("{} is not an IP address with a port", quoted(text)))
-            .hint("write `127.0.0.1:5000` for this machine, `0.0.0.0:5000` or `[::]:5000` for all")
-    })
 }
 
 fn store_options(written: &Cache, resolver: &mut Resolver<'_>) -> store::Options {
@@ -143,12 +109,12 @@ fn refuse_loops(settings: &Settings, resolver: &mut Resolver<'_>) {
             Some(Host::Domain("localhost")) => Some(IpAddr::from([127, 0, 0, 1])),
             _ => None,
         };
-        let is_own = |own: &&SocketAddr| {
+        let is_own = |own: &SocketAddr| {
             let is_same = target == Some(own.ip());
             let is_any = own.ip().is_unspecified() && target.is_some_and(|ip| ip.is_loopback());
             Some(own.port()) == port && (is_same || is_any)
         };
-        if let Some(own) = settings.listen.iter().find(is_own) {
+        if let Some(own) = settings.listeners.iter().map(|own| own.address).find(is_own) {
             resolver.complain_of_missing(Fault::new(format!(
                 "the upstream of `{}` is Larder itself, which listens on `{own}`",
                 registry.name

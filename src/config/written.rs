@@ -24,9 +24,31 @@ pub(super) type Text = Spanned<String>;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub listen: Option<Spanned<OneOrMany<String>>>,
+    pub tls: Option<Spanned<Tls>>,
+    pub listener: Vec<Spanned<Listener>>,
     pub shutdown_grace: Option<Text>,
     pub cache: Cache,
     pub registry: BTreeMap<Text, Registry>,
+}
+
+/// `[tls]`, and `tls` of a listener
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tls {
+    pub cert: Option<Text>,
+    pub key: Option<Text>,
+    pub client_ca: Option<Text>,
+    pub client_auth: Option<Text>,
+}
+
+/// `[[listener]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Listener {
+    pub address: Option<Text>,
+    pub names: Option<Spanned<Vec<Text>>>,
+    pub doors: Option<Spanned<Vec<Text>>>,
+    pub tls: Option<Spanned<Tls>>,
 }
 
 /// `[cache]`
@@ -159,21 +181,25 @@ impl<'de> Visitor<'de> for UpstreamVisitor {
 }
 
 /// Each kind of table, as a message would call it, and its keys.
-pub(super) fn sections() -> [(&'static str, Keys); 5] {
+pub(super) fn sections() -> [(&'static str, Keys); 7] {
     [
         ("", keys::<File>()),
         ("[cache]", keys::<Cache>()),
         ("[registry.\"…\"]", keys::<Registry>()),
         ("upstream", keys::<UpstreamTable>()),
         ("auth", keys::<Auth>()),
+        ("[tls]", keys::<Tls>()),
+        ("[[listener]]", keys::<Listener>()),
     ]
 }
 
-/// Every key that has one value for the whole process, with the table it is in (`""` or `cache`).
+/// Every key that has one value for the whole process, with the table it is in (`""`
+/// is the top).
 pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let top = keys::<File>().iter().filter(|key| !matches!(**key, "cache" | "registry"));
-    let cache = keys::<Cache>().iter();
-    top.map(|key| ("", *key)).chain(cache.map(|key| ("cache", *key)))
+    let is_single = |key: &&&str| !matches!(**key, "cache" | "listener" | "registry" | "tls");
+    let top = keys::<File>().iter().filter(is_single).map(|key| ("", *key));
+    let tls = keys::<Tls>().iter().map(|key| ("tls", *key));
+    top.chain(tls).chain(keys::<Cache>().iter().map(|key| ("cache", *key)))
 }
 
 /// The names of the keys of a table.

@@ -1,12 +1,12 @@
 //! Accepting connections, and stopping to.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,7 +32,7 @@ impl Listener {
     /// Accepts until `stop` is cancelled, and serves each connection in a task of `tasks`.
     pub async fn accept<F>(
         self,
-        serve: impl Fn(Connection) -> F,
+        serve: impl Fn(Connection, IpAddr) -> F,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) where
@@ -44,8 +44,8 @@ impl Listener {
                 () = stop.cancelled() => return,
                 accepted = self.next(&places) => accepted,
             };
-            let Some((stream, place)) = accepted else { continue };
-            let serving = serve(Box::new(stream));
+            let Some((stream, peer, place)) = accepted else { continue };
+            let serving = serve(Box::new(stream), peer.ip());
             tasks.spawn(async move {
                 serving.await;
                 drop(place);
@@ -56,13 +56,13 @@ impl Listener {
     async fn next(
         &self,
         places: &Arc<Semaphore>,
-    ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let place = Arc::clone(places).acquire_owned().await.ok()?;
         match self.listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Without it small answers wait for more that never comes.
                 stream.set_nodelay(true).ok()?;
-                Some((stream, place))
+                Some((stream, peer, place))
             }
             Err(error) => {
                 // Out of descriptors, most likely: trying again at once would only burn a core.

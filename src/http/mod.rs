@@ -13,6 +13,7 @@ mod host_port;
 mod listen;
 mod network;
 mod range;
+mod server_tls;
 mod trust;
 
 pub use address::is_public;
@@ -31,4 +32,5 @@ pub use hyper::body::Incoming;
 pub use listen::Listener;
 pub use network::{Connection, Duplex, Network, Pending, SystemNetwork};
 pub use range::Selection;
+pub use server_tls::{ClientCa, Identity, IdentityError, ServerTls};
 pub use trust::{TrustError, check_ca, client_config};

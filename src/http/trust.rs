@@ -1,4 +1,4 @@
-//! Whose certificates a client believes.
+//! Whose certificates are believed, by us as a client and of clients.
 //!
 //! The platform's roots, and beside them what the operator gave. Every configuration names its
 //! crypto provider: rustls's process-wide default panics when features bring in none or two.
@@ -48,7 +48,14 @@ static PLATFORM: LazyLock<RootCertStore> = LazyLock::new(|| {
 ///
 /// [`TrustError`] tells what is wrong with it.
 pub fn check_ca(pem: &[u8]) -> Result<(), TrustError> {
-    add(&mut RootCertStore::empty(), pem)
+    roots_of(pem).map(drop)
+}
+
+/// The certificates of `pem`, and no others.
+pub(super) fn roots_of(pem: &[u8]) -> Result<RootCertStore, TrustError> {
+    let mut roots = RootCertStore::empty();
+    add(&mut roots, pem)?;
+    Ok(roots)
 }
 
 fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), TrustError> {
@@ -80,6 +87,9 @@ pub enum TrustError {
     /// The crypto provider offers no usable protocol version.
     #[error("TLS cannot be set up: {0}")]
     Tls(rustls::Error),
+    /// Certificates of clients cannot be checked with them.
+    #[error("they cannot be used to check certificates of clients: {0}")]
+    Verifier(String),
 }
 
 #[cfg(test)]

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
+
 use crate::http::HostPort;
 use crate::oci::RegistryName;
 use crate::upstream;
+use crate::upstream::Credential;
 
 /// One `[registry."…"]` table, resolved.
 #[derive(Clone, Debug)]
@@ -32,4 +35,30 @@ pub struct TagPolicy {
     pub ttl: Duration,
     /// For how long after that it is served when the upstream cannot be asked.
     pub max_stale: Duration,
+}
+
+/// Whether an upstream built from one would be as one built from the other.
+pub(super) fn reaches_the_same(one: &upstream::Options, other: &upstream::Options) -> bool {
+    // Taken apart so that a new option has to be thought of here.
+    let upstream::Options { url, credential, ca_pem, token_hosts, redirect_hosts, max_connections } =
+        one;
+    *url == other.url
+        && is_the_same(credential, &other.credential)
+        && *ca_pem == other.ca_pem
+        && *token_hosts == other.token_hosts
+        && *redirect_hosts == other.redirect_hosts
+        && *max_connections == other.max_connections
+}
+
+fn is_the_same(one: &Credential, other: &Credential) -> bool {
+    match (one, other) {
+        (Credential::Anonymous, Credential::Anonymous) => true,
+        (
+            Credential::Basic { username, password },
+            Credential::Basic { username: other_username, password: other_password },
+        ) => {
+            username == other_username && password.expose_secret() == other_password.expose_secret()
+        }
+        (Credential::Anonymous | Credential::Basic { .. }, _) => false,
+    }
 }

@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::entry::reaches_the_same;
 use super::{Options, TagPolicy};
 use crate::http::{HostPort, Network};
 use crate::oci::RegistryName;
+use crate::upstream;
 use crate::upstream::{SetupError, Upstream};
 
 /// One configured registry, built. A pattern would be one entry too, with many registries.
@@ -19,6 +21,8 @@ pub struct Entry {
     is_default: bool,
     tags: TagPolicy,
     upstream: Arc<Upstream>,
+    /// What it was built from.
+    options: upstream::Options,
 }
 
 /// One concrete registry: what directories and tokens are named after.
@@ -65,8 +69,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// Builds every entry.
-    pub fn build(entries: &[Options], network: &Arc<dyn Network>) -> Result<Self, SetupError> {
+    /// Builds every entry. An upstream that is in `before` with the same options is kept, and with
+    /// it its connections and tokens.
+    pub fn build(
+        entries: &[Options],
+        network: &Arc<dyn Network>,
+        before: Option<&Self>,
+    ) -> Result<Self, SetupError> {
         let mut table = Self {
             by_name: HashMap::new(),
             by_prefix: HashMap::new(),
@@ -74,9 +83,20 @@ impl Table {
             default: None,
         };
         for options in entries {
-            table.add(options, Arc::new(Upstream::new(&options.upstream, Arc::clone(network))?));
+            let kept = before.and_then(|before| before.upstream_for(options));
+            let upstream = match kept {
+                Some(upstream) => upstream,
+                None => Arc::new(Upstream::new(&options.upstream, Arc::clone(network))?),
+            };
+            table.add(options, upstream);
         }
         Ok(table)
+    }
+
+    fn upstream_for(&self, options: &Options) -> Option<Arc<Upstream>> {
+        let entry = &self.by_name.get(&options.name)?.entry;
+        let is_same = reaches_the_same(&entry.options, &options.upstream);
+        is_same.then(|| Arc::clone(&entry.upstream))
     }
 
     fn add(&mut self, options: &Options, upstream: Arc<Upstream>) {
@@ -86,6 +106,7 @@ impl Table {
             is_default: options.is_default,
             tags: options.tags,
             upstream,
+            options: options.upstream.clone(),
         };
         let registry = Registry { name: options.name.clone(), entry: Arc::new(entry) };
         let registry = Arc::new(registry);

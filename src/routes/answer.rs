@@ -29,6 +29,11 @@ impl Routes {
         Self { access, cache, table }
     }
 
+    /// The registries that it knows.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
     /// Answers a request that came in through `entrance`. Its body is not read: no request that is allowed here has one.
     pub async fn answer<B>(
         &self,

@@ -185,7 +185,7 @@ mod tests {
             entry("registry.corp:5000", &[], Some("corp.internal"), &[]),
         ];
         let network: Arc<dyn Network> = Arc::new(SystemNetwork);
-        Table::build(&entries, &network).unwrap()
+        Table::build(&entries, &network, None).unwrap()
     }
 
     fn entered(path: &str, query: &str) -> Result<(String, String), NotEntered> {

@@ -17,7 +17,8 @@ fn without_a_file_the_well_known_registries_exist() {
     let names: Vec<_> = settings.registries.iter().map(|r| r.name.as_str()).collect();
 
     assert_eq!(loaded.file, None);
-    assert_eq!(settings.listen, ["127.0.0.1:5000".parse::<SocketAddr>().unwrap()]);
+    assert_eq!(settings.listeners.len(), 1);
+    assert_eq!(settings.listeners[0].address, "127.0.0.1:5000".parse::<SocketAddr>().unwrap());
     assert_eq!(settings.store.dir, Path::new("/home/test/.cache/larder"));
     assert_eq!(
         names,

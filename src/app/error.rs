@@ -1,0 +1,42 @@
+//! Why the proxy does not start, or does not take a new configuration.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::http::TrustError;
+use crate::store::OpenError;
+use crate::upstream::SetupError;
+
+/// Why not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The start was broken off.
+    #[error("the start was interrupted")]
+    Interrupted,
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(io::Error),
+    /// The cache directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// TLS cannot be spoken at an address.
+    #[error("cannot speak TLS on {address}: {source}")]
+    Tls {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: TrustError,
+    },
+    /// An upstream cannot be set up.
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
+}

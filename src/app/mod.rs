@@ -1,0 +1,125 @@
+//! Where the parts are built and joined, started and stopped.
+//!
+//! `ports.rs` has the addresses that are listened on, `certificates.rs` looks after their
+//! certificates, `run.rs` is the process: its signals, and what they lead to.
+
+mod certificates;
+mod error;
+mod latest;
+mod notify;
+mod ports;
+mod run;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::latest::Latest;
+use crate::access::Access;
+use crate::cache::Cache;
+use crate::clock::{SystemClock, WallClock};
+use crate::config::Settings;
+use crate::http::{Connection, Network, SystemNetwork, serve_connection};
+use crate::registry::Table;
+use crate::routes::{Entrance, Routes};
+use crate::store::Store;
+use crate::upstream::SetupError;
+
+pub use self::error::StartError;
+pub use self::run::run;
+
+/// What of the world can be replaced.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The way to upstreams.
+    pub network: Arc<dyn Network>,
+    /// The time of day.
+    pub clock: Arc<dyn WallClock>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { network: Arc::new(SystemNetwork), clock: Arc::new(SystemClock) }
+    }
+}
+
+/// A running proxy, without listeners of its own. Clones are the same proxy.
+#[derive(Clone, Debug)]
+pub struct App {
+    cache: Cache,
+    network: Arc<dyn Network>,
+    routes: Arc<Latest<Routes>>,
+    grace: Arc<Latest<Duration>>,
+    connections: TaskTracker,
+    /// Cancelled when no more requests are to be taken.
+    stop: CancellationToken,
+}
+
+impl App {
+    /// Opens the cache directory and builds everything on it. Connects to nothing.
+    pub async fn open(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
+        let table = Table::build(&settings.registries, &parts.network, None)?;
+        let options = settings.store.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
+        let store = opened.map_err(|_| StartError::Interrupted)??;
+        let cache = Cache::new(Arc::new(store), parts.clock, settings.cache.clone());
+        cache.sweep().await;
+        let routes = Routes::new(table, cache.clone(), Access::open_for_pull());
+        Ok(Self {
+            cache,
+            network: parts.network,
+            routes: Arc::new(Latest::new(routes)),
+            grace: Arc::new(Latest::new(settings.shutdown_grace)),
+            connections: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Answers requests from now on as `settings` say. Those under way go on as they began; what
+    /// is cached, and every fetch under way, stays. The cache's own settings cannot change.
+    pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
+        let routes = self.routes.take();
+        let table = Table::build(&settings.registries, &self.network, Some(routes.table()))?;
+        self.routes.put(Routes::new(table, self.cache.clone(), Access::open_for_pull()));
+        self.grace.put(settings.shutdown_grace);
+        Ok(())
+    }
+
+    /// Serves one client connection until it ends: HTTP/1.1, or HTTP/2 by its first bytes.
+    pub fn serve_connection(&self, io: Connection) -> impl Future<Output = ()> + Send + use<> {
+        self.serve_at(io, Arc::new(Latest::new(Entrance::default())))
+    }
+
+    /// The same, at an entrance.
+    fn serve_at(
+        &self,
+        io: Connection,
+        entrance: Arc<Latest<Entrance>>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let routes = Arc::clone(&self.routes);
+        let answer = move |request| {
+            let (routes, entrance) = (routes.take(), entrance.take());
+            async move { routes.answer(request, &entrance).await }
+        };
+        serve_connection(io, answer, self.stop.clone())
+    }
+
+    /// Takes no more requests, and waits for what runs, at most as long as configured. Fetches
+    /// that are not done by then stay on disk, to be gone on with.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.connections.close();
+        let grace = *self.grace.take();
+        let ended = timeout(grace, async {
+            self.connections.wait().await;
+            self.cache.stop(grace).await;
+        });
+        if ended.await.is_err() {
+            tracing::warn!(open = self.connections.len(), "stopping with transfers under way");
+        }
+    }
+}

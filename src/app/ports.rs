@@ -1,0 +1,166 @@
+//! The addresses that are listened on, and what is served at each.
+//!
+//! A change is made in two steps: [`Ports::prepare`] does all that can fail, [`Ports::commit`] the
+//! rest. An address that stays is not closed for a moment, and its connections are not touched.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::latest::Latest;
+use super::{App, StartError};
+use crate::config;
+use crate::http::{Connection, Listener, ServerTls};
+use crate::routes::Entrance;
+
+/// Every address that is listened on.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    open: Vec<Open>,
+}
+
+/// What is served at an address, at present.
+#[derive(Debug)]
+pub(super) struct Port {
+    entrance: Arc<Latest<Entrance>>,
+    tls: Latest<Option<Tls>>,
+}
+
+/// TLS, and where its certificate is from.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    pub(super) options: config::Tls,
+    pub(super) server: ServerTls,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// As configured; port 0 stays 0.
+    address: SocketAddr,
+    port: Arc<Port>,
+    _accepting: DropGuard,
+}
+
+/// Ports that are ready to take the place of those there are.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    ports: Vec<(SocketAddr, Ready)>,
+}
+
+#[derive(Debug)]
+struct Ready {
+    entrance: Entrance,
+    tls: Option<Tls>,
+    /// `None` if the address is listened on already.
+    bound: Option<Listener>,
+}
+
+impl Ports {
+    /// Binds what is not bound yet and sets TLS up.
+    pub(super) async fn prepare(
+        &self,
+        listeners: &[config::Listener],
+    ) -> Result<Prepared, StartError> {
+        let mut ports = Vec::new();
+        for listener in listeners {
+            let address = listener.address;
+            let tls = tls_of(listener).map_err(|source| StartError::Tls { address, source })?;
+            // Port 0 is another port each time, so there is nothing to keep.
+            let is_open = address.port() != 0 && self.open.iter().any(|it| it.address == address);
+            let bound = if is_open {
+                None
+            } else {
+                let bound = Listener::bind(address).await;
+                Some(bound.map_err(|source| StartError::Bind { address, source })?)
+            };
+            let entrance = Entrance {
+                names: listener.names.clone(),
+                doors: listener.doors,
+                is_tls: tls.is_some(),
+            };
+            ports.push((address, Ready { entrance, tls, bound }));
+        }
+        Ok(Prepared { ports })
+    }
+
+    /// Serves at these and at no others. Connections that are open stay so.
+    pub(super) fn commit(&mut self, prepared: Prepared, app: &App) {
+        let mut before = std::mem::take(&mut self.open);
+        for (address, ready) in prepared.ports {
+            let Some(listener) = ready.bound else {
+                let Some(at) = before.iter().position(|it| it.address == address) else { continue };
+                let open = before.swap_remove(at);
+                open.port.entrance.put(ready.entrance);
+                open.port.tls.put(ready.tls);
+                self.open.push(open);
+                continue;
+            };
+            let port = Arc::new(Port {
+                entrance: Arc::new(Latest::new(ready.entrance)),
+                tls: Latest::new(ready.tls),
+            });
+            if let Ok(address) = listener.address() {
+                tracing::info!(%address, tls = port.tls.take().is_some(), "listening");
+            }
+            let stop = app.stop.child_token();
+            app.accept(listener, Arc::clone(&port), stop.clone());
+            self.open.push(Open { address, port, _accepting: stop.drop_guard() });
+        }
+        for closed in before {
+            tracing::info!(address = %closed.address, "no longer listening");
+        }
+    }
+
+    /// What is served at each address, to look after its certificates.
+    pub(super) fn tls(&self) -> Vec<Arc<Option<Tls>>> {
+        self.open.iter().map(|open| open.port.tls.take()).collect()
+    }
+}
+
+fn tls_of(listener: &config::Listener) -> Result<Option<Tls>, crate::http::TrustError> {
+    let Some(options) = &listener.tls else { return Ok(None) };
+    let identity = options.identity.clone();
+    let server = ServerTls::new(identity, options.clients.as_ref(), &listener.names)?;
+    Ok(Some(Tls { options: options.clone(), server }))
+}
+
+impl App {
+    /// Accepts in a task of its own, until told to stop.
+    fn accept(&self, listener: Listener, port: Arc<Port>, stop: CancellationToken) {
+        let app = self.clone();
+        tokio::spawn(async move {
+            let serve = |io, _| app.serve_port(io, Arc::clone(&port));
+            listener.accept(serve, &app.connections, stop).await;
+        });
+    }
+
+    fn serve_port(
+        &self,
+        io: Connection,
+        port: Arc<Port>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let app = self.clone();
+        async move {
+            let tls = port.tls.take();
+            let io = match tls.as_ref() {
+                None => io,
+                Some(tls) => match app.shake_hands(tls, io).await {
+                    Some(io) => io,
+                    None => return,
+                },
+            };
+            drop(tls);
+            app.serve_at(io, Arc::clone(&port.entrance)).await;
+        }
+    }
+
+    async fn shake_hands(&self, tls: &Tls, io: Connection) -> Option<Connection> {
+        let shaken = tokio::select! {
+            () = self.stop.cancelled() => return None,
+            shaken = tls.server.accept(io) => shaken,
+        };
+        // Port scanners, plain HTTP, clients that do not believe the certificate: all ordinary.
+        shaken.inspect_err(|error| tracing::debug!(%error, "no TLS handshake")).ok()
+    }
+}

@@ -1,0 +1,191 @@
+//! The process: what it does from its start to its end, and upon signals.
+
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
+
+use super::certificates::{LOOK_EVERY, Watch};
+use super::notify::Manager;
+use super::ports::Ports;
+use super::{App, Parts, StartError};
+use crate::config::{Problems, Settings, Source};
+
+/// Serves until SIGTERM or SIGINT. On SIGHUP the configuration is read again from `source`.
+pub async fn run(settings: Settings, source: Source) -> Result<(), StartError> {
+    raise_descriptor_limit();
+    warn(&settings);
+    let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let mut ports = Ports::default();
+    let prepared = ports.prepare(&settings.listeners).await?;
+    let app = App::open(&settings, Parts::default()).await?;
+    ports.commit(prepared, &app);
+    let manager = Manager::of(&source.environment);
+    manager.ready();
+    let process = Process { app: app.clone(), ports, settings, source, manager };
+    tokio::join!(app.sweep_now_and_then(), process.serve(&mut signals));
+    Ok(())
+}
+
+/// What signals have an effect on.
+struct Process {
+    app: App,
+    ports: Ports,
+    /// What holds.
+    settings: Settings,
+    source: Source,
+    manager: Manager,
+}
+
+impl Process {
+    async fn serve(mut self, signals: &mut Signals) {
+        let mut watch = Watch::default();
+        loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Reload => self.reload().await,
+                    Asked::Stop => break,
+                },
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let tls = self.ports.tls();
+            let looked = spawn_blocking(move || {
+                watch.look(tls);
+                watch
+            });
+            watch = looked.await.unwrap_or_default();
+        }
+        tracing::info!(grace = ?self.settings.shutdown_grace, "stopping");
+        self.manager.stopping();
+        self.app.stop().await;
+    }
+
+    /// Lets the configuration as it is now hold, if it can.
+    async fn reload(&mut self) {
+        self.manager.reloading();
+        match self.try_reload().await {
+            Ok(()) => tracing::info!("the configuration was read again"),
+            Err(error) => {
+                for problem in error.lines() {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!("the configuration cannot be used, the old one stays in service");
+            }
+        }
+        self.manager.ready();
+    }
+
+    async fn try_reload(&mut self) -> Result<(), ReloadError> {
+        let source = self.source.clone();
+        let loaded = spawn_blocking(move || source.load()).await;
+        let settings = loaded.map_err(|_| StartError::Interrupted)??.settings;
+        // All that can fail comes first, so that nothing is changed by half.
+        let prepared = self.ports.prepare(&settings.listeners).await?;
+        self.app.reload(&settings).map_err(StartError::from)?;
+        self.ports.commit(prepared, &self.app);
+        warn(&settings);
+        warn_of_what_stays(&self.settings, &settings);
+        self.settings = settings;
+        Ok(())
+    }
+}
+
+fn warn(settings: &Settings) {
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// The store and the memory cache are opened once.
+fn warn_of_what_stays(old: &Settings, new: &Settings) {
+    if old.store.dir != new.store.dir {
+        tracing::warn!("`cache.dir` cannot change while Larder runs; it takes a restart");
+    }
+    // These have no secrets, so what they print is all they are.
+    let shown = |settings: &Settings| {
+        let (mut store, cache) = (settings.store.clone(), &settings.cache);
+        store.dir.clear();
+        format!("{store:?} {cache:?}")
+    };
+    if shown(old) != shown(new) {
+        tracing::warn!("some keys of `[cache]` have changed; they take a restart");
+    }
+}
+
+/// Why a new configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl ReloadError {
+    /// One line for each thing that is wrong, with its place.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Problems(problems) => {
+                problems.iter().map(|it| format!("{}: {}", it.place, it.what)).collect()
+            }
+            Self::Start(error) => vec![error.to_string()],
+        }
+    }
+}
+
+/// The signals that mean something.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Reload,
+    Stop,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+}
+
+impl App {
+    async fn sweep_now_and_then(&self) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(SWEEP_EVERY) => self.cache.sweep().await,
+            }
+        }
+    }
+}
+
+/// Partial downloads age by hours.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Each client may need two descriptors; the soft limit is often 1,024. What the hard limit
+/// allows is taken, and if even that fails, accepting slows down instead.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

@@ -1,0 +1,235 @@
+//! `listen`, `[tls]` and `[[listener]]`: where clients are served, and how.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::defaults;
+use super::input::Input;
+use super::problem::{Fault, Place, Problem, quoted};
+use super::resolver::Resolver;
+use super::upstreams::host;
+use super::written;
+use super::written::{OneOrMany, Text};
+use crate::http::{ClientCa, HostPort, Identity, IdentityError, check_ca};
+use crate::registry::{Door, Doors};
+
+/// One address at which clients are served.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The address.
+    pub address: SocketAddr,
+    /// The hosts that it answers to; any if there are none.
+    pub names: Vec<HostPort>,
+    /// The ways in which registries can be named there.
+    pub doors: Doors,
+    /// How TLS is spoken; `None` for plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// How TLS is spoken with clients.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The file with the certificate and its chain.
+    pub cert: PathBuf,
+    /// The file with the certificate's key.
+    pub key: PathBuf,
+    /// What was in them.
+    pub identity: Identity,
+    /// Whose certificates clients may show; `None` if they are not asked for one.
+    pub clients: Option<ClientCa>,
+}
+
+impl Tls {
+    /// What is in the files now. They may be changing while they are read.
+    pub fn read_again(&self) -> Result<Identity, Problem> {
+        let at = |path: &Path| Place::WholeFile(path.to_owned());
+        let read =
+            |path| Input::read_present(path, PEM_LEN_MAX).map_err(|fault| fault.at(at(path), None));
+        let (cert, key) = (read(&self.cert)?, read(&self.key)?);
+        Identity::from_pem(&cert.bytes, &key.bytes).map_err(|error| {
+            let path = if error.is_of_key() { &self.key } else { &self.cert };
+            fault_of(&error).at(at(path), None)
+        })
+    }
+}
+
+/// Every address; at least one, none twice.
+pub(super) fn resolve(
+    listen: Option<Spanned<OneOrMany<String>>>,
+    tls: Option<Spanned<written::Tls>>,
+    listeners: Vec<Spanned<written::Listener>>,
+    resolver: &mut Resolver<'_>,
+) -> Vec<Listener> {
+    let mut addresses = Vec::new();
+    if listeners.is_empty() {
+        return shorthand(listen, tls, resolver);
+    }
+    let spans = [listen.map(|it| ("listen", it.span())), tls.map(|it| ("[tls]", it.span()))];
+    for (key, span) in spans.into_iter().flatten() {
+        let fault = Fault::new(format!("`{key}` and `[[listener]]` are both given"));
+        let hint =
+            "`listen` and `[tls]` are short for one `[[listener]]`; keep one of the two ways";
+        resolver.complain(span, fault.hint(hint));
+    }
+    let one = |listener| one(listener, &mut addresses, resolver);
+    listeners.into_iter().filter_map(one).collect()
+}
+
+fn shorthand(
+    listen: Option<Spanned<OneOrMany<String>>>,
+    written: Option<Spanned<written::Tls>>,
+    resolver: &mut Resolver<'_>,
+) -> Vec<Listener> {
+    let tls = written.and_then(|written| tls(written, resolver));
+    let addresses = listen_addresses(listen, resolver).into_iter();
+    let everything = |address| {
+        let (names, doors, tls) = (Vec::new(), Doors::all(), tls.clone());
+        Listener { address, names, doors, tls }
+    };
+    addresses.map(everything).collect()
+}
+
+fn one(
+    written: Spanned<written::Listener>,
+    taken: &mut Vec<SocketAddr>,
+    resolver: &mut Resolver<'_>,
+) -> Option<Listener> {
+    let span = written.span();
+    let written = written.into_inner();
+    let doors = doors(written.doors, resolver);
+    let names = resolver.list(written.names, host);
+    let has_tls = written.tls.is_some();
+    let tls = written.tls.and_then(|written| tls(written, resolver));
+    let Some(text) = &written.address else {
+        resolver.complain(span, Fault::new("the listener has no `address`"));
+        return None;
+    };
+    let address = resolver.given(Some(text), address)?;
+    claim(address, text.span(), taken, resolver);
+    // Without its TLS it would be another listener, but then there is a problem anyway.
+    (tls.is_some() == has_tls).then_some(Listener { address, names, doors, tls })
+}
+
+fn doors(written: Option<Spanned<Vec<Text>>>, resolver: &mut Resolver<'_>) -> Doors {
+    let Some(written) = written else { return Doors::all() };
+    if written.get_ref().is_empty() {
+        let fault = Fault::new("without doors nobody gets in");
+        resolver.complain(written.span(), fault.hint("leave the key out for all of them"));
+    }
+    let door = |text: &str| {
+        let found = Door::ALL.into_iter().find(|door| door.as_str() == text);
+        let known = Door::ALL.map(Door::as_str).join("`, `");
+        let fault = || Fault::new(format!("{} is not a door", quoted(text)));
+        found.ok_or_else(|| fault().hint(format!("known here: `{known}`")))
+    };
+    resolver.list(Some(written), door).into_iter().collect()
+}
+
+fn listen_addresses(
+    written: Option<Spanned<OneOrMany<String>>>,
+    resolver: &mut Resolver<'_>,
+) -> Vec<SocketAddr> {
+    let Some(written) = written else { return vec![defaults::LISTEN] };
+    let whole = written.span();
+    let items = OneOrMany::into_items(written);
+    if items.is_empty() {
+        let fault = Fault::new("there is no address to listen on");
+        resolver.complain(whole, fault.hint("leave the key out for the default"));
+    }
+    let mut addresses = Vec::new();
+    for item in items {
+        for text in item.get_ref().split(',') {
+            if let Some(address) = resolver.accept(item.span(), address(text.trim())) {
+                claim(address, item.span(), &mut addresses, resolver);
+            }
+        }
+    }
+    addresses
+}
+
+/// Notes an address, or complains that it was noted before.
+fn claim(
+    address: SocketAddr,
+    span: Range<usize>,
+    taken: &mut Vec<SocketAddr>,
+    resolver: &mut Resolver<'_>,
+) {
+    // Port 0 is another free port each time.
+    if address.port() != 0 && taken.contains(&address) {
+        resolver.complain(span, Fault::new(format!("`{address}` is listed twice")));
+    }
+    taken.push(address);
+}
+
+fn address(text: &str) -> Result<SocketAddr, Fault> {
+    text.parse().map_err(|_| {
+        Fault::new(format!("{} is not an IP address with a port", quoted(text)))
+            .hint("write `127.0.0.1:5000` for this machine, `0.0.0.0:5000` or `[::]:5000` for all")
+    })
+}
+
+fn tls(written: Spanned<written::Tls>, resolver: &mut Resolver<'_>) -> Option<Tls> {
+    let span = written.span();
+    let written = written.into_inner();
+    let clients = clients(&written, resolver);
+    let (Some(cert), Some(key)) = (&written.cert, &written.key) else {
+        let missing = if written.cert.is_none() { "cert" } else { "key" };
+        let fault = Fault::new(format!("TLS needs a `{missing}`"));
+        resolver.complain(span, fault.hint("`cert` and `key` name PEM files"));
+        return None;
+    };
+    let cert_pem = resolver.file(cert, PEM_LEN_MAX, false);
+    let key_pem = resolver.file(key, PEM_LEN_MAX, true);
+    let identity = Identity::from_pem(&cert_pem?, &key_pem?).map_err(|error| {
+        let span = if error.is_of_key() { key.span() } else { cert.span() };
+        resolver.complain(span, fault_of(&error));
+    });
+    Some(Tls {
+        cert: resolver.path(cert.get_ref()).ok()?,
+        key: resolver.path(key.get_ref()).ok()?,
+        identity: identity.ok()?,
+        clients,
+    })
+}
+
+fn clients(written: &written::Tls, resolver: &mut Resolver<'_>) -> Option<ClientCa> {
+    let is_required = resolver.given(written.client_auth.as_ref(), |text| match text {
+        "optional" => Ok(false),
+        "required" => Ok(true),
+        _ => Err(Fault::new(format!("{} is neither `optional` nor `required`", quoted(text)))),
+    });
+    let Some(ca) = &written.client_ca else {
+        if let Some(auth) = &written.client_auth {
+            let fault = Fault::new("`client_auth` is given without `client_ca`");
+            resolver.complain(auth.span(), fault.hint("say who signs the clients' certificates"));
+        }
+        return None;
+    };
+    let pem = resolver.file(ca, PEM_LEN_MAX, false)?;
+    let good =
+        check_ca(&pem).map_err(|error| Fault::new(format!("this file cannot be trusted: {error}")));
+    resolver.accept(ca.span(), good)?;
+    Some(ClientCa { pem, is_required: is_required.unwrap_or(false) })
+}
+
+fn fault_of(error: &IdentityError) -> Fault {
+    let fault = Fault::new(error.to_string());
+    match error {
+        IdentityError::EncryptedKey => {
+            fault.hint("Larder cannot ask for a passphrase; `openssl pkey` removes it")
+        }
+        IdentityError::NoCertificate => fault
+            .hint("it needs one or more `-----BEGIN CERTIFICATE-----` blocks, the own one first"),
+        IdentityError::NoKey => fault.hint("it needs a `-----BEGIN PRIVATE KEY-----` block"),
+        IdentityError::Mismatch => {
+            fault.hint("the first certificate in `cert` must be the one made for `key`")
+        }
+        _ => fault,
+    }
+}
+
+/// A chain has a few KiB, a bundle of all public CAs about 250.
+const PEM_LEN_MAX: u64 = 1 << 20;

@@ -1,0 +1,126 @@
+//! `listen`, `[tls]` and `[[listener]]`.
+
+use super::*;
+use crate::registry::{Door, Doors};
+
+fn with_tls(text: &str) -> Case {
+    let pair = || {
+        let issued = rcgen::generate_simple_self_signed(["larder.test".to_owned()]).unwrap();
+        (issued.cert.pem(), issued.signing_key.serialize_pem())
+    };
+    let ((cert, key), (_, other_key)) = (pair(), pair());
+    let locked = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    Case::of(text)
+        .file("cert", &cert)
+        .file("key", &key)
+        .file("other", &other_key)
+        .file("locked", &locked)
+        .file("empty", "")
+}
+
+#[test]
+fn listen_and_tls_are_short_for_listeners() {
+    let short = with_tls("listen = ['[::1]:1', '[::1]:2']\n[tls]\ncert = 'cert'\nkey = 'key'");
+    let settings = short.settings();
+    assert_eq!(settings.listeners.len(), 2);
+    for listener in &settings.listeners {
+        let tls = listener.tls.as_ref().unwrap();
+        assert_eq!(tls.cert, short.dir.path().join("cert"));
+        assert!(tls.clients.is_none() && listener.names.is_empty());
+        assert_eq!(listener.doors, Doors::all());
+    }
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+
+    let case = with_tls("").variable("LARDER_TLS_CERT", "cert").variable("LARDER_TLS_KEY", "key");
+    assert!(case.settings().listeners[0].tls.is_some());
+}
+
+#[test]
+fn listeners_have_names_doors_and_tls_of_their_own() {
+    let settings = with_tls(
+        "[[listener]]\naddress = '127.0.0.1:1'\ndoors = ['mirror', 'ns']\n[[listener]]\n\
+         address = '127.0.0.1:2'\nnames = ['Mirror.corp', 'b.corp:5000']\n\
+         tls = { cert = 'cert', key = 'key', client_ca = 'cert', client_auth = 'required' }",
+    )
+    .settings();
+    let [one, two] = &settings.listeners[..] else { panic!("{settings:?}") };
+
+    assert_eq!(one.doors, [Door::Namespace, Door::Mirror].into_iter().collect());
+    assert!(one.tls.is_none());
+    assert_eq!(format!("{:?}", two.names), "[mirror.corp, b.corp:5000]");
+    let clients = two.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+    assert!(clients.is_some_and(|clients| clients.is_required));
+}
+
+#[test]
+fn listeners_are_checked() {
+    for (text, want_line, want_key, want) in [
+        ("[tls]\ncert = 'cert'", 1, "tls", "TLS needs a `key`"),
+        ("[tls]\ncert = 'none'\nkey = 'key'", 2, "tls.cert", "there is no such file"),
+        ("[tls]\ncert = 'cert'\nkey = 'other'", 3, "tls.key", "does not belong to the certificate"),
+        ("[tls]\ncert = 'cert'\nkey = 'locked'", 3, "tls.key", "the key is encrypted"),
+        ("[tls]\ncert = 'cert'\nkey = 'empty'", 3, "tls.key", "there is no private key in it"),
+        ("[tls]\ncert = 'empty'\nkey = 'key'", 2, "tls.cert", "there is no certificate in it"),
+        (
+            "[tls]\ncert = 'cert'\nkey = 'key'\nclient_auth = 'required'",
+            4,
+            "tls.client_auth",
+            "without `client_ca`",
+        ),
+        (
+            "[tls]\ncert = 'cert'\nkey = 'key'\nclient_ca = 'cert'\nclient_auth = 'yes'",
+            5,
+            "tls.client_auth",
+            "neither `optional` nor `required`",
+        ),
+        (
+            "[tls]\ncert = 'cert'\nkey = 'key'\nclient_ca = 'empty'",
+            4,
+            "tls.client_ca",
+            "cannot be trusted",
+        ),
+        ("[[listener]]\nnames = ['a']", 1, "listener", "has no `address`"),
+        ("[[listener]]\naddress = 'a:1'", 2, "listener[0].address", "not an IP address"),
+        (
+            "listen = '127.0.0.1:1'\n[[listener]]\naddress = '127.0.0.1:2'",
+            1,
+            "listen",
+            "`listen` and `[[listener]]` are both given",
+        ),
+        (
+            "[[listener]]\naddress = '127.0.0.1:2'\n[tls]\ncert = 'cert'\nkey = 'key'",
+            3,
+            "tls",
+            "`[tls]` and `[[listener]]` are both given",
+        ),
+        (
+            "[[listener]]\naddress = '[::]:2'\n[[listener]]\naddress = '[::]:2'",
+            4,
+            "listener[1].address",
+            "listed twice",
+        ),
+        (
+            "[[listener]]\naddress = '[::]:2'\ndoors = ['path']",
+            3,
+            "listener[0].doors",
+            "known here: `registry`, `ns`, `host`, `prefix`, `mirror`",
+        ),
+        ("[[listener]]\naddress = '[::]:2'\ndoors = []", 3, "listener[0].doors", "nobody gets in"),
+        (
+            "[[listener]]\naddress = '[::]:2'\nnames = ['http://a']",
+            3,
+            "listener[0].names",
+            "is not a host",
+        ),
+        ("[[listener]]\naddres = '[::]:2'", 2, "listener[0].addres", "did you mean `address`?"),
+    ] {
+        let problem = with_tls(text).problems().remove(0);
+        let shown = problem.to_string();
+        assert_eq!(line(&problem), want_line, "{text}\n{shown}");
+        assert!(shown.contains(want), "{text}\n{shown}");
+        assert_eq!(problem.key.as_deref().unwrap_or_default(), want_key, "{text}\n{shown}");
+    }
+    let mut case = Case::of("[[listener]]\naddress = '[::]:2'");
+    case.arguments.listen = vec!["127.0.0.1:1".to_owned()];
+    assert_eq!(case.problems()[0].place, Place::Argument("--listen"));
+}
