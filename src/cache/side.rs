@@ -66,7 +66,7 @@ pub(super) struct Side {
 
 enum State {
     /// On its own.
-    Fetching(Download, OwnedSemaphorePermit),
+    Fetching { download: Download, _place: OwnedSemaphorePermit },
     /// Behind the fill.
     Following(Follow),
     /// Nothing is asked for yet.
@@ -95,7 +95,7 @@ impl Side {
         let Some(place) = place else { return State::Following(follow) };
         // What cannot be had on its own may still come by with the fill.
         match Download::open(self.fetches.source.clone(), self.span.at, None).await {
-            Ok(download) => State::Fetching(download, place),
+            Ok(download) => State::Fetching { download, _place: place },
             Err(_) => State::Following(follow),
         }
     }
@@ -115,7 +115,7 @@ impl Side {
 impl http::Source for Side {
     fn next_now(&mut self) -> Option<Next> {
         match &mut self.state {
-            State::Fetching(..) => self.span.is_over().then_some(Ok(None)),
+            State::Fetching { .. } => self.span.is_over().then_some(Ok(None)),
             State::Following(follow) => follow.next_now(),
             State::Idle(_) => None,
             State::Over => Some(Ok(None)),
@@ -129,7 +129,7 @@ impl http::Source for Side {
                 state => state,
             };
             let next = match &mut state {
-                State::Fetching(download, _) => self.fetch(download).await,
+                State::Fetching { download, .. } => self.fetch(download).await,
                 State::Following(follow) => follow.next().await,
                 State::Idle(_) | State::Over => Ok(None),
             };
