@@ -5,4 +5,22 @@
 
 mod support;
 
+mod accept;
+mod denied;
+mod disk;
+mod doors;
+mod framing;
+mod hostile;
+mod kill;
+mod manifests;
+mod membership;
+mod pull;
+mod ranges;
+mod redirects;
+mod restart;
+mod resume;
 mod selftest;
+mod stale;
+mod together;
+mod tokens;
+mod wrong;

@@ -46,6 +46,8 @@ pub struct TestNetwork {
 
 #[derive(Default)]
 struct State {
+    /// How many servers were put, for the next address.
+    hosts: u8,
     names: HashMap<String, Vec<IpAddr>>,
     sites: HashMap<SocketAddr, Site>,
     connections: Vec<SocketAddr>,
@@ -63,7 +65,8 @@ impl TestNetwork {
     /// Puts a server at `host` (a name or an address) and `port`, and makes the name resolve.
     pub fn put(&self, host: &str, port: u16, server: impl Server) {
         let mut state = self.state();
-        let fresh = Ipv4Addr::new(20, 0, 0, u8::try_from(state.names.len() + 1).unwrap());
+        state.hosts += 1;
+        let fresh = Ipv4Addr::new(20, 0, 0, state.hosts);
         let address = match host.parse() {
             Ok(literal) => literal,
             Err(_) => state.names.entry(host.to_owned()).or_insert_with(|| vec![fresh.into()])[0],
@@ -76,6 +79,11 @@ impl TestNetwork {
     pub fn name(&self, host: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
         self.state().names.insert(host.to_owned(), addresses);
+    }
+
+    /// Makes `host` resolve to nothing.
+    pub fn unname(&self, host: &str) {
+        self.state().names.remove(host);
     }
 
     /// Changes how every server of `host` can be reached.

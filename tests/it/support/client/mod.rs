@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use larder::http::Connection;
 use tokio::task::JoinHandle;
 
-pub use raw::{Download, RawClient, answers_in, request};
+pub use raw::{RawClient, answers_in, request};
 pub use reply::{Decision, Reply};
 
 /// How a client speaks.
@@ -50,7 +50,7 @@ impl Client {
 
     /// GET over HTTP/1.1; panics when no head came.
     #[track_caller]
-    pub fn get(&self, path: &str) -> impl Future<Output = Reply> + Send + 'static {
+    pub fn get(&self, path: &str) -> impl Future<Output = Reply> + Send + use<> {
         self.get_with(path, &[])
     }
 
@@ -60,13 +60,13 @@ impl Client {
         &self,
         path: &str,
         headers: &[(&str, &str)],
-    ) -> impl Future<Output = Reply> + Send + 'static {
+    ) -> impl Future<Output = Reply> + Send + use<> {
         self.call(Method::GET, path, headers)
     }
 
     /// HEAD over HTTP/1.1.
     #[track_caller]
-    pub fn head(&self, path: &str) -> impl Future<Output = Reply> + Send + 'static {
+    pub fn head(&self, path: &str) -> impl Future<Output = Reply> + Send + use<> {
         self.call(Method::HEAD, path, &[])
     }
 
@@ -77,7 +77,7 @@ impl Client {
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
-    ) -> impl Future<Output = Reply> + Send + 'static {
+    ) -> impl Future<Output = Reply> + Send + use<> {
         let what = format!("{method} {path}");
         let reply = self.try_call(Version::Http11, method, path, headers);
         async move { reply.await.unwrap_or_else(|e| panic!("no answer to {what}: {e}")) }
@@ -88,7 +88,7 @@ impl Client {
         &self,
         version: Version,
         path: &str,
-    ) -> impl Future<Output = Result<Reply, String>> + Send + 'static {
+    ) -> impl Future<Output = Result<Reply, String>> + Send + use<> {
         self.try_call(version, Method::GET, path, &[])
     }
 
@@ -99,20 +99,20 @@ impl Client {
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
-    ) -> impl Future<Output = Result<Reply, String>> + Send + 'static {
+    ) -> impl Future<Output = Result<Reply, String>> + Send + use<> {
         let io = (self.dial)();
-        let bytes = raw::request(method.as_str(), "1.0", path, headers);
-        let request = typed(method.clone(), version, path, headers);
+        let bytes = request(method.as_str(), "1.0", path, headers);
+        let typed = typed(method.clone(), version, path, headers);
         async move {
             match version {
-                Version::H2 => over_h2(io, request).await,
+                Version::H2 => over_h2(io, typed).await,
                 Version::Http10 => {
                     assert!(method == Method::GET, "HTTP/1.0 clients here only GET");
                     let mut client = RawClient::new(io);
                     client.send(&bytes).await;
                     Ok(client.download().await?.finish().await)
                 }
-                Version::Http11 => over_h1(io, request).await,
+                Version::Http11 => over_h1(io, typed).await,
             }
         }
     }

@@ -1,6 +1,8 @@
 //! A client that writes and reads bytes itself: it can be slow, die at a byte, speak HTTP/1.0, or
 //! send what no library would.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use larder::http::Connection;
@@ -35,10 +37,17 @@ impl RawClient {
         let _ = self.io.flush().await;
     }
 
-    /// Everything until the peer closes.
-    pub async fn read_to_end(mut self) -> Vec<u8> {
-        let _ = self.io.read_to_end(&mut self.buffer).await;
-        self.buffer
+    /// Everything until the peer closes or says nothing for a second of the paused clock; and
+    /// whether it closed.
+    pub async fn read_all(mut self) -> (Vec<u8>, bool) {
+        loop {
+            let read = self.io.read_buf(&mut self.buffer);
+            match tokio::time::timeout(Duration::from_secs(1), read).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) => return (self.buffer, true),
+                Err(_) => return (self.buffer, false),
+            }
+        }
     }
 
     /// Sends a GET and reads the head of its answer, and no byte more than necessary.

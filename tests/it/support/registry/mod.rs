@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use asked::Asked;
-pub use auth::{Auth, Bearer, basic};
+pub use auth::{Auth, basic};
 pub use fault::{Fault, Place, When};
 pub use gate::Gate;
 
