@@ -1,5 +1,28 @@
 //! Pull-through: hit, miss, stale, revalidate; one fetch per missing thing.
+//!
+//! Read `pull.rs` first: it is the life of a request.
 
+mod blobs;
+mod decision;
+mod download;
+mod error;
+mod fill;
+mod fills;
+mod flights;
+mod follow;
+mod hot;
+mod manifest;
+mod manifests;
+mod members;
 mod options;
+mod pull;
+mod relay;
+mod tags;
 
+pub use blobs::{Blob, BlobHead, Need};
+pub use decision::{Bypass, Decision, StaleReason};
+pub use error::{Error, ManifestFault};
+pub use manifest::{Content, MANIFEST_BYTES_MAX, Manifest};
 pub use options::Options;
+use pull::Shared;
+pub use pull::{Cache, Pulled};

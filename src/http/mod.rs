@@ -1,7 +1,32 @@
 //! The wire: connect, accept, bound, drain. Knows HTTP, not registries.
 
+mod address;
+mod body;
+mod client;
+mod connect;
+mod connection;
+mod content_range;
+mod etag;
+mod file;
+mod frames;
 mod host_port;
+mod listen;
 mod network;
+mod range;
+mod trust;
 
+pub use address::is_public;
+pub use body::{BodyError, Next, ReplyBody, Source};
+pub(crate) use client::root_cause;
+pub use client::{Client, SendError};
+pub use connect::{ConnectError, Connector};
+pub use connection::serve_connection;
+pub use content_range::{ContentRange, InvalidContentRange};
+pub use etag::{etag_matches, range_applies};
+pub use file::FrameReader;
+pub use frames::Frames;
 pub use host_port::{HostPort, InvalidHostPort};
+pub use listen::Listener;
 pub use network::{Connection, Duplex, Network, Pending, SystemNetwork};
+pub use range::Selection;
+pub use trust::{TrustError, client_config};

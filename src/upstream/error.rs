@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::http::TrustError;
+
 /// An upstream request that gave no usable answer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -108,4 +110,27 @@ impl Error {
     pub fn is_an_answer(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::NotFound { .. })
     }
+}
+
+/// Options that no upstream can be reached with.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The certificates to trust are unusable.
+    #[error("`ca` for {host}: {fault}")]
+    Ca {
+        /// The upstream.
+        host: String,
+        /// What is wrong with them.
+        fault: TrustError,
+    },
+    /// The URL says more, or less, than where a registry is.
+    #[error("`upstream` must be `http://` or `https://`, a host, and perhaps a port, nothing else")]
+    Url,
+    /// The user cannot be written in an `Authorization` header (RFC 7617, 2).
+    #[error("the user for {host} has a `:` or a control character in it")]
+    Username {
+        /// The upstream.
+        host: String,
+    },
 }

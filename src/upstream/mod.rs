@@ -1,7 +1,25 @@
 //! One registry behind us: log in, ask, follow safely, try again, give up.
 
+mod answer;
+mod ask;
+mod body;
+mod challenge;
 mod error;
+mod exchange;
+mod login;
 mod options;
+mod question;
+mod realm;
+mod redirect;
+mod request;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod token;
+mod transport;
 
-pub use error::Error;
+pub use ask::Upstream;
+pub use body::Body;
+pub use error::{Error, SetupError};
 pub use options::{Credential, Options};
+pub use question::{Answer, Method, Question};

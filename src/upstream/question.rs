@@ -1,9 +1,8 @@
 //! What an upstream is asked, and what it answers.
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::Error;
+use super::Body;
 use crate::oci::{RepositoryName, Resource};
 
 /// An idempotent request to a registry.

@@ -1,0 +1,67 @@
+//! The proof that a principal may do something in a repository.
+
+use std::sync::Arc;
+
+use super::{Action, Issuer, Principal};
+use crate::oci::RepositoryName;
+use crate::registry::Registry;
+
+/// That this action may be done in this repository of this registry.
+///
+/// Made by [`Access::grant`] and nowhere else; whoever needs the right asks for the value.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    registry: Arc<Registry>,
+    repository: RepositoryName,
+    action: Action,
+}
+
+impl Grant {
+    /// The registry.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The repository, by its name at the registry.
+    pub fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
+    /// What may be done.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+}
+
+/// The rules of one listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Access {
+    _open: (),
+}
+
+impl Access {
+    /// Everybody may pull, nobody may change anything.
+    pub fn open_for_pull() -> Self {
+        Self::default()
+    }
+
+    /// Decides.
+    #[expect(clippy::unused_self, reason = "an open network has one rule, and it is the same")]
+    pub fn grant(
+        &self,
+        principal: &Principal,
+        registry: Arc<Registry>,
+        repository: RepositoryName,
+        action: Action,
+    ) -> Result<Grant, Refused> {
+        match (principal.issuer, action) {
+            (Issuer::Nobody, Action::Pull) => Ok(Grant { registry, repository, action }),
+            (Issuer::Nobody, Action::Push | Action::Delete) => Err(Refused),
+        }
+    }
+}
+
+/// The principal may not do that here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this registry is read-only here")]
+pub struct Refused;

@@ -1,0 +1,246 @@
+//! Blobs: from the store, from a running fill, or by starting one.
+//!
+//! A blob is served in a repository only when the repository is known to have it. If the bytes are
+//! here but that is not known, the upstream is asked for existence alone; if they are not here, the
+//! upstream's 200 to the fetch is the proof.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use http::header::CONTENT_LENGTH;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::fill::Progress;
+use super::follow::{Follow, Span, Whole};
+use super::hot::question_key;
+use super::manifests::is_without_head;
+use super::members::Membership;
+use super::pull::{HEADERS_WAIT_MAX, deadline};
+use super::{Bypass, Decision, Error, Pulled, Shared};
+use crate::access::Grant;
+use crate::http::{Frames, ReplyBody};
+use crate::oci::{Digest, Reference, Resource};
+use crate::store::StoredBlob;
+use crate::upstream::{Method, Question};
+
+/// What has to be known of a blob before its headers can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: bytes may be sent without an announced length.
+    Bytes,
+    /// Its length: a range was asked for, or the connection cannot show where a body ends.
+    Length,
+}
+
+/// A blob that can be read.
+#[derive(Debug)]
+pub struct Blob {
+    total: Option<u64>,
+    source: BlobSource,
+    frames: Frames,
+}
+
+#[derive(Debug)]
+enum BlobSource {
+    Filling(watch::Receiver<Progress>),
+    Stored(StoredBlob),
+}
+
+/// That a blob exists.
+#[derive(Clone, Copy, Debug)]
+pub struct BlobHead {
+    /// Its length, where the upstream told.
+    pub total: Option<u64>,
+}
+
+impl Blob {
+    /// The length of the whole blob, where it is known.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// The body of an answer: the whole blob, or `part` of it, which must lie within.
+    pub fn into_body(self, part: Option<Range<u64>>) -> ReplyBody {
+        let end = part.as_ref().map(|part| part.end).or(self.total);
+        let at = part.map_or(0, |part| part.start);
+        let len = end.map(|end| end - at);
+        match self.source {
+            BlobSource::Filling(progress) => {
+                let span = Span { at, end, reaches_end: end == self.total };
+                ReplyBody::of(Box::new(Follow::new(progress, self.frames, span)), len)
+            }
+            BlobSource::Stored(blob) => {
+                let (file, whole) = (blob.content().file(), blob.content().len());
+                let source = Whole::new(file, self.frames, at, end.unwrap_or(whole));
+                ReplyBody::of(Box::new(source), len)
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(super) async fn blob(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+        need: Need,
+    ) -> Result<Pulled<Blob>, Error> {
+        let mut member = self.membership(grant, digest).await;
+        let stored = self.stored(digest).await;
+        let is_here =
+            || stored.is_some() || self.fills.running(grant.registry().name(), digest).is_some();
+        if member.is_none() && is_here() {
+            member = Some(Membership { size: self.look_up(grant, digest).await? });
+        }
+        match stored {
+            Some(blob) if member.is_some() => Ok(self.hit(blob)),
+            _ => self.filled(grant, digest, member.and_then(|member| member.size), need).await,
+        }
+    }
+
+    pub(super) async fn blob_head(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<Pulled<BlobHead>, Error> {
+        if self.membership(grant, digest).await.is_some() {
+            if let Some(blob) = self.stored(digest).await {
+                let total = Some(blob.content().len());
+                return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
+            }
+        }
+        let total = self.look_up(grant, digest).await?;
+        let decision = Decision::Bypass(Bypass::Lookup);
+        Ok(Pulled { what: BlobHead { total }, decision, age: None })
+    }
+
+    /// The blob, if it is in the store. A disk that cannot say is as good as one that has not.
+    pub(super) async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
+        let (shared, digest) = (Arc::clone(self), digest.clone());
+        let open = move || match shared.store.blob(&digest) {
+            Ok(blob) => blob,
+            Err(error) => {
+                tracing::warn!(%digest, %error, "cannot open a stored blob");
+                None
+            }
+        };
+        tokio::task::spawn_blocking(open).await.ok().flatten()
+    }
+
+    fn hit(&self, blob: StoredBlob) -> Pulled<Blob> {
+        let total = Some(blob.content().len());
+        let source = BlobSource::Stored(blob);
+        let what = Blob { total, source, frames: self.frames.clone() };
+        Pulled { what, decision: Decision::Hit, age: None }
+    }
+
+    /// Asks the upstream whether the repository has the blob, once for all who want to know, and
+    /// how long it is.
+    async fn look_up(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        let key = question_key(grant, &Reference::Digest(digest.clone()), None);
+        let (_, answer) = self.lookups.join(key, || {
+            let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
+            async move {
+                let total = ask_length(&grant, &digest).await?;
+                let confirm = move || shared.confirm(&grant, &digest);
+                // A panic in it has been reported; the answer is right all the same.
+                drop(tokio::task::spawn_blocking(confirm).await);
+                Ok(total)
+            }
+        });
+        answer.landed().await
+    }
+
+    /// Follows the fill of the blob, which is started if there is none.
+    async fn filled(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+        expected: Option<u64>,
+        need: Need,
+    ) -> Result<Pulled<Blob>, Error> {
+        let until = deadline();
+        loop {
+            let (joined, filling) = self.join_fill(grant, digest, expected);
+            let asked_elsewhere = joined && filling.repository != *grant.repository();
+            let ready = wait_for_headers(filling.progress.clone(), need, until).await;
+            let Some(ready) = ready else {
+                let host = grant.registry().upstream().host().to_owned();
+                return Err(Error::TimedOut { host, waited: HEADERS_WAIT_MAX });
+            };
+            match ready {
+                Progress::Done { blob, .. } => {
+                    let decision = Decision::Miss { collapsed: joined };
+                    return Ok(Pulled { decision, ..self.hit(blob) });
+                }
+                // What another repository was refused says nothing about this one.
+                Progress::Failed(_) if asked_elsewhere => {}
+                Progress::Failed(error) => return Err(error),
+                Progress::Filling { total, .. } => {
+                    let decision = Decision::Miss { collapsed: joined };
+                    return Ok(self.following(filling.progress, total, decision));
+                }
+                Progress::Relaying { point, .. } => {
+                    let decision = Decision::Bypass(point.bypass());
+                    return Ok(self.following(filling.progress, point.total(), decision));
+                }
+                Progress::Asking => return Err(Error::Internal("a fill is not ready")),
+            }
+        }
+    }
+
+    fn following(
+        &self,
+        progress: watch::Receiver<Progress>,
+        total: Option<u64>,
+        decision: Decision,
+    ) -> Pulled<Blob> {
+        let source = BlobSource::Filling(progress);
+        let what = Blob { total, source, frames: self.frames.clone() };
+        Pulled { what, decision, age: None }
+    }
+}
+
+/// How far the fill is when enough is known for the headers; `None` when it took too long.
+async fn wait_for_headers(
+    mut progress: watch::Receiver<Progress>,
+    need: Need,
+    until: Instant,
+) -> Option<Progress> {
+    let is_ready = |progress: &Progress| match progress {
+        Progress::Asking => false,
+        Progress::Done { .. } | Progress::Failed(_) => true,
+        Progress::Filling { total, .. } => need == Need::Bytes || total.is_some(),
+        Progress::Relaying { .. } => true,
+    };
+    match timeout_at(until, progress.wait_for(is_ready)).await {
+        Ok(Ok(progress)) => Some(progress.clone()),
+        Ok(Err(_)) => Some(Progress::Failed(Error::Internal("the fill was lost"))),
+        Err(_) => None,
+    }
+}
+
+async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error> {
+    let question = |method| Question {
+        method,
+        repository: grant.repository().clone(),
+        resource: Resource::Blob(digest.clone()),
+        accept: None,
+        from: 0,
+    };
+    let upstream = grant.registry().upstream();
+    let answer = match upstream.ask(&question(Method::Head), deadline()).await {
+        // The GET's headers say the same; its body is not read.
+        Err(error) if is_without_head(&error) => {
+            upstream.ask(&question(Method::Get), deadline()).await
+        }
+        other => other,
+    };
+    let answer = answer?;
+    Ok(answer.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()))
+}

@@ -1,0 +1,262 @@
+//! A blob's bytes from the upstream, from some byte on, through cuts.
+//!
+//! A body that breaks off is gone on with by `Range` from the byte where it broke, a bounded
+//! number of times. Whether the bytes are the right ones is not decided here: whoever reads them
+//! hashes them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
+
+use super::Error;
+use super::pull::deadline;
+use crate::access::Grant;
+use crate::oci::{Digest, RepositoryName, Resource};
+use crate::upstream::{self, Answer, Body, Method, Question, Upstream};
+
+/// Where a blob can be had. With several upstreams for one registry this becomes a list.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    upstream: Arc<Upstream>,
+    repository: RepositoryName,
+    digest: Digest,
+}
+
+impl Source {
+    pub(super) fn new(grant: &Grant, digest: &Digest) -> Self {
+        Self {
+            upstream: Arc::clone(grant.registry().upstream()),
+            repository: grant.repository().clone(),
+            digest: digest.clone(),
+        }
+    }
+
+    /// What messages call it.
+    pub(super) fn host(&self) -> &str {
+        self.upstream.host()
+    }
+
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
+        let (host, digest) = (self.host().to_owned(), self.digest.clone());
+        Error::Corrupt { host, digest, reason: reason.into() }
+    }
+
+    async fn ask(&self, from: u64) -> Result<Answer, upstream::Error> {
+        let question = Question {
+            method: Method::Get,
+            repository: self.repository.clone(),
+            resource: Resource::Blob(self.digest.clone()),
+            accept: None,
+            from,
+        };
+        self.upstream.ask(&question, deadline()).await
+    }
+}
+
+/// One blob being read.
+#[derive(Debug)]
+pub(super) struct Download {
+    source: Source,
+    /// The offset of the next byte that is handed out.
+    at: u64,
+    /// The whole blob's length, where anybody told.
+    total: Option<u64>,
+    body: Option<Body>,
+    /// Bytes to throw away, where an upstream sent the whole for a range.
+    skip: u64,
+    /// Handed out and not used; handed out again first.
+    returned: VecDeque<Bytes>,
+    failures: u32,
+    since_failure: u64,
+    is_resumed: bool,
+}
+
+impl Download {
+    /// Asks for the bytes from `from` on. `expected` is the length that a manifest states, for
+    /// upstreams that state none.
+    ///
+    /// # Errors
+    ///
+    /// [`upstream::Error::RangeNotSatisfiable`] when the blob has fewer bytes than `from`.
+    pub(super) async fn open(
+        source: Source,
+        from: u64,
+        expected: Option<u64>,
+    ) -> Result<Self, Error> {
+        let mut this = Self {
+            source,
+            at: from,
+            total: None,
+            body: None,
+            skip: 0,
+            returned: VecDeque::new(),
+            failures: 0,
+            since_failure: 0,
+            is_resumed: from > 0,
+        };
+        match this.source.ask(from).await {
+            Ok(answer) => this.begin(answer)?,
+            // All of it was there already.
+            Err(upstream::Error::RangeNotSatisfiable { total: Some(total), .. })
+                if total == from =>
+            {
+                this.total = Some(total);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        this.total = this.total.or(expected.filter(|expected| *expected >= from));
+        Ok(this)
+    }
+
+    /// The whole blob's length.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// The offset of the next byte.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Where it comes from.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Whether its bytes are from more than one answer.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
+    /// Takes back bytes that were handed out last and not used.
+    pub(super) fn put_back(&mut self, chunks: Vec<Bytes>) {
+        for chunk in chunks.into_iter().rev() {
+            self.at -= chunk.len() as u64;
+            self.returned.push_front(chunk);
+        }
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        if let Some(bytes) = self.returned.pop_front() {
+            self.at += bytes.len() as u64;
+            return Ok(Some(bytes));
+        }
+        loop {
+            if self.total == Some(self.at) {
+                self.body = None;
+                return Ok(None);
+            }
+            let next = match &mut self.body {
+                Some(body) => body.chunk().await,
+                None => {
+                    self.reopen().await?;
+                    continue;
+                }
+            };
+            match next {
+                Ok(Some(bytes)) => {
+                    if let Some(bytes) = self.take(bytes)? {
+                        return Ok(Some(bytes));
+                    }
+                }
+                // An end that nobody announced may be one. The digest will tell.
+                Ok(None) if self.total.is_none() => {
+                    self.total = Some(self.at);
+                }
+                Ok(None) => self.failed(self.ended_early()).await?,
+                Err(error) => self.failed(error).await?,
+            }
+        }
+    }
+
+    fn take(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, Error> {
+        let skipped = self.skip.min(bytes.len() as u64);
+        bytes.advance(usize::try_from(skipped).unwrap_or(bytes.len()));
+        self.skip -= skipped;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        self.at += bytes.len() as u64;
+        self.since_failure += bytes.len() as u64;
+        if self.total.is_some_and(|total| self.at > total) {
+            return Err(self.source.corrupt("more bytes came than were announced"));
+        }
+        Ok(Some(bytes))
+    }
+
+    async fn reopen(&mut self) -> Result<(), Error> {
+        self.is_resumed = true;
+        match self.source.ask(self.at).await {
+            Ok(answer) => self.begin(answer),
+            Err(upstream::Error::RangeNotSatisfiable { .. }) => {
+                Err(self.source.corrupt("it has become shorter while it was read"))
+            }
+            Err(error) => self.failed(error).await,
+        }
+    }
+
+    fn begin(&mut self, answer: Answer) -> Result<(), Error> {
+        let is_part = answer.status == StatusCode::PARTIAL_CONTENT;
+        let total = if is_part { total_of_range(&answer) } else { length(&answer) };
+        if let (Some(before), Some(now)) = (self.total, total) {
+            if before != now {
+                let reason = format!("its length has changed from {before} to {now}");
+                return Err(self.source.corrupt(reason));
+            }
+        }
+        self.total = self.total.or(total);
+        self.skip = if is_part { 0 } else { self.at };
+        self.body = Some(answer.body);
+        Ok(())
+    }
+
+    /// Notes a failure and pauses, or gives up.
+    async fn failed(&mut self, error: upstream::Error) -> Result<(), Error> {
+        self.body = None;
+        if self.since_failure >= PROGRESS_MIN {
+            self.failures = 0;
+        }
+        self.since_failure = 0;
+        self.failures += 1;
+        if !error.is_transient() || self.failures > FAILURES_MAX {
+            return Err(error.into());
+        }
+        tracing::debug!(at = self.at, failures = self.failures, %error, "a fetch broke off");
+        let growing = PAUSE * 4_u32.pow(self.failures - 1);
+        tokio::time::sleep(growing.mul_f64(0.5 + fastrand::f64())).await;
+        Ok(())
+    }
+
+    fn ended_early(&self) -> upstream::Error {
+        let reason = format!("the body ended at byte {}", self.at);
+        upstream::Error::Unreachable { host: self.source.host().to_owned(), reason }
+    }
+}
+
+/// How often in a row a fetch may break off.
+const FAILURES_MAX: u32 = 4;
+
+/// A try that brought less than this counts as another failure in the same row.
+const PROGRESS_MIN: u64 = 64 << 10;
+
+/// The pause after the first failure; each further one is four times as long.
+const PAUSE: Duration = Duration::from_millis(50);
+
+fn length(answer: &Answer) -> Option<u64> {
+    answer.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The `N` of `Content-Range: bytes a-b/N`.
+fn total_of_range(answer: &Answer) -> Option<u64> {
+    let (_, total) = answer.headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit_once('/')?;
+    total.parse().ok()
+}

@@ -1,0 +1,81 @@
+//! Why a pull cannot be answered.
+//!
+//! What the client reads of it is decided in `routes/reply.rs`, in one match. The type is `Clone`
+//! because one fault is often the answer to many clients.
+
+use std::time::Duration;
+
+use crate::oci::{Digest, InvalidManifest, MediaType};
+use crate::upstream;
+
+/// Why a pull cannot be answered.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The upstream sent bytes, but not the ones that were asked for.
+    #[error("{host} sent bytes that are not {digest}: {reason}")]
+    Corrupt {
+        /// The registry that sent them.
+        host: String,
+        /// What was asked for.
+        digest: Digest,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The fault is ours.
+    #[error("internal fault: {0}")]
+    Internal(&'static str),
+    /// The upstream's manifest is none that could be cached.
+    #[error("{host} sent no usable manifest: {reason}")]
+    Manifest {
+        /// The registry that sent it.
+        host: String,
+        /// Why it is none.
+        reason: ManifestFault,
+    },
+    /// The answer did not come in time, whoever's fault that is.
+    #[error("{host} did not answer within {} s", waited.as_secs())]
+    TimedOut {
+        /// The registry that was waited for.
+        host: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The upstream gave no usable answer.
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestFault {
+    /// It can be read two ways, or not at all.
+    #[error(transparent)]
+    Invalid(#[from] InvalidManifest),
+    /// It is longer than 4 MiB.
+    #[error("it is longer than {max} bytes")]
+    TooLong {
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The header and the body name two different kinds.
+    #[error("its header says {header} and its body {body}")]
+    TwoTypes {
+        /// `Content-Type`.
+        header: MediaType,
+        /// `mediaType`.
+        body: MediaType,
+    },
+    /// Neither the header nor the body says which kind it is.
+    #[error("neither its header nor its body says which kind it is")]
+    Untyped,
+}
+
+impl Error {
+    /// Whether this is the upstream's answer about this very repository, which is obeyed, and
+    /// not an outage, which what is cached survives.
+    pub fn is_an_answer(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.is_an_answer())
+    }
+}

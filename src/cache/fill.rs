@@ -1,0 +1,360 @@
+//! The one running fetch of a missing blob into the store.
+//!
+//! It belongs to a task of its own: no client's speed, leaving or cancellation touches it. Bytes
+//! are received on the reactor and written and hashed on the blocking pool, batch by batch, while
+//! the next batch arrives. Each batch that is on disk is published, and readers read the file.
+//!
+//! How it ends: verified and in the store; failed, with the partial file kept to go on from;
+//! or, when the disk takes no more, as a relay, which readers carry on for themselves.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::download::{Download, Source};
+use super::fills::Seat;
+use super::relay::{Prefix, RelayPoint};
+use super::{Bypass, Error, Shared};
+use crate::access::Grant;
+use crate::oci::{Digest, Hasher};
+use crate::store::{Partial, StoredBlob};
+use crate::upstream;
+
+/// How far a fill is.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    /// The upstream has not answered yet.
+    Asking,
+    /// Verified.
+    Done {
+        /// The whole blob.
+        blob: StoredBlob,
+        /// As in [`Progress::Filling`].
+        generation: u32,
+    },
+    /// Given up. What readers have is not whole.
+    Failed(Error),
+    /// Bytes are on disk, not verified.
+    Filling {
+        /// The whole length, where it is known.
+        total: Option<u64>,
+        /// The partial file.
+        file: Arc<File>,
+        /// How many of its bytes may be read.
+        written: u64,
+        /// Raised when the fill starts again from zero: what was read before is void.
+        generation: u32,
+    },
+    /// The disk takes no more: readers go on from the upstream.
+    Relaying {
+        /// From where on, and how.
+        point: Arc<RelayPoint>,
+        /// As in [`Progress::Filling`].
+        generation: u32,
+    },
+}
+
+/// The fetch itself.
+pub(super) struct Fill {
+    shared: Arc<Shared>,
+    grant: Grant,
+    digest: Digest,
+    expected: Option<u64>,
+    progress: watch::Sender<Progress>,
+}
+
+impl Fill {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        grant: Grant,
+        digest: Digest,
+        expected: Option<u64>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self { shared, grant, digest, expected, progress }
+    }
+
+    pub(super) async fn run(self, seat: Seat) {
+        let end = self.fetch().await.unwrap_or_else(Progress::Failed);
+        if let Progress::Failed(error) = &end {
+            tracing::warn!(digest = %self.digest, repository = %self.grant.repository(), %error, "a fill failed");
+        }
+        // The seat goes first: who comes now finds the blob, or starts anew.
+        drop(seat);
+        self.progress.send_replace(end);
+    }
+
+    async fn fetch(&self) -> Result<Progress, Error> {
+        // An earlier fill may have ended between the look-up and the start of this one.
+        if let Some(blob) = self.shared.stored(&self.digest).await {
+            return Ok(Progress::Done { blob, generation: 0 });
+        }
+        let mut partial = self.open_partial().await;
+        let mut download = self.open_download(&mut partial).await?;
+        self.confirm().await;
+        for generation in 0..GENERATIONS_MAX {
+            let Some(opened) = partial.take() else {
+                return self.relay(download, Bypass::DiskFailed, generation).await;
+            };
+            let reserved = match self.reserve(opened, download.total()).await {
+                Ok(reserved) => reserved,
+                Err(bypass) => return self.relay(download, bypass, generation).await,
+            };
+            match self.write(reserved, &mut download, generation).await? {
+                Written::Whole(partial, hasher) => match self.commit(partial, hasher).await? {
+                    Some(blob) => return Ok(Progress::Done { blob, generation }),
+                    // Bytes of two answers may not fit together: once more, all from one.
+                    None if download.is_resumed() => {}
+                    None => break,
+                },
+                Written::Refused(prefix, bypass) => {
+                    let point = Arc::new(RelayPoint::new(prefix, download, bypass));
+                    return Ok(Progress::Relaying { point, generation });
+                }
+            }
+            partial = self.open_partial().await;
+            download = self.open_download(&mut partial).await?;
+        }
+        Err(download.source().corrupt("their hash is another"))
+    }
+
+    /// The partial file; `None` when the disk does not even give that.
+    async fn open_partial(&self) -> Option<Partial> {
+        let (shared, digest) = (Arc::clone(&self.shared), self.digest.clone());
+        let registry = self.grant.registry().name().clone();
+        let opened = blocking(move || shared.store.partial(&registry, &digest)).await;
+        opened.inspect_err(|error| tracing::warn!(%error, "cannot open a partial file")).ok()
+    }
+
+    /// Asks for what the partial file lacks. One that is longer than the blob is discarded.
+    async fn open_download(&self, partial: &mut Option<Partial>) -> Result<Download, Error> {
+        let source = || Source::new(&self.grant, &self.digest);
+        let from = partial.as_ref().map_or(0, Partial::len);
+        match Download::open(source(), from, self.expected).await {
+            Err(Error::Upstream(upstream::Error::RangeNotSatisfiable { .. })) if from > 0 => {
+                if let Some(partial) = partial.take() {
+                    drop(blocking(move || partial.discard()).await);
+                }
+                *partial = self.open_partial().await;
+                Download::open(source(), 0, self.expected).await
+            }
+            other => other,
+        }
+    }
+
+    /// The upstream has answered 200 for this repository.
+    async fn confirm(&self) {
+        let (shared, grant) = (Arc::clone(&self.shared), self.grant.clone());
+        let digest = self.digest.clone();
+        let confirm = move || {
+            shared.confirm(&grant, &digest);
+            Ok(())
+        };
+        // The disk never fails a pull; its trouble was told where it was met.
+        drop(blocking(confirm).await);
+    }
+
+    async fn reserve(&self, mut partial: Partial, total: Option<u64>) -> Result<Partial, Bypass> {
+        let reserve = move || partial.reserve(total.unwrap_or_default()).map(|()| partial);
+        blocking(reserve).await.map_err(|error| bypass_of(&error))
+    }
+
+    /// Hands the fetch to the readers, from its first byte.
+    async fn relay(
+        &self,
+        mut download: Download,
+        bypass: Bypass,
+        generation: u32,
+    ) -> Result<Progress, Error> {
+        if download.at() > 0 {
+            download = Download::open(download.source().clone(), 0, self.expected).await?;
+        }
+        let point = RelayPoint::new(Prefix::none(&self.digest), download, bypass);
+        Ok(Progress::Relaying { point: Arc::new(point), generation })
+    }
+
+    /// Receives, writes and hashes until the end, or until the disk takes no more.
+    async fn write(
+        &self,
+        partial: Partial,
+        download: &mut Download,
+        generation: u32,
+    ) -> Result<Written, Error> {
+        let (total, file) = (download.total(), partial.file());
+        let publish = |written| {
+            let file = Arc::clone(&file);
+            self.progress.send_replace(Progress::Filling { total, file, written, generation });
+        };
+        publish(partial.len());
+        let (sender, receiver) = mpsc::channel(QUEUE_CHUNKS);
+        let writer = Writer { partial, hasher: None };
+        let (received, written) =
+            tokio::join!(receive(download, sender), writer.drain(receiver, publish));
+        match written {
+            Drained::Whole(writer) => {
+                received?;
+                let (partial, hasher) = writer.finish().await?;
+                Ok(Written::Whole(partial, hasher))
+            }
+            Drained::Refused { writer, mut left, error } => {
+                let bypass = bypass_of(&error);
+                tracing::warn!(digest = %self.digest, %error, "the disk takes no more; relaying");
+                if let Ok(Some(chunk)) = received {
+                    left.push(chunk);
+                }
+                download.put_back(left);
+                Ok(Written::Refused(writer.into_prefix(&self.digest), bypass))
+            }
+            Drained::Stuck => {
+                tracing::warn!(digest = %self.digest, "the disk is stuck; relaying");
+                Ok(Written::Refused(Prefix::none(&self.digest), Bypass::DiskFailed))
+            }
+        }
+    }
+
+    /// The verified blob; `None` when the bytes are wrong, and gone.
+    async fn commit(&self, partial: Partial, hasher: Hasher) -> Result<Option<StoredBlob>, Error> {
+        let committed = blocking(move || Ok(partial.commit(hasher))).await;
+        match committed.map_err(|_| Error::Internal("the commit was lost"))? {
+            Ok(committed) => {
+                if let Err(error) = committed.kept {
+                    tracing::warn!(digest = %self.digest, %error, "a verified blob is not kept");
+                }
+                Ok(Some(committed.blob))
+            }
+            Err(mismatch) => {
+                tracing::warn!(host = self.grant.registry().upstream().host(), %mismatch, "wrong bytes");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// How writing ended, as the fill sees it.
+enum Written {
+    Whole(Partial, Hasher),
+    Refused(Prefix, Bypass),
+}
+
+/// How writing ended, as the writer sees it.
+enum Drained {
+    Refused { writer: Writer, left: Vec<Bytes>, error: io::Error },
+    Stuck,
+    Whole(Writer),
+}
+
+/// Receives until the end, or until the writer takes no more; then what it did not take.
+async fn receive(
+    download: &mut Download,
+    sender: mpsc::Sender<Bytes>,
+) -> Result<Option<Bytes>, Error> {
+    loop {
+        let next = tokio::select! {
+            next = download.chunk() => next?,
+            () = sender.closed() => return Ok(None),
+        };
+        let Some(chunk) = next else { return Ok(None) };
+        if let Err(refused) = sender.send(chunk).await {
+            return Ok(Some(refused.0));
+        }
+    }
+}
+
+/// The partial file, and the hash of what is in it.
+struct Writer {
+    partial: Partial,
+    /// `None` until the first batch: what an earlier process left is hashed on the blocking
+    /// pool, while the upstream's bytes arrive.
+    hasher: Option<Hasher>,
+}
+
+impl Writer {
+    async fn drain(
+        mut self,
+        mut receiver: mpsc::Receiver<Bytes>,
+        publish: impl Fn(u64),
+    ) -> Drained {
+        let mut batch = Vec::with_capacity(QUEUE_CHUNKS);
+        while receiver.recv_many(&mut batch, QUEUE_CHUNKS).await > 0 {
+            let chunks = std::mem::take(&mut batch);
+            let job = tokio::task::spawn_blocking(move || self.write(chunks));
+            let Ok(Ok((writer, result))) = timeout(DISK_STALL, job).await else {
+                return Drained::Stuck;
+            };
+            self = writer;
+            publish(self.partial.len());
+            if let Err((mut left, error)) = result {
+                receiver.close();
+                while let Ok(chunk) = receiver.try_recv() {
+                    left.push(chunk);
+                }
+                return Drained::Refused { writer: self, left, error };
+            }
+        }
+        Drained::Whole(self)
+    }
+
+    /// Writes and hashes chunk by chunk, so that a chunk is hashed while it is in the core's
+    /// cache, and so that after a failure the hash is that of what is in the file. Blocks.
+    fn write(mut self, chunks: Vec<Bytes>) -> (Self, Result<(), (Vec<Bytes>, io::Error)>) {
+        let mut chunks = chunks.into_iter();
+        while let Some(chunk) = chunks.next() {
+            let appended = self.hash_so_far().and_then(|hasher| {
+                self.hasher = Some(hasher);
+                self.partial.append(std::slice::from_ref(&chunk))
+            });
+            if let Err(error) = appended {
+                let left = std::iter::once(chunk).chain(chunks).collect();
+                return (self, Err((left, error)));
+            }
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&chunk);
+            }
+        }
+        (self, Ok(()))
+    }
+
+    fn hash_so_far(&mut self) -> io::Result<Hasher> {
+        self.hasher.take().map_or_else(|| self.partial.hash(), Ok)
+    }
+
+    async fn finish(mut self) -> Result<(Partial, Hasher), Error> {
+        let hash = move || self.hash_so_far().map(|hasher| (self.partial, hasher));
+        blocking(hash).await.map_err(|_| Error::Internal("cannot hash a partial file"))
+    }
+
+    fn into_prefix(self, digest: &Digest) -> Prefix {
+        match self.hasher {
+            Some(hasher) => Prefix::of(self.partial.file(), self.partial.len(), hasher),
+            None => Prefix::none(digest),
+        }
+    }
+}
+
+/// Bytes pieced together from several answers get one more try, all from one answer.
+const GENERATIONS_MAX: u32 = 2;
+
+/// How many received chunks wait for the writer at most: with chunks of at most 256 KiB this is
+/// 4 MiB for each fill.
+const QUEUE_CHUNKS: usize = 16;
+
+/// A write that takes longer than this is not waited for.
+const DISK_STALL: std::time::Duration = std::time::Duration::from_secs(30);
+
+fn bypass_of(error: &io::Error) -> Bypass {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Bypass::NoSpace,
+        _ => Bypass::DiskFailed,
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(io::Error::other("the disk task was lost")))
+}

@@ -1,0 +1,83 @@
+//! The fills under way: one per registry and digest.
+//!
+//! Two registries' fills of one digest are separate, so that neither can slow or poison the
+//! other; the first verified wins. Within a registry whoever misses joins the running fill.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+
+use super::Shared;
+use super::fill::{Fill, Progress};
+use super::hot::lock;
+use crate::access::Grant;
+use crate::oci::{Digest, RegistryName, RepositoryName};
+use crate::store::Store;
+
+/// The fills under way.
+#[derive(Debug, Default)]
+pub(super) struct Fills {
+    under_way: Mutex<HashMap<(RegistryName, Digest), Filling>>,
+}
+
+/// A fill, as those see it who follow it.
+#[derive(Clone, Debug)]
+pub(super) struct Filling {
+    /// In which repository the upstream is asked.
+    pub(super) repository: RepositoryName,
+    /// How far it is.
+    pub(super) progress: watch::Receiver<Progress>,
+}
+
+impl Fills {
+    /// The running fill of a digest, if there is one.
+    pub(super) fn running(&self, registry: &RegistryName, digest: &Digest) -> Option<Filling> {
+        lock(&self.under_way).get(&(registry.clone(), digest.clone())).cloned()
+    }
+
+    /// Where the partial files of the running fills lie.
+    pub(super) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
+        let under_way = lock(&self.under_way);
+        under_way.keys().map(|(registry, digest)| store.partial_path(registry, digest)).collect()
+    }
+}
+
+impl Shared {
+    /// Joins the fill of a digest, or starts it. Returns whether it was joined.
+    pub(super) fn join_fill(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+        expected: Option<u64>,
+    ) -> (bool, Filling) {
+        let key = (grant.registry().name().clone(), digest.clone());
+        let mut under_way = lock(&self.fills.under_way);
+        if let Some(filling) = under_way.get(&key) {
+            return (true, filling.clone());
+        }
+        let (sender, progress) = watch::channel(Progress::Asking);
+        let filling = Filling { repository: grant.repository().clone(), progress };
+        under_way.insert(key.clone(), filling.clone());
+        drop(under_way);
+
+        let seat = Seat { shared: Arc::clone(self), key };
+        let fill = Fill::new(Arc::clone(self), grant.clone(), digest.clone(), expected, sender);
+        self.tasks.spawn(fill.run(seat));
+        (false, filling)
+    }
+}
+
+/// A fill's place among those under way. Dropping it, also by a panic, frees the place.
+#[derive(Debug)]
+pub(super) struct Seat {
+    shared: Arc<Shared>,
+    key: (RegistryName, Digest),
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.shared.fills.under_way).remove(&self.key);
+    }
+}

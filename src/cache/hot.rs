@@ -1,0 +1,131 @@
+//! What is hot and small, in memory: manifests, tag records, memberships.
+//!
+//! Everything here is also on disk, so an entry may go at any time. The only place that knows
+//! which library keeps it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use super::Manifest;
+use crate::access::Grant;
+use crate::oci::{Digest, Reference, Tag};
+use crate::store::{Members, TagRecord};
+
+/// The memory cache.
+#[derive(Clone, Debug)]
+pub(super) struct Hot {
+    manifests: Cache<String, Arc<Manifest>>,
+    tags: Cache<String, Arc<HotTag>>,
+    members: Cache<String, Arc<Mutex<Members>>>,
+}
+
+/// A tag record, with the time of its check on the clock that does not jump.
+#[derive(Clone, Debug)]
+pub(super) struct HotTag {
+    pub(super) record: TagRecord,
+    /// `None` when it was checked by an earlier process.
+    pub(super) checked: Option<Instant>,
+}
+
+impl Hot {
+    /// A cache of at most about this many bytes.
+    pub(super) fn new(bytes: u64) -> Self {
+        let manifests = Cache::builder()
+            .max_capacity(bytes / 2)
+            .weigher(|key: &String, manifest: &Arc<Manifest>| {
+                weight(key.len() + manifest.body().len())
+            })
+            .build();
+        let tags = Cache::builder()
+            .max_capacity(bytes / 8)
+            .weigher(|key: &String, _: &Arc<HotTag>| weight(key.len()))
+            .build();
+        let members = Cache::builder()
+            .max_capacity(bytes / 8 * 3)
+            .weigher(|key: &String, members: &Arc<Mutex<Members>>| {
+                weight(key.len() + lock(members).len() * MEMBER_BYTES)
+            })
+            .build();
+        Self { manifests, tags, members }
+    }
+
+    pub(super) fn manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<Manifest>> {
+        self.manifests.get(&key(grant, digest.as_str()))
+    }
+
+    pub(super) fn put_manifest(&self, grant: &Grant, digest: &Digest, manifest: Arc<Manifest>) {
+        self.manifests.insert(key(grant, digest.as_str()), manifest);
+    }
+
+    pub(super) fn tag(&self, grant: &Grant, tag: &Tag, view: Option<&str>) -> Option<Arc<HotTag>> {
+        self.tags.get(&tag_key(grant, tag, view))
+    }
+
+    pub(super) fn put_tag(&self, grant: &Grant, tag: &Tag, view: Option<&str>, hot: Arc<HotTag>) {
+        self.tags.insert(tag_key(grant, tag, view), hot);
+    }
+
+    pub(super) fn drop_tag(&self, grant: &Grant, tag: &Tag, view: Option<&str>) {
+        self.tags.invalidate(&tag_key(grant, tag, view));
+    }
+
+    /// The memberships of the grant's repository, if they are in memory.
+    pub(super) fn members(&self, grant: &Grant) -> Option<Arc<Mutex<Members>>> {
+        self.members.get(&key(grant, ""))
+    }
+
+    /// The memberships, loaded by `load` once however many ask. Blocks.
+    pub(super) fn members_or_load(
+        &self,
+        grant: &Grant,
+        load: impl FnOnce() -> Members,
+    ) -> Arc<Mutex<Members>> {
+        self.members.get_with(key(grant, ""), || Arc::new(Mutex::new(load())))
+    }
+}
+
+/// What one membership costs: the text of a sha256 digest, its box, a size, a slot.
+const MEMBER_BYTES: usize = 160;
+
+/// What any entry costs beside its content.
+const ENTRY_BYTES: usize = 256;
+
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes + ENTRY_BYTES).unwrap_or(u32::MAX)
+}
+
+/// No registry, repository or reference contains a space.
+fn key(grant: &Grant, what: &str) -> String {
+    let (registry, repository) = (grant.registry().name().as_str(), grant.repository().as_str());
+    let mut key = String::with_capacity(registry.len() + repository.len() + what.len() + 2);
+    for (index, part) in [registry, repository, what].into_iter().enumerate() {
+        if index > 0 {
+            key.push(' ');
+        }
+        key.push_str(part);
+    }
+    key
+}
+
+fn tag_key(grant: &Grant, tag: &Tag, view: Option<&str>) -> String {
+    let mut key = key(grant, tag.as_str());
+    if let Some(view) = view {
+        key.push(' ');
+        key.push_str(view);
+    }
+    key
+}
+
+/// The key of a question about a manifest.
+pub(super) fn question_key(grant: &Grant, reference: &Reference, view: Option<&str>) -> String {
+    match reference {
+        Reference::Digest(digest) => key(grant, digest.as_str()),
+        Reference::Tag(tag) => tag_key(grant, tag, view),
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

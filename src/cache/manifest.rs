@@ -1,0 +1,90 @@
+//! A manifest as it is served, and which kind it is.
+//!
+//! Bytes stay as they came. The kind is the header's word unless that says nothing; two different
+//! specific words are a fault (CVE-2021-41190: one digest, two readings).
+
+use bytes::Bytes;
+
+use super::ManifestFault;
+use crate::oci::{Digest, ManifestFacts, MediaType};
+use crate::store::Verified;
+
+/// The longest manifest that is taken, in bytes. Clients and registries stop at 4 MiB
+/// (distribution-spec, "Pushing manifests"; containerd a little above).
+pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+
+/// A manifest to be served.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Which kind it is.
+    pub media_type: MediaType,
+    /// Its bytes, and what is known of them.
+    pub content: Content,
+}
+
+/// The bytes of a manifest.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Docker's schema 1: the digest is not over these bytes, so they cannot be verified and are
+    /// never stored. The upstream's own `Docker-Content-Digest`, if it gave one.
+    Schema1(Bytes, Option<Digest>),
+    /// Any other.
+    Verified(Verified<Bytes>),
+}
+
+impl Manifest {
+    /// The bytes.
+    pub fn body(&self) -> &Bytes {
+        match &self.content {
+            Content::Schema1(bytes, _) => bytes,
+            Content::Verified(verified) => verified.content(),
+        }
+    }
+
+    /// The digest that clients are told.
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.content {
+            Content::Schema1(_, digest) => digest.as_ref(),
+            Content::Verified(verified) => Some(verified.digest()),
+        }
+    }
+}
+
+/// Settles which kind a manifest is.
+pub(super) fn settle_type(
+    header: Option<MediaType>,
+    facts: &ManifestFacts,
+) -> Result<MediaType, ManifestFault> {
+    let header = header.filter(|header| !header.is_generic());
+    let body = facts.media_type.clone().filter(|body| !body.is_generic());
+    match (header, body) {
+        (Some(header), Some(body)) if header != body => {
+            Err(ManifestFault::TwoTypes { header, body })
+        }
+        (Some(media_type), _) | (None, Some(media_type)) => Ok(media_type),
+        (None, None) => Err(ManifestFault::Untyped),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_is_what_header_and_body_agree_on() {
+        let settle = |header: Option<&str>, body: Option<&str>| {
+            let facts = ManifestFacts {
+                media_type: body.map(|text| text.parse().unwrap()),
+                descriptors: Vec::new(),
+            };
+            settle_type(header.map(|text| text.parse().unwrap()), &facts)
+                .map(|media_type| media_type.to_string())
+        };
+        assert_eq!(settle(Some("a/x"), None).unwrap(), "a/x");
+        assert_eq!(settle(Some("a/x; charset=utf-8"), Some("A/X")).unwrap(), "a/x");
+        assert_eq!(settle(Some("text/plain"), Some("a/x")).unwrap(), "a/x");
+        assert_eq!(settle(None, Some("a/x")).unwrap(), "a/x");
+        assert!(matches!(settle(Some("a/x"), Some("a/y")), Err(ManifestFault::TwoTypes { .. })));
+        assert!(matches!(settle(Some("application/json"), None), Err(ManifestFault::Untyped)));
+    }
+}

@@ -1,0 +1,253 @@
+//! Manifests by digest: memory, then disk, then the upstream.
+//!
+//! What has a digest never changes, so it is fetched once. A manifest is served in a repository
+//! only when it is held for that very repository; the same bytes warm from another one are not
+//! fetched again, but the upstream is asked whether this one has them too.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+
+use super::hot::question_key;
+use super::manifest::settle_type;
+use super::members::warn_of;
+use super::pull::deadline;
+use super::tags::told_digest;
+use super::{
+    Content, Decision, Error, MANIFEST_BYTES_MAX, Manifest, ManifestFault, Pulled, Shared,
+};
+use crate::access::Grant;
+use crate::oci::{
+    Algorithm, Digest, MANIFEST_ACCEPT, ManifestFacts, MediaType, Reference, Resource,
+};
+use crate::store::Verified;
+use crate::upstream::{self, Answer, Method, Question};
+
+impl Shared {
+    pub(super) async fn manifest_by_digest(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+        if let Some(what) = self.held_manifest(grant, digest).await {
+            return Ok(Pulled { what, decision: Decision::Hit, age: None });
+        }
+        let key = question_key(grant, &Reference::Digest(digest.clone()), None);
+        let (collapsed, answer) = self
+            .manifests_asked
+            .join(key, || Arc::clone(self).fetch_manifest(grant.clone(), digest.clone()));
+        let what = answer.landed().await?;
+        Ok(Pulled { what, decision: Decision::Miss { collapsed }, age: None })
+    }
+
+    /// The manifest if it is held for the repository.
+    async fn held_manifest(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Option<Arc<Manifest>> {
+        if let Some(manifest) = self.hot.manifest(grant, digest) {
+            return Some(manifest);
+        }
+        let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
+        let read = move || shared.read_manifest(&grant, &digest);
+        tokio::task::spawn_blocking(read).await.ok().flatten()
+    }
+
+    /// Blocks.
+    fn read_manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<Manifest>> {
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        let media_type = self.store.manifest_type(registry, repository, digest).ok()??;
+        let content = Content::Verified(self.store.small(digest, MAX).ok()??);
+        let manifest = Arc::new(Manifest { media_type, content });
+        self.hot.put_manifest(grant, digest, Arc::clone(&manifest));
+        Some(manifest)
+    }
+
+    async fn fetch_manifest(
+        self: Arc<Self>,
+        grant: Grant,
+        digest: Digest,
+    ) -> Result<Arc<Manifest>, Error> {
+        // Another flight may have landed between the look-up and the start of this one.
+        if let Some(manifest) = self.held_manifest(&grant, &digest).await {
+            return Ok(manifest);
+        }
+        let reference = Reference::Digest(digest.clone());
+        if let Some(warm) = self.warm_elsewhere(&digest).await {
+            match self.ask_manifest(&grant, &reference, Method::Head, None).await {
+                Ok(answer) => return self.keep(grant, header_type(&answer), warm).await,
+                Err(error) if is_without_head(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Got { media_type, body, .. } = self.get_manifest(&grant, &reference, None).await?;
+        if let Some(media_type) = media_type.as_ref().filter(|kind| kind.is_schema1()) {
+            return Ok(schema1(media_type.clone(), body, Some(digest)));
+        }
+        let verified = check(&grant, &digest, body)?;
+        self.keep(grant, media_type, verified).await
+    }
+
+    /// The bytes, if another repository brought them.
+    async fn warm_elsewhere(self: &Arc<Self>, digest: &Digest) -> Option<Verified<Bytes>> {
+        let (shared, digest) = (Arc::clone(self), digest.clone());
+        let read = move || shared.store.small(&digest, MAX).ok().flatten();
+        tokio::task::spawn_blocking(read).await.ok().flatten()
+    }
+
+    /// Holds a manifest for the repository, in memory and, if the disk takes it, there.
+    pub(super) async fn keep(
+        self: &Arc<Self>,
+        grant: Grant,
+        header: Option<MediaType>,
+        verified: Verified<Bytes>,
+    ) -> Result<Arc<Manifest>, Error> {
+        let fault = |reason: ManifestFault| manifest_fault(&grant, reason);
+        let facts = ManifestFacts::read(verified.content()).map_err(|error| fault(error.into()))?;
+        let media_type = settle_type(header, &facts).map_err(fault)?;
+        let content = Content::Verified(verified.clone());
+        let manifest = Arc::new(Manifest { media_type, content });
+        self.hot.put_manifest(&grant, verified.digest(), Arc::clone(&manifest));
+
+        let (shared, kept) = (Arc::clone(self), Arc::clone(&manifest));
+        let write = move || shared.write_manifest(&grant, &kept.media_type, &verified, &facts);
+        tokio::task::spawn_blocking(write)
+            .await
+            .map_err(|_| Error::Internal("the manifest was not stored"))?;
+        Ok(manifest)
+    }
+
+    /// Blocks.
+    fn write_manifest(
+        &self,
+        grant: &Grant,
+        media_type: &MediaType,
+        verified: &Verified<Bytes>,
+        facts: &ManifestFacts,
+    ) {
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        let digest = verified.digest();
+        // The content before the record of it: a record without content would be asked for.
+        let written = self
+            .store
+            .put_small(verified)
+            .and_then(|()| self.store.put_manifest_type(registry, repository, digest, media_type));
+        warn_of(written, "cannot store a manifest");
+        self.confirm_named(grant, facts);
+    }
+
+    pub(super) async fn ask_manifest(
+        &self,
+        grant: &Grant,
+        reference: &Reference,
+        method: Method,
+        accept: Option<&str>,
+    ) -> Result<Answer, upstream::Error> {
+        let question = Question {
+            method,
+            repository: grant.repository().clone(),
+            resource: Resource::Manifest(reference.clone()),
+            accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
+            from: 0,
+        };
+        grant.registry().upstream().ask(&question, deadline()).await
+    }
+
+    /// What the header says, and the body. A body that breaks off is asked for again.
+    async fn get_manifest(
+        &self,
+        grant: &Grant,
+        reference: &Reference,
+        accept: Option<&str>,
+    ) -> Result<Got, Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let answer = self.ask_manifest(grant, reference, Method::Get, accept).await?;
+            let (media_type, told) = (header_type(&answer), told_digest(&answer.headers));
+            match collect(answer).await {
+                Ok(Some(body)) => return Ok(Got { media_type, told, body }),
+                Ok(None) => {
+                    let reason = ManifestFault::TooLong { max: MANIFEST_BYTES_MAX };
+                    return Err(manifest_fault(grant, reason));
+                }
+                Err(error) if error.is_transient() && tries < BODY_TRIES_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A manifest by tag where `HEAD` does not tell its digest: one GET, hashed by us. A digest
+    /// that the answer tells must be the right one.
+    pub(super) async fn get_manifest_by_tag(
+        self: &Arc<Self>,
+        grant: &Grant,
+        reference: &Reference,
+        accept: Option<&str>,
+    ) -> Result<Arc<Manifest>, Error> {
+        let Got { media_type, told, body } = self.get_manifest(grant, reference, accept).await?;
+        if let Some(media_type) = media_type.as_ref().filter(|kind| kind.is_schema1()) {
+            return Ok(schema1(media_type.clone(), body, told));
+        }
+        let digest = told.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &body));
+        self.keep(grant.clone(), media_type, check(grant, &digest, body)?).await
+    }
+}
+
+/// A manifest as it came.
+struct Got {
+    media_type: Option<MediaType>,
+    told: Option<Digest>,
+    body: Bytes,
+}
+
+fn check(grant: &Grant, digest: &Digest, body: Bytes) -> Result<Verified<Bytes>, Error> {
+    Verified::check(digest, body).map_err(|mismatch| Error::Corrupt {
+        host: grant.registry().upstream().host().to_owned(),
+        digest: digest.clone(),
+        reason: mismatch.to_string(),
+    })
+}
+
+/// How often a manifest whose body broke off is asked for.
+const BODY_TRIES_MAX: usize = 3;
+
+const MAX: u64 = MANIFEST_BYTES_MAX as u64;
+
+/// Registries that do not know HEAD for manifests say so in one of these ways.
+pub(super) fn is_without_head(error: &upstream::Error) -> bool {
+    matches!(
+        error,
+        upstream::Error::Unexpected {
+            status: StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
+            ..
+        }
+    )
+}
+
+pub(super) fn header_type(answer: &Answer) -> Option<MediaType> {
+    answer.headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
+}
+
+fn manifest_fault(grant: &Grant, reason: ManifestFault) -> Error {
+    Error::Manifest { host: grant.registry().upstream().host().to_owned(), reason }
+}
+
+fn schema1(media_type: MediaType, body: Bytes, told: Option<Digest>) -> Arc<Manifest> {
+    Arc::new(Manifest { media_type, content: Content::Schema1(body, told) })
+}
+
+/// The whole body; `None` when it is longer than a manifest may be.
+async fn collect(mut answer: Answer) -> Result<Option<Bytes>, upstream::Error> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.body.chunk().await? {
+        if body.len() + chunk.len() > MANIFEST_BYTES_MAX {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
+}

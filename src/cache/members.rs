@@ -1,0 +1,77 @@
+//! Which digests a repository is known to have.
+//!
+//! Knowing a digest is no right to it: content is served in a repository only if the upstream put
+//! it there, by naming it in a manifest that is held for the repository, or by answering 200 for
+//! it. The files are the truth; this keeps them in memory, and both in step.
+
+use std::io;
+use std::sync::Arc;
+
+use super::Shared;
+use super::hot::lock;
+use crate::access::Grant;
+use crate::oci::{Digest, ManifestFacts};
+
+/// That a repository has a digest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Membership {
+    /// The size that a manifest states for it.
+    pub(super) size: Option<u64>,
+}
+
+impl Shared {
+    /// Whether the repository is known to have the digest. Disk trouble is as good as no.
+    pub(super) async fn membership(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Option<Membership> {
+        let members = match self.hot.members(grant) {
+            Some(members) => members,
+            None => {
+                let (shared, grant) = (Arc::clone(self), grant.clone());
+                let load =
+                    move || shared.hot.members_or_load(&grant, || shared.load_members(&grant));
+                tokio::task::spawn_blocking(load).await.ok()?
+            }
+        };
+        let size = lock(&members).get(digest).copied();
+        size.map(|size| Membership { size })
+    }
+
+    /// Notes that the upstream itself said that the repository has the blob. Blocks.
+    pub(super) fn confirm(&self, grant: &Grant, digest: &Digest) {
+        let members = self.hot.members_or_load(grant, || self.load_members(grant));
+        if lock(&members).contains_key(digest) {
+            return;
+        }
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        let noted = self.store.put_member(registry, repository, digest, self.clock.now());
+        warn_of(noted, "cannot note a membership");
+        lock(&members).insert(digest.clone(), None);
+    }
+
+    /// Notes everything that a manifest, which is held for the repository, names. Blocks.
+    pub(super) fn confirm_named(&self, grant: &Grant, facts: &ManifestFacts) {
+        let members = self.hot.members_or_load(grant, || self.load_members(grant));
+        let mut members = lock(&members);
+        for descriptor in &facts.descriptors {
+            members.insert(descriptor.digest.clone(), descriptor.size);
+        }
+    }
+
+    fn load_members(&self, grant: &Grant) -> crate::store::Members {
+        let loaded = self.store.members(grant.registry().name(), grant.repository());
+        loaded.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read memberships");
+            crate::store::Members::new()
+        })
+    }
+}
+
+/// The disk never fails a pull, but its trouble is told.
+pub(super) fn warn_of(result: io::Result<()>, what: &'static str) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "{what}");
+    }
+}

@@ -1,0 +1,142 @@
+//! The life of a pull: the cache first, then, lazily, the upstream.
+//!
+//! Whoever calls here holds a [`Grant`], so access is settled. What is looked up and in which
+//! order is decided here and in the files named after the nouns: `manifests` and `tags` for
+//! manifests, `blobs` for blobs. No ping, login or name look-up happens for a request that the
+//! cache can answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::blobs::{Blob, BlobHead, Need};
+use super::fills::Fills;
+use super::flights::Flights;
+use super::hot::Hot;
+use super::members::warn_of;
+use super::tags::Resolved;
+use super::{Decision, Error, Manifest, Options};
+use crate::access::Grant;
+use crate::clock::WallClock;
+use crate::http::Frames;
+use crate::oci::{AcceptSet, Digest, Reference};
+use crate::store::Store;
+
+/// The cache in front of every registry. Clones are the same cache.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    shared: Arc<Shared>,
+}
+
+/// Something pulled, and how it was come by.
+#[derive(Clone, Debug)]
+pub struct Pulled<T> {
+    /// What was pulled.
+    pub what: T,
+    /// How.
+    pub decision: Decision,
+    /// How long ago the upstream last confirmed it; `None` for what cannot change.
+    pub age: Option<Duration>,
+}
+
+/// What all pulls share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn WallClock>,
+    pub(super) options: Options,
+    pub(super) hot: Hot,
+    pub(super) frames: Frames,
+    pub(super) fills: Fills,
+    pub(super) manifests_asked: Flights<String, Arc<Manifest>>,
+    pub(super) tags_asked: Flights<String, Resolved>,
+    pub(super) lookups: Flights<String, Option<u64>>,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Cache {
+    /// A cache over `store`.
+    pub fn new(store: Arc<Store>, clock: Arc<dyn WallClock>, options: Options) -> Self {
+        let tasks = TaskTracker::new();
+        let shared = Shared {
+            store,
+            clock,
+            hot: Hot::new(options.memory),
+            frames: Frames::default(),
+            fills: Fills::default(),
+            manifests_asked: Flights::new(tasks.clone()),
+            tags_asked: Flights::new(tasks.clone()),
+            lookups: Flights::new(tasks.clone()),
+            options,
+            tasks,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A manifest, by digest or by tag.
+    pub async fn manifest(
+        &self,
+        grant: &Grant,
+        reference: &Reference,
+        accept: &AcceptSet,
+    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+        match reference {
+            Reference::Digest(digest) => self.shared.manifest_by_digest(grant, digest).await,
+            Reference::Tag(tag) => self.shared.manifest_by_tag(grant, tag, accept).await,
+        }
+    }
+
+    /// A blob, ready to be read as soon as its first bytes are.
+    pub async fn blob(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+        need: Need,
+    ) -> Result<Pulled<Blob>, Error> {
+        self.shared.blob(grant, digest, need).await
+    }
+
+    /// Whether a blob exists, and how long it is. Never starts a fetch of its bytes.
+    pub async fn blob_head(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<Pulled<BlobHead>, Error> {
+        self.shared.blob_head(grant, digest).await
+    }
+
+    /// Removes partial downloads that nobody has gone on with for long.
+    pub async fn sweep(&self) {
+        let shared = Arc::clone(&self.shared);
+        let sweep = move || {
+            let running = shared.fills.paths(&shared.store);
+            let swept = shared.store.sweep(shared.clock.now(), |path| running.contains(path));
+            warn_of(
+                swept.map(|count| tracing::debug!(count, "swept old partials")),
+                "cannot sweep",
+            );
+        };
+        // A panic in it has been reported by the panic hook and concerns nobody else.
+        drop(tokio::task::spawn_blocking(sweep).await);
+    }
+
+    /// Waits for what runs detached from any client, at most this long. Fills that are not done
+    /// by then stay on disk, to be gone on with.
+    pub async fn stop(&self, grace: Duration) {
+        self.shared.tasks.close();
+        if timeout(grace, self.shared.tasks.wait()).await.is_err() {
+            tracing::info!(running = self.shared.tasks.len(), "stopping with fetches under way");
+        }
+    }
+}
+
+/// Tries, queueing and failover before an answer's headers share this much time: containerd gives
+/// up after 30 s.
+pub(super) const HEADERS_WAIT_MAX: Duration = Duration::from_secs(25);
+
+/// By when an upstream must have answered a question that is asked now.
+pub(super) fn deadline() -> Instant {
+    Instant::now() + HEADERS_WAIT_MAX
+}

@@ -1,0 +1,164 @@
+//! Which command is asked for, and with what.
+//!
+//! Output goes to writers that are handed in: what was asked for to the first, everything else to
+//! the second. Neither is worth failing for, since `larder check | head` closes its pipe early.
+
+use std::ffi::OsString;
+use std::io;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use super::check;
+use super::exit::Exit;
+use super::logging::LogFormat;
+use super::serve;
+use crate::config::Arguments;
+use crate::config::Environment;
+
+/// Runs the command that `arguments` (the first is the program's name) ask for.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
+    let commands = match CommandLine::try_parse_from(arguments) {
+        Ok(commands) => commands,
+        Err(error) if error.use_stderr() => {
+            say(err, &error.render().to_string());
+            return Exit::Misused;
+        }
+        // Help and version arrive as errors, too.
+        Err(error) => {
+            say(out, &error.render().to_string());
+            return Exit::Done;
+        }
+    };
+    match commands.command {
+        Command::Check { source } => check::run(&source.into(), environment, out, err),
+        Command::Serve { source, listen, log_format } => {
+            let arguments = Arguments { listen, ..source.into() };
+            serve::run(&arguments, environment, log_format, err)
+        }
+    }
+}
+
+/// Writes `text`; a reader that has gone away is none of our business.
+pub(super) fn say(to: &mut dyn Write, text: &str) {
+    let written: io::Result<()> = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    drop(written);
+}
+
+/// A pull-through caching registry proxy and mirror for container images
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy; without a configuration it mirrors docker.io on 127.0.0.1:5000
+    Serve {
+        #[command(flatten)]
+        source: Source,
+        /// Listen on this IP address and port and on no other; may be repeated
+        #[arg(long, value_name = "ADDR")]
+        listen: Vec<String>,
+        /// How log lines look
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+        log_format: LogFormat,
+    },
+    /// Read the configuration, say what results from it, and do nothing
+    Check {
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Source {
+    /// The configuration file [default: the one that `LARDER_CONFIG` names, else /etc/larder/config.toml if present]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl From<Source> for Arguments {
+    fn from(source: Source) -> Self {
+        Self { config: source.config, ..Self::default() }
+    }
+}
+
+const AFTER_HELP: &str = "\
+Logs go to stderr; LARDER_LOG selects them, as in LARDER_LOG=info,larder::upstream=debug
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn outcome(arguments: &[&str], variables: &[(&str, &str)]) -> (Exit, String, String) {
+        let environment = variables.iter().copied().collect();
+        let arguments = std::iter::once("larder").chain(arguments.iter().copied());
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = run(arguments.map(OsString::from), &environment, &mut out, &mut err);
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn asking_for_help_or_the_version_is_no_failure_but_bad_usage_is_2() {
+        for good in
+            [&["--version"][..], &["help"], &["--help"], &["help", "serve"], &["check", "-h"]]
+        {
+            let (exit, out, err) = outcome(good, &[]);
+            assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{good:?}");
+            assert!(!out.is_empty(), "{good:?}");
+        }
+        for bad in [
+            &[][..],
+            &["sreve"],
+            &["serve", "--colour"],
+            &["serve", "--config"],
+            &["serve", "--log-format", "xml"],
+            &["check", "--listen", "127.0.0.1:1"],
+            &["check", "extra"],
+        ] {
+            let (exit, out, err) = outcome(bad, &[]);
+            assert_eq!((exit, out.as_str()), (Exit::Misused, ""), "{bad:?}");
+            assert!(!err.is_empty(), "{bad:?}");
+        }
+        let (_, version, _) = outcome(&["--version"], &[]);
+        assert_eq!(version, format!("larder {}\n", env!("CARGO_PKG_VERSION")));
+    }
+
+    /// `serve` must refuse before it opens anything, and say why on stderr.
+    #[test]
+    fn a_bad_configuration_is_2_for_serve_and_check() {
+        let home = [("HOME", "/home/test")];
+        let none = ["--config", "/nowhere/config.toml"];
+        for command in ["serve", "check"] {
+            let (exit, out, err) = outcome(&[command, none[0], none[1]], &home);
+            assert_eq!((exit, out.as_str()), (Exit::Misused, ""));
+            assert_eq!(err, "error: there is no such file\n --> /nowhere/config.toml\n");
+        }
+        let (exit, _, err) = outcome(&["serve", "--listen", "localhost"], &home);
+        assert_eq!(exit, Exit::Misused);
+        assert!(err.contains(" --> argument --listen\n key: listen\nhint: "), "{err}");
+        let (exit, _, err) =
+            outcome(&["serve"], &[("HOME", "/home/test"), ("LARDER_LOG", "larder=loud")]);
+        assert_eq!(exit, Exit::Misused);
+        assert!(err.contains(" --> environment variable LARDER_LOG"), "{err}");
+    }
+}

@@ -1,0 +1,175 @@
+//! `larder check`: what results from the configuration.
+//!
+//! The report goes to stdout and is for people; problems and warnings go to stderr. Secrets are in
+//! neither.
+
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::arguments::say;
+use super::exit::Exit;
+use super::logging;
+use crate::config;
+use crate::config::Arguments;
+use crate::config::Environment;
+use crate::config::Loaded;
+use crate::registry;
+use crate::upstream::Credential;
+
+/// Reads the configuration and reports on it.
+pub(super) fn run(
+    arguments: &Arguments,
+    environment: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
+    let loaded = match config::load(arguments, environment) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            say(err, &format!("{problems}\n"));
+            return Exit::Misused;
+        }
+    };
+    if let Err(problem) = logging::filter(environment) {
+        say(err, &format!("{problem}\n"));
+        return Exit::Misused;
+    }
+    for warning in &loaded.settings.warnings {
+        say(err, &format!("warning: {warning}\n"));
+    }
+    say(out, &Report(&loaded).to_string());
+    Exit::Done
+}
+
+struct Report<'l>(&'l Loaded);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Loaded { settings, file, overrides } = self.0;
+        let file = file.as_ref().map_or("the defaults".into(), |file| file.display().to_string());
+        line(f, "configuration", &file)?;
+        if !overrides.is_empty() {
+            line(f, "overridden by", &list(overrides))?;
+        }
+        line(f, "listen", &list(&settings.listen))?;
+        line(f, "shutdown_grace", &time(settings.shutdown_grace))?;
+        writeln!(f, "\n[cache]")?;
+        line(f, "dir", &settings.store.dir.display().to_string())?;
+        line(f, "memory", &bytes(settings.cache.memory))?;
+        line(f, "min_free", &bytes(settings.store.min_free))?;
+        line(f, "fill_keep", &time(settings.store.fill_keep))?;
+        line(f, "stale_wait", &time(settings.cache.stale_wait))?;
+        settings.registries.iter().try_for_each(|entry| registry(f, entry))
+    }
+}
+
+fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Result {
+    let upstream = &entry.upstream;
+    writeln!(f, "\n[registry.\"{}\"]", entry.name)?;
+    line(f, "upstream", upstream.url.as_str().trim_end_matches('/'))?;
+    line(f, "default", if entry.is_default { "yes" } else { "no" })?;
+    line(f, "aliases", &list(&entry.aliases))?;
+    line(f, "prefix", entry.prefix.as_deref().unwrap_or("none"))?;
+    line(f, "tag_ttl", &time(entry.tags.ttl))?;
+    line(f, "max_stale", &time(entry.tags.max_stale))?;
+    match &upstream.credential {
+        Credential::Anonymous => line(f, "auth", "anonymous")?,
+        Credential::Basic { username, .. } => {
+            line(f, "auth", &format!("basic, as {}", username.escape_debug()))?;
+        }
+    }
+    if upstream.ca_pem.is_some() {
+        line(f, "ca", "trusted beside the system's")?;
+    }
+    if !upstream.token_hosts.is_empty() {
+        line(f, "token_hosts", &list(&upstream.token_hosts))?;
+    }
+    if !upstream.redirect_hosts.is_empty() {
+        line(f, "redirect_hosts", &list(&upstream.redirect_hosts))?;
+    }
+    line(f, "max_connections", &upstream.max_connections.to_string())
+}
+
+fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
+    writeln!(f, "{name:<16} {value}")
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn time(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+fn bytes(size: u64) -> String {
+    ByteSize(size).display().iec().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(toml: &str) -> (Exit, String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, toml).unwrap();
+        let arguments = Arguments { config: Some(path), ..Arguments::default() };
+        let environment = [("HOME", "/home/test"), ("SECRET", "hunter2")].into_iter().collect();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = run(&arguments, &environment, &mut out, &mut err);
+        let out = String::from_utf8(out).unwrap();
+        let shown = out.replace(dir.path().to_str().unwrap(), "DIR");
+        (exit, shown, String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn the_report_shows_what_results() {
+        let (exit, out, err) = check(
+            "listen = ['0.0.0.0:5000']\n[cache]\nmemory = '128MB'\n[registry.'harbor.corp:8443']\n\
+             default = true\nprefix = 'harbor.corp'\nredirect_hosts = ['minio.corp']\n\
+             auth = { type = 'basic', username = 'robot', password_env = 'SECRET' }\n",
+        );
+
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        assert_eq!(
+            out,
+            "configuration    DIR/config.toml\n\
+             listen           0.0.0.0:5000\n\
+             shutdown_grace   30s\n\
+             \n\
+             [cache]\n\
+             dir              /home/test/.cache/larder\n\
+             memory           122.1 MiB\n\
+             min_free         1.0 GiB\n\
+             fill_keep        1day\n\
+             stale_wait       2s\n\
+             \n\
+             [registry.\"harbor.corp:8443\"]\n\
+             upstream         https://harbor.corp:8443\n\
+             default          yes\n\
+             aliases          none\n\
+             prefix           harbor.corp\n\
+             tag_ttl          1m\n\
+             max_stale        30days\n\
+             auth             basic, as robot\n\
+             redirect_hosts   minio.corp\n\
+             max_connections  64\n"
+        );
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_and_nothing_on_stdout() {
+        let (exit, out, err) = check("shutdown_grace = '5'\n[cache]\nmemory = '0'\n");
+
+        assert_eq!((exit, out.as_str()), (Exit::Misused, ""));
+        assert!(err.contains("config.toml:1:18\n key: shutdown_grace\nhint: "), "{err}");
+        assert!(err.contains("config.toml:3:10\n key: cache.memory\nhint: "), "{err}");
+    }
+}

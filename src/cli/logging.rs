@@ -1,0 +1,52 @@
+//! Where log lines go and how they look.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::Environment;
+use crate::config::LOG;
+use crate::config::Place;
+use crate::config::Problem;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum LogFormat {
+    /// One JSON object per line, for machines
+    Json,
+    /// For people
+    #[default]
+    Text,
+}
+
+/// What is to be logged.
+///
+/// Gives a [`Problem`] if `LARDER_LOG` cannot be understood: a filter that silently lets nothing
+/// through would be found out when the log is needed.
+pub(super) fn filter(environment: &Environment) -> Result<EnvFilter, Problem> {
+    let Some(text) = environment.value(LOG) else { return Ok(EnvFilter::new(LEVEL)) };
+    let parsed = text.to_str().and_then(|text| EnvFilter::builder().parse(text).ok());
+    parsed.ok_or_else(|| Problem {
+        what: "this is not a log filter".to_owned(),
+        place: Place::Variable(LOG.to_owned()),
+        key: None,
+        hint: Some("write a level, or `info,larder::upstream=debug`".to_owned()),
+    })
+}
+
+/// Starts logging to stderr. Does nothing if the process logs already.
+pub(super) fn install(filter: EnvFilter, format: LogFormat, environment: &Environment) {
+    // https://no-color.org
+    let is_coloured = std::io::stderr().is_terminal() && environment.value("NO_COLOR").is_none();
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match format {
+        LogFormat::Json => builder.json().finish().try_init(),
+        LogFormat::Text => builder.with_ansi(is_coloured).finish().try_init(),
+    };
+    drop(installed);
+}
+
+/// One line per request, and what an operator should know.
+const LEVEL: &str = "info";

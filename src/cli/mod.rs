@@ -1,0 +1,10 @@
+//! The command line: one file per subcommand.
+
+mod arguments;
+mod check;
+mod exit;
+mod logging;
+mod serve;
+
+pub use arguments::run;
+pub use exit::Exit;

@@ -1,0 +1,106 @@
+//! Finding the configuration and reading it: command line over environment over file over
+//! defaults.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::document::Document;
+use super::environment;
+use super::environment::Environment;
+use super::input::Input;
+use super::problem::Fault;
+use super::problem::Place;
+use super::problem::Problems;
+use super::resolved;
+use super::resolved::Settings;
+use super::resolver::Resolver;
+use super::written::single_keys;
+
+/// What the command line says about the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Arguments {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--listen`, each time it was given.
+    pub listen: Vec<String>,
+}
+
+/// Settings, and where they are from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What holds.
+    pub settings: Settings,
+    /// The file that was read, if there was one.
+    pub file: Option<PathBuf>,
+    /// The variables and arguments that said something, over the file.
+    pub overrides: Vec<String>,
+}
+
+/// Reads the configuration that `arguments` and `environment` point to.
+///
+/// Touches nothing, so it can be called again at any time to see what has changed.
+pub fn load(arguments: &Arguments, environment: &Environment) -> Result<Loaded, Problems> {
+    load_with(arguments, environment, Path::new(SYSTEM_FILE))
+}
+
+/// Like [`load`], with the file that is read when none is named.
+pub(super) fn load_with(
+    arguments: &Arguments,
+    environment: &Environment,
+    system_file: &Path,
+) -> Result<Loaded, Problems> {
+    let (path, input) = read(arguments, environment, system_file)?;
+    let bytes = input.as_ref().map_or(&[][..], |input| &input.bytes);
+    let mut document = Document::parse(path.as_deref(), bytes)?;
+    let overrides = set_overrides(&mut document, arguments, environment)?;
+    let written = document.typed()?;
+    let file = path.as_deref().zip(input.as_ref().map(|input| input.is_world_readable));
+    let resolver = Resolver::new(&document, environment, file);
+    let settings = resolved::resolve(written, resolver)?;
+    Ok(Loaded { settings, file: path, overrides })
+}
+
+fn read(
+    arguments: &Arguments,
+    environment: &Environment,
+    system_file: &Path,
+) -> Result<(Option<PathBuf>, Option<Input>), Problems> {
+    let named = arguments.config.clone().or_else(|| environment.path(environment::CONFIG));
+    let path = named.clone().unwrap_or_else(|| system_file.to_owned());
+    let read = match named {
+        Some(_) => Input::read_present(&path, FILE_LEN_MAX).map(Some),
+        None => Input::read(&path, FILE_LEN_MAX),
+    };
+    match read {
+        Ok(Some(input)) => Ok((Some(path), Some(input))),
+        Ok(None) => Ok((None, None)),
+        Err(fault) => Err(fault.at(Place::WholeFile(path), None).into()),
+    }
+}
+
+fn set_overrides(
+    document: &mut Document<'_>,
+    arguments: &Arguments,
+    environment: &Environment,
+) -> Result<Vec<String>, Problems> {
+    let mut overrides = Vec::new();
+    for (table, key) in single_keys() {
+        let name = environment::variable(table, key);
+        let Some(value) = environment.text(&name) else { continue };
+        let place = Place::Variable(name.clone());
+        let value = value.map_err(|fault: Fault| fault.at(place.clone(), None))?;
+        document.set(table, key, value.to_owned(), place);
+        overrides.push(name);
+    }
+    if !arguments.listen.is_empty() {
+        document.set("", "listen", arguments.listen.join(","), Place::Argument("--listen"));
+        overrides.push("--listen".to_owned());
+    }
+    Ok(overrides)
+}
+
+/// The file that is read when none is named, if it is there.
+const SYSTEM_FILE: &str = "/etc/larder/config.toml";
+
+/// A thousand registries fit in a megabyte.
+const FILE_LEN_MAX: u64 = 10 << 20;

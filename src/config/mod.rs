@@ -1,0 +1,32 @@
+//! The configuration: TOML as written, then resolved into every module's options.
+//!
+//! `load.rs` finds and reads it, `document.rs` keeps track of where each value stands,
+//! `written.rs` lists the keys and `resolved.rs` gives them meaning. No other module reads a file
+//! or the environment to learn what to do.
+
+mod claims;
+mod credential;
+mod defaults;
+mod document;
+mod environment;
+mod example;
+mod input;
+mod load;
+mod origin;
+mod problem;
+mod quantity;
+mod registries;
+mod resolved;
+mod resolver;
+mod upstreams;
+mod wording;
+mod written;
+
+#[cfg(test)]
+mod tests;
+
+pub use environment::{Environment, LOG};
+pub use example::EXAMPLE;
+pub use load::{Arguments, Loaded, load};
+pub use problem::{Place, Problem, Problems};
+pub use resolved::Settings;

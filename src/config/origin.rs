@@ -1,0 +1,149 @@
+//! The URL of an upstream: scheme, host and perhaps a port, and nothing that only looks so.
+//!
+//! URL parsers repair what they are given: they drop tabs, turn backslashes round, and read
+//! `https:2130706433` as 127.0.0.1. An operator should be told instead. No message quotes the URL,
+//! since what is wrong with it may be that it holds a password.
+
+use url::Host;
+use url::Url;
+
+use super::problem::Fault;
+use super::problem::quoted;
+
+/// Reads `http://host[:port]` or `https://host[:port]`, with at most a slash behind.
+pub(super) fn parse(text: &str) -> Result<Url, Fault> {
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| without_scheme(text))?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        let fault = Fault::new(format!("the scheme {} is not supported", quoted(scheme)));
+        return Err(fault.hint("write `https://…`, or `http://…` for a registry without TLS"));
+    }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+        return Err(Fault::new("the URL holds a space, a backslash or a control character"));
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    if authority.contains('@') {
+        return Err(Fault::new("the URL holds a user name or password")
+            .hint("use `auth = { type = \"basic\", username = \"…\", password_file = \"…\" }`"));
+    }
+    check_tail(tail)?;
+    if authority.is_empty() || authority.starts_with(':') {
+        return Err(Fault::new("the URL has no host"));
+    }
+    let url =
+        Url::parse(text).map_err(|error| Fault::new(format!("the URL is invalid: {error}")))?;
+    check_host(authority, &url)?;
+    if url.port() == Some(0) {
+        return Err(Fault::new("port 0 cannot be connected to"));
+    }
+    Ok(url)
+}
+
+fn without_scheme(text: &str) -> Fault {
+    let fault = Fault::new("the URL has no scheme");
+    let is_plain_host = !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'));
+    fault.hint(if is_plain_host {
+        format!("did you mean `https://{text}`?")
+    } else {
+        "write `https://host` or `https://host:port`".to_owned()
+    })
+}
+
+fn check_tail(tail: &str) -> Result<(), Fault> {
+    let (before, fragment) = tail.split_once('#').map_or((tail, None), |(b, f)| (b, Some(f)));
+    let (path, query) = before.split_once('?').map_or((before, None), |(p, q)| (p, Some(q)));
+    if !matches!(path, "" | "/") {
+        return Err(Fault::new("the URL has a path").hint(
+            "leave it out; Larder adds `/v2/…`, and a repository's path comes from the client",
+        ));
+    }
+    if query.is_some() {
+        return Err(Fault::new("the URL has a query").hint("leave out the `?` and what follows"));
+    }
+    if fragment.is_some() {
+        return Err(Fault::new("the URL has a fragment").hint("leave out the `#` and what follows"));
+    }
+    Ok(())
+}
+
+/// Refuses hosts that were read as something else than what was written.
+fn check_host(authority: &str, url: &Url) -> Result<(), Fault> {
+    let parsed = url.host_str().unwrap_or_default();
+    if !authority.is_ascii() {
+        // Look-alike letters are how one registry poses as another, so the operator has to see
+        // the name that is asked for.
+        return Err(Fault::new("the host is not ASCII").hint(format!("write it as `{parsed}`")));
+    }
+    let written = match url.host() {
+        // There are many ways to write one IPv6 address, and all of them are unmistakable.
+        Some(Host::Ipv6(_)) => return Ok(()),
+        _ => authority.split(':').next().unwrap_or_default(),
+    };
+    if !written.eq_ignore_ascii_case(parsed) {
+        return Err(Fault::new("the host is not written plainly")
+            .hint(format!("it would be read as `{parsed}`")));
+    }
+    if parsed.parse::<crate::oci::RegistryName>().is_err() {
+        return Err(Fault::new("the host has characters that no host name has"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_taken() {
+        for (text, want) in [
+            ("https://registry-1.docker.io", "https://registry-1.docker.io/"),
+            ("https://registry.corp/", "https://registry.corp/"),
+            ("HTTPS://Registry.Corp:5000", "https://registry.corp:5000/"),
+            ("http://127.0.0.1:5000", "http://127.0.0.1:5000/"),
+            ("http://[::1]:5000", "http://[::1]:5000/"),
+            ("https://xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example/"),
+        ] {
+            assert_eq!(parse(text).expect(text).as_str(), want);
+        }
+    }
+
+    #[test]
+    fn each_way_to_be_no_origin_has_its_message_and_none_shows_the_secret() {
+        for (text, want) in [
+            ("", "has no scheme"),
+            ("registry.corp:5000", "has no scheme"),
+            ("https:registry.corp", "has no scheme"),
+            ("file:///etc/passwd", "the scheme `file` is not supported"),
+            ("ftp://registry.corp", "the scheme `ftp` is not supported"),
+            ("https://user:hunter2@registry.corp", "user name or password"),
+            ("https://hunter2@registry.corp", "user name or password"),
+            ("https://@registry.corp", "user name or password"),
+            ("https://registry.corp/v2/", "has a path"),
+            ("https://registry.corp//", "has a path"),
+            ("https://registry.corp/?token=hunter2", "has a query"),
+            ("https://registry.corp?", "has a query"),
+            ("https://registry.corp#hunter2", "has a fragment"),
+            ("https://", "has no host"),
+            ("https:///", "has no host"),
+            ("https://:443", "has no host"),
+            ("https://registry.corp:0", "port 0"),
+            ("https://registry.corp:65536", "the URL is invalid"),
+            ("https://registry.corp:x", "the URL is invalid"),
+            ("https://[::1", "the URL is invalid"),
+            ("https://regi\tstry.corp", "control character"),
+            (" https://registry.corp", "the scheme ` https`"),
+            ("https://registry.corp\\x", "backslash"),
+            ("https://münchen.example", "not ASCII"),
+            ("https://2130706433", "not written plainly"),
+            ("https://0x7f.1", "not written plainly"),
+            ("https://a%2eb", "not written plainly"),
+            ("https://a_b.corp", "characters that no host name has"),
+            ("https://*.corp", "characters that no host name has"),
+        ] {
+            let fault = parse(text).expect_err(text);
+            assert!(fault.what.contains(want), "{text}: {}", fault.what);
+            assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What is wrong with a configuration, where, and what to do about it.
+//!
+//! Nothing here reads or decides; it is the vocabulary in which the other files complain, and the
+//! one place that renders a complaint. The source line itself is never shown: it may hold a
+//! password.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+/// One thing that has to change before the configuration can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong: one line, no full stop.
+    pub what: String,
+    /// Where it was written.
+    pub place: Place,
+    /// The full name of the key, as in `registry."docker.io".upstream`, where there is one.
+    pub key: Option<String>,
+    /// The next step, where there is an obvious one.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.what)?;
+        if self.place != Place::Nowhere {
+            write!(f, "\n --> {}", self.place)?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "\n key: {key}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the command line, with this flag.
+    Argument(&'static str),
+    /// In a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// In characters, counted from 1.
+        column: usize,
+    },
+    /// Nowhere: it follows from what is missing.
+    Nowhere,
+    /// In an environment variable.
+    Variable(String),
+    /// A file as a whole.
+    WholeFile(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Argument(name) => write!(f, "argument {name}"),
+            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::Nowhere => Ok(()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::WholeFile(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Everything that was found wrong at once; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// `value` if nothing is wrong, else what is.
+    pub(super) fn none_or<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
+        if problems.is_empty() { Ok(value) } else { Err(Self(problems)) }
+    }
+
+    /// Each of them, in the order in which they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let gap = if index == 0 { "" } else { "\n\n" };
+            write!(f, "{gap}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Problems {}
+
+/// What is wrong with a value, said by code that does not know where the value was written.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// As in [`Problem::what`].
+    pub what: String,
+    /// As in [`Problem::hint`].
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    /// A fault without a hint.
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: None }
+    }
+
+    /// The same with a next step.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The problem that it is at `place`.
+    pub(super) fn at(self, place: Place, key: Option<String>) -> Problem {
+        Problem { what: self.what, place, key, hint: self.hint }
+    }
+}
+
+/// A value in backticks, safe to print on a terminal and never longer than a line.
+pub(super) fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(escaped).collect();
+    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+/// The candidate that `text` is most likely a misspelling of.
+pub(super) fn nearest<'c>(text: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    // Comparing takes time in proportion to the product of the lengths.
+    if text.len() > SHOWN_CHARS_MAX {
+        return None;
+    }
+    let plain = text.to_lowercase().replace('-', "_");
+    candidates
+        .iter()
+        .map(|candidate| {
+            let folded = candidate.to_lowercase().replace('-', "_");
+            (strsim::damerau_levenshtein(&plain, &folded), *candidate)
+        })
+        // A third of the letters wrong is a slip; more is another word.
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    let (escaped, plain) =
+        if c.is_control() { (Some(c.escape_default()), None) } else { (None, Some(c)) };
+    escaped.into_iter().flatten().chain(plain)
+}
+
+/// A value that does not fit beside its message on one line is cut here.
+const SHOWN_CHARS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_what_where_which_key_and_what_to_do() {
+        let place = Place::File { path: "/etc/larder/config.toml".into(), line: 3, column: 1 };
+        let problem = Fault::new("unknown key `upstram`")
+            .hint("did you mean `upstream`?")
+            .at(place, Some("registry.\"docker.io\".upstram".into()));
+
+        assert_eq!(
+            problem.to_string(),
+            "error: unknown key `upstram`\n --> /etc/larder/config.toml:3:1\n \
+             key: registry.\"docker.io\".upstram\nhint: did you mean `upstream`?"
+        );
+    }
+
+    /// A configuration may be hostile enough to carry terminal control sequences.
+    #[test]
+    fn values_are_shown_escaped_and_short() {
+        assert_eq!(quoted("a\u{1b}[2Jb\n"), "`a\\u{1b}[2Jb\\n`");
+        assert_eq!(quoted(&"x".repeat(1 << 20)).chars().count(), SHOWN_CHARS_MAX + 3);
+    }
+
+    #[test]
+    fn a_slip_is_recognised_and_another_word_is_not() {
+        let known = ["upstream", "aliases", "tag_ttl"];
+
+        assert_eq!(nearest("upstram", &known), Some("upstream"));
+        assert_eq!(nearest("tag-ttl", &known), Some("tag_ttl"));
+        assert_eq!(nearest("Aliases", &known), Some("aliases"));
+        assert_eq!(nearest("push", &known), None);
+        assert_eq!(nearest(&"u".repeat(1 << 20), &known), None);
+    }
+}

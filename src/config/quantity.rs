@@ -1,0 +1,123 @@
+//! Sizes and durations: texts to numbers, with the reasons why not.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::problem::Fault;
+use super::problem::quoted;
+
+/// Whether nothing at all is a meaningful amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zero {
+    Meaningful,
+    Senseless,
+}
+
+/// Bytes, as in `64MiB` (of 1024) or `64MB` (of 1000).
+pub(super) fn size(text: &str, zero: Zero) -> Result<u64, Fault> {
+    const HINT: &str = "write a number and a unit, such as `64MiB` (64 times 1024 times 1024 \
+                        bytes) or `64MB` (64 million bytes)";
+    let text = text.trim();
+    let bytes = text.parse::<ByteSize>().ok().map(|size| size.0);
+    // A bare number would be bytes, which nobody who writes `64` means.
+    let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic()) || text == "0";
+    match bytes {
+        Some(0) if zero == Zero::Senseless => {
+            Err(Fault::new(format!("{} is nothing", quoted(text))).hint("it must be more than 0"))
+        }
+        // The parser stops at the largest number instead of refusing what is larger.
+        Some(u64::MAX) => Err(Fault::new(format!("{} is too much", quoted(text)))),
+        Some(bytes) if has_unit => Ok(bytes),
+        Some(_) => Err(Fault::new(format!("{} has no unit", quoted(text))).hint(HINT)),
+        None => Err(Fault::new(format!("{} is not a size", quoted(text))).hint(HINT)),
+    }
+}
+
+/// A time, as in `90s`, `1h 30m` or `30d`.
+pub(super) fn duration(text: &str, zero: Zero) -> Result<Duration, Fault> {
+    let too_long =
+        || Fault::new(format!("{} is too long", quoted(text))).hint("at most `100years`");
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) if zero == Zero::Senseless => {
+            Err(Fault::new(format!("{} is nothing", quoted(text))).hint("it must be more than 0"))
+        }
+        Ok(duration) if duration > DURATION_MAX => Err(too_long()),
+        Ok(duration) => Ok(duration),
+        Err(humantime::DurationError::NumberOverflow) => Err(too_long()),
+        Err(_) => Err(Fault::new(format!("{} is not a duration", quoted(text)))
+            .hint("write a number and a unit, such as `500ms`, `30s`, `5m`, `12h` or `30d`")),
+    }
+}
+
+/// Added to any clock this overflows nothing, and nobody can want more.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit_and_fit() {
+        let good = [
+            ("64MiB", 64 << 20),
+            ("64MB", 64_000_000),
+            (" 1.5 GiB ", 3 << 29),
+            ("512B", 512),
+            ("0", 0),
+        ];
+        for (text, want) in good {
+            assert_eq!(size(text, Zero::Meaningful).ok(), Some(want), "{text}");
+        }
+        let bad = [
+            ("", "is not a size"),
+            ("10XB", "is not a size"),
+            ("-1", "is not a size"),
+            ("-1MiB", "is not a size"),
+            ("1e99 TiB", "is not a size"),
+            ("1e99", "is not a size"),
+            ("MiB", "is not a size"),
+            ("1.2.3MiB", "is not a size"),
+            ("64", "has no unit"),
+            ("99999999EiB", "is too much"),
+            ("99999999999999999999999B", "is too much"),
+            ("0", "is nothing"),
+            ("0MiB", "is nothing"),
+        ];
+        for (text, want) in bad {
+            let fault = size(text, Zero::Senseless).expect_err(text);
+            assert!(fault.what.ends_with(want), "{text}: {}", fault.what);
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_fit() {
+        let good = [
+            ("30s", 30),
+            ("1h 30m", 5400),
+            ("1d", 86400),
+            ("0s", 0),
+            ("100years", 100 * 31_557_600),
+        ];
+        for (text, want) in good {
+            let want = Some(Duration::from_secs(want));
+            assert_eq!(duration(text, Zero::Meaningful).ok(), want, "{text}");
+        }
+        let bad = [
+            ("", "is not a duration"),
+            ("-5s", "is not a duration"),
+            ("5", "is not a duration"),
+            ("5 parsecs", "is not a duration"),
+            ("1e3s", "is not a duration"),
+            ("100000000000000000000", "is too long"),
+            ("100000000000000000000s", "is too long"),
+            ("101years", "is too long"),
+            ("0s", "is nothing"),
+            ("0ms 0s", "is nothing"),
+        ];
+        for (text, want) in bad {
+            let fault = duration(text, Zero::Senseless).expect_err(text);
+            assert!(fault.what.ends_with(want), "{text}: {}", fault.what);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `[registry."…"]`: which registries there are, and what each is called.
+//!
+//! One name must mean one registry through every door, so names, aliases and prefixes share one
+//! namespace here, though the doors look at different ones of them.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use url::Url;
+
+use super::claims::Claims;
+use super::claims::Kind;
+use super::defaults;
+use super::defaults::WellKnown;
+use super::problem::Fault;
+use super::problem::quoted;
+use super::quantity::Zero;
+use super::resolver::Resolver;
+use super::upstreams;
+use super::written::Registry;
+use super::written::Text;
+use crate::oci::RegistryName;
+use crate::oci::RepositoryName;
+use crate::registry::Options;
+use crate::registry::TagPolicy;
+
+/// The registries of the configuration in the order of the file; without any, the well-known ones.
+pub(super) fn resolve(
+    written: impl IntoIterator<Item = (Text, Registry)>,
+    resolver: &mut Resolver<'_>,
+) -> Vec<Options> {
+    let mut written: Vec<(Text, Registry)> = written.into_iter().collect();
+    if written.is_empty() {
+        let bare =
+            |known: &WellKnown| (Spanned::new(0..0, known.name.to_owned()), Registry::default());
+        written = defaults::WELL_KNOWN.iter().map(bare).collect();
+    } else {
+        written.sort_by_key(|(name, _)| name.span().start);
+    }
+    let mut claims = Claims::default();
+    let mut wishes = Vec::new();
+    let mut registries = Vec::new();
+    for (key, registry) in written {
+        let wish = registry.default.clone();
+        if let Some(options) = one(&key, registry, &mut claims, resolver) {
+            wishes.push(wish);
+            registries.push(options);
+        }
+    }
+    choose_default(&mut registries, &wishes, resolver);
+    registries
+}
+
+fn one(
+    key: &Text,
+    mut written: Registry,
+    claims: &mut Claims,
+    resolver: &mut Resolver<'_>,
+) -> Option<Options> {
+    let name = resolver.given(Some(key), registry_name)?;
+    let known = defaults::WELL_KNOWN.iter().find(|known| known.name == name.as_str());
+    claims.claim(&name, Kind::Name, name.as_str(), key.span(), resolver);
+    warn_of_alias(&name, resolver);
+    let aliases = aliases(&name, key.span(), written.aliases.take(), known, claims, resolver);
+    let prefix = prefix(&name, key.span(), written.prefix.take(), claims, resolver);
+    let url = known.map_or_else(|| format!("https://{name}"), |known| known.upstream.to_owned());
+    let url = Url::parse(&url)
+        .map_err(|_| Fault::new("the name is no host, so `upstream` must say where it is"));
+    let url = resolver.accept(key.span(), url)?;
+    let tag_ttl = resolver.duration(written.tag_ttl.as_ref(), Zero::Meaningful, defaults::TAG_TTL);
+    let max_stale =
+        resolver.duration(written.max_stale.as_ref(), Zero::Meaningful, defaults::MAX_STALE);
+    Some(Options {
+        name,
+        aliases,
+        prefix,
+        is_default: false,
+        tags: TagPolicy { ttl: tag_ttl, max_stale },
+        upstream: upstreams::resolve(&mut written, url, resolver),
+    })
+}
+
+fn registry_name(text: &str) -> Result<RegistryName, Fault> {
+    text.parse().map_err(|_| {
+        Fault::new(format!("{} is not the name of a registry", quoted(text)))
+            .hint("write a host, perhaps with a port, such as `registry.corp:5000`")
+    })
+}
+
+/// Whoever configures `index.docker.io` most likely means Docker Hub, and would miss `library/`.
+fn warn_of_alias(name: &RegistryName, resolver: &mut Resolver<'_>) {
+    let known = defaults::WELL_KNOWN.iter().find(|known| known.aliases.contains(&name.as_str()));
+    if let Some(known) = known {
+        resolver.warnings.push(format!(
+            "`{name}` is configured as a registry of its own, but is another name of `{}`",
+            known.name
+        ));
+    }
+}
+
+fn aliases(
+    name: &RegistryName,
+    key: Range<usize>,
+    written: Option<Vec<Text>>,
+    known: Option<&WellKnown>,
+    claims: &mut Claims,
+    resolver: &mut Resolver<'_>,
+) -> Vec<RegistryName> {
+    let (kind, written) = match (written, known) {
+        (Some(written), _) => (Kind::Alias, written),
+        (None, Some(known)) => {
+            let implied = |alias: &&str| Spanned::new(key.clone(), (*alias).to_owned());
+            (Kind::ImpliedAlias, known.aliases.iter().map(implied).collect())
+        }
+        (None, None) => (Kind::Alias, Vec::new()),
+    };
+    let mut aliases = Vec::new();
+    for text in &written {
+        let Some(alias) = resolver.given(Some(text), registry_name) else { continue };
+        claims.claim(name, kind, alias.as_str(), text.span(), resolver);
+        if alias != *name && !aliases.contains(&alias) {
+            aliases.push(alias);
+        }
+    }
+    aliases
+}
+
+fn prefix(
+    name: &RegistryName,
+    key: Range<usize>,
+    written: Option<Text>,
+    claims: &mut Claims,
+    resolver: &mut Resolver<'_>,
+) -> Option<String> {
+    let Some(text) = written else {
+        let prefix = check_prefix(name.as_str()).ok()?;
+        claims.claim(name, Kind::ImpliedPrefix, &prefix, key, resolver);
+        return Some(prefix);
+    };
+    if text.get_ref().is_empty() {
+        return None;
+    }
+    let prefix = resolver.given(Some(&text), check_prefix)?;
+    claims.claim(name, Kind::Prefix, &prefix, text.span(), resolver);
+    Some(prefix)
+}
+
+/// A prefix is the first component of a path, told from an organisation on Docker Hub by its dot.
+fn check_prefix(text: &str) -> Result<String, Fault> {
+    const HINT: &str = "write something like `harbor.corp`, or `\"\"` for none";
+    if text.contains(':') {
+        return Err(Fault::new("a prefix can hold no colon").hint(HINT));
+    }
+    if !text.contains('.') {
+        return Err(Fault::new("a prefix needs a dot")
+            .hint(format!("without one it could be an organisation on Docker Hub; {HINT}")));
+    }
+    if text.contains('/') || text.parse::<RepositoryName>().is_err() {
+        return Err(Fault::new("a prefix is one path component, in lower case").hint(HINT));
+    }
+    Ok(text.to_owned())
+}
+
+/// The one that asks for it, else Docker Hub unless it declines.
+fn choose_default(
+    registries: &mut [Options],
+    wishes: &[Option<Spanned<bool>>],
+    resolver: &mut Resolver<'_>,
+) {
+    let is_wanted = |wish: &Option<Spanned<bool>>| wish.as_ref().map(|wish| *wish.get_ref());
+    let mut chosen: Option<usize> = None;
+    for (index, wish) in wishes.iter().enumerate() {
+        let Some(wish) = wish.as_ref().filter(|wish| *wish.get_ref()) else { continue };
+        if let Some(first) = chosen {
+            let (first, second) = (&registries[first].name, &registries[index].name);
+            let fault = Fault::new(format!("both `{first}` and `{second}` are the default"));
+            resolver.complain(wish.span(), fault.hint("keep one `default = true`"));
+        } else {
+            chosen = Some(index);
+        }
+    }
+    let docker = registries.iter().position(|r| r.name.as_str() == defaults::DEFAULT_REGISTRY);
+    let docker = docker.filter(|index| is_wanted(&wishes[*index]) != Some(false));
+    if let Some(index) = chosen.or(docker) {
+        registries[index].is_default = true;
+    }
+}

@@ -1,0 +1,188 @@
+//! From what is written to what every module is given.
+//!
+//! Each module declares its own `Options`; this is the only place that knows them all. Reading
+//! files and the environment for secrets happens on the way; nothing is created or connected to.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+use url::Host;
+
+use super::defaults;
+use super::problem::Fault;
+use super::problem::Problems;
+use super::problem::quoted;
+use super::quantity::Zero;
+use super::registries;
+use super::resolver::Resolver;
+use super::written::Cache;
+use super::written::File;
+use super::written::OneOrMany;
+use super::written::Text;
+use crate::cache;
+use crate::registry;
+use crate::store;
+
+/// Everything that an operator can decide, ready for use.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients are listened to; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// How long running transfers may go on after the request to stop.
+    pub shutdown_grace: Duration,
+    /// For the store.
+    pub store: store::Options,
+    /// For the pull path.
+    pub cache: cache::Options,
+    /// The registries; at least one, at most one of them the default, no two with a common name.
+    pub registries: Vec<registry::Options>,
+    /// What the operator should be told although it stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Gives meaning to what is written, or says all that is wrong with it.
+pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings, Problems> {
+    let listen = listen(file.listen, &mut resolver);
+    let grace = file.shutdown_grace.as_ref();
+    let settings = Settings {
+        shutdown_grace: resolver.duration(grace, Zero::Meaningful, defaults::SHUTDOWN_GRACE),
+        store: store_options(&file.cache, &mut resolver),
+        cache: cache_options(&file.cache, &mut resolver),
+        registries: registries::resolve(file.registry, &mut resolver),
+        listen,
+        warnings: Vec::new(),
+    };
+    refuse_loops(&settings, &mut resolver);
+    Problems::none_or(resolver.problems, Settings { warnings: resolver.warnings, ..settings })
+}
+
+fn listen(
+    written: Option<Spanned<OneOrMany<String>>>,
+    resolver: &mut Resolver<'_>,
+) -> Vec<SocketAddr> {
+    let Some(written) = written else { return vec![defaults::LISTEN] };
+    let whole = written.span();
+    let items = OneOrMany::into_items(written);
+    if items.is_empty() {
+        let fault = Fault::new("there is no address to listen on");
+        resolver.complain(whole, fault.hint("leave the key out for the default"));
+    }
+    let mut addresses = Vec::new();
+    for item in items {
+        for text in item.get_ref().split(',') {
+            let address = address(text.trim());
+            let Some(address) = resolver.accept(item.span(), address) else { continue };
+            // Port 0 is another free port each time.
+            if address.port() != 0 && addresses.contains(&address) {
+                let fault = Fault::new(format!("`{address}` is listed twice"));
+                resolver.complain(item.span(), fault);
+            }
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+fn address(text: &str) -> Result<SocketAddr, Fault> {
+    text.parse().map_err(|_| {
+        Fault::new(format!("{} is not an IP address with a port", quoted(text)))
+            .hint("write `127.0.0.1:5000` for this machine, `0.0.0.0:5000` or `[::]:5000` for all")
+    })
+}
+
+fn store_options(written: &Cache, resolver: &mut Resolver<'_>) -> store::Options {
+    let dir = match &written.dir {
+        Some(text) => cache_dir(text, resolver),
+        None => defaults::cache_dir(resolver.environment())
+            .map_err(|fault| resolver.complain_of_missing(fault))
+            .ok(),
+    };
+    store::Options {
+        dir: dir.unwrap_or_default(),
+        min_free: resolver.size(written.min_free.as_ref(), Zero::Meaningful, defaults::MIN_FREE),
+        // What is being fetched right now must not look too old to keep.
+        fill_keep: resolver.duration(
+            written.fill_keep.as_ref(),
+            Zero::Senseless,
+            defaults::FILL_KEEP,
+        ),
+    }
+}
+
+/// The store makes what is missing and checks what is there; here only what cannot be meant.
+fn cache_dir(text: &Text, resolver: &mut Resolver<'_>) -> Option<PathBuf> {
+    let dir = resolver.path_as_written(text.get_ref()).and_then(|dir| {
+        if !dir.is_absolute() {
+            return Err(Fault::new(format!("{} is a relative path", quoted(text.get_ref())))
+                .hint("write it from `/` or `~/` on, so that it is the same from everywhere"));
+        }
+        if NOT_OURS.iter().any(|theirs| dir == Path::new(theirs)) {
+            return Err(Fault::new(format!("`{}` belongs to the system", dir.display()))
+                .hint("give Larder a directory of its own, such as `/var/cache/larder`"));
+        }
+        if dir.exists() && !dir.is_dir() {
+            return Err(Fault::new(format!("`{}` is not a directory", dir.display())));
+        }
+        Ok(dir)
+    });
+    resolver.accept(text.span(), dir)
+}
+
+fn cache_options(written: &Cache, resolver: &mut Resolver<'_>) -> cache::Options {
+    let stale_wait = written.stale_wait.as_ref();
+    cache::Options {
+        memory: resolver.size(written.memory.as_ref(), Zero::Senseless, defaults::MEMORY),
+        stale_wait: resolver.duration(stale_wait, Zero::Meaningful, defaults::STALE_WAIT),
+    }
+}
+
+/// A request to a registry that is Larder itself would come back for ever.
+fn refuse_loops(settings: &Settings, resolver: &mut Resolver<'_>) {
+    for registry in &settings.registries {
+        let url = &registry.upstream.url;
+        let port = url.port_or_known_default();
+        let target = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            Some(Host::Domain("localhost")) => Some(IpAddr::from([127, 0, 0, 1])),
+            _ => None,
+        };
+        let is_own = |own: &&SocketAddr| {
+            let is_same = target == Some(own.ip());
+            let is_any = own.ip().is_unspecified() && target.is_some_and(|ip| ip.is_loopback());
+            Some(own.port()) == port && (is_same || is_any)
+        };
+        if let Some(own) = settings.listen.iter().find(is_own) {
+            resolver.complain_of_missing(Fault::new(format!(
+                "the upstream of `{}` is Larder itself, which listens on `{own}`",
+                registry.name
+            )));
+        }
+    }
+}
+
+/// Directories that somebody names by mistake, as in `dir = "$UNSET/"`.
+const NOT_OURS: &[&str] = &[
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
+    "/var/lib",
+    "/var/cache",
+];

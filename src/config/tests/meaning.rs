@@ -1,0 +1,127 @@
+//! What a configuration without faults means.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::upstream::Credential;
+
+#[test]
+fn without_a_file_the_well_known_registries_exist() {
+    let mut case = Case::of("");
+    case.arguments.config = None;
+    let loaded = case.load().unwrap();
+    let settings = loaded.settings;
+    let names: Vec<_> = settings.registries.iter().map(|r| r.name.as_str()).collect();
+
+    assert_eq!(loaded.file, None);
+    assert_eq!(settings.listen, ["127.0.0.1:5000".parse::<SocketAddr>().unwrap()]);
+    assert_eq!(settings.store.dir, Path::new("/home/test/.cache/larder"));
+    assert_eq!(
+        names,
+        [
+            "docker.io",
+            "ghcr.io",
+            "quay.io",
+            "gcr.io",
+            "registry.k8s.io",
+            "mcr.microsoft.com",
+            "public.ecr.aws"
+        ]
+    );
+    let docker = &settings.registries[0];
+    assert_eq!(docker.upstream.url.as_str(), "https://registry-1.docker.io/");
+    assert_eq!(docker.prefix.as_deref(), Some("docker.io"));
+    assert_eq!(docker.aliases.len(), 2);
+    let defaults: Vec<_> = settings.registries.iter().map(|r| r.is_default).collect();
+    assert_eq!(defaults, [true, false, false, false, false, false, false]);
+    assert!(settings.warnings.is_empty());
+}
+
+#[test]
+fn a_table_stands_alone_but_takes_what_is_known_of_its_name() {
+    let settings = Case::of(
+        "[registry.'harbor.corp:8443']\n[registry.'docker.io']\ntag_ttl = '5m'\n\
+         [registry.localhost]\nupstream = 'http://localhost:1'\n[registry.'[::1]:2']",
+    )
+    .settings();
+    let [harbor, docker, local, six] = &settings.registries[..] else { panic!("{settings:?}") };
+
+    assert_eq!(harbor.upstream.url.as_str(), "https://harbor.corp:8443/");
+    assert_eq!((harbor.prefix.as_deref(), harbor.is_default), (None, false));
+    assert_eq!(docker.upstream.url.as_str(), "https://registry-1.docker.io/");
+    assert_eq!((docker.aliases.len(), docker.is_default), (2, true));
+    assert_eq!(docker.tags.ttl, Duration::from_secs(300));
+    assert_eq!((local.prefix.as_deref(), six.prefix.as_deref()), (None, None));
+}
+
+#[test]
+fn docker_hub_is_the_default_unless_it_declines_or_another_asks() {
+    for (text, want) in [
+        ("[registry.'a.b']\n[registry.'docker.io']", Some("docker.io")),
+        ("[registry.'a.b']\ndefault = true\n[registry.'docker.io']", Some("a.b")),
+        ("[registry.'docker.io']\ndefault = false", None),
+        ("[registry.'a.b']", None),
+    ] {
+        let settings = Case::of(text).settings();
+        let default = settings.registries.iter().find(|registry| registry.is_default);
+        assert_eq!(default.map(|registry| registry.name.as_str()), want, "{text}");
+    }
+}
+
+#[test]
+fn an_upstream_is_written_short_or_long() {
+    for text in [
+        "[registry.'a.b']\nupstream = 'http://x.y:1/'\ntoken_hosts = ['t.u']",
+        "[registry.'a.b']\nupstream = ['http://x.y:1']\ntoken_hosts = ['t.u']",
+        "[registry.'a.b']\nupstream = { url = 'http://x.y:1', token_hosts = ['t.u'] }",
+        "[[registry.'a.b'.upstream]]\nurl = 'http://x.y:1'\ntoken_hosts = ['t.u']",
+    ] {
+        let upstream = Case::of(text).settings().registries.remove(0).upstream;
+        assert_eq!(upstream.url.as_str(), "http://x.y:1/", "{text}");
+        assert_eq!(upstream.token_hosts, ["t.u".parse().unwrap()], "{text}");
+    }
+}
+
+#[test]
+fn passwords_come_from_three_places_and_show_up_in_none() {
+    for (key, want_warning) in [
+        ("password = 'hunter2'", "the configuration file holds a secret"),
+        ("password_file = 'secret'", "secret holds a secret"),
+        ("password_env = 'SECRET'", "without encryption"),
+    ] {
+        let text = format!("[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\n{key}\n");
+        let case = Case::of(&text).file("secret", "hunter2\n").variable("SECRET", "hunter2");
+        let settings = case.settings();
+        let Credential::Basic { username, password } = &settings.registries[0].upstream.credential
+        else {
+            panic!("{key}")
+        };
+        assert_eq!((username.as_str(), password.expose_secret()), ("u", "hunter2"), "{key}");
+        assert!(!format!("{settings:?}").contains("hunter2"), "{key}");
+        assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+
+        let plain = text.replace(
+            "[registry.'a.b'.auth]",
+            "[registry.'a.b']\nupstream = 'http://x.y'\n[registry.'a.b'.auth]",
+        );
+        let case = Case::of(plain).file("secret", "hunter2").variable("SECRET", "hunter2");
+        set_mode(&case.dir.path().join("secret"), 0o644);
+        set_mode(&case.dir.path().join("config.toml"), 0o644);
+        let warnings = case.settings().warnings;
+        assert!(warnings.iter().any(|warning| warning.contains(want_warning)), "{warnings:?}");
+    }
+}
+
+#[test]
+fn certificates_are_read() {
+    let key = rcgen::generate_simple_self_signed(["a.b".to_owned()]).unwrap();
+    let pem = key.cert.pem();
+    let case = Case::of("[registry.'a.b']\nca = 'ca.pem'").file("ca.pem", &pem);
+    assert_eq!(case.settings().registries[0].upstream.ca_pem.as_deref(), Some(pem.as_bytes()));
+
+    let cut = Case::of("[registry.'a.b']\nca = 'ca.pem'").file("ca.pem", &pem[..pem.len() / 2]);
+    assert_eq!(cut.problems()[0].key.as_deref(), Some("registry.\"a.b\".ca"));
+}

@@ -1,0 +1,159 @@
+//! Registries that contradict the protocol, each other or themselves.
+
+use super::*;
+
+#[test]
+fn upstreams_are_checked() {
+    const UPSTREAM: &str = "registry.\"a.b\".upstream";
+    refused(&[
+        ("[registry.'a.b']\nupstream = 'https://u:hunter2@a.b'", 2, UPSTREAM, "password"),
+        ("[registry.'a.b']\nupstream = 'https://a.b/v2/'", 2, UPSTREAM, "has a path"),
+        ("[registry.'a.b']\nupstream = 'file:///etc'", 2, UPSTREAM, "scheme `file`"),
+        ("[registry.'a.b']\nupstream = 'https://ä.b'", 2, UPSTREAM, "`xn--4ca.b`"),
+        ("[registry.'a.b']\nupstream = 'a.b:5000'", 2, UPSTREAM, "`https://a.b:5000`?"),
+        ("[registry.'a.b']\nupstream = []", 2, UPSTREAM, "list of upstreams is empty"),
+        (
+            "[registry.'a.b']\nupstream = ['https://a.b', 'https://c.d']",
+            2,
+            UPSTREAM,
+            "several upstreams are not supported yet",
+        ),
+        ("[registry.'a.b']\nupstream = {}", 2, UPSTREAM, "the upstream has no `url`"),
+        (
+            "[registry.'a.b']\nca = '/x'\nupstream = { url = 'https://a.b', ca = '/y' }",
+            3,
+            "registry.\"a.b\".upstream.ca",
+            "given for the registry and for its upstream",
+        ),
+        ("[registry.'a.b']\nca = '/nowhere.pem'", 2, "registry.\"a.b\".ca", "no such file"),
+        ("[registry.'a.b']\nca = 'config.toml'", 2, "registry.\"a.b\".ca", "no PEM certificate"),
+        (
+            "[registry.'a.b']\ntoken_hosts = ['x', 'https://x']",
+            2,
+            "registry.\"a.b\".token_hosts",
+            "`https://x` is not a host",
+        ),
+        (
+            "[registry.'a.b']\nredirect_hosts = ['*.corp']",
+            2,
+            "registry.\"a.b\".redirect_hosts",
+            "without patterns",
+        ),
+        ("[registry.'a.b']\nupstream = 'http://127.0.0.1:5000'", 0, "", "is Larder itself"),
+    ]);
+}
+
+#[test]
+fn credentials_are_checked() {
+    const AUTH: &str = "registry.\"a.b\".auth";
+    refused(&[
+        ("[registry.'a.b']\nauth = {}", 2, AUTH, "`auth` has no `type`"),
+        ("[registry.'a.b']\nauth.type = 'ecr'", 2, auth("type"), "unknown type of `auth`"),
+        ("[registry.'a.b']\nauth.type = 'Basic'", 2, auth("type"), "did you mean `basic`?"),
+        ("[registry.'a.b']\nauth = { type = 'basic' }", 2, AUTH, "has no `username`"),
+        ("[registry.'a.b']\nauth = { type = 'basic', username = 'u' }", 2, AUTH, "no password"),
+        (
+            "[registry.'a.b']\nauth = { type = 'basic', username = 'u:v', password = 'hunter2' }",
+            2,
+            auth("username"),
+            "no colon",
+        ),
+        (
+            "[registry.'a.b']\n[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\n\
+             password = 'hunter2'\npassword_env = 'X'",
+            2,
+            AUTH,
+            "given more than once",
+        ),
+        (
+            "[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\npassword = \"hunter2\\n\"",
+            4,
+            auth("password"),
+            "line break",
+        ),
+        (
+            "[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\npassword = ''",
+            4,
+            auth("password"),
+            "the password is empty",
+        ),
+        (
+            "[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\npassword_file = 'none'",
+            4,
+            auth("password_file"),
+            "there is no such file",
+        ),
+        (
+            "[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\npassword_file = '/dev/null'",
+            4,
+            auth("password_file"),
+            "it is a device",
+        ),
+        (
+            "[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\npassword_env = 'NONE'",
+            4,
+            auth("password_env"),
+            "the environment variable `NONE` is not set",
+        ),
+        (
+            "[registry.'a.b']\nauth = { type = 'anonymous', password = 'hunter2' }",
+            2,
+            auth("password"),
+            "did you mean `type = \"basic\"`?",
+        ),
+    ]);
+}
+
+const fn auth(key: &'static str) -> &'static str {
+    match key.as_bytes() {
+        b"type" => "registry.\"a.b\".auth.type",
+        b"username" => "registry.\"a.b\".auth.username",
+        b"password" => "registry.\"a.b\".auth.password",
+        b"password_file" => "registry.\"a.b\".auth.password_file",
+        _ => "registry.\"a.b\".auth.password_env",
+    }
+}
+
+#[test]
+fn one_name_means_one_registry() {
+    refused(&[
+        ("[registry.'a.b']\n[registry.'a.b']", 2, "", "duplicate key"),
+        ("[registry.'a.b']\n[registry.'A.B:443']", 2, "registry.\"A.B:443\"", "two tables"),
+        ("[registry.'*.b']", 1, "registry.\"*.b\"", "is not the name of a registry"),
+        ("[registry.'https://a.b']", 1, "registry.\"https://a.b\"", "is not the name"),
+        (
+            "[registry.'a.b']\n[registry.'c.d']\naliases = ['A.B']",
+            3,
+            "registry.\"c.d\".aliases",
+            "both `a.b` and `c.d` are called `a.b`",
+        ),
+        (
+            "[registry.'a.b:1']\nprefix = 'x.y'\n[registry.'c.d']\nprefix = 'x.y'",
+            4,
+            "registry.\"c.d\".prefix",
+            "both `a.b:1` and `c.d` are called `x.y`",
+        ),
+        (
+            "[registry.'c.d']\nprefix = 'a.b'\n[registry.'a.b']",
+            3,
+            "registry.\"a.b\"",
+            "both `c.d` and `a.b` are called `a.b`",
+        ),
+        (
+            "[registry.'docker.io']\n[registry.'index.docker.io']",
+            2,
+            "registry.\"index.docker.io\"",
+            "unless that sets `aliases`",
+        ),
+        ("[registry.'a.b']\nprefix = 'ab'", 2, "registry.\"a.b\".prefix", "needs a dot"),
+        ("[registry.'a.b']\nprefix = 'a.b:1'", 2, "registry.\"a.b\".prefix", "no colon"),
+        ("[registry.'a.b']\nprefix = 'a.b/c'", 2, "registry.\"a.b\".prefix", "one path component"),
+        ("[registry.'a.b']\nprefix = 'A.b'", 2, "registry.\"a.b\".prefix", "lower case"),
+        (
+            "[registry.'a.b']\ndefault = true\n[registry.'docker.io']\ndefault = true",
+            4,
+            "registry.\"docker.io\".default",
+            "both `a.b` and `docker.io` are the default",
+        ),
+    ]);
+}

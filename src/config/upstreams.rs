@@ -1,0 +1,142 @@
+//! `upstream`: how a registry is reached.
+//!
+//! Only what is written is judged here. Whether anything answers there is found out when the first
+//! client asks.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use toml::Spanned;
+use url::Url;
+
+use super::credential;
+use super::defaults;
+use super::origin;
+use super::problem::Fault;
+use super::problem::quoted;
+use super::resolver::Resolver;
+use super::written::OneOrMany;
+use super::written::Registry;
+use super::written::Text;
+use super::written::Upstream;
+use super::written::UpstreamTable;
+use crate::http::HostPort;
+use crate::upstream::Credential;
+use crate::upstream::Options;
+
+/// The upstream of a registry. Takes what concerns it out of `registry`; `default` is its URL when
+/// none is written.
+pub(super) fn resolve(
+    registry: &mut Registry,
+    default: Url,
+    resolver: &mut Resolver<'_>,
+) -> Options {
+    let table = the_one(registry.upstream.take(), resolver);
+    let url = table.url.and_then(|text| resolver.given(Some(&text), origin::parse));
+    let auth = either(registry.auth.take(), table.auth, "auth", resolver);
+    let ca = either(registry.ca.take(), table.ca, "ca", resolver);
+    let token = either(registry.token_hosts.take(), table.token_hosts, "token_hosts", resolver);
+    let redirect =
+        either(registry.redirect_hosts.take(), table.redirect_hosts, "redirect_hosts", resolver);
+    let this = Options {
+        url: url.unwrap_or(default),
+        credential: credential::resolve(auth, resolver),
+        ca_pem: ca.and_then(|ca| ca_pem(&ca, resolver)),
+        token_hosts: resolver.list(token, host),
+        redirect_hosts: resolver.list(redirect, host),
+        max_connections: max_connections(registry.max_connections.take(), resolver),
+    };
+    let is_plain = this.url.scheme() == "http";
+    if is_plain && matches!(this.credential, Credential::Basic { .. }) {
+        resolver.warnings.push(format!(
+            "the password for {} is sent without encryption, because its URL begins with http://",
+            this.url.host_str().unwrap_or_default()
+        ));
+    }
+    this
+}
+
+/// The only entry of `upstream`, with its URL in the table even if it was written alone.
+fn the_one(
+    written: Option<Spanned<OneOrMany<Upstream>>>,
+    resolver: &mut Resolver<'_>,
+) -> UpstreamTable {
+    let Some(written) = written else { return UpstreamTable::default() };
+    let whole = written.span();
+    let mut items = OneOrMany::into_items(written);
+    if items.len() > 1 {
+        let fault = Fault::new("several upstreams are not supported yet");
+        resolver.complain(whole, fault.hint("keep one of them"));
+        return UpstreamTable::default();
+    }
+    let Some(item) = items.pop() else {
+        let fault = Fault::new("the list of upstreams is empty");
+        resolver.complain(whole, fault.hint("leave the key out for the default"));
+        return UpstreamTable::default();
+    };
+    let span = item.span();
+    match item.into_inner() {
+        Upstream::Table(table) => {
+            if table.url.is_none() {
+                resolver.complain(span, Fault::new("the upstream has no `url`"));
+            }
+            *table
+        }
+        Upstream::Url(url) => {
+            UpstreamTable { url: Some(Spanned::new(span, url)), ..UpstreamTable::default() }
+        }
+    }
+}
+
+/// A key that may stand in the registry's table or in the upstream's.
+fn either<T>(
+    of_registry: Option<Spanned<T>>,
+    of_upstream: Option<Spanned<T>>,
+    key: &str,
+    resolver: &mut Resolver<'_>,
+) -> Option<Spanned<T>> {
+    if let (Some(_), Some(second)) = (&of_registry, &of_upstream) {
+        let fault = Fault::new(format!("`{key}` is given for the registry and for its upstream"));
+        resolver.complain(second.span(), fault.hint("keep one of them"));
+    }
+    of_upstream.or(of_registry)
+}
+
+fn host(text: &str) -> Result<HostPort, Fault> {
+    let fault = || {
+        Fault::new(format!("{} is not a host", quoted(text)))
+            .hint("write `host` or `host:port`, without a scheme and without patterns")
+    };
+    // A URL parser lets these through, or drops them.
+    if text.contains(|c: char| c == '*' || c.is_whitespace() || c.is_control()) {
+        return Err(fault());
+    }
+    text.parse().map_err(|_| fault())
+}
+
+fn ca_pem(path: &Text, resolver: &mut Resolver<'_>) -> Option<Vec<u8>> {
+    let pem = resolver.file(path, CA_LEN_MAX, false)?;
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let fault = match certificates {
+        Ok(certificates) if !certificates.is_empty() => return Some(pem),
+        Ok(_) => Fault::new("this file holds no PEM certificate")
+            .hint("it needs a `-----BEGIN CERTIFICATE-----` block"),
+        Err(_) => Fault::new("this file is not PEM"),
+    };
+    resolver.complain(path.span(), fault);
+    None
+}
+
+fn max_connections(written: Option<Spanned<i64>>, resolver: &mut Resolver<'_>) -> usize {
+    let Some(written) = written else { return defaults::MAX_CONNECTIONS };
+    let number = usize::try_from(*written.get_ref())
+        .ok()
+        .filter(|number| (1..=MAX_CONNECTIONS_MAX).contains(number))
+        .ok_or_else(|| Fault::new(format!("it must be from 1 to {MAX_CONNECTIONS_MAX}")));
+    resolver.accept(written.span(), number).unwrap_or(defaults::MAX_CONNECTIONS)
+}
+
+/// One address has no more ports towards another.
+const MAX_CONNECTIONS_MAX: usize = 65_535;
+
+/// A bundle of all public CAs has about 250 KiB.
+const CA_LEN_MAX: u64 = 1 << 20;

@@ -1,0 +1,220 @@
+//! The configuration exactly as written: which keys there are, and of which TOML type.
+//!
+//! Every key is optional here and nothing is interpreted: a size is still a text. Defaults are in
+//! `defaults.rs`, meaning is given in `resolved.rs` and the files beside it. The field names below
+//! are the keys; the names of environment variables, the hints for misspelt keys and the test of
+//! the example file are derived from them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Error as _;
+use serde::de::IntoDeserializer;
+use serde::de::MapAccess;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::value::SeqAccessDeserializer;
+use toml::Spanned;
+
+/// A text, and where it is.
+pub(super) type Text = Spanned<String>;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub listen: Option<Spanned<OneOrMany<String>>>,
+    pub shutdown_grace: Option<Text>,
+    pub cache: Cache,
+    pub registry: BTreeMap<Text, Registry>,
+}
+
+/// `[cache]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Cache {
+    pub dir: Option<Text>,
+    pub memory: Option<Text>,
+    pub min_free: Option<Text>,
+    pub fill_keep: Option<Text>,
+    pub stale_wait: Option<Text>,
+}
+
+/// `[registry."…"]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Registry {
+    pub upstream: Option<Spanned<OneOrMany<Upstream>>>,
+    pub default: Option<Spanned<bool>>,
+    pub aliases: Option<Vec<Text>>,
+    pub prefix: Option<Text>,
+    pub tag_ttl: Option<Text>,
+    pub max_stale: Option<Text>,
+    pub auth: Option<Spanned<Auth>>,
+    pub token_hosts: Option<Spanned<Vec<Text>>>,
+    pub redirect_hosts: Option<Spanned<Vec<Text>>>,
+    pub ca: Option<Text>,
+    pub max_connections: Option<Spanned<i64>>,
+}
+
+/// An entry of `upstream`: a URL, or a table that has one.
+#[derive(Debug)]
+pub(super) enum Upstream {
+    Table(Box<UpstreamTable>),
+    Url(String),
+}
+
+/// An entry of `upstream` that is a table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct UpstreamTable {
+    pub url: Option<Text>,
+    pub auth: Option<Spanned<Auth>>,
+    pub ca: Option<Text>,
+    pub token_hosts: Option<Spanned<Vec<Text>>>,
+    pub redirect_hosts: Option<Spanned<Vec<Text>>>,
+}
+
+/// `auth`. One struct for all types, so that serde keeps the place of each key.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Auth {
+    pub r#type: Option<Text>,
+    pub username: Option<Text>,
+    pub password: Option<Spanned<SecretString>>,
+    pub password_file: Option<Text>,
+    pub password_env: Option<Text>,
+}
+
+/// A value, or a list of such.
+#[derive(Debug)]
+pub(super) enum OneOrMany<T> {
+    Many(Vec<Spanned<T>>),
+    One(T),
+}
+
+impl<T> OneOrMany<T> {
+    /// The values, each with its place.
+    pub(super) fn into_items(this: Spanned<Self>) -> Vec<Spanned<T>> {
+        let span = this.span();
+        match this.into_inner() {
+            Self::Many(items) => items,
+            Self::One(item) => vec![Spanned::new(span, item)],
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrManyVisitor(PhantomData))
+    }
+}
+
+struct OneOrManyVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
+    type Value = OneOrMany<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a list")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        T::deserialize(text.into_deserializer()).map(OneOrMany::One)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(OneOrMany::One)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list)).map(OneOrMany::Many)
+    }
+}
+
+impl<'de> Deserialize<'de> for Upstream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UpstreamVisitor)
+    }
+}
+
+struct UpstreamVisitor;
+
+impl<'de> Visitor<'de> for UpstreamVisitor {
+    type Value = Upstream;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a URL or a table with a `url`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Upstream, E> {
+        Ok(Upstream::Url(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Upstream, A::Error> {
+        let table = UpstreamTable::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Upstream::Table(Box::new(table)))
+    }
+}
+
+/// Each kind of table, as a message would call it, and its keys.
+pub(super) fn sections() -> [(&'static str, Keys); 5] {
+    [
+        ("", keys::<File>()),
+        ("[cache]", keys::<Cache>()),
+        ("[registry.\"…\"]", keys::<Registry>()),
+        ("upstream", keys::<UpstreamTable>()),
+        ("auth", keys::<Auth>()),
+    ]
+}
+
+/// Every key that has one value for the whole process, with the table it is in (`""` or `cache`).
+pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let top = keys::<File>().iter().filter(|key| !matches!(**key, "cache" | "registry"));
+    let cache = keys::<Cache>().iter();
+    top.map(|key| ("", *key)).chain(cache.map(|key| ("cache", *key)))
+}
+
+/// The names of the keys of a table.
+pub(super) type Keys = &'static [&'static str];
+
+/// The keys that `T` knows, from what its derived code asks a deserializer for.
+fn keys<'de, T: Deserialize<'de>>() -> Keys {
+    let mut noted: Keys = &[];
+    let refused = T::deserialize(KeyNoter { noted: &mut noted }).is_err();
+    debug_assert!(refused, "the noter has no values to give");
+    noted
+}
+
+/// Notes the fields of the struct that is asked for, and gives nothing.
+struct KeyNoter<'n> {
+    noted: &'n mut Keys,
+}
+
+impl<'de> Deserializer<'de> for KeyNoter<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("not a struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: Keys,
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.noted = fields;
+        Err(Self::Error::custom("noted"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}

@@ -1,0 +1,87 @@
+//! One client connection: HTTP/1.1 or HTTP/2 by its first bytes, within limits.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio_util::sync::CancellationToken;
+
+use super::{BodyError, Connection};
+
+/// Serves a connection until it ends. When `stop` is cancelled the request under way is finished
+/// and no other is taken.
+pub async fn serve_connection<F, B>(
+    io: Connection,
+    answer: impl Fn(Request<Incoming>) -> F + Clone,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = BodyError> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let builder = builder();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // A client that leaves, a body that was cut, a request that was none: all ordinary.
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_MAX)
+        .max_buf_size(HTTP1_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(HTTP2_HEADERS_BYTES_MAX)
+        .max_local_error_reset_streams(HTTP2_ERROR_RESETS_MAX)
+        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES);
+    builder
+}
+
+/// A client that has not sent its headers by then is not going to. Also how long a connection
+/// may idle between requests.
+const HEADER_READ_MAX: Duration = Duration::from_secs(60);
+
+/// hyper queues frames until this much is waiting to be sent, so a client that stops reading
+/// costs one frame. It is also the longest request head that is read.
+const HTTP1_BUFFER_BYTES: usize = 64 << 10;
+
+/// As many as Go's server and nginx allow, within the usual.
+const HTTP2_STREAMS_MAX: u32 = 128;
+
+/// Real requests have less than 2 KiB of headers.
+const HTTP2_HEADERS_BYTES_MAX: u32 = 32 << 10;
+
+/// Streams that we had to reset, before the connection is given up (CVE-2025-8671).
+const HTTP2_ERROR_RESETS_MAX: usize = 128;
+
+/// Streams that a client opened and reset before they were served (CVE-2023-44487).
+const HTTP2_PENDING_RESETS_MAX: usize = 32;
+
+/// For each stream: one frame.
+const HTTP2_SEND_BUFFER_BYTES: usize = 64 << 10;

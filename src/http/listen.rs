@@ -1,0 +1,81 @@
+//! Accepting connections, and stopping to.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Connection;
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+}
+
+impl Listener {
+    /// Binds.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await? })
+    }
+
+    /// Where it listens, which tells the port when 0 was asked for.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts until `stop` is cancelled, and serves each connection in a task of `tasks`.
+    pub async fn accept<F>(
+        self,
+        serve: impl Fn(Connection) -> F,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.next(&places) => accepted,
+            };
+            let Some((stream, place)) = accepted else { continue };
+            let serving = serve(Box::new(stream));
+            tasks.spawn(async move {
+                serving.await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn next(
+        &self,
+        places: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let place = Arc::clone(places).acquire_owned().await.ok()?;
+        match self.listener.accept().await {
+            Ok((stream, _)) => {
+                // Without it small answers wait for more that never comes.
+                stream.set_nodelay(true).ok()?;
+                Some((stream, place))
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: trying again at once would only burn a core.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
+        }
+    }
+}
+
+/// Connections at once on one address; more wait to be accepted. Each costs two descriptors at
+/// most while it reads a blob.
+const CONNECTIONS_MAX: usize = 16_384;
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

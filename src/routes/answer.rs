@@ -1,0 +1,88 @@
+//! One request, one answer.
+//!
+//! Who the client is and what it may do is settled here, before anything is looked up.
+
+use http::{HeaderValue, Method, Request, Response};
+use tokio::time::Instant;
+
+use super::door::{Entered, enter};
+use super::log::{Line, LoggedBody};
+use super::reply::Reply;
+use super::{blobs, manifests};
+use crate::access::{Access, Action, Principal};
+use crate::cache::Cache;
+use crate::oci::{Call, ErrorCode, Resource};
+use crate::registry::Table;
+
+/// Everything that a request can reach.
+#[derive(Debug)]
+pub struct Routes {
+    access: Access,
+    cache: Cache,
+    table: Table,
+}
+
+impl Routes {
+    /// Routes to the registries of `table` through `cache`.
+    pub fn new(table: Table, cache: Cache, access: Access) -> Self {
+        Self { access, cache, table }
+    }
+
+    /// Answers a request. Its body is not read: no request that is allowed here has one.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<LoggedBody> {
+        let began = Instant::now();
+        let (request, _body) = request.into_parts();
+        let path = request.uri.path();
+        let query = request.uri.query().unwrap_or_default();
+        let (reply, entered) = match enter(&self.table, path, query) {
+            Ok(entered) => (self.reply(&entered, &request).await, Some(entered)),
+            Err(error) => (Reply::not_entered(&error), None),
+        };
+        let reply = finished(reply, &request, entered.as_ref());
+        let line = Line::of(&request, entered.as_ref(), &reply, began);
+        reply.response.map(|body| LoggedBody::new(body, line))
+    }
+
+    async fn reply(&self, entered: &Entered, request: &http::request::Parts) -> Reply {
+        let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        let (Call::In(repository, resource), Some(registry)) = (&entered.call, &entered.registry)
+        else {
+            return if is_read { Reply::ping() } else { Reply::not_allowed("there is only GET") };
+        };
+        let Some(action) = Action::of(&request.method, resource) else {
+            return Reply::not_allowed("the protocol has no such method here");
+        };
+        let principal = Principal::anonymous();
+        let (registry, repository) = (registry.clone(), repository.clone());
+        let grant = match self.access.grant(&principal, registry, repository, action) {
+            Ok(grant) => grant,
+            Err(refused) => return Reply::not_allowed(&refused.to_string()),
+        };
+        match resource {
+            Resource::Blob(digest) => blobs::pull(&self.cache, &grant, digest, request).await,
+            Resource::Manifest(reference) => {
+                manifests::pull(&self.cache, &grant, reference, &request.headers).await
+            }
+            Resource::Referrers(_) | Resource::Tags | Resource::Upload => Reply::error(
+                http::StatusCode::NOT_FOUND,
+                ErrorCode::Unsupported,
+                "this is not served here".to_owned(),
+            ),
+        }
+    }
+}
+
+/// What every answer gets, whatever it is.
+fn finished(mut reply: Reply, request: &http::request::Parts, entered: Option<&Entered>) -> Reply {
+    let namespace = entered.and_then(|entered| entered.namespace.as_deref());
+    if let Some(Ok(value)) = namespace.map(HeaderValue::from_str) {
+        reply.set(OCI_NAMESPACE, value);
+    }
+    if request.method == Method::HEAD {
+        reply.without_body();
+    }
+    reply
+}
+
+/// distribution-spec, "Registry Proxying": a registry that used `ns` should say so.
+const OCI_NAMESPACE: http::HeaderName = http::HeaderName::from_static("oci-namespace");

@@ -1,0 +1,30 @@
+//! `manifests/<reference>`.
+
+use http::{HeaderMap, StatusCode};
+
+use super::reply::Reply;
+use crate::access::Grant;
+use crate::cache::Cache;
+use crate::http::etag_matches;
+use crate::oci::{AcceptSet, ErrorCode, Reference};
+
+/// GET and HEAD; the caller takes the body from the answer to HEAD.
+pub(super) async fn pull(
+    cache: &Cache,
+    grant: &Grant,
+    reference: &Reference,
+    headers: &HeaderMap,
+) -> Reply {
+    let lines = headers.get_all(http::header::ACCEPT).into_iter();
+    let accept = AcceptSet::parse(lines.filter_map(|line| line.to_str().ok()));
+    let pulled = match cache.manifest(grant, reference, &accept).await {
+        Ok(pulled) => pulled,
+        Err(error) => return Reply::failed(&error, ErrorCode::ManifestUnknown),
+    };
+    let mut reply = Reply::manifest(&pulled);
+    if pulled.what.digest().is_some_and(|digest| etag_matches(headers, digest.as_str())) {
+        *reply.response.status_mut() = StatusCode::NOT_MODIFIED;
+        reply.without_body();
+    }
+    reply
+}

@@ -1,0 +1,11 @@
+//! From a request to one use of the cache, and from its result to an answer.
+
+mod answer;
+mod blobs;
+mod door;
+mod log;
+mod manifests;
+mod reply;
+
+pub use answer::Routes;
+pub use log::LoggedBody;

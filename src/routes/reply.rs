@@ -1,0 +1,246 @@
+//! Every status, header and error body that a client can get.
+//!
+//! Errors are the distribution-spec's JSON. A message names the upstream and the cause, and a
+//! request id by which the operator finds the log line; it never has a credential or the query of
+//! a URL, for no error type has one.
+
+use http::header::{
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    RETRY_AFTER, WARNING,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::door::NotEntered;
+use crate::cache::{Decision, Error, Manifest, Pulled};
+use crate::http::ReplyBody;
+use crate::oci::{Digest, ErrorCode, NotACall};
+use crate::upstream;
+
+/// An answer on its way, and what the log will say of it.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) response: Response<ReplyBody>,
+    pub(super) decision: Option<Decision>,
+    /// What went wrong, for the log.
+    pub(super) fault: Option<Fault>,
+}
+
+/// What went wrong.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) request_id: String,
+    pub(super) message: String,
+}
+
+impl Reply {
+    /// An answer without content.
+    pub(super) fn bare(status: StatusCode) -> Self {
+        let mut response = Response::new(ReplyBody::empty());
+        *response.status_mut() = status;
+        Self { response, decision: None, fault: None }
+    }
+
+    /// `{}`, which says that there is a registry here.
+    pub(super) fn ping() -> Self {
+        let mut reply = Self::json(StatusCode::OK, b"{}".to_vec());
+        reply.set(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        reply
+    }
+
+    /// An error of the distribution-spec.
+    pub(super) fn error(status: StatusCode, code: ErrorCode, message: String) -> Self {
+        let request_id = format!("{:016x}", fastrand::u64(..));
+        let detail = ErrorDetail { request_id: &request_id };
+        let errors = [ErrorItem { code: code.as_str(), message: &message, detail }];
+        // A struct of strings always serialises; the body is for people in any case.
+        let body = serde_json::to_vec(&ErrorBody { errors }).unwrap_or_default();
+        let mut reply = Self::json(status, body);
+        reply.fault = Some(Fault { request_id, message });
+        reply
+    }
+
+    /// A request that leads nowhere.
+    pub(super) fn not_entered(error: &NotEntered) -> Self {
+        let (status, code) = match error {
+            NotEntered::NotACall(NotACall::Digest(_)) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid)
+            }
+            NotEntered::NotACall(NotACall::Encoding | NotACall::Name(_)) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid)
+            }
+            NotEntered::NotACall(NotACall::Reference(_)) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid)
+            }
+            NotEntered::NotACall(NotACall::TooLong) => {
+                (StatusCode::URI_TOO_LONG, ErrorCode::NameInvalid)
+            }
+            NotEntered::NotACall(NotACall::NoSuchRoute) => {
+                (StatusCode::NOT_FOUND, ErrorCode::Unsupported)
+            }
+            NotEntered::TwoNamespaces => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+            NotEntered::NoDefault | NotEntered::UnknownRegistry(_) => {
+                (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
+            }
+        };
+        Self::error(status, code, error.to_string())
+    }
+
+    /// A method that the route does not have, or that this registry does not allow.
+    pub(super) fn not_allowed(message: &str) -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let mut reply = Self::error(status, ErrorCode::Unsupported, message.to_owned());
+        reply.set(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        reply
+    }
+
+    /// A pull that cannot be answered. `absent` is the code for what is not there.
+    pub(super) fn failed(error: &Error, absent: ErrorCode) -> Self {
+        let (status, code) = status_of(error, absent);
+        let mut reply = Self::error(status, code, error.to_string());
+        if let Error::Upstream(upstream::Error::Throttled { wait: Some(wait), .. }) = error {
+            reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        }
+        reply
+    }
+
+    /// Content by digest: what all answers for it have in common.
+    pub(super) fn content(status: StatusCode, body: ReplyBody, digest: Option<&Digest>) -> Self {
+        let mut reply = Self::bare(status);
+        *reply.response.body_mut() = body;
+        if let Some(digest) = digest {
+            if let Ok(value) = HeaderValue::from_str(digest.as_str()) {
+                reply.set(CONTENT_DIGEST, value);
+            }
+            if let Ok(value) = HeaderValue::from_str(&format!("\"{digest}\"")) {
+                reply.set(ETAG, value);
+            }
+        }
+        reply
+    }
+
+    /// A manifest. For a tag, with its age and a warning when it is stale.
+    pub(super) fn manifest(pulled: &Pulled<std::sync::Arc<Manifest>>) -> Self {
+        let manifest = &pulled.what;
+        let body = ReplyBody::full(manifest.body().clone());
+        let mut reply = Self::content(StatusCode::OK, body, manifest.digest());
+        reply.length(manifest.body().len() as u64);
+        if let Ok(value) = HeaderValue::from_str(manifest.media_type.as_str()) {
+            reply.set(CONTENT_TYPE, value);
+        }
+        if let Some(age) = pulled.age {
+            reply.set(AGE, HeaderValue::from(age.as_secs()));
+        }
+        reply.decided(pulled.decision);
+        reply
+    }
+
+    /// Blobs never change, and are bytes whatever is in them.
+    pub(super) fn blob_headers(&mut self) {
+        self.set(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        self.set(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000, immutable"));
+        self.set(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        self.set(NOSNIFF, HeaderValue::from_static("nosniff"));
+    }
+
+    pub(super) fn length(&mut self, length: u64) {
+        self.set(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+
+    pub(super) fn content_range(&mut self, range: &str) {
+        if let Ok(value) = HeaderValue::from_str(range) {
+            self.set(CONTENT_RANGE, value);
+        }
+    }
+
+    /// Says how the request was answered.
+    pub(super) fn decided(&mut self, decision: Decision) {
+        self.decision = Some(decision);
+        if let Ok(value) = HeaderValue::from_str(&decision.to_string()) {
+            self.set(CACHE_STATUS, value);
+        }
+        if let (Decision::Stale { .. }, Some(detail)) = (decision, decision.detail()) {
+            // RFC 7234, 5.5, in the form that the distribution-spec allows.
+            let text = format!("299 - \"larder serves this tag stale: {detail}\"");
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                self.set(WARNING, value);
+            }
+        }
+    }
+
+    pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers().insert(name, value);
+    }
+
+    /// The headers stay, the content goes: for HEAD and 304.
+    pub(super) fn without_body(&mut self) {
+        *self.response.body_mut() = ReplyBody::empty();
+    }
+
+    fn headers(&mut self) -> &mut HeaderMap {
+        self.response.headers_mut()
+    }
+
+    fn json(status: StatusCode, body: Vec<u8>) -> Self {
+        let mut reply = Self::bare(status);
+        reply.length(body.len() as u64);
+        *reply.response.body_mut() = ReplyBody::full(body.into());
+        reply.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        reply
+    }
+}
+
+/// The one place where a fault becomes a status.
+fn status_of(error: &Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
+    match error {
+        Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
+        Error::TimedOut { .. } | Error::Upstream(upstream::Error::Stalled { .. }) => {
+            (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable)
+        }
+        Error::Upstream(upstream::Error::NotFound { .. }) => (StatusCode::NOT_FOUND, absent),
+        // A mirror must not challenge: dockerd would offer Docker Hub's password to whoever asks.
+        // Docker Hub itself says 401 for what does not exist.
+        Error::Upstream(upstream::Error::Denied { status, .. })
+            if *status == StatusCode::UNAUTHORIZED =>
+        {
+            (StatusCode::NOT_FOUND, absent)
+        }
+        Error::Upstream(upstream::Error::Denied { .. }) => {
+            (StatusCode::FORBIDDEN, ErrorCode::Denied)
+        }
+        Error::Upstream(upstream::Error::Throttled { .. }) => {
+            (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests)
+        }
+        Error::Corrupt { .. }
+        | Error::Manifest { .. }
+        | Error::Upstream(
+            upstream::Error::CredentialRefused { .. }
+            | upstream::Error::Forbidden { .. }
+            | upstream::Error::RangeNotSatisfiable { .. }
+            | upstream::Error::Unexpected { .. }
+            | upstream::Error::Unreachable { .. },
+        ) => (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable),
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    errors: [ErrorItem<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct ErrorItem<'a> {
+    code: &'static str,
+    message: &'a str,
+    detail: ErrorDetail<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorDetail<'a> {
+    request_id: &'a str,
+}
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");

@@ -1,0 +1,37 @@
+//! What can go wrong with the cache directory.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::oci::Digest;
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A file operation failed.
+    #[error("cannot use the cache directory: {path}: {source}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// The fault beneath.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("the cache directory {dir} is in use by another larder")]
+    Locked {
+        /// The cache directory.
+        dir: PathBuf,
+    },
+}
+
+/// Some bytes are not what their digest says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are {got}, not {want}")]
+pub struct Mismatch {
+    /// What was asked for.
+    pub want: Digest,
+    /// What they are.
+    pub got: Digest,
+}

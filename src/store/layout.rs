@@ -1,0 +1,106 @@
+//! Which file holds what.
+//!
+//! Every path is built from parsed types, so none can leave the cache directory. Our own entries
+//! below a repository begin with `_`, which no component of a repository name can: repositories
+//! `a` and `a/_tags`-like clashes cannot exist.
+
+use std::path::{Path, PathBuf};
+
+use crate::oci::{Digest, RegistryName, RepositoryName, Tag};
+
+/// The tree below the cache directory.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Held locked while a process uses the directory.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.dir.join("blobs")
+    }
+
+    /// Verified content: `blobs/<alg>/ab/<hex>`.
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        let mut path = self.blobs();
+        path.push(digest.algorithm().as_str());
+        path.push(&digest.hex()[..2]);
+        path.push(digest.hex());
+        path
+    }
+
+    pub(super) fn fills(&self) -> PathBuf {
+        self.dir.join("fills")
+    }
+
+    /// A download under way: `fills/<registry>/<alg>-<hex>`.
+    pub(super) fn fill(&self, registry: &RegistryName, digest: &Digest) -> PathBuf {
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        self.fills().join(registry.as_str()).join(name)
+    }
+
+    /// Where small files are written before they are renamed into place. No registry is called
+    /// so, for a name cannot begin with `_`.
+    pub(super) fn drafts(&self) -> PathBuf {
+        self.fills().join("_drafts")
+    }
+
+    fn repository(&self, registry: &RegistryName, repository: &RepositoryName) -> PathBuf {
+        self.dir.join("registries").join(registry.as_str()).join(repository.as_str())
+    }
+
+    /// The directory of the manifests held for a repository, by algorithm.
+    pub(super) fn manifests(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> PathBuf {
+        self.repository(registry, repository).join("_manifests")
+    }
+
+    /// That a manifest is held for a repository, and as what: `_manifests/<alg>/<hex>`.
+    pub(super) fn manifest(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> PathBuf {
+        let mut path = self.manifests(registry, repository);
+        path.push(digest.algorithm().as_str());
+        path.push(digest.hex());
+        path
+    }
+
+    /// The append-only list of blobs that the upstream said the repository has: `_blobs`.
+    pub(super) fn members(&self, registry: &RegistryName, repository: &RepositoryName) -> PathBuf {
+        self.repository(registry, repository).join("_blobs")
+    }
+
+    /// What a tag was last heard to be: `_tags/<tag>`, or `_tags-<view>/<tag>` for clients that
+    /// cannot take what the full `Accept` list resolves to.
+    pub(super) fn tag(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &Tag,
+        view: Option<&str>,
+    ) -> PathBuf {
+        let dir = match view {
+            None => "_tags".to_owned(),
+            Some(view) => format!("_tags-{view}"),
+        };
+        self.repository(registry, repository).join(dir).join(tag.as_str())
+    }
+}

@@ -1,0 +1,195 @@
+//! A download on its way into the store.
+//!
+//! A partial file lies under `fills/` by registry and digest, so that a later process finds it
+//! and goes on from its length. `fallocate` keeps the size, so the length is always what was
+//! written. The file is never truncated while readers may follow it: a start from zero is a new
+//! file under the same name.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
+
+use super::space::{Reservation, Space};
+use super::{Mismatch, StoredBlob};
+use crate::oci::{Digest, Hasher};
+
+/// A partial file, open for writing by one fill and for reading by those who follow it.
+///
+/// All methods block and belong on the blocking pool.
+#[derive(Debug)]
+pub struct Partial {
+    file: Arc<File>,
+    path: PathBuf,
+    target: PathBuf,
+    digest: Digest,
+    space: Space,
+    reservation: Option<Reservation>,
+    /// How far the file system has set space aside, or been asked to.
+    allocated: u64,
+    len: u64,
+}
+
+impl Partial {
+    pub(super) fn open(
+        path: PathBuf,
+        target: PathBuf,
+        digest: Digest,
+        space: Space,
+    ) -> io::Result<Self> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let file = options().create(true).open(&path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("the partial download is not a plain file"));
+        }
+        let len = metadata.len();
+        let file = Arc::new(file);
+        Ok(Self { file, path, target, digest, space, reservation: None, allocated: len, len })
+    }
+
+    /// The bytes written so far, also by an earlier process.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing has been written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The file, for those who follow it.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Sets space aside for the file to become `total` bytes long.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::StorageFull`] when that would leave less than the floor free.
+    pub fn reserve(&mut self, total: u64) -> io::Result<()> {
+        if total <= self.allocated {
+            return Ok(());
+        }
+        let more = total - self.allocated;
+        let mut reservation = self.space.reserve(more)?;
+        match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.allocated, more) {
+            Ok(()) => reservation.taken(more),
+            // Without fallocate the promise is kept in memory until the file is done.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.allocated = total;
+        self.reservation = Some(reservation);
+        Ok(())
+    }
+
+    /// Writes at the end, reserving in steps where the total was not known.
+    pub fn append(&mut self, chunks: &[Bytes]) -> io::Result<()> {
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        let end = self.len + bytes as u64;
+        if end > self.allocated {
+            self.reserve(end.next_multiple_of(STEP_BYTES))?;
+        }
+        for chunk in chunks {
+            self.file.write_all_at(chunk, self.len)?;
+            self.len += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Hashes what an earlier process, or an earlier try, has written.
+    pub fn hash(&self) -> io::Result<Hasher> {
+        let mut hasher = Hasher::new(self.digest.algorithm());
+        let mut buffer = vec![0; HASH_READ_BYTES];
+        let mut at = 0;
+        while at < self.len {
+            let read = self.file.read_at(&mut buffer, at)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            hasher.update(&buffer[..read]);
+            at += read as u64;
+        }
+        Ok(hasher)
+    }
+
+    /// Removes the file: its bytes are wrong, or of no more use.
+    pub fn discard(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+
+    /// Checks `hasher`, which has seen every byte, and makes the file a blob.
+    ///
+    /// The order is what makes a crash harmless: content to disk, then the name. When another
+    /// fill of the same digest was first, its file stays and this one is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch`]: the bytes are wrong, and gone.
+    pub fn commit(self, hasher: Hasher) -> Result<Committed, Mismatch> {
+        match StoredBlob::hashed(&self.digest, hasher, self.file(), self.len) {
+            Ok(blob) => Ok(Committed { blob, kept: self.keep() }),
+            Err(mismatch) => {
+                if let Err(error) = self.discard() {
+                    tracing::warn!(%error, "cannot remove a download with wrong bytes");
+                }
+                Err(mismatch)
+            }
+        }
+    }
+
+    fn keep(self) -> io::Result<()> {
+        // What was set aside beyond the end of an unknown length is given back.
+        if self.allocated > self.len {
+            self.file.set_len(self.len)?;
+        }
+        self.file.set_permissions(Permissions::from_mode(0o400))?;
+        rustix::fs::fdatasync(&*self.file)?;
+        if let Some(dir) = self.target.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        rename_new(&self.path, &self.target)
+    }
+}
+
+/// A download whose bytes are right.
+#[derive(Debug)]
+pub struct Committed {
+    /// The bytes, to be served.
+    pub blob: StoredBlob,
+    /// Whether they are in the store. If not, this is their last use.
+    pub kept: io::Result<()>,
+}
+
+/// Unknown lengths are reserved in steps of this size: small beside a layer, large beside the
+/// cost of asking.
+const STEP_BYTES: u64 = 64 << 20;
+
+/// Large enough that the system call does not matter, small enough to stay in a core's cache.
+const HASH_READ_BYTES: usize = 256 << 10;
+
+fn options() -> OpenOptions {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(flags.bits().cast_signed());
+    options
+}
+
+/// Renames without replacing: whoever was first has verified the same bytes.
+fn rename_new(from: &PathBuf, to: &PathBuf) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::EXIST) => fs::remove_file(from),
+        // File systems without the flag: replacing a verified file by its equal harms nobody.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(from, to),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,180 @@
+//! What the store promises, on a real directory.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::{OpenError, Options, Store, TagRecord, Verified};
+use crate::clock::{SystemClock, WallClock as _};
+use crate::oci::{Algorithm, Digest, Hasher, MediaType, RegistryName, RepositoryName};
+
+fn options(dir: &TempDir) -> Options {
+    let fill_keep = Duration::from_secs(3600);
+    Options { dir: dir.path().join("cache"), min_free: 0, fill_keep }
+}
+
+fn registry() -> RegistryName {
+    "docker.io".parse().unwrap()
+}
+
+fn repository() -> RepositoryName {
+    "library/alpine".parse().unwrap()
+}
+
+fn hasher_of(bytes: &[u8]) -> Hasher {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    hasher.update(bytes);
+    hasher
+}
+
+#[test]
+fn only_matching_bytes_become_a_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"right");
+
+    let mut partial = store.partial(&registry(), &digest).unwrap();
+    partial.append(&[Bytes::from_static(b"wrong")]).unwrap();
+    let refused = partial.commit(hasher_of(b"wrong"));
+    assert!(refused.is_err());
+    assert!(store.blob(&digest).unwrap().is_none());
+    assert!(!store.partial_path(&registry(), &digest).exists(), "wrong bytes are not resumed");
+
+    let mut partial = store.partial(&registry(), &digest).unwrap();
+    partial.append(&[Bytes::from_static(b"ri"), Bytes::from_static(b"ght")]).unwrap();
+    partial.commit(hasher_of(b"right")).unwrap().kept.unwrap();
+    assert_eq!(store.blob(&digest).unwrap().unwrap().content().len(), 5);
+    assert_eq!(store.small(&digest, 10).unwrap().unwrap().content(), "right");
+}
+
+#[test]
+fn a_partial_file_is_found_again_with_its_length_and_its_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"hello world");
+    let store = Store::open(options(&dir)).unwrap();
+    let mut partial = store.partial(&registry(), &digest).unwrap();
+    partial.reserve(11).unwrap();
+    partial.append(&[Bytes::from_static(b"hello ")]).unwrap();
+    drop((partial, store));
+
+    let store = Store::open(options(&dir)).unwrap();
+    let mut partial = store.partial(&registry(), &digest).unwrap();
+    assert_eq!(partial.len(), 6, "reserving must not change the length");
+    let mut hasher = partial.hash().unwrap();
+    hasher.update(b"world");
+    partial.append(&[Bytes::from_static(b"world")]).unwrap();
+    partial.commit(hasher).unwrap().kept.unwrap();
+}
+
+#[test]
+fn fills_of_two_registries_are_separate_and_the_first_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"x");
+    for registry in ["a.example", "b.example"] {
+        let mut partial = store.partial(&registry.parse().unwrap(), &digest).unwrap();
+        assert!(partial.is_empty());
+        partial.append(&[Bytes::from_static(b"x")]).unwrap();
+        partial.commit(hasher_of(b"x")).unwrap().kept.unwrap();
+    }
+    assert!(store.blob(&digest).unwrap().is_some());
+}
+
+#[test]
+fn one_process_has_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Store::open(options(&dir)).unwrap();
+    assert!(matches!(Store::open(options(&dir)), Err(OpenError::Locked { .. })));
+    drop(first);
+    Store::open(options(&dir)).unwrap();
+}
+
+#[test]
+fn records_come_back_as_they_were_and_damaged_ones_are_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    let (registry, repository) = (registry(), repository());
+    let tag = "latest".parse().unwrap();
+    let body = br#"{"layers":[{"digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":7}]}"#;
+    let digest = Digest::of(Algorithm::Sha256, body);
+    let record = TagRecord {
+        digest: digest.clone(),
+        checked_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000),
+    };
+
+    assert_eq!(store.tag(&registry, &repository, &tag, None).unwrap(), None);
+    store.put_tag(&registry, &repository, &tag, None, &record).unwrap();
+    assert_eq!(store.tag(&registry, &repository, &tag, None).unwrap(), Some(record));
+    assert_eq!(store.tag(&registry, &repository, &tag, Some("v")).unwrap(), None);
+
+    let media_type: MediaType = "application/x".parse().unwrap();
+    store.put_manifest_type(&registry, &repository, &digest, &media_type).unwrap();
+    let held = store.manifest_type(&registry, &repository, &digest).unwrap();
+    assert_eq!(held, Some(media_type));
+
+    let verified = Verified::check(&digest, Bytes::from_static(body)).unwrap();
+    store.put_small(&verified).unwrap();
+    let confirmed = Digest::of(Algorithm::Sha256, b"confirmed");
+    store.put_member(&registry, &repository, &confirmed, SystemTime::UNIX_EPOCH).unwrap();
+    let members = store.members(&registry, &repository).unwrap();
+    assert_eq!(members.len(), 2);
+    assert_eq!(members.get(&confirmed), Some(&None));
+    assert!(members.values().any(|size| *size == Some(7)));
+
+    let path = store.layout.tag(&registry, &repository, &tag, None);
+    fs::write(path, b"{\"digest\":").unwrap();
+    assert_eq!(store.tag(&registry, &repository, &tag, None).unwrap(), None);
+    store.drop_tag(&registry, &repository, &tag, None).unwrap();
+    store.drop_tag(&registry, &repository, &tag, None).unwrap();
+}
+
+#[test]
+fn small_content_that_rotted_is_removed_and_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"fine");
+    let verified = Verified::check(&digest, Bytes::from_static(b"fine")).unwrap();
+    store.put_small(&verified).unwrap();
+
+    fs::write(store.layout.blob(&digest), b"fire").unwrap();
+    assert!(store.small(&digest, 10).unwrap().is_none());
+    assert!(store.blob(&digest).unwrap().is_none());
+}
+
+#[test]
+fn old_partials_are_swept_unless_they_are_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    let (old, busy) = (Digest::of(Algorithm::Sha256, b"1"), Digest::of(Algorithm::Sha256, b"2"));
+    for digest in [&old, &busy] {
+        let mut partial = store.partial(&registry(), digest).unwrap();
+        partial.append(&[Bytes::from_static(b"x")]).unwrap();
+    }
+    let now = SystemClock.now();
+    assert_eq!(store.sweep(now, |_| false).unwrap(), 0, "they are not old yet");
+
+    let later = now + Duration::from_secs(7200);
+    let busy_path = store.partial_path(&registry(), &busy);
+    assert_eq!(store.sweep(later, |path| path == busy_path).unwrap(), 1);
+    assert!(busy_path.exists());
+    assert!(!store.partial_path(&registry(), &old).exists());
+}
+
+#[test]
+fn a_link_or_a_directory_in_the_place_of_a_blob_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&dir)).unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, b"secret").unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"x");
+    let path = store.layout.blob(&digest);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+
+    std::os::unix::fs::symlink(&secret, &path).unwrap();
+    assert!(store.blob(&digest).is_err());
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(store.blob(&digest).unwrap().is_none());
+}

@@ -1,0 +1,230 @@
+//! What a response's head means.
+//!
+//! Two kinds of refusal are not judged here, because more has to be asked first: 401 and 403
+//! from the upstream itself are the login's. From a host that a redirect led to, they say
+//! nothing about the repository or our credential, only that the storage is out of order.
+
+use std::time::Duration;
+
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::request::Span;
+use super::{Answer, Body, Error};
+use crate::http::ContentRange;
+
+/// The shortest and the longest that a `Retry-After` is believed.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// A response that is no redirect.
+pub(super) struct Reply {
+    /// Its status.
+    pub(super) status: StatusCode,
+    /// Its headers.
+    pub(super) headers: HeaderMap,
+    /// Who answered.
+    pub(super) host: String,
+    /// Whether a redirect led to another origin than the upstream's.
+    pub(super) is_foreign: bool,
+    body: Incoming,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Reply {
+    /// The response, with the permit that it was sent under.
+    pub(super) fn new(
+        response: Response<Incoming>,
+        host: String,
+        is_foreign: bool,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let (head, body) = response.into_parts();
+        Self { status: head.status, headers: head.headers, host, is_foreign, body, permit }
+    }
+
+    /// Whether the upstream itself wants to know who asks, or who asks may not.
+    pub(super) fn is_refusal(&self) -> bool {
+        let refused = matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        refused && !self.is_foreign
+    }
+
+    /// Whether this is how storage answers a HEAD to a URL that was signed for GET only.
+    pub(super) fn is_signed_for_get_only(&self) -> bool {
+        self.is_foreign && matches!(self.status.as_u16(), 400 | 403 | 405 | 501)
+    }
+
+    /// The answer to a request by `method` for `span`.
+    pub(super) fn into_answer(self, method: &Method, span: Span) -> Result<Answer, Error> {
+        judge(self.status, &self.headers, &self.host, span)?;
+        let body = if *method == Method::HEAD {
+            Body::empty(self.host)
+        } else {
+            Body::new(self.body, self.status, self.host, self.permit)
+        };
+        Ok(Answer { status: self.status, headers: self.headers, body })
+    }
+
+    /// What HEAD would have answered, read from the answer to a GET of the first byte.
+    pub(super) fn into_head(self) -> Result<Answer, Error> {
+        let length = match judge(self.status, &self.headers, &self.host, Span::FirstByte) {
+            // An empty blob has no first byte.
+            Err(Error::RangeNotSatisfiable { total: Some(0), .. }) => Some(0),
+            Err(error) => return Err(error),
+            Ok(()) if self.status == StatusCode::PARTIAL_CONTENT => {
+                content_range(&self.headers).and_then(|range| range.total)
+            }
+            Ok(()) => self.headers.get(CONTENT_LENGTH).and_then(number),
+        };
+        let Some(length) = length else {
+            let reason = "it does not tell the length".to_owned();
+            return Err(Error::Unexpected { host: self.host, status: self.status, reason });
+        };
+        let mut headers = self.headers;
+        headers.remove(CONTENT_RANGE);
+        headers.insert(CONTENT_LENGTH, length.into());
+        Ok(Answer { status: StatusCode::OK, headers, body: Body::empty(self.host) })
+    }
+}
+
+/// Whether a head begins a usable answer to a request for `span`.
+fn judge(status: StatusCode, headers: &HeaderMap, host: &str, span: Span) -> Result<(), Error> {
+    let host = host.to_owned();
+    let fault = match status {
+        StatusCode::OK => fault_of(headers),
+        StatusCode::PARTIAL_CONTENT => fault_of(headers).or_else(|| fault_of_range(headers, span)),
+        StatusCode::NOT_FOUND => return Err(Error::NotFound { host }),
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let total = content_range(headers).and_then(|range| range.total);
+            return Err(Error::RangeNotSatisfiable { host, total });
+        }
+        StatusCode::TOO_MANY_REQUESTS => {
+            return Err(Error::Throttled { host, wait: retry_after(headers) });
+        }
+        _ => Some("the protocol gives that no meaning here"),
+    };
+    match fault {
+        Some(reason) => Err(Error::Unexpected { host, status, reason: reason.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn fault_of(headers: &HeaderMap) -> Option<&'static str> {
+    let is_identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
+        return Some("it is encoded though it was asked for as it is");
+    }
+    // RFC 9112, 6.3: to be handled as an error, it may be an attempt at response splitting.
+    let both = headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING);
+    both.then_some("it has two lengths")
+}
+
+fn fault_of_range(headers: &HeaderMap, span: Span) -> Option<&'static str> {
+    let Some(start) = span.start() else { return Some("it is a part of what was asked for") };
+    let first = content_range(headers).and_then(|range| range.bytes).map(|(first, _)| first);
+    (first != Some(start)).then_some("it is another part than was asked for")
+}
+
+fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.parse().ok()
+}
+
+/// `Retry-After` in either form, within our bounds. A date is compared with the answer's own
+/// `Date`: the two clocks need not agree.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = if is_number {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+        let then = httpdate::parse_http_date(text).ok()?;
+        then.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
+}
+
+fn number(value: &HeaderValue) -> Option<u64> {
+    value.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v))).collect()
+    }
+
+    fn outcome(status: u16, pairs: &[(&'static str, &'static str)], span: Span) -> String {
+        let status = StatusCode::from_u16(status).unwrap();
+        match judge(status, &headers(pairs), "up.test", span) {
+            Ok(()) => "ok".to_owned(),
+            Err(Error::Unexpected { status, .. }) => format!("unexpected {}", status.as_u16()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn only_200_and_the_part_asked_for_are_answers() {
+        let part = |text: &'static str| [("content-range", text)];
+        let from = Span::From(5);
+        assert_eq!(outcome(200, &[], Span::Whole), "ok");
+        assert_eq!(outcome(200, &[], from), "ok");
+        assert_eq!(outcome(200, &[("content-encoding", "Identity")], from), "ok");
+        assert_eq!(outcome(206, &part("bytes 5-9/10"), from), "ok");
+        assert_eq!(outcome(206, &part("bytes 5-9/*"), from), "ok");
+        assert_eq!(outcome(206, &part("bytes 0-9/10"), Span::Whole), "unexpected 206");
+        assert_eq!(outcome(206, &part("bytes 4-9/10"), from), "unexpected 206");
+        assert_eq!(outcome(206, &part("bytes */10"), from), "unexpected 206");
+        assert_eq!(outcome(206, &[], from), "unexpected 206");
+        assert_eq!(outcome(200, &[("content-encoding", "gzip")], from), "unexpected 200");
+        let two = [("content-length", "1"), ("transfer-encoding", "chunked")];
+        assert_eq!(outcome(200, &two, from), "unexpected 200");
+        for odd in [201, 204, 205, 300, 304, 400, 401, 403, 405, 418, 500, 599] {
+            assert_eq!(outcome(odd, &[], Span::Whole), format!("unexpected {odd}"));
+        }
+        assert_eq!(outcome(404, &[], Span::Whole), "up.test does not have it");
+        assert_eq!(outcome(429, &[], Span::Whole), "up.test is limiting us");
+    }
+
+    #[test]
+    fn a_416_tells_the_length_if_it_can() {
+        for (text, want) in [("bytes */7", Some(7)), ("bytes */*", None), ("x", None)] {
+            let judged = judge(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                &headers(&[("content-range", text)]),
+                "up.test",
+                Span::From(9),
+            );
+            let Err(Error::RangeNotSatisfiable { total, .. }) = judged else { panic!("{text}") };
+            assert_eq!(total, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_read_in_both_forms_and_kept_within_bounds() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        for (text, want) in [
+            ("30", Some(30)),
+            ("0", Some(1)),
+            ("1000000000", Some(900)),
+            ("99999999999999999999", Some(900)),
+            ("-1", None),
+            ("", None),
+            ("soon", None),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 07:00:00 GMT", Some(1)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(900)),
+        ] {
+            let wait = retry_after(&headers(&[("retry-after", text), date]));
+            assert_eq!(wait, want.map(Duration::from_secs), "{text:?}");
+        }
+        let undated = headers(&[("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")]);
+        assert_eq!(retry_after(&undated), None);
+    }
+}

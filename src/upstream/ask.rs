@@ -1,0 +1,103 @@
+//! The life of a question: log in, send, follow, try again, give up in time.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::Method;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::login::{Identity, Login};
+use super::request::Request;
+use super::transport::{Transport, host_of};
+use super::{Answer, Error, Options, Question, SetupError, retry};
+use crate::http::{Client, HostPort, Network, client_config};
+use crate::oci::Resource;
+
+/// A registry at one URL, with the login and the connections that belong to it.
+pub struct Upstream {
+    transport: Arc<Transport>,
+    login: Login,
+}
+
+impl Upstream {
+    /// The upstream that `options` describe. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when no upstream can be reached with these options.
+    pub fn new(options: &Options, network: Arc<dyn Network>) -> Result<Self, SetupError> {
+        let url = &options.url;
+        let is_bare = matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        let own = HostPort::of(url).filter(|_| is_bare).ok_or(SetupError::Url)?;
+        let host = host_of(url);
+        let identity = Identity::of(&options.credential)
+            .map_err(|_| SetupError::Username { host: host.clone() })?;
+        let tls = client_config(options.ca_pem.as_deref(), url.scheme() == "https")
+            .map_err(|fault| SetupError::Ca { host, fault })?;
+        let mut exempt = vec![own];
+        exempt.extend_from_slice(&options.token_hosts);
+        exempt.extend_from_slice(&options.redirect_hosts);
+        let client = Client::new(network, exempt, tls, options.max_connections);
+        let transport = Arc::new(Transport::new(url.clone(), client, options.max_connections));
+        let login = Login::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
+        Ok(Self { transport, login })
+    }
+
+    /// Its host, and its port if the URL has one: what messages call it.
+    pub fn host(&self) -> &str {
+        &self.transport.host
+    }
+
+    /// Asks, logs in as needed, follows redirects, tries again. All before the head of the final
+    /// answer ends by `deadline`; the body then takes as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// Everything but a 200, or the 206 that was asked for, is an [`Error`].
+    pub async fn ask(&self, question: &Question, deadline: Instant) -> Result<Answer, Error> {
+        let start = Instant::now();
+        let mut tries = 0;
+        loop {
+            let error = match timeout_at(deadline, self.attempt(question)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let host = self.transport.host.clone();
+                    return Err(Error::Stalled { host, waited: start.elapsed() });
+                }
+            };
+            tries += 1;
+            match retry::pause(&error, tries) {
+                Some(pause) if Instant::now() + pause < deadline => {
+                    tracing::debug!(%error, tries, ?pause, "asking the upstream again");
+                    sleep(pause).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(&self, question: &Question) -> Result<Answer, Error> {
+        let request = Request::of(&self.transport.url, question);
+        let reply = self.login.send(&request, &question.repository).await?;
+        let is_blob_head =
+            request.method == Method::HEAD && matches!(question.resource, Resource::Blob(_));
+        if is_blob_head && reply.is_signed_for_get_only() {
+            drop(reply);
+            let request = Request::first_byte(&self.transport.url, question);
+            return self.login.send(&request, &question.repository).await?.into_head();
+        }
+        reply.into_answer(&request.method, request.span)
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("host", &self.host()).finish_non_exhaustive()
+    }
+}

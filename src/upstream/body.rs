@@ -1,0 +1,118 @@
+//! The bytes of an answer, as they come.
+//!
+//! A body is as long as the upstream takes; what is bounded is silence. It holds its place in
+//! the upstream's queue until it has been read or is dropped. Dropped early, its connection is
+//! closed: reading on for a reader that has left would cost more than a new connection.
+//!
+//! # What this does not do
+//!
+//! It checks no digest and no length but the answer's own, and does not resume.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::Error;
+use crate::http::root_cause;
+
+/// How long an upstream may be silent in the middle of a body.
+const STALL_WAIT: Duration = Duration::from_secs(30);
+
+/// The bytes of an answer.
+pub struct Body {
+    state: State,
+    status: StatusCode,
+    host: String,
+}
+
+enum State {
+    /// Broken off. Told again to whoever asks again, so that no caller takes it for an end.
+    Broken(Error),
+    /// Read to its end.
+    Ended,
+    /// There may be more.
+    Open { bytes: Incoming, _permit: Option<OwnedSemaphorePermit> },
+}
+
+impl Body {
+    pub(super) fn new(
+        bytes: Incoming,
+        status: StatusCode,
+        host: String,
+        permit: impl Into<Option<OwnedSemaphorePermit>>,
+    ) -> Self {
+        let state = State::Open { bytes, _permit: permit.into() };
+        Self { state, status, host }
+    }
+
+    pub(super) fn empty(host: String) -> Self {
+        Self { state: State::Ended, status: StatusCode::OK, host }
+    }
+
+    /// The next bytes, never an empty piece; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stalled`] after 30 s of silence, [`Error::Unreachable`] when the stream breaks or
+    /// ends before the length that was announced.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let bytes = match &mut self.state {
+                State::Broken(error) => return Err(error.clone()),
+                State::Ended => return Ok(None),
+                State::Open { bytes, .. } => bytes,
+            };
+            let host = || self.host.clone();
+            self.state = match timeout(STALL_WAIT, bytes.frame()).await {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                    // Trailers, to which no registry gives a meaning.
+                    Ok(_) | Err(_) => continue,
+                },
+                Ok(None) => State::Ended,
+                Ok(Some(Err(error))) => {
+                    State::Broken(Error::Unreachable { host: host(), reason: root_cause(&error) })
+                }
+                Err(_) => State::Broken(Error::Stalled { host: host(), waited: STALL_WAIT }),
+            };
+        }
+    }
+
+    /// All bytes, if they are at most `max`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Body::chunk`]; [`Error::Unexpected`] when there are more.
+    pub async fn collect(mut self, max: usize) -> Result<Bytes, Error> {
+        if let State::Open { bytes, .. } = &self.state
+            && usize::try_from(bytes.size_hint().lower()).map_or(true, |length| length > max)
+        {
+            return Err(self.too_long(max));
+        }
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = self.chunk().await? {
+            if bytes.len() > max - whole.len() {
+                return Err(self.too_long(max));
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole.freeze())
+    }
+
+    fn too_long(self, max: usize) -> Error {
+        let reason = format!("its body is longer than {max} bytes");
+        Error::Unexpected { host: self.host, status: self.status, reason }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("host", &self.host).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,134 @@
+//! What an upstream wants before it answers: reads `WWW-Authenticate` (RFC 9110, 11.6.1).
+//!
+//! There may be several lines, several challenges in a line, schemes in any case, and schemes
+//! that we do not speak, first. This file picks one. Whether the realm it names may be asked is
+//! decided in `realm`.
+
+use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+use http_auth::ChallengeRef;
+use http_auth::parser::ChallengeParser;
+
+/// The longest line that is read, in bytes. Real ones take some hundred.
+const LINE_LEN_MAX: usize = 8 * 1024;
+
+/// The most lines, and the most challenges in each, that are looked at.
+const CHALLENGES_MAX: usize = 32;
+
+/// A challenge that we can meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// User and password with each request.
+    Basic,
+    /// A token, to be had at a URL.
+    Bearer {
+        /// The URL, as it was written.
+        realm: String,
+        /// For whom the token is to be.
+        service: Option<String>,
+    },
+}
+
+/// The best challenge in `headers`: Bearer before Basic, the first of each.
+pub(super) fn read(headers: &HeaderMap) -> Option<Offer> {
+    let lines = headers.get_all(WWW_AUTHENTICATE).iter().take(CHALLENGES_MAX);
+    let offers: Vec<_> = lines
+        .filter_map(|line| line.to_str().ok())
+        .filter(|line| line.len() <= LINE_LEN_MAX)
+        .flat_map(read_line)
+        .collect();
+    let bearer = offers.iter().find(|offer| matches!(offer, Offer::Bearer { .. }));
+    bearer.or_else(|| offers.first()).cloned()
+}
+
+/// The parser stops at what the grammar does not have, as `Negotiate dG9rZW4=`; the challenges
+/// behind it are found by starting anew after the next comma.
+fn read_line(line: &str) -> Vec<Offer> {
+    let mut rest = line;
+    for _ in 0..CHALLENGES_MAX {
+        let parsed: Vec<_> = ChallengeParser::new(rest).take(CHALLENGES_MAX).collect();
+        let is_clean = parsed.iter().all(Result::is_ok);
+        let offers: Vec<_> = parsed.iter().flatten().filter_map(offer).collect();
+        match rest.split_once(',') {
+            Some((_, behind)) if !is_clean && offers.is_empty() => rest = behind.trim_start(),
+            _ => return offers,
+        }
+    }
+    Vec::new()
+}
+
+fn offer(challenge: &ChallengeRef<'_>) -> Option<Offer> {
+    let parameter = |name: &str| {
+        let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.to_unescaped())
+    };
+    if challenge.scheme.eq_ignore_ascii_case("basic") {
+        return Some(Offer::Basic);
+    }
+    if !challenge.scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    Some(Offer::Bearer { realm: parameter("realm")?, service: parameter("service") })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read_lines(lines: &[&str]) -> Option<Offer> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+        }
+        read(&headers)
+    }
+
+    fn bearer(realm: &str, service: Option<&str>) -> Offer {
+        Offer::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) }
+    }
+
+    #[test]
+    fn bearer_is_found_wherever_it_stands_and_however_it_is_written() {
+        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/alpine:pull""#;
+        assert_eq!(
+            read_lines(&[hub]),
+            Some(bearer("https://auth.docker.io/token", Some("registry.docker.io")))
+        );
+        let found = Some(bearer("https://a.test/t", None));
+        for lines in [
+            &[r#"bEARER Realm="https://a.test/t""#][..],
+            &["Bearer realm=\"https://a.test/t\" , error=\"invalid_token\""],
+            &[r#"Negotiate, Basic realm="x", Bearer realm="https://a.test/t""#],
+            &[r#"Negotiate dG9rZW4=, Bearer realm="https://a.test/t""#],
+            &["Negotiate", r#"Basic realm="x""#, r#"Bearer realm="https://a.test/t""#],
+            &["\u{1f600}", r#"Bearer realm="https://a.test/t""#],
+            &[r#"Bearer realm="https:\/\/a.test/t""#],
+        ] {
+            assert_eq!(read_lines(lines), found, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn basic_is_second_best_and_the_rest_is_nothing() {
+        assert_eq!(read_lines(&[r#"BASIC realm="x""#]), Some(Offer::Basic));
+        assert_eq!(read_lines(&["Basic"]), Some(Offer::Basic));
+        assert_eq!(read_lines(&[r#"Bearer service="x""#, "Basic"]), Some(Offer::Basic));
+        let long = format!("Bearer realm=\"https://a.test/{}\"", "a".repeat(1 << 20));
+        let many = format!("{}Basic", "Negotiate, ".repeat(1000));
+        for lines in [
+            &[][..],
+            &[""],
+            &["Negotiate"],
+            &["Digest realm=\"x\", nonce=\"y\""],
+            &["Bearer"],
+            &["Bearer realm=\"https://a.test/t"],
+            &["Bearerrealm=\"https://a.test/t\""],
+            &[long.as_str()],
+            &[many.as_str()],
+        ] {
+            assert_eq!(read_lines(lines), None, "{:.60}", format!("{lines:?}"));
+        }
+    }
+}

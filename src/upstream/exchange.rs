@@ -1,0 +1,138 @@
+//! Fetches one token (distribution, "Token Authentication Specification").
+//!
+//! Asks and reads; whether the server may be asked was decided in `realm`, how long the token is
+//! kept is decided in `token`. Redirects are not followed: the credential goes to the server that
+//! was checked, or nowhere.
+
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+use url::Url;
+
+use super::answer::retry_after;
+use super::token::Token;
+use super::transport::{Purpose, Transport, host_of};
+use super::{Body, Error};
+
+/// The longest answer of a token server, in bytes. Tokens take up to 10 KiB.
+const ANSWER_LEN_MAX: usize = 64 * 1024;
+
+/// The life that the specification gives a token whose server does not tell, and the least.
+const LIFE_MIN: Duration = Duration::from_secs(60);
+
+/// The longest that a token is believed to be good, whatever its server says.
+const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Asks the token server at `url`, with a Basic `credential` or anonymously.
+pub(super) async fn exchange(
+    transport: &Transport,
+    url: &Url,
+    credential: Option<&HeaderValue>,
+) -> Result<Token, Error> {
+    let mut headers = HeaderMap::new();
+    if let Some(credential) = credential {
+        headers.insert(AUTHORIZATION, credential.clone());
+    }
+    let response = transport.send(&Method::GET, url, headers, Purpose::Token).await?;
+    let (head, body) = response.into_parts();
+    let (host, status) = (host_of(url), head.status);
+    let unexpected = |host, reason: &str| {
+        Err(Error::Unexpected { host, status, reason: format!("as a token server: {reason}") })
+    };
+    match status {
+        StatusCode::OK => {
+            let body = Body::new(body, status, host.clone(), None);
+            match read(&body.collect(ANSWER_LEN_MAX).await?) {
+                Ok((header, life)) => Ok(Token::new(header, life)),
+                Err(reason) => unexpected(host, reason),
+            }
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credential.is_some() => {
+            let reason = format!("its token server answered {}", status.as_u16());
+            Err(Error::CredentialRefused { host, reason })
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Denied { host, status }),
+        StatusCode::TOO_MANY_REQUESTS => {
+            Err(Error::Throttled { host, wait: retry_after(&head.headers) })
+        }
+        _ => unexpected(host, "it gave no token"),
+    }
+}
+
+/// The `Authorization` header and the token's life, from a token server's answer.
+fn read(body: &[u8]) -> Result<(HeaderValue, Duration), &'static str> {
+    let answer: Value = serde_json::from_slice(body).map_err(|_| "its answer is not JSON")?;
+    let member = |name| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let token = member("token").or_else(|| member("access_token")).ok_or("it gave no token")?;
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("its token cannot be written in a header");
+    }
+    let mut header = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| "its token cannot be written in a header")?;
+    header.set_sensitive(true);
+    let life = answer.get("expires_in").and_then(Value::as_u64).map(Duration::from_secs);
+    Ok((header, life.unwrap_or(LIFE_MIN).clamp(LIFE_MIN, LIFE_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_from_either_member_and_is_sensitive() {
+        for body in [
+            r#"{"token":"abc"}"#,
+            r#"{"access_token":"abc"}"#,
+            r#"{"token":"abc","access_token":"def"}"#,
+            r#"{"token":"","access_token":"abc","issued_at":"0001-01-01T00:00:00Z"}"#,
+        ] {
+            let (header, _) = read(body.as_bytes()).unwrap();
+            assert_eq!(header, "Bearer abc", "{body}");
+            assert!(header.is_sensitive());
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "null",
+            "\"abc\"",
+            "{}",
+            r#"{"token":""}"#,
+            r#"{"token":5}"#,
+            r#"{"token":null,"access_token":null}"#,
+            r#"{"token":"a\r\nX-Evil: 1"}"#,
+            r#"{"token":"a\u0000"}"#,
+            r#"{"token":"a b"}"#,
+            r#"{"token":"ä"}"#,
+        ] {
+            assert!(read(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_life_is_kept_between_a_minute_and_an_hour() {
+        for (expires_in, want) in [
+            ("300", 300),
+            ("0", 60),
+            ("-1", 60),
+            ("59", 60),
+            ("9223372036854775808", 3600),
+            ("99999999999999999999999", 60),
+            ("\"abc\"", 60),
+            ("null", 60),
+            ("[]", 60),
+            ("86400", 3600),
+        ] {
+            let body = format!(r#"{{"token":"t","expires_in":{expires_in}}}"#);
+            let (_, life) = read(body.as_bytes()).unwrap();
+            assert_eq!(life, Duration::from_secs(want), "{expires_in}");
+        }
+        assert_eq!(read(br#"{"token":"t"}"#).unwrap().1, LIFE_MIN);
+    }
+}

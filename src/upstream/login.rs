@@ -1,0 +1,279 @@
+//! Who we are to one upstream: which credential goes where, and what a refusal means.
+//!
+//! Nothing is sent before the upstream has asked for it. What it asked for once is remembered, so
+//! that later requests bring it along. A request is sent at most twice: once with what is at
+//! hand, and once more if the refusal gave reason to bring something else.
+//!
+//! Tokens are asked for the repository at hand and for pulling, whatever scope the challenge
+//! names: a scope is the upstream's wish, and could be another repository's.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, StatusCode};
+use secrecy::ExposeSecret;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use url::Url;
+
+use super::answer::Reply;
+use super::challenge::{self, Offer};
+use super::exchange::exchange;
+use super::realm;
+use super::request::Request;
+use super::token::{Token, Tokens};
+use super::transport::{HEAD_WAIT, Transport, host_of};
+use super::{Credential, Error};
+use crate::http::HostPort;
+use crate::oci::RepositoryName;
+
+/// The most token fetches at once. They do not count as connections to the upstream: whoever
+/// waits for a token holds no place in its queue.
+const EXCHANGES_MAX: usize = 32;
+
+/// The login at one upstream.
+pub(super) struct Login {
+    transport: Arc<Transport>,
+    token_hosts: Vec<HostPort>,
+    identity: Option<Identity>,
+    /// What the upstream asked for last.
+    known: Mutex<Option<Challenge>>,
+    tokens: Tokens,
+    exchanges: Arc<Semaphore>,
+}
+
+/// A user and password.
+pub(super) struct Identity {
+    username: String,
+    /// `Basic …`, marked sensitive.
+    header: HeaderValue,
+}
+
+/// What the upstream asks for, after the realm was checked.
+#[derive(Clone, PartialEq, Eq)]
+enum Challenge {
+    Basic,
+    Bearer { realm: Url, service: Option<String> },
+}
+
+/// What a request brings along.
+pub(super) struct Pass {
+    challenge: Challenge,
+    header: HeaderValue,
+    token: Option<HeldToken>,
+}
+
+struct HeldToken {
+    key: String,
+    token: Token,
+    /// Whether it was issued for this request, and so cannot be too old.
+    is_fresh: bool,
+}
+
+impl Login {
+    /// A login that has not been asked for anything yet.
+    pub(super) fn new(
+        transport: Arc<Transport>,
+        token_hosts: Vec<HostPort>,
+        identity: Option<Identity>,
+    ) -> Self {
+        Self {
+            transport,
+            token_hosts,
+            identity,
+            known: Mutex::default(),
+            tokens: Tokens::default(),
+            exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)),
+        }
+    }
+
+    /// Sends `request` with what it takes.
+    pub(super) async fn send(
+        &self,
+        request: &Request,
+        repository: &RepositoryName,
+    ) -> Result<Reply, Error> {
+        let first = self.pass_in_advance(repository).await?;
+        let reply = self.transport.follow(request, first.as_ref().map(|pass| &pass.header)).await?;
+        if !reply.is_refusal() {
+            return Ok(reply);
+        }
+        let status = reply.status;
+        let Some(next) = self.next_challenge(reply, first.as_ref()).await? else {
+            return Err(self.verdict(status, first.as_ref()).await);
+        };
+        let second = self.pass(next.clone(), repository).await?;
+        self.remember(Some(next));
+        let reply = self.transport.follow(request, Some(&second.header)).await?;
+        if !reply.is_refusal() {
+            return Ok(reply);
+        }
+        let status = reply.status;
+        drop(reply);
+        Err(self.verdict(status, Some(&second)).await)
+    }
+
+    /// What the upstream is known to ask for. If that leads nowhere, it is forgotten, so that
+    /// the upstream can name another token server.
+    async fn pass_in_advance(&self, repository: &RepositoryName) -> Result<Option<Pass>, Error> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(challenge) = known else { return Ok(None) };
+        let pass = self.pass(challenge, repository).await;
+        match &pass {
+            Ok(_) | Err(Error::Denied { .. } | Error::Throttled { .. }) => {}
+            Err(_) => self.remember(None),
+        }
+        pass.map(Some)
+    }
+
+    /// What to meet after a refusal of `used`, if a second try could end differently.
+    async fn next_challenge(
+        &self,
+        refusal: Reply,
+        used: Option<&Pass>,
+    ) -> Result<Option<Challenge>, Error> {
+        let mut offered = self.read(&refusal)?;
+        let status = refusal.status;
+        // Waiting for another permit while holding one could deadlock.
+        drop(refusal);
+        let Some(used) = used else {
+            if offered.is_none() && status == StatusCode::UNAUTHORIZED {
+                let ping = self.transport.follow(&Request::ping(&self.transport.url), None).await?;
+                offered = if ping.is_refusal() { self.read(&ping)? } else { None };
+            }
+            return Ok(offered);
+        };
+        match &used.token {
+            Some(HeldToken { key, token, is_fresh: false }) => {
+                self.tokens.discard(key, token);
+                Ok(Some(offered.unwrap_or_else(|| used.challenge.clone())))
+            }
+            _ => Ok(offered.filter(|offered| *offered != used.challenge)),
+        }
+    }
+
+    fn read(&self, refusal: &Reply) -> Result<Option<Challenge>, Error> {
+        match challenge::read(&refusal.headers) {
+            Some(Offer::Bearer { realm, service }) => {
+                let url = &self.transport.url;
+                let realm = realm::check(url, &self.token_hosts, &realm).map_err(|refusal| {
+                    Error::Forbidden {
+                        host: self.transport.host.clone(),
+                        target: refusal.target,
+                        reason: refusal.reason.to_owned(),
+                    }
+                })?;
+                Ok(Some(Challenge::Bearer { realm, service }))
+            }
+            Some(Offer::Basic) => Ok(self.identity.is_some().then_some(Challenge::Basic)),
+            None => Ok(None),
+        }
+    }
+
+    fn remember(&self, challenge: Option<Challenge>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = challenge;
+    }
+
+    async fn pass(&self, challenge: Challenge, repository: &RepositoryName) -> Result<Pass, Error> {
+        match (&challenge, &self.identity) {
+            (Challenge::Bearer { realm, service }, _) => {
+                let url = self.token_url(realm, service.as_deref(), repository);
+                let held = self.token(url).await?;
+                let header = held.token.header().clone();
+                Ok(Pass { challenge, header, token: Some(held) })
+            }
+            (Challenge::Basic, Some(identity)) => {
+                Ok(Pass { header: identity.header.clone(), challenge, token: None })
+            }
+            (Challenge::Basic, None) => Err(self.denied(StatusCode::UNAUTHORIZED)),
+        }
+    }
+
+    fn token_url(&self, realm: &Url, service: Option<&str>, repository: &RepositoryName) -> Url {
+        let mut url = realm.clone();
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = service {
+            query.append_pair("service", service);
+        }
+        query.append_pair("scope", &format!("repository:{repository}:pull"));
+        if let Some(identity) = &self.identity {
+            query.append_pair("account", &identity.username);
+        }
+        drop(query);
+        url
+    }
+
+    async fn token(&self, url: Url) -> Result<HeldToken, Error> {
+        let key = url.to_string();
+        let host = host_of(&url);
+        let fetch = || {
+            let transport = Arc::clone(&self.transport);
+            let exchanges = Arc::clone(&self.exchanges);
+            let credential = self.identity.as_ref().map(|identity| identity.header.clone());
+            async move {
+                let fetch = async {
+                    let _permit = exchanges.acquire().await;
+                    exchange(&transport, &url, credential.as_ref()).await
+                };
+                timeout(HEAD_WAIT, fetch).await.unwrap_or_else(|_| {
+                    Err(Error::Stalled { host: host_of(&url), waited: HEAD_WAIT })
+                })
+            }
+        };
+        match self.tokens.obtain(&key, fetch).await {
+            Some(Ok((token, is_fresh))) => Ok(HeldToken { key, token, is_fresh }),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::Unreachable { host, reason: "the login was given up".to_owned() }),
+        }
+    }
+
+    /// What it means that the upstream refused, with `used`, for good.
+    ///
+    /// A token server that issued a token has accepted our credential; with Basic only `/v2/`
+    /// can tell whether it is the credential or the repository that is refused.
+    async fn verdict(&self, status: StatusCode, used: Option<&Pass>) -> Error {
+        match used {
+            Some(Pass { token: Some(held), .. }) => self.tokens.discard(&held.key, &held.token),
+            Some(Pass { challenge: Challenge::Basic, header, .. }) => {
+                let request = Request::ping(&self.transport.url);
+                match self.transport.follow(&request, Some(header)).await {
+                    Err(error) => return error,
+                    Ok(ping) if ping.is_refusal() => {
+                        let reason = format!("/v2/ answered {}", ping.status.as_u16());
+                        return Error::CredentialRefused { host: ping.host, reason };
+                    }
+                    Ok(ping) if ping.status.is_server_error() => {
+                        let reason = "for /v2/".to_owned();
+                        return Error::Unexpected { host: ping.host, status: ping.status, reason };
+                    }
+                    Ok(_) => {}
+                }
+            }
+            _ => {}
+        }
+        self.denied(status)
+    }
+
+    fn denied(&self, status: StatusCode) -> Error {
+        Error::Denied { host: self.transport.host.clone(), status }
+    }
+}
+
+impl Identity {
+    /// The identity that `credential` gives; an error if its user cannot be one (RFC 7617, 2).
+    pub(super) fn of(credential: &Credential) -> Result<Option<Self>, InvalidUsername> {
+        let Credential::Basic { username, password } = credential else { return Ok(None) };
+        if username.contains(|c: char| c == ':' || c.is_control()) {
+            return Err(InvalidUsername);
+        }
+        let pair = format!("{username}:{}", password.expose_secret());
+        let text = format!("Basic {}", STANDARD.encode(pair));
+        let mut header = HeaderValue::try_from(text).map_err(|_| InvalidUsername)?;
+        header.set_sensitive(true);
+        Ok(Some(Self { username: username.clone(), header }))
+    }
+}
+
+/// The user has a colon or a control character in it.
+pub(super) struct InvalidUsername;

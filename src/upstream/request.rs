@@ -1,0 +1,108 @@
+//! A question as HTTP: method, URL and the headers that say what is wanted.
+//!
+//! What says *who* asks (`Authorization`) is added where it is known that the receiver may read
+//! it; nothing in here is secret.
+
+use http::header::{ACCEPT, RANGE};
+use http::{HeaderMap, HeaderValue, Method};
+use url::Url;
+
+use super::question::{self, Question};
+use crate::oci::{Reference, Resource};
+
+/// A request to the registry, before anybody is logged in.
+pub(super) struct Request {
+    /// GET or HEAD.
+    pub(super) method: Method,
+    /// Where the registry has it.
+    pub(super) url: Url,
+    /// The `Accept` header.
+    pub(super) accept: Option<HeaderValue>,
+    /// How much of it.
+    pub(super) span: Span,
+    /// Whether only the upstream itself can answer. Registries that do not know referrers may
+    /// redirect to whatever they stand in front of, which says as much as a 404.
+    pub(super) is_local: bool,
+}
+
+/// How much of a thing is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Span {
+    /// Its first byte, to learn its length where HEAD does not work.
+    FirstByte,
+    /// From this byte on.
+    From(u64),
+    /// All.
+    Whole,
+}
+
+impl Request {
+    /// The request that asks `question` of the registry at `base`.
+    pub(super) fn of(base: &Url, question: &Question) -> Self {
+        let (method, span) = match question.method {
+            // A range means nothing in a HEAD (RFC 9110, 14.2).
+            question::Method::Head => (Method::HEAD, Span::Whole),
+            question::Method::Get if question.from > 0 => (Method::GET, Span::From(question.from)),
+            question::Method::Get => (Method::GET, Span::Whole),
+        };
+        let accept = question.accept.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        let is_local = matches!(question.resource, Resource::Referrers(_));
+        Self { method, url: locate(base, question), accept, span, is_local }
+    }
+
+    /// A GET of the first byte of what `question` asks for.
+    pub(super) fn first_byte(base: &Url, question: &Question) -> Self {
+        Self { method: Method::GET, span: Span::FirstByte, ..Self::of(base, question) }
+    }
+
+    /// `GET /v2/`: is there a registry, and does it take our credential.
+    pub(super) fn ping(base: &Url) -> Self {
+        let mut url = base.clone();
+        url.set_path("/v2/");
+        Self { method: Method::GET, url, accept: None, span: Span::Whole, is_local: true }
+    }
+
+    /// The headers that say what is wanted. They go along to wherever a redirect leads.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = &self.accept {
+            headers.insert(ACCEPT, accept.clone());
+        }
+        let range = match self.span {
+            Span::FirstByte => Some("bytes=0-0".to_owned()),
+            Span::From(from) => Some(format!("bytes={from}-")),
+            Span::Whole => None,
+        };
+        if let Some(range) = range.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(RANGE, range);
+        }
+        headers
+    }
+}
+
+impl Span {
+    /// With which byte a 206 has to begin; `None` when there must be none.
+    pub(super) fn start(self) -> Option<u64> {
+        match self {
+            Self::FirstByte => Some(0),
+            Self::From(from) => Some(from),
+            Self::Whole => None,
+        }
+    }
+}
+
+/// Names, tags and digests hold no character that a path would have to escape.
+fn locate(base: &Url, question: &Question) -> Url {
+    let name = &question.repository;
+    let path = match &question.resource {
+        Resource::Blob(digest) => format!("/v2/{name}/blobs/{digest}"),
+        Resource::Manifest(Reference::Digest(digest)) => format!("/v2/{name}/manifests/{digest}"),
+        Resource::Manifest(Reference::Tag(tag)) => format!("/v2/{name}/manifests/{tag}"),
+        Resource::Referrers(digest) => format!("/v2/{name}/referrers/{digest}"),
+        Resource::Tags => format!("/v2/{name}/tags/list"),
+        Resource::Upload => format!("/v2/{name}/blobs/uploads/"),
+    };
+    let mut url = base.clone();
+    url.set_path(&path);
+    url
+}

@@ -1,0 +1,97 @@
+//! Behaviour of the whole client, over an in-memory network and with paused time.
+
+mod body;
+mod login;
+mod network;
+mod realm;
+mod redirect;
+mod retry;
+mod secrets;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use self::network::{FakeNetwork, Internet};
+use super::{Answer, Credential, Error, Method, Options, Question, Upstream};
+use crate::oci::Resource;
+
+const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// A world in which `up.example.com` has a private address, as its operator wants it, and the
+/// others have public ones.
+fn world() -> (Internet, Arc<FakeNetwork>) {
+    let internet = Internet::default();
+    let network = Arc::clone(&internet.0);
+    network.name("up.example.com", &["10.0.0.1"]);
+    network.name("auth.example.com", &["1.0.0.2"]);
+    network.name("cdn.test", &["1.0.0.3"]);
+    (internet, network)
+}
+
+const UP: &str = "10.0.0.1:80";
+const AUTH: &str = "1.0.0.2:80";
+const CDN: &str = "1.0.0.3:80";
+
+fn options() -> Options {
+    Options {
+        url: "http://up.example.com".parse().unwrap(),
+        credential: Credential::Anonymous,
+        ca_pem: None,
+        token_hosts: Vec::new(),
+        redirect_hosts: Vec::new(),
+        max_connections: 64,
+    }
+}
+
+fn with_password(password: &str) -> Options {
+    let credential =
+        Credential::Basic { username: "me".to_owned(), password: password.to_owned().into() };
+    Options { credential, ..options() }
+}
+
+fn upstream(internet: &Internet, options: &Options) -> Arc<Upstream> {
+    Arc::new(Upstream::new(options, Arc::new(internet.clone())).unwrap())
+}
+
+fn blob(method: Method, from: u64) -> Question {
+    Question {
+        method,
+        repository: "a/b".parse().unwrap(),
+        resource: Resource::Blob(format!("sha256:{HEX}").parse().unwrap()),
+        accept: None,
+        from,
+    }
+}
+
+fn manifest(repository: &str) -> Question {
+    Question {
+        method: Method::Get,
+        repository: repository.parse().unwrap(),
+        resource: Resource::Manifest("latest".parse().unwrap()),
+        accept: Some("application/x".to_owned()),
+        from: 0,
+    }
+}
+
+/// Asks with the deadline that the product uses.
+async fn ask(upstream: &Upstream, question: &Question) -> Result<Answer, Error> {
+    upstream.ask(question, Instant::now() + Duration::from_secs(25)).await
+}
+
+/// Asks for a blob and reads it whole.
+async fn pull(upstream: &Upstream) -> Result<String, Error> {
+    let answer = ask(upstream, &blob(Method::Get, 0)).await?;
+    let bytes = answer.body.collect(1 << 20).await?;
+    Ok(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+fn denied(error: &Error) -> Option<StatusCode> {
+    match error {
+        Error::Denied { status, .. } => Some(*status),
+        _ => None,
+    }
+}

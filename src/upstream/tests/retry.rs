@@ -1,0 +1,197 @@
+//! What is tried again, how often, and when to give up.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::network::{Make, Script, Step, head, reply};
+use super::*;
+
+/// A registry that serves the scripts in turn, and the last one for ever.
+fn serving(network: &FakeNetwork, scripts: &'static [Make]) {
+    let next = AtomicUsize::new(0);
+    network
+        .serve(UP, move |_| scripts[next.fetch_add(1, Ordering::Relaxed).min(scripts.len() - 1)]());
+}
+
+fn layer() -> Script {
+    reply(200, &[], "layer")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_on_the_way_is_tried_three_times() {
+    let faults: [(&str, &[Make]); 6] = [
+        ("500", &[|| reply(500, &[], ""), || reply(500, &[], ""), layer]),
+        ("502, 503", &[|| reply(502, &[], ""), || reply(503, &[], ""), layer]),
+        ("504", &[|| reply(504, &[], ""), layer]),
+        ("closed", &[|| vec![Step::Close], || vec![Step::Close], layer]),
+        ("cut", &[|| vec![Step::Send(b"HTTP/1.1 200 O".to_vec()), Step::Close], layer]),
+        ("garbage", &[|| vec![Step::Send(b"SSH-2.0-x\r\n\r\n".to_vec())], layer]),
+    ];
+    for (fault, scripts) in faults {
+        let (internet, network) = world();
+        serving(&network, scripts);
+
+        assert_eq!(pull(&upstream(&internet, &options())).await.unwrap(), "layer", "{fault}");
+
+        assert_eq!(network.seen().len(), scripts.len(), "{fault}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_three_tries_the_last_fault_is_the_answer() {
+    let (internet, network) = world();
+    serving(&network, &[|| reply(503, &[], "")]);
+    let start = Instant::now();
+
+    let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+
+    assert!(error.is_transient());
+    assert!(matches!(error, Error::Unexpected { status: StatusCode::SERVICE_UNAVAILABLE, .. }));
+    assert_eq!(network.seen().len(), 3);
+    let paused = start.elapsed().as_millis();
+    assert!((250..=760).contains(&paused), "{paused} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_upstream_says_on_purpose_is_not_asked_again() {
+    for status in [400, 404, 405, 410, 416, 429, 501] {
+        let (internet, network) = world();
+        network.serve(UP, move |_| reply(status, &[("Retry-After", "30")], ""));
+
+        let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+
+        let is_right = match (status, &error) {
+            (404, Error::NotFound { .. }) | (416, Error::RangeNotSatisfiable { .. }) => true,
+            (429, Error::Throttled { wait, .. }) => *wait == Some(Duration::from_secs(30)),
+            (_, Error::Unexpected { status: got, .. }) => got.as_u16() == status,
+            _ => false,
+        };
+        assert!(is_right, "{status} gave {error:?}");
+        assert_eq!(network.seen().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_is_not_there_is_called_three_times() {
+    let (internet, network) = world();
+
+    let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+
+    let Error::Unreachable { host, reason } = error else { panic!("{error:?}") };
+    assert_eq!((&*host, &*reason), ("up.example.com", "connection refused"));
+    assert_eq!(network.dialled(), [UP; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_not_there_is_no_crash() {
+    let (internet, _) = world();
+    let options = Options { url: "http://nowhere.test".parse().unwrap(), ..options() };
+
+    let error = pull(&upstream(&internet, &options)).await.unwrap_err();
+
+    let Error::Unreachable { reason, .. } = error else { panic!("{error:?}") };
+    assert_eq!(reason, "no such name");
+}
+
+/// 15 s for the first try, what remains of 25 s for the second.
+#[tokio::test(start_paused = true)]
+async fn a_silent_upstream_is_given_up_at_the_deadline() {
+    let (internet, network) = world();
+    serving(&network, &[|| vec![Step::Hang]]);
+    let start = Instant::now();
+
+    let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+
+    assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
+    assert_eq!(start.elapsed().as_secs(), 25);
+    assert_eq!(network.seen().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_try_begins_that_the_deadline_would_not_let_begin() {
+    let (internet, network) = world();
+    serving(&network, &[|| reply(503, &[], "")]);
+    let upstream = upstream(&internet, &options());
+
+    let deadline = Instant::now() + Duration::from_millis(20);
+    let error = upstream.ask(&manifest("a"), deadline).await.unwrap_err();
+
+    assert!(matches!(error, Error::Unexpected { .. }), "{error:?}");
+    assert_eq!(network.seen().len(), 1);
+}
+
+/// RFC 8305: where one family leads nowhere, the other answers in time.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_swallows_connections_delays_little() {
+    let (internet, network) = world();
+    network.name("up.example.com", &["fd00::1", "fd00::2", "fd00::3", "10.0.0.1"]);
+    for silent in ["[fd00::1]:80", "[fd00::2]:80", "[fd00::3]:80"] {
+        network.black_hole(silent);
+    }
+    serving(&network, &[layer]);
+    let start = Instant::now();
+
+    assert_eq!(pull(&upstream(&internet, &options())).await.unwrap(), "layer");
+
+    assert!(start.elapsed().as_millis() < 300, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_requests_run_at_once_than_allowed_and_each_has_its_turn() {
+    let (internet, network) = world();
+    serving(
+        &network,
+        &[|| {
+            vec![
+                Step::Send(head(200, &[("Content-Length", "5")])),
+                Step::Wait(Duration::from_secs(5)),
+                Step::Send(b"layer".to_vec()),
+            ]
+        }],
+    );
+    let options = Options { max_connections: 2, ..options() };
+    let upstream = upstream(&internet, &options);
+
+    let pulls: Vec<_> = (0..6)
+        .map(|_| {
+            let upstream = Arc::clone(&upstream);
+            tokio::spawn(async move { pull(&upstream).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(network.seen().len(), 2);
+    let start = Instant::now();
+    for pull in pulls {
+        assert_eq!(pull.await.unwrap().unwrap(), "layer");
+    }
+    assert_eq!(start.elapsed().as_secs(), 14);
+    assert_eq!(network.dialled().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_turn_ends_with_the_deadline() {
+    let (internet, network) = world();
+    serving(&network, &[|| vec![Step::Send(head(200, &[("Content-Length", "5")])), Step::Hang]]);
+    let options = Options { max_connections: 1, ..options() };
+    let upstream = upstream(&internet, &options);
+    let held = ask(&upstream, &blob(Method::Get, 0)).await.unwrap();
+
+    let error = ask(&upstream, &blob(Method::Get, 0)).await.unwrap_err();
+    assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
+    assert_eq!(network.seen().len(), 1);
+
+    drop(held);
+    assert!(ask(&upstream, &blob(Method::Get, 0)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_gives_its_turn_back_with_the_answer() {
+    let (internet, network) = world();
+    serving(&network, &[|| reply(200, &[("Content-Length", "5")], "")]);
+    let options = Options { max_connections: 1, ..options() };
+    let upstream = upstream(&internet, &options);
+
+    let first = ask(&upstream, &blob(Method::Head, 0)).await.unwrap();
+    assert!(ask(&upstream, &blob(Method::Head, 0)).await.is_ok());
+    assert_eq!(first.headers["content-length"], "5");
+    assert_eq!(network.dialled().len(), 1, "the connection was not used again");
+}

@@ -1,0 +1,110 @@
+//! Whose certificates are believed, and what options are refused.
+
+use rcgen::{CertifiedKey, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use tokio_rustls::TlsAcceptor;
+
+use super::network::reply;
+use super::*;
+use crate::upstream::SetupError;
+
+fn issue(name: &str) -> (TlsAcceptor, Vec<u8>) {
+    let CertifiedKey::<KeyPair> { cert, signing_key } =
+        rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let key = signing_key.serialize_der().try_into().unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), cert.pem().into_bytes())
+}
+
+fn https(ca_pem: Option<Vec<u8>>) -> Options {
+    Options { url: "https://up.example.com".parse().unwrap(), ca_pem, ..options() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_given_ca_is_believed_and_nobody_else_is() {
+    let (internet, network) = world();
+    let (acceptor, pem) = issue("up.example.com");
+    network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
+    let (_, other_pem) = issue("up.example.com");
+
+    assert_eq!(pull(&upstream(&internet, &https(Some(pem)))).await.unwrap(), "layer");
+
+    for ca_pem in [None, Some(other_pem)] {
+        let Ok(upstream) = Upstream::new(&https(ca_pem), Arc::new(internet.clone())) else {
+            continue;
+        };
+        let error = pull(&upstream).await.unwrap_err();
+        let Error::Unreachable { reason, .. } = &error else { panic!("{error:?}") };
+        assert!(reason.contains("certificate"), "{reason}");
+    }
+    assert_eq!(network.seen().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_for_another_name_is_refused() {
+    let (internet, network) = world();
+    let (acceptor, pem) = issue("other.example.com");
+    network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
+    let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert_eq!(network.seen().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_https_upstream_leads_nobody_to_http() {
+    let (internet, network) = world();
+    let (acceptor, pem) = issue("up.example.com");
+    let location = "http://cdn.test/x";
+    network.serve_tls("10.0.0.1:443", acceptor, move |_| reply(307, &[("Location", location)], ""));
+    network.serve(CDN, |_| reply(200, &[], "layer"));
+
+    let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
+
+    let Error::Forbidden { target, .. } = error else { panic!("{error:?}") };
+    assert_eq!(target, "http://cdn.test");
+    assert_eq!(network.dialled(), ["10.0.0.1:443"]);
+}
+
+/// A plain server on a TLS port: an answer before the handshake is no answer.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_speak_tls_is_unreachable() {
+    let (internet, network) = world();
+    network.serve("10.0.0.1:443", |_| reply(200, &[], "layer"));
+    let (_, pem) = issue("up.example.com");
+    let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
+    assert!(matches!(error, Error::Stalled { .. } | Error::Unreachable { .. }), "{error:?}");
+}
+
+#[test]
+fn options_that_cannot_work_are_refused_by_name() {
+    let internet = Internet::default();
+    let setup = |options: &Options| {
+        Upstream::new(options, Arc::new(internet.clone())).map(|_| ()).unwrap_err()
+    };
+    for url in [
+        "ftp://up.test",
+        "http://up.test/v2",
+        "http://up.test/?x",
+        "http://up.test/#x",
+        "http://u@up.test/",
+        "http://u:p@up.test/",
+        "file:///x",
+    ] {
+        let options = Options { url: url.parse().unwrap(), ..options() };
+        assert_eq!(setup(&options), SetupError::Url, "{url}");
+    }
+    let error = setup(&https(Some(b"hello".to_vec()))).to_string();
+    assert_eq!(error, "`ca` for up.example.com: there is no certificate in it");
+    for username in ["a:b", "a\nb"] {
+        let credential =
+            Credential::Basic { username: username.to_owned(), password: "p".to_owned().into() };
+        let error = setup(&Options { credential, ..options() });
+        assert!(matches!(error, SetupError::Username { .. }), "{username:?}");
+    }
+}

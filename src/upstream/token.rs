@@ -1,0 +1,195 @@
+//! The tokens at hand: one fetch per scope for all who wait, and a new one before the old ends.
+//!
+//! A fetch runs in a task of its own. Whoever asked first has no duty to stay: if that request
+//! is dropped, the others get the token all the same. How a token is fetched is not known here.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Error;
+
+/// The most tokens that are kept. At about 3 KiB each, 30 MiB.
+const TOKENS_MAX: usize = 10_000;
+
+/// The least life that a token must have left to be used.
+const REST_MIN: Duration = Duration::from_secs(10);
+
+/// The tokens at hand and the fetches under way, by what was asked for.
+#[derive(Default)]
+pub(super) struct Tokens {
+    slots: Mutex<HashMap<String, Slot>>,
+}
+
+/// `None` while the fetch is under way.
+type Slot = watch::Receiver<Option<Result<Token, Error>>>;
+
+/// A token that some server issued.
+#[derive(Clone)]
+pub(super) struct Token(Arc<Issued>);
+
+struct Issued {
+    /// `Bearer …`, marked sensitive.
+    header: HeaderValue,
+    usable_until: Instant,
+}
+
+impl Token {
+    /// A token received now, good for `life`.
+    pub(super) fn new(header: HeaderValue, life: Duration) -> Self {
+        let rest = (life / 5).max(REST_MIN);
+        let usable_until = Instant::now() + life.saturating_sub(rest);
+        Self(Arc::new(Issued { header, usable_until }))
+    }
+
+    /// The value of the `Authorization` header.
+    pub(super) fn header(&self) -> &HeaderValue {
+        &self.0.header
+    }
+}
+
+impl Tokens {
+    /// The token for `key`, and whether it was fetched only after this was called or had a fetch
+    /// already under way.
+    pub(super) async fn obtain<F>(
+        &self,
+        key: &str,
+        fetch: impl FnOnce() -> F,
+    ) -> Option<Result<(Token, bool), Error>>
+    where
+        F: Future<Output = Result<Token, Error>> + Send + 'static,
+    {
+        let (mut slot, is_fresh) = self.slot(key, fetch);
+        // The sender is lost only with the whole runtime, or when a fetch panics.
+        let outcome = slot.wait_for(Option::is_some).await.ok()?.clone()?;
+        Some(outcome.map(|token| (token, is_fresh)))
+    }
+
+    fn slot<F>(&self, key: &str, fetch: impl FnOnce() -> F) -> (Slot, bool)
+    where
+        F: Future<Output = Result<Token, Error>> + Send + 'static,
+    {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(key).filter(|slot| is_usable(slot)) {
+            let is_under_way = slot.borrow().is_none();
+            return (slot.clone(), is_under_way);
+        }
+        make_room(&mut slots);
+        let (done, slot) = watch::channel(None);
+        slots.insert(key.to_owned(), slot.clone());
+        let fetch = fetch();
+        tokio::spawn(async move { done.send_replace(Some(fetch.await)) });
+        (slot, true)
+    }
+
+    /// Forgets `token`, unless another has taken its place already.
+    pub(super) fn discard(&self, key: &str, token: &Token) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = slots.get(key).is_some_and(|slot| match &*slot.borrow() {
+            Some(Ok(held)) => Arc::ptr_eq(&held.0, &token.0),
+            _ => false,
+        });
+        if is_same {
+            slots.remove(key);
+        }
+    }
+}
+
+fn is_usable(slot: &Slot) -> bool {
+    match &*slot.borrow() {
+        // A lost sender is an error here.
+        None => slot.has_changed().is_ok(),
+        Some(Ok(token)) => Instant::now() < token.0.usable_until,
+        Some(Err(_)) => false,
+    }
+}
+
+/// What is unusable goes first; if that is not enough, everything but the fetches under way.
+fn make_room(slots: &mut HashMap<String, Slot>) {
+    if slots.len() >= TOKENS_MAX {
+        slots.retain(|_, slot| is_usable(slot));
+    }
+    if slots.len() >= TOKENS_MAX {
+        slots.retain(|_, slot| slot.borrow().is_none());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(life_secs: u64) -> Token {
+        Token::new(HeaderValue::from_static("Bearer t"), Duration::from_secs(life_secs))
+    }
+
+    async fn is_fresh(tokens: &Tokens, life_secs: u64) -> bool {
+        let obtained = tokens.obtain("k", async move || Ok(token(life_secs))).await;
+        obtained.unwrap().unwrap().1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_replaced_when_a_fifth_of_its_life_is_left() {
+        let tokens = Tokens::default();
+        assert!(is_fresh(&tokens, 300).await);
+        tokio::time::advance(Duration::from_secs(239)).await;
+        assert!(!is_fresh(&tokens, 300).await);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(is_fresh(&tokens, 300).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_leader_strands_nobody() {
+        let tokens = Arc::new(Tokens::default());
+        let slow = async || {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(token(300))
+        };
+        let leader = tokio::spawn({
+            let tokens = Arc::clone(&tokens);
+            async move { tokens.obtain("k", slow).await.is_some() }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        leader.abort();
+
+        let follower = tokens.obtain("k", async || panic!("a fetch is under way already")).await;
+
+        assert!(follower.unwrap().unwrap().1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_or_broken_fetch_is_not_kept() {
+        let tokens = Tokens::default();
+        let error = Error::NotFound { host: String::new() };
+        let failed = tokens.obtain("k", async move || Err(error)).await;
+        assert!(failed.unwrap().is_err());
+        let broken = tokens.obtain("k", async || panic!("on purpose")).await;
+        assert!(broken.is_none());
+        assert!(is_fresh(&tokens, 300).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_token_that_failed_is_discarded() {
+        let tokens = Tokens::default();
+        assert!(is_fresh(&tokens, 300).await);
+        tokens.discard("k", &token(300));
+        assert!(!is_fresh(&tokens, 300).await);
+        let held = tokens.obtain("k", async || Ok(token(300))).await.unwrap().unwrap().0;
+        tokens.discard("k", &held);
+        assert!(is_fresh(&tokens, 300).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_bounded() {
+        let tokens = Tokens::default();
+        for i in 0..TOKENS_MAX + 5 {
+            let obtained = tokens.obtain(&i.to_string(), async || Ok(token(300))).await;
+            assert!(obtained.unwrap().is_ok());
+        }
+        assert!(tokens.slots.lock().unwrap().len() <= TOKENS_MAX);
+    }
+}

@@ -1,0 +1,122 @@
+//! One request to one host, and its response's head.
+//!
+//! Everything that leaves for the network passes here: it adds what every request carries,
+//! bounds the wait for the head, and gives faults their names. It follows nothing, logs in
+//! nowhere and tries nothing twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT_ENCODING, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use url::Url;
+
+use super::Error;
+use crate::http::{Client, SendError};
+
+/// How long a host may take to send a response's head, connecting included. Clients give up at
+/// 30 s; this leaves time for a second try.
+pub(super) const HEAD_WAIT: Duration = Duration::from_secs(15);
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION")));
+
+/// Compressed on the way, bytes would not match their digest.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// The way to one upstream, and to where it points.
+pub(super) struct Transport {
+    /// The upstream.
+    pub(super) url: Url,
+    /// What messages call it.
+    pub(super) host: String,
+    client: Client,
+    permits: Arc<Semaphore>,
+}
+
+/// Why a host is called, and so which key of the configuration would exempt it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A redirect pointed there.
+    Redirect,
+    /// It is the upstream.
+    Registry,
+    /// It issues tokens.
+    Token,
+}
+
+impl Transport {
+    /// A way to `url` that has room for `connections_max` requests at once.
+    pub(super) fn new(url: Url, client: Client, connections_max: usize) -> Self {
+        let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
+        let host = host_of(&url);
+        Self { url, host, client, permits: Arc::new(Semaphore::new(permits)) }
+    }
+
+    /// Waits, first come first served, until the upstream has room for one more request.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        permit.map_err(|closed| self.unreachable(&self.url, closed.to_string()))
+    }
+
+    /// Sends one request.
+    pub(super) async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        purpose: Purpose,
+    ) -> Result<Response<Incoming>, Error> {
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
+        headers.insert(USER_AGENT, AGENT);
+        // The fault would show the URL, whose query may be a secret.
+        let uri: Uri = url.as_str().parse().map_err(|_| {
+            self.unreachable(url, "its URL cannot be written in a request".to_owned())
+        })?;
+        let mut request = http::Request::new(());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        match timeout(HEAD_WAIT, self.client.send(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(SendError::NotPublic(target))) => Err(Error::Forbidden {
+                host: self.host.clone(),
+                target: format!("{}://{target}", url.scheme()),
+                reason: purpose.refusal().to_owned(),
+            }),
+            Ok(Err(SendError::Failed(reason))) => Err(self.unreachable(url, reason)),
+            Err(_) => Err(Error::Stalled { host: host_of(url), waited: HEAD_WAIT }),
+        }
+    }
+
+    fn unreachable(&self, url: &Url, reason: String) -> Error {
+        let host = if *url == self.url { self.host.clone() } else { host_of(url) };
+        Error::Unreachable { host, reason }
+    }
+}
+
+impl Purpose {
+    fn refusal(self) -> &'static str {
+        match self {
+            Self::Redirect => "its address is not public; `redirect_hosts` would allow it",
+            Self::Registry => "its address is not public",
+            Self::Token => "its address is not public; `token_hosts` would allow it",
+        }
+    }
+}
+
+/// Host, and port if the URL writes one: what messages call the place.
+pub(super) fn host_of(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => String::new(),
+    }
+}
+
+/// Scheme, host and port: all of a URL that may be shown.
+pub(super) fn origin_of(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), host_of(url))
+}
