@@ -1,14 +1,52 @@
 //! Larder: a pull-through caching registry proxy and mirror.
+//!
+//! It stands between container clients and the registries they pull from. What was pulled before is
+//! served from disk; what was not is fetched once, checked against its digest on the way in, and
+//! streamed to everybody who asks for it meanwhile.
+//!
+//! The crate is the program `larder`, built as a library so that tests can join its parts over
+//! networks and clocks of their own. Its interface to the world is HTTP, the configuration and the
+//! command line; the Rust interface promises nothing.
+//!
+//! # Where to start reading
+//!
+//! - `cache/pull.rs`: the life of a request, from what it asks to what it gets.
+//! - `cache/fill.rs`: the life of the fetch behind it, which belongs to no client.
+//! - [`app`]: how the parts are joined, started and stopped.
+//!
+//! `docs/architecture.md` tells both lives in prose and lists what must stay true; the reasons are
+//! in `docs/decisions/`.
+//!
+//! # Modules
+//!
+//! From the bottom up. A module uses only such as stand above it here; `tests/tidy.rs` checks it.
+//!
+//! - [`clock`]: the wall clock, injected
+//! - [`oci`]: the protocol's nouns as types that cannot hold nonsense
+//! - [`http`]: the wire: accept, connect, bodies, ranges
+//! - [`store`]: bytes by digest and the facts kept beside them, as files; the one seam
+//! - [`upstream`]: one registry behind us: log in, ask, follow, try again; the other seam
+//! - [`registry`]: the registries that clients may name, and which one a name means
+//! - [`access`]: who a client is and what it may do; gives a grant, without which nothing is
+//!   looked up
+//! - [`cache`]: pull-through: hit, miss, stale, revalidate; one fetch per missing thing
+//! - [`routes`]: from a request to one use of the cache, and back to an answer
+//! - [`config`]: TOML as written, resolved into every module's options
+//! - [`app`]: the parts, joined
+//! - [`cli`]: one file for each subcommand
 
-pub mod access;
-pub mod app;
-pub mod cache;
-pub mod cli;
 pub mod clock;
-pub mod config;
 pub mod http;
 pub mod oci;
-pub mod registry;
-pub mod routes;
+
 pub mod store;
 pub mod upstream;
+
+pub mod access;
+pub mod cache;
+pub mod registry;
+pub mod routes;
+
+pub mod app;
+pub mod cli;
+pub mod config;

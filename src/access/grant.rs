@@ -34,19 +34,19 @@ impl Grant {
 }
 
 /// The rules of one listener.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Access {
-    _open: (),
+    /// What a client may do that presented nothing.
+    anonymous: Action,
 }
 
 impl Access {
     /// Everybody may pull, nobody may change anything.
     pub fn open_for_pull() -> Self {
-        Self::default()
+        Self { anonymous: Action::Pull }
     }
 
     /// Decides.
-    #[expect(clippy::unused_self, reason = "an open network has one rule, and it is the same")]
     pub fn grant(
         &self,
         principal: &Principal,
@@ -54,9 +54,11 @@ impl Access {
         repository: RepositoryName,
         action: Action,
     ) -> Result<Grant, Refused> {
-        match (principal.issuer, action) {
-            (Issuer::Nobody, Action::Pull) => Ok(Grant { registry, repository, action }),
-            (Issuer::Nobody, Action::Push | Action::Delete) => Err(Refused),
+        let Issuer::Nobody = principal.issuer;
+        if action == self.anonymous {
+            Ok(Grant { registry, repository, action })
+        } else {
+            Err(Refused)
         }
     }
 }

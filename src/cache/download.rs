@@ -155,14 +155,11 @@ impl Download {
                 self.body = None;
                 return Ok(None);
             }
-            let next = match &mut self.body {
-                Some(body) => body.chunk().await,
-                None => {
-                    self.reopen().await?;
-                    continue;
-                }
+            let Some(body) = &mut self.body else {
+                self.reopen().await?;
+                continue;
             };
-            match next {
+            match body.chunk().await {
                 Ok(Some(bytes)) => {
                     if let Some(bytes) = self.take(bytes)? {
                         return Ok(Some(bytes));
@@ -207,11 +204,11 @@ impl Download {
     fn begin(&mut self, answer: Answer) -> Result<(), Error> {
         let is_part = answer.status == StatusCode::PARTIAL_CONTENT;
         let total = if is_part { total_of_range(&answer) } else { length(&answer) };
-        if let (Some(before), Some(now)) = (self.total, total) {
-            if before != now {
-                let reason = format!("its length has changed from {before} to {now}");
-                return Err(self.source.corrupt(reason));
-            }
+        if let (Some(before), Some(now)) = (self.total, total)
+            && before != now
+        {
+            let reason = format!("its length has changed from {before} to {now}");
+            return Err(self.source.corrupt(reason));
         }
         self.total = self.total.or(total);
         self.skip = if is_part { 0 } else { self.at };

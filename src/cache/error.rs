@@ -33,6 +33,12 @@ pub enum Error {
         /// Why it is none.
         reason: ManifestFault,
     },
+    /// A length is needed, the upstream states none, and there is no room to find it out.
+    #[error("{host} states no length, and the disk has no room to find it out")]
+    NoLength {
+        /// The registry that states none.
+        host: String,
+    },
     /// The answer did not come in time, whoever's fault that is.
     #[error("{host} did not answer within {} s", waited.as_secs())]
     TimedOut {

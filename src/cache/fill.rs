@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
 
 use super::download::{Download, Source};
 use super::fills::Seat;
 use super::relay::{Prefix, RelayPoint};
+use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking};
 use super::{Bypass, Error, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, Hasher};
@@ -190,10 +190,10 @@ impl Fill {
             self.progress.send_replace(Progress::Filling { total, file, written, generation });
         };
         publish(partial.len());
-        let (sender, receiver) = mpsc::channel(QUEUE_CHUNKS);
-        let writer = Writer { partial, hasher: None };
+        let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
+        let writer = Writer::new(partial);
         let (received, written) =
-            tokio::join!(receive(download, sender), writer.drain(receiver, publish));
+            tokio::join!(receive(download, sender), writer.drain(queue, publish));
         match written {
             Drained::Whole(writer) => {
                 received?;
@@ -240,13 +240,6 @@ enum Written {
     Refused(Prefix, Bypass),
 }
 
-/// How writing ended, as the writer sees it.
-enum Drained {
-    Refused { writer: Writer, left: Vec<Bytes>, error: io::Error },
-    Stuck,
-    Whole(Writer),
-}
-
 /// Receives until the end, or until the writer takes no more; then what it did not take.
 async fn receive(
     download: &mut Download,
@@ -264,97 +257,12 @@ async fn receive(
     }
 }
 
-/// The partial file, and the hash of what is in it.
-struct Writer {
-    partial: Partial,
-    /// `None` until the first batch: what an earlier process left is hashed on the blocking
-    /// pool, while the upstream's bytes arrive.
-    hasher: Option<Hasher>,
-}
-
-impl Writer {
-    async fn drain(
-        mut self,
-        mut receiver: mpsc::Receiver<Bytes>,
-        publish: impl Fn(u64),
-    ) -> Drained {
-        let mut batch = Vec::with_capacity(QUEUE_CHUNKS);
-        while receiver.recv_many(&mut batch, QUEUE_CHUNKS).await > 0 {
-            let chunks = std::mem::take(&mut batch);
-            let job = tokio::task::spawn_blocking(move || self.write(chunks));
-            let Ok(Ok((writer, result))) = timeout(DISK_STALL, job).await else {
-                return Drained::Stuck;
-            };
-            self = writer;
-            publish(self.partial.len());
-            if let Err((mut left, error)) = result {
-                receiver.close();
-                while let Ok(chunk) = receiver.try_recv() {
-                    left.push(chunk);
-                }
-                return Drained::Refused { writer: self, left, error };
-            }
-        }
-        Drained::Whole(self)
-    }
-
-    /// Writes and hashes chunk by chunk, so that a chunk is hashed while it is in the core's
-    /// cache, and so that after a failure the hash is that of what is in the file. Blocks.
-    fn write(mut self, chunks: Vec<Bytes>) -> (Self, Result<(), (Vec<Bytes>, io::Error)>) {
-        let mut chunks = chunks.into_iter();
-        while let Some(chunk) = chunks.next() {
-            let appended = self.hash_so_far().and_then(|hasher| {
-                self.hasher = Some(hasher);
-                self.partial.append(std::slice::from_ref(&chunk))
-            });
-            if let Err(error) = appended {
-                let left = std::iter::once(chunk).chain(chunks).collect();
-                return (self, Err((left, error)));
-            }
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(&chunk);
-            }
-        }
-        (self, Ok(()))
-    }
-
-    fn hash_so_far(&mut self) -> io::Result<Hasher> {
-        self.hasher.take().map_or_else(|| self.partial.hash(), Ok)
-    }
-
-    async fn finish(mut self) -> Result<(Partial, Hasher), Error> {
-        let hash = move || self.hash_so_far().map(|hasher| (self.partial, hasher));
-        blocking(hash).await.map_err(|_| Error::Internal("cannot hash a partial file"))
-    }
-
-    fn into_prefix(self, digest: &Digest) -> Prefix {
-        match self.hasher {
-            Some(hasher) => Prefix::of(self.partial.file(), self.partial.len(), hasher),
-            None => Prefix::none(digest),
-        }
-    }
-}
-
 /// Bytes pieced together from several answers get one more try, all from one answer.
 const GENERATIONS_MAX: u32 = 2;
-
-/// How many received chunks wait for the writer at most: with chunks of at most 256 KiB this is
-/// 4 MiB for each fill.
-const QUEUE_CHUNKS: usize = 16;
-
-/// A write that takes longer than this is not waited for.
-const DISK_STALL: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn bypass_of(error: &io::Error) -> Bypass {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Bypass::NoSpace,
         _ => Bypass::DiskFailed,
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(io::Error::other("the disk task was lost")))
 }

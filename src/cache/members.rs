@@ -26,14 +26,12 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
     ) -> Option<Membership> {
-        let members = match self.hot.members(grant) {
-            Some(members) => members,
-            None => {
-                let (shared, grant) = (Arc::clone(self), grant.clone());
-                let load =
-                    move || shared.hot.members_or_load(&grant, || shared.load_members(&grant));
-                tokio::task::spawn_blocking(load).await.ok()?
-            }
+        let members = if let Some(members) = self.hot.members(grant) {
+            members
+        } else {
+            let (shared, grant) = (Arc::clone(self), grant.clone());
+            let load = move || shared.hot.members_or_load(&grant, || shared.load_members(&grant));
+            tokio::task::spawn_blocking(load).await.ok()?
         };
         let size = lock(&members).get(digest).copied();
         size.map(|size| Membership { size })

@@ -17,7 +17,9 @@ mod members;
 mod options;
 mod pull;
 mod relay;
+mod side;
 mod tags;
+mod writer;
 
 pub use blobs::{Blob, BlobHead, Need};
 pub use decision::{Bypass, Decision, StaleReason};

@@ -63,11 +63,11 @@ impl Shared {
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
         let policy = grant.registry().tags();
-        if let Some(known) = &known {
-            if self.age(known, policy) <= policy.ttl {
-                let age = self.age(known, policy);
-                return self.manifest_of(grant, &known.record.digest, Decision::Hit, age).await;
-            }
+        if let Some(known) = &known
+            && self.age(known, policy) <= policy.ttl
+        {
+            let age = self.age(known, policy);
+            return self.manifest_of(grant, &known.record.digest, Decision::Hit, age).await;
         }
         let reference = Reference::Tag(tag.clone());
         let key = question_key(grant, &reference, view.as_ref().map(|view| view.name.as_str()));
@@ -76,7 +76,13 @@ impl Shared {
             Arc::clone(self).revalidate(grant.clone(), tag.clone(), view.clone(), digest)
         });
         let Some(known) = known else {
-            return self.served(grant, answer.landed().await?, Decision::Miss { collapsed }).await;
+            return self
+                .served(
+                    grant,
+                    answer.landed().await?,
+                    Decision::Miss { collapsed, unverified: false },
+                )
+                .await;
         };
         let reason = match timeout(self.options.stale_wait, answer.landed()).await {
             Ok(Ok(resolved)) => return self.served(grant, resolved, Decision::Revalidated).await,
@@ -155,9 +161,8 @@ impl Shared {
         let name = view.map(|view| view.name);
         match &resolved {
             Ok(Resolved::Digest(digest)) => self.put_tag(grant, tag, name, digest.clone()).await,
-            Ok(Resolved::Uncached(_)) => {}
             Err(error) if error.is_an_answer() => self.drop_tag(grant, tag, name).await,
-            Err(_) => {}
+            Ok(Resolved::Uncached(_)) | Err(_) => {}
         }
         resolved
     }

@@ -8,16 +8,12 @@ use std::io;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Args;
-use clap::Parser;
-use clap::Subcommand;
+use clap::{Args, Parser, Subcommand};
 
-use super::check;
 use super::exit::Exit;
 use super::logging::LogFormat;
-use super::serve;
-use crate::config::Arguments;
-use crate::config::Environment;
+use super::{check, serve};
+use crate::config::{Arguments, Environment};
 
 /// Runs the command that `arguments` (the first is the program's name) ask for.
 pub fn run(

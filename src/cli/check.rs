@@ -13,9 +13,7 @@ use super::arguments::say;
 use super::exit::Exit;
 use super::logging;
 use crate::config;
-use crate::config::Arguments;
-use crate::config::Environment;
-use crate::config::Loaded;
+use crate::config::{Arguments, Environment, Loaded};
 use crate::registry;
 use crate::upstream::Credential;
 

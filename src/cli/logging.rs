@@ -2,14 +2,10 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::Environment;
-use crate::config::LOG;
-use crate::config::Place;
-use crate::config::Problem;
+use crate::config::{Environment, LOG, Place, Problem};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

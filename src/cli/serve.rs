@@ -10,9 +10,7 @@ use super::logging;
 use super::logging::LogFormat;
 use crate::app;
 use crate::config;
-use crate::config::Arguments;
-use crate::config::Environment;
-use crate::config::Loaded;
+use crate::config::{Arguments, Environment, Loaded};
 
 /// Serves until told to stop.
 pub(super) fn run(

@@ -4,13 +4,10 @@
 
 use std::ops::Range;
 
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use toml::Spanned;
 
-use super::problem::Fault;
-use super::problem::nearest;
-use super::problem::quoted;
+use super::problem::{Fault, nearest, quoted};
 use super::resolver::Resolver;
 use super::written::Auth;
 use crate::upstream::Credential;

@@ -1,8 +1,7 @@
 //! What holds where nothing is written. `config.example.toml` shows the same to people, and a test
 //! holds the two together.
 
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 

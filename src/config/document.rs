@@ -11,15 +11,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::DeString;
-use toml::de::DeTable;
-use toml::de::DeValue;
-use toml::de::Deserializer;
+use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
-use super::problem::Fault;
-use super::problem::Place;
-use super::problem::Problem;
-use super::problem::Problems;
+use super::problem::{Fault, Place, Problem, Problems};
 use super::wording;
 use super::written::File;
 

@@ -4,13 +4,10 @@
 //! counts as not set: no key takes an empty value, and compose files pass unset ones on that way.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::problem::Fault;
-use super::problem::nearest;
-use super::problem::quoted;
+use super::problem::{Fault, nearest, quoted};
 use super::written::single_keys;
 
 /// The environment variables of a process.

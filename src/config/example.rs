@@ -10,8 +10,7 @@ pub const EXAMPLE: &str = include_str!("../../config.example.toml");
 mod tests {
     use std::path::Path;
 
-    use super::super::load::Arguments;
-    use super::super::load::load_with;
+    use super::super::load::{Arguments, load_with};
     use super::super::written::sections;
     use super::*;
 

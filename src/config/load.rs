@@ -1,20 +1,16 @@
 //! Finding the configuration and reading it: command line over environment over file over
 //! defaults.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::document::Document;
-use super::environment;
 use super::environment::Environment;
 use super::input::Input;
-use super::problem::Fault;
-use super::problem::Place;
-use super::problem::Problems;
-use super::resolved;
+use super::problem::{Fault, Place, Problems};
 use super::resolved::Settings;
 use super::resolver::Resolver;
 use super::written::single_keys;
+use super::{environment, resolved};
 
 /// What the command line says about the configuration.
 #[derive(Clone, Debug, Default)]

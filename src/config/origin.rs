@@ -4,11 +4,9 @@
 //! `https:2130706433` as 127.0.0.1. An operator should be told instead. No message quotes the URL,
 //! since what is wrong with it may be that it holds a password.
 
-use url::Host;
-use url::Url;
+use url::{Host, Url};
 
-use super::problem::Fault;
-use super::problem::quoted;
+use super::problem::{Fault, quoted};
 
 /// Reads `http://host[:port]` or `https://host[:port]`, with at most a slash behind.
 pub(super) fn parse(text: &str) -> Result<Url, Fault> {

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::problem::Fault;
-use super::problem::quoted;
+use super::problem::{Fault, quoted};
 
 /// Whether nothing at all is a meaningful amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

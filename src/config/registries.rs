@@ -8,21 +8,15 @@ use std::ops::Range;
 use toml::Spanned;
 use url::Url;
 
-use super::claims::Claims;
-use super::claims::Kind;
-use super::defaults;
+use super::claims::{Claims, Kind};
 use super::defaults::WellKnown;
-use super::problem::Fault;
-use super::problem::quoted;
+use super::problem::{Fault, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
-use super::upstreams;
-use super::written::Registry;
-use super::written::Text;
-use crate::oci::RegistryName;
-use crate::oci::RepositoryName;
-use crate::registry::Options;
-use crate::registry::TagPolicy;
+use super::written::{Registry, Text};
+use super::{defaults, upstreams};
+use crate::oci::{RegistryName, RepositoryName};
+use crate::registry::{Options, TagPolicy};
 
 /// The registries of the configuration in the order of the file; without any, the well-known ones.
 pub(super) fn resolve(

@@ -3,26 +3,18 @@
 //! Each module declares its own `Options`; this is the only place that knows them all. Reading
 //! files and the environment for secrets happens on the way; nothing is created or connected to.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
 use url::Host;
 
-use super::defaults;
-use super::problem::Fault;
-use super::problem::Problems;
-use super::problem::quoted;
+use super::problem::{Fault, Problems, quoted};
 use super::quantity::Zero;
-use super::registries;
 use super::resolver::Resolver;
-use super::written::Cache;
-use super::written::File;
-use super::written::OneOrMany;
-use super::written::Text;
+use super::written::{Cache, File, OneOrMany, Text};
+use super::{defaults, registries};
 use crate::cache;
 use crate::registry;
 use crate::store;

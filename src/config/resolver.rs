@@ -1,8 +1,7 @@
 //! What resolving needs at every step: where values stand, whom to tell, and what to do without.
 
 use std::ops::Range;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -10,9 +9,7 @@ use toml::Spanned;
 use super::document::Document;
 use super::environment::Environment;
 use super::input::Input;
-use super::problem::Fault;
-use super::problem::Place;
-use super::problem::Problem;
+use super::problem::{Fault, Place, Problem};
 use super::quantity;
 use super::quantity::Zero;
 use super::written::Text;

@@ -3,25 +3,15 @@
 //! Only what is written is judged here. Whether anything answers there is found out when the first
 //! client asks.
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use toml::Spanned;
 use url::Url;
 
-use super::credential;
-use super::defaults;
-use super::origin;
-use super::problem::Fault;
-use super::problem::quoted;
+use super::problem::{Fault, quoted};
 use super::resolver::Resolver;
-use super::written::OneOrMany;
-use super::written::Registry;
-use super::written::Text;
-use super::written::Upstream;
-use super::written::UpstreamTable;
-use crate::http::HostPort;
-use crate::upstream::Credential;
-use crate::upstream::Options;
+use super::written::{OneOrMany, Registry, Text, Upstream, UpstreamTable};
+use super::{credential, defaults, origin};
+use crate::http::{HostPort, check_ca};
+use crate::upstream::{Credential, Options};
 
 /// The upstream of a registry. Takes what concerns it out of `registry`; `default` is its URL when
 /// none is written.
@@ -115,13 +105,9 @@ fn host(text: &str) -> Result<HostPort, Fault> {
 
 fn ca_pem(path: &Text, resolver: &mut Resolver<'_>) -> Option<Vec<u8>> {
     let pem = resolver.file(path, CA_LEN_MAX, false)?;
-    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let fault = match certificates {
-        Ok(certificates) if !certificates.is_empty() => return Some(pem),
-        Ok(_) => Fault::new("this file holds no PEM certificate")
-            .hint("it needs a `-----BEGIN CERTIFICATE-----` block"),
-        Err(_) => Fault::new("this file is not PEM"),
-    };
+    let Err(error) = check_ca(&pem) else { return Some(pem) };
+    let fault = Fault::new(format!("this file cannot be trusted: {error}"))
+        .hint("it needs one or more `-----BEGIN CERTIFICATE-----` blocks");
     resolver.complain(path.span(), fault);
     None
 }

@@ -4,9 +4,7 @@
 //! taken apart and only what kind of thing it was is kept.
 
 use super::document::Step;
-use super::problem::Fault;
-use super::problem::nearest;
-use super::problem::quoted;
+use super::problem::{Fault, nearest, quoted};
 use super::written::sections;
 
 /// One of serde's messages.

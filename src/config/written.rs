@@ -10,15 +10,10 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde::Deserializer;
 use serde::de::Error as _;
-use serde::de::IntoDeserializer;
-use serde::de::MapAccess;
-use serde::de::SeqAccess;
-use serde::de::Visitor;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::value::SeqAccessDeserializer;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 /// A text, and where it is.

@@ -38,9 +38,12 @@ pub struct ReplyBody {
 enum Kind {
     Full(Bytes),
     Idle(Box<dyn Source>),
-    Busy(Pin<Box<dyn Future<Output = (Box<dyn Source>, Next)> + Send>>),
+    Busy(Busy),
     Over,
 }
+
+/// A source that waits for its next bytes.
+type Busy = Pin<Box<dyn Future<Output = (Box<dyn Source>, Next)> + Send>>;
 
 impl ReplyBody {
     /// No bytes.

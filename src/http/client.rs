@@ -5,10 +5,9 @@
 //! one connection's flow-control window.
 
 use std::error::Error as StdError;
-use std::fmt;
-use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, iter};
 
 use bytes::Bytes;
 use http::{Request, Response};

@@ -12,14 +12,13 @@
 //! It speaks no TLS (that is wrapped around it), follows nothing, and does not bound the time of
 //! a handshake; whoever sends a request does.
 
-use std::fmt;
 use std::future::Future;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{fmt, io};
 
 use http::Uri;
 use hyper_util::client::legacy::connect;

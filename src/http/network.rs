@@ -4,11 +4,10 @@
 //! checked is the address that is dialled, so a name that resolves differently the second time
 //! gains nothing.
 
-use std::fmt;
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::{fmt, io};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};

@@ -3,7 +3,7 @@
 //! The platform's roots, and beside them what the operator gave. Every configuration names its
 //! crypto provider: rustls's process-wide default panics when features bring in none or two.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -22,8 +22,7 @@ pub fn client_config(
     ca_pem: Option<&[u8]>,
     roots_are_needed: bool,
 ) -> Result<ClientConfig, TrustError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut roots = PLATFORM.clone();
     if let Some(pem) = ca_pem {
         add(&mut roots, pem)?;
     }
@@ -34,6 +33,22 @@ pub fn client_config(
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Tls)?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Read once, however many upstreams there are: it is some 150 files or one large one.
+static PLATFORM: LazyLock<RootCertStore> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+});
+
+/// Whether `pem` holds certificates that can be trusted, and nothing that is broken.
+///
+/// # Errors
+///
+/// [`TrustError`] tells what is wrong with it.
+pub fn check_ca(pem: &[u8]) -> Result<(), TrustError> {
+    add(&mut RootCertStore::empty(), pem)
 }
 
 fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), TrustError> {

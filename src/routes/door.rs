@@ -56,11 +56,11 @@ pub(super) fn enter(table: &Table, path: &str, query: &str) -> Result<Entered, N
         let registry = named(table, name)?;
         return finish(Some(registry), call, namespace, true);
     }
-    if let Call::In(repository, _) = &call {
-        let first = repository.components().next().unwrap_or_default();
-        if let Some(registry) = table.prefixed(first) {
-            return finish(Some(Arc::clone(registry)), call, None, true);
-        }
+    if let Call::In(repository, _) = &call
+        && let Some((first, _)) = repository.as_str().split_once('/')
+        && let Some(registry) = table.prefixed(first)
+    {
+        return finish(Some(Arc::clone(registry)), call, None, true);
     }
     finish(table.default().cloned(), call, None, false)
 }
@@ -117,4 +117,97 @@ fn in_full(registry: &Registry, repository: RepositoryName) -> Result<Repository
         return repository.under("library").map_err(|error| NotACall::Name(error).into());
     }
     Ok(repository)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use url::Url;
+
+    use super::*;
+    use crate::http::{Network, SystemNetwork};
+    use crate::registry::{Options, TagPolicy};
+    use crate::upstream::{self, Credential};
+
+    fn table() -> Table {
+        let entry = |name: &str, aliases: &[&str], prefix: Option<&str>, is_default| Options {
+            name: name.parse().unwrap(),
+            aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
+            prefix: prefix.map(str::to_owned),
+            is_default,
+            tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
+            upstream: upstream::Options {
+                url: Url::parse("http://registry.test").unwrap(),
+                credential: Credential::Anonymous,
+                ca_pem: None,
+                token_hosts: Vec::new(),
+                redirect_hosts: Vec::new(),
+                max_connections: 1,
+            },
+        };
+        let entries = [
+            entry("docker.io", &["index.docker.io"], Some("docker.io"), true),
+            entry("ghcr.io", &[], Some("ghcr.io"), false),
+            entry("registry.corp:5000", &[], Some("corp.internal"), false),
+        ];
+        let network: Arc<dyn Network> = Arc::new(SystemNetwork);
+        Table::build(&entries, &network).unwrap()
+    }
+
+    fn entered(path: &str, query: &str) -> Result<(String, String), NotEntered> {
+        let entered = enter(&table(), path, query)?;
+        let registry = entered.registry.map(|registry| registry.name().to_string());
+        let Call::In(repository, _) = entered.call else { panic!("{path} is a ping") };
+        Ok((registry.unwrap_or_default(), repository.to_string()))
+    }
+
+    /// One name means one registry, by whichever door it comes in.
+    #[test]
+    fn every_door_leads_to_its_registry() {
+        let table = [
+            ("/v2/alpine/manifests/l", "", "docker.io", "library/alpine"),
+            ("/v2/a/b/manifests/l", "", "docker.io", "a/b"),
+            ("/v2/ghcr.io/o/a/manifests/l", "", "ghcr.io", "o/a"),
+            ("/v2/docker.io/alpine/manifests/l", "", "docker.io", "library/alpine"),
+            ("/v2/corp.internal/a/manifests/l", "", "registry.corp:5000", "a"),
+            // Only a configured prefix names a registry; others are repositories.
+            ("/v2/index.docker.io/a/manifests/l", "", "docker.io", "index.docker.io/a"),
+            ("/v2/quay.io/a/manifests/l", "", "docker.io", "quay.io/a"),
+            ("/v2/ghcr.io/manifests/l", "", "docker.io", "library/ghcr.io"),
+            ("/ghcr.io/v2/o/a/manifests/l", "", "ghcr.io", "o/a"),
+            ("/registry.corp:5000/v2/a/manifests/l", "", "registry.corp:5000", "a"),
+            ("/INDEX.docker.io:443/v2/a/manifests/l", "", "docker.io", "library/a"),
+            ("/v2/o/a/manifests/l", "ns=ghcr.io", "ghcr.io", "o/a"),
+            ("/v2/a/manifests/l", "x=1&ns=Index.Docker.IO", "docker.io", "library/a"),
+            ("/v2/a/manifests/l", "ns=registry.corp%3A5000", "registry.corp:5000", "a"),
+            ("/v2/a/manifests/l", "ns=", "docker.io", "library/a"),
+            // `ns` and the path name the same registry, or the path is the repository's own.
+            ("/v2/ghcr.io/o/a/manifests/l", "ns=ghcr.io", "ghcr.io", "o/a"),
+            ("/v2/docker.io/o/a/manifests/l", "ns=ghcr.io", "ghcr.io", "docker.io/o/a"),
+            // The registry before `/v2` comes first.
+            ("/ghcr.io/v2/o/a/manifests/l", "ns=docker.io", "ghcr.io", "o/a"),
+            ("/ghcr.io/v2/ghcr.io/a/manifests/l", "", "ghcr.io", "ghcr.io/a"),
+        ];
+        for (path, query, registry, repository) in table {
+            let want = Ok((registry.to_owned(), repository.to_owned()));
+            assert_eq!(entered(path, query), want, "{path}?{query}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_configured_leads_nowhere() {
+        let unknown = |name: &str| Err(NotEntered::UnknownRegistry(name.to_owned()));
+        for name in ["evil.test", "169.254.169.254", "http://127.0.0.1:1/", "docker.io@evil"] {
+            let query = format!("ns={}", name.replace(':', "%3A").replace('/', "%2F"));
+            assert_eq!(entered("/v2/a/manifests/l", &query), unknown(name));
+        }
+        assert_eq!(entered("/evil.test/v2/a/manifests/l", ""), unknown("evil.test"));
+        let twice = entered("/v2/a/manifests/l", "ns=ghcr.io&ns=docker.io");
+        assert_eq!(twice, Err(NotEntered::TwoNamespaces));
+        for path in ["/", "/v1/a", "/V2/a/manifests/l", "/v2x/a/manifests/l", "//v2/a/manifests/l"]
+        {
+            assert!(entered(path, "").is_err(), "{path}");
+        }
+    }
 }

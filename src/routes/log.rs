@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -60,7 +59,6 @@ impl Line {
     }
 
     fn write(&self, bytes: u64, end: &'static str) {
-        let duration = humantime::format_duration(whole_millis(self.began.elapsed()));
         tracing::info!(
             target: TARGET,
             method = %self.method,
@@ -71,7 +69,7 @@ impl Line {
             decision = self.decision.as_ref().map(Decision::as_str),
             detail = self.decision.as_ref().and_then(Decision::detail),
             bytes,
-            %duration,
+            duration_ms = self.began.elapsed().as_secs_f64() * 1000.0,
             end,
             request_id = self.request_id,
             fault = self.fault,
@@ -85,10 +83,6 @@ const TARGET: &str = "larder::request";
 
 /// Longer paths are hostile.
 const PATH_SHOWN_MAX: usize = 512;
-
-fn whole_millis(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
 
 /// A body that tells its line how it went.
 #[derive(Debug)]

@@ -213,6 +213,7 @@ fn status_of(error: &Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
         }
         Error::Corrupt { .. }
         | Error::Manifest { .. }
+        | Error::NoLength { .. }
         | Error::Upstream(
             upstream::Error::CredentialRefused { .. }
             | upstream::Error::Forbidden { .. }

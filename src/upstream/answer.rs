@@ -10,12 +10,11 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::request::Span;
 use super::{Answer, Body, Error};
-use crate::http::ContentRange;
+use crate::http::{ContentRange, Incoming};
 
 /// The shortest and the longest that a `Retry-After` is believed.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Error;
-use crate::http::root_cause;
+use crate::http::{Incoming, root_cause};
 
 /// How long an upstream may be silent in the middle of a body.
 const STALL_WAIT: Duration = Duration::from_secs(30);

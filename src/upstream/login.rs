@@ -277,3 +277,17 @@ impl Identity {
 
 /// The user has a colon or a control character in it.
 pub(super) struct InvalidUsername;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_header_is_sensitive() {
+        let credential =
+            Credential::Basic { username: "me".to_owned(), password: "pw".to_owned().into() };
+        let identity = Identity::of(&credential).ok().flatten().unwrap();
+        assert_eq!(identity.header, "Basic bWU6cHc=");
+        assert!(identity.header.is_sensitive());
+    }
+}

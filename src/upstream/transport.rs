@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Response, Uri};
-use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
 
 use super::Error;
-use crate::http::{Client, SendError};
+use crate::http::{Client, Incoming, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
 /// 30 s; this leaves time for a second try.

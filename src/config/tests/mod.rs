@@ -10,12 +10,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::environment::Environment;
-use super::load::Arguments;
-use super::load::Loaded;
-use super::load::load_with;
-use super::problem::Place;
-use super::problem::Problem;
-use super::problem::Problems;
+use super::load::{Arguments, Loaded, load_with};
+use super::problem::{Place, Problem, Problems};
 use super::resolved::Settings;
 
 /// A directory with a `config.toml` in it.

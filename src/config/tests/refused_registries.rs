@@ -26,7 +26,7 @@ fn upstreams_are_checked() {
             "given for the registry and for its upstream",
         ),
         ("[registry.'a.b']\nca = '/nowhere.pem'", 2, "registry.\"a.b\".ca", "no such file"),
-        ("[registry.'a.b']\nca = 'config.toml'", 2, "registry.\"a.b\".ca", "no PEM certificate"),
+        ("[registry.'a.b']\nca = 'config.toml'", 2, "registry.\"a.b\".ca", "no certificate in it"),
         (
             "[registry.'a.b']\ntoken_hosts = ['x', 'https://x']",
             2,

@@ -55,6 +55,7 @@ struct Inner {
     names: HashMap<String, Vec<IpAddr>>,
     servers: HashMap<SocketAddr, (Handler, Option<TlsAcceptor>)>,
     silent: Vec<SocketAddr>,
+    silent_names: Vec<String>,
     dialled: Vec<SocketAddr>,
     seen: Vec<Seen>,
 }
@@ -89,6 +90,11 @@ impl FakeNetwork {
         self.inner.lock().unwrap().silent.push(address.parse().unwrap());
     }
 
+    /// Look-ups of `name` are never answered.
+    pub(super) fn silent_name(&self, name: &str) {
+        self.inner.lock().unwrap().silent_names.push(name.to_owned());
+    }
+
     /// Every address that was called, whether it answered or not.
     pub(super) fn dialled(&self) -> Vec<String> {
         self.inner.lock().unwrap().dialled.iter().map(ToString::to_string).collect()
@@ -117,8 +123,14 @@ pub(super) struct Internet(pub(super) Arc<FakeNetwork>);
 
 impl Network for Internet {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>> {
-        let found = self.0.inner.lock().unwrap().names.get(host).cloned();
+        let inner = self.0.inner.lock().unwrap();
+        let found = inner.names.get(host).cloned();
+        let is_silent = inner.silent_names.iter().any(|name| name == host);
+        drop(inner);
         Box::pin(async move {
+            if is_silent {
+                std::future::pending::<()>().await;
+            }
             let found = found.ok_or_else(|| io::Error::other("no such name"))?;
             Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
         })

@@ -92,6 +92,27 @@ async fn a_name_that_is_not_there_is_no_crash() {
     assert_eq!(reason, "no such name");
 }
 
+/// Three tries of 5 s each, and two pauses.
+#[tokio::test(start_paused = true)]
+async fn a_look_up_and_a_connection_have_five_seconds() {
+    for is_known in [true, false] {
+        let (internet, network) = world();
+        if is_known {
+            network.black_hole(UP);
+        } else {
+            network.silent_name("up.example.com");
+        }
+        let start = Instant::now();
+
+        let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+
+        let Error::Unreachable { reason, .. } = error else { panic!("{error:?}") };
+        let fault = if is_known { "the connection was not accepted" } else { "the name lookup" };
+        assert!(reason.starts_with(fault), "{reason}");
+        assert_eq!(start.elapsed().as_secs(), 15);
+    }
+}
+
 /// 15 s for the first try, what remains of 25 s for the second.
 #[tokio::test(start_paused = true)]
 async fn a_silent_upstream_is_given_up_at_the_deadline() {
