@@ -22,8 +22,8 @@ use self::latest::Latest;
 use crate::access::Access;
 use crate::cache::Cache;
 use crate::clock::{SystemClock, WallClock};
-use crate::config::Settings;
-use crate::http::{Connection, Network, SystemNetwork, serve_connection};
+use crate::config::{ClientLimits, Settings};
+use crate::http::{Connection, Network, Quota, SystemNetwork, serve_connection};
 use crate::registry::Table;
 use crate::routes::{Entrance, Routes};
 use crate::store::Store;
@@ -54,6 +54,8 @@ pub struct App {
     network: Arc<dyn Network>,
     routes: Arc<Latest<Routes>>,
     grace: Arc<Latest<Duration>>,
+    limits: Arc<Latest<ClientLimits>>,
+    quota: Quota,
     connections: TaskTracker,
     /// Cancelled when no more requests are to be taken.
     stop: CancellationToken,
@@ -74,6 +76,8 @@ impl App {
             network: parts.network,
             routes: Arc::new(Latest::new(routes)),
             grace: Arc::new(Latest::new(settings.shutdown_grace)),
+            limits: Arc::new(Latest::new(settings.clients)),
+            quota: Quota::default(),
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -86,6 +90,7 @@ impl App {
         let table = Table::build(&settings.registries, &self.network, Some(routes.table()))?;
         self.routes.put(Routes::new(table, self.cache.clone(), Access::open_for_pull()));
         self.grace.put(settings.shutdown_grace);
+        self.limits.put(settings.clients);
         Ok(())
     }
 

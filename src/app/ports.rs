@@ -3,7 +3,8 @@
 //! A change is made in two steps: [`Ports::prepare`] does all that can fail, [`Ports::commit`] the
 //! rest. An address that stays is not closed for a moment, and its connections are not touched.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -11,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::latest::Latest;
 use super::{App, StartError};
 use crate::config;
-use crate::http::{Connection, Listener, ServerTls};
+use crate::http::{Connection, Full, Guarded, Listener, Place, ServerTls, TrustError};
 use crate::routes::Entrance;
 
 /// Every address that is listened on.
@@ -118,7 +119,7 @@ impl Ports {
     }
 }
 
-fn tls_of(listener: &config::Listener) -> Result<Option<Tls>, crate::http::TrustError> {
+fn tls_of(listener: &config::Listener) -> Result<Option<Tls>, TrustError> {
     let Some(options) = &listener.tls else { return Ok(None) };
     let identity = options.identity.clone();
     let server = ServerTls::new(identity, options.clients.as_ref(), &listener.names)?;
@@ -130,7 +131,7 @@ impl App {
     fn accept(&self, listener: Listener, port: Arc<Port>, stop: CancellationToken) {
         let app = self.clone();
         tokio::spawn(async move {
-            let serve = |io, _| app.serve_port(io, Arc::clone(&port));
+            let serve = |io, client| app.serve_port(io, client, Arc::clone(&port));
             listener.accept(serve, &app.connections, stop).await;
         });
     }
@@ -138,10 +139,14 @@ impl App {
     fn serve_port(
         &self,
         io: Connection,
+        client: IpAddr,
         port: Arc<Port>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let app = self.clone();
         async move {
+            let limits = app.limits.take();
+            let Some(_place) = app.place(client, limits.connections) else { return };
+            let io: Connection = Box::new(Guarded::new(io, limits.stall));
             let tls = port.tls.take();
             let io = match tls.as_ref() {
                 None => io,
@@ -153,6 +158,17 @@ impl App {
             drop(tls);
             app.serve_at(io, Arc::clone(&port.entrance)).await;
         }
+    }
+
+    /// A place for a connection; what it gets else is a closed one, which costs least.
+    fn place(&self, client: IpAddr, max: Option<NonZeroUsize>) -> Option<Place> {
+        let max = max.map_or(usize::MAX, NonZeroUsize::get);
+        let refused = |full: &Full| {
+            if full.is_news {
+                tracing::warn!(%client, max, "a client has all of `connections_per_client` open");
+            }
+        };
+        self.quota.enter(client, max).inspect_err(refused).ok()
     }
 
     async fn shake_hands(&self, tls: &Tls, io: Connection) -> Option<Connection> {

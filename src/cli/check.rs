@@ -58,6 +58,10 @@ impl fmt::Display for Report<'_> {
             let addresses: Vec<_> = settings.listeners.iter().map(|it| it.address).collect();
             line(f, "listen", &list(&addresses))?;
         }
+        line(f, "client_stall", &time(settings.clients.stall))?;
+        let connections =
+            settings.clients.connections.map_or("any number".into(), |max| max.to_string());
+        line(f, "connections", &format!("{connections} per client"))?;
         line(f, "shutdown_grace", &time(settings.shutdown_grace))?;
         if !is_plain {
             settings.listeners.iter().try_for_each(|it| listener(f, it))?;
@@ -175,6 +179,8 @@ mod tests {
             out,
             "configuration    DIR/config.toml\n\
              listen           0.0.0.0:5000\n\
+             client_stall     10m\n\
+             connections      1024 per client\n\
              shutdown_grace   30s\n\
              \n\
              [cache]\n\

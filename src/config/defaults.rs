@@ -12,6 +12,13 @@ use super::problem::Fault;
 pub(super) const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
+/// Longer than any network is away without its connections being lost.
+pub(super) const CLIENT_STALL: Duration = Duration::from_secs(600);
+
+/// More than a builder with hundreds of jobs behind one address needs, and a sixteenth of what an
+/// address of ours takes.
+pub(super) const CONNECTIONS_PER_CLIENT: usize = 1024;
+
 /// Long enough for a layer on a fast line, short enough for an orchestrator's kill.
 pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 

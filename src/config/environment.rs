@@ -96,6 +96,8 @@ mod tests {
             names,
             [
                 "LARDER_LISTEN",
+                "LARDER_CLIENT_STALL",
+                "LARDER_CONNECTIONS_PER_CLIENT",
                 "LARDER_SHUTDOWN_GRACE",
                 "LARDER_TLS_CERT",
                 "LARDER_TLS_KEY",

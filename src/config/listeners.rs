@@ -1,18 +1,21 @@
 //! `listen`, `[tls]` and `[[listener]]`: where clients are served, and how.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 
 use super::defaults;
 use super::input::Input;
 use super::problem::{Fault, Place, Problem, quoted};
+use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::upstreams::host;
 use super::written;
-use super::written::{OneOrMany, Text};
+use super::written::{Count, OneOrMany, Text};
 use crate::http::{ClientCa, HostPort, Identity, IdentityError, check_ca};
 use crate::registry::{Door, Doors};
 
@@ -53,6 +56,32 @@ impl Tls {
             let path = if error.is_of_key() { &self.key } else { &self.cert };
             fault_of(&error).at(at(path), None)
         })
+    }
+}
+
+/// What one client may hold, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// After how much silence in both directions a connection is cut.
+    pub stall: Duration,
+    /// How many connections; `None`: any number.
+    pub connections: Option<NonZeroUsize>,
+}
+
+/// What is written of it.
+pub(super) fn client_limits(
+    stall: Option<&Text>,
+    connections: Option<&Spanned<Count>>,
+    resolver: &mut Resolver<'_>,
+) -> ClientLimits {
+    let number = connections.map_or(Some(defaults::CONNECTIONS_PER_CLIENT), |written| {
+        let number = written.get_ref().0.and_then(|number| usize::try_from(number).ok());
+        let fault = || Fault::new("it must be a number, from 1 on, or 0 for any number");
+        resolver.accept(written.span(), number.ok_or_else(fault))
+    });
+    ClientLimits {
+        stall: resolver.duration(stall, Zero::Senseless, defaults::CLIENT_STALL),
+        connections: number.and_then(NonZeroUsize::new),
     }
 }
 

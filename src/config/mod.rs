@@ -28,7 +28,7 @@ mod tests;
 
 pub use environment::{Environment, LOG};
 pub use example::EXAMPLE;
-pub use listeners::{Listener, Tls};
+pub use listeners::{ClientLimits, Listener, Tls};
 pub use load::{Arguments, Loaded, Source, load};
 pub use problem::{Place, Problem, Problems};
 pub use resolved::Settings;

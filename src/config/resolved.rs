@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use url::Host;
 
-use super::listeners::Listener;
+use super::listeners::{ClientLimits, Listener};
 use super::problem::{Fault, Problems, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
@@ -24,6 +24,8 @@ use crate::store;
 pub struct Settings {
     /// Where clients are listened to; at least one.
     pub listeners: Vec<Listener>,
+    /// What one client may hold.
+    pub clients: ClientLimits,
     /// How long running transfers may go on after the request to stop.
     pub shutdown_grace: Duration,
     /// For the store.
@@ -39,6 +41,8 @@ pub struct Settings {
 /// Gives meaning to what is written, or says all that is wrong with it.
 pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings, Problems> {
     let listeners = listeners::resolve(file.listen, file.tls, file.listener, &mut resolver);
+    let (stall, connections) = (file.client_stall, file.connections_per_client);
+    let clients = listeners::client_limits(stall.as_ref(), connections.as_ref(), &mut resolver);
     let grace = file.shutdown_grace.as_ref();
     let settings = Settings {
         shutdown_grace: resolver.duration(grace, Zero::Meaningful, defaults::SHUTDOWN_GRACE),
@@ -46,6 +50,7 @@ pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings
         cache: cache_options(&file.cache, &mut resolver),
         registries: registries::resolve(file.registry, &mut resolver),
         listeners,
+        clients,
         warnings: Vec::new(),
     };
     refuse_loops(&settings, &mut resolver);

@@ -26,6 +26,8 @@ pub(super) struct File {
     pub listen: Option<Spanned<OneOrMany<String>>>,
     pub tls: Option<Spanned<Tls>>,
     pub listener: Vec<Spanned<Listener>>,
+    pub client_stall: Option<Text>,
+    pub connections_per_client: Option<Spanned<Count>>,
     pub shutdown_grace: Option<Text>,
     pub cache: Cache,
     pub registry: BTreeMap<Text, Registry>,
@@ -107,6 +109,34 @@ pub(super) struct Auth {
     pub password: Option<Spanned<SecretString>>,
     pub password_file: Option<Text>,
     pub password_env: Option<Text>,
+}
+
+/// A whole number that may also come from a variable, which only has texts.
+#[derive(Debug)]
+pub(super) struct Count(pub Option<i64>);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+struct CountVisitor;
+
+impl Visitor<'_> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an integer")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Count, E> {
+        Ok(Count(Some(number)))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Count, E> {
+        Ok(Count(text.trim().parse().ok()))
+    }
 }
 
 /// A value, or a list of such.

@@ -158,6 +158,12 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config), shown })
     }
 
+    /// Whether this is the certificate that new connections are shown.
+    pub fn shows(&self, identity: &Identity) -> bool {
+        let shown = self.shown.identity.read().unwrap_or_else(PoisonError::into_inner);
+        shown.shows_the_same_as(identity)
+    }
+
     /// Shows another certificate from now on. Says whether it is another one.
     pub fn replace(&self, identity: Identity) -> bool {
         let mut shown = self.shown.identity.write().unwrap_or_else(PoisonError::into_inner);

@@ -53,8 +53,8 @@ fn listeners_have_names_doors_and_tls_of_their_own() {
 }
 
 #[test]
-fn listeners_are_checked() {
-    for (text, want_line, want_key, want) in [
+fn tls_is_checked() {
+    refused_with_tls(&[
         ("[tls]\ncert = 'cert'", 1, "tls", "TLS needs a `key`"),
         ("[tls]\ncert = 'none'\nkey = 'key'", 2, "tls.cert", "there is no such file"),
         ("[tls]\ncert = 'cert'\nkey = 'other'", 3, "tls.key", "does not belong to the certificate"),
@@ -79,6 +79,12 @@ fn listeners_are_checked() {
             "tls.client_ca",
             "cannot be trusted",
         ),
+    ]);
+}
+
+#[test]
+fn listeners_are_checked() {
+    refused_with_tls(&[
         ("[[listener]]\nnames = ['a']", 1, "listener", "has no `address`"),
         ("[[listener]]\naddress = 'a:1'", 2, "listener[0].address", "not an IP address"),
         (
@@ -113,14 +119,35 @@ fn listeners_are_checked() {
             "is not a host",
         ),
         ("[[listener]]\naddres = '[::]:2'", 2, "listener[0].addres", "did you mean `address`?"),
-    ] {
-        let problem = with_tls(text).problems().remove(0);
-        let shown = problem.to_string();
-        assert_eq!(line(&problem), want_line, "{text}\n{shown}");
-        assert!(shown.contains(want), "{text}\n{shown}");
-        assert_eq!(problem.key.as_deref().unwrap_or_default(), want_key, "{text}\n{shown}");
-    }
+    ]);
     let mut case = Case::of("[[listener]]\naddress = '[::]:2'");
     case.arguments.listen = vec!["127.0.0.1:1".to_owned()];
     assert_eq!(case.problems()[0].place, Place::Argument("--listen"));
+}
+
+#[test]
+fn a_client_may_hold_a_number_of_connections() {
+    let text = "connections_per_client = ";
+    for (value, want) in [("0", None), ("1", Some(1)), ("'7'", Some(7))] {
+        let settings = Case::of(format!("{text}{value}")).settings();
+        let connections = settings.clients.connections.map(std::num::NonZeroUsize::get);
+        assert_eq!(connections, want, "{value}");
+    }
+    for bad in ["-1", "'many'", "1.5"] {
+        let problem = Case::of(format!("{text}{bad}")).problems().remove(0);
+        assert_eq!(problem.key.as_deref(), Some("connections_per_client"), "{problem}");
+    }
+    let by_variable = Case::of("").variable("LARDER_CONNECTIONS_PER_CLIENT", "x").problems();
+    assert!(by_variable[0].what.contains("it must be a number"), "{}", by_variable[0]);
+}
+
+#[track_caller]
+fn refused_with_tls(rows: &[Row]) {
+    for (text, want_line, want_key, want) in rows {
+        let problem = with_tls(text).problems().remove(0);
+        let shown = problem.to_string();
+        assert_eq!(line(&problem), *want_line, "{text}\n{shown}");
+        assert!(shown.contains(want), "{text}\n{shown}");
+        assert_eq!(problem.key.as_deref().unwrap_or_default(), *want_key, "{text}\n{shown}");
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::Method;
 use larder::app::{App, Parts};
-use larder::config::Settings;
+use larder::config::{ClientLimits, Settings};
 use larder::oci::{Digest, Hasher};
 use larder::registry::{self, TagPolicy};
 use larder::upstream::{self, Credential};
@@ -60,7 +60,8 @@ impl Setup {
         let dir = tempfile::tempdir().unwrap();
         let cache_dir = dir.path().join("cache");
         let settings = Settings {
-            listen: Vec::new(),
+            listeners: Vec::new(),
+            clients: ClientLimits { stall: Duration::from_secs(600), connections: None },
             shutdown_grace: Duration::from_secs(30),
             store: store::Options {
                 dir: cache_dir,
@@ -114,6 +115,7 @@ impl Setup {
             name: name.parse().unwrap(),
             aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
             prefix: (!name.contains(':')).then(|| name.to_owned()),
+            hosts: Vec::new(),
             is_default: self.settings.registries.is_empty(),
             tags: TagPolicy { ttl: TAG_TTL, max_stale: Duration::from_secs(30 * 24 * 60 * 60) },
             upstream: upstream::Options {

@@ -1,0 +1,151 @@
+//! A connection that is cut when nothing has moved on it for too long.
+//!
+//! A client may read as slowly as it likes, but one that takes no byte and sends none for minutes
+//! is gone, or wants to hold what it holds. Both directions count, so that a client which only
+//! waits for us is not cut while it is sent something, nor one that sends.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::Connection;
+
+/// A connection with a limit on silence.
+pub struct Guarded {
+    io: Connection,
+    silence_max: Duration,
+    moved: Instant,
+    /// Set when somebody waits; not moved with every byte, which would cost more than the byte.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Guarded {
+    /// Cuts `io` when nothing has moved on it for `silence_max`.
+    pub fn new(io: Connection, silence_max: Duration) -> Self {
+        let moved = Instant::now();
+        let alarm = Box::pin(tokio::time::sleep_until(moved + silence_max));
+        Self { io, silence_max, moved, alarm }
+    }
+
+    /// What came of an attempt to move bytes; those that have to wait wait for the alarm, too.
+    fn noted<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.moved = Instant::now();
+            return polled;
+        }
+        loop {
+            ready!(self.alarm.as_mut().poll(cx));
+            let due = self.moved + self.silence_max;
+            if due <= Instant::now() {
+                let what = format!("nothing moved for {:?}", self.silence_max);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+            }
+            self.alarm.as_mut().reset(due);
+        }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        self.noted(cx, polled)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.noted(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.noted(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        // A flush that finds nothing to do has moved nothing.
+        if polled.is_ready() { polled } else { self.noted(cx, polled) }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.noted(cx, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(600);
+    const ALMOST: Duration = Duration::from_secs(599);
+
+    /// The descriptor and the frame of a client that is gone are given back.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_cut_after_the_limit() {
+        let (_peer, io) = tokio::io::duplex(4);
+        let mut guarded = Guarded::new(Box::new(io), MAX);
+        let began = Instant::now();
+
+        let error = guarded.write_all(b"more than four").await.unwrap_err();
+
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), MAX.as_secs());
+    }
+
+    /// A slow line is no fault: one byte in time is enough, in either direction.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_peer_is_never_cut() {
+        let (mut peer, io) = tokio::io::duplex(1);
+        let slow = tokio::spawn(async move {
+            let mut taken = [0; 1];
+            for _ in 0..20 {
+                tokio::time::sleep(ALMOST).await;
+                peer.read_exact(&mut taken).await.unwrap();
+            }
+            peer
+        });
+        let mut guarded = Guarded::new(Box::new(io), MAX);
+
+        guarded.write_all(&[7; 20]).await.unwrap();
+
+        let mut peer = slow.await.unwrap();
+        peer.write_all(b"x").await.unwrap();
+        assert_eq!(guarded.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_that_is_waited_for_is_cut_too() {
+        let (_peer, io) = tokio::io::duplex(4);
+        let error = Guarded::new(Box::new(io), MAX).read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}
