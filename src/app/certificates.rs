@@ -79,3 +79,75 @@ fn stamp(path: &Path) -> Option<Stamp> {
     let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
     Some((device, inode, length, metadata.mtime(), metadata.mtime_nsec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::http::{Identity, ServerTls};
+
+    fn pair() -> (String, String) {
+        let issued = rcgen::generate_simple_self_signed(["larder.test".to_owned()]).unwrap();
+        (issued.cert.pem(), issued.signing_key.serialize_pem())
+    }
+
+    fn identity((cert, key): &(String, String)) -> Identity {
+        Identity::from_pem(cert.as_bytes(), key.as_bytes()).unwrap()
+    }
+
+    /// Whoever renews certificates does not know how to tell Larder.
+    #[test]
+    fn a_renewed_pair_is_taken_up_when_it_is_whole_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let put = |name: &str, content: &str| {
+            fs::write(path("new"), content).unwrap();
+            fs::rename(path("new"), path(name)).unwrap();
+        };
+        let (old, new, third) = (pair(), pair(), pair());
+        put("crt", &old.0);
+        put("key", &old.1);
+        let (cert, key) = (path("crt"), path("key"));
+        let options = config::Tls { cert, key, identity: identity(&old), clients: None };
+        let server = ServerTls::new(identity(&old), None, &[]).unwrap();
+        let port = Arc::new(Some(Tls { options, server: server.clone() }));
+        let mut watch = Watch::default();
+        let mut look = || watch.look(vec![Arc::clone(&port)]);
+
+        look();
+        assert!(server.shows(&identity(&old)));
+
+        put("crt", &new.0);
+        look();
+        assert!(server.shows(&identity(&old)), "half of a pair is none");
+
+        put("key", &new.1);
+        look();
+        assert!(server.shows(&identity(&new)));
+
+        fs::remove_file(path("crt")).unwrap();
+        look();
+        assert!(server.shows(&identity(&new)), "a file that is gone changes nothing");
+
+        put("crt", &third.0);
+        put("key", &third.1);
+        look();
+        assert!(server.shows(&identity(&third)));
+    }
+
+    /// The configuration was read some time before the files are looked at for the first time.
+    #[test]
+    fn what_changed_before_the_first_look_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (pair(), pair());
+        let (cert, key) = (dir.path().join("crt"), dir.path().join("key"));
+        fs::write(&cert, &new.0).unwrap();
+        fs::write(&key, &new.1).unwrap();
+        let options = config::Tls { cert, key, identity: identity(&old), clients: None };
+        let server = ServerTls::new(identity(&old), None, &[]).unwrap();
+
+        Watch::default().look(vec![Arc::new(Some(Tls { options, server: server.clone() }))]);
+
+        assert!(server.shows(&identity(&new)));
+    }
+}

@@ -150,3 +150,57 @@ impl Table {
         self.default.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use secrecy::SecretString;
+    use url::Url;
+
+    use super::*;
+    use crate::http::SystemNetwork;
+    use crate::upstream::Credential;
+
+    fn options(password: &str) -> Options {
+        Options {
+            name: "a.test".parse().unwrap(),
+            aliases: Vec::new(),
+            prefix: None,
+            hosts: Vec::new(),
+            is_default: true,
+            tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
+            upstream: upstream::Options {
+                url: Url::parse("http://a.test").unwrap(),
+                credential: Credential::Basic {
+                    username: "robot".to_owned(),
+                    password: SecretString::from(password),
+                },
+                ca_pem: None,
+                token_hosts: Vec::new(),
+                redirect_hosts: Vec::new(),
+                max_connections: 1,
+            },
+        }
+    }
+
+    /// A reload must not log in everywhere anew, nor go on with a password that was changed.
+    #[test]
+    fn an_upstream_is_kept_if_it_would_be_built_the_same() {
+        let network: Arc<dyn Network> = Arc::new(SystemNetwork);
+        let build = |options, before| Table::build(&[options], &network, before).unwrap();
+        let is_kept = |table: &Table, before: &Table| {
+            let upstream = |table: &Table| Arc::clone(table.default().unwrap().upstream());
+            Arc::ptr_eq(&upstream(table), &upstream(before))
+        };
+        let before = build(options("old"), None);
+
+        let mut moved = options("old");
+        moved.tags.ttl = Duration::from_secs(1);
+        assert!(is_kept(&build(moved, Some(&before)), &before));
+        assert!(!is_kept(&build(options("new"), Some(&before)), &before));
+        let mut elsewhere = options("old");
+        elsewhere.upstream.url = Url::parse("http://b.test").unwrap();
+        assert!(!is_kept(&build(elsewhere, Some(&before)), &before));
+    }
+}

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod clock;
 pub mod image;
+pub mod instance;
 pub mod network;
 pub mod process;
 pub mod proxy;
@@ -13,6 +14,7 @@ pub mod tls;
 
 pub use client::{Client, Decision, Reply, Version};
 pub use image::{Blob, Image, Manifest};
+pub use instance::Instance;
 pub use network::{Reach, TestNetwork};
 pub use process::Process;
 pub use proxy::{Proxy, STALE_WAIT, Setup, TAG_TTL, settle};

@@ -29,6 +29,13 @@ impl TestCa {
         self.issuer.pem().into_bytes()
     }
 
+    /// A certificate for `host` and its key, as PEM.
+    pub fn issue(&self, host: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([host.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
     /// `server`, with a certificate for `host` that this authority signed.
     pub fn protect(&self, host: &str, server: impl Server) -> TlsServer {
         let key = KeyPair::generate().unwrap();

@@ -128,22 +128,25 @@ impl Client {
     }
 }
 
+/// A header `host` takes the place of the usual one.
 fn typed(
     method: Method,
     version: Version,
     path: &str,
     headers: &[(&str, &str)],
 ) -> Request<Empty<Bytes>> {
+    let host = headers.iter().find(|(name, _)| *name == "host").map_or(HOST, |(_, host)| host);
     let request = match version {
-        Version::H2 => Request::builder().uri(format!("http://larder.test{path}")),
-        Version::Http10 | Version::Http11 => {
-            Request::builder().uri(path).header("host", "larder.test")
-        }
+        Version::H2 => Request::builder().uri(format!("http://{host}{path}")),
+        Version::Http10 | Version::Http11 => Request::builder().uri(path).header("host", host),
     };
-    let request =
-        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let others = headers.iter().filter(|(name, _)| *name != "host");
+    let request = others.fold(request, |request, (name, value)| request.header(*name, *value));
     request.method(method).body(Empty::new()).unwrap()
 }
+
+/// What clients call the proxy.
+const HOST: &str = "larder.test";
 
 async fn over_h1(io: Connection, request: Request<Empty<Bytes>>) -> Result<Reply, String> {
     let (mut sender, connection) =

@@ -1,0 +1,214 @@
+//! The `larder` program with a configuration of the test's own, which changes while it runs.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::http::Connection;
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::client::Client;
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `larder serve`, killed when it is dropped.
+pub struct Instance {
+    dir: TempDir,
+    child: Child,
+}
+
+impl Instance {
+    /// Starts `larder` in a directory with these files, and waits until it listens.
+    pub async fn start(files: &[(&str, &str)], config: &str) -> Self {
+        Self::start_with(files, config, &[]).await
+    }
+
+    /// The same with variables.
+    pub async fn start_with(
+        files: &[(&str, &str)],
+        config: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_larder"))
+            .args(["serve", "--config"])
+            .arg(dir.path().join("config.toml"))
+            .env_clear()
+            .env("LARDER_CACHE_DIR", dir.path().join("cache"))
+            .env("LARDER_CACHE_MIN_FREE", "0B")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the larder program starts");
+        let mut this = Self { dir, child };
+        this.until_logged("listening", 1).await;
+        this
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Puts a file in the place of another one, whole.
+    pub fn write(&self, name: &str, content: &str) {
+        fs::write(self.path("new"), content).unwrap();
+        fs::rename(self.path("new"), self.path(name)).unwrap();
+    }
+
+    /// Has the configuration read again, and waits until that is over; gives what was said of it.
+    pub async fn reload(&mut self) -> String {
+        let before = self.log().len();
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+        let is_over = |log: &str| {
+            ["was read again", "configuration cannot be used"]
+                .iter()
+                .any(|end| log[before..].contains(end))
+        };
+        self.until(is_over, "nothing was read again").await;
+        self.log()[before..].to_owned()
+    }
+
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits until the log has this text so many times.
+    pub async fn until_logged(&mut self, text: &str, times: usize) {
+        let has = |log: &str| log.matches(text).count() >= times;
+        self.until(has, &format!("{text:?} was not logged")).await;
+    }
+
+    async fn until(&mut self, is_so: impl Fn(&str) -> bool, complaint: &str) {
+        let waiting = async {
+            while !is_so(&self.log()) {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    panic!("larder ended: {status}\n{}", self.log());
+                }
+                // The pause between two looks at another process, which cannot wake us.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let ended = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(ended.is_ok(), "{complaint}\n{}", self.log());
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("larder said:\n{}", self.log());
+        }
+        // Both fail when it has ended already, which is as well.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A client of this address over plain TCP.
+pub fn client_of(address: SocketAddr) -> Client {
+    client(move || async move { Ok(Box::new(TcpStream::connect(address).await?) as Connection) })
+}
+
+/// A client whose connections are made by `dial`; one that fails reads as one that is closed.
+pub fn client<F>(dial: impl Fn() -> F + Clone + Send + Sync + 'static) -> Client
+where
+    F: Future<Output = io::Result<Connection>> + Send + 'static,
+{
+    Client::new(Arc::new(move || {
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        let dialling = dial();
+        tokio::spawn(async move {
+            if let Ok(mut io) = dialling.await {
+                drop(tokio::io::copy_bidirectional(&mut far, &mut io).await);
+            }
+        });
+        Box::new(near)
+    }))
+}
+
+/// How a client speaks TLS.
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    pub address: SocketAddr,
+    /// The name that it asks for and expects.
+    pub name: &'static str,
+    pub config: Arc<rustls::ClientConfig>,
+}
+
+impl TlsClient {
+    /// A client that believes this authority, with a certificate of its own or without.
+    pub fn new(address: SocketAddr, ca_pem: &[u8], own: Option<&(String, String)>) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca_pem).unwrap()).unwrap();
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots);
+        let config = match own {
+            None => config.with_no_client_auth(),
+            Some((cert, key)) => {
+                let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                config.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        Self { address, name: "larder.test", config: Arc::new(config) }
+    }
+
+    /// The same, offering these protocols.
+    pub fn offering(&self, protocols: &[&str]) -> Self {
+        let mut config = self.config.as_ref().clone();
+        config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// A connection whose handshake is done.
+    pub async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
+        let tcp = TcpStream::connect(self.address).await?;
+        self.over(tcp).await
+    }
+
+    /// The handshake over any connection.
+    pub async fn over<T: larder::http::Duplex>(&self, io: T) -> io::Result<TlsStream<T>> {
+        let name = ServerName::try_from(self.name).unwrap();
+        TlsConnector::from(Arc::clone(&self.config)).connect(name, io).await
+    }
+
+    /// The certificate that a new connection is shown.
+    pub async fn shown(&self) -> Vec<u8> {
+        let stream = self.connect().await.expect("the handshake succeeds");
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+
+    pub fn client(&self) -> Client {
+        let this = self.clone();
+        client(move || {
+            let this = this.clone();
+            async move { Ok(Box::new(this.connect().await?) as Connection) }
+        })
+    }
+}
