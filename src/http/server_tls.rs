@@ -268,6 +268,6 @@ mod tests {
         let error = tls.accept(Box::new(server)).await.err().expect("it must be given up");
 
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(began.elapsed().as_secs(), HANDSHAKE_MAX.as_secs());
+        assert_eq!(began.elapsed().as_secs(), 10);
     }
 }
