@@ -159,19 +159,20 @@ fn raise_descriptor_limit() {
 #[non_exhaustive]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// Why not.
+        #[source]
         source: io::Error,
     },
     /// The start was broken off.
     #[error("the start was interrupted")]
     Interrupted,
     /// Signals cannot be received.
-    #[error("cannot receive signals: {0}")]
-    Signals(io::Error),
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
     /// The cache directory cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),

@@ -50,8 +50,8 @@ pub(super) async fn exchange(
             }
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credential.is_some() => {
-            let reason = format!("its token server answered {}", status.as_u16());
-            Err(Error::CredentialRefused { host, reason })
+            let reason = format!("its token server {host} answered {}", status.as_u16());
+            Err(Error::CredentialRefused { host: transport.host.clone(), reason })
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Denied { host, status }),
         StatusCode::TOO_MANY_REQUESTS => {
