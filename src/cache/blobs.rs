@@ -12,14 +12,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::fill::Progress;
+use super::fills::Filling;
 use super::follow::{Follow, Span, Whole};
 use super::hot::question_key;
 use super::manifests::is_without_head;
 use super::members::Membership;
 use super::pull::{HEADERS_WAIT_MAX, deadline};
+use super::side::Side;
 use super::{Bypass, Decision, Error, Pulled, Shared};
 use crate::access::Grant;
-use crate::http::{Frames, ReplyBody};
+use crate::http::{Frames, ReplyBody, Source};
 use crate::oci::{Digest, Reference, Resource};
 use crate::store::StoredBlob;
 use crate::upstream::{Method, Question};
@@ -43,7 +45,7 @@ pub struct Blob {
 
 #[derive(Debug)]
 enum BlobSource {
-    Filling(watch::Receiver<Progress>),
+    Filling(Filling),
     Stored(StoredBlob),
 }
 
@@ -60,20 +62,36 @@ impl Blob {
         self.total
     }
 
-    /// The body of an answer: the whole blob, or `part` of it, which must lie within.
-    pub fn into_body(self, part: Option<Range<u64>>) -> ReplyBody {
-        let end = part.as_ref().map(|part| part.end).or(self.total);
-        let at = part.map_or(0, |part| part.start);
-        let len = end.map(|end| end - at);
-        match self.source {
-            BlobSource::Filling(progress) => {
+    /// Whether all of it is known to be right. If not, an answer that ends before the blob does
+    /// brings what the upstream gave.
+    pub fn is_verified(&self) -> bool {
+        matches!(self.source, BlobSource::Stored(_))
+    }
+
+    /// The body of an answer with the whole blob.
+    pub fn whole(&self) -> ReplyBody {
+        ReplyBody::of(self.source_of(0, self.total), self.total)
+    }
+
+    /// The bytes of `part`, which must lie within the blob.
+    pub fn part(&self, part: Range<u64>) -> Box<dyn Source> {
+        self.source_of(part.start, Some(part.end))
+    }
+
+    fn source_of(&self, at: u64, end: Option<u64>) -> Box<dyn Source> {
+        let frames = self.frames.clone();
+        match &self.source {
+            BlobSource::Filling(Filling { progress, side, .. }) => {
                 let span = Span { at, end, reaches_end: end == self.total };
-                ReplyBody::of(Box::new(Follow::new(progress, self.frames, span)), len)
+                let follow = Follow::new(progress.clone(), frames, span);
+                if span.reaches_end {
+                    return Box::new(follow);
+                }
+                Box::new(Side::new(follow, side.clone(), progress.clone(), span))
             }
             BlobSource::Stored(blob) => {
                 let (file, whole) = (blob.content().file(), blob.content().len());
-                let source = Whole::new(file, self.frames, at, end.unwrap_or(whole));
-                ReplyBody::of(Box::new(source), len)
+                Box::new(Whole::new(file, frames, at, end.unwrap_or(whole)))
             }
         }
     }
@@ -86,17 +104,14 @@ impl Shared {
         digest: &Digest,
         need: Need,
     ) -> Result<Pulled<Blob>, Error> {
-        let mut member = self.membership(grant, digest).await;
-        let stored = self.stored(digest).await;
-        let is_here =
-            || stored.is_some() || self.fills.running(grant.registry().name(), digest).is_some();
-        if member.is_none() && is_here() {
-            member = Some(Membership { size: self.look_up(grant, digest).await? });
+        let member = self.membership(grant, digest).await;
+        let Some(blob) = self.stored(digest).await else {
+            return self.filled(grant, digest, member, need).await;
+        };
+        if member.is_none() {
+            self.look_up(grant, digest).await?;
         }
-        match stored {
-            Some(blob) if member.is_some() => Ok(self.hit(blob)),
-            _ => self.filled(grant, digest, member.and_then(|member| member.size), need).await,
-        }
+        Ok(self.hit(blob))
     }
 
     pub(super) async fn blob_head(
@@ -137,7 +152,7 @@ impl Shared {
 
     /// Asks the upstream whether the repository has the blob, once for all who want to know, and
     /// how long it is.
-    async fn look_up(
+    pub(super) async fn look_up(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
@@ -161,13 +176,17 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        expected: Option<u64>,
+        member: Option<Membership>,
         need: Need,
     ) -> Result<Pulled<Blob>, Error> {
         let until = deadline();
         loop {
-            let (joined, filling) = self.join_fill(grant, digest, expected);
+            let (joined, filling) = self.join_fill(grant, digest, member);
+            // A fill proves that its own repository has the blob, and no other.
             let asked_elsewhere = joined && filling.repository != *grant.repository();
+            if asked_elsewhere && member.is_none() {
+                self.look_up(grant, digest).await?;
+            }
             let ready = wait_for_headers(filling.progress.clone(), need, until).await;
             let Some(ready) = ready else {
                 let host = grant.registry().upstream().host().to_owned();
@@ -175,15 +194,15 @@ impl Shared {
             };
             match ready {
                 Progress::Done { blob, .. } => {
-                    let decision = Decision::Miss { collapsed: joined };
+                    let decision = Decision::Miss { collapsed: joined, unverified: false };
                     return Ok(Pulled { decision, ..self.hit(blob) });
                 }
                 // What another repository was refused says nothing about this one.
                 Progress::Failed(_) if asked_elsewhere => {}
                 Progress::Failed(error) => return Err(error),
                 Progress::Filling { total, .. } => {
-                    let decision = Decision::Miss { collapsed: joined };
-                    return Ok(self.following(filling.progress, total, decision));
+                    let decision = Decision::Miss { collapsed: joined, unverified: false };
+                    return Ok(self.following(filling, total, decision));
                 }
                 // Without a length there is nothing to select from, and no end that could be seen.
                 Progress::Relaying { point, .. }
@@ -194,20 +213,15 @@ impl Shared {
                 }
                 Progress::Relaying { point, .. } => {
                     let decision = Decision::Bypass(point.bypass());
-                    return Ok(self.following(filling.progress, point.total(), decision));
+                    return Ok(self.following(filling, point.total(), decision));
                 }
                 Progress::Asking => return Err(Error::Internal("a fill is not ready")),
             }
         }
     }
 
-    fn following(
-        &self,
-        progress: watch::Receiver<Progress>,
-        total: Option<u64>,
-        decision: Decision,
-    ) -> Pulled<Blob> {
-        let source = BlobSource::Filling(progress);
+    fn following(&self, filling: Filling, total: Option<u64>, decision: Decision) -> Pulled<Blob> {
+        let source = BlobSource::Filling(filling);
         let what = Blob { total, source, frames: self.frames.clone() };
         Pulled { what, decision, age: None }
     }

@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::Shared;
+use super::download::Source;
 use super::fill::{Fill, Progress};
 use super::hot::lock;
+use super::members::Membership;
+use super::side::SideFetches;
 use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::Store;
@@ -29,14 +32,11 @@ pub(super) struct Filling {
     pub(super) repository: RepositoryName,
     /// How far it is.
     pub(super) progress: watch::Receiver<Progress>,
+    /// What may be fetched beside it.
+    pub(super) side: SideFetches,
 }
 
 impl Fills {
-    /// The running fill of a digest, if there is one.
-    pub(super) fn running(&self, registry: &RegistryName, digest: &Digest) -> Option<Filling> {
-        lock(&self.under_way).get(&(registry.clone(), digest.clone())).cloned()
-    }
-
     /// Where the partial files of the running fills lie.
     pub(super) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
         let under_way = lock(&self.under_way);
@@ -50,7 +50,7 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        expected: Option<u64>,
+        member: Option<Membership>,
     ) -> (bool, Filling) {
         let key = (grant.registry().name().clone(), digest.clone());
         let mut under_way = lock(&self.fills.under_way);
@@ -58,12 +58,13 @@ impl Shared {
             return (true, filling.clone());
         }
         let (sender, progress) = watch::channel(Progress::Asking);
-        let filling = Filling { repository: grant.repository().clone(), progress };
+        let side = SideFetches::new(Source::new(grant, digest));
+        let filling = Filling { repository: grant.repository().clone(), progress, side };
         under_way.insert(key.clone(), filling.clone());
         drop(under_way);
 
         let seat = Seat { shared: Arc::clone(self), key };
-        let fill = Fill::new(Arc::clone(self), grant.clone(), digest.clone(), expected, sender);
+        let fill = Fill::new(Arc::clone(self), grant.clone(), digest.clone(), member, sender);
         self.tasks.spawn(fill.run(seat));
         (false, filling)
     }
