@@ -53,6 +53,11 @@ impl Upstream {
         &self.transport.host
     }
 
+    /// Whether it is not asked for a while, because it did not answer.
+    pub fn is_open(&self) -> bool {
+        self.transport.is_open(self.host())
+    }
+
     /// Asks, logs in as needed, follows redirects, tries again. All before the head of the final
     /// answer ends by `deadline`; the body then takes as long as it takes.
     ///
@@ -73,7 +78,10 @@ impl Upstream {
             };
             tries += 1;
             match retry::pause(&error, tries) {
-                Some(pause) if Instant::now() + pause < deadline => {
+                Some(pause)
+                    if Instant::now() + pause < deadline
+                        && !self.transport.is_open(error.host()) =>
+                {
                     tracing::debug!(%error, tries, ?pause, "asking the upstream again");
                     sleep(pause).await;
                 }

@@ -62,12 +62,13 @@ pub enum Error {
         /// For how long.
         waited: Duration,
     },
-    /// The upstream asks us to slow down (429).
+    /// The upstream asks us to slow down (429, or 503 with `Retry-After`), or has done so and is
+    /// not asked again yet.
     #[error("{host} is limiting us")]
     Throttled {
         /// The registry that answered.
         host: String,
-        /// `Retry-After`, cut to our own bound; `None` when it did not say.
+        /// For how long it will not be asked again.
         wait: Option<Duration>,
     },
     /// The upstream answered with a status or in a form that the protocol gives no meaning here.
@@ -91,6 +92,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Who answered, or did not.
+    pub fn host(&self) -> &str {
+        match self {
+            Self::CredentialRefused { host, .. }
+            | Self::Denied { host, .. }
+            | Self::Forbidden { host, .. }
+            | Self::NotFound { host }
+            | Self::RangeNotSatisfiable { host, .. }
+            | Self::Stalled { host, .. }
+            | Self::Throttled { host, .. }
+            | Self::Unexpected { host, .. }
+            | Self::Unreachable { host, .. } => host,
+        }
+    }
+
     /// Whether the same request may succeed if it is sent again now.
     pub fn is_transient(&self) -> bool {
         match self {

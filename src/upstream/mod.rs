@@ -2,7 +2,9 @@
 
 mod answer;
 mod ask;
+mod backoff;
 mod body;
+mod breaker;
 mod challenge;
 mod error;
 mod exchange;

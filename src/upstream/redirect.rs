@@ -32,6 +32,7 @@ impl Transport {
         request: &Request,
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, Error> {
+        self.check(&request.url, request.class)?;
         let permit = self.permit().await?;
         let mut url = request.url.clone();
         let mut is_foreign = false;
@@ -42,7 +43,8 @@ impl Transport {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let purpose = if is_foreign { Purpose::Redirect } else { Purpose::Registry };
-            let response = self.send(&request.method, &url, headers, purpose).await?;
+            let errand = (purpose, request.class);
+            let response = self.send(&request.method, &url, headers, errand).await?;
             let host = host_of(&url);
             if !is_redirect(response.status()) {
                 return Ok(Reply::new(response, host, is_foreign, permit));
