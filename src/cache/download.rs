@@ -224,12 +224,18 @@ impl Download {
         }
         self.since_failure = 0;
         self.failures += 1;
-        if !error.is_transient() || self.failures > FAILURES_MAX {
+        let growing = PAUSE * 4_u32.pow(self.failures.min(FAILURES_MAX) - 1);
+        let pause = match &error {
+            // A limit that is over soon is better waited for than told to readers as a cut.
+            upstream::Error::Throttled { wait: Some(wait), .. } if *wait <= LIMIT_MAX => *wait,
+            error if error.is_transient() => growing.mul_f64(0.75 + fastrand::f64() / 2.0),
+            _ => return Err(error.into()),
+        };
+        if self.failures > FAILURES_MAX {
             return Err(error.into());
         }
         tracing::debug!(at = self.at, failures = self.failures, %error, "a fetch broke off");
-        let growing = PAUSE * 4_u32.pow(self.failures - 1);
-        tokio::time::sleep(growing.mul_f64(0.5 + fastrand::f64())).await;
+        tokio::time::sleep(pause).await;
         Ok(())
     }
 
@@ -245,8 +251,12 @@ const FAILURES_MAX: u32 = 4;
 /// A try that brought less than this counts as another failure in the same row.
 const PROGRESS_MIN: u64 = 64 << 10;
 
-/// The pause after the first failure; each further one is four times as long.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause after the first failure; each further one is four times as long. The longest is longer
+/// than a breaker that has opened meanwhile is open.
+const PAUSE: Duration = Duration::from_millis(125);
+
+/// The longest limit that is waited for: readers have patience for 30 s of silence.
+const LIMIT_MAX: Duration = Duration::from_secs(10);
 
 fn length(answer: &Answer) -> Option<u64> {
     answer.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()

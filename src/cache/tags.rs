@@ -78,13 +78,18 @@ impl Shared {
         let Some(known) = known else {
             return self.served(grant, answer.landed().await?, Decision::Miss { collapsed }).await;
         };
-        let reason = match timeout(self.options.stale_wait, answer.landed()).await {
+        let is_too_old = self.is_too_old(&known, policy);
+        let patience = match is_too_old {
+            true => self.options.stale_wait,
+            false => self.patience.with(grant.registry()),
+        };
+        let reason = match timeout(patience, answer.landed()).await {
             Ok(Ok(resolved)) => return self.served(grant, resolved, Decision::Revalidated).await,
             Ok(Err(error)) if error.is_an_answer() => return Err(error),
-            Ok(Err(error)) if self.is_too_old(&known, policy) => return Err(error),
+            Ok(Err(error)) if is_too_old => return Err(error),
             Ok(Err(error)) => stale_reason(&error),
-            Err(_) if self.is_too_old(&known, policy) => return Err(self.too_slow(grant)),
-            Err(_) => StaleReason::Slow,
+            Err(_) if is_too_old => return Err(self.too_slow(grant)),
+            Err(_) => self.slow_reason(grant, patience),
         };
         let age = self.age(&known, policy);
         let decision = Decision::Stale { since: age.saturating_sub(policy.ttl), reason };
@@ -151,7 +156,9 @@ impl Shared {
         view: Option<View>,
         known: Option<Digest>,
     ) -> Result<Resolved, Error> {
+        let asked = Instant::now();
         let resolved = self.resolve(&grant, &tag, view.as_ref(), known).await;
+        self.patience.heard(grant.registry(), asked, resolved.as_ref().err());
         let name = view.map(|view| view.name);
         match &resolved {
             Ok(Resolved::Digest(digest)) => self.put_tag(grant, tag, name, digest.clone()).await,
@@ -240,6 +247,17 @@ impl Shared {
 
     fn is_too_old(&self, known: &HotTag, policy: TagPolicy) -> bool {
         self.age(known, policy) > policy.ttl.saturating_add(policy.max_stale)
+    }
+
+    /// Why no answer came while it was waited for, if it was.
+    fn slow_reason(&self, grant: &Grant, waited: Duration) -> StaleReason {
+        if waited > Duration::ZERO {
+            self.patience.lost(grant.registry());
+        }
+        match grant.registry().upstream().is_open() {
+            true => StaleReason::Unavailable,
+            false => StaleReason::Slow,
+        }
     }
 
     fn too_slow(&self, grant: &Grant) -> Error {
