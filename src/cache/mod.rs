@@ -18,6 +18,7 @@ mod options;
 mod patience;
 mod pull;
 mod relay;
+mod side;
 mod tags;
 mod writer;
 

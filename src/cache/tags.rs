@@ -76,7 +76,13 @@ impl Shared {
             Arc::clone(self).revalidate(grant.clone(), tag.clone(), view.clone(), digest)
         });
         let Some(known) = known else {
-            return self.served(grant, answer.landed().await?, Decision::Miss { collapsed }).await;
+            return self
+                .served(
+                    grant,
+                    answer.landed().await?,
+                    Decision::Miss { collapsed, unverified: false },
+                )
+                .await;
         };
         let is_too_old = self.is_too_old(&known, policy);
         let patience = match is_too_old {
