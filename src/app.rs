@@ -16,7 +16,7 @@ use crate::access::Access;
 use crate::cache::Cache;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::Settings;
-use crate::http::{Connection, Listener, Network, SystemNetwork, serve_connection};
+use crate::http::{Connection, Egress, Listener, Network, SystemNetwork, serve_connection};
 use crate::registry::Table;
 use crate::routes::Routes;
 use crate::store::{OpenError, Store};
@@ -51,7 +51,7 @@ pub struct App {
 impl App {
     /// Opens the cache directory and builds everything on it. Connects to nothing.
     pub async fn open(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
-        let table = Table::build(&settings.registries, &parts.network)?;
+        let table = Table::build(&settings.registries, &Egress::direct(parts.network))?;
         let options = settings.store.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
         let store = opened.map_err(|_| StartError::Interrupted)??;

@@ -16,14 +16,16 @@ use super::Error;
 use super::pull::deadline;
 use crate::access::Grant;
 use crate::oci::{Digest, RepositoryName, Resource};
-use crate::upstream::{self, Answer, Body, Method, Question, Upstream};
+use crate::upstream::{self, Answer, Body, Method, Place, Question, Upstreams};
 
-/// Where a blob can be had. With several upstreams for one registry this becomes a list.
+/// Where a blob can be had.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    upstream: Arc<Upstream>,
+    upstream: Arc<Upstreams>,
     repository: RepositoryName,
     digest: Digest,
+    /// Which upstreams have failed, and are asked last.
+    failed: Vec<Place>,
 }
 
 impl Source {
@@ -32,21 +34,17 @@ impl Source {
             upstream: Arc::clone(grant.registry().upstream()),
             repository: grant.repository().clone(),
             digest: digest.clone(),
+            failed: Vec::new(),
         }
     }
 
-    /// What messages call it.
-    pub(super) fn host(&self) -> &str {
-        self.upstream.host()
+    /// The same, after a mirror gave wrong bytes: all of them are asked last.
+    pub(super) fn without_mirrors(&self) -> Self {
+        Self { failed: self.upstream.mirrors(), ..self.clone() }
     }
 
     pub(super) fn digest(&self) -> &Digest {
         &self.digest
-    }
-
-    pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
-        let (host, digest) = (self.host().to_owned(), self.digest.clone());
-        Error::Corrupt { host, digest, reason: reason.into() }
     }
 
     async fn ask(&self, from: u64) -> Result<Answer, upstream::Error> {
@@ -56,6 +54,7 @@ impl Source {
             resource: Resource::Blob(self.digest.clone()),
             accept: None,
             from,
+            failed: self.failed.clone(),
         };
         self.upstream.ask(&question, deadline()).await
     }
@@ -70,6 +69,9 @@ pub(super) struct Download {
     /// The whole blob's length, where anybody told.
     total: Option<u64>,
     body: Option<Body>,
+    /// Which upstream the bytes come from.
+    place: Place,
+    is_of_mirrors: bool,
     /// Bytes to throw away, where an upstream sent the whole for a range.
     skip: u64,
     /// Handed out and not used; handed out again first.
@@ -96,6 +98,8 @@ impl Download {
             at: from,
             total: None,
             body: None,
+            place: Place::default(),
+            is_of_mirrors: false,
             skip: 0,
             returned: VecDeque::new(),
             failures: 0,
@@ -134,6 +138,17 @@ impl Download {
     /// Whether its bytes are from more than one answer.
     pub(super) fn is_resumed(&self) -> bool {
         self.is_resumed
+    }
+
+    /// Whether some of its bytes are from a mirror.
+    pub(super) fn is_of_mirrors(&self) -> bool {
+        self.is_of_mirrors
+    }
+
+    /// What is wrong with its bytes, and who sent the last of them.
+    pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
+        let host = self.source.upstream.host_of(self.place).to_owned();
+        Error::Corrupt { host, digest: self.source.digest.clone(), reason: reason.into() }
     }
 
     /// Takes back bytes that were handed out last and not used.
@@ -185,7 +200,7 @@ impl Download {
         self.at += bytes.len() as u64;
         self.since_failure += bytes.len() as u64;
         if self.total.is_some_and(|total| self.at > total) {
-            return Err(self.source.corrupt("more bytes came than were announced"));
+            return Err(self.corrupt("more bytes came than were announced"));
         }
         Ok(Some(bytes))
     }
@@ -195,7 +210,7 @@ impl Download {
         match self.source.ask(self.at).await {
             Ok(answer) => self.begin(answer),
             Err(upstream::Error::RangeNotSatisfiable { .. }) => {
-                Err(self.source.corrupt("it has become shorter while it was read"))
+                Err(self.corrupt("it has become shorter while it was read"))
             }
             Err(error) => self.failed(error).await,
         }
@@ -208,9 +223,11 @@ impl Download {
             && before != now
         {
             let reason = format!("its length has changed from {before} to {now}");
-            return Err(self.source.corrupt(reason));
+            return Err(self.corrupt(reason));
         }
         self.total = self.total.or(total);
+        self.place = answer.place;
+        self.is_of_mirrors |= answer.place != Place::Authoritative;
         self.skip = if is_part { 0 } else { self.at };
         self.body = Some(answer.body);
         Ok(())
@@ -218,7 +235,9 @@ impl Download {
 
     /// Notes a failure and pauses, or gives up.
     async fn failed(&mut self, error: upstream::Error) -> Result<(), Error> {
-        self.body = None;
+        if self.body.take().is_some() && !self.source.failed.contains(&self.place) {
+            self.source.failed.push(self.place);
+        }
         if self.since_failure >= PROGRESS_MIN {
             self.failures = 0;
         }
@@ -241,7 +260,10 @@ impl Download {
 
     fn ended_early(&self) -> upstream::Error {
         let reason = format!("the body ended at byte {}", self.at);
-        upstream::Error::Unreachable { host: self.source.host().to_owned(), reason }
+        upstream::Error::Unreachable {
+            host: self.source.upstream.host_of(self.place).to_owned(),
+            reason,
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Error;
 use super::hot::lock;
+use super::{Error, StaleReason};
 use crate::oci::RegistryName;
 use crate::registry::Registry;
 
@@ -28,16 +28,21 @@ impl Patience {
         Self { late: Mutex::default(), wait }
     }
 
-    /// How long to wait for this registry now.
-    pub(super) fn with(&self, registry: &Registry) -> Duration {
+    /// How long to wait for this registry now; `is_needed` if there is nothing to serve without it.
+    pub(super) fn with(&self, registry: &Registry, is_needed: bool) -> Duration {
         let late = lock(&self.late).get(registry.name()).copied();
         let is_late = late.is_some_and(|seen| seen.elapsed() < LATE_MAX);
-        if is_late || registry.upstream().is_open() { Duration::ZERO } else { self.wait }
+        let is_in_vain = is_late || registry.upstream().is_open();
+        if is_in_vain && !is_needed { Duration::ZERO } else { self.wait }
     }
 
-    /// It was waited for in vain.
-    pub(super) fn lost(&self, registry: &Registry) {
-        lock(&self.late).insert(registry.name().clone(), Instant::now());
+    /// It was waited for so long, in vain. Returns why.
+    pub(super) fn lost(&self, registry: &Registry, waited: Duration) -> StaleReason {
+        if !waited.is_zero() {
+            lock(&self.late).insert(registry.name().clone(), Instant::now());
+        }
+        let is_open = registry.upstream().is_open();
+        if is_open { StaleReason::Unavailable } else { StaleReason::Slow }
     }
 
     /// What became of a question that was asked at `asked`.

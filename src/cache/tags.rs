@@ -85,17 +85,14 @@ impl Shared {
                 .await;
         };
         let is_too_old = self.is_too_old(&known, policy);
-        let patience = match is_too_old {
-            true => self.options.stale_wait,
-            false => self.patience.with(grant.registry()),
-        };
+        let patience = self.patience.with(grant.registry(), is_too_old);
         let reason = match timeout(patience, answer.landed()).await {
             Ok(Ok(resolved)) => return self.served(grant, resolved, Decision::Revalidated).await,
             Ok(Err(error)) if error.is_an_answer() => return Err(error),
             Ok(Err(error)) if is_too_old => return Err(error),
             Ok(Err(error)) => stale_reason(&error),
             Err(_) if is_too_old => return Err(self.too_slow(grant)),
-            Err(_) => self.slow_reason(grant, patience),
+            Err(_) => self.patience.lost(grant.registry(), patience),
         };
         let age = self.age(&known, policy);
         let decision = Decision::Stale { since: age.saturating_sub(policy.ttl), reason };
@@ -253,17 +250,6 @@ impl Shared {
 
     fn is_too_old(&self, known: &HotTag, policy: TagPolicy) -> bool {
         self.age(known, policy) > policy.ttl.saturating_add(policy.max_stale)
-    }
-
-    /// Why no answer came while it was waited for, if it was.
-    fn slow_reason(&self, grant: &Grant, waited: Duration) -> StaleReason {
-        if waited > Duration::ZERO {
-            self.patience.lost(grant.registry());
-        }
-        match grant.registry().upstream().is_open() {
-            true => StaleReason::Unavailable,
-            false => StaleReason::Slow,
-        }
     }
 
     fn too_slow(&self, grant: &Grant) -> Error {

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::request::Span;
-use super::{Answer, Body, Error};
+use super::{Answer, Body, Error, Place};
 use crate::http::{ContentRange, Incoming};
 
 /// A response that is no redirect.
@@ -57,7 +57,8 @@ impl Reply {
         } else {
             Body::new(self.body, self.status, self.host, self.permit)
         };
-        Ok(Answer { status: self.status, headers: self.headers, body })
+        let place = Place::default();
+        Ok(Answer { status: self.status, headers: self.headers, body, place })
     }
 
     /// What HEAD would have answered, read from the answer to a GET of the first byte.
@@ -78,7 +79,8 @@ impl Reply {
         let mut headers = self.headers;
         headers.remove(CONTENT_RANGE);
         headers.insert(CONTENT_LENGTH, length.into());
-        Ok(Answer { status: StatusCode::OK, headers, body: Body::empty(self.host) })
+        let (status, place) = (StatusCode::OK, Place::default());
+        Ok(Answer { status, headers, body: Body::empty(self.host), place })
     }
 }
 

@@ -10,7 +10,7 @@ use super::login::{Identity, Login};
 use super::request::Request;
 use super::transport::{Transport, host_of};
 use super::{Answer, Error, Options, Question, SetupError, retry};
-use crate::http::{Client, HostPort, Network, client_config};
+use crate::http::{Client, Egress, HostPort, client_config};
 use crate::oci::Resource;
 
 /// A registry at one URL, with the login and the connections that belong to it.
@@ -25,7 +25,7 @@ impl Upstream {
     /// # Errors
     ///
     /// [`SetupError`] when no upstream can be reached with these options.
-    pub fn new(options: &Options, network: Arc<dyn Network>) -> Result<Self, SetupError> {
+    pub fn new(options: &Options, egress: &Egress) -> Result<Self, SetupError> {
         let url = &options.url;
         let is_bare = matches!(url.scheme(), "http" | "https")
             && url.path() == "/"
@@ -42,7 +42,7 @@ impl Upstream {
         let mut exempt = vec![own];
         exempt.extend_from_slice(&options.token_hosts);
         exempt.extend_from_slice(&options.redirect_hosts);
-        let client = Client::new(network, exempt, tls, options.max_connections);
+        let client = Client::new(egress, exempt, tls, options.max_connections);
         let transport = Arc::new(Transport::new(url.clone(), client, options.max_connections));
         let login = Login::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
         Ok(Self { transport, login })
@@ -71,10 +71,7 @@ impl Upstream {
             let error = match timeout_at(deadline, self.attempt(question)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
-                Err(_) => {
-                    let host = self.transport.host.clone();
-                    return Err(Error::Stalled { host, waited: start.elapsed() });
-                }
+                Err(_) => return Err(self.stalled(start)),
             };
             tries += 1;
             match retry::pause(&error, tries) {
@@ -88,6 +85,21 @@ impl Upstream {
                 _ => return Err(error),
             }
         }
+    }
+
+    /// Like [`Upstream::ask`], but tries nothing twice.
+    pub(super) async fn ask_once(
+        &self,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let start = Instant::now();
+        let attempt = timeout_at(deadline, self.attempt(question)).await;
+        attempt.unwrap_or_else(|_| Err(self.stalled(start)))
+    }
+
+    fn stalled(&self, start: Instant) -> Error {
+        Error::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
 
     async fn attempt(&self, question: &Question) -> Result<Answer, Error> {

@@ -121,6 +121,24 @@ impl Error {
         }
     }
 
+    /// Whether the upstream cannot say now, and another one may be asked in its stead. A method
+    /// that it does not know is something that it says.
+    pub(super) fn is_an_outage(&self) -> bool {
+        match self {
+            Self::Denied { .. }
+            | Self::NotFound { .. }
+            | Self::RangeNotSatisfiable { .. }
+            | Self::Forbidden { .. } => false,
+            Self::Unexpected { status, .. } => {
+                !matches!(*status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+            }
+            Self::CredentialRefused { .. }
+            | Self::Stalled { .. }
+            | Self::Throttled { .. }
+            | Self::Unreachable { .. } => true,
+        }
+    }
+
     /// Whether this is the upstream's answer about this very repository, which is obeyed, and
     /// not an outage, which what is cached survives (promise 5).
     pub fn is_an_answer(&self) -> bool {

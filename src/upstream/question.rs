@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, StatusCode};
 
-use super::Body;
+use super::{Body, Place};
 use crate::oci::{RepositoryName, Resource};
 
 /// An idempotent request to a registry.
@@ -18,6 +18,8 @@ pub struct Question {
     pub accept: Option<String>,
     /// From which byte on; 0 asks for the whole without a `Range` header.
     pub from: u64,
+    /// Which upstreams have failed with it before, and are asked last.
+    pub failed: Vec<Place>,
 }
 
 /// The two idempotent methods that registries know.
@@ -38,4 +40,6 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The bytes; empty for HEAD.
     pub body: Body,
+    /// Which upstream gave it.
+    pub place: Place,
 }

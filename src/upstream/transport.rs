@@ -14,8 +14,9 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::Error;
-use super::backoff::{self, Backoff, Class};
+use super::backoff::{Backoff, Class};
 use super::breaker::Breaker;
+use super::limit;
 use crate::http::{Client, Incoming, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
@@ -88,9 +89,9 @@ impl Transport {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         match timeout(HEAD_WAIT, self.client.send(request)).await {
-            Ok(Ok(response)) if backoff::is_limit(response.status(), response.headers()) => {
+            Ok(Ok(response)) if limit::is_limit(response.status(), response.headers()) => {
                 pass.answered();
-                let wait = Some(turn.refused(backoff::retry_after(response.headers())));
+                let wait = Some(turn.refused(limit::retry_after(response.headers())));
                 Err(Error::Throttled { host, wait })
             }
             Ok(Ok(response)) => {

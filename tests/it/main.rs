@@ -6,6 +6,8 @@
 mod support;
 
 mod accept;
+mod backoff;
+mod breaker;
 mod denied;
 mod disk;
 mod doors;
@@ -23,4 +25,5 @@ mod selftest;
 mod stale;
 mod together;
 mod tokens;
+mod upstreams;
 mod wrong;

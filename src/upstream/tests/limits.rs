@@ -2,11 +2,19 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::network::{Step, reply};
+use super::network::{Make, Script, Seen, Step, reply};
 use super::*;
 
 fn head_of_manifest() -> Question {
     Question { method: Method::Head, ..manifest("a") }
+}
+
+/// A registry that keeps its blobs elsewhere.
+fn leading_blobs_away(seen: &Seen) -> Script {
+    if seen.target.contains("/blobs/") {
+        return reply(307, &[("Location", "http://cdn.test/x")], "");
+    }
+    reply(200, &[], "manifest")
 }
 
 async fn ask_often(upstream: &Arc<Upstream>, count: usize) -> Vec<Error> {
@@ -69,10 +77,7 @@ async fn a_limit_on_manifests_is_none_on_blobs_or_heads() {
 #[tokio::test(start_paused = true)]
 async fn a_limit_belongs_to_the_host_that_set_it() {
     let (internet, network) = world();
-    network.serve(UP, |seen| match seen.target.contains("/blobs/") {
-        true => reply(307, &[("Location", "http://cdn.test/x")], ""),
-        false => reply(200, &[], "manifest"),
-    });
+    network.serve(UP, leading_blobs_away);
     network.serve(CDN, |_| reply(429, &[("Retry-After", "60")], ""));
     let upstream = upstream(&internet, &options());
 
@@ -100,7 +105,7 @@ async fn a_token_server_that_limits_us_is_left_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_fails_five_times_is_told_of_at_once_and_probed_once() {
-    let faults: [(&str, fn() -> Vec<Step>); 4] = [
+    let faults: [(&str, Make); 4] = [
         ("502", || reply(502, &[], "")),
         ("503", || reply(503, &[], "")),
         ("504", || reply(504, &[], "")),
@@ -171,10 +176,7 @@ async fn an_answer_that_is_no_fault_of_the_host_opens_nothing() {
 async fn a_breaker_stops_neither_other_hosts_nor_bodies_on_their_way() {
     static STATUS: AtomicU16 = AtomicU16::new(200);
     let (internet, network) = world();
-    network.serve(UP, |seen| match seen.target.contains("/blobs/") {
-        true => reply(307, &[("Location", "http://cdn.test/x")], ""),
-        false => reply(200, &[], "manifest"),
-    });
+    network.serve(UP, leading_blobs_away);
     network.serve(CDN, |_| match STATUS.load(Ordering::Relaxed) {
         200 => vec![
             Step::Send(network::head(200, &[("Content-Length", "5")])),

@@ -1,6 +1,7 @@
 //! Behaviour of the whole client, over an in-memory network and with paused time.
 
 mod body;
+mod group;
 mod limits;
 mod login;
 mod network;
@@ -17,7 +18,8 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use self::network::{FakeNetwork, Internet};
-use super::{Answer, Credential, Error, Method, Options, Question, Upstream};
+use super::{Answer, Credential, Error, Method, Options, Place, Question, Upstream, Upstreams};
+use crate::http::Egress;
 use crate::oci::Resource;
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -55,7 +57,11 @@ fn with_password(password: &str) -> Options {
 }
 
 fn upstream(internet: &Internet, options: &Options) -> Arc<Upstream> {
-    Arc::new(Upstream::new(options, Arc::new(internet.clone())).unwrap())
+    Arc::new(Upstream::new(options, &egress(internet)).unwrap())
+}
+
+fn egress(internet: &Internet) -> Egress {
+    Egress::direct(Arc::new(internet.clone()))
 }
 
 fn blob(method: Method, from: u64) -> Question {
@@ -65,6 +71,7 @@ fn blob(method: Method, from: u64) -> Question {
         resource: Resource::Blob(format!("sha256:{HEX}").parse().unwrap()),
         accept: None,
         from,
+        failed: Vec::new(),
     }
 }
 
@@ -75,6 +82,7 @@ fn manifest(repository: &str) -> Question {
         resource: Resource::Manifest("latest".parse().unwrap()),
         accept: Some("application/x".to_owned()),
         from: 0,
+        failed: Vec::new(),
     }
 }
 

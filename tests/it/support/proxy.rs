@@ -124,6 +124,7 @@ impl Setup {
                 redirect_hosts: Vec::new(),
                 max_connections: 64,
             },
+            mirrors: Vec::new(),
         };
         self.settings.registries.push(options);
         self.settings.registries.last_mut().unwrap()
