@@ -252,6 +252,7 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         accept: None,
         from: 0,
         failed: Vec::new(),
+        via: grant.via().clone(),
     };
     let upstream = grant.registry().upstream();
     let answer = match upstream.ask(&question(Method::Head), deadline()).await {

@@ -15,6 +15,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use super::Error;
 use super::pull::deadline;
 use crate::access::Grant;
+use crate::http::Via;
 use crate::oci::{Digest, RepositoryName, Resource};
 use crate::upstream::{self, Answer, Body, Method, Place, Question, Upstreams};
 
@@ -24,6 +25,7 @@ pub(super) struct Source {
     upstream: Arc<Upstreams>,
     repository: RepositoryName,
     digest: Digest,
+    via: Via,
     /// Which upstreams have failed, and are asked last.
     failed: Vec<Place>,
 }
@@ -34,6 +36,7 @@ impl Source {
             upstream: Arc::clone(grant.registry().upstream()),
             repository: grant.repository().clone(),
             digest: digest.clone(),
+            via: grant.via().clone(),
             failed: Vec::new(),
         }
     }
@@ -55,6 +58,7 @@ impl Source {
             accept: None,
             from,
             failed: self.failed.clone(),
+            via: self.via.clone(),
         };
         self.upstream.ask(&question, deadline()).await
     }

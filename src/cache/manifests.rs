@@ -227,6 +227,7 @@ fn question(
         accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
         from: 0,
         failed: Vec::new(),
+        via: grant.via().clone(),
     }
 }
 

@@ -16,6 +16,7 @@ mod multipart;
 mod network;
 mod range;
 mod trust;
+mod via;
 
 pub use address::is_public;
 pub use body::{BodyError, Next, ReplyBody, Source};
@@ -36,3 +37,4 @@ pub use multipart::Multipart;
 pub use network::{Connection, Duplex, Network, Pending, SystemNetwork};
 pub use range::{RANGES_MAX, Selection};
 pub use trust::{TrustError, check_ca, client_config};
+pub use via::{InstanceId, Loop, NotOurs, Via};

@@ -126,7 +126,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::http::{Egress, SystemNetwork};
+    use crate::http::{Egress, InstanceId, SystemNetwork};
     use crate::registry::{Options, TagPolicy};
     use crate::upstream::{self, Credential};
 
@@ -152,7 +152,8 @@ mod tests {
             entry("ghcr.io", &[], Some("ghcr.io"), false),
             entry("registry.corp:5000", &[], Some("corp.internal"), false),
         ];
-        Table::build(&entries, &Egress::direct(Arc::new(SystemNetwork))).unwrap()
+        Table::build(&entries, &Egress::direct(Arc::new(SystemNetwork), InstanceId::random()))
+            .unwrap()
     }
 
     fn entered(path: &str, query: &str) -> Result<(String, String), NotEntered> {

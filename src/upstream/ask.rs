@@ -43,7 +43,9 @@ impl Upstream {
         exempt.extend_from_slice(&options.token_hosts);
         exempt.extend_from_slice(&options.redirect_hosts);
         let client = Client::new(egress, exempt, tls, options.max_connections);
-        let transport = Arc::new(Transport::new(url.clone(), client, options.max_connections));
+        let transport =
+            Transport::new(url.clone(), client, egress.instance, options.max_connections);
+        let transport = Arc::new(transport);
         let login = Login::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
         Ok(Self { transport, login })
     }

@@ -3,6 +3,7 @@
 use http::{HeaderMap, StatusCode};
 
 use super::{Body, Place};
+use crate::http::Via;
 use crate::oci::{RepositoryName, Resource};
 
 /// An idempotent request to a registry.
@@ -20,6 +21,8 @@ pub struct Question {
     pub from: u64,
     /// Which upstreams have failed with it before, and are asked last.
     pub failed: Vec<Place>,
+    /// Through which other instances of Larder the request came that makes us ask.
+    pub via: Via,
 }
 
 /// The two idempotent methods that registries know.

@@ -9,7 +9,7 @@
 //! only, and not even there again once the walk has left it, because whoever points back chooses
 //! the path.
 
-use http::header::{AUTHORIZATION, LOCATION};
+use http::header::{AUTHORIZATION, LOCATION, VIA};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
 
@@ -39,6 +39,7 @@ impl Transport {
         let mut status = StatusCode::FOUND;
         for _ in 0..=HOPS_MAX {
             let mut headers = request.headers();
+            headers.extend(request.via.header(self.instance).map(|value| (VIA, value)));
             if let Some(value) = authorization.filter(|_| !is_foreign) {
                 headers.insert(AUTHORIZATION, value.clone());
             }

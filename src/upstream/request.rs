@@ -9,6 +9,7 @@ use url::Url;
 
 use super::backoff::Class;
 use super::question::{self, Question};
+use crate::http::Via;
 use crate::oci::{Reference, Resource};
 
 /// A request to the registry, before anybody is logged in.
@@ -23,6 +24,8 @@ pub(super) struct Request {
     pub(super) span: Span,
     /// As what registries count it.
     pub(super) class: Class,
+    /// What made us ask came through these.
+    pub(super) via: Via,
     /// Whether only the upstream itself can answer. Registries that do not know referrers may
     /// redirect to whatever they stand in front of, which says as much as a 404.
     pub(super) is_local: bool,
@@ -51,7 +54,8 @@ impl Request {
         let accept = question.accept.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         let is_local = matches!(question.resource, Resource::Referrers(_));
         let (url, class) = (locate(base, question), class_of(question));
-        Self { method, url, accept, span, class, is_local }
+        let via = question.via.clone();
+        Self { method, url, accept, span, class, via, is_local }
     }
 
     /// A GET of the first byte of what `question` asks for.
@@ -64,7 +68,7 @@ impl Request {
         let mut url = base.clone();
         url.set_path("/v2/");
         let (method, span, class) = (Method::GET, Span::Whole, Class::Token);
-        Self { method, url, accept: None, span, class, is_local: true }
+        Self { method, url, accept: None, span, class, via: Via::default(), is_local: true }
     }
 
     /// The headers that say what is wanted. They go along to wherever a redirect leads.

@@ -17,7 +17,7 @@ use super::Error;
 use super::backoff::{Backoff, Class};
 use super::breaker::Breaker;
 use super::limit;
-use crate::http::{Client, Incoming, SendError};
+use crate::http::{Client, Incoming, InstanceId, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
 /// 30 s; this leaves time for a second try.
@@ -34,6 +34,8 @@ pub(super) struct Transport {
     pub(super) url: Url,
     /// What messages call it.
     pub(super) host: String,
+    /// Who we are.
+    pub(super) instance: InstanceId,
     client: Client,
     permits: Arc<Semaphore>,
     backoff: Backoff,
@@ -53,12 +55,17 @@ pub(super) enum Purpose {
 
 impl Transport {
     /// A way to `url` that has room for `connections_max` requests at once.
-    pub(super) fn new(url: Url, client: Client, connections_max: usize) -> Self {
+    pub(super) fn new(
+        url: Url,
+        client: Client,
+        instance: InstanceId,
+        connections_max: usize,
+    ) -> Self {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(&url);
         let permits = Arc::new(Semaphore::new(permits));
         let (backoff, breaker) = (Backoff::default(), Breaker::default());
-        Self { url, host, client, permits, backoff, breaker }
+        Self { url, host, instance, client, permits, backoff, breaker }
     }
 
     /// Waits, first come first served, until the upstream has room for one more request.

@@ -26,4 +26,5 @@ mod stale;
 mod together;
 mod tokens;
 mod upstreams;
+mod via;
 mod wrong;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::network::{FakeNetwork, Internet};
 use super::{Answer, Credential, Error, Method, Options, Place, Question, Upstream, Upstreams};
-use crate::http::Egress;
+use crate::http::{Egress, InstanceId, Via};
 use crate::oci::Resource;
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -61,7 +61,7 @@ fn upstream(internet: &Internet, options: &Options) -> Arc<Upstream> {
 }
 
 fn egress(internet: &Internet) -> Egress {
-    Egress::direct(Arc::new(internet.clone()))
+    Egress::direct(Arc::new(internet.clone()), InstanceId::random())
 }
 
 fn blob(method: Method, from: u64) -> Question {
@@ -72,6 +72,7 @@ fn blob(method: Method, from: u64) -> Question {
         accept: None,
         from,
         failed: Vec::new(),
+        via: Via::default(),
     }
 }
 
@@ -83,6 +84,7 @@ fn manifest(repository: &str) -> Question {
         accept: Some("application/x".to_owned()),
         from: 0,
         failed: Vec::new(),
+        via: Via::default(),
     }
 }
 
