@@ -85,6 +85,9 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
     if upstream.ca_pem.is_some() {
         line(f, "ca", "trusted beside the system's")?;
     }
+    if upstream.client_identity.is_some() {
+        line(f, "client_cert", "shown to the upstream")?;
+    }
     if !upstream.token_hosts.is_empty() {
         line(f, "token_hosts", &list(&upstream.token_hosts))?;
     }

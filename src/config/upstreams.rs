@@ -10,7 +10,7 @@ use super::problem::{Fault, quoted};
 use super::resolver::Resolver;
 use super::written::{OneOrMany, Registry, Text, Upstream, UpstreamTable};
 use super::{credential, defaults, origin};
-use crate::http::{HostPort, check_ca};
+use crate::http::{ClientIdentity, HostPort, TrustError, check_ca, client_config};
 use crate::upstream::{Credential, Options};
 
 /// The upstreams of a registry: the mirrors, in order, and the authoritative one, which is the last
@@ -44,6 +44,8 @@ fn one(
     let url = table.url.and_then(|text| resolver.given(Some(&text), origin::parse));
     let auth = either(registry.auth.take(), table.auth, "auth", resolver);
     let ca = either(registry.ca.take(), table.ca, "ca", resolver);
+    let cert = either(registry.client_cert.take(), table.client_cert, "client_cert", resolver);
+    let key = either(registry.client_key.take(), table.client_key, "client_key", resolver);
     let token = either(registry.token_hosts.take(), table.token_hosts, "token_hosts", resolver);
     let redirect =
         either(registry.redirect_hosts.take(), table.redirect_hosts, "redirect_hosts", resolver);
@@ -51,6 +53,7 @@ fn one(
         url: url.unwrap_or_else(|| default.clone()),
         credential: credential::resolve(auth, resolver),
         ca_pem: ca.and_then(|ca| ca_pem(&ca, resolver)),
+        client_identity: identity(cert, key, resolver),
         token_hosts: resolver.list(token, host),
         redirect_hosts: resolver.list(redirect, host),
         max_connections,
@@ -130,6 +133,36 @@ fn ca_pem(path: &Text, resolver: &mut Resolver<'_>) -> Option<Vec<u8>> {
     let fault = Fault::new(format!("this file cannot be trusted: {error}"))
         .hint("it needs one or more `-----BEGIN CERTIFICATE-----` blocks");
     resolver.complain(path.span(), fault);
+    None
+}
+
+/// The certificate to show, if both it and its key are given.
+fn identity(
+    cert: Option<Text>,
+    key: Option<Text>,
+    resolver: &mut Resolver<'_>,
+) -> Option<ClientIdentity> {
+    let (cert, key) = match (cert, key) {
+        (None, None) => return None,
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(alone), None) => {
+            let fault = Fault::new("`client_cert` has no `client_key`");
+            resolver.complain(alone.span(), fault.hint("give both, or neither"));
+            return None;
+        }
+        (None, Some(alone)) => {
+            let fault = Fault::new("`client_key` has no `client_cert`");
+            resolver.complain(alone.span(), fault.hint("give both, or neither"));
+            return None;
+        }
+    };
+    let cert_pem = resolver.file(&cert, CA_LEN_MAX, false)?;
+    let key_pem = resolver.file(&key, CA_LEN_MAX, true)?.into();
+    let identity = ClientIdentity { cert_pem, key_pem };
+    let Err(error) = client_config(None, Some(&identity), false) else { return Some(identity) };
+    let is_of_key = matches!(error, TrustError::NoKey | TrustError::Key(_));
+    let span = if is_of_key { key.span() } else { cert.span() };
+    resolver.complain(span, Fault::new(format!("this file cannot be used: {error}")));
     None
 }
 

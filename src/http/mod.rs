@@ -36,5 +36,5 @@ pub use listen::Listener;
 pub use multipart::Multipart;
 pub use network::{Connection, Duplex, Network, Pending, SystemNetwork};
 pub use range::{RANGES_MAX, Selection};
-pub use trust::{TrustError, check_ca, client_config};
+pub use trust::{ClientIdentity, TrustError, check_ca, client_config};
 pub use via::{InstanceId, Loop, NotOurs, Via};

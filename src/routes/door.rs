@@ -141,6 +141,7 @@ mod tests {
                 url: Url::parse("http://registry.test").unwrap(),
                 credential: Credential::Anonymous,
                 ca_pem: None,
+                client_identity: None,
                 token_hosts: Vec::new(),
                 redirect_hosts: Vec::new(),
                 max_connections: 1,

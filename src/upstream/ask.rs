@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::login::{Identity, Login};
 use super::request::Request;
-use super::transport::{Transport, host_of};
+use super::transport::{Clients, Transport, host_of};
 use super::{Answer, Error, Options, Question, SetupError, retry};
-use crate::http::{Client, Egress, HostPort, client_config};
+use crate::http::{Client, ClientIdentity, Egress, HostPort, client_config};
 use crate::oci::Resource;
 
 /// A registry at one URL, with the login and the connections that belong to it.
@@ -37,14 +37,21 @@ impl Upstream {
         let host = host_of(url);
         let identity = Identity::of(&options.credential)
             .map_err(|_| SetupError::Username { host: host.clone() })?;
-        let tls = client_config(options.ca_pem.as_deref(), url.scheme() == "https")
-            .map_err(|fault| SetupError::Ca { host, fault })?;
         let mut exempt = vec![own];
         exempt.extend_from_slice(&options.token_hosts);
         exempt.extend_from_slice(&options.redirect_hosts);
-        let client = Client::new(egress, exempt, tls, options.max_connections);
+        let client = |identity: Option<&ClientIdentity>| {
+            let tls = client_config(options.ca_pem.as_deref(), identity, url.scheme() == "https")?;
+            Ok(Client::new(egress, exempt.clone(), tls, options.max_connections))
+        };
+        let others = client(None).map_err(|fault| SetupError::Ca { host: host.clone(), fault })?;
+        let own = match options.client_identity.as_ref() {
+            None => others.clone(),
+            some => client(some).map_err(|fault| SetupError::ClientCert { host, fault })?,
+        };
+        let clients = Clients { own, others };
         let transport =
-            Transport::new(url.clone(), client, egress.instance, options.max_connections);
+            Transport::new(url.clone(), clients, egress.instance, options.max_connections);
         let transport = Arc::new(transport);
         let login = Login::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
         Ok(Self { transport, login })

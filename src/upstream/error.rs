@@ -158,6 +158,14 @@ pub enum SetupError {
         /// What is wrong with them.
         fault: TrustError,
     },
+    /// The certificate to show, or its key, is unusable.
+    #[error("`client_cert` for {host}: {fault}")]
+    ClientCert {
+        /// The upstream.
+        host: String,
+        /// What is wrong with it.
+        fault: TrustError,
+    },
     /// The URL says more, or less, than where a registry is.
     #[error("`upstream` must be `http://` or `https://`, a host, and perhaps a port, nothing else")]
     Url,

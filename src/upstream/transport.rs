@@ -36,10 +36,19 @@ pub(super) struct Transport {
     pub(super) host: String,
     /// Who we are.
     pub(super) instance: InstanceId,
-    client: Client,
+    clients: Clients,
     permits: Arc<Semaphore>,
     backoff: Backoff,
     breaker: Breaker,
+}
+
+/// Connections, apart by what they show: the certificate is for the upstream's own origin, and for
+/// no token server or storage elsewhere.
+pub(super) struct Clients {
+    /// To the upstream.
+    pub(super) own: Client,
+    /// To wherever it points.
+    pub(super) others: Client,
 }
 
 /// Why a host is called, and so which key of the configuration would exempt it.
@@ -57,7 +66,7 @@ impl Transport {
     /// A way to `url` that has room for `connections_max` requests at once.
     pub(super) fn new(
         url: Url,
-        client: Client,
+        clients: Clients,
         instance: InstanceId,
         connections_max: usize,
     ) -> Self {
@@ -65,7 +74,7 @@ impl Transport {
         let host = host_of(&url);
         let permits = Arc::new(Semaphore::new(permits));
         let (backoff, breaker) = (Backoff::default(), Breaker::default());
-        Self { url, host, instance, client, permits, backoff, breaker }
+        Self { url, host, instance, clients, permits, backoff, breaker }
     }
 
     /// Waits, first come first served, until the upstream has room for one more request.
@@ -87,6 +96,8 @@ impl Transport {
         let pass = self.breaker.enter(&host)?;
         headers.insert(ACCEPT_ENCODING, IDENTITY);
         headers.insert(USER_AGENT, AGENT);
+        let is_own = url.origin() == self.url.origin();
+        let client = if is_own { &self.clients.own } else { &self.clients.others };
         // The fault would show the URL, whose query may be a secret.
         let uri: Uri = url.as_str().parse().map_err(|_| {
             self.unreachable(url, "its URL cannot be written in a request".to_owned())
@@ -95,7 +106,7 @@ impl Transport {
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        match timeout(HEAD_WAIT, self.client.send(request)).await {
+        match timeout(HEAD_WAIT, client.send(request)).await {
             Ok(Ok(response)) if limit::is_limit(response.status(), response.headers()) => {
                 pass.answered();
                 let wait = Some(turn.refused(limit::retry_after(response.headers())));

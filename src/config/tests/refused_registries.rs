@@ -35,6 +35,24 @@ fn upstreams_are_checked() {
         ("[registry.'a.b']\nca = '/nowhere.pem'", 2, "registry.\"a.b\".ca", "no such file"),
         ("[registry.'a.b']\nca = 'config.toml'", 2, "registry.\"a.b\".ca", "no certificate in it"),
         (
+            "[registry.'a.b']\nclient_cert = 'config.toml'",
+            2,
+            "registry.\"a.b\".client_cert",
+            "has no `client_key`",
+        ),
+        (
+            "[registry.'a.b']\nclient_key = 'config.toml'",
+            2,
+            "registry.\"a.b\".client_key",
+            "has no `client_cert`",
+        ),
+        (
+            "[registry.'a.b']\nclient_cert = 'config.toml'\nclient_key = 'config.toml'",
+            2,
+            "registry.\"a.b\".client_cert",
+            "no certificate in it",
+        ),
+        (
             "[registry.'a.b']\ntoken_hosts = ['x', 'https://x']",
             2,
             "registry.\"a.b\".token_hosts",

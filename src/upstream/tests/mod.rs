@@ -44,6 +44,7 @@ fn options() -> Options {
         url: "http://up.example.com".parse().unwrap(),
         credential: Credential::Anonymous,
         ca_pem: None,
+        client_identity: None,
         token_hosts: Vec::new(),
         redirect_hosts: Vec::new(),
         max_connections: 64,

@@ -120,6 +120,7 @@ impl Setup {
                 url: url.parse().unwrap(),
                 credential: Credential::Anonymous,
                 ca_pem,
+                client_identity: None,
                 token_hosts: Vec::new(),
                 redirect_hosts: Vec::new(),
                 max_connections: 64,
