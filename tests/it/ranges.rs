@@ -119,33 +119,6 @@ async fn a_range_of_a_missing_blob_is_exact_too() {
     }
 }
 
-/// Two ranges at once may be refused or answered in one of three ways, none of them with bytes
-/// of elsewhere.
-#[tokio::test(start_paused = true)]
-async fn several_ranges_are_answered_whole_in_parts_or_refused() {
-    let (_hub, blob, proxy) = mirrored().await;
-    let path = blob.path(REPOSITORY);
-    proxy.get(&path).await.assert_is(&blob);
-    proxy.until_stored(&blob.digest).await;
-    let many = format!("bytes={}0-1", "0-1,".repeat(400));
-
-    for range in ["bytes=0-9,100-109", "bytes=0-9,5-15", "bytes=-17208,-9223372036854758792", &many]
-    {
-        let reply = proxy.get_with(&path, &[("range", range)]).await;
-
-        match reply.status.as_u16() {
-            200 => reply.assert_is(&blob),
-            206 => {
-                let media_type = reply.header("content-type").unwrap();
-                assert!(media_type.starts_with("multipart/byteranges"), "{media_type}");
-                let has = |part: &[u8]| reply.body.windows(part.len()).any(|part_| part_ == part);
-                assert!(has(&blob.bytes[..10]), "{range:.40}");
-            }
-            status => assert!(matches!(status, 400 | 416), "{range:.40}: {status}"),
-        }
-    }
-}
-
 /// A HEAD has no body to take a part of (RFC 9110, 14.2).
 #[tokio::test(start_paused = true)]
 async fn a_range_on_head_is_ignored() {

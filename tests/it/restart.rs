@@ -9,7 +9,8 @@ use larder::clock::SystemClock;
 use tokio::runtime::Builder;
 
 use crate::support::proxy::files_under;
-use crate::support::{Blob, Fault, Image, Proxy, ScriptedRegistry, Setup, TAG_TTL, Version, When};
+use crate::support::{Blob, Decision, Fault, Image, Proxy, ScriptedRegistry, Setup, TAG_TTL};
+use crate::support::{Version, When};
 
 const REPOSITORY: &str = "library/alpine";
 const LEN: usize = 400_000;
@@ -79,7 +80,7 @@ async fn a_restart_forgets_nothing() {
     proxy.restart().await;
     let decisions = proxy.pull(REPOSITORY, "latest", &image).await;
 
-    assert!(decisions.iter().all(|decision| decision.is_hit()), "{decisions:?}");
+    assert!(decisions.iter().all(Decision::is_hit), "{decisions:?}");
     hub.assert_not_asked();
     tokio::time::advance(TAG_TTL * 2).await;
     proxy.pull(REPOSITORY, "latest", &image).await;

@@ -85,7 +85,7 @@ impl Manifest {
     }
 
     /// An index over `children`.
-    pub fn index(children: &[&Manifest]) -> Self {
+    pub fn index(children: &[&Self]) -> Self {
         let children: Vec<_> =
             children.iter().map(|child| child.blob.descriptor(&child.media_type)).collect();
         let body = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children });
