@@ -16,7 +16,9 @@ use crate::access::Access;
 use crate::cache::Cache;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::Settings;
-use crate::http::{Connection, Listener, Network, SystemNetwork, serve_connection};
+use crate::http::{
+    Connection, Egress, InstanceId, Listener, Network, SystemNetwork, serve_connection,
+};
 use crate::registry::Table;
 use crate::routes::Routes;
 use crate::store::{OpenError, Store};
@@ -51,13 +53,15 @@ pub struct App {
 impl App {
     /// Opens the cache directory and builds everything on it. Connects to nothing.
     pub async fn open(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
-        let table = Table::build(&settings.registries, &parts.network)?;
+        let instance = InstanceId::random();
+        let egress = Egress::direct(parts.network, instance);
+        let table = Table::build(&settings.registries, &egress)?;
         let options = settings.store.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
         let store = opened.map_err(|_| StartError::Interrupted)??;
         let cache = Cache::new(Arc::new(store), parts.clock, settings.cache.clone());
         cache.sweep().await;
-        let routes = Routes::new(table, cache.clone(), Access::open_for_pull());
+        let routes = Routes::new(table, cache.clone(), Access::open_for_pull(), instance);
         Ok(Self {
             cache,
             routes: Arc::new(routes),

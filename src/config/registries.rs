@@ -64,13 +64,15 @@ fn one(
     let tag_ttl = resolver.duration(written.tag_ttl.as_ref(), Zero::Meaningful, defaults::TAG_TTL);
     let max_stale =
         resolver.duration(written.max_stale.as_ref(), Zero::Meaningful, defaults::MAX_STALE);
+    let (mirrors, upstream) = upstreams::resolve(&mut written, &url, resolver);
     Some(Options {
         name,
         aliases,
         prefix,
         is_default: false,
         tags: TagPolicy { ttl: tag_ttl, max_stale },
-        upstream: upstreams::resolve(&mut written, url, resolver),
+        upstream,
+        mirrors,
     })
 }
 

@@ -18,8 +18,10 @@ pub struct Options {
     pub is_default: bool,
     /// How long its tags are believed.
     pub tags: TagPolicy,
-    /// Where it is reached.
+    /// Where it is reached: the upstream whose answers are the registry's.
     pub upstream: upstream::Options,
+    /// The upstreams that are asked before it for what has a digest, in order.
+    pub mirrors: Vec<upstream::Options>,
 }
 
 /// How long a registry's tags are believed.

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Options, TagPolicy};
-use crate::http::Network;
+use crate::http::Egress;
 use crate::oci::RegistryName;
-use crate::upstream::{SetupError, Upstream};
+use crate::upstream::{SetupError, Upstreams};
 
 /// One configured registry, built. A pattern would be one entry too, with many registries.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Entry {
     prefix: Option<String>,
     is_default: bool,
     tags: TagPolicy,
-    upstream: Arc<Upstream>,
+    upstream: Arc<Upstreams>,
 }
 
 /// One concrete registry: what directories and tokens are named after.
@@ -50,7 +50,7 @@ impl Registry {
     }
 
     /// Where it is reached.
-    pub fn upstream(&self) -> &Arc<Upstream> {
+    pub fn upstream(&self) -> &Arc<Upstreams> {
         &self.entry.upstream
     }
 }
@@ -65,15 +65,16 @@ pub struct Table {
 
 impl Table {
     /// Builds every entry.
-    pub fn build(entries: &[Options], network: &Arc<dyn Network>) -> Result<Self, SetupError> {
+    pub fn build(entries: &[Options], egress: &Egress) -> Result<Self, SetupError> {
         let mut table = Self { by_name: HashMap::new(), by_prefix: HashMap::new(), default: None };
         for options in entries {
-            table.add(options, Arc::new(Upstream::new(&options.upstream, Arc::clone(network))?));
+            let upstream = Upstreams::new(&options.mirrors, &options.upstream, egress)?;
+            table.add(options, Arc::new(upstream));
         }
         Ok(table)
     }
 
-    fn add(&mut self, options: &Options, upstream: Arc<Upstream>) {
+    fn add(&mut self, options: &Options, upstream: Arc<Upstreams>) {
         let entry = Entry {
             aliases: options.aliases.clone(),
             prefix: options.prefix.clone(),

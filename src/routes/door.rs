@@ -126,7 +126,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::http::{Network, SystemNetwork};
+    use crate::http::{Egress, InstanceId, SystemNetwork};
     use crate::registry::{Options, TagPolicy};
     use crate::upstream::{self, Credential};
 
@@ -141,18 +141,20 @@ mod tests {
                 url: Url::parse("http://registry.test").unwrap(),
                 credential: Credential::Anonymous,
                 ca_pem: None,
+                client_identity: None,
                 token_hosts: Vec::new(),
                 redirect_hosts: Vec::new(),
                 max_connections: 1,
             },
+            mirrors: Vec::new(),
         };
         let entries = [
             entry("docker.io", &["index.docker.io"], Some("docker.io"), true),
             entry("ghcr.io", &[], Some("ghcr.io"), false),
             entry("registry.corp:5000", &[], Some("corp.internal"), false),
         ];
-        let network: Arc<dyn Network> = Arc::new(SystemNetwork);
-        Table::build(&entries, &network).unwrap()
+        Table::build(&entries, &Egress::direct(Arc::new(SystemNetwork), InstanceId::random()))
+            .unwrap()
     }
 
     fn entered(path: &str, query: &str) -> Result<(String, String), NotEntered> {

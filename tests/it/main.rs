@@ -7,6 +7,8 @@
 mod support;
 
 mod accept;
+mod backoff;
+mod breaker;
 mod denied;
 mod disk;
 mod doors;
@@ -25,4 +27,6 @@ mod selftest;
 mod stale;
 mod together;
 mod tokens;
+mod upstreams;
+mod via;
 mod wrong;
