@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["clock", "oci"]),
     ("upstream", &["http", "oci"]),
     ("registry", &["http", "oci", "upstream"]),
-    ("access", &["oci", "registry"]),
+    ("access", &["http", "oci", "registry"]),
     ("cache", &["access", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("routes", &["access", "cache", "http", "oci", "registry", "upstream"]),
     ("config", &["cache", "http", "oci", "registry", "store", "upstream"]),

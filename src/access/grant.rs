@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Action, Issuer, Principal};
+use crate::http::Via;
 use crate::oci::RepositoryName;
 use crate::registry::Registry;
 
@@ -14,6 +15,7 @@ pub struct Grant {
     registry: Arc<Registry>,
     repository: RepositoryName,
     action: Action,
+    via: Via,
 }
 
 impl Grant {
@@ -25,6 +27,12 @@ impl Grant {
     /// The repository, by its name at the registry.
     pub fn repository(&self) -> &RepositoryName {
         &self.repository
+    }
+
+    /// Through which other instances of Larder the request came that it was given to. What is
+    /// asked upstream because of it says so; who joins such a question adds nothing.
+    pub fn via(&self) -> &Via {
+        &self.via
     }
 
     /// What may be done.
@@ -56,7 +64,7 @@ impl Access {
     ) -> Result<Grant, Refused> {
         let Issuer::Nobody = principal.issuer;
         if action == self.anonymous {
-            Ok(Grant { registry, repository, action })
+            Ok(Grant { registry, repository, action, via: principal.via.clone() })
         } else {
             Err(Refused)
         }

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use crate::http::Via;
+
 /// An identity, as its issuer vouched for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -13,13 +15,15 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// When it has to be proven anew; `None` for what does not expire.
     pub expires: Option<SystemTime>,
+    /// Through which other instances of Larder it asks.
+    pub via: Via,
 }
 
 impl Principal {
     /// A client that presented nothing.
-    pub fn anonymous() -> Self {
+    pub fn anonymous(via: Via) -> Self {
         let (subject, groups) = (String::new(), Vec::new());
-        Self { issuer: Issuer::Nobody, subject, groups, expires: None }
+        Self { issuer: Issuer::Nobody, subject, groups, expires: None, via }
     }
 }
 

@@ -12,28 +12,30 @@ use crate::upstream::SetupError;
 #[non_exhaustive]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// Why not.
+        #[source]
         source: io::Error,
     },
     /// The start was broken off.
     #[error("the start was interrupted")]
     Interrupted,
     /// Signals cannot be received.
-    #[error("cannot receive signals: {0}")]
-    Signals(io::Error),
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
     /// The cache directory cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
     /// TLS cannot be spoken at an address.
-    #[error("cannot speak TLS on {address}: {source}")]
+    #[error("cannot speak TLS on {address}")]
     Tls {
         /// The address.
         address: SocketAddr,
         /// Why not.
+        #[source]
         source: TrustError,
     },
     /// An upstream cannot be set up.

@@ -23,7 +23,9 @@ use crate::access::Access;
 use crate::cache::Cache;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
-use crate::http::{Connection, Network, Quota, SystemNetwork, serve_connection};
+use crate::http::{
+    Connection, Egress, InstanceId, Network, Quota, SystemNetwork, serve_connection,
+};
 use crate::registry::Table;
 use crate::routes::{Entrance, Routes};
 use crate::store::Store;
@@ -51,7 +53,7 @@ impl Default for Parts {
 #[derive(Clone, Debug)]
 pub struct App {
     cache: Cache,
-    network: Arc<dyn Network>,
+    egress: Egress,
     routes: Arc<Latest<Routes>>,
     grace: Arc<Latest<Duration>>,
     limits: Arc<Latest<ClientLimits>>,
@@ -64,16 +66,17 @@ pub struct App {
 impl App {
     /// Opens the cache directory and builds everything on it. Connects to nothing.
     pub async fn open(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
-        let table = Table::build(&settings.registries, &parts.network, None)?;
+        let egress = Egress::direct(parts.network, InstanceId::random());
+        let table = Table::build(&settings.registries, &egress, None)?;
         let options = settings.store.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
         let store = opened.map_err(|_| StartError::Interrupted)??;
         let cache = Cache::new(Arc::new(store), parts.clock, settings.cache.clone());
         cache.sweep().await;
-        let routes = Routes::new(table, cache.clone(), Access::open_for_pull());
+        let routes = Routes::new(table, cache.clone(), Access::open_for_pull(), egress.instance);
         Ok(Self {
             cache,
-            network: parts.network,
+            egress,
             routes: Arc::new(Latest::new(routes)),
             grace: Arc::new(Latest::new(settings.shutdown_grace)),
             limits: Arc::new(Latest::new(settings.clients)),
@@ -87,8 +90,9 @@ impl App {
     /// is cached, and every fetch under way, stays. The cache's own settings cannot change.
     pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
         let routes = self.routes.take();
-        let table = Table::build(&settings.registries, &self.network, Some(routes.table()))?;
-        self.routes.put(Routes::new(table, self.cache.clone(), Access::open_for_pull()));
+        let table = Table::build(&settings.registries, &self.egress, Some(routes.table()))?;
+        let (cache, access) = (self.cache.clone(), Access::open_for_pull());
+        self.routes.put(Routes::new(table, cache, access, self.egress.instance));
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())

@@ -1,5 +1,6 @@
 //! The process: what it does from its start to its end, and upon signals.
 
+use std::error::Error;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -129,7 +130,15 @@ impl ReloadError {
             Self::Problems(problems) => {
                 problems.iter().map(|it| format!("{}: {}", it.place, it.what)).collect()
             }
-            Self::Start(error) => vec![error.to_string()],
+            Self::Start(error) => {
+                let mut line = error.to_string();
+                let mut cause = error.source();
+                while let Some(error) = cause {
+                    line.extend([": ", &error.to_string()]);
+                    cause = error.source();
+                }
+                vec![line]
+            }
         }
     }
 }

@@ -252,6 +252,8 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         resource: Resource::Blob(digest.clone()),
         accept: None,
         from: 0,
+        failed: Vec::new(),
+        via: grant.via().clone(),
     };
     let upstream = grant.registry().upstream();
     let answer = match upstream.ask(&question(Method::Head), deadline()).await {

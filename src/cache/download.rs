@@ -15,15 +15,19 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use super::Error;
 use super::pull::deadline;
 use crate::access::Grant;
+use crate::http::Via;
 use crate::oci::{Digest, RepositoryName, Resource};
-use crate::upstream::{self, Answer, Body, Method, Question, Upstream};
+use crate::upstream::{self, Answer, Body, Method, Place, Question, Upstreams};
 
-/// Where a blob can be had. With several upstreams for one registry this becomes a list.
+/// Where a blob can be had.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    upstream: Arc<Upstream>,
+    upstream: Arc<Upstreams>,
     repository: RepositoryName,
     digest: Digest,
+    via: Via,
+    /// Which upstreams have failed, and are asked last.
+    failed: Vec<Place>,
 }
 
 impl Source {
@@ -32,21 +36,18 @@ impl Source {
             upstream: Arc::clone(grant.registry().upstream()),
             repository: grant.repository().clone(),
             digest: digest.clone(),
+            via: grant.via().clone(),
+            failed: Vec::new(),
         }
     }
 
-    /// What messages call it.
-    pub(super) fn host(&self) -> &str {
-        self.upstream.host()
+    /// The same, after a mirror gave wrong bytes: all of them are asked last.
+    pub(super) fn without_mirrors(&self) -> Self {
+        Self { failed: self.upstream.mirrors(), ..self.clone() }
     }
 
     pub(super) fn digest(&self) -> &Digest {
         &self.digest
-    }
-
-    pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
-        let (host, digest) = (self.host().to_owned(), self.digest.clone());
-        Error::Corrupt { host, digest, reason: reason.into() }
     }
 
     async fn ask(&self, from: u64) -> Result<Answer, upstream::Error> {
@@ -56,6 +57,8 @@ impl Source {
             resource: Resource::Blob(self.digest.clone()),
             accept: None,
             from,
+            failed: self.failed.clone(),
+            via: self.via.clone(),
         };
         self.upstream.ask(&question, deadline()).await
     }
@@ -70,6 +73,9 @@ pub(super) struct Download {
     /// The whole blob's length, where anybody told.
     total: Option<u64>,
     body: Option<Body>,
+    /// Which upstream the bytes come from.
+    place: Place,
+    is_of_mirrors: bool,
     /// Bytes to throw away, where an upstream sent the whole for a range.
     skip: u64,
     /// Handed out and not used; handed out again first.
@@ -96,6 +102,8 @@ impl Download {
             at: from,
             total: None,
             body: None,
+            place: Place::default(),
+            is_of_mirrors: false,
             skip: 0,
             returned: VecDeque::new(),
             failures: 0,
@@ -134,6 +142,17 @@ impl Download {
     /// Whether its bytes are from more than one answer.
     pub(super) fn is_resumed(&self) -> bool {
         self.is_resumed
+    }
+
+    /// Whether some of its bytes are from a mirror.
+    pub(super) fn is_of_mirrors(&self) -> bool {
+        self.is_of_mirrors
+    }
+
+    /// What is wrong with its bytes, and who sent the last of them.
+    pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
+        let host = self.source.upstream.host_of(self.place).to_owned();
+        Error::Corrupt { host, digest: self.source.digest.clone(), reason: reason.into() }
     }
 
     /// Takes back bytes that were handed out last and not used.
@@ -185,7 +204,7 @@ impl Download {
         self.at += bytes.len() as u64;
         self.since_failure += bytes.len() as u64;
         if self.total.is_some_and(|total| self.at > total) {
-            return Err(self.source.corrupt("more bytes came than were announced"));
+            return Err(self.corrupt("more bytes came than were announced"));
         }
         Ok(Some(bytes))
     }
@@ -195,7 +214,7 @@ impl Download {
         match self.source.ask(self.at).await {
             Ok(answer) => self.begin(answer),
             Err(upstream::Error::RangeNotSatisfiable { .. }) => {
-                Err(self.source.corrupt("it has become shorter while it was read"))
+                Err(self.corrupt("it has become shorter while it was read"))
             }
             Err(error) => self.failed(error).await,
         }
@@ -208,9 +227,11 @@ impl Download {
             && before != now
         {
             let reason = format!("its length has changed from {before} to {now}");
-            return Err(self.source.corrupt(reason));
+            return Err(self.corrupt(reason));
         }
         self.total = self.total.or(total);
+        self.place = answer.place;
+        self.is_of_mirrors |= answer.place != Place::Authoritative;
         self.skip = if is_part { 0 } else { self.at };
         self.body = Some(answer.body);
         Ok(())
@@ -218,24 +239,35 @@ impl Download {
 
     /// Notes a failure and pauses, or gives up.
     async fn failed(&mut self, error: upstream::Error) -> Result<(), Error> {
-        self.body = None;
+        if self.body.take().is_some() && !self.source.failed.contains(&self.place) {
+            self.source.failed.push(self.place);
+        }
         if self.since_failure >= PROGRESS_MIN {
             self.failures = 0;
         }
         self.since_failure = 0;
         self.failures += 1;
-        if !error.is_transient() || self.failures > FAILURES_MAX {
+        let growing = PAUSE * 4_u32.pow(self.failures.min(FAILURES_MAX) - 1);
+        let pause = match &error {
+            // A limit that is over soon is better waited for than told to readers as a cut.
+            upstream::Error::Throttled { wait: Some(wait), .. } if *wait <= LIMIT_MAX => *wait,
+            error if error.is_transient() => growing.mul_f64(0.75 + fastrand::f64() / 2.0),
+            _ => return Err(error.into()),
+        };
+        if self.failures > FAILURES_MAX {
             return Err(error.into());
         }
         tracing::debug!(at = self.at, failures = self.failures, %error, "a fetch broke off");
-        let growing = PAUSE * 4_u32.pow(self.failures - 1);
-        tokio::time::sleep(growing.mul_f64(0.5 + fastrand::f64())).await;
+        tokio::time::sleep(pause).await;
         Ok(())
     }
 
     fn ended_early(&self) -> upstream::Error {
         let reason = format!("the body ended at byte {}", self.at);
-        upstream::Error::Unreachable { host: self.source.host().to_owned(), reason }
+        upstream::Error::Unreachable {
+            host: self.source.upstream.host_of(self.place).to_owned(),
+            reason,
+        }
     }
 }
 
@@ -245,8 +277,12 @@ const FAILURES_MAX: u32 = 4;
 /// A try that brought less than this counts as another failure in the same row.
 const PROGRESS_MIN: u64 = 64 << 10;
 
-/// The pause after the first failure; each further one is four times as long.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause after the first failure; each further one is four times as long. The longest is longer
+/// than a breaker that has opened meanwhile is open.
+const PAUSE: Duration = Duration::from_millis(125);
+
+/// The longest limit that is waited for: readers have patience for 30 s of silence.
+const LIMIT_MAX: Duration = Duration::from_secs(10);
 
 fn length(answer: &Answer) -> Option<u64> {
     answer.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()

@@ -100,7 +100,8 @@ impl Fill {
             return Ok(Progress::Done { blob, generation: 0 });
         }
         let mut partial = self.open_partial().await;
-        let mut download = self.open_download(&mut partial).await?;
+        let source = Source::new(&self.grant, &self.digest);
+        let mut download = self.open_download(source, &mut partial).await?;
         self.confirm().await;
         for generation in 0..GENERATIONS_MAX {
             let Some(opened) = partial.take() else {
@@ -113,8 +114,9 @@ impl Fill {
             match self.write(reserved, &mut download, generation).await? {
                 Written::Whole(partial, hasher) => match self.commit(partial, hasher).await? {
                     Some(blob) => return Ok(Progress::Done { blob, generation }),
-                    // Bytes of two answers may not fit together: once more, all from one.
-                    None if download.is_resumed() => {}
+                    // Bytes of two answers may not fit together, and a mirror may be wrong: once
+                    // more, all from one, and not from a mirror.
+                    None if download.is_resumed() || download.is_of_mirrors() => {}
                     None => break,
                 },
                 Written::Refused(prefix, bypass) => {
@@ -123,9 +125,10 @@ impl Fill {
                 }
             }
             partial = self.open_partial().await;
-            download = self.open_download(&mut partial).await?;
+            let source = download.source().without_mirrors();
+            download = self.open_download(source, &mut partial).await?;
         }
-        Err(download.source().corrupt("their hash is another"))
+        Err(download.corrupt("their hash is another"))
     }
 
     /// The partial file; `None` when the disk does not even give that.
@@ -137,16 +140,19 @@ impl Fill {
     }
 
     /// Asks for what the partial file lacks. One that is longer than the blob is discarded.
-    async fn open_download(&self, partial: &mut Option<Partial>) -> Result<Download, Error> {
-        let source = || Source::new(&self.grant, &self.digest);
+    async fn open_download(
+        &self,
+        source: Source,
+        partial: &mut Option<Partial>,
+    ) -> Result<Download, Error> {
         let from = partial.as_ref().map_or(0, Partial::len);
-        match Download::open(source(), from, self.expected()).await {
+        match Download::open(source.clone(), from, self.expected()).await {
             Err(Error::Upstream(upstream::Error::RangeNotSatisfiable { .. })) if from > 0 => {
                 if let Some(partial) = partial.take() {
                     drop(blocking(move || partial.discard()).await);
                 }
                 *partial = self.open_partial().await;
-                Download::open(source(), 0, self.expected()).await
+                Download::open(source, 0, self.expected()).await
             }
             other => other,
         }
@@ -238,7 +244,7 @@ impl Fill {
                 Ok(Some(committed.blob))
             }
             Err(mismatch) => {
-                tracing::warn!(host = self.grant.registry().upstream().host(), %mismatch, "wrong bytes");
+                tracing::warn!(repository = %self.grant.repository(), %mismatch, "wrong bytes");
                 Ok(None)
             }
         }

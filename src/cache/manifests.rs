@@ -23,7 +23,7 @@ use crate::oci::{
     Algorithm, Digest, MANIFEST_ACCEPT, ManifestFacts, MediaType, Reference, Resource,
 };
 use crate::store::Verified;
-use crate::upstream::{self, Answer, Method, Question};
+use crate::upstream::{self, Answer, Method, Place, Question};
 
 impl Shared {
     pub(super) async fn manifest_by_digest(
@@ -77,18 +77,31 @@ impl Shared {
         }
         let reference = Reference::Digest(digest.clone());
         if let Some(warm) = self.warm_elsewhere(&digest).await {
+            // Named by an index that is held for the repository: that is enough to read it.
+            if says_its_type(&warm) && self.membership(&grant, &digest).await.is_some() {
+                return self.keep(grant, None, warm).await;
+            }
             match self.ask_manifest(&grant, &reference, Method::Head, None).await {
                 Ok(answer) => return self.keep(grant, header_type(&answer), warm).await,
                 Err(error) if is_without_head(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let Got { media_type, body, .. } = self.get_manifest(&grant, &reference, None).await?;
-        if let Some(media_type) = media_type.as_ref().filter(|kind| kind.is_schema1()) {
-            return Ok(schema1(media_type.clone(), body, Some(digest)));
+        let mut failed = Vec::new();
+        loop {
+            let got = self.get_manifest(&grant, &reference, None, failed.clone()).await?;
+            if let Some(media_type) = got.media_type.as_ref().filter(|kind| kind.is_schema1()) {
+                return Ok(schema1(media_type.clone(), got.body, Some(digest)));
+            }
+            match check(&grant, got.place, &digest, got.body) {
+                Ok(verified) => return self.keep(grant, got.media_type, verified).await,
+                // That a mirror is wrong is no reason to fail a pull.
+                Err(_) if got.place != Place::Authoritative && failed.is_empty() => {
+                    failed = grant.registry().upstream().mirrors();
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let verified = check(&grant, &digest, body)?;
-        self.keep(grant, media_type, verified).await
     }
 
     /// The bytes, if another repository brought them.
@@ -146,30 +159,29 @@ impl Shared {
         method: Method,
         accept: Option<&str>,
     ) -> Result<Answer, upstream::Error> {
-        let question = Question {
-            method,
-            repository: grant.repository().clone(),
-            resource: Resource::Manifest(reference.clone()),
-            accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
-            from: 0,
-        };
+        let question = question(grant, reference, method, accept);
         grant.registry().upstream().ask(&question, deadline()).await
     }
 
-    /// What the header says, and the body. A body that breaks off is asked for again.
+    /// What the header says, and the body. A body that breaks off is asked for again, from those
+    /// who have `failed` last.
     async fn get_manifest(
         &self,
         grant: &Grant,
         reference: &Reference,
         accept: Option<&str>,
+        failed: Vec<Place>,
     ) -> Result<Got, Error> {
+        let mut question = Question { failed, ..question(grant, reference, Method::Get, accept) };
         let mut tries = 0;
         loop {
             tries += 1;
-            let answer = self.ask_manifest(grant, reference, Method::Get, accept).await?;
+            let answer = grant.registry().upstream().ask(&question, deadline()).await?;
             let (media_type, told) = (header_type(&answer), told_digest(&answer.headers));
+            let place = answer.place;
+            question.failed.push(place);
             match collect(answer).await {
-                Ok(Some(body)) => return Ok(Got { media_type, told, body }),
+                Ok(Some(body)) => return Ok(Got { media_type, told, body, place }),
                 Ok(None) => {
                     let reason = ManifestFault::TooLong { max: MANIFEST_BYTES_MAX };
                     return Err(manifest_fault(grant, reason));
@@ -188,12 +200,13 @@ impl Shared {
         reference: &Reference,
         accept: Option<&str>,
     ) -> Result<Arc<Manifest>, Error> {
-        let Got { media_type, told, body } = self.get_manifest(grant, reference, accept).await?;
+        let got = self.get_manifest(grant, reference, accept, Vec::new()).await?;
+        let Got { media_type, told, body, place } = got;
         if let Some(media_type) = media_type.as_ref().filter(|kind| kind.is_schema1()) {
             return Ok(schema1(media_type.clone(), body, told));
         }
         let digest = told.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &body));
-        self.keep(grant.clone(), media_type, check(grant, &digest, body)?).await
+        self.keep(grant.clone(), media_type, check(grant, place, &digest, body)?).await
     }
 }
 
@@ -202,14 +215,41 @@ struct Got {
     media_type: Option<MediaType>,
     told: Option<Digest>,
     body: Bytes,
+    place: Place,
 }
 
-fn check(grant: &Grant, digest: &Digest, body: Bytes) -> Result<Verified<Bytes>, Error> {
+fn question(
+    grant: &Grant,
+    reference: &Reference,
+    method: Method,
+    accept: Option<&str>,
+) -> Question {
+    Question {
+        method,
+        repository: grant.repository().clone(),
+        resource: Resource::Manifest(reference.clone()),
+        accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
+        from: 0,
+        failed: Vec::new(),
+        via: grant.via().clone(),
+    }
+}
+
+fn check(
+    grant: &Grant,
+    place: Place,
+    digest: &Digest,
+    body: Bytes,
+) -> Result<Verified<Bytes>, Error> {
     Verified::check(digest, body).map_err(|mismatch| Error::Corrupt {
-        host: grant.registry().upstream().host().to_owned(),
+        host: grant.registry().upstream().host_of(place).to_owned(),
         digest: digest.clone(),
         reason: mismatch.to_string(),
     })
+}
+
+fn says_its_type(manifest: &Verified<Bytes>) -> bool {
+    ManifestFacts::read(manifest.content()).is_ok_and(|facts| settle_type(None, &facts).is_ok())
 }
 
 /// How often a manifest whose body broke off is asked for.

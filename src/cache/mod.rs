@@ -15,6 +15,7 @@ mod manifest;
 mod manifests;
 mod members;
 mod options;
+mod patience;
 mod pull;
 mod relay;
 mod side;

@@ -16,6 +16,7 @@ use super::fills::Fills;
 use super::flights::Flights;
 use super::hot::Hot;
 use super::members::warn_of;
+use super::patience::Patience;
 use super::tags::Resolved;
 use super::{Decision, Error, Manifest, Options};
 use crate::access::Grant;
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) hot: Hot,
     pub(super) frames: Frames,
     pub(super) fills: Fills,
+    pub(super) patience: Patience,
     pub(super) manifests_asked: Flights<String, Arc<Manifest>>,
     pub(super) tags_asked: Flights<String, Resolved>,
     pub(super) lookups: Flights<String, Option<u64>>,
@@ -66,6 +68,7 @@ impl Cache {
             hot: Hot::new(options.memory),
             frames: Frames::default(),
             fills: Fills::default(),
+            patience: Patience::new(options.stale_wait),
             manifests_asked: Flights::new(tasks.clone()),
             tags_asked: Flights::new(tasks.clone()),
             lookups: Flights::new(tasks.clone()),

@@ -177,7 +177,7 @@ impl Relay {
             if let Some(hasher) = running.hasher.take() {
                 let got = hasher.finish();
                 if got != *running.download.source().digest() {
-                    return Err(running.download.source().corrupt(format!("they are {got}")));
+                    return Err(running.download.corrupt(format!("they are {got}")));
                 }
             }
         }

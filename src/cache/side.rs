@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::Error;
 use super::download::{Download, Source};
 use super::fill::Progress;
 use super::follow::{Follow, Span};
@@ -101,14 +102,28 @@ impl Side {
     }
 
     async fn fetch(&mut self, download: &mut Download) -> Next {
-        if let Progress::Failed(error) = &*self.progress.borrow() {
-            return Err(error.clone().into());
-        }
-        let mut chunk = download.chunk().await?.ok_or("the range ended before its end")?;
+        let chunk = tokio::select! {
+            biased;
+            error = failure(&mut self.progress) => return Err(error.into()),
+            chunk = download.chunk() => chunk?,
+        };
+        let mut chunk = chunk.ok_or("the range ended before its end")?;
         let left = self.span.end.unwrap_or(u64::MAX) - self.span.at;
         chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         self.span.at += chunk.len() as u64;
         Ok(Some(chunk))
+    }
+}
+
+/// Waits until the fill fails, for ever if it does not.
+async fn failure(progress: &mut watch::Receiver<Progress>) -> Error {
+    loop {
+        if let Progress::Failed(error) = &*progress.borrow_and_update() {
+            return error.clone();
+        }
+        if progress.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -84,13 +84,15 @@ impl Shared {
                 )
                 .await;
         };
-        let reason = match timeout(self.options.stale_wait, answer.landed()).await {
+        let is_too_old = self.is_too_old(&known, policy);
+        let patience = self.patience.with(grant.registry(), is_too_old);
+        let reason = match timeout(patience, answer.landed()).await {
             Ok(Ok(resolved)) => return self.served(grant, resolved, Decision::Revalidated).await,
             Ok(Err(error)) if error.is_an_answer() => return Err(error),
-            Ok(Err(error)) if self.is_too_old(&known, policy) => return Err(error),
+            Ok(Err(error)) if is_too_old => return Err(error),
             Ok(Err(error)) => stale_reason(&error),
-            Err(_) if self.is_too_old(&known, policy) => return Err(self.too_slow(grant)),
-            Err(_) => StaleReason::Slow,
+            Err(_) if is_too_old => return Err(self.too_slow(grant)),
+            Err(_) => self.patience.lost(grant.registry(), patience),
         };
         let age = self.age(&known, policy);
         let decision = Decision::Stale { since: age.saturating_sub(policy.ttl), reason };
@@ -157,7 +159,9 @@ impl Shared {
         view: Option<View>,
         known: Option<Digest>,
     ) -> Result<Resolved, Error> {
+        let asked = Instant::now();
         let resolved = self.resolve(&grant, &tag, view.as_ref(), known).await;
+        self.patience.heard(grant.registry(), asked, resolved.as_ref().err());
         let name = view.map(|view| view.name);
         match &resolved {
             Ok(Resolved::Digest(digest)) => self.put_tag(grant, tag, name, digest.clone()).await,

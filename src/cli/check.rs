@@ -16,7 +16,7 @@ use crate::config;
 use crate::config::{Arguments, Environment, Listener, Loaded};
 use crate::registry;
 use crate::registry::Doors;
-use crate::upstream::Credential;
+use crate::upstream::{self, Credential};
 
 /// Reads the configuration and reports on it.
 pub(super) fn run(
@@ -103,6 +103,9 @@ fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
 fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Result {
     let upstream = &entry.upstream;
     writeln!(f, "\n[registry.\"{}\"]", entry.name)?;
+    for mirror in &entry.mirrors {
+        line(f, "mirror", &reached(mirror))?;
+    }
     line(f, "upstream", upstream.url.as_str().trim_end_matches('/'))?;
     line(f, "default", if entry.is_default { "yes" } else { "no" })?;
     line(f, "aliases", &list(&entry.aliases))?;
@@ -121,6 +124,9 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
     if upstream.ca_pem.is_some() {
         line(f, "ca", "trusted beside the system's")?;
     }
+    if upstream.client_identity.is_some() {
+        line(f, "client_cert", "shown to the upstream")?;
+    }
     if !upstream.token_hosts.is_empty() {
         line(f, "token_hosts", &list(&upstream.token_hosts))?;
     }
@@ -128,6 +134,15 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
         line(f, "redirect_hosts", &list(&upstream.redirect_hosts))?;
     }
     line(f, "max_connections", &upstream.max_connections.to_string())
+}
+
+/// Where a mirror is, and with whose credential it is asked.
+fn reached(mirror: &upstream::Options) -> String {
+    let url = mirror.url.as_str().trim_end_matches('/');
+    match &mirror.credential {
+        Credential::Anonymous => url.to_owned(),
+        Credential::Basic { username, .. } => format!("{url}, as {}", username.escape_debug()),
+    }
 }
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
@@ -170,6 +185,7 @@ mod tests {
     fn the_report_shows_what_results() {
         let (exit, out, err) = check(
             "listen = ['0.0.0.0:5000']\n[cache]\nmemory = '128MB'\n[registry.'harbor.corp:8443']\n\
+             upstream = ['http://cache.corp', 'https://harbor.corp:8443']\n\
              default = true\nprefix = 'harbor.corp'\nredirect_hosts = ['minio.corp']\n\
              auth = { type = 'basic', username = 'robot', password_env = 'SECRET' }\n",
         );
@@ -191,6 +207,7 @@ mod tests {
              stale_wait       2s\n\
              \n\
              [registry.\"harbor.corp:8443\"]\n\
+             mirror           http://cache.corp\n\
              upstream         https://harbor.corp:8443\n\
              default          yes\n\
              aliases          none\n\

@@ -66,6 +66,7 @@ fn one(
     let tag_ttl = resolver.duration(written.tag_ttl.as_ref(), Zero::Meaningful, defaults::TAG_TTL);
     let max_stale =
         resolver.duration(written.max_stale.as_ref(), Zero::Meaningful, defaults::MAX_STALE);
+    let (mirrors, upstream) = upstreams::resolve(&mut written, &url, resolver);
     Some(Options {
         name,
         aliases,
@@ -73,7 +74,8 @@ fn one(
         hosts,
         is_default: false,
         tags: TagPolicy { ttl: tag_ttl, max_stale },
-        upstream: upstreams::resolve(&mut written, url, resolver),
+        upstream,
+        mirrors,
     })
 }
 

@@ -105,8 +105,11 @@ fn cache_options(written: &Cache, resolver: &mut Resolver<'_>) -> cache::Options
 
 /// A request to a registry that is Larder itself would come back for ever.
 fn refuse_loops(settings: &Settings, resolver: &mut Resolver<'_>) {
-    for registry in &settings.registries {
-        let url = &registry.upstream.url;
+    let upstreams = settings.registries.iter().flat_map(|registry| {
+        let upstreams = registry.mirrors.iter().chain([&registry.upstream]);
+        upstreams.map(move |upstream| (&registry.name, &upstream.url))
+    });
+    for (name, url) in upstreams {
         let port = url.port_or_known_default();
         let target = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -121,8 +124,7 @@ fn refuse_loops(settings: &Settings, resolver: &mut Resolver<'_>) {
         };
         if let Some(own) = settings.listeners.iter().map(|own| own.address).find(is_own) {
             resolver.complain_of_missing(Fault::new(format!(
-                "the upstream of `{}` is Larder itself, which listens on `{own}`",
-                registry.name
+                "an upstream of `{name}` is Larder itself, which listens on `{own}`"
             )));
         }
     }

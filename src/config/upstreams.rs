@@ -10,30 +10,53 @@ use super::problem::{Fault, quoted};
 use super::resolver::Resolver;
 use super::written::{OneOrMany, Registry, Text, Upstream, UpstreamTable};
 use super::{credential, defaults, origin};
-use crate::http::{HostPort, check_ca};
+use crate::http::{ClientIdentity, HostPort, TrustError, check_ca, client_config};
 use crate::upstream::{Credential, Options};
 
-/// The upstream of a registry. Takes what concerns it out of `registry`; `default` is its URL when
-/// none is written.
+/// The upstreams of a registry: the mirrors, in order, and the authoritative one, which is the last
+/// of the list. Takes what concerns them out of `registry`; `default` is the URL when none is
+/// written.
 pub(super) fn resolve(
     registry: &mut Registry,
-    default: Url,
+    default: &Url,
+    resolver: &mut Resolver<'_>,
+) -> (Vec<Options>, Options) {
+    let mut tables = tables(registry.upstream.take(), resolver);
+    let last = tables.pop().unwrap_or_default();
+    let max_connections = max_connections(registry.max_connections.take(), resolver);
+    // What is written for the registry is the authoritative upstream's alone.
+    let mut none = Registry::default();
+    let mirrors = tables
+        .into_iter()
+        .map(|table| one(table, &mut none, default, max_connections, resolver))
+        .collect();
+    let authoritative = one(last, registry, default, max_connections, resolver);
+    (mirrors, authoritative)
+}
+
+fn one(
+    table: UpstreamTable,
+    registry: &mut Registry,
+    default: &Url,
+    max_connections: usize,
     resolver: &mut Resolver<'_>,
 ) -> Options {
-    let table = the_one(registry.upstream.take(), resolver);
     let url = table.url.and_then(|text| resolver.given(Some(&text), origin::parse));
     let auth = either(registry.auth.take(), table.auth, "auth", resolver);
     let ca = either(registry.ca.take(), table.ca, "ca", resolver);
+    let cert = either(registry.client_cert.take(), table.client_cert, "client_cert", resolver);
+    let key = either(registry.client_key.take(), table.client_key, "client_key", resolver);
     let token = either(registry.token_hosts.take(), table.token_hosts, "token_hosts", resolver);
     let redirect =
         either(registry.redirect_hosts.take(), table.redirect_hosts, "redirect_hosts", resolver);
     let this = Options {
-        url: url.unwrap_or(default),
+        url: url.unwrap_or_else(|| default.clone()),
         credential: credential::resolve(auth, resolver),
         ca_pem: ca.and_then(|ca| ca_pem(&ca, resolver)),
+        client_identity: identity(cert, key, resolver),
         token_hosts: resolver.list(token, host),
         redirect_hosts: resolver.list(redirect, host),
-        max_connections: max_connections(registry.max_connections.take(), resolver),
+        max_connections,
     };
     let is_plain = this.url.scheme() == "http";
     if is_plain && matches!(this.credential, Credential::Basic { .. }) {
@@ -45,24 +68,25 @@ pub(super) fn resolve(
     this
 }
 
-/// The only entry of `upstream`, with its URL in the table even if it was written alone.
-fn the_one(
+/// The entries of `upstream`, each with its URL in the table even if it was written alone.
+fn tables(
     written: Option<Spanned<OneOrMany<Upstream>>>,
     resolver: &mut Resolver<'_>,
-) -> UpstreamTable {
-    let Some(written) = written else { return UpstreamTable::default() };
+) -> Vec<UpstreamTable> {
+    let Some(written) = written else { return Vec::new() };
     let whole = written.span();
-    let mut items = OneOrMany::into_items(written);
-    if items.len() > 1 {
-        let fault = Fault::new("several upstreams are not supported yet");
-        resolver.complain(whole, fault.hint("keep one of them"));
-        return UpstreamTable::default();
-    }
-    let Some(item) = items.pop() else {
+    let items = OneOrMany::into_items(written);
+    if items.is_empty() {
         let fault = Fault::new("the list of upstreams is empty");
         resolver.complain(whole, fault.hint("leave the key out for the default"));
-        return UpstreamTable::default();
-    };
+    } else if items.len() > UPSTREAMS_MAX {
+        let fault = Fault::new(format!("there are more than {UPSTREAMS_MAX} upstreams"));
+        resolver.complain(whole, fault.hint("leave out those that are rarely of use"));
+    }
+    items.into_iter().map(|item| table(item, resolver)).collect()
+}
+
+fn table(item: Spanned<Upstream>, resolver: &mut Resolver<'_>) -> UpstreamTable {
     let span = item.span();
     match item.into_inner() {
         Upstream::Table(table) => {
@@ -113,6 +137,36 @@ fn ca_pem(path: &Text, resolver: &mut Resolver<'_>) -> Option<Vec<u8>> {
     None
 }
 
+/// The certificate to show, if both it and its key are given.
+fn identity(
+    cert: Option<Text>,
+    key: Option<Text>,
+    resolver: &mut Resolver<'_>,
+) -> Option<ClientIdentity> {
+    let (cert, key) = match (cert, key) {
+        (None, None) => return None,
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(alone), None) => {
+            let fault = Fault::new("`client_cert` has no `client_key`");
+            resolver.complain(alone.span(), fault.hint("give both, or neither"));
+            return None;
+        }
+        (None, Some(alone)) => {
+            let fault = Fault::new("`client_key` has no `client_cert`");
+            resolver.complain(alone.span(), fault.hint("give both, or neither"));
+            return None;
+        }
+    };
+    let cert_pem = resolver.file(&cert, CA_LEN_MAX, false)?;
+    let key_pem = resolver.file(&key, CA_LEN_MAX, true)?.into();
+    let identity = ClientIdentity { cert_pem, key_pem };
+    let Err(error) = client_config(None, Some(&identity), false) else { return Some(identity) };
+    let is_of_key = matches!(error, TrustError::NoKey | TrustError::Key(_));
+    let span = if is_of_key { key.span() } else { cert.span() };
+    resolver.complain(span, Fault::new(format!("this file cannot be used: {error}")));
+    None
+}
+
 fn max_connections(written: Option<Spanned<i64>>, resolver: &mut Resolver<'_>) -> usize {
     let Some(written) = written else { return defaults::MAX_CONNECTIONS };
     let number = usize::try_from(*written.get_ref())
@@ -121,6 +175,9 @@ fn max_connections(written: Option<Spanned<i64>>, resolver: &mut Resolver<'_>) -
         .ok_or_else(|| Fault::new(format!("it must be from 1 to {MAX_CONNECTIONS_MAX}")));
     resolver.accept(written.span(), number).unwrap_or(defaults::MAX_CONNECTIONS)
 }
+
+/// They share the time in which clients want an answer: 25 s.
+const UPSTREAMS_MAX: usize = 8;
 
 /// One address has no more ports towards another.
 const MAX_CONNECTIONS_MAX: usize = 65_535;

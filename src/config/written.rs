@@ -79,6 +79,8 @@ pub(super) struct Registry {
     pub token_hosts: Option<Spanned<Vec<Text>>>,
     pub redirect_hosts: Option<Spanned<Vec<Text>>>,
     pub ca: Option<Text>,
+    pub client_cert: Option<Text>,
+    pub client_key: Option<Text>,
     pub max_connections: Option<Spanned<i64>>,
 }
 
@@ -96,6 +98,8 @@ pub(super) struct UpstreamTable {
     pub url: Option<Text>,
     pub auth: Option<Spanned<Auth>>,
     pub ca: Option<Text>,
+    pub client_cert: Option<Text>,
+    pub client_key: Option<Text>,
     pub token_hosts: Option<Spanned<Vec<Text>>>,
     pub redirect_hosts: Option<Spanned<Vec<Text>>>,
 }

@@ -18,7 +18,7 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
-use super::{ConnectError, Connector, HostPort, Network};
+use super::{ConnectError, Connector, Egress, HostPort};
 
 /// The largest read from a connection, which is also the most that an answer's head may take.
 /// hyper starts at 8 KiB and doubles while reads fill the buffer, so only busy downloads hold it.
@@ -39,17 +39,12 @@ pub struct Client {
 
 impl Client {
     /// A client that dials `exempt` hosts at any address, and others at public ones only.
-    pub fn new(
-        network: Arc<dyn Network>,
-        exempt: Vec<HostPort>,
-        tls: ClientConfig,
-        idle_max: usize,
-    ) -> Self {
+    pub fn new(egress: &Egress, exempt: Vec<HostPort>, tls: ClientConfig, idle_max: usize) -> Self {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(Connector::new(network, exempt));
+            .wrap_connector(Connector::new(Arc::clone(&egress.network), exempt));
         let inner = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())

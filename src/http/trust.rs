@@ -1,4 +1,4 @@
-//! Whose certificates are believed, by us as a client and of clients.
+//! Whose certificates are believed, by us as a client and of clients, and which one a client shows.
 //!
 //! The platform's roots, and beside them what the operator gave. Every configuration names its
 //! crypto provider: rustls's process-wide default panics when features bring in none or two.
@@ -6,11 +6,22 @@
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use secrecy::{ExposeSecret, SecretSlice};
 
-/// The TLS configuration of a client that believes the platform's roots and `ca_pem`.
+/// A certificate to show, and its key.
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// The certificate and those between it and its authority, as PEM.
+    pub cert_pem: Vec<u8>,
+    /// The key, as PEM; printed by nothing.
+    pub key_pem: SecretSlice<u8>,
+}
+
+/// The TLS configuration of a client that believes the platform's roots and `ca_pem`, and shows
+/// `identity` to whoever asks for a certificate.
 ///
 /// A platform without roots (a container from scratch) is a fault only if roots are needed and
 /// `ca_pem` gives none.
@@ -20,6 +31,7 @@ use rustls::{ClientConfig, RootCertStore};
 /// [`TrustError`] tells what is wrong with the certificates.
 pub fn client_config(
     ca_pem: Option<&[u8]>,
+    identity: Option<&ClientIdentity>,
     roots_are_needed: bool,
 ) -> Result<ClientConfig, TrustError> {
     let mut roots = PLATFORM.clone();
@@ -32,7 +44,22 @@ pub fn client_config(
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Tls)?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    let config = config.with_root_certificates(roots);
+    match identity {
+        None => Ok(config.with_no_client_auth()),
+        Some(identity) => {
+            let chain = CertificateDer::pem_slice_iter(&identity.cert_pem)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| TrustError::NotPem(error.to_string()))?;
+            if chain.is_empty() {
+                return Err(TrustError::NoCertificate);
+            }
+            // Its message could show what is in the file.
+            let key = PrivateKeyDer::from_pem_slice(identity.key_pem.expose_secret());
+            let key = key.map_err(|_| TrustError::NoKey)?;
+            config.with_client_auth_cert(chain, key).map_err(TrustError::Key)
+        }
+    }
 }
 
 /// Read once, however many upstreams there are: it is some 150 files or one large one.
@@ -72,9 +99,15 @@ fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), TrustError> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustError {
+    /// The key cannot be used, or is not the certificate's.
+    #[error("the key does not belong to the certificate, or cannot be used: {0}")]
+    Key(rustls::Error),
     /// The PEM has no certificate in it.
     #[error("there is no certificate in it")]
     NoCertificate,
+    /// The PEM has no private key in it.
+    #[error("there is no private key in it")]
+    NoKey,
     /// The platform has no trusted roots, and none were given.
     #[error("the system has no trusted CA certificates; install them or set `ca`")]
     NoRoots,
@@ -98,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_bad_ca_file_is_named_for_what_is_wrong_with_it() {
-        let error = |pem: &str| client_config(Some(pem.as_bytes()), true).err();
+        let error = |pem: &str| client_config(Some(pem.as_bytes()), None, true).err();
         assert_eq!(error(""), Some(TrustError::NoCertificate));
         assert_eq!(error("hello"), Some(TrustError::NoCertificate));
         let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
@@ -112,6 +145,6 @@ mod tests {
     #[test]
     fn a_good_ca_file_is_added() {
         let issued = rcgen::generate_simple_self_signed(["up.test".to_owned()]).unwrap();
-        assert!(client_config(Some(issued.cert.pem().as_bytes()), true).is_ok());
+        assert!(client_config(Some(issued.cert.pem().as_bytes()), None, true).is_ok());
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use crate::http::HostPort;
+use crate::http::{ClientIdentity, HostPort};
 use crate::oci::RegistryName;
 use crate::upstream;
 use crate::upstream::Credential;
@@ -24,8 +24,10 @@ pub struct Options {
     pub is_default: bool,
     /// How long its tags are believed.
     pub tags: TagPolicy,
-    /// Where it is reached.
+    /// Where it is reached: the upstream whose answers are the registry's.
     pub upstream: upstream::Options,
+    /// The upstreams that are asked before it for what has a digest, in order.
+    pub mirrors: Vec<upstream::Options>,
 }
 
 /// How long a registry's tags are believed.
@@ -37,20 +39,35 @@ pub struct TagPolicy {
     pub max_stale: Duration,
 }
 
-/// Whether an upstream built from one would be as one built from the other.
-pub(super) fn reaches_the_same(one: &upstream::Options, other: &upstream::Options) -> bool {
+/// Whether upstreams built from one would be as those built from the other.
+pub(super) fn reaches_the_same(one: &Options, other: &Options) -> bool {
+    let pairs = || one.mirrors.iter().zip(&other.mirrors);
+    one.mirrors.len() == other.mirrors.len()
+        && pairs().all(|(one, other)| is_same_upstream(one, other))
+        && is_same_upstream(&one.upstream, &other.upstream)
+}
+
+fn is_same_upstream(one: &upstream::Options, other: &upstream::Options) -> bool {
     // Taken apart so that a new option has to be thought of here.
-    let upstream::Options { url, credential, ca_pem, token_hosts, redirect_hosts, max_connections } =
-        one;
+    let upstream::Options {
+        url,
+        credential,
+        ca_pem,
+        client_identity,
+        token_hosts,
+        redirect_hosts,
+        max_connections,
+    } = one;
     *url == other.url
-        && is_the_same(credential, &other.credential)
+        && is_same_credential(credential, &other.credential)
         && *ca_pem == other.ca_pem
+        && is_same_identity(client_identity.as_ref(), other.client_identity.as_ref())
         && *token_hosts == other.token_hosts
         && *redirect_hosts == other.redirect_hosts
         && *max_connections == other.max_connections
 }
 
-fn is_the_same(one: &Credential, other: &Credential) -> bool {
+fn is_same_credential(one: &Credential, other: &Credential) -> bool {
     match (one, other) {
         (Credential::Anonymous, Credential::Anonymous) => true,
         (
@@ -60,5 +77,16 @@ fn is_the_same(one: &Credential, other: &Credential) -> bool {
             username == other_username && password.expose_secret() == other_password.expose_secret()
         }
         (Credential::Anonymous | Credential::Basic { .. }, _) => false,
+    }
+}
+
+fn is_same_identity(one: Option<&ClientIdentity>, other: Option<&ClientIdentity>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            one.cert_pem == other.cert_pem
+                && one.key_pem.expose_secret() == other.key_pem.expose_secret()
+        }
+        (None, Some(_)) | (Some(_), None) => false,
     }
 }

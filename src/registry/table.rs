@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use super::entry::reaches_the_same;
 use super::{Options, TagPolicy};
-use crate::http::{HostPort, Network};
+use crate::http::{Egress, HostPort};
 use crate::oci::RegistryName;
-use crate::upstream;
-use crate::upstream::{SetupError, Upstream};
+use crate::upstream::{SetupError, Upstreams};
 
 /// One configured registry, built. A pattern would be one entry too, with many registries.
 #[derive(Debug)]
@@ -20,9 +19,9 @@ pub struct Entry {
     prefix: Option<String>,
     is_default: bool,
     tags: TagPolicy,
-    upstream: Arc<Upstream>,
+    upstream: Arc<Upstreams>,
     /// What it was built from.
-    options: upstream::Options,
+    options: Options,
 }
 
 /// One concrete registry: what directories and tokens are named after.
@@ -54,7 +53,7 @@ impl Registry {
     }
 
     /// Where it is reached.
-    pub fn upstream(&self) -> &Arc<Upstream> {
+    pub fn upstream(&self) -> &Arc<Upstreams> {
         &self.entry.upstream
     }
 }
@@ -69,11 +68,11 @@ pub struct Table {
 }
 
 impl Table {
-    /// Builds every entry. An upstream that is in `before` with the same options is kept, and with
-    /// it its connections and tokens.
+    /// Builds every entry. Upstreams that are in `before` with the same options are kept, and with
+    /// them their connections and tokens.
     pub fn build(
         entries: &[Options],
-        network: &Arc<dyn Network>,
+        egress: &Egress,
         before: Option<&Self>,
     ) -> Result<Self, SetupError> {
         let mut table = Self {
@@ -83,30 +82,28 @@ impl Table {
             default: None,
         };
         for options in entries {
-            let kept = before.and_then(|before| before.upstream_for(options));
-            let upstream = match kept {
+            let upstream = match before.and_then(|before| before.upstream_for(options)) {
                 Some(upstream) => upstream,
-                None => Arc::new(Upstream::new(&options.upstream, Arc::clone(network))?),
+                None => Arc::new(Upstreams::new(&options.mirrors, &options.upstream, egress)?),
             };
             table.add(options, upstream);
         }
         Ok(table)
     }
 
-    fn upstream_for(&self, options: &Options) -> Option<Arc<Upstream>> {
+    fn upstream_for(&self, options: &Options) -> Option<Arc<Upstreams>> {
         let entry = &self.by_name.get(&options.name)?.entry;
-        let is_same = reaches_the_same(&entry.options, &options.upstream);
-        is_same.then(|| Arc::clone(&entry.upstream))
+        reaches_the_same(&entry.options, options).then(|| Arc::clone(&entry.upstream))
     }
 
-    fn add(&mut self, options: &Options, upstream: Arc<Upstream>) {
+    fn add(&mut self, options: &Options, upstream: Arc<Upstreams>) {
         let entry = Entry {
             aliases: options.aliases.clone(),
             prefix: options.prefix.clone(),
             is_default: options.is_default,
             tags: options.tags,
             upstream,
-            options: options.upstream.clone(),
+            options: options.clone(),
         };
         let registry = Registry { name: options.name.clone(), entry: Arc::new(entry) };
         let registry = Arc::new(registry);
@@ -159,7 +156,8 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::http::SystemNetwork;
+    use crate::http::{InstanceId, SystemNetwork};
+    use crate::upstream;
     use crate::upstream::Credential;
 
     fn options(password: &str) -> Options {
@@ -177,18 +175,20 @@ mod tests {
                     password: SecretString::from(password),
                 },
                 ca_pem: None,
+                client_identity: None,
                 token_hosts: Vec::new(),
                 redirect_hosts: Vec::new(),
                 max_connections: 1,
             },
+            mirrors: Vec::new(),
         }
     }
 
     /// A reload must not log in everywhere anew, nor go on with a password that was changed.
     #[test]
     fn an_upstream_is_kept_if_it_would_be_built_the_same() {
-        let network: Arc<dyn Network> = Arc::new(SystemNetwork);
-        let build = |options, before| Table::build(&[options], &network, before).unwrap();
+        let egress = Egress::direct(Arc::new(SystemNetwork), InstanceId::random());
+        let build = |options, before| Table::build(&[options], &egress, before).unwrap();
         let is_kept = |table: &Table, before: &Table| {
             let upstream = |table: &Table| Arc::clone(table.default().unwrap().upstream());
             Arc::ptr_eq(&upstream(table), &upstream(before))
@@ -199,6 +199,9 @@ mod tests {
         moved.tags.ttl = Duration::from_secs(1);
         assert!(is_kept(&build(moved, Some(&before)), &before));
         assert!(!is_kept(&build(options("new"), Some(&before)), &before));
+        let mut mirrored = options("old");
+        mirrored.mirrors.push(options("old").upstream);
+        assert!(!is_kept(&build(mirrored, Some(&before)), &before));
         let mut elsewhere = options("old");
         elsewhere.upstream.url = Url::parse("http://b.test").unwrap();
         assert!(!is_kept(&build(elsewhere, Some(&before)), &before));

@@ -12,6 +12,7 @@ use super::reply::Reply;
 use super::{blobs, manifests};
 use crate::access::{Access, Action, Principal};
 use crate::cache::Cache;
+use crate::http::{InstanceId, Via};
 use crate::oci::{Call, ErrorCode, Resource};
 use crate::registry::Table;
 
@@ -20,13 +21,14 @@ use crate::registry::Table;
 pub struct Routes {
     access: Access,
     cache: Cache,
+    instance: InstanceId,
     table: Table,
 }
 
 impl Routes {
-    /// Routes to the registries of `table` through `cache`.
-    pub fn new(table: Table, cache: Cache, access: Access) -> Self {
-        Self { access, cache, table }
+    /// Routes to the registries of `table` through `cache`, as `instance`.
+    pub fn new(table: Table, cache: Cache, access: Access, instance: InstanceId) -> Self {
+        Self { access, cache, instance, table }
     }
 
     /// The registries that it knows.
@@ -70,7 +72,10 @@ impl Routes {
         let Some(action) = Action::of(&request.method, resource) else {
             return Reply::not_allowed("the protocol has no such method here");
         };
-        let principal = Principal::anonymous();
+        let principal = match Via::read(&request.headers, self.instance) {
+            Ok(via) => Principal::anonymous(via),
+            Err(error) => return Reply::looped(error),
+        };
         let (registry, repository) = (registry.clone(), repository.clone());
         let grant = match self.access.grant(&principal, registry, repository, action) {
             Ok(grant) => grant,

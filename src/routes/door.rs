@@ -158,7 +158,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::http::{Network, SystemNetwork};
+    use crate::http::{Egress, InstanceId, SystemNetwork};
     use crate::registry::{Options, TagPolicy};
     use crate::upstream::{self, Credential};
 
@@ -174,18 +174,20 @@ mod tests {
                 url: Url::parse("http://registry.test").unwrap(),
                 credential: Credential::Anonymous,
                 ca_pem: None,
+                client_identity: None,
                 token_hosts: Vec::new(),
                 redirect_hosts: Vec::new(),
                 max_connections: 1,
             },
+            mirrors: Vec::new(),
         };
         let entries = [
             entry("docker.io", &["index.docker.io"], Some("docker.io"), &["hub.corp"]),
             entry("ghcr.io", &[], Some("ghcr.io"), &["ghcr.corp:5443"]),
             entry("registry.corp:5000", &[], Some("corp.internal"), &[]),
         ];
-        let network: Arc<dyn Network> = Arc::new(SystemNetwork);
-        Table::build(&entries, &network, None).unwrap()
+        let egress = Egress::direct(Arc::new(SystemNetwork), InstanceId::random());
+        Table::build(&entries, &egress, None).unwrap()
     }
 
     fn entered(path: &str, query: &str) -> Result<(String, String), NotEntered> {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::door::NotEntered;
 use super::entrance::BadHost;
 use crate::cache::{Decision, Error, Manifest, Pulled};
-use crate::http::ReplyBody;
+use crate::http::{Loop, ReplyBody};
 use crate::oci::{Digest, ErrorCode, NotACall};
 use crate::upstream;
 
@@ -99,6 +99,11 @@ impl Reply {
         let mut reply = Self::error(status, ErrorCode::Unsupported, message.to_owned());
         reply.set(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         reply
+    }
+
+    /// A request that has been here before.
+    pub(super) fn looped(error: Loop) -> Self {
+        Self::error(StatusCode::LOOP_DETECTED, ErrorCode::Unavailable, error.to_string())
     }
 
     /// A pull that cannot be answered. `absent` is the code for what is not there.
@@ -203,6 +208,12 @@ fn status_of(error: &Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
         Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
         Error::TimedOut { .. } | Error::Upstream(upstream::Error::Stalled { .. }) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable)
+        }
+        // The ring is closed further up. Who asked us shall not ask again either.
+        Error::Upstream(upstream::Error::Unexpected { status, .. })
+            if *status == StatusCode::LOOP_DETECTED =>
+        {
+            (StatusCode::LOOP_DETECTED, ErrorCode::Unavailable)
         }
         Error::Upstream(upstream::Error::NotFound { .. }) => (StatusCode::NOT_FOUND, absent),
         // A mirror must not challenge: dockerd would offer Docker Hub's password to whoever asks.

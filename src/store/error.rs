@@ -10,7 +10,7 @@ use crate::oci::Digest;
 #[non_exhaustive]
 pub enum OpenError {
     /// A file operation failed.
-    #[error("cannot use the cache directory: {path}: {source}")]
+    #[error("cannot use the cache directory: {path}")]
     Io {
         /// What was touched.
         path: PathBuf,

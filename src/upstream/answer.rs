@@ -1,24 +1,16 @@
 //! What a response's head means.
 //!
-//! Two kinds of refusal are not judged here, because more has to be asked first: 401 and 403
-//! from the upstream itself are the login's. From a host that a redirect led to, they say
+//! Limits (429) do not come this far; see `backoff`. And two kinds of refusal are not judged here,
+//! because more has to be asked first: 401 and 403 from the upstream itself are the login's. From a host that a redirect led to, they say
 //! nothing about the repository or our credential, only that the storage is out of order.
 
-use std::time::Duration;
-
-use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, RETRY_AFTER, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::request::Span;
-use super::{Answer, Body, Error};
+use super::{Answer, Body, Error, Place};
 use crate::http::{ContentRange, Incoming};
-
-/// The shortest and the longest that a `Retry-After` is believed.
-const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// A response that is no redirect.
 pub(super) struct Reply {
@@ -65,7 +57,8 @@ impl Reply {
         } else {
             Body::new(self.body, self.status, self.host, self.permit)
         };
-        Ok(Answer { status: self.status, headers: self.headers, body })
+        let place = Place::default();
+        Ok(Answer { status: self.status, headers: self.headers, body, place })
     }
 
     /// What HEAD would have answered, read from the answer to a GET of the first byte.
@@ -86,7 +79,8 @@ impl Reply {
         let mut headers = self.headers;
         headers.remove(CONTENT_RANGE);
         headers.insert(CONTENT_LENGTH, length.into());
-        Ok(Answer { status: StatusCode::OK, headers, body: Body::empty(self.host) })
+        let (status, place) = (StatusCode::OK, Place::default());
+        Ok(Answer { status, headers, body: Body::empty(self.host), place })
     }
 }
 
@@ -100,9 +94,6 @@ fn judge(status: StatusCode, headers: &HeaderMap, host: &str, span: Span) -> Res
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let total = content_range(headers).and_then(|range| range.total);
             return Err(Error::RangeNotSatisfiable { host, total });
-        }
-        StatusCode::TOO_MANY_REQUESTS => {
-            return Err(Error::Throttled { host, wait: retry_after(headers) });
         }
         _ => Some("the protocol gives that no meaning here"),
     };
@@ -130,21 +121,6 @@ fn fault_of_range(headers: &HeaderMap, span: Span) -> Option<&'static str> {
 
 fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
     headers.get(CONTENT_RANGE)?.to_str().ok()?.parse().ok()
-}
-
-/// `Retry-After` in either form, within our bounds. A date is compared with the answer's own
-/// `Date`: the two clocks need not agree.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let wait = if is_number {
-        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
-    } else {
-        let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
-        let then = httpdate::parse_http_date(text).ok()?;
-        then.duration_since(now).unwrap_or_default()
-    };
-    Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
 }
 
 fn number(value: &HeaderValue) -> Option<u64> {
@@ -188,7 +164,6 @@ mod tests {
             assert_eq!(outcome(odd, &[], Span::Whole), format!("unexpected {odd}"));
         }
         assert_eq!(outcome(404, &[], Span::Whole), "up.test does not have it");
-        assert_eq!(outcome(429, &[], Span::Whole), "up.test is limiting us");
     }
 
     #[test]
@@ -203,27 +178,5 @@ mod tests {
             let Err(Error::RangeNotSatisfiable { total, .. }) = judged else { panic!("{text}") };
             assert_eq!(total, want, "{text}");
         }
-    }
-
-    #[test]
-    fn a_wait_is_read_in_both_forms_and_kept_within_bounds() {
-        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        for (text, want) in [
-            ("30", Some(30)),
-            ("0", Some(1)),
-            ("1000000000", Some(900)),
-            ("99999999999999999999", Some(900)),
-            ("-1", None),
-            ("", None),
-            ("soon", None),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
-            ("Sun, 06 Nov 1994 07:00:00 GMT", Some(1)),
-            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(900)),
-        ] {
-            let wait = retry_after(&headers(&[("retry-after", text), date]));
-            assert_eq!(wait, want.map(Duration::from_secs), "{text:?}");
-        }
-        let undated = headers(&[("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")]);
-        assert_eq!(retry_after(&undated), None);
     }
 }

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::login::{Identity, Login};
 use super::request::Request;
-use super::transport::{Transport, host_of};
+use super::transport::{Clients, Transport, host_of};
 use super::{Answer, Error, Options, Question, SetupError, retry};
-use crate::http::{Client, HostPort, Network, client_config};
+use crate::http::{Client, ClientIdentity, Egress, HostPort, client_config};
 use crate::oci::Resource;
 
 /// A registry at one URL, with the login and the connections that belong to it.
@@ -25,7 +25,7 @@ impl Upstream {
     /// # Errors
     ///
     /// [`SetupError`] when no upstream can be reached with these options.
-    pub fn new(options: &Options, network: Arc<dyn Network>) -> Result<Self, SetupError> {
+    pub fn new(options: &Options, egress: &Egress) -> Result<Self, SetupError> {
         let url = &options.url;
         let is_bare = matches!(url.scheme(), "http" | "https")
             && url.path() == "/"
@@ -37,13 +37,22 @@ impl Upstream {
         let host = host_of(url);
         let identity = Identity::of(&options.credential)
             .map_err(|_| SetupError::Username { host: host.clone() })?;
-        let tls = client_config(options.ca_pem.as_deref(), url.scheme() == "https")
-            .map_err(|fault| SetupError::Ca { host, fault })?;
         let mut exempt = vec![own];
         exempt.extend_from_slice(&options.token_hosts);
         exempt.extend_from_slice(&options.redirect_hosts);
-        let client = Client::new(network, exempt, tls, options.max_connections);
-        let transport = Arc::new(Transport::new(url.clone(), client, options.max_connections));
+        let client = |identity: Option<&ClientIdentity>| {
+            let tls = client_config(options.ca_pem.as_deref(), identity, url.scheme() == "https")?;
+            Ok(Client::new(egress, exempt.clone(), tls, options.max_connections))
+        };
+        let others = client(None).map_err(|fault| SetupError::Ca { host: host.clone(), fault })?;
+        let own = match options.client_identity.as_ref() {
+            None => others.clone(),
+            some => client(some).map_err(|fault| SetupError::ClientCert { host, fault })?,
+        };
+        let clients = Clients { own, others };
+        let transport =
+            Transport::new(url.clone(), clients, egress.instance, options.max_connections);
+        let transport = Arc::new(transport);
         let login = Login::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
         Ok(Self { transport, login })
     }
@@ -51,6 +60,11 @@ impl Upstream {
     /// Its host, and its port if the URL has one: what messages call it.
     pub fn host(&self) -> &str {
         &self.transport.host
+    }
+
+    /// Whether it is not asked for a while, because it did not answer.
+    pub fn is_open(&self) -> bool {
+        self.transport.is_open(self.host())
     }
 
     /// Asks, logs in as needed, follows redirects, tries again. All before the head of the final
@@ -66,20 +80,35 @@ impl Upstream {
             let error = match timeout_at(deadline, self.attempt(question)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
-                Err(_) => {
-                    let host = self.transport.host.clone();
-                    return Err(Error::Stalled { host, waited: start.elapsed() });
-                }
+                Err(_) => return Err(self.stalled(start)),
             };
             tries += 1;
             match retry::pause(&error, tries) {
-                Some(pause) if Instant::now() + pause < deadline => {
+                Some(pause)
+                    if Instant::now() + pause < deadline
+                        && !self.transport.is_open(error.host()) =>
+                {
                     tracing::debug!(%error, tries, ?pause, "asking the upstream again");
                     sleep(pause).await;
                 }
                 _ => return Err(error),
             }
         }
+    }
+
+    /// Like [`Upstream::ask`], but tries nothing twice.
+    pub(super) async fn ask_once(
+        &self,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let start = Instant::now();
+        let attempt = timeout_at(deadline, self.attempt(question)).await;
+        attempt.unwrap_or_else(|_| Err(self.stalled(start)))
+    }
+
+    fn stalled(&self, start: Instant) -> Error {
+        Error::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
 
     async fn attempt(&self, question: &Question) -> Result<Answer, Error> {

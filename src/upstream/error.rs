@@ -62,12 +62,13 @@ pub enum Error {
         /// For how long.
         waited: Duration,
     },
-    /// The upstream asks us to slow down (429).
+    /// The upstream asks us to slow down (429, or 503 with `Retry-After`), or has done so and is
+    /// not asked again yet.
     #[error("{host} is limiting us")]
     Throttled {
         /// The registry that answered.
         host: String,
-        /// `Retry-After`, cut to our own bound; `None` when it did not say.
+        /// For how long it will not be asked again.
         wait: Option<Duration>,
     },
     /// The upstream answered with a status or in a form that the protocol gives no meaning here.
@@ -91,6 +92,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Who answered, or did not.
+    pub fn host(&self) -> &str {
+        match self {
+            Self::CredentialRefused { host, .. }
+            | Self::Denied { host, .. }
+            | Self::Forbidden { host, .. }
+            | Self::NotFound { host }
+            | Self::RangeNotSatisfiable { host, .. }
+            | Self::Stalled { host, .. }
+            | Self::Throttled { host, .. }
+            | Self::Unexpected { host, .. }
+            | Self::Unreachable { host, .. } => host,
+        }
+    }
+
     /// Whether the same request may succeed if it is sent again now.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -102,6 +118,24 @@ impl Error {
             | Self::NotFound { .. }
             | Self::RangeNotSatisfiable { .. }
             | Self::Throttled { .. } => false,
+        }
+    }
+
+    /// Whether the upstream cannot say now, and another one may be asked in its stead. A method
+    /// that it does not know is something that it says.
+    pub(super) fn is_an_outage(&self) -> bool {
+        match self {
+            Self::Denied { .. }
+            | Self::NotFound { .. }
+            | Self::RangeNotSatisfiable { .. }
+            | Self::Forbidden { .. } => false,
+            Self::Unexpected { status, .. } => {
+                !matches!(*status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+            }
+            Self::CredentialRefused { .. }
+            | Self::Stalled { .. }
+            | Self::Throttled { .. }
+            | Self::Unreachable { .. } => true,
         }
     }
 
@@ -122,6 +156,14 @@ pub enum SetupError {
         /// The upstream.
         host: String,
         /// What is wrong with them.
+        fault: TrustError,
+    },
+    /// The certificate to show, or its key, is unusable.
+    #[error("`client_cert` for {host}: {fault}")]
+    ClientCert {
+        /// The upstream.
+        host: String,
+        /// What is wrong with it.
         fault: TrustError,
     },
     /// The URL says more, or less, than where a registry is.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use url::Url;
 
-use super::answer::retry_after;
+use super::backoff::Class;
 use super::token::Token;
 use super::transport::{Purpose, Transport, host_of};
 use super::{Body, Error};
@@ -35,7 +35,8 @@ pub(super) async fn exchange(
     if let Some(credential) = credential {
         headers.insert(AUTHORIZATION, credential.clone());
     }
-    let response = transport.send(&Method::GET, url, headers, Purpose::Token).await?;
+    let response =
+        transport.send(&Method::GET, url, headers, (Purpose::Token, Class::Token)).await?;
     let (head, body) = response.into_parts();
     let (host, status) = (host_of(url), head.status);
     let unexpected = |host, reason: &str| {
@@ -50,13 +51,10 @@ pub(super) async fn exchange(
             }
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credential.is_some() => {
-            let reason = format!("its token server answered {}", status.as_u16());
-            Err(Error::CredentialRefused { host, reason })
+            let reason = format!("its token server {host} answered {}", status.as_u16());
+            Err(Error::CredentialRefused { host: transport.host.clone(), reason })
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Denied { host, status }),
-        StatusCode::TOO_MANY_REQUESTS => {
-            Err(Error::Throttled { host, wait: retry_after(&head.headers) })
-        }
         _ => unexpected(host, "it gave no token"),
     }
 }

@@ -2,10 +2,14 @@
 
 mod answer;
 mod ask;
+mod backoff;
 mod body;
+mod breaker;
 mod challenge;
 mod error;
 mod exchange;
+mod group;
+mod limit;
 mod login;
 mod options;
 mod question;
@@ -21,5 +25,6 @@ mod transport;
 pub use ask::Upstream;
 pub use body::Body;
 pub use error::{Error, SetupError};
+pub use group::{Place, Upstreams};
 pub use options::{Credential, Options};
 pub use question::{Answer, Method, Question};

@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use url::Url;
 
-use crate::http::HostPort;
+use crate::http::{ClientIdentity, HostPort};
 
 /// One URL at which a registry is reached, and how.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct Options {
     pub credential: Credential,
     /// PEM certificates to trust for this upstream beside the platform's.
     pub ca_pem: Option<Vec<u8>>,
+    /// The certificate to show to it, and to nobody else.
+    pub client_identity: Option<ClientIdentity>,
     /// Hosts that may be a token server though they are not on the upstream's own domain.
     pub token_hosts: Vec<HostPort>,
     /// Hosts that a redirect may reach though their address is private.

@@ -2,7 +2,8 @@
 
 use http::{HeaderMap, StatusCode};
 
-use super::Body;
+use super::{Body, Place};
+use crate::http::Via;
 use crate::oci::{RepositoryName, Resource};
 
 /// An idempotent request to a registry.
@@ -18,6 +19,10 @@ pub struct Question {
     pub accept: Option<String>,
     /// From which byte on; 0 asks for the whole without a `Range` header.
     pub from: u64,
+    /// Which upstreams have failed with it before, and are asked last.
+    pub failed: Vec<Place>,
+    /// Through which other instances of Larder the request came that makes us ask.
+    pub via: Via,
 }
 
 /// The two idempotent methods that registries know.
@@ -38,4 +43,6 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The bytes; empty for HEAD.
     pub body: Body,
+    /// Which upstream gave it.
+    pub place: Place,
 }

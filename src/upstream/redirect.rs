@@ -9,7 +9,7 @@
 //! only, and not even there again once the walk has left it, because whoever points back chooses
 //! the path.
 
-use http::header::{AUTHORIZATION, LOCATION};
+use http::header::{AUTHORIZATION, LOCATION, VIA};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
 
@@ -32,17 +32,20 @@ impl Transport {
         request: &Request,
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, Error> {
+        self.check(&request.url, request.class)?;
         let permit = self.permit().await?;
         let mut url = request.url.clone();
         let mut is_foreign = false;
         let mut status = StatusCode::FOUND;
         for _ in 0..=HOPS_MAX {
             let mut headers = request.headers();
+            headers.extend(request.via.header(self.instance).map(|value| (VIA, value)));
             if let Some(value) = authorization.filter(|_| !is_foreign) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let purpose = if is_foreign { Purpose::Redirect } else { Purpose::Registry };
-            let response = self.send(&request.method, &url, headers, purpose).await?;
+            let errand = (purpose, request.class);
+            let response = self.send(&request.method, &url, headers, errand).await?;
             let host = host_of(&url);
             if !is_redirect(response.status()) {
                 return Ok(Reply::new(response, host, is_foreign, permit));

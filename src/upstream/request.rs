@@ -7,7 +7,9 @@ use http::header::{ACCEPT, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 
+use super::backoff::Class;
 use super::question::{self, Question};
+use crate::http::Via;
 use crate::oci::{Reference, Resource};
 
 /// A request to the registry, before anybody is logged in.
@@ -20,6 +22,10 @@ pub(super) struct Request {
     pub(super) accept: Option<HeaderValue>,
     /// How much of it.
     pub(super) span: Span,
+    /// As what registries count it.
+    pub(super) class: Class,
+    /// What made us ask came through these.
+    pub(super) via: Via,
     /// Whether only the upstream itself can answer. Registries that do not know referrers may
     /// redirect to whatever they stand in front of, which says as much as a 404.
     pub(super) is_local: bool,
@@ -47,7 +53,9 @@ impl Request {
         };
         let accept = question.accept.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         let is_local = matches!(question.resource, Resource::Referrers(_));
-        Self { method, url: locate(base, question), accept, span, is_local }
+        let (url, class) = (locate(base, question), class_of(question));
+        let via = question.via.clone();
+        Self { method, url, accept, span, class, via, is_local }
     }
 
     /// A GET of the first byte of what `question` asks for.
@@ -59,7 +67,8 @@ impl Request {
     pub(super) fn ping(base: &Url) -> Self {
         let mut url = base.clone();
         url.set_path("/v2/");
-        Self { method: Method::GET, url, accept: None, span: Span::Whole, is_local: true }
+        let (method, span, class) = (Method::GET, Span::Whole, Class::Token);
+        Self { method, url, accept: None, span, class, via: Via::default(), is_local: true }
     }
 
     /// The headers that say what is wanted. They go along to wherever a redirect leads.
@@ -88,6 +97,15 @@ impl Span {
             Self::From(from) => Some(from),
             Self::Whole => None,
         }
+    }
+}
+
+fn class_of(question: &Question) -> Class {
+    match (&question.resource, question.method) {
+        (Resource::Blob(_) | Resource::Upload, _) => Class::Blob,
+        (Resource::Manifest(_), question::Method::Get) => Class::ManifestGet,
+        (Resource::Manifest(_), question::Method::Head) => Class::ManifestHead,
+        (Resource::Referrers(_) | Resource::Tags, _) => Class::List,
     }
 }
 

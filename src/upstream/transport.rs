@@ -1,20 +1,23 @@
 //! One request to one host, and its response's head.
 //!
 //! Everything that leaves for the network passes here: it adds what every request carries,
-//! bounds the wait for the head, and gives faults their names. It follows nothing, logs in
-//! nowhere and tries nothing twice.
+//! bounds the wait for the head, leaves alone whoever limits us or does not answer, and gives
+//! faults their names. It follows nothing, logs in nowhere and tries nothing twice.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
 
 use super::Error;
-use crate::http::{Client, Incoming, SendError};
+use super::backoff::{Backoff, Class};
+use super::breaker::Breaker;
+use super::limit;
+use crate::http::{Client, Incoming, InstanceId, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
 /// 30 s; this leaves time for a second try.
@@ -31,8 +34,21 @@ pub(super) struct Transport {
     pub(super) url: Url,
     /// What messages call it.
     pub(super) host: String,
-    client: Client,
+    /// Who we are.
+    pub(super) instance: InstanceId,
+    clients: Clients,
     permits: Arc<Semaphore>,
+    backoff: Backoff,
+    breaker: Breaker,
+}
+
+/// Connections, apart by what they show: the certificate is for the upstream's own origin, and for
+/// no token server or storage elsewhere.
+pub(super) struct Clients {
+    /// To the upstream.
+    pub(super) own: Client,
+    /// To wherever it points.
+    pub(super) others: Client,
 }
 
 /// Why a host is called, and so which key of the configuration would exempt it.
@@ -48,10 +64,17 @@ pub(super) enum Purpose {
 
 impl Transport {
     /// A way to `url` that has room for `connections_max` requests at once.
-    pub(super) fn new(url: Url, client: Client, connections_max: usize) -> Self {
+    pub(super) fn new(
+        url: Url,
+        clients: Clients,
+        instance: InstanceId,
+        connections_max: usize,
+    ) -> Self {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(&url);
-        Self { url, host, client, permits: Arc::new(Semaphore::new(permits)) }
+        let permits = Arc::new(Semaphore::new(permits));
+        let (backoff, breaker) = (Backoff::default(), Breaker::default());
+        Self { url, host, instance, clients, permits, backoff, breaker }
     }
 
     /// Waits, first come first served, until the upstream has room for one more request.
@@ -66,10 +89,15 @@ impl Transport {
         method: &Method,
         url: &Url,
         mut headers: HeaderMap,
-        purpose: Purpose,
+        (purpose, class): (Purpose, Class),
     ) -> Result<Response<Incoming>, Error> {
+        let host = host_of(url);
+        let turn = self.backoff.enter(&host, class)?;
+        let pass = self.breaker.enter(&host)?;
         headers.insert(ACCEPT_ENCODING, IDENTITY);
         headers.insert(USER_AGENT, AGENT);
+        let is_own = url.origin() == self.url.origin();
+        let client = if is_own { &self.clients.own } else { &self.clients.others };
         // The fault would show the URL, whose query may be a secret.
         let uri: Uri = url.as_str().parse().map_err(|_| {
             self.unreachable(url, "its URL cannot be written in a request".to_owned())
@@ -78,22 +106,60 @@ impl Transport {
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        match timeout(HEAD_WAIT, self.client.send(request)).await {
-            Ok(Ok(response)) => Ok(response),
+        match timeout(HEAD_WAIT, client.send(request)).await {
+            Ok(Ok(response)) if limit::is_limit(response.status(), response.headers()) => {
+                pass.answered();
+                let wait = Some(turn.refused(limit::retry_after(response.headers())));
+                Err(Error::Throttled { host, wait })
+            }
+            Ok(Ok(response)) => {
+                turn.answered();
+                match response.status() {
+                    status if is_of_a_gateway(status) => pass.failed(status.as_str()),
+                    _ => pass.answered(),
+                }
+                Ok(response)
+            }
             Ok(Err(SendError::NotPublic(target))) => Err(Error::Forbidden {
                 host: self.host.clone(),
                 target: format!("{}://{target}", url.scheme()),
                 reason: purpose.refusal().to_owned(),
             }),
-            Ok(Err(SendError::Failed(reason))) => Err(self.unreachable(url, reason)),
-            Err(_) => Err(Error::Stalled { host: host_of(url), waited: HEAD_WAIT }),
+            Ok(Err(SendError::Failed(reason))) => {
+                pass.failed(&reason);
+                Err(self.unreachable(url, reason))
+            }
+            Err(_) => {
+                pass.failed(&format!("it sent nothing for {} s", HEAD_WAIT.as_secs()));
+                Err(Error::Stalled { host, waited: HEAD_WAIT })
+            }
         }
+    }
+
+    /// Whether a request would be sent now: not to one who limits us, nor to one who is down.
+    pub(super) fn check(&self, url: &Url, class: Class) -> Result<(), Error> {
+        let host = host_of(url);
+        self.backoff.check(&host, class)?;
+        self.breaker.check(&host)
+    }
+
+    /// Whether nothing is sent to this host because it did not answer.
+    pub(super) fn is_open(&self, host: &str) -> bool {
+        self.breaker.is_open(host)
     }
 
     fn unreachable(&self, url: &Url, reason: String) -> Error {
         let host = if *url == self.url { self.host.clone() } else { host_of(url) };
         Error::Unreachable { host, reason }
     }
+}
+
+/// Whether this is what a gateway says whose registry is down.
+fn is_of_a_gateway(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 impl Purpose {

@@ -7,6 +7,8 @@
 mod support;
 
 mod accept;
+mod backoff;
+mod breaker;
 mod denied;
 mod disk;
 mod doors;
@@ -29,4 +31,6 @@ mod stale;
 mod tls;
 mod together;
 mod tokens;
+mod upstreams;
+mod via;
 mod wrong;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::upstream::Credential;
+use crate::upstream::{self, Credential};
 
 #[test]
 fn without_a_file_the_well_known_registries_exist() {
@@ -84,6 +84,40 @@ fn an_upstream_is_written_short_or_long() {
         assert_eq!(upstream.url.as_str(), "http://x.y:1/", "{text}");
         assert_eq!(upstream.token_hosts, ["t.u".parse().unwrap()], "{text}");
     }
+}
+
+/// A credential that reached a mirror it was not written for would be in the wrong hands.
+#[test]
+fn the_last_upstream_is_the_registry_and_what_is_written_for_that_is_its_alone() {
+    let text = "[registry.'a.b']\n\
+        upstream = ['http://m.one', { url = 'https://m.two', auth = { type = 'basic', \
+        username = 'two', password = 'x' } }, 'https://real.one']\n\
+        token_hosts = ['t.u']\nredirect_hosts = ['r.u']\nmax_connections = 7\n\
+        auth = { type = 'basic', username = 'real', password = 'x' }\n";
+    let settings = Case::of(text).settings();
+    let registry = &settings.registries[0];
+
+    let user = |options: &upstream::Options| match &options.credential {
+        Credential::Basic { username, .. } => username.clone(),
+        Credential::Anonymous => String::new(),
+    };
+    let shown: Vec<_> = registry
+        .mirrors
+        .iter()
+        .chain([&registry.upstream])
+        .map(|options| {
+            let hosts = (options.token_hosts.len(), options.redirect_hosts.len());
+            (options.url.to_string(), user(options), hosts, options.max_connections)
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("http://m.one/".to_owned(), String::new(), (0, 0), 7),
+            ("https://m.two/".to_owned(), "two".to_owned(), (0, 0), 7),
+            ("https://real.one/".to_owned(), "real".to_owned(), (1, 1), 7),
+        ]
+    );
 }
 
 #[test]

@@ -32,10 +32,17 @@ fn upstreams_are_checked() {
         ("[registry.'a.b']\nupstream = 'a.b:5000'", 2, UPSTREAM, "`https://a.b:5000`?"),
         ("[registry.'a.b']\nupstream = []", 2, UPSTREAM, "list of upstreams is empty"),
         (
-            "[registry.'a.b']\nupstream = ['https://a.b', 'https://c.d']",
+            "[registry.'a.b']\nupstream = ['x://a','x://b','x://c','x://d','x://e','x://f','x://g','x://h','x://i']",
             2,
             UPSTREAM,
-            "several upstreams are not supported yet",
+            "more than 8 upstreams",
+        ),
+        ("[registry.'a.b']\nupstream = ['https://a.b', 'ftp://c.d']", 2, UPSTREAM, "scheme `ftp`"),
+        (
+            "[registry.'a.b']\nupstream = ['http://127.0.0.1:5000', 'https://a.b']",
+            0,
+            "",
+            "is Larder itself",
         ),
         ("[registry.'a.b']\nupstream = {}", 2, UPSTREAM, "the upstream has no `url`"),
         (
@@ -46,6 +53,24 @@ fn upstreams_are_checked() {
         ),
         ("[registry.'a.b']\nca = '/nowhere.pem'", 2, "registry.\"a.b\".ca", "no such file"),
         ("[registry.'a.b']\nca = 'config.toml'", 2, "registry.\"a.b\".ca", "no certificate in it"),
+        (
+            "[registry.'a.b']\nclient_cert = 'config.toml'",
+            2,
+            "registry.\"a.b\".client_cert",
+            "has no `client_key`",
+        ),
+        (
+            "[registry.'a.b']\nclient_key = 'config.toml'",
+            2,
+            "registry.\"a.b\".client_key",
+            "has no `client_cert`",
+        ),
+        (
+            "[registry.'a.b']\nclient_cert = 'config.toml'\nclient_key = 'config.toml'",
+            2,
+            "registry.\"a.b\".client_cert",
+            "no certificate in it",
+        ),
         (
             "[registry.'a.b']\ntoken_hosts = ['x', 'https://x']",
             2,

@@ -1,6 +1,8 @@
 //! Behaviour of the whole client, over an in-memory network and with paused time.
 
 mod body;
+mod group;
+mod limits;
 mod login;
 mod network;
 mod realm;
@@ -16,7 +18,8 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use self::network::{FakeNetwork, Internet};
-use super::{Answer, Credential, Error, Method, Options, Question, Upstream};
+use super::{Answer, Credential, Error, Method, Options, Place, Question, Upstream, Upstreams};
+use crate::http::{Egress, InstanceId, Via};
 use crate::oci::Resource;
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -41,6 +44,7 @@ fn options() -> Options {
         url: "http://up.example.com".parse().unwrap(),
         credential: Credential::Anonymous,
         ca_pem: None,
+        client_identity: None,
         token_hosts: Vec::new(),
         redirect_hosts: Vec::new(),
         max_connections: 64,
@@ -54,7 +58,11 @@ fn with_password(password: &str) -> Options {
 }
 
 fn upstream(internet: &Internet, options: &Options) -> Arc<Upstream> {
-    Arc::new(Upstream::new(options, Arc::new(internet.clone())).unwrap())
+    Arc::new(Upstream::new(options, &egress(internet)).unwrap())
+}
+
+fn egress(internet: &Internet) -> Egress {
+    Egress::direct(Arc::new(internet.clone()), InstanceId::random())
 }
 
 fn blob(method: Method, from: u64) -> Question {
@@ -64,6 +72,8 @@ fn blob(method: Method, from: u64) -> Question {
         resource: Resource::Blob(format!("sha256:{HEX}").parse().unwrap()),
         accept: None,
         from,
+        failed: Vec::new(),
+        via: Via::default(),
     }
 }
 
@@ -74,6 +84,8 @@ fn manifest(repository: &str) -> Question {
         resource: Resource::Manifest("latest".parse().unwrap()),
         accept: Some("application/x".to_owned()),
         from: 0,
+        failed: Vec::new(),
+        via: Via::default(),
     }
 }
 

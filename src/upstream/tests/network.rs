@@ -90,6 +90,12 @@ impl FakeNetwork {
         self.inner.lock().unwrap().silent.push(address.parse().unwrap());
     }
 
+    /// Connections to `address` are accepted again.
+    pub(super) fn light(&self, address: &str) {
+        let address: SocketAddr = address.parse().unwrap();
+        self.inner.lock().unwrap().silent.retain(|silent| *silent != address);
+    }
+
     /// Look-ups of `name` are never answered.
     pub(super) fn silent_name(&self, name: &str) {
         self.inner.lock().unwrap().silent_names.push(name.to_owned());

@@ -1,12 +1,14 @@
 //! Whose certificates are believed, and what options are refused.
 
 use rcgen::{CertifiedKey, KeyPair};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use super::network::reply;
 use super::*;
+use crate::http::ClientIdentity;
 use crate::upstream::SetupError;
 
 fn issue(name: &str) -> (TlsAcceptor, Vec<u8>) {
@@ -20,6 +22,57 @@ fn issue(name: &str) -> (TlsAcceptor, Vec<u8>) {
         .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
     (TlsAcceptor::from(Arc::new(config)), cert.pem().into_bytes())
+}
+
+/// A server that talks to nobody without a client's certificate, its own certificate, and the
+/// client's.
+fn issue_mutual(name: &str, client: &CertifiedKey<KeyPair>) -> (TlsAcceptor, Vec<u8>) {
+    let CertifiedKey::<KeyPair> { cert, signing_key } =
+        rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(client.cert.der().clone()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let key = signing_key.serialize_der().try_into().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), cert.pem().into_bytes())
+}
+
+/// What identifies us to our registry is not for the storage that it points to.
+#[tokio::test(start_paused = true)]
+async fn a_client_certificate_is_shown_to_the_upstream_and_to_nobody_else() {
+    let client = rcgen::generate_simple_self_signed(["larder".to_owned()]).unwrap();
+    let identity = ClientIdentity {
+        cert_pem: client.cert.pem().into_bytes(),
+        key_pem: client.signing_key.serialize_pem().into_bytes().into(),
+    };
+    let (internet, network) = world();
+    let (own, mut pem) = issue_mutual("up.example.com", &client);
+    let (elsewhere, elsewhere_pem) = issue_mutual("cdn.test", &client);
+    pem.extend(elsewhere_pem);
+    network.serve_tls("10.0.0.1:443", own, |seen| {
+        if seen.target.contains("/blobs/") {
+            return reply(307, &[("Location", "https://cdn.test/x")], "");
+        }
+        reply(200, &[], "manifest")
+    });
+    network.serve_tls("1.0.0.3:443", elsewhere, |_| reply(200, &[], "layer"));
+
+    let with = Options { client_identity: Some(identity), ..https(Some(pem.clone())) };
+    let with = upstream(&internet, &with);
+    assert!(ask(&with, &manifest("a")).await.is_ok());
+    let error = pull(&with).await.unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { host, .. } if host == "cdn.test"), "{error:?}");
+    assert_eq!(network.count("cdn.test"), 0);
+
+    let without = upstream(&internet, &https(Some(pem)));
+    assert!(ask(&without, &manifest("a")).await.is_err());
 }
 
 fn https(ca_pem: Option<Vec<u8>>) -> Options {
@@ -36,7 +89,7 @@ async fn a_given_ca_is_believed_and_nobody_else_is() {
     assert_eq!(pull(&upstream(&internet, &https(Some(pem)))).await.unwrap(), "layer");
 
     for ca_pem in [None, Some(other_pem)] {
-        let Ok(upstream) = Upstream::new(&https(ca_pem), Arc::new(internet.clone())) else {
+        let Ok(upstream) = Upstream::new(&https(ca_pem), &egress(&internet)) else {
             continue;
         };
         let error = pull(&upstream).await.unwrap_err();
@@ -84,9 +137,8 @@ async fn what_does_not_speak_tls_is_unreachable() {
 #[test]
 fn options_that_cannot_work_are_refused_by_name() {
     let internet = Internet::default();
-    let setup = |options: &Options| {
-        Upstream::new(options, Arc::new(internet.clone())).map(|_| ()).unwrap_err()
-    };
+    let setup =
+        |options: &Options| Upstream::new(options, &egress(&internet)).map(|_| ()).unwrap_err();
     for url in [
         "ftp://up.test",
         "http://up.test/v2",

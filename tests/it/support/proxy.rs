@@ -122,10 +122,12 @@ impl Setup {
                 url: url.parse().unwrap(),
                 credential: Credential::Anonymous,
                 ca_pem,
+                client_identity: None,
                 token_hosts: Vec::new(),
                 redirect_hosts: Vec::new(),
                 max_connections: 64,
             },
+            mirrors: Vec::new(),
         };
         self.settings.registries.push(options);
         self.settings.registries.last_mut().unwrap()

@@ -1,0 +1,131 @@
+//! Who is measured, and with which configuration?
+//!
+//! The configurations are the files in `peers/`, with `{{…}}` for ports and directories.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::lab::Lab;
+use crate::process::{self, Launch, Server};
+
+pub(crate) const NGINX: &str = "nginx";
+pub(crate) const REGISTRY: &str = "docker-registry";
+
+/// A server, or none: the upstream asked directly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Peer {
+    Larder,
+    NginxStatic,
+    NginxOpenFiles,
+    NginxProxy,
+    Registry,
+    Direct,
+}
+
+impl Peer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Larder => "Larder",
+            Self::NginxStatic => "nginx sendfile",
+            Self::NginxOpenFiles => "nginx open_file_cache",
+            Self::NginxProxy => "nginx proxy_cache",
+            Self::Registry => "distribution",
+            Self::Direct => "direct",
+        }
+    }
+
+    /// Starts it with its state in `state`, before the upstream at port `upstream`.
+    pub(crate) fn start(self, lab: &Lab, state: &Path, upstream: u16) -> Result<Server> {
+        let port = free_port()?;
+        let (template, file) = self.configuration();
+        let file = state.join(file);
+        let values = [
+            ("DIR", state.display().to_string()),
+            ("ROOT", lab.root().display().to_string()),
+            ("PORT", port.to_string()),
+            ("UPSTREAM", upstream.to_string()),
+            ("FILES", process::file_limit().to_string()),
+        ];
+        fs::write(&file, fill_in(template, &values))?;
+        let mut command = process::measured(&self.program(lab), lab.is_pinned);
+        match self {
+            Self::Larder => {
+                let listen = format!("127.0.0.1:{port}");
+                command.arg("serve").arg("--config").arg(file).args(["--listen", &listen]);
+                command.env("LARDER_LOG", "warn");
+            }
+            Self::Registry => _ = command.arg("serve").arg(file),
+            _ => _ = command.args(["-e", "stderr", "-c"]).arg(file),
+        }
+        Server::start(Launch { command, port, log: &state.join("said.log") })
+    }
+
+    fn program(self, lab: &Lab) -> PathBuf {
+        match self {
+            Self::Larder => lab.larder.clone(),
+            Self::Registry => REGISTRY.into(),
+            _ => NGINX.into(),
+        }
+    }
+
+    fn configuration(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Larder => (include_str!("peers/larder.toml"), "larder.toml"),
+            Self::NginxOpenFiles => (include_str!("peers/nginx-open-file-cache.conf"), "open.conf"),
+            Self::NginxProxy => (include_str!("peers/nginx-proxy.conf"), "proxy.conf"),
+            Self::Registry => (include_str!("peers/registry.yml"), "registry.yml"),
+            Self::NginxStatic | Self::Direct => {
+                (include_str!("peers/nginx-static.conf"), "static.conf")
+            }
+        }
+    }
+}
+
+/// The registry before which all are put.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// As fast as it goes.
+    pub(crate) port: u16,
+    /// 10 MB/s for each connection, and logged.
+    pub(crate) slow_port: u16,
+    /// Lines of status, body bytes and path, of what the slow port sent.
+    pub(crate) slow_log: PathBuf,
+    _server: Server,
+}
+
+impl Upstream {
+    pub(crate) fn start(dir: &Path, root: &Path, manifest: &str) -> Result<Self> {
+        let (port, slow_port) = (free_port()?, free_port()?);
+        let values = [
+            ("DIR", dir.display().to_string()),
+            ("ROOT", root.display().to_string()),
+            ("MANIFEST", manifest.to_owned()),
+            ("PORT", port.to_string()),
+            ("SLOW_PORT", slow_port.to_string()),
+            ("FILES", process::file_limit().to_string()),
+        ];
+        let write = |file: &str, template| fs::write(dir.join(file), fill_in(template, &values));
+        write("registry.inc", include_str!("peers/registry.inc"))?;
+        write("upstream.conf", include_str!("peers/upstream.conf"))?;
+        let mut command = Command::new(NGINX);
+        command.args(["-e", "stderr", "-c"]).arg(dir.join("upstream.conf"));
+        let log = dir.join("upstream.said.log");
+        let server = Server::start(Launch { command, port, log: &log })?;
+        Ok(Self { port, slow_port, slow_log: dir.join("slow.log"), _server: server })
+    }
+}
+
+fn fill_in(template: &str, values: &[(&str, String)]) -> String {
+    values.iter().fold(template.to_owned(), |text, (key, value)| {
+        text.replace(&format!("{{{{{key}}}}}"), value)
+    })
+}
+
+/// A port that nobody has at the moment.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

@@ -1,0 +1,277 @@
+//! When a host that does not answer is no longer called.
+//!
+//! Connections that fail, time-outs and 502 to 504 are counted while they come in a row. After a
+//! few the breaker opens: nothing is sent to the host, and whoever asks is told at once. After a
+//! while one request, the probe, finds out whether the host is back.
+//!
+//! It is kept for each host that is called on behalf of an upstream: storage that is down must not
+//! keep manifests from being asked for. Bodies on their way are not its concern.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Error;
+
+/// What is known of hosts that have failed.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    circuits: Mutex<HashMap<String, Circuit>>,
+}
+
+/// A host that has failed, and has not answered since.
+#[derive(Debug)]
+struct Circuit {
+    faults: u32,
+    first: Instant,
+    last_fault: String,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    until: Instant,
+    wait: Duration,
+    /// Whether the request that finds out is under way.
+    is_probed: bool,
+}
+
+impl Breaker {
+    /// Whether nothing is sent to this host now.
+    pub(super) fn is_open(&self, host: &str) -> bool {
+        self.check(host).is_err()
+    }
+
+    /// Whether a request would be sent now.
+    pub(super) fn check(&self, host: &str) -> Result<(), Error> {
+        self.circuits().get(host).map_or(Ok(()), |circuit| circuit.check(host))
+    }
+
+    /// Leave to send one request.
+    pub(super) fn enter(&self, host: &str) -> Result<Pass<'_>, Error> {
+        let mut circuits = self.circuits();
+        let mut is_probe = false;
+        if let Some(circuit) = circuits.get_mut(host) {
+            circuit.check(host)?;
+            if let Some(open) = &mut circuit.open {
+                (open.is_probed, is_probe) = (true, true);
+            }
+        }
+        drop(circuits);
+        let (host, began) = (host.to_owned(), Instant::now());
+        Ok(Pass { breaker: self, host, began, is_probe, is_settled: false })
+    }
+
+    fn circuits(&self) -> MutexGuard<'_, HashMap<String, Circuit>> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, host: &str, fault: &str, is_probe: bool) {
+        let now = Instant::now();
+        let mut circuits = self.circuits();
+        make_room(&mut circuits);
+        let circuit = circuits.entry(host.to_owned()).or_insert_with(|| Circuit::new(now));
+        fault.clone_into(&mut circuit.last_fault);
+        match &mut circuit.open {
+            Some(open) if is_probe => {
+                let wait = (open.wait * 2).min(WAIT_MAX);
+                *open = Open { until: now + wait, wait, is_probed: false };
+            }
+            // It was on its way when the breaker opened.
+            Some(_) => {}
+            None => circuit.count(host, now),
+        }
+    }
+}
+
+impl Circuit {
+    fn new(now: Instant) -> Self {
+        Self { faults: 0, first: now, last_fault: String::new(), open: None }
+    }
+
+    fn check(&self, host: &str) -> Result<(), Error> {
+        let Some(open) = &self.open else { return Ok(()) };
+        if !open.is_probed && Instant::now() >= open.until {
+            return Ok(());
+        }
+        let Self { faults, last_fault, .. } = self;
+        let reason = format!(
+            "its circuit breaker is open after {faults} faults in a row, the last: {last_fault}"
+        );
+        Err(Error::Unreachable { host: host.to_owned(), reason })
+    }
+
+    fn count(&mut self, host: &str, now: Instant) {
+        if now.duration_since(self.first) > ROW_MAX {
+            (self.faults, self.first) = (0, now);
+        }
+        self.faults += 1;
+        if self.faults >= FAULTS_MAX {
+            tracing::warn!(host, fault = self.last_fault, "not calling it for a while");
+            self.open = Some(Open { until: now + WAIT, wait: WAIT, is_probed: false });
+        }
+    }
+}
+
+/// Leave to send one request, to be given back with what came of it. Dropped, it says nothing,
+/// unless whoever sent it had waited for long.
+#[derive(Debug)]
+pub(super) struct Pass<'b> {
+    breaker: &'b Breaker,
+    host: String,
+    began: Instant,
+    is_probe: bool,
+    is_settled: bool,
+}
+
+impl Pass<'_> {
+    /// The host is there, whatever it said.
+    pub(super) fn answered(mut self) {
+        self.is_settled = true;
+        self.breaker.circuits().remove(&self.host);
+    }
+
+    /// The host did not answer, or what answered cannot reach it.
+    pub(super) fn failed(mut self, fault: &str) {
+        self.is_settled = true;
+        self.breaker.note(&self.host, fault, self.is_probe);
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.is_settled {
+            return;
+        }
+        let waited = self.began.elapsed();
+        if waited >= PATIENCE {
+            let fault = format!("it sent nothing for {} s", waited.as_secs());
+            self.breaker.note(&self.host, &fault, self.is_probe);
+        } else if self.is_probe
+            && let Some(circuit) = self.breaker.circuits().get_mut(&self.host)
+            && let Some(open) = &mut circuit.open
+        {
+            open.is_probed = false;
+        }
+    }
+}
+
+/// Storage hosts are named by redirects, so there could be any number of them.
+fn make_room(circuits: &mut HashMap<String, Circuit>) {
+    if circuits.len() >= HOSTS_MAX {
+        circuits.retain(|_, circuit| circuit.open.is_some());
+    }
+    if circuits.len() >= HOSTS_MAX {
+        circuits.clear();
+    }
+}
+
+/// As many faults in a row open it. One question of one client brings three.
+const FAULTS_MAX: u32 = 5;
+
+/// In a row means: none further from the first than this. A black hole takes 5 to 15 s for each.
+const ROW_MAX: Duration = Duration::from_secs(120);
+
+/// For how long it is open at first; twice as long after each probe that fails.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// The longest that it is open between two probes.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A request that was given up after less than this tells nothing about the host.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most hosts that are kept.
+const HOSTS_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "up.test";
+
+    fn fail(breaker: &Breaker, times: u32) {
+        for _ in 0..times {
+            breaker.enter(HOST).unwrap().failed("connection refused");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn five_faults_in_a_row_open_it_for_that_host_and_say_why() {
+        let breaker = Breaker::default();
+        fail(&breaker, FAULTS_MAX - 1);
+        breaker.enter(HOST).unwrap().answered();
+        fail(&breaker, FAULTS_MAX - 1);
+        assert!(!breaker.is_open(HOST));
+        fail(&breaker, 1);
+
+        assert!(breaker.is_open(HOST) && !breaker.is_open("other.test"));
+        let Err(Error::Unreachable { host, reason }) = breaker.enter(HOST) else { panic!() };
+        assert_eq!(host, HOST);
+        assert!(reason.contains("breaker is open") && reason.ends_with("connection refused"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_that_lie_far_apart_are_not_in_a_row() {
+        let breaker = Breaker::default();
+        for _ in 0..20 {
+            fail(&breaker, 1);
+            tokio::time::advance(ROW_MAX / 2).await;
+        }
+        assert!(!breaker.is_open(HOST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_probe_after_five_seconds_and_ever_later_ones() {
+        let breaker = Breaker::default();
+        fail(&breaker, FAULTS_MAX);
+        for wait in [5, 10, 20, 40, 60, 60] {
+            tokio::time::advance(Duration::from_secs(wait - 1)).await;
+            assert!(breaker.is_open(HOST), "{wait}");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            let probe = breaker.enter(HOST).unwrap();
+            assert!(breaker.is_open(HOST) && breaker.enter(HOST).is_err(), "{wait}");
+            probe.failed("connection refused");
+        }
+        tokio::time::advance(WAIT_MAX).await;
+        breaker.enter(HOST).unwrap().answered();
+        fail(&breaker, FAULTS_MAX - 1);
+        assert!(!breaker.is_open(HOST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_dropped_leaves_room_for_another_and_patience_counts() {
+        let breaker = Breaker::default();
+        fail(&breaker, FAULTS_MAX);
+        tokio::time::advance(WAIT).await;
+        drop(breaker.enter(HOST).unwrap());
+        let probe = breaker.enter(HOST).expect("the first probe has told nothing");
+        tokio::time::advance(PATIENCE).await;
+        drop(probe);
+        tokio::time::advance(WAIT).await;
+        assert!(breaker.is_open(HOST), "a probe that waited in vain has failed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_on_its_way_neither_extends_it_nor_is_held_up() {
+        let breaker = Breaker::default();
+        let late: Vec<_> = (0..20).map(|_| breaker.enter(HOST).unwrap()).collect();
+        fail(&breaker, FAULTS_MAX);
+        tokio::time::advance(WAIT).await;
+        for pass in late {
+            pass.failed("too late");
+        }
+        assert!(!breaker.is_open(HOST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_redirects_name_do_not_pile_up() {
+        let breaker = Breaker::default();
+        for number in 0..HOSTS_MAX * 2 {
+            breaker.enter(&format!("{number}.test")).unwrap().failed("x");
+        }
+        assert!(breaker.circuits().len() <= HOSTS_MAX);
+    }
+}

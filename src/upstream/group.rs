@@ -1,0 +1,137 @@
+//! The upstreams of one registry, in the order of the configuration.
+//!
+//! The last is authoritative: only its answer is the registry's. The ones before it are mirrors.
+//! What has a digest is asked of them in order, and whatever is wrong with one (it does not have
+//! it, it wants a login, it is down) leads to the next. What may change (tags, lists) is asked of
+//! the authoritative one, and of the mirrors only when that is down.
+//!
+//! Each has its own login, limits and connections: nothing of one is ever shown to another.
+
+use std::fmt;
+
+use tokio::time::Instant;
+
+use super::{Answer, Error, Options, Question, SetupError, Upstream};
+use crate::http::Egress;
+use crate::oci::{Reference, Resource};
+
+/// Where a registry is reached.
+pub struct Upstreams {
+    mirrors: Vec<Upstream>,
+    authoritative: Upstream,
+}
+
+/// One of the upstreams of a registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// The one whose answers are the registry's.
+    #[default]
+    Authoritative,
+    /// The mirror of this number.
+    Mirror(usize),
+}
+
+impl Upstreams {
+    /// The upstreams that these options describe. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when one of them cannot be reached with its options.
+    pub fn new(
+        mirrors: &[Options],
+        authoritative: &Options,
+        egress: &Egress,
+    ) -> Result<Self, SetupError> {
+        let mirrors = mirrors.iter().map(|options| Upstream::new(options, egress));
+        let mirrors = mirrors.collect::<Result<_, _>>()?;
+        Ok(Self { mirrors, authoritative: Upstream::new(authoritative, egress)? })
+    }
+
+    /// What messages call the registry: the authoritative upstream's host.
+    pub fn host(&self) -> &str {
+        self.authoritative.host()
+    }
+
+    /// What messages call one of them.
+    pub fn host_of(&self, place: Place) -> &str {
+        self.at(place).host()
+    }
+
+    /// Whether none of them is asked for a while, because none answered.
+    pub fn is_open(&self) -> bool {
+        self.authoritative.is_open() && self.mirrors.iter().all(Upstream::is_open)
+    }
+
+    /// All but the authoritative one.
+    pub fn mirrors(&self) -> Vec<Place> {
+        (0..self.mirrors.len()).map(Place::Mirror).collect()
+    }
+
+    /// Asks one after the other. All before the head of the final answer ends by `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// The authoritative upstream's.
+    pub async fn ask(&self, question: &Question, deadline: Instant) -> Result<Answer, Error> {
+        let order = self.order(question);
+        let mut verdict = None;
+        for (position, place) in order.iter().enumerate() {
+            let until = share(deadline, order.len() - position);
+            let asked = match place {
+                Place::Authoritative => self.authoritative.ask(question, until).await,
+                // What waits behind it is better than a second try.
+                Place::Mirror(_) => self.at(*place).ask_once(question, until).await,
+            };
+            match asked {
+                Ok(answer) => return Ok(Answer { place: *place, ..answer }),
+                Err(error) if *place == Place::Authoritative => {
+                    if !error.is_an_outage() {
+                        return Err(error);
+                    }
+                    verdict = Some(error);
+                }
+                Err(error) => tracing::debug!(%error, "asking the next upstream"),
+            }
+        }
+        let host = self.host().to_owned();
+        Err(verdict.unwrap_or(Error::Unreachable { host, reason: "it was not asked".to_owned() }))
+    }
+
+    fn at(&self, place: Place) -> &Upstream {
+        match place {
+            Place::Authoritative => &self.authoritative,
+            Place::Mirror(number) => self.mirrors.get(number).unwrap_or(&self.authoritative),
+        }
+    }
+
+    /// In which order to ask: what has failed before comes last.
+    fn order(&self, question: &Question) -> Vec<Place> {
+        let mut order = self.mirrors();
+        match &question.resource {
+            Resource::Blob(_) | Resource::Manifest(Reference::Digest(_)) => {
+                order.push(Place::Authoritative);
+            }
+            Resource::Manifest(Reference::Tag(_)) | Resource::Referrers(_) | Resource::Tags => {
+                order.insert(0, Place::Authoritative);
+            }
+            Resource::Upload => order = vec![Place::Authoritative],
+        }
+        order.sort_by_key(|place| question.failed.contains(place));
+        order
+    }
+}
+
+/// By when one of `count` that are still to be asked must have answered, so that a silent one leaves
+/// time for those behind it.
+fn share(deadline: Instant, count: usize) -> Instant {
+    let now = Instant::now();
+    let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    now + deadline.saturating_duration_since(now) / count
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.mirrors.iter().chain([&self.authoritative]).map(Upstream::host);
+        f.debug_list().entries(hosts).finish()
+    }
+}

@@ -1,0 +1,67 @@
+//! Whether an answer limits us, and for how long.
+
+use std::time::Duration;
+
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+
+/// Whether an answer limits us: 429, or a 503 that names a time.
+pub(super) fn is_limit(status: StatusCode, headers: &HeaderMap) -> bool {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::SERVICE_UNAVAILABLE => headers.contains_key(RETRY_AFTER),
+        _ => false,
+    }
+}
+
+/// `Retry-After` in either form, within our bounds. A date is compared with the answer's own
+/// `Date`: the two clocks need not agree.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = if is_number {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+        let then = httpdate::parse_http_date(text).ok()?;
+        then.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.clamp(WAIT_MIN, WAIT_MAX))
+}
+
+/// The shortest and the longest that a `Retry-After` is believed.
+pub(super) const WAIT_MIN: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn a_wait_is_read_in_both_forms_and_kept_within_bounds() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        for (text, want) in [
+            ("30", Some(30)),
+            ("0", Some(1)),
+            ("1000000000", Some(900)),
+            ("99999999999999999999", Some(900)),
+            ("-1", None),
+            ("", None),
+            ("soon", None),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 07:00:00 GMT", Some(1)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(900)),
+        ] {
+            let wait = retry_after(&headers(&[("retry-after", text), date]));
+            assert_eq!(wait, want.map(Duration::from_secs), "{text:?}");
+        }
+        let undated = headers(&[("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")]);
+        assert_eq!(retry_after(&undated), None);
+    }
+}

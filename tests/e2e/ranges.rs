@@ -1,0 +1,85 @@
+//! Parts of a blob by curl, while the cache lacks it and when it has it.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::curl::Curl;
+use crate::support::hash;
+use crate::support::image::Image;
+use crate::support::larder::Larder;
+use crate::support::registry::{Guard, Registry};
+use crate::support::tools::requires;
+use crate::support::work::Work;
+
+#[test]
+fn single_suffix_and_open_ranges_are_the_files_bytes_cold() {
+    let test = requires!("docker-registry", "curl");
+    let image = Image::debian();
+    let work = Work::new(test);
+    let upstream = Registry::start(&work, &Guard::Open);
+    let layer = &image.layers[0];
+    let want = fs::read(Image::blob_file(layer)).expect("the upstream keeps the layer");
+
+    for range in ranges(want.len()) {
+        let larder = Larder::mirror(&work, &upstream.url(), "");
+        let url = larder.url(&format!("{}/blobs/{layer}", image.repository));
+        is_that_part(&work.data().join("part"), &url, &range, &want);
+    }
+}
+
+#[test]
+fn single_suffix_and_open_ranges_are_the_files_bytes_warm() {
+    let test = requires!("docker-registry", "curl");
+    let image = Image::debian();
+    let work = Work::new(test);
+    let mut upstream = Registry::start(&work, &Guard::Open);
+    let larder = Larder::mirror(&work, &upstream.url(), "");
+    let layer = &image.layers[0];
+    let want = fs::read(Image::blob_file(layer)).expect("the upstream keeps the layer");
+    let url = larder.url(&format!("{}/blobs/{layer}", image.repository));
+
+    let whole = work.data().join("whole");
+    let reply = Curl::get(&url).to(&whole).send();
+    assert_eq!((reply.status, hash::of_file(&whole)), (200, layer.clone()), "{reply:?}");
+    upstream.stop();
+
+    for range in ranges(want.len()) {
+        let reply = is_that_part(&work.data().join("part"), &url, &range, &want);
+        assert!(reply.contains("hit"), "{reply}");
+    }
+    let beyond = Curl::get(&url).range(&format!("{}-", want.len())).send();
+    assert_eq!(beyond.status, 416, "{beyond:?}");
+    assert_eq!(beyond.header("content-range"), format!("bytes */{}", want.len()));
+}
+
+/// A range as curl writes it, with the first byte and the one after the last.
+struct Part {
+    text: String,
+    first: usize,
+    end: usize,
+}
+
+fn ranges(len: usize) -> [Part; 5] {
+    let middle = len / 2;
+    [
+        Part { text: "0-0".into(), first: 0, end: 1 },
+        Part { text: "500-1499".into(), first: 500, end: 1500 },
+        Part { text: "-500".into(), first: len - 500, end: len },
+        Part { text: format!("{middle}-"), first: middle, end: len },
+        Part { text: format!("{}-{}", len - 10, len + 10), first: len - 10, end: len },
+    ]
+}
+
+/// Fetches it and compares; what `Cache-Status` said.
+fn is_that_part(into: &Path, url: &str, part: &Part, want: &[u8]) -> String {
+    let Part { text, first, end } = part;
+    let reply = Curl::get(url).range(text).to(into).send();
+    let got = fs::read(into).expect("curl wrote the body");
+
+    assert_eq!((reply.status, reply.trouble.as_str()), (206, ""), "{text}: {reply:?}");
+    let content_range = format!("bytes {first}-{}/{}", end - 1, want.len());
+    assert_eq!(reply.header("content-range"), content_range, "{reply:?}");
+    assert_eq!(reply.header("content-length"), (end - first).to_string(), "{reply:?}");
+    assert!(got == want[*first..*end], "{text}: {} bytes differ: {reply:?}", got.len());
+    reply.cache_status()
+}

@@ -1,0 +1,63 @@
+//! A private CA and a server certificate for 127.0.0.1, made by openssl.
+
+use std::path::{Path, PathBuf};
+
+use super::tools;
+use super::work::Work;
+
+/// Files in PEM.
+pub(crate) struct Certificates {
+    /// What a client of the server has to trust.
+    pub(crate) ca: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl Certificates {
+    pub(crate) fn make(work: &Work) -> Self {
+        let dir = work.dir("certificates");
+        let (ca, ca_key) = (dir.join("ca.pem"), dir.join("ca.key"));
+        let (certificate, key) = (dir.join("server.pem"), dir.join("server.key"));
+        let request = dir.join("server.csr");
+        let names = work.file(
+            "certificates/names",
+            "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n",
+        );
+
+        self_signed(&ca_key, &ca, "/CN=larder e2e CA");
+        let new_key = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+        openssl(|command| {
+            command.args(new_key).args(["-nodes", "-subj", "/CN=127.0.0.1", "-keyout"]);
+            command.arg(&key).arg("-out").arg(&request)
+        });
+        openssl(|command| {
+            command.args(["x509", "-req", "-days", "30", "-CAcreateserial", "-in"]).arg(&request);
+            command.arg("-CA").arg(&ca).arg("-CAkey").arg(&ca_key);
+            command.arg("-extfile").arg(&names).arg("-out").arg(&certificate)
+        });
+        Self { ca, certificate, key }
+    }
+
+    /// As keys of the registry's `http` section.
+    pub(crate) fn as_yaml(&self) -> String {
+        let (certificate, key) = (self.certificate.display(), self.key.display());
+        format!(", tls: {{certificate: {certificate}, key: {key}}}")
+    }
+}
+
+/// A P-256 key (the old PEM form, which distribution's libtrust reads) and its certificate.
+pub(crate) fn self_signed(key: &Path, certificate: &Path, subject: &str) {
+    openssl(|command| {
+        command.args(["ecparam", "-genkey", "-noout", "-name", "prime256v1", "-out"]).arg(key)
+    });
+    openssl(|command| {
+        command.args(["req", "-x509", "-new", "-days", "30", "-subj", subject, "-key"]).arg(key);
+        command.arg("-out").arg(certificate)
+    });
+}
+
+fn openssl(arguments: impl FnOnce(&mut std::process::Command) -> &mut std::process::Command) {
+    let mut command = tools::command("openssl");
+    arguments(&mut command);
+    tools::run(&mut command).expect("openssl makes keys and certificates");
+}

@@ -1,0 +1,131 @@
+//! The upstream: Debian's `docker-registry`, over the content that `image` keeps.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::certificates::Certificates;
+use super::curl::Curl;
+use super::process::Process;
+use super::token_server::TokenServer;
+use super::traffic::Request;
+use super::work::Work;
+use super::{tools, wait};
+
+/// Who may read from it.
+pub(crate) enum Guard<'a> {
+    /// Anybody.
+    Open,
+    /// Whoever the file knows; over plain HTTP.
+    Htpasswd { file: &'a Path },
+    /// Whoever the token server gave a token; over TLS.
+    Tokens { server: &'a TokenServer, certificates: &'a Certificates },
+}
+
+/// A registry on a port of its own, which it keeps from one start to the next.
+pub(crate) struct Registry {
+    pub(crate) port: u16,
+    scheme: &'static str,
+    config: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+    /// How many of the logged requests belong to the past.
+    forgotten: usize,
+}
+
+impl Registry {
+    /// Serves what `image` keeps, read only.
+    pub(crate) fn start(work: &Work, guard: &Guard<'_>) -> Self {
+        let storage = super::image::storage();
+        Self::over(&storage, "maintenance: {readonly: {enabled: true}}", work, guard)
+    }
+
+    /// Serves `storage`, and takes pushes.
+    pub(crate) fn writable(storage: &Path, work: &Work) -> Self {
+        Self::over(storage, "maintenance: {uploadpurging: {enabled: false}}", work, &Guard::Open)
+    }
+
+    fn over(storage: &Path, maintenance: &str, work: &Work, guard: &Guard<'_>) -> Self {
+        let port = wait::free_port();
+        let (scheme, tls) = match guard {
+            Guard::Open | Guard::Htpasswd { .. } => ("http", String::new()),
+            Guard::Tokens { certificates, .. } => ("https", certificates.as_yaml()),
+        };
+        let auth = match guard {
+            Guard::Open => String::new(),
+            Guard::Htpasswd { file } => {
+                format!("auth: {{htpasswd: {{realm: e2e, path: {}}}}}\n", file.display())
+            }
+            Guard::Tokens { server, .. } => server.as_yaml(),
+        };
+        let config = format!(
+            "version: 0.1\n\
+             log: {{level: info}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}, {maintenance}}}\n\
+             http: {{addr: \"127.0.0.1:{port}\"{tls}}}\n\
+             {auth}",
+            storage.display(),
+        );
+
+        let name = format!("registry-{port}");
+        let mut registry = Self {
+            port,
+            scheme,
+            config: work.file(&format!("{name}.yml"), &config),
+            log: work.log(&format!("{name}.log")),
+            process: None,
+            forgotten: 0,
+        };
+        registry.start_again();
+        registry
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
+    }
+
+    /// Ends it; connections to its port are refused from now on.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.stop();
+        }
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let mut command = tools::command("docker-registry");
+        command.arg("serve").arg(&self.config);
+        let mut process = Process::spawn("docker-registry", &command, &self.log);
+        let port = self.port;
+        process.wait_until_ready(|| wait::answers(port));
+        self.process = Some(process);
+    }
+
+    /// What it was asked for since the last `forget`, and answered to the end.
+    ///
+    /// A request is logged after its last byte is out, so it asks one of its own and waits for
+    /// that line first.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        if self.process.is_some() {
+            let mark = format!("mark={}", fastrand::u64(..));
+            Curl::get(&format!("{}/v2/?{mark}", self.url())).arg("-k").send();
+            wait::until("the registry logs a request", wait::DAEMON, || {
+                self.access_log().contains(&mark).then_some(())
+            });
+        }
+        let new = self.logged().into_iter().skip(self.forgotten);
+        new.filter(|request| !request.path.contains("?mark=")).collect()
+    }
+
+    /// Lets the requests so far be the past.
+    pub(crate) fn forget(&mut self) {
+        self.requests();
+        self.forgotten = self.logged().len();
+    }
+
+    fn logged(&self) -> Vec<Request> {
+        self.access_log().lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    fn access_log(&self) -> String {
+        fs::read_to_string(self.log.with_extension("out")).unwrap_or_default()
+    }
+}

@@ -1,0 +1,111 @@
+//! An upstream that limits us is left alone for as long as it says, and nobody suffers without need.
+
+use std::time::Duration;
+
+use crate::support::{Blob, Fault, Gate, Image, Proxy, ScriptedRegistry, TAG_TTL, When};
+
+const REPOSITORY: &str = "library/alpine";
+const LATEST: &str = "/v2/library/alpine/manifests/latest";
+const CLIENTS: usize = 200;
+
+fn limit(seconds: u64) -> Fault {
+    Fault::Status(429, vec![("Retry-After", seconds.to_string())], "toomanyrequests")
+}
+
+/// F8: containerd asks again at once, five times; that must not make the limit longer for all.
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_limits_costs_one_request_for_each_window() {
+    let hub = ScriptedRegistry::new();
+    let proxy = Proxy::before(&hub).await;
+    hub.breaks(When::asked("/v2/"), limit(30));
+
+    for window in 1..=3 {
+        let replies = proxy.get_often(LATEST, CLIENTS).join_all().await;
+
+        for reply in replies {
+            assert_eq!(reply.error(429).0, "TOOMANYREQUESTS");
+            let wait: u64 = reply.header("retry-after").expect("it says when").parse().unwrap();
+            assert!((1..=30).contains(&wait), "{wait}");
+        }
+        assert_eq!(hub.asked().len(), window, "one request in the window");
+        tokio::time::advance(Duration::from_secs(31)).await;
+    }
+}
+
+/// The same for tags of many images, all of which are held.
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_not_noticed_by_who_pulls_what_is_held() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[10]);
+    for number in 0..20 {
+        hub.put_image(&format!("team/app{number}"), "latest", &image);
+    }
+    let proxy = Proxy::before(&hub).await;
+    for number in 0..20 {
+        proxy.get(&format!("/v2/team/app{number}/manifests/latest")).await;
+    }
+    tokio::time::advance(TAG_TTL * 2).await;
+    hub.breaks(When::asked("/v2/"), limit(600));
+    hub.forget();
+
+    for number in 0..20 {
+        let reply = proxy.get(&format!("/v2/team/app{number}/manifests/latest")).await;
+        reply.assert_is(&image.manifest.blob);
+        assert_eq!(reply.decision().get("detail"), Some("upstream-throttled"));
+    }
+    assert_eq!(hub.asked().len(), 1, "{:?}", hub.asked());
+}
+
+/// Docker Hub limits manifests and not blobs: a pull that has its manifest must end.
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_manifests_stops_no_blob() {
+    let hub = ScriptedRegistry::new();
+    let (running, next) = (Blob::random(1, 500_000), Blob::random(2, 1000));
+    hub.put_blob(REPOSITORY, &running);
+    hub.put_blob(REPOSITORY, &next);
+    hub.put_image(REPOSITORY, "latest", &Image::random(3, &[]));
+    let proxy = Proxy::before(&hub).await;
+    let gate = Gate::new();
+    hub.breaks(When::asked(&running.digest), Fault::HoldAt(250_000, gate.clone()));
+    let pulling = tokio::spawn(proxy.client.get(&running.path(REPOSITORY)));
+    proxy.until(|| proxy.fills() == [250_000], "the first half comes").await;
+
+    hub.breaks(When::asked("/manifests/"), limit(600));
+    proxy.get(LATEST).await.error(429);
+    gate.open();
+
+    pulling.await.unwrap().assert_is(&running);
+    proxy.get(&next.path(REPOSITORY)).await.assert_is(&next);
+}
+
+/// A short limit in the middle of a blob is waited for: its readers would see a cut instead.
+#[tokio::test(start_paused = true)]
+async fn a_short_limit_in_the_middle_of_a_blob_is_not_noticed() {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(1, 500_000);
+    hub.put_blob(REPOSITORY, &blob);
+    let proxy = Proxy::before(&hub).await;
+    hub.breaks(When::asked(&blob.digest).nth(1), Fault::CutAt(250_000));
+    hub.breaks(When::asked(&blob.digest).nth(2), limit(5));
+
+    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+
+    assert_eq!(hub.gets(&blob.digest).len(), 3);
+}
+
+/// Told nothing, we wait a second, and ever longer while it goes on.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_names_no_time_is_met_with_growing_patience() {
+    let hub = ScriptedRegistry::new();
+    let proxy = Proxy::before(&hub).await;
+    hub.breaks(When::asked("/v2/"), Fault::status(429));
+
+    // Asked every second for five minutes.
+    for _ in 0..300 {
+        proxy.get(LATEST).await.error(429);
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+
+    let asked = hub.asked().len();
+    assert!((8..=20).contains(&asked), "{asked} requests in five minutes");
+}
