@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::Decision;
+use crate::access::Grant;
 use crate::oci::{Digest, InvalidManifest, MediaType};
 use crate::upstream;
 
@@ -12,6 +16,18 @@ use crate::upstream;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The upstream said, a while ago, that there is no such thing.
+    #[error("{host} does not have it")]
+    Absent {
+        /// The registry that said so.
+        host: String,
+        /// The error that it said so with, where that is worth telling.
+        said: Option<Bytes>,
+        /// How it comes that it was not asked now.
+        decision: Decision,
+        /// How long ago it said so.
+        age: Duration,
+    },
     /// The upstream sent bytes, but not the ones that were asked for.
     #[error("{host} sent bytes that are not {digest}: {reason}")]
     Corrupt {
@@ -79,6 +95,17 @@ pub enum ManifestFault {
 }
 
 impl Error {
+    /// What a record says that something is not there.
+    pub(super) fn absent(
+        grant: &Grant,
+        said: Option<Bytes>,
+        decision: Decision,
+        age: Duration,
+    ) -> Self {
+        let host = grant.registry().upstream().host().to_owned();
+        Self::Absent { host, said, decision, age }
+    }
+
     /// Whether this is the upstream's answer about this very repository, which is obeyed, and
     /// not an outage, which what is cached survives.
     pub fn is_an_answer(&self) -> bool {

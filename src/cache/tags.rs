@@ -3,7 +3,9 @@
 //!
 //! A tag is a record, tag → digest, with the time of its last check. What the upstream is asked is
 //! one `HEAD`, shared by all who wait. Its 404, 401 and 403 about this repository are answers: the
-//! record goes. Any other failure is an outage, which the record survives.
+//! record goes. A 404 leaves one of its own, that there is no such tag, which is believed, asked
+//! after and served stale like any other: podman asks for `sha256-….sig` with each pull, and must
+//! get the same answer in an outage. Any other failure is an outage, which the record survives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,13 +68,12 @@ impl Shared {
         if let Some(known) = &known
             && self.age(known, policy) <= policy.ttl
         {
-            let age = self.age(known, policy);
-            return self.manifest_of(grant, &known.record.digest, Decision::Hit, age).await;
+            return self.recalled(grant, known, Decision::Hit, self.age(known, policy)).await;
         }
         let reference = Reference::Tag(tag.clone());
         let key = question_key(grant, &reference, view.as_ref().map(|view| view.name.as_str()));
         let (collapsed, answer) = self.tags_asked.join(key, || {
-            let digest = known.as_ref().map(|known| known.record.digest.clone());
+            let digest = known.as_ref().and_then(|known| known.record.digest.clone());
             Arc::clone(self).revalidate(grant.clone(), tag.clone(), view.clone(), digest)
         });
         let Some(known) = known else {
@@ -88,7 +89,21 @@ impl Shared {
         };
         let age = self.age(&known, policy);
         let decision = Decision::Stale { since: age.saturating_sub(policy.ttl), reason };
-        self.manifest_of(grant, &known.record.digest, decision, age).await
+        self.recalled(grant, &known, decision, age).await
+    }
+
+    /// What a record says: a manifest, or that there is no such tag.
+    async fn recalled(
+        self: &Arc<Self>,
+        grant: &Grant,
+        known: &HotTag,
+        decision: Decision,
+        age: Duration,
+    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+        match &known.record.digest {
+            Some(digest) => self.manifest_of(grant, digest, decision, age).await,
+            None => Err(Error::absent(grant, None, decision, age)),
+        }
     }
 
     async fn served(
@@ -154,7 +169,12 @@ impl Shared {
         let resolved = self.resolve(&grant, &tag, view.as_ref(), known).await;
         let name = view.map(|view| view.name);
         match &resolved {
-            Ok(Resolved::Digest(digest)) => self.put_tag(grant, tag, name, digest.clone()).await,
+            Ok(Resolved::Digest(digest)) => {
+                self.put_tag(grant, tag, name, Some(digest.clone())).await;
+            }
+            Err(Error::Upstream(upstream::Error::NotFound { .. })) => {
+                self.put_tag(grant, tag, name, None).await;
+            }
             Err(error) if error.is_an_answer() => self.drop_tag(grant, tag, name).await,
             Ok(Resolved::Uncached(_)) | Err(_) => {}
         }
@@ -201,7 +221,7 @@ impl Shared {
         grant: Grant,
         tag: Tag,
         name: Option<String>,
-        digest: Digest,
+        digest: Option<Digest>,
     ) {
         let record = TagRecord { digest, checked_at: self.clock.now() };
         let hot = HotTag { record: record.clone(), checked: Some(Instant::now()) };

@@ -101,6 +101,10 @@ impl Reply {
         if let Error::Upstream(upstream::Error::Throttled { wait: Some(wait), .. }) = error {
             reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
+        if let Error::Absent { decision, age, .. } = error {
+            reply.set(AGE, HeaderValue::from(age.as_secs()));
+            reply.decided(*decision);
+        }
         reply
     }
 
@@ -197,7 +201,9 @@ fn status_of(error: &Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
         Error::TimedOut { .. } | Error::Upstream(upstream::Error::Stalled { .. }) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable)
         }
-        Error::Upstream(upstream::Error::NotFound { .. }) => (StatusCode::NOT_FOUND, absent),
+        Error::Absent { .. } | Error::Upstream(upstream::Error::NotFound { .. }) => {
+            (StatusCode::NOT_FOUND, absent)
+        }
         // A mirror must not challenge: dockerd would offer Docker Hub's password to whoever asks.
         // Docker Hub itself says 401 for what does not exist.
         Error::Upstream(upstream::Error::Denied { status, .. })

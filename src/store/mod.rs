@@ -3,6 +3,7 @@
 //! The files are the truth. What lies under `blobs/` was verified before it got its name there,
 //! and nothing else ever gets one.
 
+mod absent;
 mod error;
 mod layout;
 mod open;
@@ -12,6 +13,7 @@ mod records;
 mod space;
 mod verify;
 
+pub use absent::AbsentRecord;
 pub use error::{Mismatch, OpenError};
 pub use open::Store;
 pub use options::Options;
