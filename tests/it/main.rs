@@ -1,2 +1,26 @@
-//! x
-fn main() {}
+//! The behaviour of Larder as its clients and upstreams see it.
+
+#![allow(unreachable_pub, reason = "a test binary exports nothing, and `pub` reads better")]
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failing test")]
+
+mod support;
+
+mod accept;
+mod denied;
+mod disk;
+mod doors;
+mod framing;
+mod hostile;
+mod kill;
+mod manifests;
+mod membership;
+mod pull;
+mod ranges;
+mod redirects;
+mod restart;
+mod resume;
+mod selftest;
+mod stale;
+mod together;
+mod tokens;
+mod wrong;

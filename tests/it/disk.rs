@@ -1,0 +1,140 @@
+//! The disk never fails a pull: a file system that is full is passed by.
+//!
+//! These tests mount a small tmpfs, which takes root; without it they say so and check nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::{Blob, Fault, Image, Process, ScriptedRegistry, When};
+
+const REPOSITORY: &str = "library/alpine";
+const DISK: usize = 32 << 20;
+
+/// Three times the disk and more.
+const LEN: usize = 100 << 20;
+
+/// A mounted file system of 32 MiB, unmounted when dropped.
+struct SmallDisk {
+    dir: TempDir,
+}
+
+impl SmallDisk {
+    /// `None`, with a word on why, where mounting is not allowed.
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("size={DISK},mode=0700");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "larder-test"])
+            .arg(dir.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self { dir }),
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr);
+                eprintln!("skipped: no tmpfs can be mounted: {}", why.trim());
+                None
+            }
+            Err(error) => {
+                eprintln!("skipped: no tmpfs can be mounted: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, as the process that used it may still be going.
+        drop(Command::new("umount").arg("-l").arg(self.path()).status());
+    }
+}
+
+/// An upstream with a small image and a blob that no small disk can hold.
+fn upstream() -> (ScriptedRegistry, Image, Blob) {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[100_000]);
+    let huge = Blob::random(2, LEN);
+    hub.put_image(REPOSITORY, "latest", &image);
+    hub.put_blob(REPOSITORY, &huge);
+    (hub, image, huge)
+}
+
+async fn pull_small(larder: &Process, image: &Image) {
+    let latest = "/v2/library/alpine/manifests/latest";
+    larder.client().get(latest).await.assert_is(&image.manifest.blob);
+    for blob in image.blobs() {
+        larder.client().get(&blob.path(REPOSITORY)).await.assert_is(blob);
+    }
+}
+
+/// A layer that cannot fit is known not to fit before its first byte: it is passed through.
+#[tokio::test]
+async fn a_layer_larger_than_the_disk_is_passed_through() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (hub, image, huge) = upstream();
+    let larder = Process::with_cache_in(&disk.cache(), hub.listen().await).await;
+    pull_small(&larder, &image).await;
+
+    let reply = larder.client().get(&huge.path(REPOSITORY)).await;
+
+    reply.assert_is(&huge);
+    let decision = reply.decision();
+    assert!(decision.is_bypass(), "{decision:?}");
+    assert!(decision.get("detail").is_some_and(|why| !why.is_empty()), "{decision:?}");
+    hub.forget();
+    pull_small(&larder, &image).await;
+    hub.assert_not_asked();
+    assert!(larder.files("blobs").iter().all(|(_, len)| *len < DISK as u64));
+}
+
+/// Where the length is not known, the disk fills up under the fill: it goes on without one.
+#[tokio::test]
+async fn a_disk_that_fills_up_in_the_middle_fails_nobody() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (hub, image, huge) = upstream();
+    hub.breaks(When::asked(&huge.digest), Fault::Chunked);
+    let larder = Process::with_cache_in(&disk.cache(), hub.listen().await).await;
+    pull_small(&larder, &image).await;
+
+    let (one, two) = tokio::join!(
+        larder.client().get(&huge.path(REPOSITORY)),
+        larder.client().get(&huge.path(REPOSITORY))
+    );
+
+    one.assert_is(&huge);
+    two.assert_is(&huge);
+    hub.forget();
+    pull_small(&larder, &image).await;
+    hub.assert_not_asked();
+}
+
+/// When there is room again, what is pulled is kept again, without a restart.
+#[tokio::test]
+async fn a_disk_with_room_again_is_used_again() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (hub, image, _huge) = upstream();
+    let larder = Process::with_cache_in(&disk.cache(), hub.listen().await).await;
+    let filler = disk.path().join("filler");
+    // The write ends with the disk; what is there of the file is all there was room for.
+    drop(std::fs::write(&filler, vec![1; DISK]));
+
+    pull_small(&larder, &image).await;
+    std::fs::remove_file(&filler).unwrap();
+    pull_small(&larder, &image).await;
+    let is_stored = |larder: &Process| larder.files("blobs").iter().any(|(_, len)| *len == 100_000);
+    larder.until(is_stored, "the layer is stored once there is room").await;
+
+    hub.forget();
+    larder.client().get(&image.layers[0].path(REPOSITORY)).await.assert_is(&image.layers[0]);
+    hub.assert_not_asked();
+}

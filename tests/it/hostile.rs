@@ -1,0 +1,233 @@
+//! Names, tags and digests that are none, and odd ones that are.
+
+use crate::support::client::request;
+use crate::support::{Blob, Image, Proxy, ScriptedRegistry};
+
+const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// Paths that name nothing. The upstream must not hear of them, nor the file system.
+fn nothing() -> Vec<String> {
+    let fixed = [
+        "/v2/../../etc/passwd/manifests/latest",
+        "/v2/%252e%252e/x/manifests/l",
+        "//v2//R//manifests/latest",
+        "/%2F%2F%2F..%2F..%2Fetc%2Fpasswd",
+        "/v2/a%2Fb/manifests/l",
+        "/v2/a%5c..%5cb/manifests/l",
+        "/v2/a%00b/manifests/l",
+        "/v2/a%0d%0aX-Evil:1/manifests/l",
+        "/v2/A/manifests/l",
+        "/v2/a___b/manifests/l",
+        "/v2/-a/manifests/l",
+        "/v2/a-/manifests/l",
+        "/v2/a..b/manifests/l",
+        "/v2/.a/manifests/l",
+        "/v2/a/./b/manifests/l",
+        "/v2/a/../b/manifests/l",
+        "/v2/%c3%28/manifests/l",
+        "/v2/%ef%bc%8e%ef%bc%8e/manifests/l",
+        "/v2/<svg%20onload=alert(1)>/manifests/l",
+        "/v2/{{7*7}}/manifests/l",
+        "/v2/$(id)/manifests/l",
+        "/v2/a;b/manifests/l",
+        "/v2/_catalog/manifests/x",
+        "/V2/R/manifests/l",
+        "/v2/a/manifests/",
+        "/v2//manifests/latest",
+        "/v2/manifests/latest",
+        "/v2/a/manifests/latest/",
+        "/v2x/a/manifests/latest",
+        "/v2/a/unknown/latest",
+        "/v2/a/manifests/.x",
+        "/v2/a/manifests/-x",
+        "/v2/a/manifests/..",
+        "/v2/a/manifests/latest%00",
+        "/v2/a/manifests/latest%20",
+        "/v2/a/manifests/a:b",
+        "/v2/a/manifests/a@b",
+        "/v2/a/blobs/sha256:",
+        "/v2/a/blobs/sha256:../../../x",
+        "/v2/a/blobs/md5:d41d8cd98f00b204e9800998ecf8427e",
+        "/v2/a/blobs/sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709",
+        "/v2/a/blobs/sha256+b64u:abc",
+        "/v2/a/blobs/latest",
+        "//evil.example/v2/",
+        "/etc/passwd",
+        "/",
+    ];
+    let mut paths: Vec<_> = fixed.iter().map(ToString::to_string).collect();
+    paths.extend([
+        format!("/v2/%2e%2e/%2e%2e/etc/passwd/blobs/sha256:{HEX}"),
+        format!("/v2/a/manifests/{}", "t".repeat(129)),
+        format!("/v2/a/blobs/sha256:{}", &HEX[1..]),
+        format!("/v2/a/blobs/sha256:{HEX}a"),
+        format!("/v2/a/blobs/sha256:{}", HEX.to_uppercase()),
+        format!("/v2/a/blobs/SHA256:{HEX}"),
+        format!("/v2/a/blobs/sha256:{}", "/".repeat(64)),
+        format!("/v2/a/blobs/sha512:{HEX}"),
+        format!("/v2/a/blobs/sha256:{}%d9%a3", &HEX[1..]),
+        format!("/v2/a/blobs/sha256:{HEX}%0a"),
+        format!("/v2/a/blobs/sha256:{HEX}/"),
+        format!("/v2/a@sha256:{HEX}/manifests/l"),
+        format!("/v2/{}/manifests/l", "n".repeat(256)),
+        format!("/v2/{}a/manifests/l", "a/".repeat(10_000)),
+    ]);
+    paths
+}
+
+/// Every path that a client can send ends as a request upstream or as a file name, or here.
+#[tokio::test(start_paused = true)]
+async fn a_path_that_names_nothing_is_refused_and_goes_no_further() {
+    let hub = ScriptedRegistry::new();
+    let proxy = Proxy::before(&hub).await;
+    for path in nothing() {
+        let case = format!("{path:.80}");
+
+        let mut client = proxy.client.raw();
+        client.send(&request("GET", "1.1", &path, &[("Connection", "close")])).await;
+        let reply = client.download().await.unwrap_or_else(|e| panic!("{case}: {e}"));
+        let reply = reply.finish().await;
+
+        let status = reply.status.as_u16();
+        assert!(matches!(status, 400 | 404 | 414), "{case}: {status}");
+        if status != 414 && !reply.body.is_empty() {
+            let (code, message) = reply.error(status);
+            assert!(!code.is_empty() && !message.is_empty(), "{case}");
+            assert!(!reply.text().contains("<svg"), "{case}: echoed: {}", reply.text());
+        }
+        assert!(!reply.headers.contains_key("x-evil") && !reply.headers.contains_key("location"));
+    }
+    hub.assert_not_asked();
+    assert_eq!(proxy.network.lookups(), [""; 0]);
+    assert_eq!((proxy.stored(), proxy.fills()), (Vec::new(), Vec::new()));
+}
+
+/// The errors that clients act on must be the specification's.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_called_by_its_code() {
+    let hub = ScriptedRegistry::new();
+    let proxy = Proxy::before(&hub).await;
+    let table = [
+        ("/v2/A/manifests/latest".to_owned(), "NAME_INVALID"),
+        ("/v2/a..b/manifests/latest".to_owned(), "NAME_INVALID"),
+        (format!("/v2/a/blobs/sha256:{}", HEX.to_uppercase()), "DIGEST_INVALID"),
+        (format!("/v2/a/manifests/sha256:{}", &HEX[1..]), "DIGEST_INVALID"),
+        ("/v2/a/blobs/md5:d41d8cd98f00b204e9800998ecf8427e".to_owned(), "DIGEST_INVALID"),
+    ];
+    for (path, code) in table {
+        assert_eq!(proxy.get(&path).await.error(400).0, code, "{path}");
+    }
+    hub.assert_not_asked();
+}
+
+/// A line of a megabyte, in bytes that do not all arrive: the answer may be a close.
+#[tokio::test(start_paused = true)]
+async fn a_request_line_without_end_is_cut_off() {
+    let hub = ScriptedRegistry::new();
+    let proxy = Proxy::before(&hub).await;
+    let long = format!("/v2/{}/manifests/l", "a".repeat(1 << 20));
+
+    let mut client = proxy.client.raw();
+    client.send(&request("GET", "1.1", &long, &[])).await;
+    let (bytes, is_closed) = client.read_all().await;
+
+    let answers = crate::support::client::answers_in(&bytes);
+    assert!(is_closed, "the connection is of no more use");
+    assert!(answers.iter().all(|status| matches!(status, 400 | 414 | 431)), "{answers:?}");
+    hub.assert_not_asked();
+    proxy.get("/v2/").await.assert_status(200);
+}
+
+/// Names that look wrong and are right: repositories called like the API's own words.
+#[tokio::test(start_paused = true)]
+async fn an_odd_name_that_is_a_name_is_served() {
+    let image = Image::random(1, &[10]);
+    let long = format!("a/{}", "b".repeat(200));
+    let longest_tag = "t".repeat(128);
+    let fallback = format!("sha256-{HEX}");
+    let table = [
+        ("a__b/c", "v1"),
+        ("a/b.c-d--e", "V1.0_x"),
+        ("manifests/manifests", "latest"),
+        ("blobs/uploads", "latest"),
+        ("a/tags/list", "x"),
+        (&long, "latest"),
+        ("a/b", &longest_tag),
+        ("a/b", HEX),
+        ("a/b", &fallback),
+        ("v2/v2", "v2"),
+    ];
+    for (repository, tag) in table {
+        let hub = ScriptedRegistry::new();
+        hub.put_image(repository, tag, &image);
+        let proxy = Proxy::before(&hub).await;
+
+        proxy.pull(repository, tag, &image).await;
+
+        let path = format!("/v2/{repository}/manifests/");
+        assert!(hub.asked().iter().any(|asked| asked.path().starts_with(&path)), "{path}");
+    }
+}
+
+/// Repositories may lie within repositories; neither may be mistaken for a part of the other.
+#[tokio::test(start_paused = true)]
+async fn a_repository_within_a_repository_is_its_own() {
+    let hub = ScriptedRegistry::new();
+    let (outer, inner) = (Image::random(1, &[10]), Image::random(2, &[20]));
+    hub.put_image("a/b", "latest", &outer);
+    hub.put_image("a/b/c", "latest", &inner);
+    hub.put_image("a/b/tags", "latest", &inner);
+    let proxy = Proxy::before(&hub).await;
+
+    for _ in ["cold", "after a restart"] {
+        proxy.pull("a/b", "latest", &outer).await;
+        proxy.pull("a/b/c", "latest", &inner).await;
+        proxy.pull("a/b/tags", "latest", &inner).await;
+        proxy.restart().await;
+    }
+    proxy.get(&inner.layers[0].path("a/b")).await.error(404);
+}
+
+/// An encoded colon is a colon; containerd's and others' URLs have it.
+#[tokio::test(start_paused = true)]
+async fn a_digest_may_come_percent_encoded() {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(1, 100);
+    hub.put_blob("a/b", &blob);
+    let proxy = Proxy::before(&hub).await;
+
+    for colon in ["%3A", "%3a"] {
+        let path = blob.path("a/b").replace(':', colon);
+        proxy.get(&path).await.assert_is(&blob);
+    }
+    assert_eq!(hub.gets(blob.digest.hex()).len(), 1);
+}
+
+/// What is not implemented is refused by name, and never forwarded: writes above all.
+#[tokio::test(start_paused = true)]
+async fn a_method_that_is_not_served_is_refused() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[10]);
+    hub.put_image("a/b", "latest", &image);
+    let proxy = Proxy::before(&hub).await;
+    let blob = image.layers[0].path("a/b");
+    let table = [
+        ("PUT", "/v2/a/b/manifests/latest"),
+        ("DELETE", "/v2/a/b/manifests/latest"),
+        ("DELETE", blob.as_str()),
+        ("POST", "/v2/a/b/blobs/uploads/"),
+        ("PATCH", "/v2/a/b/blobs/uploads/x"),
+        ("OPTIONS", "/v2/"),
+        ("TRACE", "/v2/"),
+    ];
+    for (method, path) in table {
+        let reply = proxy.call(method.parse().unwrap(), path).await;
+
+        let status = reply.status.as_u16();
+        assert!(matches!(status, 404 | 405), "{method} {path}: {status}");
+        reply.error(status);
+    }
+    hub.assert_not_asked();
+    let trick = [("x-http-method-override", "DELETE")];
+    proxy.get_with("/v2/a/b/manifests/latest", &trick).await.assert_is(&image.manifest.blob);
+}

@@ -1,0 +1,106 @@
+//! The program itself, killed and stopped, with a registry on loopback.
+
+use std::time::Duration;
+
+use crate::support::{Blob, Fault, Gate, Image, Process, ScriptedRegistry, When};
+
+const REPOSITORY: &str = "library/alpine";
+const LATEST: &str = "/v2/library/alpine/manifests/latest";
+const LEN: usize = 8 << 20;
+
+/// kill -9 at any instant costs nothing that was stored, leaves nothing wrong, and loses no byte
+/// that was written of what was not.
+#[tokio::test]
+async fn a_kill_in_mid_fill_is_resumed_by_the_next_process() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[100_000]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    let large = Blob::random(2, LEN);
+    hub.put_blob(REPOSITORY, &large);
+    let gate = Gate::new();
+    hub.breaks(When::asked(&large.digest).nth(1), Fault::HoldAt(LEN / 2, gate.clone()));
+    let mut larder = Process::before(hub.listen().await, "").await;
+    let layer = &image.layers[0];
+    larder.client().get(LATEST).await.assert_is(&image.manifest.blob);
+    larder.client().get(&layer.path(REPOSITORY)).await.assert_is(layer);
+    let is_stored = |larder: &Process| larder.files("blobs").iter().any(|(_, len)| *len == 100_000);
+    larder.until(is_stored, "the layer is stored").await;
+
+    let mut client = larder.raw().get("1.1", &large.path(REPOSITORY), &[]).await.unwrap();
+    gate.reached().await;
+    client.read_until(LEN / 2 - (64 << 10), 64 << 10).await.unwrap();
+    let half = LEN as u64 / 2;
+    let is_half = |larder: &Process| larder.files("fills").iter().any(|(_, len)| *len == half);
+    larder.until(is_half, "half of the blob is on disk").await;
+    larder.kill();
+    let broken = client.finish().await;
+
+    assert!(!broken.is_complete(), "the client of a killed proxy knows that it is not whole");
+    hub.heal();
+    hub.forget();
+    larder.start_again().await;
+    larder.client().get(LATEST).await.assert_is(&image.manifest.blob);
+    larder.client().get(&layer.path(REPOSITORY)).await.assert_is(layer);
+    hub.assert_not_asked();
+    larder.client().get(&large.path(REPOSITORY)).await.assert_is(&large);
+    let gets = hub.gets(&large.digest);
+    let range = format!("bytes={half}-");
+    assert_eq!((gets.len(), gets[0].header("range")), (1, Some(range.as_str())));
+    assert_eq!(hub.body_bytes(&large.digest), half);
+}
+
+/// Every start is after some stop; the ordinary one ends with 0 and loses nothing either.
+#[tokio::test]
+async fn a_terminated_process_ends_well_and_the_next_is_warm() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[100_000]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    let mut larder = Process::before(hub.listen().await, "").await;
+    larder.client().get(LATEST).await.assert_is(&image.manifest.blob);
+
+    let status = larder.terminate().await;
+
+    assert_eq!(status.code(), Some(0), "{}", larder.log());
+    hub.forget();
+    larder.start_again().await;
+    larder.client().get(LATEST).await.assert_is(&image.manifest.blob);
+    hub.assert_not_asked();
+}
+
+/// A deployment must not break the pulls of the minute: running transfers finish.
+#[tokio::test]
+async fn a_terminated_process_finishes_the_transfer_that_is_running() {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(3, 1 << 20);
+    hub.put_blob(REPOSITORY, &blob);
+    let gate = Gate::new();
+    hub.breaks(When::asked(&blob.digest), Fault::HoldAt(1 << 19, gate.clone()));
+    let mut larder = Process::before(hub.listen().await, "").await;
+    let client = larder.raw().get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap();
+    gate.reached().await;
+
+    let (status, reply) = tokio::join!(larder.terminate(), async {
+        // Long enough for the signal to arrive; the gate opens whatever happened.
+        tokio::time::timeout(Duration::from_millis(200), std::future::pending::<()>()).await.ok();
+        gate.open();
+        client.finish().await
+    });
+
+    reply.assert_is(&blob);
+    assert_eq!(status.code(), Some(0));
+}
+
+/// The program speaks HTTP/1.1 and HTTP/2 on one port, without being told which.
+#[tokio::test]
+async fn the_program_serves_both_versions_on_one_port() {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(4, 300_000);
+    hub.put_blob(REPOSITORY, &blob);
+    let larder = Process::before(hub.listen().await, "").await;
+
+    for version in crate::support::Version::ALL {
+        let reply = larder.client().try_get(version, &blob.path(REPOSITORY)).await.unwrap();
+        reply.assert_is(&blob);
+    }
+    assert_eq!(hub.gets(&blob.digest).len(), 1);
+}

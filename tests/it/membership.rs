@@ -1,0 +1,161 @@
+//! The cache never lies about a repository: what it has from one is no news of another.
+
+use crate::support::{Blob, Image, Manifest, Proxy, Reach, ScriptedRegistry, Setup};
+
+const OWNER: &str = "library/owner";
+const OTHER: &str = "library/other";
+
+/// A mirror that holds an image of one repository, before a registry that has another, empty.
+async fn warm() -> (ScriptedRegistry, Image, Proxy) {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[100_000]);
+    hub.put_image(OWNER, "latest", &image);
+    let proxy = Proxy::before(&hub).await;
+    proxy.pull(OWNER, "latest", &image).await;
+    for blob in image.blobs() {
+        proxy.until_stored(&blob.digest).await;
+    }
+    hub.forget();
+    (hub, image, proxy)
+}
+
+/// Knowing a digest is no right to it: private layers must not leak through a public name.
+#[tokio::test(start_paused = true)]
+async fn a_cached_blob_is_denied_where_the_upstream_denies_it() {
+    let (hub, image, proxy) = warm().await;
+    let blob = &image.layers[0];
+
+    let get = proxy.get(&blob.path(OTHER)).await;
+    let head = proxy.head(&blob.path(OTHER)).await;
+    let part = proxy.get_with(&blob.path(OTHER), &[("range", "bytes=0-9")]).await;
+
+    assert_eq!(get.error(404).0, "BLOB_UNKNOWN");
+    head.assert_status(404);
+    part.assert_status(404);
+    assert!(!hub.asked().is_empty(), "the upstream was asked");
+    assert!(hub.asked().iter().all(|asked| asked.path() == blob.path(OTHER)));
+    assert!(hub.asked().iter().all(|asked| asked.status() == 404));
+}
+
+/// Asking costs a HEAD; fetching again what is here would cost the layer.
+#[tokio::test(start_paused = true)]
+async fn a_cached_blob_that_the_upstream_confirms_is_not_fetched_again() {
+    let (hub, image, proxy) = warm().await;
+    let blob = &image.layers[0];
+    hub.put_blob(OTHER, blob);
+
+    let first = proxy.get(&blob.path(OTHER)).await;
+    let second = proxy.get(&blob.path(OTHER)).await;
+
+    first.assert_is(blob);
+    second.assert_is(blob);
+    assert_eq!(hub.gets(&blob.digest).len(), 0, "no GET of what is here");
+    assert_eq!(hub.heads(&blob.digest).len(), 1, "asked once, then known");
+}
+
+/// The same holds for manifests by digest.
+#[tokio::test(start_paused = true)]
+async fn a_cached_manifest_is_asked_for_in_each_repository() {
+    let (hub, image, proxy) = warm().await;
+
+    let denied = proxy.get(&image.manifest.path(OTHER)).await;
+    assert_eq!(denied.error(404).0, "MANIFEST_UNKNOWN");
+    assert_eq!(hub.asked().len(), 1);
+    hub.put_manifest(OTHER, &image.manifest);
+    hub.forget();
+    proxy.get(&image.manifest.path(OTHER)).await.assert_is(&image.manifest.blob);
+
+    assert_eq!(hub.gets("/manifests/").len(), 0, "a GET would cost a pull for what is here");
+    assert_eq!(hub.heads("/manifests/").len(), 1);
+}
+
+/// A manifest vouches for what it lists, in its own repository: no question per layer.
+#[tokio::test(start_paused = true)]
+async fn what_a_repositorys_manifest_lists_is_in_the_repository() {
+    let (hub, image, proxy) = warm().await;
+    hub.put_tagged(OTHER, "copy", &image.manifest);
+    proxy.get("/v2/library/other/manifests/copy").await.assert_is(&image.manifest.blob);
+    hub.forget();
+
+    let layer = proxy.get(&image.layers[0].path(OTHER)).await;
+
+    layer.assert_is(&image.layers[0]);
+    assert!(layer.decision().is_hit());
+    hub.assert_not_asked();
+}
+
+/// An index vouches for its children, and they for their layers.
+#[tokio::test(start_paused = true)]
+async fn what_an_index_lists_is_in_its_repository() {
+    let (hub, image, proxy) = warm().await;
+    let index = Manifest::index(&[&image.manifest]);
+    hub.put_tagged(OTHER, "multi", &index);
+    proxy.get("/v2/library/other/manifests/multi").await.assert_is(&index.blob);
+    hub.forget();
+
+    proxy.get(&image.manifest.path(OTHER)).await.assert_is(&image.manifest.blob);
+    proxy.get(&image.layers[0].path(OTHER)).await.assert_is(&image.layers[0]);
+
+    hub.assert_not_asked();
+}
+
+/// A manifest is also content: by the blob path it is there only if the repository says so.
+#[tokio::test(start_paused = true)]
+async fn a_manifests_digest_is_no_blob_unless_the_upstream_says_so() {
+    let (hub, image, proxy) = warm().await;
+    let path = image.manifest.blob.path(OTHER);
+
+    proxy.get(&path).await.assert_status(404);
+
+    assert!(!hub.asked().is_empty());
+}
+
+/// Two registries share bytes, never knowledge.
+#[tokio::test(start_paused = true)]
+async fn one_registry_says_nothing_about_another() {
+    let (hub, quay) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+    let blob = Blob::random(1, 1000);
+    hub.put_blob("library/a", &blob);
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub);
+    setup.registry("quay.io", &quay);
+    let proxy = setup.start().await;
+    proxy.get(&blob.path("library/a")).await.assert_is(&blob);
+    proxy.until_stored(&blob.digest).await;
+
+    let denied = proxy.get(&blob.path("quay.io/library/a")).await;
+    assert_eq!(denied.error(404).0, "BLOB_UNKNOWN");
+    quay.put_blob("library/a", &blob);
+    proxy.get(&blob.path("quay.io/library/a")).await.assert_is(&blob);
+
+    let fetched = quay.gets(&blob.digest);
+    assert!(fetched.iter().all(|get| get.status() == 404), "the bytes were here already");
+}
+
+/// When nobody can be asked, what is known of another repository is still not known of this.
+#[tokio::test(start_paused = true)]
+async fn without_an_upstream_nothing_is_guessed() {
+    let (_hub, image, proxy) = warm().await;
+    proxy.network.set("registry-1.docker.io", Reach::Down);
+
+    proxy.get(&image.layers[0].path(OTHER)).await.error(502);
+    proxy.get(&image.manifest.path(OTHER)).await.error(502);
+    proxy.get(&image.layers[0].path(OWNER)).await.assert_is(&image.layers[0]);
+}
+
+/// What was learnt is kept: a restart must not cost a question per layer.
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_repository_survives_a_restart() {
+    let (hub, image, proxy) = warm().await;
+    let alone = Blob::random(7, 1000);
+    hub.put_blob(OWNER, &alone);
+    proxy.get(&alone.path(OWNER)).await.assert_is(&alone);
+    proxy.until_stored(&alone.digest).await;
+
+    proxy.restart().await;
+    hub.forget();
+
+    proxy.pull(OWNER, "latest", &image).await;
+    proxy.get(&alone.path(OWNER)).await.assert_is(&alone);
+    hub.assert_not_asked();
+}

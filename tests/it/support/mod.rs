@@ -1,0 +1,19 @@
+//! What the tests stand on: scripted registries, a network in memory, clients, and Larder between.
+
+#![allow(dead_code, reason = "the vocabulary of faults and clients is larger than today's tests")]
+
+pub mod client;
+pub mod clock;
+pub mod image;
+pub mod network;
+pub mod process;
+pub mod proxy;
+pub mod registry;
+pub mod tls;
+
+pub use client::{Client, Reply, Version};
+pub use image::{Blob, Image, Manifest};
+pub use network::{Reach, TestNetwork};
+pub use process::Process;
+pub use proxy::{Proxy, STALE_WAIT, Setup, TAG_TTL, settle};
+pub use registry::{Auth, Fault, Gate, Place, ScriptedRegistry, When};

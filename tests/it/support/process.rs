@@ -1,0 +1,163 @@
+//! The `larder` program as a process, for what only a process shows: kill -9, a full disk, signals.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::client::{Client, RawClient};
+use super::proxy::files_under;
+
+/// How long a start or a stop may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `larder serve`, killed when it is dropped.
+pub struct Process {
+    pub address: SocketAddr,
+    dir: TempDir,
+    cache_dir: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts `larder` as a mirror of the registry at `upstream`, with more lines for its table.
+    pub async fn before(upstream: SocketAddr, registry_keys: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache_dir = dir.path().join("cache");
+        Self::start(dir, cache_dir, upstream, registry_keys).await
+    }
+
+    /// The same with its cache elsewhere.
+    pub async fn with_cache_in(cache_dir: &Path, upstream: SocketAddr) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), cache_dir.to_owned(), upstream, "").await
+    }
+
+    async fn start(dir: TempDir, cache_dir: PathBuf, upstream: SocketAddr, keys: &str) -> Self {
+        let config = format!(
+            "[cache]\ndir = {cache_dir:?}\nmin_free = \"0B\"\n\n\
+             [registry.\"docker.io\"]\nupstream = \"http://{upstream}\"\ndefault = true\n{keys}\n"
+        );
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let address = free_address();
+        let child = spawn(dir.path(), address);
+        let mut this = Self { address, dir, cache_dir, child };
+        this.until_ready().await;
+        this
+    }
+
+    /// Dies at once, with nothing said and nothing tidied.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Is asked to stop, and gives how it did.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).unwrap();
+        let waiting = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("larder stops when it is asked to")
+    }
+
+    /// Starts again, in the same directory and at the same address, after it has ended.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(self.dir.path(), self.address);
+        self.until_ready().await;
+    }
+
+    /// A client of its address; connections that fail read as ones that close at once.
+    pub fn client(&self) -> Client {
+        let address = self.address;
+        Client::new(Arc::new(move || {
+            let stream = std::net::TcpStream::connect(address).expect("larder listens");
+            stream.set_nonblocking(true).unwrap();
+            Box::new(TcpStream::from_std(stream).unwrap())
+        }))
+    }
+
+    pub fn raw(&self) -> RawClient {
+        self.client().raw()
+    }
+
+    /// The files under a part of the cache directory, and their lengths.
+    pub fn files(&self, part: &str) -> Vec<(PathBuf, u64)> {
+        let files = files_under(&self.cache_dir.join(part)).into_iter();
+        files.map(|path| (path.clone(), fs::metadata(path).unwrap().len())).collect()
+    }
+
+    /// Waits until something is so, or fails the test.
+    pub async fn until(&self, is_so: impl Fn(&Self) -> bool, complaint: &str) {
+        let waiting = async {
+            while !is_so(self) {
+                tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{complaint}"));
+    }
+
+    async fn until_ready(&mut self) {
+        let waiting = async {
+            while TcpStream::connect(self.address).await.is_err() {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    panic!("larder did not start: {status}\n{}", self.log());
+                }
+                tick().await;
+            }
+        };
+        let ready = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(ready.is_ok(), "larder does not listen\n{}", self.log());
+    }
+
+    /// What it wrote to stderr, in all its lives.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("larder said:\n{}", self.log());
+        }
+        // Both fail when it has ended already, which is as well.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn spawn(dir: &Path, address: SocketAddr) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_larder"))
+        .args(["serve", "--config"])
+        .arg(dir.join("config.toml"))
+        .args(["--listen", &address.to_string()])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the larder program starts")
+}
+
+/// A loopback port that was free a moment ago.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The pause between two looks at another process, which cannot wake us.
+async fn tick() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}

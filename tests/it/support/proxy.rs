@@ -1,0 +1,306 @@
+//! Larder itself, in this process, between scripted registries and clients in memory.
+//!
+//! When a [`Proxy`] is dropped at the end of a test that did not fail, it fails it if anything
+//! connected to where nothing may connect, or if a stored blob is not what its name says. These
+//! are the promises that every test tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::Method;
+use larder::app::{App, Parts};
+use larder::config::Settings;
+use larder::oci::{Digest, Hasher};
+use larder::registry::{self, TagPolicy};
+use larder::upstream::{self, Credential};
+use larder::{cache, store};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::client::{Client, Decision, Reply};
+use super::clock::TestClock;
+use super::image::Image;
+use super::network::TestNetwork;
+use super::registry::ScriptedRegistry;
+use super::tls::TestCa;
+
+/// How long a tag is fresh in tests that do not say otherwise.
+pub const TAG_TTL: Duration = Duration::from_secs(60);
+
+/// How long a client waits for a revalidation in tests that do not say otherwise.
+pub const STALE_WAIT: Duration = Duration::from_secs(2);
+
+/// A proxy before it is started: what a test changes from the defaults.
+pub struct Setup {
+    pub settings: Settings,
+    pub network: TestNetwork,
+    dir: TempDir,
+}
+
+/// The app while it runs. Clients look here, so that none keeps a stopped one alive.
+type Slot = Arc<Mutex<Option<App>>>;
+
+/// A running proxy.
+pub struct Proxy {
+    pub network: TestNetwork,
+    pub clock: Arc<TestClock>,
+    /// Sends to this proxy, also after a restart.
+    pub client: Client,
+    settings: Settings,
+    app: Slot,
+    dir: TempDir,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache_dir = dir.path().join("cache");
+        let settings = Settings {
+            listen: Vec::new(),
+            shutdown_grace: Duration::from_secs(30),
+            store: store::Options {
+                dir: cache_dir,
+                min_free: 0,
+                fill_keep: Duration::from_secs(24 * 60 * 60),
+            },
+            cache: cache::Options { memory: 8 << 20, stale_wait: STALE_WAIT },
+            registries: Vec::new(),
+            warnings: Vec::new(),
+        };
+        Self { settings, network: TestNetwork::default(), dir }
+    }
+
+    /// Puts a registry behind the proxy, over plain HTTP and at its own name. The first one is
+    /// the default.
+    pub fn registry(&mut self, name: &str, server: &ScriptedRegistry) -> &mut registry::Options {
+        let authority = host_of(name);
+        let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+        self.network.put(host, port.parse().unwrap(), server.clone());
+        self.add(name, &format!("http://{authority}"), None)
+    }
+
+    /// The same over TLS, with a certificate of a private authority.
+    pub fn tls_registry(
+        &mut self,
+        name: &str,
+        server: &ScriptedRegistry,
+        ca: &TestCa,
+    ) -> &mut registry::Options {
+        let host = host_of(name);
+        self.network.put(host, 443, ca.protect(host, server.clone()));
+        self.add(name, &format!("https://{host}"), Some(ca.pem()))
+    }
+
+    pub async fn start(self) -> Proxy {
+        let clock = Arc::new(TestClock::new());
+        let app = open(&self.settings, &self.network, &clock).await;
+        let app = Arc::new(Mutex::new(Some(app)));
+        let client = client_of(&app, 64 << 10);
+        let Self { settings, network, dir } = self;
+        Proxy { network, clock, client, settings, app, dir }
+    }
+
+    fn add(&mut self, name: &str, url: &str, ca_pem: Option<Vec<u8>>) -> &mut registry::Options {
+        let aliases: &[&str] = match name {
+            "docker.io" => &["index.docker.io", "registry-1.docker.io"],
+            _ => &[],
+        };
+        let options = registry::Options {
+            name: name.parse().unwrap(),
+            aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
+            prefix: (!name.contains(':')).then(|| name.to_owned()),
+            is_default: self.settings.registries.is_empty(),
+            tags: TagPolicy { ttl: TAG_TTL, max_stale: Duration::from_secs(30 * 24 * 60 * 60) },
+            upstream: upstream::Options {
+                url: url.parse().unwrap(),
+                credential: Credential::Anonymous,
+                ca_pem,
+                token_hosts: Vec::new(),
+                redirect_hosts: Vec::new(),
+                max_connections: 64,
+            },
+        };
+        self.settings.registries.push(options);
+        self.settings.registries.last_mut().unwrap()
+    }
+}
+
+impl Proxy {
+    /// A mirror of docker.io, and of nothing else.
+    pub async fn before(server: &ScriptedRegistry) -> Self {
+        let mut setup = Setup::new();
+        setup.registry("docker.io", server);
+        setup.start().await
+    }
+
+    /// Stops the app as SIGTERM does, and starts another in the same directory.
+    pub async fn restart(&self) {
+        self.stop().await;
+        self.start_again().await;
+    }
+
+    /// Stops the app as SIGTERM does.
+    pub async fn stop(&self) {
+        let app = self.app.lock().unwrap().take().expect("the app runs");
+        app.stop().await;
+    }
+
+    /// Starts another app in the same directory.
+    pub async fn start_again(&self) {
+        let app = open(&self.settings, &self.network, &self.clock).await;
+        *self.app.lock().unwrap() = Some(app);
+    }
+
+    /// Leaves the app to the end of its runtime, as SIGKILL does; gives what outlives it.
+    pub fn outlive(mut self) -> Setup {
+        let network = self.network.clone();
+        let settings = self.settings.clone();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        drop(self.app.lock().unwrap().take());
+        Setup { settings, network, dir }
+    }
+
+    /// A client whose connections hold few bytes in flight, so that it can be exactly slow.
+    pub fn narrow_client(&self, buffer: usize) -> Client {
+        client_of(&self.app, buffer)
+    }
+
+    /// Pulls an image by tag as a client does, checks every byte, and gives how each was answered.
+    pub async fn pull(&self, repository: &str, tag: &str, image: &Image) -> Vec<Decision> {
+        let manifest = self.get(&format!("/v2/{repository}/manifests/{tag}")).await;
+        manifest.assert_is(&image.manifest.blob);
+        let mut decisions = vec![manifest.decision()];
+        for blob in image.blobs() {
+            let reply = self.get(&blob.path(repository)).await;
+            reply.assert_is(blob);
+            decisions.push(reply.decision());
+        }
+        decisions
+    }
+
+    /// GETs a path from many clients at once.
+    pub fn get_often(&self, path: &str, count: usize) -> JoinSet<Reply> {
+        (0..count).map(|_| self.client.get(path)).collect()
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.client.get(path).await
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        self.client.get_with(path, headers).await
+    }
+
+    pub async fn head(&self, path: &str) -> Reply {
+        self.client.head(path).await
+    }
+
+    pub async fn call(&self, method: Method, path: &str) -> Reply {
+        self.client.call(method, path, &[]).await
+    }
+
+    /// The digests that have a file under `blobs/`, sorted.
+    pub fn stored(&self) -> Vec<String> {
+        let blobs = self.cache_dir().join("blobs");
+        let mut stored: Vec<_> = files_under(&blobs).iter().map(|path| digest_of(path)).collect();
+        stored.sort();
+        stored
+    }
+
+    pub fn has_stored(&self, digest: &Digest) -> bool {
+        self.stored().iter().any(|stored| stored == digest.as_str())
+    }
+
+    /// The partial downloads on disk: their lengths.
+    pub fn fills(&self) -> Vec<u64> {
+        let files = files_under(&self.cache_dir().join("fills"));
+        files.iter().map(|path| fs::metadata(path).unwrap().len()).collect()
+    }
+
+    pub fn cache_dir(&self) -> PathBuf {
+        self.settings.store.dir.clone()
+    }
+
+    /// Waits until a blob is stored. The paused clock makes the waiting free.
+    pub async fn until_stored(&self, digest: &Digest) {
+        self.until(|| self.has_stored(digest), &format!("{digest} is not stored")).await;
+    }
+
+    /// Waits until something shows on disk.
+    pub async fn until(&self, is_so: impl Fn() -> bool, complaint: &str) {
+        for _ in 0..10_000 {
+            if is_so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{complaint}; fills: {:?}, stored: {:?}", self.fills(), self.stored());
+    }
+
+    fn assert_store_is_right(&self) {
+        for path in files_under(&self.cache_dir().join("blobs")) {
+            let claimed: Digest = digest_of(&path).parse().expect("blobs/ holds digests only");
+            let mut hasher = Hasher::new(claimed.algorithm());
+            hasher.update(&fs::read(&path).unwrap());
+            assert_eq!(hasher.finish(), claimed, "a stored blob is not what its name says");
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.network.assert_untripped();
+            self.assert_store_is_right();
+        }
+    }
+}
+
+async fn open(settings: &Settings, network: &TestNetwork, clock: &Arc<TestClock>) -> App {
+    let parts = Parts { network: Arc::new(network.clone()), clock: clock.clone() };
+    App::open(settings, parts).await.expect("the app opens")
+}
+
+fn client_of(app: &Slot, buffer: usize) -> Client {
+    let app = app.clone();
+    Client::new(Arc::new(move || {
+        let (near, far) = tokio::io::duplex(buffer);
+        let app = app.lock().unwrap().clone().expect("the app runs");
+        tokio::spawn(async move { app.serve_connection(Box::new(far)).await });
+        Box::new(near)
+    }))
+}
+
+/// Waits until nothing moves any more: the paused clock only goes on when everything waits.
+pub async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// Where a registry is reached: docker.io is the one whose host has another name.
+fn host_of(name: &str) -> &str {
+    if name == "docker.io" { "registry-1.docker.io" } else { name }
+}
+
+/// `sha256:<hex>` from `…/sha256/ab/<hex>`.
+fn digest_of(path: &Path) -> String {
+    let mut parts = path.iter().rev().map(|part| part.to_str().unwrap());
+    let (hex, _, algorithm) = (parts.next(), parts.next(), parts.next());
+    format!("{}:{}", algorithm.unwrap_or_default(), hex.unwrap_or_default())
+}
+
+/// Every file under a directory, however deep; none when it is missing.
+pub fn files_under(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        let Ok(entries) = fs::read_dir(dir) else { continue };
+        for entry in entries.map(Result::unwrap) {
+            let is_dir = entry.file_type().unwrap().is_dir();
+            if is_dir { dirs.push(entry.path()) } else { files.push(entry.path()) }
+        }
+    }
+    files.sort();
+    files
+}

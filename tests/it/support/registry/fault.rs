@@ -1,0 +1,183 @@
+//! What a registry does wrong, as values, and when.
+//!
+//! Faults compose: every rule that matches a request takes part in its answer, in the order in
+//! which the rules were given.
+
+use std::time::Duration;
+
+use super::asked::Asked;
+use super::gate::Gate;
+
+/// Something that an upstream does wrong. Offsets count the bytes of the answer's body.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The body comes in chunks, without a length.
+    Chunked,
+    /// The body ends with the connection, without a length.
+    CloseDelimited,
+    /// The connection ends after this many bytes of the body.
+    CutAt(usize),
+    /// The connection ends in the middle of the headers.
+    CutHeaders,
+    /// The connection ends one byte before the body does.
+    CutLastByte,
+    /// This many bytes per second and no more, in pieces of a tenth of it.
+    Drip(usize),
+    /// A byte of the content is another one.
+    FlipByte(Place),
+    /// The body is gzipped though nobody asked for it, and says so.
+    GzipEncoding,
+    /// HEAD is answered with 405.
+    HeadNotAllowed,
+    /// The answer stops after this many bytes of the body until the gate opens.
+    HoldAt(usize, Gate),
+    /// The answer does not begin until the gate opens.
+    HoldHeaders(Gate),
+    /// A header more, or another value for one.
+    Header(&'static str, String),
+    /// 200 and a page, as a captive portal has.
+    Html200,
+    /// A range is answered with 200 and the whole.
+    IgnoreRange,
+    /// No `Docker-Content-Digest`.
+    NoDigestHeader,
+    /// 307 to this URL.
+    RedirectTo(String),
+    /// This status, these headers, this body.
+    Status(u16, Vec<(&'static str, String)>, &'static str),
+    /// The body has this many bytes more than the content, and the length says so.
+    TooLong(usize),
+    /// The length is right, but this many bytes fewer come before the connection ends.
+    TooShort(usize),
+    /// The content lacks its last bytes, and the length says so.
+    Truncated(usize),
+    /// `Content-Range` claims that the body begins this many bytes later than it does.
+    WrongContentRange(u64),
+    /// `Docker-Content-Digest` is this.
+    WrongDigestHeader(String),
+}
+
+impl Fault {
+    /// A status with the registry's usual error body.
+    pub fn status(status: u16) -> Self {
+        Self::Status(status, Vec::new(), r#"{"errors":[{"code":"SCRIPTED","message":"as told"}]}"#)
+    }
+
+    /// Stops for ever after this many bytes of the body.
+    pub fn stall_at(offset: usize) -> Self {
+        Self::HoldAt(offset, Gate::new())
+    }
+
+    /// The pace of [`Fault::Drip`]: so many bytes each so often.
+    pub(super) fn drip(bytes_per_s: usize) -> (usize, Duration) {
+        ((bytes_per_s / 10).max(1), Duration::from_millis(100))
+    }
+}
+
+/// Where in some content.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    At(usize),
+    First,
+    Last,
+    Middle,
+}
+
+impl Place {
+    pub fn of(self, len: usize) -> usize {
+        match self {
+            Self::At(offset) => offset,
+            Self::First => 0,
+            Self::Last => len.saturating_sub(1),
+            Self::Middle => len / 2,
+        }
+    }
+}
+
+/// Which requests a fault concerns.
+#[derive(Clone, Debug)]
+pub struct When {
+    needle: String,
+    method: Option<&'static str>,
+    skip: usize,
+    times: usize,
+}
+
+impl When {
+    /// Requests whose path and query contain this text: a digest, `manifests/latest`, `/token`.
+    pub fn asked(needle: impl ToString) -> Self {
+        Self { needle: needle.to_string(), method: None, skip: 0, times: usize::MAX }
+    }
+
+    /// Only GET.
+    pub fn get(self) -> Self {
+        Self { method: Some("GET"), ..self }
+    }
+
+    /// Only HEAD.
+    pub fn head(self) -> Self {
+        Self { method: Some("HEAD"), ..self }
+    }
+
+    /// Only the nth of them, from 1.
+    pub fn nth(self, nth: usize) -> Self {
+        Self { skip: nth - 1, times: 1, ..self }
+    }
+
+    /// Only the first few of them.
+    pub fn first(self, times: usize) -> Self {
+        Self { times, ..self }
+    }
+
+    /// All of them but the first few.
+    pub fn after(self, skip: usize) -> Self {
+        Self { skip, ..self }
+    }
+
+    fn concerns(&self, asked: &Asked) -> bool {
+        asked.target.contains(&self.needle)
+            && self.method.is_none_or(|method| method == asked.method)
+    }
+}
+
+/// The rules in force.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    when: When,
+    fault: Fault,
+    seen: usize,
+}
+
+impl Script {
+    pub(super) fn add(&mut self, when: When, fault: Fault) {
+        self.rules.push(Rule { when, fault, seen: 0 });
+    }
+
+    /// Forgets the rules, and lets go whatever they hold.
+    pub(super) fn clear(&mut self) {
+        for rule in self.rules.drain(..) {
+            if let Fault::HoldAt(_, gate) | Fault::HoldHeaders(gate) = rule.fault {
+                gate.open();
+            }
+        }
+    }
+
+    /// What goes wrong with this request.
+    pub(super) fn faults_for(&mut self, asked: &Asked) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for rule in self.rules.iter_mut().filter(|rule| rule.when.concerns(asked)) {
+            let is_due = (rule.when.skip..rule.when.skip.saturating_add(rule.when.times))
+                .contains(&rule.seen);
+            rule.seen += 1;
+            if is_due {
+                faults.push(rule.fault.clone());
+            }
+        }
+        faults
+    }
+}

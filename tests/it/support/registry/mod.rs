@@ -1,0 +1,218 @@
+//! An upstream registry that does what the test says: honest by default, wrong on demand.
+//!
+//! It speaks HTTP/1.1 byte by byte, in memory or over TCP, at as many hosts as it is put at: the
+//! registry itself (`/v2/…`), a token server (`/token`), and a CDN (`/cdn/…`). Every request is
+//! recorded before it is answered.
+//!
+//! What this does not do: pushes, tag lists, referrers.
+
+mod answer;
+mod asked;
+mod auth;
+mod content;
+mod fault;
+mod gate;
+mod wire;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use larder::http::Connection;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use asked::Asked;
+pub use auth::{Auth, basic};
+pub use fault::{Fault, Place, When};
+pub use gate::Gate;
+
+use super::image::{Blob, Image, Manifest};
+use super::network::Server;
+use auth::Guard;
+use content::{Content, Entity};
+use fault::Script;
+
+/// A registry. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct ScriptedRegistry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    content: Mutex<Content>,
+    script: Mutex<Script>,
+    guard: Mutex<Guard>,
+    log: Mutex<Vec<Arc<Asked>>>,
+    arrivals: watch::Sender<usize>,
+}
+
+impl ScriptedRegistry {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Listens on a free loopback port until the runtime ends.
+    pub async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let this = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let this = this.clone();
+                tokio::spawn(async move { this.serve(Box::new(stream)).await });
+            }
+        });
+        address
+    }
+}
+
+/// What it holds.
+impl ScriptedRegistry {
+    /// Holds a blob in a repository.
+    pub fn put_blob(&self, repository: &str, blob: &Blob) {
+        self.repository(repository, |content| {
+            content.blobs.insert(blob.digest.to_string(), blob.bytes.clone());
+        });
+    }
+
+    /// Holds a manifest in a repository.
+    pub fn put_manifest(&self, repository: &str, manifest: &Manifest) {
+        let entity = Entity {
+            bytes: manifest.blob.bytes.clone(),
+            digest: manifest.digest().to_string(),
+            media_type: manifest.media_type.clone(),
+        };
+        self.repository(repository, |content| {
+            content.manifests.insert(entity.digest.clone(), entity);
+        });
+    }
+
+    /// Holds a manifest under a tag.
+    pub fn put_tagged(&self, repository: &str, tag: &str, manifest: &Manifest) {
+        self.put_manifest(repository, manifest);
+        self.tag(repository, tag, &[manifest]);
+    }
+
+    /// Holds an image, with all its blobs, under a tag.
+    pub fn put_image(&self, repository: &str, tag: &str, image: &Image) {
+        self.put_tagged(repository, tag, &image.manifest);
+        for blob in image.blobs() {
+            self.put_blob(repository, blob);
+        }
+    }
+
+    /// Lets a tag mean the first of these that the request's `Accept` takes.
+    pub fn tag(&self, repository: &str, tag: &str, meanings: &[&Manifest]) {
+        let meanings = meanings.iter().map(|manifest| manifest.digest().to_string()).collect();
+        self.repository(repository, |content| {
+            content.tags.insert(tag.to_owned(), meanings);
+        });
+    }
+
+    /// Forgets a repository.
+    pub fn delete(&self, repository: &str) {
+        self.shared.content.lock().unwrap().repositories.remove(repository);
+    }
+
+    /// Answers everything in a repository with this status, whoever asks; `None` ends it.
+    pub fn refuse(&self, repository: &str, status: Option<u16>) {
+        self.repository(repository, |content| content.refuses = status);
+    }
+
+    /// Redirects blobs to `base`, a URL of a host that this registry is put at too.
+    pub fn redirect_blobs_to(&self, base: &str) {
+        self.shared.content.lock().unwrap().cdn = Some(base.to_owned());
+    }
+
+    /// Refuses manifests by digest to an `Accept` that does not name their type.
+    pub fn be_strict_about_accept(&self) {
+        self.shared.content.lock().unwrap().is_strict_about_accept = true;
+    }
+
+    fn repository(&self, name: &str, change: impl FnOnce(&mut content::Repository)) {
+        let mut content = self.shared.content.lock().unwrap();
+        change(content.repositories.entry(name.to_owned()).or_default());
+    }
+}
+
+/// What it does.
+impl ScriptedRegistry {
+    /// Does something wrong from now on.
+    pub fn breaks(&self, when: When, fault: Fault) {
+        self.shared.script.lock().unwrap().add(when, fault);
+    }
+
+    /// Does nothing wrong any more, and lets go what it held.
+    pub fn heal(&self) {
+        self.shared.script.lock().unwrap().clear();
+    }
+
+    /// Wants this from those who ask, from now on; tokens given out before are void.
+    pub fn requires(&self, auth: Auth) {
+        let mut guard = self.shared.guard.lock().unwrap();
+        guard.auth = auth;
+        guard.revoke();
+    }
+
+    /// Voids the tokens given out.
+    pub fn revoke_tokens(&self) {
+        self.shared.guard.lock().unwrap().revoke();
+    }
+}
+
+/// What it was asked.
+impl ScriptedRegistry {
+    /// Every request since the last [`ScriptedRegistry::forget`], in order.
+    pub fn asked(&self) -> Vec<Arc<Asked>> {
+        self.shared.log.lock().unwrap().clone()
+    }
+
+    /// The GETs whose path and query contain `needle`.
+    pub fn gets(&self, needle: impl ToString) -> Vec<Arc<Asked>> {
+        self.asked_by("GET", &needle.to_string())
+    }
+
+    /// The HEADs whose path and query contain `needle`.
+    pub fn heads(&self, needle: impl ToString) -> Vec<Arc<Asked>> {
+        self.asked_by("HEAD", &needle.to_string())
+    }
+
+    /// Bytes of bodies sent in answer to GETs whose path and query contain `needle`.
+    pub fn body_bytes(&self, needle: impl ToString) -> u64 {
+        self.gets(needle).iter().map(|asked| asked.body_sent()).sum()
+    }
+
+    /// Forgets what was asked.
+    pub fn forget(&self) {
+        self.shared.log.lock().unwrap().clear();
+    }
+
+    /// Fails if anything was asked since the last [`ScriptedRegistry::forget`].
+    #[track_caller]
+    pub fn assert_not_asked(&self) {
+        let asked = self.asked();
+        let asked: Vec<_> =
+            asked.iter().map(|asked| format!("{} {}", asked.method, asked.target)).collect();
+        assert!(asked.is_empty(), "the upstream was asked: {asked:#?}");
+    }
+
+    /// Waits for the next request from now on.
+    pub async fn next_request(&self) {
+        self.shared.arrivals.subscribe().changed().await.unwrap();
+    }
+
+    fn asked_by(&self, method: &str, needle: &str) -> Vec<Arc<Asked>> {
+        let mut asked = self.asked();
+        asked.retain(|asked| asked.method == method && asked.target.contains(needle));
+        asked
+    }
+}
+
+impl Server for ScriptedRegistry {
+    fn serve(&self, io: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(wire::serve(&self.shared, io))
+    }
+}
