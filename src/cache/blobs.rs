@@ -142,6 +142,7 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
+        Error::if_offline(grant)?;
         let key = question_key(grant, &Reference::Digest(digest.clone()), None);
         let (_, answer) = self.lookups.join(key, || {
             let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
@@ -164,6 +165,7 @@ impl Shared {
         expected: Option<u64>,
         need: Need,
     ) -> Result<Pulled<Blob>, Error> {
+        Error::if_offline(grant)?;
         let until = deadline();
         loop {
             let (joined, filling) = self.join_fill(grant, digest, expected);

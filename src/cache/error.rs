@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Decision;
 use crate::access::Grant;
-use crate::oci::{Digest, InvalidManifest, MediaType};
+use crate::oci::{Digest, InvalidManifest, MediaType, RegistryName};
 use crate::upstream;
 
 /// Why a pull cannot be answered.
@@ -54,6 +54,12 @@ pub enum Error {
     NoLength {
         /// The registry that states none.
         host: String,
+    },
+    /// It is not in the cache, and the operator has the cache alone answer.
+    #[error("{registry} is offline here (`offline = true`), and the cache does not have it")]
+    Offline {
+        /// The registry, by its name.
+        registry: RegistryName,
     },
     /// The answer did not come in time, whoever's fault that is.
     #[error("{host} did not answer within {} s", waited.as_secs())]
@@ -104,6 +110,14 @@ impl Error {
     ) -> Self {
         let host = grant.registry().upstream().host().to_owned();
         Self::Absent { host, said, decision, age }
+    }
+
+    /// Refuses to ask the upstream of a registry that is offline.
+    pub(super) fn if_offline(grant: &Grant) -> Result<(), Self> {
+        if grant.registry().is_offline() {
+            return Err(Self::Offline { registry: grant.registry().name().clone() });
+        }
+        Ok(())
     }
 
     /// Whether this is the upstream's answer about this very repository, which is obeyed, and

@@ -70,6 +70,13 @@ impl Shared {
         {
             return self.recalled(grant, known, Decision::Hit, self.age(known, policy)).await;
         }
+        if let Err(offline) = Error::if_offline(grant) {
+            let known = known.ok_or(offline)?;
+            let age = self.age(&known, policy);
+            let since = age.saturating_sub(policy.ttl);
+            let decision = Decision::Stale { since, reason: StaleReason::Offline };
+            return self.recalled(grant, &known, decision, age).await;
+        }
         let reference = Reference::Tag(tag.clone());
         let key = question_key(grant, &reference, view.as_ref().map(|view| view.name.as_str()));
         let (collapsed, answer) = self.tags_asked.join(key, || {

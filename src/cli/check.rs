@@ -73,6 +73,9 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
     line(f, "prefix", entry.prefix.as_deref().unwrap_or("none"))?;
     line(f, "tag_ttl", &time(entry.tags.ttl))?;
     line(f, "max_stale", &time(entry.tags.max_stale))?;
+    if entry.rules.offline {
+        line(f, "offline", "yes: the upstream is never asked")?;
+    }
     match &upstream.credential {
         Credential::Anonymous => line(f, "auth", "anonymous")?,
         Credential::Basic { username, .. } => {

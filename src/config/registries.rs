@@ -16,7 +16,7 @@ use super::resolver::Resolver;
 use super::written::{Registry, Text};
 use super::{defaults, upstreams};
 use crate::oci::{RegistryName, RepositoryName};
-use crate::registry::{Options, TagPolicy};
+use crate::registry::{Options, Rules, TagPolicy};
 
 /// The registries of the configuration in the order of the file; without any, the well-known ones.
 pub(super) fn resolve(
@@ -70,6 +70,7 @@ fn one(
         prefix,
         is_default: false,
         tags: TagPolicy { ttl: tag_ttl, max_stale },
+        rules: Rules { offline: written.offline.take().is_some_and(Spanned::into_inner) },
         upstream: upstreams::resolve(&mut written, url, resolver),
     })
 }

@@ -50,6 +50,7 @@ pub(super) struct Registry {
     pub prefix: Option<Text>,
     pub tag_ttl: Option<Text>,
     pub max_stale: Option<Text>,
+    pub offline: Option<Spanned<bool>>,
     pub auth: Option<Spanned<Auth>>,
     pub token_hosts: Option<Spanned<Vec<Text>>>,
     pub redirect_hosts: Option<Spanned<Vec<Text>>>,

@@ -18,6 +18,8 @@ pub struct Options {
     pub is_default: bool,
     /// How long its tags are believed.
     pub tags: TagPolicy,
+    /// What else an operator decides of it.
+    pub rules: Rules,
     /// Where it is reached.
     pub upstream: upstream::Options,
 }
@@ -29,4 +31,11 @@ pub struct TagPolicy {
     pub ttl: Duration,
     /// For how long after that it is served when the upstream cannot be asked.
     pub max_stale: Duration,
+}
+
+/// What an operator decides of a registry beside how it is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Whether the cache alone answers: the upstream is never asked, and nothing is too old.
+    pub offline: bool,
 }

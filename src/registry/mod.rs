@@ -3,5 +3,5 @@
 mod entry;
 mod table;
 
-pub use entry::{Options, TagPolicy};
+pub use entry::{Options, Rules, TagPolicy};
 pub use table::{Entry, Registry, Table};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Options, TagPolicy};
+use super::{Options, Rules, TagPolicy};
 use crate::http::Network;
 use crate::oci::RegistryName;
 use crate::upstream::{SetupError, Upstream};
@@ -18,6 +18,7 @@ pub struct Entry {
     prefix: Option<String>,
     is_default: bool,
     tags: TagPolicy,
+    rules: Rules,
     upstream: Arc<Upstream>,
 }
 
@@ -47,6 +48,11 @@ impl Registry {
     /// How long its tags are believed.
     pub fn tags(&self) -> TagPolicy {
         self.entry.tags
+    }
+
+    /// Whether the cache alone answers for it.
+    pub fn is_offline(&self) -> bool {
+        self.entry.rules.offline
     }
 
     /// Where it is reached.
@@ -79,6 +85,7 @@ impl Table {
             prefix: options.prefix.clone(),
             is_default: options.is_default,
             tags: options.tags,
+            rules: options.rules.clone(),
             upstream,
         };
         let registry = Registry { name: options.name.clone(), entry: Arc::new(entry) };

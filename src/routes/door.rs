@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::http::{Network, SystemNetwork};
-    use crate::registry::{Options, TagPolicy};
+    use crate::registry::{Options, Rules, TagPolicy};
     use crate::upstream::{self, Credential};
 
     fn table() -> Table {
@@ -137,6 +137,7 @@ mod tests {
             prefix: prefix.map(str::to_owned),
             is_default,
             tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
+            rules: Rules::default(),
             upstream: upstream::Options {
                 url: Url::parse("http://registry.test").unwrap(),
                 credential: Credential::Anonymous,

@@ -201,9 +201,9 @@ fn status_of(error: &Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
         Error::TimedOut { .. } | Error::Upstream(upstream::Error::Stalled { .. }) => {
             (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable)
         }
-        Error::Absent { .. } | Error::Upstream(upstream::Error::NotFound { .. }) => {
-            (StatusCode::NOT_FOUND, absent)
-        }
+        Error::Absent { .. }
+        | Error::Offline { .. }
+        | Error::Upstream(upstream::Error::NotFound { .. }) => (StatusCode::NOT_FOUND, absent),
         // A mirror must not challenge: dockerd would offer Docker Hub's password to whoever asks.
         // Docker Hub itself says 401 for what does not exist.
         Error::Upstream(upstream::Error::Denied { status, .. })

@@ -14,6 +14,8 @@ mod hostile;
 mod kill;
 mod manifests;
 mod membership;
+mod negative;
+mod offline;
 mod pull;
 mod ranges;
 mod redirects;

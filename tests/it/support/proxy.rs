@@ -13,7 +13,7 @@ use http::Method;
 use larder::app::{App, Parts};
 use larder::config::Settings;
 use larder::oci::{Digest, Hasher};
-use larder::registry::{self, TagPolicy};
+use larder::registry::{self, Rules, TagPolicy};
 use larder::upstream::{self, Credential};
 use larder::{cache, store};
 use tempfile::TempDir;
@@ -113,6 +113,7 @@ impl Setup {
             prefix: (!name.contains(':')).then(|| name.to_owned()),
             is_default: self.settings.registries.is_empty(),
             tags: TagPolicy { ttl: TAG_TTL, max_stale: Duration::from_secs(30 * 24 * 60 * 60) },
+            rules: Rules::default(),
             upstream: upstream::Options {
                 url: url.parse().unwrap(),
                 credential: Credential::Anonymous,
@@ -145,6 +146,9 @@ impl Proxy {
     pub async fn stop(&self) {
         let app = self.app.lock().unwrap().take().expect("the app runs");
         app.stop().await;
+        // What still ran holds the lock until it notices.
+        drop(app);
+        settle().await;
     }
 
     /// Starts another app in the same directory.
