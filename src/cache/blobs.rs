@@ -12,14 +12,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::fill::Progress;
+use super::fills::Filling;
 use super::follow::{Follow, Span, Whole};
 use super::hot::question_key;
 use super::manifests::is_without_head;
 use super::members::Membership;
 use super::pull::{HEADERS_WAIT_MAX, deadline};
+use super::side::Side;
 use super::{Bypass, Decision, Error, Pulled, Shared};
 use crate::access::Grant;
-use crate::http::{Frames, ReplyBody};
+use crate::http::{Frames, ReplyBody, Source};
 use crate::oci::{Digest, Reference, Resource};
 use crate::store::StoredBlob;
 use crate::upstream::{Method, Question};
@@ -43,7 +45,7 @@ pub struct Blob {
 
 #[derive(Debug)]
 enum BlobSource {
-    Filling(watch::Receiver<Progress>),
+    Filling(Filling),
     Stored(StoredBlob),
 }
 
@@ -60,20 +62,36 @@ impl Blob {
         self.total
     }
 
-    /// The body of an answer: the whole blob, or `part` of it, which must lie within.
-    pub fn into_body(self, part: Option<Range<u64>>) -> ReplyBody {
-        let end = part.as_ref().map(|part| part.end).or(self.total);
-        let at = part.map_or(0, |part| part.start);
-        let len = end.map(|end| end - at);
-        match self.source {
-            BlobSource::Filling(progress) => {
+    /// Whether all of it is known to be right. If not, an answer that ends before the blob does
+    /// brings what the upstream gave.
+    pub fn is_verified(&self) -> bool {
+        matches!(self.source, BlobSource::Stored(_))
+    }
+
+    /// The body of an answer with the whole blob.
+    pub fn whole(&self) -> ReplyBody {
+        ReplyBody::of(self.source_of(0, self.total), self.total)
+    }
+
+    /// The bytes of `part`, which must lie within the blob.
+    pub fn part(&self, part: Range<u64>) -> Box<dyn Source> {
+        self.source_of(part.start, Some(part.end))
+    }
+
+    fn source_of(&self, at: u64, end: Option<u64>) -> Box<dyn Source> {
+        let frames = self.frames.clone();
+        match &self.source {
+            BlobSource::Filling(Filling { progress, side, .. }) => {
                 let span = Span { at, end, reaches_end: end == self.total };
-                ReplyBody::of(Box::new(Follow::new(progress, self.frames, span)), len)
+                let follow = Follow::new(progress.clone(), frames, span);
+                if span.reaches_end {
+                    return Box::new(follow);
+                }
+                Box::new(Side::new(follow, side.clone(), progress.clone(), span))
             }
             BlobSource::Stored(blob) => {
                 let (file, whole) = (blob.content().file(), blob.content().len());
-                let source = Whole::new(file, self.frames, at, end.unwrap_or(whole));
-                ReplyBody::of(Box::new(source), len)
+                Box::new(Whole::new(file, frames, at, end.unwrap_or(whole)))
             }
         }
     }
@@ -177,15 +195,15 @@ impl Shared {
             };
             match ready {
                 Progress::Done { blob, .. } => {
-                    let decision = Decision::Miss { collapsed: joined };
+                    let decision = Decision::Miss { collapsed: joined, unverified: false };
                     return Ok(Pulled { decision, ..self.hit(blob) });
                 }
                 // What another repository was refused says nothing about this one.
                 Progress::Failed(_) if asked_elsewhere => {}
                 Progress::Failed(error) => return Err(error),
                 Progress::Filling { total, .. } => {
-                    let decision = Decision::Miss { collapsed: joined };
-                    return Ok(self.following(filling.progress, total, decision));
+                    let decision = Decision::Miss { collapsed: joined, unverified: false };
+                    return Ok(self.following(filling, total, decision));
                 }
                 // Without a length there is nothing to select from, and no end that could be seen.
                 Progress::Relaying { point, .. }
@@ -196,20 +214,15 @@ impl Shared {
                 }
                 Progress::Relaying { point, .. } => {
                     let decision = Decision::Bypass(point.bypass());
-                    return Ok(self.following(filling.progress, point.total(), decision));
+                    return Ok(self.following(filling, point.total(), decision));
                 }
                 Progress::Asking => return Err(Error::Internal("a fill is not ready")),
             }
         }
     }
 
-    fn following(
-        &self,
-        progress: watch::Receiver<Progress>,
-        total: Option<u64>,
-        decision: Decision,
-    ) -> Pulled<Blob> {
-        let source = BlobSource::Filling(progress);
+    fn following(&self, filling: Filling, total: Option<u64>, decision: Decision) -> Pulled<Blob> {
+        let source = BlobSource::Filling(filling);
         let what = Blob { total, source, frames: self.frames.clone() };
         Pulled { what, decision, age: None }
     }

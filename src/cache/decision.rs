@@ -16,6 +16,8 @@ pub enum Decision {
     Miss {
         /// Whether another request had begun the fetch.
         collapsed: bool,
+        /// Whether the answer ends before the blob does, and so before it is verified.
+        unverified: bool,
     },
     /// From the cache, after the upstream was asked whether it still holds.
     Revalidated,
@@ -68,6 +70,15 @@ impl Decision {
         }
     }
 
+    /// The same for an answer that ends before the blob does, if `is_verified` is not said of it.
+    #[must_use]
+    pub fn of_part(self, is_verified: bool) -> Self {
+        match self {
+            Self::Miss { collapsed, .. } => Self::Miss { collapsed, unverified: !is_verified },
+            other => other,
+        }
+    }
+
     /// The reason behind the word, where there is one.
     pub fn detail(&self) -> Option<&'static str> {
         match self {
@@ -76,6 +87,7 @@ impl Decision {
             Self::Bypass(Bypass::NoSpace) => Some("no-space"),
             Self::Bypass(Bypass::NotCacheable) => Some("not-cacheable"),
             Self::Stale { reason, .. } => Some(reason.as_str()),
+            Self::Miss { unverified: true, .. } => Some("unverified"),
             Self::Hit | Self::Miss { .. } | Self::Revalidated => None,
         }
     }
@@ -99,8 +111,8 @@ impl fmt::Display for Decision {
         match self {
             Self::Bypass(_) => f.write_str("larder; fwd=bypass")?,
             Self::Hit => f.write_str("larder; hit")?,
-            Self::Miss { collapsed: false } => f.write_str("larder; fwd=uri-miss")?,
-            Self::Miss { collapsed: true } => f.write_str("larder; fwd=uri-miss; collapsed")?,
+            Self::Miss { collapsed: false, .. } => f.write_str("larder; fwd=uri-miss")?,
+            Self::Miss { collapsed: true, .. } => f.write_str("larder; fwd=uri-miss; collapsed")?,
             Self::Revalidated => f.write_str("larder; fwd=stale; fwd-status=200")?,
             Self::Stale { since, .. } => write!(f, "larder; hit; ttl=-{}", since.as_secs())?,
         }
@@ -118,10 +130,12 @@ mod tests {
     #[test]
     fn every_decision_is_a_cache_status() {
         let since = Duration::from_secs(12);
+        let miss = |collapsed, unverified| Decision::Miss { collapsed, unverified };
         let table = [
             (Decision::Hit, "larder; hit"),
-            (Decision::Miss { collapsed: false }, "larder; fwd=uri-miss"),
-            (Decision::Miss { collapsed: true }, "larder; fwd=uri-miss; collapsed"),
+            (miss(false, false), "larder; fwd=uri-miss"),
+            (miss(true, false), "larder; fwd=uri-miss; collapsed"),
+            (miss(false, true), "larder; fwd=uri-miss; detail=unverified"),
             (Decision::Revalidated, "larder; fwd=stale; fwd-status=200"),
             (
                 Decision::Stale { since, reason: StaleReason::Unavailable },

@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::Shared;
+use super::download::Source;
 use super::fill::{Fill, Progress};
 use super::hot::lock;
+use super::side::SideFetches;
 use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::Store;
@@ -29,6 +31,8 @@ pub(super) struct Filling {
     pub(super) repository: RepositoryName,
     /// How far it is.
     pub(super) progress: watch::Receiver<Progress>,
+    /// What may be fetched beside it.
+    pub(super) side: SideFetches,
 }
 
 impl Fills {
@@ -58,7 +62,8 @@ impl Shared {
             return (true, filling.clone());
         }
         let (sender, progress) = watch::channel(Progress::Asking);
-        let filling = Filling { repository: grant.repository().clone(), progress };
+        let side = SideFetches::new(Source::new(grant, digest));
+        let filling = Filling { repository: grant.repository().clone(), progress, side };
         under_way.insert(key.clone(), filling.clone());
         drop(under_way);
 

@@ -40,7 +40,7 @@ impl Shared {
             .manifests_asked
             .join(key, || Arc::clone(self).fetch_manifest(grant.clone(), digest.clone()));
         let what = answer.landed().await?;
-        Ok(Pulled { what, decision: Decision::Miss { collapsed }, age: None })
+        Ok(Pulled { what, decision: Decision::Miss { collapsed, unverified: false }, age: None })
     }
 
     /// The manifest if it is held for the repository.

@@ -17,6 +17,7 @@ mod members;
 mod options;
 mod pull;
 mod relay;
+mod side;
 mod tags;
 mod writer;
 

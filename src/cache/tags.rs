@@ -84,7 +84,13 @@ impl Shared {
             Arc::clone(self).revalidate(grant.clone(), tag.clone(), view.clone(), digest)
         });
         let Some(known) = known else {
-            return self.served(grant, answer.landed().await?, Decision::Miss { collapsed }).await;
+            return self
+                .served(
+                    grant,
+                    answer.landed().await?,
+                    Decision::Miss { collapsed, unverified: false },
+                )
+                .await;
         };
         let reason = match timeout(self.options.stale_wait, answer.landed()).await {
             Ok(Ok(resolved)) => return self.served(grant, resolved, Decision::Revalidated).await,

@@ -11,6 +11,7 @@ mod file;
 mod frames;
 mod host_port;
 mod listen;
+mod multipart;
 mod network;
 mod range;
 mod trust;
@@ -29,6 +30,7 @@ pub use host_port::{HostPort, InvalidHostPort};
 /// The body of an upstream's answer, as it comes.
 pub use hyper::body::Incoming;
 pub use listen::Listener;
+pub use multipart::Multipart;
 pub use network::{Connection, Duplex, Network, Pending, SystemNetwork};
-pub use range::Selection;
+pub use range::{RANGES_MAX, Selection};
 pub use trust::{TrustError, check_ca, client_config};

@@ -5,39 +5,53 @@ use std::ops::Range;
 /// What a `Range` header asks of something that is `len` bytes long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// More ranges than we give in one answer.
-    Many,
+    /// Several ranges, in the order they were asked for: clients that ask so (zstd:chunked) count
+    /// on the order and the number, so nothing is merged. All within the length, none empty.
+    Parts(Vec<Range<u64>>),
     /// One range, within the length, not empty.
     Part(Range<u64>),
+    /// More ranges than are given in one answer, or more bytes than there are.
+    TooMuch,
     /// Nothing of it exists: 416.
     Unsatisfiable,
     /// Everything: no header, another unit, or no sense in it.
     Whole,
 }
 
+/// The most ranges in one answer. Lazy pullers ask for up to a thousand chunks at once.
+pub const RANGES_MAX: usize = 1024;
+
 impl Selection {
     /// Decides. All arithmetic saturates: a number too large for `u64` is a number behind the
     /// end.
     ///
     /// An inverted range (`500-0`) may be ignored by RFC 9110 but is 416 in the OCI conformance
-    /// programme, so it is 416 here.
+    /// programme, so it is 416 here. Of several ranges those that cannot be satisfied are left
+    /// out (RFC 9110, 14.1.2).
     pub fn of(header: &str, len: u64) -> Self {
         let Some(set) = strip_unit(header) else { return Self::Whole };
-        let mut specs = set.split(',').map(str::trim).filter(|spec| !spec.is_empty());
-        let Some(spec) = specs.next() else { return Self::Unsatisfiable };
-        if specs.next().is_some() {
-            return Self::Many;
+        let mut parts = Vec::new();
+        let mut count = 0;
+        for spec in set.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
+            count += 1;
+            if count > RANGES_MAX {
+                return Self::TooMuch;
+            }
+            let Some(spec) = Spec::parse(spec) else { return Self::Whole };
+            parts.extend(spec.within(len));
         }
-        match parse(spec) {
-            None => Self::Whole,
-            Some(Spec::Suffix(count)) if count == 0 || len == 0 => Self::Unsatisfiable,
-            Some(Spec::Suffix(count)) => Self::Part(len.saturating_sub(count)..len),
-            Some(Spec::From(first, last)) if first >= len || last < first => Self::Unsatisfiable,
-            Some(Spec::From(first, last)) => Self::Part(first..last.saturating_add(1).min(len)),
+        let bytes = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
+        match <[_; 1]>::try_from(parts) {
+            Ok([part]) => Self::Part(part),
+            Err(parts) if parts.is_empty() => Self::Unsatisfiable,
+            // One request must not make more of a blob than there is.
+            Err(_) if bytes > len => Self::TooMuch,
+            Err(parts) => Self::Parts(parts),
         }
     }
 }
 
+#[derive(Clone, Copy)]
 enum Spec {
     /// `first-last`, `last` being the greatest number when it is open.
     From(u64, u64),
@@ -45,18 +59,28 @@ enum Spec {
     Suffix(u64),
 }
 
+impl Spec {
+    fn parse(spec: &str) -> Option<Self> {
+        let (first, last) = spec.split_once('-')?;
+        match (first.trim(), last.trim()) {
+            ("", count) => number(count).map(Self::Suffix),
+            (first, "") => Some(Self::From(number(first)?, u64::MAX)),
+            (first, last) => Some(Self::From(number(first)?, number(last)?)),
+        }
+    }
+
+    fn within(self, len: u64) -> Option<Range<u64>> {
+        let range = match self {
+            Self::Suffix(count) => len.saturating_sub(count)..len,
+            Self::From(first, last) => first..last.saturating_add(1).min(len),
+        };
+        (range.start < range.end).then_some(range)
+    }
+}
+
 fn strip_unit(header: &str) -> Option<&str> {
     let (unit, set) = header.split_once('=')?;
     unit.trim().eq_ignore_ascii_case("bytes").then_some(set)
-}
-
-fn parse(spec: &str) -> Option<Spec> {
-    let (first, last) = spec.split_once('-')?;
-    match (first.trim(), last.trim()) {
-        ("", count) => number(count).map(Spec::Suffix),
-        (first, "") => Some(Spec::From(number(first)?, u64::MAX)),
-        (first, last) => Some(Spec::From(number(first)?, number(last)?)),
-    }
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -66,7 +90,7 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::Selection::{Many, Part, Unsatisfiable, Whole};
+    use super::Selection::{Part, Parts, TooMuch, Unsatisfiable, Whole};
     use super::*;
 
     #[test]
@@ -87,8 +111,13 @@ mod tests {
             ("bytes=+1-2", Whole),
             ("bytes=0-18446744073709551615", Part(0..100)),
             ("bytes=18446744073709551616-", Unsatisfiable),
-            ("bytes=-17208,-9223372036854758792", Many),
-            ("bytes=0-9,5-15", Many),
+            ("bytes=-17208,-9223372036854758792", TooMuch),
+            ("bytes=0-9,5-15", Parts(vec![0..10, 5..16])),
+            ("bytes=50-59, 0-0 ,-1", Parts(vec![50..60, 0..1, 99..100])),
+            ("bytes=0-9,200-300", Part(0..10)),
+            ("bytes=200-,300-", Unsatisfiable),
+            ("bytes=0-,0-", TooMuch),
+            ("bytes=0-1,x", Whole),
             ("Bytes = 1 - 2 ", Part(1..3)),
             ("items=0-5", Whole),
             ("nonsense", Whole),
@@ -98,5 +127,12 @@ mod tests {
         }
         assert_eq!(Selection::of("bytes=0-", 0), Unsatisfiable);
         assert_eq!(Selection::of("bytes=-5", 0), Unsatisfiable);
+    }
+
+    #[test]
+    fn there_are_only_so_many_ranges_in_one_answer() {
+        let header = |count| format!("bytes={}", vec!["0-0"; count].join(","));
+        assert!(matches!(Selection::of(&header(RANGES_MAX), 1 << 20), Parts(_)));
+        assert_eq!(Selection::of(&header(RANGES_MAX + 1), 1 << 20), TooMuch);
     }
 }

@@ -1,12 +1,14 @@
 //! `blobs/<digest>`, whole and in parts.
 
-use http::header::RANGE;
-use http::{HeaderMap, Method, StatusCode, Version};
+use std::ops::Range;
+
+use http::header::{CONTENT_TYPE, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::reply::Reply;
 use crate::access::Grant;
 use crate::cache::{Blob, Cache, Need, Pulled};
-use crate::http::{Selection, etag_matches, range_applies};
+use crate::http::{Multipart, RANGES_MAX, ReplyBody, Selection, etag_matches, range_applies};
 use crate::oci::{Digest, ErrorCode};
 
 /// GET and HEAD.
@@ -25,12 +27,12 @@ pub(super) async fn pull(
     let need = if needs_length { Need::Length } else { Need::Bytes };
     match cache.blob(grant, digest, need).await {
         Ok(pulled) if etag_matches(&request.headers, digest.as_str()) => {
-            let mut reply = whole(pulled, digest);
+            let mut reply = whole(&pulled, digest);
             *reply.response.status_mut() = StatusCode::NOT_MODIFIED;
             reply.without_body();
             reply
         }
-        Ok(pulled) => selected(pulled, digest, range),
+        Ok(pulled) => selected(&pulled, digest, range),
         Err(error) => Reply::failed(&error, ErrorCode::BlobUnknown),
     }
 }
@@ -42,7 +44,7 @@ async fn head(cache: &Cache, grant: &Grant, digest: &Digest, headers: &HeaderMap
     };
     let not_modified = etag_matches(headers, digest.as_str());
     let status = if not_modified { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-    let mut reply = Reply::content(status, crate::http::ReplyBody::empty(), Some(digest));
+    let mut reply = Reply::content(status, ReplyBody::empty(), Some(digest));
     reply.blob_headers();
     if let Some(total) = pulled.what.total {
         reply.length(total);
@@ -59,24 +61,14 @@ fn range_of<'a>(headers: &'a HeaderMap, digest: &Digest) -> Option<&'a str> {
     line.to_str().ok().filter(|_| is_obeyed)
 }
 
-fn selected(pulled: Pulled<Blob>, digest: &Digest, range: Option<&str>) -> Reply {
+fn selected(pulled: &Pulled<Blob>, digest: &Digest, range: Option<&str>) -> Reply {
     let (Some(range), Some(total)) = (range, pulled.what.total()) else {
         return whole(pulled, digest);
     };
     match Selection::of(range, total) {
         Selection::Whole => whole(pulled, digest),
-        Selection::Part(part) => {
-            let decision = pulled.decision;
-            let (first, len) = (part.start, part.end - part.start);
-            let last = part.end - 1;
-            let body = pulled.what.into_body(Some(part));
-            let mut reply = Reply::content(StatusCode::PARTIAL_CONTENT, body, Some(digest));
-            reply.blob_headers();
-            reply.length(len);
-            reply.content_range(&format!("bytes {first}-{last}/{total}"));
-            reply.decided(decision);
-            reply
-        }
+        Selection::Part(bytes) => part(pulled, digest, bytes, total),
+        Selection::Parts(parts) => several(pulled, digest, parts, total),
         Selection::Unsatisfiable => {
             let mut reply = Reply::bare(StatusCode::RANGE_NOT_SATISFIABLE);
             reply.length(0);
@@ -84,23 +76,52 @@ fn selected(pulled: Pulled<Blob>, digest: &Digest, range: Option<&str>) -> Reply
             reply.decided(pulled.decision);
             reply
         }
-        // Lazy pullers (stargz, SOCI, zstd:chunked) take this as a word to ask one by one.
-        Selection::Many => Reply::error(
-            StatusCode::BAD_REQUEST,
-            ErrorCode::Unsupported,
-            "one range in a request, please".to_owned(),
-        ),
+        // Lazy pullers (stargz, SOCI, zstd:chunked) take this as a word to ask for less.
+        Selection::TooMuch => {
+            let message = format!("more than {RANGES_MAX} ranges, or more bytes than there are");
+            Reply::error(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+        }
     }
 }
 
-fn whole(pulled: Pulled<Blob>, digest: &Digest) -> Reply {
-    let (decision, total) = (pulled.decision, pulled.what.total());
-    let body = pulled.what.into_body(None);
-    let mut reply = Reply::content(StatusCode::OK, body, Some(digest));
-    reply.blob_headers();
-    if let Some(total) = total {
-        reply.length(total);
-    }
-    reply.decided(decision);
+fn part(pulled: &Pulled<Blob>, digest: &Digest, bytes: Range<u64>, total: u64) -> Reply {
+    let (first, last, len) = (bytes.start, bytes.end - 1, bytes.end - bytes.start);
+    let is_verified = pulled.what.is_verified() || bytes.end == total;
+    let body = ReplyBody::of(pulled.what.part(bytes), Some(len));
+    let mut reply = partial(pulled, digest, body, is_verified);
+    reply.length(len);
+    reply.content_range(&format!("bytes {first}-{last}/{total}"));
     reply
 }
+
+fn several(pulled: &Pulled<Blob>, digest: &Digest, parts: Vec<Range<u64>>, total: u64) -> Reply {
+    let is_verified = pulled.what.is_verified() || parts.iter().all(|part| part.end == total);
+    let multipart = Multipart::new(OCTET_STREAM, total);
+    let content_type = multipart.content_type();
+    let (body, len) = multipart.into_body(parts, |part| pulled.what.part(part));
+    let mut reply = partial(pulled, digest, body, is_verified);
+    reply.length(len);
+    if let Ok(value) = HeaderValue::from_str(&content_type) {
+        reply.set(CONTENT_TYPE, value);
+    }
+    reply
+}
+
+fn partial(pulled: &Pulled<Blob>, digest: &Digest, body: ReplyBody, is_verified: bool) -> Reply {
+    let mut reply = Reply::content(StatusCode::PARTIAL_CONTENT, body, Some(digest));
+    reply.blob_headers();
+    reply.decided(pulled.decision.of_part(is_verified));
+    reply
+}
+
+fn whole(pulled: &Pulled<Blob>, digest: &Digest) -> Reply {
+    let mut reply = Reply::content(StatusCode::OK, pulled.what.whole(), Some(digest));
+    reply.blob_headers();
+    if let Some(total) = pulled.what.total() {
+        reply.length(total);
+    }
+    reply.decided(pulled.decision);
+    reply
+}
+
+const OCTET_STREAM: &str = "application/octet-stream";

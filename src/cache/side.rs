@@ -1,0 +1,142 @@
+//! A range that lies far ahead of the fill, fetched on its own.
+//!
+//! A lazy puller asks for a few chunks anywhere in a layer and cannot wait until a fill has come
+//! by. Such ranges are fetched beside the fill: few at a time for each blob, only so many bytes
+//! altogether (what every client reads that way is read twice from the upstream), and no longer
+//! than their reader stays. What exceeds that, and what has no end, follows the fill.
+//!
+//! The bytes are passed on as the upstream gives them. They never include the blob's last byte,
+//! and when the fill finds the blob wrong the answer is cut.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::download::{Download, Source};
+use super::fill::Progress;
+use super::follow::{Follow, Span};
+use crate::http::{self, Next};
+
+/// What may be fetched beside one fill.
+#[derive(Clone, Debug)]
+pub(super) struct SideFetches {
+    source: Source,
+    places: Arc<Semaphore>,
+    bytes_left: Arc<AtomicU64>,
+}
+
+impl SideFetches {
+    pub(super) fn new(source: Source) -> Self {
+        let places = Arc::new(Semaphore::new(FETCHES_MAX));
+        Self { source, places, bytes_left: Arc::new(AtomicU64::new(BYTES_MAX)) }
+    }
+
+    /// A place for a range, if it is far ahead of what is `written` and there is room.
+    fn place(&self, span: &Span, written: u64) -> Option<OwnedSemaphorePermit> {
+        let end = span.end.filter(|_| !span.reaches_end)?;
+        if span.at < written.saturating_add(NEAR_BYTES) {
+            return None;
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let take = |left: u64| left.checked_sub(end - span.at);
+        self.bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(place)
+    }
+}
+
+/// At once for each blob. A lazy puller's own parallelism is 3 to 20.
+const FETCHES_MAX: usize = 4;
+
+/// Altogether for each fill.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// What the fill will reach sooner than a request of its own would be answered.
+const NEAR_BYTES: u64 = 8 << 20;
+
+/// One reader of a range that ends before the blob does.
+pub(super) struct Side {
+    state: State,
+    fetches: SideFetches,
+    progress: watch::Receiver<Progress>,
+    span: Span,
+}
+
+enum State {
+    /// On its own.
+    Fetching { download: Download, _place: OwnedSemaphorePermit },
+    /// Behind the fill.
+    Following(Follow),
+    /// Nothing is asked for yet.
+    Idle(Follow),
+    /// Broken off.
+    Over,
+}
+
+impl Side {
+    /// A reader of `span`, which `follow` reads, too. Which way it takes is decided when its
+    /// first bytes are wanted.
+    pub(super) fn new(
+        follow: Follow,
+        fetches: SideFetches,
+        progress: watch::Receiver<Progress>,
+        span: Span,
+    ) -> Self {
+        Self { state: State::Idle(follow), fetches, progress, span }
+    }
+
+    async fn begin(&mut self, follow: Follow) -> State {
+        let place = match &*self.progress.borrow() {
+            Progress::Filling { written, .. } => self.fetches.place(&self.span, *written),
+            _ => None,
+        };
+        let Some(place) = place else { return State::Following(follow) };
+        // What cannot be had on its own may still come by with the fill.
+        match Download::open(self.fetches.source.clone(), self.span.at, None).await {
+            Ok(download) => State::Fetching { download, _place: place },
+            Err(_) => State::Following(follow),
+        }
+    }
+
+    async fn fetch(&mut self, download: &mut Download) -> Next {
+        if let Progress::Failed(error) = &*self.progress.borrow() {
+            return Err(error.clone().into());
+        }
+        let mut chunk = download.chunk().await?.ok_or("the range ended before its end")?;
+        let left = self.span.end.unwrap_or(u64::MAX) - self.span.at;
+        chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        self.span.at += chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+}
+
+impl http::Source for Side {
+    fn next_now(&mut self) -> Option<Next> {
+        match &mut self.state {
+            State::Fetching { .. } => self.span.is_over().then_some(Ok(None)),
+            State::Following(follow) => follow.next_now(),
+            State::Idle(_) => None,
+            State::Over => Some(Ok(None)),
+        }
+    }
+
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+        Box::pin(async move {
+            let mut state = match std::mem::replace(&mut self.state, State::Over) {
+                State::Idle(follow) => self.begin(follow).await,
+                state => state,
+            };
+            let next = match &mut state {
+                State::Fetching { download, .. } => self.fetch(download).await,
+                State::Following(follow) => follow.next().await,
+                State::Idle(_) | State::Over => Ok(None),
+            };
+            if next.is_ok() {
+                self.state = state;
+            }
+            next
+        })
+    }
+}
