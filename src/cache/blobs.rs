@@ -251,6 +251,7 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         method,
         repository: grant.repository().clone(),
         resource: Resource::Blob(digest.clone()),
+        query: String::new(),
         accept: None,
         from: 0,
     };

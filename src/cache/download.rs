@@ -54,6 +54,7 @@ impl Source {
             method: Method::Get,
             repository: self.repository.clone(),
             resource: Resource::Blob(self.digest.clone()),
+            query: String::new(),
             accept: None,
             from,
         };

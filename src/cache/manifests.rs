@@ -151,6 +151,7 @@ impl Shared {
             method,
             repository: grant.repository().clone(),
             resource: Resource::Manifest(reference.clone()),
+            query: String::new(),
             accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
             from: 0,
         };

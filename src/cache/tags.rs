@@ -8,7 +8,7 @@
 //! get the same answer in an outage. Any other failure is an outage, which the record survives.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use tokio::time::{Instant, timeout};
@@ -66,13 +66,13 @@ impl Shared {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
         let policy = grant.registry().tags();
         if let Some(known) = &known
-            && self.age(known, policy) <= policy.ttl
+            && self.tag_age(known, policy) <= policy.ttl
         {
-            return self.recalled(grant, known, Decision::Hit, self.age(known, policy)).await;
+            return self.recalled(grant, known, Decision::Hit, self.tag_age(known, policy)).await;
         }
         if let Err(offline) = Error::if_offline(grant) {
             let known = known.ok_or(offline)?;
-            let age = self.age(&known, policy);
+            let age = self.tag_age(&known, policy);
             let since = age.saturating_sub(policy.ttl);
             let decision = Decision::Stale { since, reason: StaleReason::Offline };
             return self.recalled(grant, &known, decision, age).await;
@@ -100,7 +100,7 @@ impl Shared {
             Err(_) if self.is_too_old(&known, policy) => return Err(self.too_slow(grant)),
             Err(_) => StaleReason::Slow,
         };
-        let age = self.age(&known, policy);
+        let age = self.tag_age(&known, policy);
         let decision = Decision::Stale { since: age.saturating_sub(policy.ttl), reason };
         self.recalled(grant, &known, decision, age).await
     }
@@ -263,19 +263,28 @@ impl Shared {
 
     /// How long ago a record was checked. By the clock that does not jump where it can; a wall
     /// clock that went backwards makes a record just stale, so that it is asked after.
-    fn age(&self, known: &HotTag, policy: TagPolicy) -> Duration {
+    pub(super) fn age(
+        &self,
+        checked_at: SystemTime,
+        checked: Option<Instant>,
+        policy: TagPolicy,
+    ) -> Duration {
         let by_wall_clock = || {
-            let age = self.clock.now().duration_since(known.record.checked_at);
+            let age = self.clock.now().duration_since(checked_at);
             age.unwrap_or(policy.ttl.saturating_add(Duration::from_secs(1)))
         };
-        known.checked.map_or_else(by_wall_clock, |checked| checked.elapsed())
+        checked.map_or_else(by_wall_clock, |checked| checked.elapsed())
+    }
+
+    fn tag_age(&self, known: &HotTag, policy: TagPolicy) -> Duration {
+        self.age(known.record.checked_at, known.checked, policy)
     }
 
     fn is_too_old(&self, known: &HotTag, policy: TagPolicy) -> bool {
-        self.age(known, policy) > policy.ttl.saturating_add(policy.max_stale)
+        self.tag_age(known, policy) > policy.ttl.saturating_add(policy.max_stale)
     }
 
-    fn too_slow(&self, grant: &Grant) -> Error {
+    pub(super) fn too_slow(&self, grant: &Grant) -> Error {
         let host = grant.registry().upstream().host().to_owned();
         Error::TimedOut { host, waited: self.options.stale_wait }
     }
@@ -298,7 +307,7 @@ pub(super) fn told_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
-fn stale_reason(error: &Error) -> StaleReason {
+pub(super) fn stale_reason(error: &Error) -> StaleReason {
     match error {
         Error::Upstream(upstream::Error::CredentialRefused { .. }) => {
             StaleReason::CredentialRefused

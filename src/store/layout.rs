@@ -95,6 +95,16 @@ impl Layout {
         self.repository(registry, repository).join("_blobs")
     }
 
+    /// A page of a list, by the hash of its name: `_lists/<hex>`.
+    pub(super) fn list(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        name: &Digest,
+    ) -> PathBuf {
+        self.repository(registry, repository).join("_lists").join(&name.hex()[..NAME_HEX_LEN])
+    }
+
     /// What a tag was last heard to be: `_tags/<tag>`, or `_tags-<view>/<tag>` for clients that
     /// cannot take what the full `Accept` list resolves to.
     pub(super) fn tag(

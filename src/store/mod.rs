@@ -6,6 +6,7 @@
 mod absent;
 mod error;
 mod layout;
+mod lists;
 mod open;
 mod options;
 mod partial;
@@ -15,6 +16,7 @@ mod verify;
 
 pub use absent::AbsentRecord;
 pub use error::{Mismatch, OpenError};
+pub use lists::ListRecord;
 pub use open::Store;
 pub use options::Options;
 pub use partial::{Committed, Partial};

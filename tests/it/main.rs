@@ -12,6 +12,7 @@ mod doors;
 mod framing;
 mod hostile;
 mod kill;
+mod lists;
 mod manifests;
 mod membership;
 mod negative;

@@ -62,6 +62,7 @@ fn blob(method: Method, from: u64) -> Question {
         method,
         repository: "a/b".parse().unwrap(),
         resource: Resource::Blob(format!("sha256:{HEX}").parse().unwrap()),
+        query: String::new(),
         accept: None,
         from,
     }
@@ -72,6 +73,7 @@ fn manifest(repository: &str) -> Question {
         method: Method::Get,
         repository: repository.parse().unwrap(),
         resource: Resource::Manifest("latest".parse().unwrap()),
+        query: String::new(),
         accept: Some("application/x".to_owned()),
         from: 0,
     }
