@@ -21,6 +21,7 @@ mod pull;
 mod ranges;
 mod redirects;
 mod restart;
+mod referrers;
 mod resume;
 mod selftest;
 mod stale;
