@@ -76,7 +76,7 @@ impl Reply {
             NotEntered::NotACall(NotACall::TooLong) => {
                 (StatusCode::URI_TOO_LONG, ErrorCode::NameInvalid)
             }
-            NotEntered::NotACall(NotACall::NoSuchRoute) => {
+            NotEntered::NotACall(NotACall::Catalogue | NotACall::NoSuchRoute) => {
                 (StatusCode::NOT_FOUND, ErrorCode::Unsupported)
             }
             NotEntered::TwoNamespaces => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),

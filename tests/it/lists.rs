@@ -285,3 +285,19 @@ async fn an_offline_registry_lists_what_it_listed_before() {
     assert!(cold.text().contains("NAME_UNKNOWN") && cold.text().contains("offline"));
     hub.assert_not_asked();
 }
+
+/// Whoever may pull everything may still not learn what there is.
+#[tokio::test(start_paused = true)]
+async fn the_catalogue_is_not_served() {
+    let hub = ScriptedRegistry::new();
+    let proxy = Proxy::before(&hub).await;
+    for path in
+        ["/v2/_catalog", "/v2/_catalog?n=5", "/docker.io/v2/_catalog", "/v2/docker.io/_catalog"]
+    {
+        let reply = proxy.get(path).await;
+        reply.error(404);
+        let text = reply.text();
+        assert!(text.contains("UNSUPPORTED") && text.contains("catalogue is not served"), "{text}");
+    }
+    hub.assert_not_asked();
+}
