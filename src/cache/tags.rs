@@ -64,7 +64,7 @@ impl Shared {
         view: Option<View>,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
-        let policy = grant.registry().tags();
+        let policy = policy(grant, tag, known.as_deref());
         if let Some(known) = &known
             && self.tag_age(known, policy) <= policy.ttl
         {
@@ -299,6 +299,18 @@ impl View {
         }
         let name = Digest::of(Algorithm::Sha256, accept.as_bytes()).hex()[..16].to_owned();
         Some(Self { name, accept })
+    }
+}
+
+/// How long a record is believed. A tag that was not there may come to be at any moment, so for how
+/// long others of its name are believed does not count.
+fn policy(grant: &Grant, tag: &Tag, known: Option<&HotTag>) -> TagPolicy {
+    let policy = grant.registry().tags_of(tag);
+    match known {
+        Some(HotTag { record: TagRecord { digest: None, .. }, .. }) => {
+            TagPolicy { ttl: policy.ttl.min(grant.registry().tags().ttl), ..policy }
+        }
+        _ => policy,
     }
 }
 

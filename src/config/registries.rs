@@ -14,9 +14,9 @@ use super::problem::{Fault, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::written::{Registry, Text};
-use super::{defaults, upstreams};
+use super::{defaults, rules, upstreams};
 use crate::oci::{RegistryName, RepositoryName};
-use crate::registry::{Options, Rules, TagPolicy};
+use crate::registry::{Options, TagPolicy};
 
 /// The registries of the configuration in the order of the file; without any, the well-known ones.
 pub(super) fn resolve(
@@ -70,7 +70,7 @@ fn one(
         prefix,
         is_default: false,
         tags: TagPolicy { ttl: tag_ttl, max_stale },
-        rules: Rules { offline: written.offline.take().is_some_and(Spanned::into_inner) },
+        rules: rules::resolve(&mut written, resolver),
         upstream: upstreams::resolve(&mut written, url, resolver),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Pattern;
 use crate::oci::RegistryName;
 use crate::upstream;
 
@@ -34,8 +35,30 @@ pub struct TagPolicy {
 }
 
 /// What an operator decides of a registry beside how it is reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// Whether the cache alone answers: the upstream is never asked, and nothing is too old.
     pub offline: bool,
+    /// Tags that are believed for another time than the others; the first that takes a tag counts.
+    pub tags: Vec<TagRule>,
+    /// The repositories that may be asked for, by their names at the registry.
+    pub allow: Vec<Pattern>,
+    /// Those that may not, even so.
+    pub deny: Vec<Pattern>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let allow = vec![Pattern::any()];
+        Self { offline: false, tags: Vec::new(), allow, deny: Vec::new() }
+    }
+}
+
+/// How long some tags are believed.
+#[derive(Clone, Debug)]
+pub struct TagRule {
+    /// Which tags.
+    pub pattern: Pattern,
+    /// For how long one is served without asking the upstream.
+    pub ttl: Duration,
 }

@@ -9,7 +9,7 @@ use super::door::{Entered, enter};
 use super::log::{Line, LoggedBody};
 use super::reply::Reply;
 use super::{blobs, lists, manifests};
-use crate::access::{Access, Action, Principal};
+use crate::access::{Access, Action, Principal, Refused};
 use crate::cache::{Cache, Listing};
 use crate::oci::{Call, ErrorCode, Resource};
 use crate::registry::Table;
@@ -54,9 +54,11 @@ impl Routes {
         };
         let principal = Principal::anonymous();
         let (registry, repository) = (registry.clone(), repository.clone());
+        let host = registry.upstream().host().to_owned();
         let grant = match self.access.grant(&principal, registry, repository, action) {
             Ok(grant) => grant,
-            Err(refused) => return Reply::not_allowed(&refused.to_string()),
+            Err(refused @ Refused::Hidden) => return Reply::hidden(&host, &refused),
+            Err(refused @ Refused::ReadOnly) => return Reply::not_allowed(&refused.to_string()),
         };
         let query = request.uri.query().unwrap_or_default();
         match resource {

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::door::NotEntered;
+use crate::access::Refused;
 use crate::cache::{Decision, Error, List, Manifest, Pulled};
 use crate::http::ReplyBody;
 use crate::oci::{Digest, ErrorCode, NotACall, RepositoryName};
@@ -92,6 +93,17 @@ impl Reply {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let mut reply = Self::error(status, ErrorCode::Unsupported, message.to_owned());
         reply.set(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        reply
+    }
+
+    /// A repository that exists for nobody here. The log says why, and the client reads what it
+    /// would read of one that does not exist at all.
+    pub(super) fn hidden(host: &str, refused: &Refused) -> Self {
+        let message = format!("{host} does not have it");
+        let mut reply = Self::error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message);
+        if let Some(fault) = &mut reply.fault {
+            fault.message = refused.to_string();
+        }
         reply
     }
 

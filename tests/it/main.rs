@@ -23,6 +23,7 @@ mod redirects;
 mod referrers;
 mod restart;
 mod resume;
+mod rules;
 mod selftest;
 mod stale;
 mod together;
