@@ -104,17 +104,14 @@ impl Shared {
         digest: &Digest,
         need: Need,
     ) -> Result<Pulled<Blob>, Error> {
-        let mut member = self.membership(grant, digest).await;
-        let stored = self.stored(digest).await;
-        let is_here =
-            || stored.is_some() || self.fills.running(grant.registry().name(), digest).is_some();
-        if member.is_none() && is_here() {
-            member = Some(Membership { size: self.look_up(grant, digest).await? });
+        let member = self.membership(grant, digest).await;
+        let Some(blob) = self.stored(digest).await else {
+            return self.filled(grant, digest, member, need).await;
+        };
+        if member.is_none() {
+            self.look_up(grant, digest).await?;
         }
-        match stored {
-            Some(blob) if member.is_some() => Ok(self.hit(blob)),
-            _ => self.filled(grant, digest, member.and_then(|member| member.size), need).await,
-        }
+        Ok(self.hit(blob))
     }
 
     pub(super) async fn blob_head(
@@ -155,7 +152,7 @@ impl Shared {
 
     /// Asks the upstream whether the repository has the blob, once for all who want to know, and
     /// how long it is.
-    async fn look_up(
+    pub(super) async fn look_up(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
@@ -180,14 +177,18 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        expected: Option<u64>,
+        member: Option<Membership>,
         need: Need,
     ) -> Result<Pulled<Blob>, Error> {
         Error::if_offline(grant)?;
         let until = deadline();
         loop {
-            let (joined, filling) = self.join_fill(grant, digest, expected);
+            let (joined, filling) = self.join_fill(grant, digest, member);
+            // A fill proves that its own repository has the blob, and no other.
             let asked_elsewhere = joined && filling.repository != *grant.repository();
+            if asked_elsewhere && member.is_none() {
+                self.look_up(grant, digest).await?;
+            }
             let ready = wait_for_headers(filling.progress.clone(), need, until).await;
             let Some(ready) = ready else {
                 let host = grant.registry().upstream().host().to_owned();

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::download::{Download, Source};
 use super::fills::Seat;
+use super::members::Membership;
 use super::relay::{Prefix, RelayPoint};
 use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking};
 use super::{Bypass, Error, Shared};
@@ -63,7 +64,8 @@ pub(super) struct Fill {
     shared: Arc<Shared>,
     grant: Grant,
     digest: Digest,
-    expected: Option<u64>,
+    /// What the repository was known to have before.
+    member: Option<Membership>,
     progress: watch::Sender<Progress>,
 }
 
@@ -72,10 +74,10 @@ impl Fill {
         shared: Arc<Shared>,
         grant: Grant,
         digest: Digest,
-        expected: Option<u64>,
+        member: Option<Membership>,
         progress: watch::Sender<Progress>,
     ) -> Self {
-        Self { shared, grant, digest, expected, progress }
+        Self { shared, grant, digest, member, progress }
     }
 
     pub(super) async fn run(self, seat: Seat) {
@@ -89,8 +91,12 @@ impl Fill {
     }
 
     async fn fetch(&self) -> Result<Progress, Error> {
-        // An earlier fill may have ended between the look-up and the start of this one.
+        // An earlier fill may have ended between the look-up and the start of this one. If it was
+        // another repository's, it proves nothing for this one.
         if let Some(blob) = self.shared.stored(&self.digest).await {
+            if self.member.is_none() {
+                self.shared.look_up(&self.grant, &self.digest).await?;
+            }
             return Ok(Progress::Done { blob, generation: 0 });
         }
         let mut partial = self.open_partial().await;
@@ -134,16 +140,21 @@ impl Fill {
     async fn open_download(&self, partial: &mut Option<Partial>) -> Result<Download, Error> {
         let source = || Source::new(&self.grant, &self.digest);
         let from = partial.as_ref().map_or(0, Partial::len);
-        match Download::open(source(), from, self.expected).await {
+        match Download::open(source(), from, self.expected()).await {
             Err(Error::Upstream(upstream::Error::RangeNotSatisfiable { .. })) if from > 0 => {
                 if let Some(partial) = partial.take() {
                     drop(blocking(move || partial.discard()).await);
                 }
                 *partial = self.open_partial().await;
-                Download::open(source(), 0, self.expected).await
+                Download::open(source(), 0, self.expected()).await
             }
             other => other,
         }
+    }
+
+    /// The length that a manifest states.
+    fn expected(&self) -> Option<u64> {
+        self.member.and_then(|member| member.size)
     }
 
     /// The upstream has answered 200 for this repository.
@@ -171,7 +182,7 @@ impl Fill {
         generation: u32,
     ) -> Result<Progress, Error> {
         if download.at() > 0 {
-            download = Download::open(download.source().clone(), 0, self.expected).await?;
+            download = Download::open(download.source().clone(), 0, self.expected()).await?;
         }
         let point = RelayPoint::new(Prefix::none(&self.digest), download, bypass);
         Ok(Progress::Relaying { point: Arc::new(point), generation })

@@ -13,6 +13,7 @@ use super::Shared;
 use super::download::Source;
 use super::fill::{Fill, Progress};
 use super::hot::lock;
+use super::members::Membership;
 use super::side::SideFetches;
 use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, RepositoryName};
@@ -36,11 +37,6 @@ pub(super) struct Filling {
 }
 
 impl Fills {
-    /// The running fill of a digest, if there is one.
-    pub(super) fn running(&self, registry: &RegistryName, digest: &Digest) -> Option<Filling> {
-        lock(&self.under_way).get(&(registry.clone(), digest.clone())).cloned()
-    }
-
     /// Where the partial files of the running fills lie.
     pub(super) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
         let under_way = lock(&self.under_way);
@@ -54,7 +50,7 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        expected: Option<u64>,
+        member: Option<Membership>,
     ) -> (bool, Filling) {
         let key = (grant.registry().name().clone(), digest.clone());
         let mut under_way = lock(&self.fills.under_way);
@@ -68,7 +64,7 @@ impl Shared {
         drop(under_way);
 
         let seat = Seat { shared: Arc::clone(self), key };
-        let fill = Fill::new(Arc::clone(self), grant.clone(), digest.clone(), expected, sender);
+        let fill = Fill::new(Arc::clone(self), grant.clone(), digest.clone(), member, sender);
         self.tasks.spawn(fill.run(seat));
         (false, filling)
     }

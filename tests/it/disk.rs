@@ -63,7 +63,7 @@ impl Drop for SmallDisk {
 fn upstream() -> (ScriptedRegistry, Image, Blob) {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[100_000]);
-    let huge = Blob::random(2, LEN);
+    let huge = Blob::large(2, LEN);
     hub.put_image(REPOSITORY, "latest", &image);
     hub.put_blob(REPOSITORY, &huge);
     (hub, image, huge)

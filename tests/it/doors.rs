@@ -2,7 +2,7 @@
 
 use crate::support::{Image, Proxy, ScriptedRegistry, Setup};
 
-/// A proxy of three registries, each with the same image in every repository that is asked for.
+/// A proxy of three registries, each with the same image in all of these repositories.
 struct Doors {
     proxy: Proxy,
     registries: [(&'static str, ScriptedRegistry); 3],
@@ -74,16 +74,23 @@ const TABLE: [(&str, &str, &str); 24] = [
 /// One wrong turn would serve one registry's bytes under another's name.
 #[tokio::test(start_paused = true)]
 async fn each_door_leads_to_the_registry_and_repository_that_is_meant() {
-    for (path, registry, repository) in TABLE {
-        let doors = Doors::open(&[repository]).await;
+    let repositories: Vec<_> = TABLE.iter().map(|(_, _, repository)| *repository).collect();
+    let doors = Doors::open(&repositories).await;
+    let image = Image::random(2, &[]);
+    for (row, (path, registry, repository)) in TABLE.iter().enumerate() {
+        // A tag of its own makes each row a miss.
+        let (path, tag) = (path.replace("/v1", &format!("/row-{row}")), format!("row-{row}"));
+        for (_, registry) in &doors.registries {
+            registry.put_tagged(repository, &tag, &image.manifest);
+        }
 
-        let reply = doors.proxy.get(path).await;
+        let reply = doors.proxy.get(&path).await;
 
         let asked = doors.asked();
         reply.assert_status(200);
         assert!(!asked.is_empty(), "{path}");
         for (name, target) in asked {
-            assert_eq!(name, registry, "{path} asked {target}");
+            assert_eq!(name, *registry, "{path} asked {target}");
             let start = format!("/v2/{repository}/manifests/");
             assert!(target.starts_with(&start), "{path} asked for {target}");
             assert!(!target.contains("ns="), "{path} asked for {target}");

@@ -1,6 +1,7 @@
 //! The behaviour of Larder as its clients and upstreams see it.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing, and `pub` reads better")]
+#![allow(clippy::print_stderr, reason = "a test says why it was skipped, or what a process said")]
 #![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failing test")]
 
 mod support;
@@ -17,6 +18,7 @@ mod manifests;
 mod membership;
 mod negative;
 mod offline;
+mod parts;
 mod pull;
 mod ranges;
 mod redirects;

@@ -1,6 +1,7 @@
 //! The cache never lies about a repository: what it has from one is no news of another.
 
-use crate::support::{Blob, Image, Manifest, Proxy, Reach, ScriptedRegistry, Setup};
+use crate::support::{Blob, Fault, Gate, Image, Manifest, Proxy, Reach, ScriptedRegistry};
+use crate::support::{Setup, When};
 
 const OWNER: &str = "library/owner";
 const OTHER: &str = "library/other";
@@ -67,6 +68,35 @@ async fn a_cached_manifest_is_asked_for_in_each_repository() {
 
     assert_eq!(hub.gets("/manifests/").len(), 0, "a GET would cost a pull for what is here");
     assert_eq!(hub.heads("/manifests/").len(), 1);
+}
+
+/// A fill that ends while another repository's client is on its way must not open a side door.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_fill_of_one_repository_serves_no_other_at_any_moment() {
+    for round in 0..40 {
+        let hub = ScriptedRegistry::new();
+        let blob = Blob::random(round, 300_000);
+        hub.put_blob(OWNER, &blob);
+        let gate = Gate::new();
+        hub.breaks(When::asked(&blob.digest).get(), Fault::HoldAt(299_999, gate.clone()));
+        let proxy = Proxy::before(&hub).await;
+        let owners = proxy.get_often(&blob.path(OWNER), 3);
+        gate.reached().await;
+
+        gate.open();
+        let mut others = tokio::task::JoinSet::new();
+        while !proxy.has_stored(&blob.digest) || others.len() < 10 {
+            others.spawn(proxy.client.get(&blob.path(OTHER)));
+            tokio::task::yield_now().await;
+        }
+
+        for reply in others.join_all().await {
+            assert_eq!(reply.status, 404, "round {round}: {:?}", reply.headers);
+        }
+        for reply in owners.join_all().await {
+            reply.assert_is(&blob);
+        }
+    }
 }
 
 /// A manifest vouches for what it lists, in its own repository: no question per layer.

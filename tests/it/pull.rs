@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Blob, Fault, Gate, Image, Manifest, Proxy, Reply, ScriptedRegistry};
-use crate::support::{TAG_TTL, When, settle};
+use crate::support::{Blob, Decision, Fault, Gate, Image, Manifest, Proxy, Reply};
+use crate::support::{ScriptedRegistry, TAG_TTL, When, settle};
 
 const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
@@ -24,7 +24,7 @@ async fn a_cold_pull_fetches_each_thing_once_and_keeps_it() {
 
     let decisions = proxy.pull(REPOSITORY, "latest", &image).await;
 
-    assert!(decisions.iter().all(|decision| decision.is_miss()), "{decisions:?}");
+    assert!(decisions.iter().all(Decision::is_miss), "{decisions:?}");
     for blob in image.blobs() {
         assert_eq!(hub.gets(&blob.digest).len(), 1, "GETs of {blob:?}");
         assert_eq!(hub.body_bytes(&blob.digest), blob.len() as u64, "bytes of {blob:?}");
@@ -52,7 +52,7 @@ async fn a_warm_pull_asks_the_upstream_nothing() {
     let head = proxy.head(LATEST).await;
 
     hub.assert_not_asked();
-    assert!(decisions.iter().all(|decision| decision.is_hit()), "{decisions:?}");
+    assert!(decisions.iter().all(Decision::is_hit), "{decisions:?}");
     by_digest.assert_is(&image.manifest.blob);
     assert!(by_digest.decision().is_hit() && head.decision().is_hit());
     let after = (proxy.network.connections().len(), proxy.network.lookups().len());

@@ -40,7 +40,6 @@ fn table() -> Vec<(String, Want)> {
         ("bytes=500-0", Nothing),
         ("bytes=-0", Nothing),
         ("bytes=18446744073709551616-", WholeOrNothing),
-        ("bytes=-17208,-9223372036854758792", WholeOrNothing),
         ("bytes=abc", WholeOrNothing),
         ("bytes=", WholeOrNothing),
         ("bytes=-", WholeOrNothing),
@@ -106,8 +105,10 @@ async fn a_range_of_a_stored_blob_is_exact() {
 /// distribution answers every range of a cold blob with the whole: resumed pulls start again.
 #[tokio::test(start_paused = true)]
 async fn a_range_of_a_missing_blob_is_exact_too() {
-    for (range, want) in table() {
-        let (_hub, blob, proxy) = mirrored().await;
+    let (hub, _blob, proxy) = mirrored().await;
+    for (seed, (range, want)) in (100..).zip(table()) {
+        let blob = Blob::random(seed, LEN);
+        hub.put_blob(REPOSITORY, &blob);
         let path = blob.path(REPOSITORY);
 
         let reply = proxy.get_with(&path, &[("range", &range)]).await;
@@ -115,32 +116,6 @@ async fn a_range_of_a_missing_blob_is_exact_too() {
         assert_answers(&reply, &want, &blob, &format!("{range:?} on a miss"));
         assert!(!reply.decision().is_hit(), "{range:?}");
         proxy.get(&path).await.assert_is(&blob);
-    }
-}
-
-/// Two ranges at once may be refused or answered in one of three ways, none of them with bytes
-/// of elsewhere.
-#[tokio::test(start_paused = true)]
-async fn several_ranges_are_answered_whole_in_parts_or_refused() {
-    let (_hub, blob, proxy) = mirrored().await;
-    let path = blob.path(REPOSITORY);
-    proxy.get(&path).await.assert_is(&blob);
-    proxy.until_stored(&blob.digest).await;
-    let many = format!("bytes={}0-1", "0-1,".repeat(400));
-
-    for range in ["bytes=0-9,100-109", "bytes=0-9,5-15", &many] {
-        let reply = proxy.get_with(&path, &[("range", range)]).await;
-
-        match reply.status.as_u16() {
-            200 => reply.assert_is(&blob),
-            206 => {
-                let media_type = reply.header("content-type").unwrap();
-                assert!(media_type.starts_with("multipart/byteranges"), "{media_type}");
-                let has = |part: &[u8]| reply.body.windows(part.len()).any(|part_| part_ == part);
-                assert!(has(&blob.bytes[..10]), "{range:.40}");
-            }
-            status => assert!(matches!(status, 400 | 416), "{range:.40}: {status}"),
-        }
     }
 }
 

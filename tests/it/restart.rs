@@ -1,26 +1,67 @@
 //! What outlives the process: everything stored, what was known, and half a download.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::app::{App, Parts};
 use larder::clock::SystemClock;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
-use crate::support::{Blob, Fault, Gate, Image, Proxy, ScriptedRegistry, Setup, TAG_TTL, When};
+use crate::support::proxy::files_under;
+use crate::support::{Blob, Decision, Fault, Image, Proxy, ScriptedRegistry, Setup, TAG_TTL};
+use crate::support::{Version, When};
 
 const REPOSITORY: &str = "library/alpine";
 const LEN: usize = 400_000;
+const HALF: u64 = LEN as u64 / 2;
 
-/// A mirror whose upstream stops for ever at half of a blob.
-async fn stuck_at_half() -> (ScriptedRegistry, Blob, Proxy, Gate) {
+/// How a proxy ended.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// kill -9, as near as one process can come to it: every task ceases at once.
+    Death,
+    /// SIGTERM.
+    Stop,
+}
+
+/// A proxy that ended when half of a blob was on disk, and clients waited for the rest.
+fn ended_at_half(end: End) -> (ScriptedRegistry, Blob, Setup) {
     let hub = ScriptedRegistry::new();
     let blob = Blob::random(1, LEN);
     hub.put_blob(REPOSITORY, &blob);
-    let gate = Gate::new();
-    hub.breaks(When::asked(&blob.digest), Fault::HoldAt(LEN / 2, gate.clone()));
-    let proxy = Proxy::before(&hub).await;
-    (hub, blob, proxy, gate)
+    hub.breaks(When::asked(&blob.digest), Fault::stall_at(LEN / 2));
+    let setup = run(async {
+        let proxy = Proxy::before(&hub).await;
+        let clients = proxy.get_often(&blob.path(REPOSITORY), 3);
+        proxy.until(|| proxy.fills() == [HALF], "half of it is on disk").await;
+        if let End::Stop = end {
+            proxy.stop().await;
+        }
+        drop(clients);
+        assert_eq!((proxy.fills(), proxy.stored()), (vec![HALF], Vec::new()), "{end:?}");
+        proxy.outlive()
+    });
+    hub.heal();
+    hub.forget();
+    (hub, blob, setup)
+}
+
+/// Runs something to its end in a runtime of its own; all its tasks end with it.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(future)
+}
+
+/// The file of the one partial download.
+fn partial(setup: &Setup) -> PathBuf {
+    files_under(&setup.settings.store.dir.join("fills")).pop().expect("a partial download")
+}
+
+/// The `Range` headers of the GETs of a blob, in order.
+fn ranges(hub: &ScriptedRegistry, blob: &Blob) -> Vec<Option<String>> {
+    let gets = hub.gets(&blob.digest);
+    gets.iter().map(|asked| asked.header("range").map(str::to_owned)).collect()
 }
 
 /// A restart is an upgrade or a reboot; neither is a reason to pay for anything again.
@@ -39,147 +80,112 @@ async fn a_restart_forgets_nothing() {
     proxy.restart().await;
     let decisions = proxy.pull(REPOSITORY, "latest", &image).await;
 
-    assert!(decisions.iter().all(|decision| decision.is_hit()), "{decisions:?}");
+    assert!(decisions.iter().all(Decision::is_hit), "{decisions:?}");
     hub.assert_not_asked();
     tokio::time::advance(TAG_TTL * 2).await;
     proxy.pull(REPOSITORY, "latest", &image).await;
     assert_eq!((hub.asked().len(), hub.heads("manifests/latest").len()), (1, 1));
 }
 
-/// SIGTERM in the middle of a layer: what came is kept, and the next start goes on from there.
-#[tokio::test(start_paused = true)]
-async fn a_stop_in_mid_fill_keeps_what_came() {
-    let (hub, blob, proxy, gate) = stuck_at_half().await;
-    let clients = proxy.get_often(&blob.path(REPOSITORY), 3);
-    gate.reached().await;
-    proxy.until(|| proxy.fills() == [LEN as u64 / 2], "half of it is on disk").await;
+/// However a process ends in the middle of a layer: what came is kept, nothing wrong is served,
+/// and the next one goes on from there.
+#[test]
+fn an_end_in_mid_fill_leaves_half_to_go() {
+    for end in [End::Death, End::Stop] {
+        let (hub, blob, setup) = ended_at_half(end);
 
-    proxy.stop().await;
-    drop(clients);
+        run(async {
+            let proxy = setup.start().await;
+            assert_eq!(proxy.stored(), [""; 0], "{end:?}");
+            proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+            proxy.until_stored(&blob.digest).await;
+            assert_eq!(proxy.fills(), [0_u64; 0], "{end:?}");
+        });
 
-    assert_eq!((proxy.fills(), proxy.stored()), (vec![LEN as u64 / 2], Vec::new()));
-    hub.heal();
-    hub.forget();
-    proxy.start_again().await;
-    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
-    let gets = hub.gets(&blob.digest);
-    assert_eq!((gets.len(), gets[0].header("range")), (1, Some("bytes=200000-")));
-    assert_eq!(hub.body_bytes(&blob.digest), LEN as u64 / 2);
-    assert_eq!(proxy.fills(), [0_u64; 0]);
+        assert_eq!(ranges(&hub, &blob), [Some("bytes=200000-".to_owned())], "{end:?}");
+        assert_eq!(hub.body_bytes(&blob.digest), HALF, "{end:?}: no byte came twice");
+    }
 }
 
-/// kill -9, as near as one process can come to it: every task of the app ceases at once.
+/// Half a download that nobody came back for is lost space, and the disk is not ours alone.
 #[test]
-fn a_death_in_mid_fill_leaves_nothing_wrong_and_half_to_go() {
-    let (hub, blob, setup) = run(async {
-        let (hub, blob, proxy, gate) = stuck_at_half().await;
-        let client = proxy.client.raw().get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap();
-        gate.reached().await;
-        proxy.until(|| proxy.fills() == [LEN as u64 / 2], "half of it is on disk").await;
-        drop(client);
-        (hub, blob, proxy.outlive())
-    });
-    hub.heal();
-    hub.forget();
+fn an_old_partial_download_is_swept_at_the_start_and_a_young_one_is_not() {
+    let hour = Duration::from_secs(60 * 60);
+    for (age, is_kept) in [(23 * hour, true), (25 * hour, false)] {
+        let (hub, blob, mut setup) = ended_at_half(End::Death);
+        setup.ahead = age;
+
+        run(async {
+            let proxy = setup.start().await;
+            let fills = if is_kept { vec![HALF] } else { Vec::new() };
+            assert_eq!(proxy.fills(), fills, "after {age:?}; fill_keep is 24 hours");
+            proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+        });
+
+        let range = is_kept.then(|| "bytes=200000-".to_owned());
+        assert_eq!(ranges(&hub, &blob), [range], "after {age:?}");
+    }
+}
+
+/// A torn or damaged half must not spoil the whole: it is found out and fetched anew.
+#[test]
+fn a_damaged_partial_download_is_fetched_anew() {
+    let (hub, blob, setup) = ended_at_half(End::Death);
+    let mut bytes = fs::read(partial(&setup)).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(partial(&setup), bytes).unwrap();
 
     run(async {
         let proxy = setup.start().await;
-        assert_eq!(proxy.stored(), [""; 0]);
+        let first = proxy.client.try_get(Version::Http11, &blob.path(REPOSITORY)).await;
+        if let Ok(first) = first
+            && first.is_complete()
+        {
+            first.assert_is(&blob);
+        }
+        proxy.until_stored(&blob.digest).await;
+        proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+    });
+
+    let want = [Some("bytes=200000-".to_owned()), None];
+    assert_eq!(ranges(&hub, &blob), want, "gone on with, then once from zero");
+}
+
+/// A file longer than its blob, as another program or a bug may leave it, is no obstacle either.
+#[test]
+fn a_partial_download_that_is_too_long_is_no_obstacle() {
+    for len in [LEN, LEN + 1, 3 * LEN] {
+        let (_hub, blob, setup) = ended_at_half(End::Death);
+        fs::write(partial(&setup), vec![0x55; len]).unwrap();
+
+        run(async {
+            let proxy = setup.start().await;
+            let first = proxy.client.try_get(Version::Http11, &blob.path(REPOSITORY)).await;
+            if let Ok(first) = first
+                && first.status == 200
+                && first.is_complete()
+            {
+                first.assert_is(&blob);
+            }
+            proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+            proxy.until_stored(&blob.digest).await;
+        });
+    }
+}
+
+/// What was all there but not yet named when the process died needs no byte more.
+#[test]
+fn a_partial_download_that_is_whole_is_taken_as_it_is() {
+    let (hub, blob, setup) = ended_at_half(End::Death);
+    fs::write(partial(&setup), &blob.bytes).unwrap();
+
+    run(async {
+        let proxy = setup.start().await;
         proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
         proxy.until_stored(&blob.digest).await;
     });
 
-    let gets = hub.gets(&blob.digest);
-    assert_eq!((gets.len(), gets[0].header("range")), (1, Some("bytes=200000-")));
-    assert_eq!(hub.body_bytes(&blob.digest), LEN as u64 / 2);
-}
-
-/// Runs something to its end in a runtime of its own, which dies with it.
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime: Runtime =
-        Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(future)
-}
-
-/// Half a download that nobody came back for is lost space, and the disk is not ours alone.
-#[tokio::test(start_paused = true)]
-async fn an_old_partial_download_is_swept_at_the_start_and_a_young_one_is_not() {
-    let (hub, blob, proxy, gate) = stuck_at_half().await;
-    let client = proxy.client.raw().get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap();
-    gate.reached().await;
-    proxy.until(|| proxy.fills() == [LEN as u64 / 2], "half of it is on disk").await;
-    drop(client);
-    proxy.stop().await;
-
-    proxy.clock.skip(Duration::from_secs(23 * 60 * 60));
-    proxy.start_again().await;
-    assert_eq!(proxy.fills(), [LEN as u64 / 2], "fill_keep is 24 hours");
-    proxy.stop().await;
-    proxy.clock.skip(Duration::from_secs(2 * 60 * 60));
-    proxy.start_again().await;
-    proxy.until(|| proxy.fills().is_empty(), "it is swept").await;
-
-    hub.heal();
-    hub.forget();
-    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
-    assert_eq!(hub.gets(&blob.digest)[0].header("range"), None, "from the beginning");
-}
-
-/// A torn or damaged half must not spoil the whole: it is found out and fetched anew.
-#[tokio::test(start_paused = true)]
-async fn a_damaged_partial_download_is_fetched_anew() {
-    let (hub, blob, proxy, gate) = stuck_at_half().await;
-    let client = proxy.client.raw().get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap();
-    gate.reached().await;
-    proxy.until(|| proxy.fills() == [LEN as u64 / 2], "half of it is on disk").await;
-    drop(client);
-    proxy.stop().await;
-    let path = &crate::support::proxy::files_under(&proxy.cache_dir().join("fills"))[0];
-    let mut bytes = fs::read(path).unwrap();
-    bytes[1000] ^= 1;
-    fs::write(path, bytes).unwrap();
-    hub.heal();
-    hub.forget();
-
-    proxy.start_again().await;
-    let reply = proxy.client.try_get(crate::support::Version::Http11, &blob.path(REPOSITORY)).await;
-
-    if let Ok(reply) = reply
-        && reply.is_complete()
-    {
-        reply.assert_is(&blob);
-    }
-    proxy.until_stored(&blob.digest).await;
-    let ranges: Vec<_> =
-        hub.gets(&blob.digest).iter().map(|get| get.header("range").is_some()).collect();
-    assert_eq!(ranges, [true, false], "gone on with, then once from zero");
-    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
-}
-
-/// A file longer than its blob, as another program or a bug may leave it, is no obstacle either.
-#[tokio::test(start_paused = true)]
-async fn a_partial_download_that_is_too_long_is_no_obstacle() {
-    let (hub, blob, proxy, gate) = stuck_at_half().await;
-    let client = proxy.client.raw().get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap();
-    gate.reached().await;
-    proxy.until(|| proxy.fills() == [LEN as u64 / 2], "half of it is on disk").await;
-    drop(client);
-    proxy.stop().await;
-    let path = &crate::support::proxy::files_under(&proxy.cache_dir().join("fills"))[0];
-    fs::write(path, vec![0x55; LEN + 1]).unwrap();
-    hub.heal();
-
-    proxy.start_again().await;
-    let reply = proxy.client.try_get(crate::support::Version::Http11, &blob.path(REPOSITORY)).await;
-
-    if let Ok(reply) = reply
-        && reply.status == 200
-        && reply.is_complete()
-    {
-        reply.assert_is(&blob);
-    }
-    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
-    proxy.until_stored(&blob.digest).await;
+    assert!(hub.body_bytes(&blob.digest) <= LEN as u64, "at most once more, whatever is asked");
 }
 
 /// Two processes in one directory would trust each other's half-written files.

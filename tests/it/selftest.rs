@@ -9,7 +9,7 @@ use crate::support::{Auth, Blob, Client, Fault, Gate, Image, Place, ScriptedRegi
 use crate::support::{TestNetwork, When};
 
 /// A registry at `registry.test`, and a client that speaks to it without a proxy between.
-async fn direct() -> (ScriptedRegistry, Client, TestNetwork) {
+fn direct() -> (ScriptedRegistry, Client, TestNetwork) {
     let registry = ScriptedRegistry::new();
     let network = TestNetwork::default();
     network.put("registry.test", 80, registry.clone());
@@ -28,7 +28,7 @@ async fn direct() -> (ScriptedRegistry, Client, TestNetwork) {
 /// Everything else is built on the honest answers being right.
 #[tokio::test(start_paused = true)]
 async fn an_honest_registry_serves_what_it_holds() {
-    let (registry, client, _network) = direct().await;
+    let (registry, client, _network) = direct();
     let image = Image::random(1, &[100_000]);
     registry.put_image("a/b", "latest", &image);
     let layer = &image.layers[0];
@@ -51,7 +51,7 @@ async fn an_honest_registry_serves_what_it_holds() {
 /// Each fault must show in the way it says, or the tests that inject it inject nothing.
 #[tokio::test(start_paused = true)]
 async fn each_fault_of_a_body_shows_on_the_wire() {
-    let (registry, client, _network) = direct().await;
+    let (registry, client, _network) = direct();
     let blob = Blob::random(2, 50_000);
     registry.put_blob("a", &blob);
     // Fault, status, bytes that come, whether they look complete.
@@ -87,7 +87,7 @@ async fn each_fault_of_a_body_shows_on_the_wire() {
 /// A fill held at 10 % is the heart of many tests.
 #[tokio::test(start_paused = true)]
 async fn a_gate_holds_an_answer_until_it_opens() {
-    let (registry, client, _network) = direct().await;
+    let (registry, client, _network) = direct();
     let blob = Blob::random(3, 50_000);
     registry.put_blob("a", &blob);
     let gate = Gate::new();
@@ -106,7 +106,7 @@ async fn a_gate_holds_an_answer_until_it_opens() {
 /// The credential tests ask who got what; the guard must not let anything slip.
 #[tokio::test(start_paused = true)]
 async fn a_guarded_registry_wants_a_token_for_the_repository() {
-    let (registry, client, _network) = direct().await;
+    let (registry, client, _network) = direct();
     let blob = Blob::random(4, 10);
     registry.put_blob("a", &blob);
     registry.put_blob("b", &blob);
@@ -134,7 +134,7 @@ async fn a_guarded_registry_wants_a_token_for_the_repository() {
 /// Whatever address nobody serves is a tripwire, whether reached by name or as a literal.
 #[tokio::test(start_paused = true)]
 async fn the_network_knows_its_own_and_trips_over_the_rest() {
-    let (_registry, _client, network) = direct().await;
+    let (_registry, _client, network) = direct();
     network.name("inside.test", &["10.0.0.7"]);
 
     assert!(network.resolve("elsewhere.test", 80).await.is_err());
@@ -152,7 +152,7 @@ async fn the_network_knows_its_own_and_trips_over_the_rest() {
 /// Keep-alive and pipelining are what framing tests count answers over.
 #[tokio::test(start_paused = true)]
 async fn one_connection_carries_several_requests() {
-    let (_registry, client, _network) = direct().await;
+    let (_registry, client, _network) = direct();
     let mut raw = client.raw();
 
     raw.send(b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\nGET /nope HTTP/1.1\r\nHost: a\r\n\r\n").await;

@@ -38,6 +38,7 @@ async fn two_hundred_clients_of_a_cold_blob_cost_one_fetch() {
     let alone = replies.iter().filter(|reply| !reply.decision().is_collapsed()).count();
     assert_eq!(alone, 1, "one began the fetch, the others joined it");
     assert_eq!(hub.gets(&blob.digest).len(), 1);
+    assert_eq!(hub.asked().len(), 1, "whose 200 is the proof for all: {:?}", hub.asked());
     assert_eq!(hub.body_bytes(&blob.digest), LEN as u64);
     assert!(proxy.has_stored(&blob.digest));
 }

@@ -32,6 +32,20 @@ impl Blob {
         Self::new(bytes)
     }
 
+    /// Many bytes, quickly: one random MiB again and again, each time with its number in front.
+    pub fn large(seed: u64, len: usize) -> Self {
+        let mut piece = Self::random(seed, 1 << 20).bytes.to_vec();
+        let mut bytes = Vec::with_capacity(len);
+        for number in 0_u64.. {
+            piece[..8].copy_from_slice(&number.to_le_bytes());
+            bytes.extend_from_slice(&piece[..piece.len().min(len - bytes.len())]);
+            if bytes.len() == len {
+                break;
+            }
+        }
+        Self::new(bytes)
+    }
+
     /// The same bytes under their SHA-512 name.
     pub fn by_sha512(&self) -> Self {
         Self { digest: Digest::of(Algorithm::Sha512, &self.bytes), bytes: self.bytes.clone() }
@@ -71,7 +85,7 @@ impl Manifest {
     }
 
     /// An index over `children`.
-    pub fn index(children: &[&Manifest]) -> Self {
+    pub fn index(children: &[&Self]) -> Self {
         let children: Vec<_> =
             children.iter().map(|child| child.blob.descriptor(&child.media_type)).collect();
         let body = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children });

@@ -11,7 +11,7 @@ pub mod proxy;
 pub mod registry;
 pub mod tls;
 
-pub use client::{Client, Reply, Version};
+pub use client::{Client, Decision, Reply, Version};
 pub use image::{Blob, Image, Manifest};
 pub use network::{Reach, TestNetwork};
 pub use process::Process;

@@ -40,8 +40,9 @@ impl Process {
 
     async fn start(dir: TempDir, cache_dir: PathBuf, upstream: SocketAddr, keys: &str) -> Self {
         let config = format!(
-            "[cache]\ndir = {cache_dir:?}\nmin_free = \"0B\"\n\n\
-             [registry.\"docker.io\"]\nupstream = \"http://{upstream}\"\ndefault = true\n{keys}\n"
+            "[cache]\ndir = '{}'\nmin_free = \"0B\"\n\n\
+             [registry.\"docker.io\"]\nupstream = \"http://{upstream}\"\ndefault = true\n{keys}\n",
+            cache_dir.display()
         );
         fs::write(dir.path().join("config.toml"), config).unwrap();
         let address = free_address();

@@ -36,6 +36,8 @@ pub const STALE_WAIT: Duration = Duration::from_secs(2);
 pub struct Setup {
     pub settings: Settings,
     pub network: TestNetwork,
+    /// How far the wall clock will be ahead: the machine was off for so long.
+    pub ahead: Duration,
     dir: TempDir,
 }
 
@@ -69,7 +71,7 @@ impl Setup {
             registries: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { settings, network: TestNetwork::default(), dir }
+        Self { settings, network: TestNetwork::default(), ahead: Duration::ZERO, dir }
     }
 
     /// Puts a registry behind the proxy, over plain HTTP and at its own name. The first one is
@@ -95,10 +97,11 @@ impl Setup {
 
     pub async fn start(self) -> Proxy {
         let clock = Arc::new(TestClock::new());
+        clock.skip(self.ahead);
         let app = open(&self.settings, &self.network, &clock).await;
         let app = Arc::new(Mutex::new(Some(app)));
         let client = client_of(&app, 64 << 10);
-        let Self { settings, network, dir } = self;
+        let Self { settings, network, dir, .. } = self;
         Proxy { network, clock, client, settings, app, dir }
     }
 
@@ -157,13 +160,13 @@ impl Proxy {
         *self.app.lock().unwrap() = Some(app);
     }
 
-    /// Leaves the app to the end of its runtime, as SIGKILL does; gives what outlives it.
+    /// Leaves the app to the end of its runtime, as a process does; gives what outlives it.
     pub fn outlive(mut self) -> Setup {
         let network = self.network.clone();
         let settings = self.settings.clone();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         drop(self.app.lock().unwrap().take());
-        Setup { settings, network, dir }
+        Setup { settings, network, ahead: Duration::ZERO, dir }
     }
 
     /// A client whose connections hold few bytes in flight, so that it can be exactly slow.

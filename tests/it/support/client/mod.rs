@@ -4,6 +4,7 @@ mod raw;
 mod reply;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response};
@@ -28,6 +29,10 @@ pub enum Version {
 impl Version {
     pub const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::H2];
 }
+
+/// No answer of a proxy takes this long, unless it never ends. On the paused clock a test that
+/// hangs gets here at once.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Opens connections to the proxy.
 pub type Dial = Arc<dyn Fn() -> Connection + Send + Sync>;
@@ -103,7 +108,7 @@ impl Client {
         let io = (self.dial)();
         let bytes = request(method.as_str(), "1.0", path, headers);
         let typed = typed(method.clone(), version, path, headers);
-        async move {
+        let exchange = async move {
             match version {
                 Version::H2 => over_h2(io, typed).await,
                 Version::Http10 => {
@@ -114,6 +119,11 @@ impl Client {
                 }
                 Version::Http11 => over_h1(io, typed).await,
             }
+        };
+        let what = format!("{version:?} {path}");
+        async move {
+            let ended = tokio::time::timeout(PATIENCE, exchange).await;
+            ended.unwrap_or_else(|_| panic!("{what} did not end within {PATIENCE:?}"))
         }
     }
 }

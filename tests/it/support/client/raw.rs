@@ -33,8 +33,8 @@ impl RawClient {
 
     /// Sends these bytes; a peer that has hung up is no error, as its answer can still be read.
     pub async fn send(&mut self, bytes: &[u8]) {
-        let _ = self.io.write_all(bytes).await;
-        let _ = self.io.flush().await;
+        drop(self.io.write_all(bytes).await);
+        drop(self.io.flush().await);
     }
 
     /// Everything until the peer closes or says nothing for a second of the paused clock; and
@@ -119,12 +119,9 @@ impl Download {
 
 /// A request without a body.
 pub fn request(method: &str, version: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = format!("{method} {path} HTTP/{version}\r\nHost: larder.test\r\n");
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text.push_str("\r\n");
-    text.into_bytes()
+    let first = format!("{method} {path} HTTP/{version}\r\nHost: larder.test\r\n");
+    let lines = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+    [first].into_iter().chain(lines).chain(["\r\n".to_owned()]).collect::<String>().into_bytes()
 }
 
 /// The status and headers of `head`, which ends with an empty line.

@@ -67,6 +67,37 @@ impl Reply {
         Decision::read(self.header("cache-status").expect("an answer says how it came about"))
     }
 
+    /// The parts of a `multipart/byteranges` body: each one's `Content-Range`, and its bytes.
+    #[track_caller]
+    pub fn parts(&self) -> Vec<(String, Bytes)> {
+        self.assert_status(206);
+        let media_type = self.header("content-type").unwrap_or_default();
+        let boundary = media_type.strip_prefix("multipart/byteranges; boundary=");
+        let boundary = boundary.unwrap_or_else(|| panic!("not multipart: {media_type}"));
+        let delimiter = format!("--{}", boundary.trim_matches('"'));
+        let mut rest = &self.body[..];
+        let mut parts = Vec::new();
+        loop {
+            rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
+            rest = rest.strip_prefix(delimiter.as_bytes()).expect("a delimiter");
+            if rest.starts_with(b"--") {
+                return parts;
+            }
+            let head_len = rest.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+            let head = std::str::from_utf8(&rest[..head_len]).unwrap();
+            let range = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-range").then(|| value.trim().to_owned())
+            });
+            let range = range.expect("a part has a Content-Range");
+            let bounds = range.strip_prefix("bytes ").and_then(|range| range.split_once('/'));
+            let (first, last) = bounds.and_then(|(span, _)| span.split_once('-')).unwrap();
+            let len = last.parse::<usize>().unwrap() - first.parse::<usize>().unwrap() + 1;
+            parts.push((range, Bytes::copy_from_slice(&rest[head_len..head_len + len])));
+            rest = &rest[head_len + len..];
+        }
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body[..self.body.len().min(1000)]).into_owned()
     }
@@ -105,6 +136,11 @@ impl Decision {
     /// Fetched for this request, or for one that this one joined.
     pub fn is_miss(&self) -> bool {
         self.get("fwd") == Some("uri-miss")
+    }
+
+    /// Passed on as the upstream gave it: all of the blob is not here yet.
+    pub fn is_unverified(&self) -> bool {
+        self.get("detail") == Some("unverified")
     }
 
     /// Joined another's fetch.

@@ -97,9 +97,11 @@ impl Content {
             let is_refused = self.is_strict_about_accept && !takes(asked, &entity.media_type);
             return (!is_refused).then(|| entity.clone());
         }
-        let meanings = repository.tags.get(reference)?.iter();
-        let mut manifests = meanings.filter_map(|digest| repository.manifests.get(digest));
-        manifests.find(|entity| takes(asked, &entity.media_type)).cloned()
+        let meanings = repository.tags.get(reference)?;
+        let mut manifests = meanings.iter().filter_map(|digest| repository.manifests.get(digest));
+        // Where there is nothing to choose from, registries do not look at the `Accept`.
+        let is_taken = |entity: &&Entity| meanings.len() == 1 || takes(asked, &entity.media_type);
+        manifests.find(is_taken).cloned()
     }
 }
 

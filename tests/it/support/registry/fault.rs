@@ -3,6 +3,7 @@
 //! Faults compose: every rule that matches a request takes part in its answer, in the order in
 //! which the rules were given.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::asked::Asked;
@@ -105,7 +106,7 @@ pub struct When {
 
 impl When {
     /// Requests whose path and query contain this text: a digest, `manifests/latest`, `/token`.
-    pub fn asked(needle: impl ToString) -> Self {
+    pub fn asked(needle: impl fmt::Display) -> Self {
         Self { needle: needle.to_string(), method: None, skip: 0, times: usize::MAX }
     }
 

@@ -1,8 +1,13 @@
 //! A gate in an answer: the server stops there until the test lets it go on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+
+/// How long an answer may take to get to a gate. On the paused clock a test that hangs gets here
+/// at once.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Holds every answer that reaches it. Clones are the same gate.
 #[derive(Clone, Debug)]
@@ -29,7 +34,10 @@ impl Gate {
 
     /// Waits until `count` answers are held here, or went through.
     pub async fn reached_by(&self, count: usize) {
-        self.arrived.subscribe().wait_for(|arrived| *arrived >= count).await.unwrap();
+        let mut arrived = self.arrived.subscribe();
+        let waiting = arrived.wait_for(|arrived| *arrived >= count);
+        let reached = tokio::time::timeout(PATIENCE, waiting).await.map(drop);
+        assert!(reached.is_ok(), "no answer reached the gate within {PATIENCE:?}");
     }
 
     pub(super) async fn pass(&self) {

@@ -14,6 +14,7 @@ mod fault;
 mod gate;
 mod wire;
 
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -171,17 +172,17 @@ impl ScriptedRegistry {
     }
 
     /// The GETs whose path and query contain `needle`.
-    pub fn gets(&self, needle: impl ToString) -> Vec<Arc<Asked>> {
+    pub fn gets(&self, needle: impl fmt::Display) -> Vec<Arc<Asked>> {
         self.asked_by("GET", &needle.to_string())
     }
 
     /// The HEADs whose path and query contain `needle`.
-    pub fn heads(&self, needle: impl ToString) -> Vec<Arc<Asked>> {
+    pub fn heads(&self, needle: impl fmt::Display) -> Vec<Arc<Asked>> {
         self.asked_by("HEAD", &needle.to_string())
     }
 
     /// Bytes of bodies sent in answer to GETs whose path and query contain `needle`.
-    pub fn body_bytes(&self, needle: impl ToString) -> u64 {
+    pub fn body_bytes(&self, needle: impl fmt::Display) -> u64 {
         self.gets(needle).iter().map(|asked| asked.body_sent()).sum()
     }
 
