@@ -22,8 +22,8 @@ pub(super) fn next_query(headers: &HeaderMap) -> Option<String> {
 fn next_target(line: &str) -> Option<&str> {
     let mut rest = line;
     loop {
-        let (_, link) = rest.split_once('<')?;
-        let (target, parameters) = link.split_once('>')?;
+        let (_, tail) = rest.split_once('<')?;
+        let (target, parameters) = tail.split_once('>')?;
         let (is_next, behind) = read_parameters(parameters);
         if is_next {
             return Some(target.trim());

@@ -57,7 +57,7 @@ impl Routes {
         let host = registry.upstream().host().to_owned();
         let grant = match self.access.grant(&principal, registry, repository, action) {
             Ok(grant) => grant,
-            Err(refused @ Refused::Hidden) => return Reply::hidden(&host, &refused),
+            Err(refused @ Refused::Hidden) => return Reply::hidden(&host, refused),
             Err(refused @ Refused::ReadOnly) => return Reply::not_allowed(&refused.to_string()),
         };
         let query = request.uri.query().unwrap_or_default();

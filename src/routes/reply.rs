@@ -98,7 +98,7 @@ impl Reply {
 
     /// A repository that exists for nobody here. The log says why, and the client reads what it
     /// would read of one that does not exist at all.
-    pub(super) fn hidden(host: &str, refused: &Refused) -> Self {
+    pub(super) fn hidden(host: &str, refused: Refused) -> Self {
         let message = format!("{host} does not have it");
         let mut reply = Self::error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message);
         if let Some(fault) = &mut reply.fault {

@@ -256,7 +256,7 @@ async fn what_is_not_known_in_a_query_is_ignored() {
     {
         assert_tags(&proxy.get(&format!("{LIST}{query}")).await);
     }
-    let many = (0..2000).map(|number| format!("k{number}=v&")).collect::<String>();
+    let many = "k=v&".repeat(2000);
     assert_tags(&proxy.get(&format!("{LIST}?{many}")).await);
     let sent: Vec<_> = hub.asked().iter().map(|asked| asked.target.clone()).collect();
     assert_eq!(sent, [LIST], "they all mean the same page");

@@ -90,7 +90,7 @@ async fn a_link_is_led_through_us() {
     assert_eq!(hub.asked()[1].target, next);
 }
 
-/// oras takes NAME_UNKNOWN for a repository that is not there, and any other 404 for a registry
+/// oras takes `NAME_UNKNOWN` for a repository that is not there, and any other 404 for a registry
 /// without referrers; both must reach it, again and again, and without asking each time.
 #[tokio::test(start_paused = true)]
 async fn a_404_is_passed_on_in_the_words_of_the_registry_and_kept() {

@@ -133,9 +133,9 @@ fn rules_are_read() {
          tag_rules = [{ match = 'v*', ttl = '1d' }, { match = '*', ttl = '0s' }]\n[registry.'c.d']",
     )
     .settings();
-    let [ruled, plain] = &settings.registries[..] else { panic!("{settings:?}") };
+    let [first, plain] = &settings.registries[..] else { panic!("{settings:?}") };
 
-    let rules = &ruled.rules;
+    let rules = &first.rules;
     assert!(rules.offline && rules.allow[0].takes("team/a") && rules.deny[0].takes("team/x"));
     let ttls: Vec<_> = rules.tags.iter().map(|rule| (rule.pattern.to_string(), rule.ttl)).collect();
     let day = Duration::from_secs(24 * 3600);
