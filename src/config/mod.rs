@@ -18,6 +18,7 @@ mod quantity;
 mod registries;
 mod resolved;
 mod resolver;
+mod rules;
 mod upstreams;
 mod wording;
 mod written;

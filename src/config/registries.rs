@@ -14,7 +14,7 @@ use super::problem::{Fault, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::written::{Registry, Text};
-use super::{defaults, upstreams};
+use super::{defaults, rules, upstreams};
 use crate::oci::{RegistryName, RepositoryName};
 use crate::registry::{Options, TagPolicy};
 
@@ -71,6 +71,7 @@ fn one(
         prefix,
         is_default: false,
         tags: TagPolicy { ttl: tag_ttl, max_stale },
+        rules: rules::resolve(&mut written, resolver),
         upstream,
         mirrors,
     })

@@ -49,7 +49,11 @@ pub(super) struct Registry {
     pub aliases: Option<Vec<Text>>,
     pub prefix: Option<Text>,
     pub tag_ttl: Option<Text>,
+    pub tag_rules: Option<Vec<Spanned<TagRule>>>,
     pub max_stale: Option<Text>,
+    pub offline: Option<Spanned<bool>>,
+    pub allow: Option<Vec<Text>>,
+    pub deny: Option<Vec<Text>>,
     pub auth: Option<Spanned<Auth>>,
     pub token_hosts: Option<Spanned<Vec<Text>>>,
     pub redirect_hosts: Option<Spanned<Vec<Text>>>,
@@ -77,6 +81,14 @@ pub(super) struct UpstreamTable {
     pub client_key: Option<Text>,
     pub token_hosts: Option<Spanned<Vec<Text>>>,
     pub redirect_hosts: Option<Spanned<Vec<Text>>>,
+}
+
+/// An entry of `tag_rules`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TagRule {
+    pub r#match: Option<Text>,
+    pub ttl: Option<Text>,
 }
 
 /// `auth`. One struct for all types, so that serde keeps the place of each key.
@@ -162,13 +174,14 @@ impl<'de> Visitor<'de> for UpstreamVisitor {
 }
 
 /// Each kind of table, as a message would call it, and its keys.
-pub(super) fn sections() -> [(&'static str, Keys); 5] {
+pub(super) fn sections() -> [(&'static str, Keys); 6] {
     [
         ("", keys::<File>()),
         ("[cache]", keys::<Cache>()),
         ("[registry.\"…\"]", keys::<Registry>()),
         ("upstream", keys::<UpstreamTable>()),
         ("auth", keys::<Auth>()),
+        ("tag_rules", keys::<TagRule>()),
     ]
 }
 

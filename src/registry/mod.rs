@@ -1,7 +1,9 @@
 //! The registries that clients may name, and which one a name means.
 
 mod entry;
+mod pattern;
 mod table;
 
-pub use entry::{Options, TagPolicy};
+pub use entry::{Options, Rules, TagPolicy, TagRule};
+pub use pattern::{InvalidPattern, Pattern};
 pub use table::{Entry, Registry, Table};

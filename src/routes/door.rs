@@ -19,6 +19,33 @@ pub(super) struct Entered {
     pub(super) call: Call,
     /// The value of `ns=`, to be answered as `OCI-Namespace`.
     pub(super) namespace: Option<String>,
+    /// How the client reaches the repository.
+    pub(super) presented: Presented,
+}
+
+/// How the client reaches what it asked of: for paths in answers, which must lead in by the same
+/// door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Presented {
+    /// From the first slash to the one before the repository's name.
+    prefix: String,
+    /// What the client calls the repository.
+    repository: String,
+    namespace: Option<String>,
+}
+
+impl Presented {
+    /// The path of `what` in the repository, with an encoded query.
+    pub(super) fn link(&self, what: &str, query: &str) -> String {
+        let Self { prefix, repository, namespace } = self;
+        let mut link = format!("{prefix}{repository}/{what}?{query}");
+        if let Some(namespace) = namespace {
+            let namespace = form_urlencoded::byte_serialize(namespace.as_bytes());
+            link.push_str("&ns=");
+            link.extend(namespace);
+        }
+        link
+    }
 }
 
 /// Why a request leads nowhere.
@@ -43,7 +70,8 @@ pub(super) fn enter(table: &Table, path: &str, query: &str) -> Result<Entered, N
     let namespace = namespace(query)?;
     if let Some((name, rest)) = split_registry(path) {
         let registry = named(table, name)?;
-        return finish(Some(registry), Call::parse(rest)?, namespace, false);
+        let before = format!("/{name}/v2/");
+        return finish(Some(registry), Call::parse(rest)?, namespace, before, false);
     }
     let rest = path.strip_prefix("/v2").ok_or(NotACall::NoSuchRoute)?;
     let call = match Call::parse(rest) {
@@ -54,16 +82,19 @@ pub(super) fn enter(table: &Table, path: &str, query: &str) -> Result<Entered, N
     };
     if let Some(name) = &namespace {
         let registry = named(table, name)?;
-        return finish(Some(registry), call, namespace, true);
+        return finish(Some(registry), call, namespace, BEFORE.to_owned(), true);
     }
     if let Call::In(repository, _) = &call
         && let Some((first, _)) = repository.as_str().split_once('/')
         && let Some(registry) = table.prefixed(first)
     {
-        return finish(Some(Arc::clone(registry)), call, None, true);
+        return finish(Some(Arc::clone(registry)), call, None, BEFORE.to_owned(), true);
     }
-    finish(table.default().cloned(), call, None, false)
+    finish(table.default().cloned(), call, None, BEFORE.to_owned(), false)
 }
+
+/// What stands before the repository's name where no registry does.
+const BEFORE: &str = "/v2/";
 
 /// The value of `ns=`; an empty one is as good as none.
 fn namespace(query: &str) -> Result<Option<String>, NotEntered> {
@@ -89,16 +120,21 @@ fn finish(
     registry: Option<Arc<Registry>>,
     call: Call,
     namespace: Option<String>,
+    before: String,
     may_strip: bool,
 ) -> Result<Entered, NotEntered> {
-    let Call::In(repository, resource) = call else {
-        return Ok(Entered { registry, call, namespace });
+    let mut presented =
+        Presented { prefix: before, repository: String::new(), namespace: namespace.clone() };
+    let Call::In(called, resource) = call else {
+        return Ok(Entered { registry, call, namespace, presented });
     };
     let registry = registry.ok_or(NotEntered::NoDefault)?;
-    let repository = if may_strip { stripped(&registry, repository)? } else { repository };
-    let repository = in_full(&registry, repository)?;
-    let call = Call::In(repository, resource);
-    Ok(Entered { registry: Some(registry), call, namespace })
+    let repository = if may_strip { stripped(&registry, called.clone())? } else { called.clone() };
+    let gone = called.as_str().len() - repository.as_str().len();
+    presented.prefix.push_str(&called.as_str()[..gone]);
+    repository.as_str().clone_into(&mut presented.repository);
+    let call = Call::In(in_full(&registry, repository)?, resource);
+    Ok(Entered { registry: Some(registry), call, namespace, presented })
 }
 
 /// Without the first component, if that names the registry and something is left.
@@ -127,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::http::{Egress, InstanceId, SystemNetwork};
-    use crate::registry::{Options, TagPolicy};
+    use crate::registry::{Options, Rules, TagPolicy};
     use crate::upstream::{self, Credential};
 
     fn table() -> Table {
@@ -137,6 +173,7 @@ mod tests {
             prefix: prefix.map(str::to_owned),
             is_default,
             tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
+            rules: Rules::default(),
             upstream: upstream::Options {
                 url: Url::parse("http://registry.test").unwrap(),
                 credential: Credential::Anonymous,
@@ -194,6 +231,33 @@ mod tests {
         for (path, query, registry, repository) in table {
             let want = Ok((registry.to_owned(), repository.to_owned()));
             assert_eq!(entered(path, query), want, "{path}?{query}");
+        }
+    }
+
+    /// A link that led in by another door could mean another registry's repository.
+    #[test]
+    fn a_link_leads_in_by_the_same_door_and_to_the_same_repository() {
+        for (path, query, want) in [
+            ("/v2/alpine", "", "/v2/alpine/tags/list?n=1"),
+            ("/v2/ghcr.io/o/a", "", "/v2/ghcr.io/o/a/tags/list?n=1"),
+            ("/v2/docker.io/alpine", "", "/v2/docker.io/alpine/tags/list?n=1"),
+            ("/GHCR.io/v2/o/a", "", "/GHCR.io/v2/o/a/tags/list?n=1"),
+            ("/v2/o/a", "ns=ghcr.io", "/v2/o/a/tags/list?n=1&ns=ghcr.io"),
+            (
+                "/v2/ghcr.io/ghcr.io/a",
+                "ns=ghcr.io",
+                "/v2/ghcr.io/ghcr.io/a/tags/list?n=1&ns=ghcr.io",
+            ),
+            ("/v2/a", "ns=registry.corp:5000", "/v2/a/tags/list?n=1&ns=registry.corp%3A5000"),
+        ] {
+            let door = |path: &str, query: &str| enter(&table(), path, query).unwrap();
+            let entered = door(&format!("{path}/tags/list"), query);
+            let link = entered.presented.link("tags/list", "n=1");
+            assert_eq!(link, want);
+            let (path, query) = link.split_once('?').unwrap();
+            let again = door(path, query);
+            assert_eq!(again.call, entered.call, "{want}");
+            assert_eq!(again.registry.unwrap().name(), entered.registry.unwrap().name(), "{want}");
         }
     }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod blobs;
 mod door;
+mod lists;
 mod log;
 mod manifests;
 mod reply;
