@@ -31,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Each vendor that we want to be able to replace, and the places that may name it.
 const VENDORS: &[(&str, &[&str])] = &[
     ("clap::", &["cli/"]),
+    ("globset::", &["registry/pattern.rs"]),
     ("http_auth::", &["upstream/challenge.rs"]),
     ("hyper::", &["http/"]),
     ("hyper_rustls::", &["http/"]),

@@ -63,15 +63,24 @@ impl Access {
         action: Action,
     ) -> Result<Grant, Refused> {
         let Issuer::Nobody = principal.issuer;
+        if !registry.serves(&repository) {
+            return Err(Refused::Hidden);
+        }
         if action == self.anonymous {
             Ok(Grant { registry, repository, action, via: principal.via.clone() })
         } else {
-            Err(Refused)
+            Err(Refused::ReadOnly)
         }
     }
 }
 
-/// The principal may not do that here.
+/// Why the principal may not do that here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this registry is read-only here")]
-pub struct Refused;
+pub enum Refused {
+    /// The rules leave the repository out; to clients it does not exist.
+    #[error("the registry's `allow` and `deny` leave this repository out")]
+    Hidden,
+    /// Nobody may change anything.
+    #[error("this registry is read-only here")]
+    ReadOnly,
+}

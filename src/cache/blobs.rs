@@ -157,6 +157,7 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
+        Error::if_offline(grant)?;
         let key = question_key(grant, &Reference::Digest(digest.clone()), None);
         let (_, answer) = self.lookups.join(key, || {
             let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
@@ -179,6 +180,7 @@ impl Shared {
         member: Option<Membership>,
         need: Need,
     ) -> Result<Pulled<Blob>, Error> {
+        Error::if_offline(grant)?;
         let until = deadline();
         loop {
             let (joined, filling) = self.join_fill(grant, digest, member);
@@ -250,6 +252,7 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         method,
         repository: grant.repository().clone(),
         resource: Resource::Blob(digest.clone()),
+        query: String::new(),
         accept: None,
         from: 0,
         failed: Vec::new(),

@@ -48,6 +48,8 @@ pub enum Bypass {
 pub enum StaleReason {
     /// Our credential is refused everywhere.
     CredentialRefused,
+    /// The operator has the cache alone answer.
+    Offline,
     /// It did not answer within `stale_wait`.
     Slow,
     /// It is limiting us.
@@ -95,6 +97,7 @@ impl StaleReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::CredentialRefused => "credential-refused",
+            Self::Offline => "offline",
             Self::Slow => "upstream-slow",
             Self::Throttled => "upstream-throttled",
             Self::Unavailable => "upstream-unavailable",

@@ -55,6 +55,7 @@ impl Source {
             method: Method::Get,
             repository: self.repository.clone(),
             resource: Resource::Blob(self.digest.clone()),
+            query: String::new(),
             accept: None,
             from,
             failed: self.failed.clone(),

@@ -5,13 +5,29 @@
 
 use std::time::Duration;
 
-use crate::oci::{Digest, InvalidManifest, MediaType};
+use bytes::Bytes;
+
+use super::Decision;
+use crate::access::Grant;
+use crate::oci::{Digest, InvalidManifest, MediaType, RegistryName};
 use crate::upstream;
 
 /// Why a pull cannot be answered.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The upstream said, a while ago, that there is no such thing.
+    #[error("{host} does not have it")]
+    Absent {
+        /// The registry that said so.
+        host: String,
+        /// The error that it said so with, where that is worth telling.
+        said: Option<Bytes>,
+        /// How it comes that it was not asked now.
+        decision: Decision,
+        /// How long ago it said so.
+        age: Duration,
+    },
     /// The upstream sent bytes, but not the ones that were asked for.
     #[error("{host} sent bytes that are not {digest}: {reason}")]
     Corrupt {
@@ -38,6 +54,12 @@ pub enum Error {
     NoLength {
         /// The registry that states none.
         host: String,
+    },
+    /// It is not in the cache, and the operator has the cache alone answer.
+    #[error("{registry} is offline here (`offline = true`), and the cache does not have it")]
+    Offline {
+        /// The registry, by its name.
+        registry: RegistryName,
     },
     /// The answer did not come in time, whoever's fault that is.
     #[error("{host} did not answer within {} s", waited.as_secs())]
@@ -79,6 +101,25 @@ pub enum ManifestFault {
 }
 
 impl Error {
+    /// What a record says that something is not there.
+    pub(super) fn absent(
+        grant: &Grant,
+        said: Option<Bytes>,
+        decision: Decision,
+        age: Duration,
+    ) -> Self {
+        let host = grant.registry().upstream().host().to_owned();
+        Self::Absent { host, said, decision, age }
+    }
+
+    /// Refuses to ask the upstream of a registry that is offline.
+    pub(super) fn if_offline(grant: &Grant) -> Result<(), Self> {
+        if grant.registry().is_offline() {
+            return Err(Self::Offline { registry: grant.registry().name().clone() });
+        }
+        Ok(())
+    }
+
     /// Whether this is the upstream's answer about this very repository, which is obeyed, and
     /// not an outage, which what is cached survives.
     pub fn is_an_answer(&self) -> bool {

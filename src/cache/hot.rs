@@ -9,6 +9,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::Manifest;
+use super::lists::HotList;
 use crate::access::Grant;
 use crate::oci::{Digest, Reference, Tag};
 use crate::store::{Members, TagRecord};
@@ -18,6 +19,9 @@ use crate::store::{Members, TagRecord};
 pub(super) struct Hot {
     manifests: Cache<String, Arc<Manifest>>,
     tags: Cache<String, Arc<HotTag>>,
+    lists: Cache<String, Arc<HotList>>,
+    /// Pages that an upstream's own link leads to.
+    issued: Cache<String, ()>,
     members: Cache<String, Arc<Mutex<Members>>>,
 }
 
@@ -42,13 +46,21 @@ impl Hot {
             .max_capacity(bytes / 8)
             .weigher(|key: &String, _: &Arc<HotTag>| weight(key.len()))
             .build();
+        let lists = Cache::builder()
+            .max_capacity(bytes / 32 * 3)
+            .weigher(|key: &String, list: &Arc<HotList>| weight(key.len() + list.len()))
+            .build();
+        let issued = Cache::builder()
+            .max_capacity(bytes / 32)
+            .weigher(|key: &String, (): &()| weight(key.len()))
+            .build();
         let members = Cache::builder()
-            .max_capacity(bytes / 8 * 3)
+            .max_capacity(bytes / 4)
             .weigher(|key: &String, members: &Arc<Mutex<Members>>| {
                 weight(key.len() + lock(members).len() * MEMBER_BYTES)
             })
             .build();
-        Self { manifests, tags, members }
+        Self { manifests, tags, lists, issued, members }
     }
 
     pub(super) fn manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<Manifest>> {
@@ -69,6 +81,27 @@ impl Hot {
 
     pub(super) fn drop_tag(&self, grant: &Grant, tag: &Tag, view: Option<&str>) {
         self.tags.invalidate(&tag_key(grant, tag, view));
+    }
+
+    pub(super) fn list(&self, grant: &Grant, name: &str) -> Option<Arc<HotList>> {
+        self.lists.get(&key(grant, name))
+    }
+
+    pub(super) fn put_list(&self, grant: &Grant, name: &str, hot: Arc<HotList>) {
+        self.lists.insert(key(grant, name), hot);
+    }
+
+    pub(super) fn drop_list(&self, grant: &Grant, name: &str) {
+        self.lists.invalidate(&key(grant, name));
+    }
+
+    /// Notes that an upstream's own link leads to the page.
+    pub(super) fn issue(&self, grant: &Grant, name: &str) {
+        self.issued.insert(key(grant, name), ());
+    }
+
+    pub(super) fn is_issued(&self, grant: &Grant, name: &str) -> bool {
+        self.issued.contains_key(&key(grant, name))
     }
 
     /// The memberships of the grant's repository, if they are in memory.
@@ -116,6 +149,11 @@ fn tag_key(grant: &Grant, tag: &Tag, view: Option<&str>) -> String {
         key.push_str(view);
     }
     key
+}
+
+/// The key of a question about a page of a list.
+pub(super) fn list_key(grant: &Grant, name: &str) -> String {
+    key(grant, name)
 }
 
 /// The key of a question about a manifest.

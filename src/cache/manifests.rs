@@ -34,6 +34,7 @@ impl Shared {
         if let Some(what) = self.held_manifest(grant, digest).await {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
+        Error::if_offline(grant)?;
         let key = question_key(grant, &Reference::Digest(digest.clone()), None);
         let (collapsed, answer) = self
             .manifests_asked
@@ -228,6 +229,7 @@ fn question(
         method,
         repository: grant.repository().clone(),
         resource: Resource::Manifest(reference.clone()),
+        query: String::new(),
         accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
         from: 0,
         failed: Vec::new(),

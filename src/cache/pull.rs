@@ -18,11 +18,11 @@ use super::hot::Hot;
 use super::members::warn_of;
 use super::patience::Patience;
 use super::tags::Resolved;
-use super::{Decision, Error, Manifest, Options};
+use super::{Decision, Error, List, Listing, Manifest, Options};
 use crate::access::Grant;
 use crate::clock::WallClock;
 use crate::http::Frames;
-use crate::oci::{AcceptSet, Digest, Reference};
+use crate::oci::{AcceptSet, Digest, Page, Reference};
 use crate::store::Store;
 
 /// The cache in front of every registry. Clones are the same cache.
@@ -54,6 +54,7 @@ pub(super) struct Shared {
     pub(super) patience: Patience,
     pub(super) manifests_asked: Flights<String, Arc<Manifest>>,
     pub(super) tags_asked: Flights<String, Resolved>,
+    pub(super) lists_asked: Flights<String, Arc<List>>,
     pub(super) lookups: Flights<String, Option<u64>>,
     pub(super) tasks: TaskTracker,
 }
@@ -71,6 +72,7 @@ impl Cache {
             patience: Patience::new(options.stale_wait),
             manifests_asked: Flights::new(tasks.clone()),
             tags_asked: Flights::new(tasks.clone()),
+            lists_asked: Flights::new(tasks.clone()),
             lookups: Flights::new(tasks.clone()),
             options,
             tasks,
@@ -89,6 +91,16 @@ impl Cache {
             Reference::Digest(digest) => self.shared.manifest_by_digest(grant, digest).await,
             Reference::Tag(tag) => self.shared.manifest_by_tag(grant, tag, accept).await,
         }
+    }
+
+    /// A page of a list.
+    pub async fn list(
+        &self,
+        grant: &Grant,
+        listing: &Listing,
+        page: &Page,
+    ) -> Result<Pulled<Arc<List>>, Error> {
+        self.shared.list(grant, listing, page).await
     }
 
     /// A blob, ready to be read as soon as its first bytes are.

@@ -3,10 +3,12 @@
 //!
 //! A tag is a record, tag → digest, with the time of its last check. What the upstream is asked is
 //! one `HEAD`, shared by all who wait. Its 404, 401 and 403 about this repository are answers: the
-//! record goes. Any other failure is an outage, which the record survives.
+//! record goes. A 404 leaves one of its own, that there is no such tag, which is believed, asked
+//! after and served stale like any other: podman asks for `sha256-….sig` with each pull, and must
+//! get the same answer in an outage. Any other failure is an outage, which the record survives.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use tokio::time::{Instant, timeout};
@@ -62,17 +64,23 @@ impl Shared {
         view: Option<View>,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
-        let policy = grant.registry().tags();
+        let policy = policy(grant, tag, known.as_deref());
         if let Some(known) = &known
-            && self.age(known, policy) <= policy.ttl
+            && self.tag_age(known, policy) <= policy.ttl
         {
-            let age = self.age(known, policy);
-            return self.manifest_of(grant, &known.record.digest, Decision::Hit, age).await;
+            return self.recalled(grant, known, Decision::Hit, self.tag_age(known, policy)).await;
+        }
+        if let Err(offline) = Error::if_offline(grant) {
+            let known = known.ok_or(offline)?;
+            let age = self.tag_age(&known, policy);
+            let since = age.saturating_sub(policy.ttl);
+            let decision = Decision::Stale { since, reason: StaleReason::Offline };
+            return self.recalled(grant, &known, decision, age).await;
         }
         let reference = Reference::Tag(tag.clone());
         let key = question_key(grant, &reference, view.as_ref().map(|view| view.name.as_str()));
         let (collapsed, answer) = self.tags_asked.join(key, || {
-            let digest = known.as_ref().map(|known| known.record.digest.clone());
+            let digest = known.as_ref().and_then(|known| known.record.digest.clone());
             Arc::clone(self).revalidate(grant.clone(), tag.clone(), view.clone(), digest)
         });
         let Some(known) = known else {
@@ -94,9 +102,23 @@ impl Shared {
             Err(_) if is_too_old => return Err(self.too_slow(grant)),
             Err(_) => self.patience.lost(grant.registry(), patience),
         };
-        let age = self.age(&known, policy);
+        let age = self.tag_age(&known, policy);
         let decision = Decision::Stale { since: age.saturating_sub(policy.ttl), reason };
-        self.manifest_of(grant, &known.record.digest, decision, age).await
+        self.recalled(grant, &known, decision, age).await
+    }
+
+    /// What a record says: a manifest, or that there is no such tag.
+    async fn recalled(
+        self: &Arc<Self>,
+        grant: &Grant,
+        known: &HotTag,
+        decision: Decision,
+        age: Duration,
+    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+        match &known.record.digest {
+            Some(digest) => self.manifest_of(grant, digest, decision, age).await,
+            None => Err(Error::absent(grant, None, decision, age)),
+        }
     }
 
     async fn served(
@@ -164,7 +186,12 @@ impl Shared {
         self.patience.heard(grant.registry(), asked, resolved.as_ref().err());
         let name = view.map(|view| view.name);
         match &resolved {
-            Ok(Resolved::Digest(digest)) => self.put_tag(grant, tag, name, digest.clone()).await,
+            Ok(Resolved::Digest(digest)) => {
+                self.put_tag(grant, tag, name, Some(digest.clone())).await;
+            }
+            Err(Error::Upstream(upstream::Error::NotFound { .. })) => {
+                self.put_tag(grant, tag, name, None).await;
+            }
             Err(error) if error.is_an_answer() => self.drop_tag(grant, tag, name).await,
             Ok(Resolved::Uncached(_)) | Err(_) => {}
         }
@@ -211,7 +238,7 @@ impl Shared {
         grant: Grant,
         tag: Tag,
         name: Option<String>,
-        digest: Digest,
+        digest: Option<Digest>,
     ) {
         let record = TagRecord { digest, checked_at: self.clock.now() };
         let hot = HotTag { record: record.clone(), checked: Some(Instant::now()) };
@@ -240,19 +267,28 @@ impl Shared {
 
     /// How long ago a record was checked. By the clock that does not jump where it can; a wall
     /// clock that went backwards makes a record just stale, so that it is asked after.
-    fn age(&self, known: &HotTag, policy: TagPolicy) -> Duration {
+    pub(super) fn age(
+        &self,
+        checked_at: SystemTime,
+        checked: Option<Instant>,
+        policy: TagPolicy,
+    ) -> Duration {
         let by_wall_clock = || {
-            let age = self.clock.now().duration_since(known.record.checked_at);
+            let age = self.clock.now().duration_since(checked_at);
             age.unwrap_or(policy.ttl.saturating_add(Duration::from_secs(1)))
         };
-        known.checked.map_or_else(by_wall_clock, |checked| checked.elapsed())
+        checked.map_or_else(by_wall_clock, |checked| checked.elapsed())
+    }
+
+    fn tag_age(&self, known: &HotTag, policy: TagPolicy) -> Duration {
+        self.age(known.record.checked_at, known.checked, policy)
     }
 
     fn is_too_old(&self, known: &HotTag, policy: TagPolicy) -> bool {
-        self.age(known, policy) > policy.ttl.saturating_add(policy.max_stale)
+        self.tag_age(known, policy) > policy.ttl.saturating_add(policy.max_stale)
     }
 
-    fn too_slow(&self, grant: &Grant) -> Error {
+    pub(super) fn too_slow(&self, grant: &Grant) -> Error {
         let host = grant.registry().upstream().host().to_owned();
         Error::TimedOut { host, waited: self.options.stale_wait }
     }
@@ -270,12 +306,24 @@ impl View {
     }
 }
 
+/// How long a record is believed. A tag that was not there may come to be at any moment, so for how
+/// long others of its name are believed does not count.
+fn policy(grant: &Grant, tag: &Tag, known: Option<&HotTag>) -> TagPolicy {
+    let policy = grant.registry().tags_of(tag);
+    match known {
+        Some(HotTag { record: TagRecord { digest: None, .. }, .. }) => {
+            TagPolicy { ttl: policy.ttl.min(grant.registry().tags().ttl), ..policy }
+        }
+        _ => policy,
+    }
+}
+
 /// The digest that an upstream says a manifest has: a hint, until the bytes are hashed.
 pub(super) fn told_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
-fn stale_reason(error: &Error) -> StaleReason {
+pub(super) fn stale_reason(error: &Error) -> StaleReason {
     match error {
         Error::Upstream(upstream::Error::CredentialRefused { .. }) => {
             StaleReason::CredentialRefused

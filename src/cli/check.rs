@@ -115,6 +115,19 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
     }
     line(f, "tag_ttl", &time(entry.tags.ttl))?;
     line(f, "max_stale", &time(entry.tags.max_stale))?;
+    for rule in &entry.rules.tags {
+        line(f, "tag_rules", &format!("{} for {}", time(rule.ttl), rule.pattern))?;
+    }
+    // By default everything is.
+    if list(&entry.rules.allow) != "**" {
+        line(f, "allow", &list(&entry.rules.allow))?;
+    }
+    if !entry.rules.deny.is_empty() {
+        line(f, "deny", &list(&entry.rules.deny))?;
+    }
+    if entry.rules.offline {
+        line(f, "offline", "yes: the upstream is never asked")?;
+    }
     match &upstream.credential {
         Credential::Anonymous => line(f, "auth", "anonymous")?,
         Credential::Basic { username, .. } => {

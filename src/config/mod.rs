@@ -19,6 +19,7 @@ mod quantity;
 mod registries;
 mod resolved;
 mod resolver;
+mod rules;
 mod upstreams;
 mod wording;
 mod written;

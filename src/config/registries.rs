@@ -14,7 +14,7 @@ use super::problem::{Fault, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::written::{Registry, Text};
-use super::{defaults, upstreams};
+use super::{defaults, rules, upstreams};
 use crate::http::HostPort;
 use crate::oci::{RegistryName, RepositoryName};
 use crate::registry::{Options, TagPolicy};
@@ -74,6 +74,7 @@ fn one(
         hosts,
         is_default: false,
         tags: TagPolicy { ttl: tag_ttl, max_stale },
+        rules: rules::resolve(&mut written, resolver),
         upstream,
         mirrors,
     })

@@ -74,7 +74,11 @@ pub(super) struct Registry {
     pub hosts: Option<Vec<Text>>,
     pub prefix: Option<Text>,
     pub tag_ttl: Option<Text>,
+    pub tag_rules: Option<Vec<Spanned<TagRule>>>,
     pub max_stale: Option<Text>,
+    pub offline: Option<Spanned<bool>>,
+    pub allow: Option<Vec<Text>>,
+    pub deny: Option<Vec<Text>>,
     pub auth: Option<Spanned<Auth>>,
     pub token_hosts: Option<Spanned<Vec<Text>>>,
     pub redirect_hosts: Option<Spanned<Vec<Text>>>,
@@ -102,6 +106,14 @@ pub(super) struct UpstreamTable {
     pub client_key: Option<Text>,
     pub token_hosts: Option<Spanned<Vec<Text>>>,
     pub redirect_hosts: Option<Spanned<Vec<Text>>>,
+}
+
+/// An entry of `tag_rules`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TagRule {
+    pub r#match: Option<Text>,
+    pub ttl: Option<Text>,
 }
 
 /// `auth`. One struct for all types, so that serde keeps the place of each key.
@@ -215,7 +227,7 @@ impl<'de> Visitor<'de> for UpstreamVisitor {
 }
 
 /// Each kind of table, as a message would call it, and its keys.
-pub(super) fn sections() -> [(&'static str, Keys); 7] {
+pub(super) fn sections() -> [(&'static str, Keys); 8] {
     [
         ("", keys::<File>()),
         ("[cache]", keys::<Cache>()),
@@ -224,6 +236,7 @@ pub(super) fn sections() -> [(&'static str, Keys); 7] {
         ("auth", keys::<Auth>()),
         ("[tls]", keys::<Tls>()),
         ("[[listener]]", keys::<Listener>()),
+        ("tag_rules", keys::<TagRule>()),
     ]
 }
 

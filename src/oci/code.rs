@@ -22,6 +22,8 @@ pub enum ErrorCode {
     NameInvalid,
     /// The registry or repository is not known.
     NameUnknown,
+    /// Not in the specification's table but used widely: `n` is no number.
+    PaginationNumberInvalid,
     /// Something in the request has a wrong length, or too many of something.
     SizeInvalid,
     /// Too many requests.
@@ -45,6 +47,7 @@ impl ErrorCode {
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",
             Self::NameUnknown => "NAME_UNKNOWN",
+            Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
             Self::SizeInvalid => "SIZE_INVALID",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::Unauthorized => "UNAUTHORIZED",

@@ -7,6 +7,7 @@ mod digest;
 mod manifest;
 mod media_type;
 mod name;
+mod page;
 mod path;
 mod reference;
 
@@ -15,5 +16,6 @@ pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use manifest::{Descriptor, InvalidManifest, ManifestFacts};
 pub use media_type::{AcceptSet, MANIFEST_ACCEPT, MediaType};
 pub use name::{InvalidName, RegistryName, RepositoryName};
+pub use page::{InvalidPage, Page};
 pub use path::{Call, NotACall, Resource, split_registry};
 pub use reference::{InvalidReference, Reference, Tag};

@@ -72,6 +72,9 @@ pub fn split_registry(path: &str) -> Option<(&str, &str)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotACall {
+    /// It asks for the list of all repositories. That is nobody's to see who may pull from some.
+    #[error("the catalogue is not served here")]
+    Catalogue,
     /// The digest in it is malformed.
     #[error("the digest is invalid: {0}")]
     Digest(InvalidDigest),
@@ -117,7 +120,7 @@ fn split_resource(path: &str) -> Result<(&str, Resource), NotACall> {
     if let Some(name) = path.strip_suffix("/tags/list") {
         return Ok((name, Resource::Tags));
     }
-    let (head, last) = path.rsplit_once('/').ok_or(NotACall::NoSuchRoute)?;
+    let (head, last) = path.rsplit_once('/').unwrap_or(("", path));
     if let Some(name) = head.strip_suffix("/manifests") {
         return Ok((name, Resource::Manifest(last.parse().map_err(NotACall::Reference)?)));
     }
@@ -131,7 +134,7 @@ fn split_resource(path: &str) -> Result<(&str, Resource), NotACall> {
     if let Some(name) = head.strip_suffix("/blobs") {
         return Ok((name, Resource::Blob(last.parse().map_err(NotACall::Digest)?)));
     }
-    Err(NotACall::NoSuchRoute)
+    Err(if last == "_catalog" { NotACall::Catalogue } else { NotACall::NoSuchRoute })
 }
 
 #[cfg(test)]
@@ -167,6 +170,10 @@ mod tests {
         for (path, name, resource) in table {
             assert_eq!(call(&path), Ok((name.to_owned(), resource)), "{path}");
         }
+        assert_eq!(call("/a/manifests/_catalog"), Ok(("a".to_owned(), tag("_catalog"))));
+        assert_eq!(Call::parse("/_catalog"), Err(NotACall::Catalogue));
+        assert_eq!(Call::parse("/a/_catalog"), Err(NotACall::Catalogue));
+        assert_eq!(Call::parse("/catalog"), Err(NotACall::NoSuchRoute));
         assert_eq!(Call::parse(""), Ok(Call::Ping));
         assert_eq!(Call::parse("/"), Ok(Call::Ping));
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
+use super::Pattern;
 use crate::http::{ClientIdentity, HostPort};
 use crate::oci::RegistryName;
 use crate::upstream;
@@ -24,6 +25,8 @@ pub struct Options {
     pub is_default: bool,
     /// How long its tags are believed.
     pub tags: TagPolicy,
+    /// What else an operator decides of it.
+    pub rules: Rules,
     /// Where it is reached: the upstream whose answers are the registry's.
     pub upstream: upstream::Options,
     /// The upstreams that are asked before it for what has a digest, in order.
@@ -37,6 +40,35 @@ pub struct TagPolicy {
     pub ttl: Duration,
     /// For how long after that it is served when the upstream cannot be asked.
     pub max_stale: Duration,
+}
+
+/// What an operator decides of a registry beside how it is reached.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Whether the cache alone answers: the upstream is never asked, and nothing is too old.
+    pub offline: bool,
+    /// Tags that are believed for another time than the others; the first that takes a tag counts.
+    pub tags: Vec<TagRule>,
+    /// The repositories that may be asked for, by their names at the registry.
+    pub allow: Vec<Pattern>,
+    /// Those that may not, even so.
+    pub deny: Vec<Pattern>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let allow = vec![Pattern::any()];
+        Self { offline: false, tags: Vec::new(), allow, deny: Vec::new() }
+    }
+}
+
+/// How long some tags are believed.
+#[derive(Clone, Debug)]
+pub struct TagRule {
+    /// Which tags.
+    pub pattern: Pattern,
+    /// For how long one is served without asking the upstream.
+    pub ttl: Duration,
 }
 
 /// Whether upstreams built from one would be as those built from the other.

@@ -2,8 +2,10 @@
 
 mod doors;
 mod entry;
+mod pattern;
 mod table;
 
 pub use doors::{Door, Doors};
-pub use entry::{Options, TagPolicy};
+pub use entry::{Options, Rules, TagPolicy, TagRule};
+pub use pattern::{InvalidPattern, Pattern};
 pub use table::{Entry, Registry, Table};

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entry::reaches_the_same;
-use super::{Options, TagPolicy};
+use super::{Options, Pattern, Rules, TagPolicy};
 use crate::http::{Egress, HostPort};
-use crate::oci::RegistryName;
+use crate::oci::{RegistryName, RepositoryName, Tag};
 use crate::upstream::{SetupError, Upstreams};
 
 /// One configured registry, built. A pattern would be one entry too, with many registries.
@@ -19,6 +19,7 @@ pub struct Entry {
     prefix: Option<String>,
     is_default: bool,
     tags: TagPolicy,
+    rules: Rules,
     upstream: Arc<Upstreams>,
     /// What it was built from.
     options: Options,
@@ -47,9 +48,28 @@ impl Registry {
         self.entry.prefix.as_deref() == Some(component)
     }
 
-    /// How long its tags are believed.
+    /// Whether this repository may be asked for.
+    pub fn serves(&self, repository: &RepositoryName) -> bool {
+        let takes = |pattern: &Pattern| pattern.takes(repository.as_str());
+        let rules = &self.entry.rules;
+        rules.allow.iter().any(takes) && !rules.deny.iter().any(takes)
+    }
+
+    /// How long this tag is believed.
+    pub fn tags_of(&self, tag: &Tag) -> TagPolicy {
+        let rule = self.entry.rules.tags.iter().find(|rule| rule.pattern.takes(tag.as_str()));
+        let ttl = rule.map_or(self.entry.tags.ttl, |rule| rule.ttl);
+        TagPolicy { ttl, ..self.entry.tags }
+    }
+
+    /// How long its tags are believed of which nothing else is said, and its lists.
     pub fn tags(&self) -> TagPolicy {
         self.entry.tags
+    }
+
+    /// Whether the cache alone answers for it.
+    pub fn is_offline(&self) -> bool {
+        self.entry.rules.offline
     }
 
     /// Where it is reached.
@@ -102,6 +122,7 @@ impl Table {
             prefix: options.prefix.clone(),
             is_default: options.is_default,
             tags: options.tags,
+            rules: options.rules.clone(),
             upstream,
             options: options.clone(),
         };
@@ -180,6 +201,7 @@ mod tests {
                 redirect_hosts: Vec::new(),
                 max_connections: 1,
             },
+            rules: Rules::default(),
             mirrors: Vec::new(),
         }
     }

@@ -9,9 +9,9 @@ use super::door::{Asked, Entered, NotEntered, enter};
 use super::entrance::Entrance;
 use super::log::{Line, LoggedBody};
 use super::reply::Reply;
-use super::{blobs, manifests};
-use crate::access::{Access, Action, Principal};
-use crate::cache::Cache;
+use super::{blobs, lists, manifests};
+use crate::access::{Access, Action, Principal, Refused};
+use crate::cache::{Cache, Listing};
 use crate::http::{InstanceId, Via};
 use crate::oci::{Call, ErrorCode, Resource};
 use crate::registry::Table;
@@ -77,16 +77,27 @@ impl Routes {
             Err(error) => return Reply::looped(error),
         };
         let (registry, repository) = (registry.clone(), repository.clone());
+        let host = registry.upstream().host().to_owned();
         let grant = match self.access.grant(&principal, registry, repository, action) {
             Ok(grant) => grant,
-            Err(refused) => return Reply::not_allowed(&refused.to_string()),
+            Err(refused @ Refused::Hidden) => return Reply::hidden(&host, refused),
+            Err(refused @ Refused::ReadOnly) => return Reply::not_allowed(&refused.to_string()),
         };
+        let query = request.uri.query().unwrap_or_default();
         match resource {
             Resource::Blob(digest) => blobs::pull(&self.cache, &grant, digest, request).await,
             Resource::Manifest(reference) => {
                 manifests::pull(&self.cache, &grant, reference, &request.headers).await
             }
-            Resource::Referrers(_) | Resource::Tags | Resource::Upload => Reply::error(
+            Resource::Referrers(digest) => {
+                let listing = Listing::Referrers(digest.clone());
+                lists::pull(&self.cache, &grant, &listing, &entered.presented, query).await
+            }
+            Resource::Tags => {
+                let (listing, presented) = (Listing::Tags, &entered.presented);
+                lists::pull(&self.cache, &grant, &listing, presented, query).await
+            }
+            Resource::Upload => Reply::error(
                 http::StatusCode::NOT_FOUND,
                 ErrorCode::Unsupported,
                 "this is not served here".to_owned(),

@@ -22,6 +22,33 @@ pub(super) struct Entered {
     pub(super) call: Call,
     /// The value of `ns=`, to be answered as `OCI-Namespace`.
     pub(super) namespace: Option<String>,
+    /// How the client reaches the repository.
+    pub(super) presented: Presented,
+}
+
+/// How the client reaches what it asked of: for paths in answers, which must lead in by the same
+/// door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Presented {
+    /// From the first slash to the one before the repository's name.
+    prefix: String,
+    /// What the client calls the repository.
+    repository: String,
+    namespace: Option<String>,
+}
+
+impl Presented {
+    /// The path of `what` in the repository, with an encoded query.
+    pub(super) fn link(&self, what: &str, query: &str) -> String {
+        let Self { prefix, repository, namespace } = self;
+        let mut link = format!("{prefix}{repository}/{what}?{query}");
+        if let Some(namespace) = namespace {
+            let namespace = form_urlencoded::byte_serialize(namespace.as_bytes());
+            link.push_str("&ns=");
+            link.extend(namespace);
+        }
+        link
+    }
 }
 
 /// Why a request leads nowhere.
@@ -63,30 +90,34 @@ pub(super) fn enter(table: &Table, doors: Doors, asked: Asked<'_>) -> Result<Ent
     if let Some((name, rest)) = split_registry(asked.path) {
         open(Door::Registry)?;
         let registry = named(table, name)?;
-        return finish(Some(registry), Call::parse(rest)?, namespace, false);
+        let before = format!("/{name}/v2/");
+        return finish(Some(registry), Call::parse(rest)?, namespace, before, false);
     }
     let call = call(asked.path)?;
     if let Some(name) = &namespace {
         open(Door::Namespace)?;
         let registry = named(table, name)?;
-        return finish(Some(registry), call, namespace, true);
+        return finish(Some(registry), call, namespace, BEFORE.to_owned(), true);
     }
     if let Some(registry) = asked.host.and_then(|host| table.hosted(host)) {
         open(Door::Host)?;
-        return finish(Some(Arc::clone(registry)), call, None, true);
+        return finish(Some(Arc::clone(registry)), call, None, BEFORE.to_owned(), true);
     }
     if let Call::In(repository, _) = &call {
         if let Some((first, _)) = repository.as_str().split_once('/')
             && let Some(registry) = table.prefixed(first)
         {
             open(Door::Prefix)?;
-            return finish(Some(Arc::clone(registry)), call, None, true);
+            return finish(Some(Arc::clone(registry)), call, None, BEFORE.to_owned(), true);
         }
         // A ping is for all doors.
         open(Door::Mirror)?;
     }
-    finish(table.default().cloned(), call, None, false)
+    finish(table.default().cloned(), call, None, BEFORE.to_owned(), false)
 }
+
+/// What stands before the repository's name where no registry does.
+const BEFORE: &str = "/v2/";
 
 /// What a path that begins with `/v2` asks.
 fn call(path: &str) -> Result<Call, NotACall> {
@@ -121,16 +152,21 @@ fn finish(
     registry: Option<Arc<Registry>>,
     call: Call,
     namespace: Option<String>,
+    before: String,
     may_strip: bool,
 ) -> Result<Entered, NotEntered> {
-    let Call::In(repository, resource) = call else {
-        return Ok(Entered { registry, call, namespace });
+    let mut presented =
+        Presented { prefix: before, repository: String::new(), namespace: namespace.clone() };
+    let Call::In(called, resource) = call else {
+        return Ok(Entered { registry, call, namespace, presented });
     };
     let registry = registry.ok_or(NotEntered::NoDefault)?;
-    let repository = if may_strip { stripped(&registry, repository)? } else { repository };
-    let repository = in_full(&registry, repository)?;
-    let call = Call::In(repository, resource);
-    Ok(Entered { registry: Some(registry), call, namespace })
+    let repository = if may_strip { stripped(&registry, called.clone())? } else { called.clone() };
+    let gone = called.as_str().len() - repository.as_str().len();
+    presented.prefix.push_str(&called.as_str()[..gone]);
+    repository.as_str().clone_into(&mut presented.repository);
+    let call = Call::In(in_full(&registry, repository)?, resource);
+    Ok(Entered { registry: Some(registry), call, namespace, presented })
 }
 
 /// Without the first component, if that names the registry and something is left.
@@ -159,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::http::{Egress, InstanceId, SystemNetwork};
-    use crate::registry::{Options, TagPolicy};
+    use crate::registry::{Options, Rules, TagPolicy};
     use crate::upstream::{self, Credential};
 
     fn table() -> Table {
@@ -170,6 +206,7 @@ mod tests {
             hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
             is_default: name == "docker.io",
             tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
+            rules: Rules::default(),
             upstream: upstream::Options {
                 url: Url::parse("http://registry.test").unwrap(),
                 credential: Credential::Anonymous,
@@ -291,6 +328,46 @@ mod tests {
         let host: HostPort = "a:80".parse().unwrap();
         let ping = Asked { path: "/v2/", query: "", host: Some(&host) };
         assert!(enter(&table(), prefix, ping).is_ok(), "clients of every door ping");
+    }
+
+    /// A link that led in by another door could mean another registry's repository.
+    #[test]
+    fn a_link_leads_in_by_the_same_door_and_to_the_same_repository() {
+        let host = |text: &str| text.parse::<HostPort>().unwrap();
+        let (plain, ghcr) = (host("larder.test:80"), host("ghcr.corp:5443"));
+        for (host, path, query, want) in [
+            (&plain, "/v2/alpine", "", "/v2/alpine/tags/list?n=1"),
+            (&plain, "/v2/ghcr.io/o/a", "", "/v2/ghcr.io/o/a/tags/list?n=1"),
+            (&plain, "/v2/docker.io/alpine", "", "/v2/docker.io/alpine/tags/list?n=1"),
+            (&plain, "/GHCR.io/v2/o/a", "", "/GHCR.io/v2/o/a/tags/list?n=1"),
+            (&plain, "/v2/o/a", "ns=ghcr.io", "/v2/o/a/tags/list?n=1&ns=ghcr.io"),
+            (
+                &plain,
+                "/v2/ghcr.io/ghcr.io/a",
+                "ns=ghcr.io",
+                "/v2/ghcr.io/ghcr.io/a/tags/list?n=1&ns=ghcr.io",
+            ),
+            (
+                &plain,
+                "/v2/a",
+                "ns=registry.corp:5000",
+                "/v2/a/tags/list?n=1&ns=registry.corp%3A5000",
+            ),
+            (&ghcr, "/v2/o/a", "", "/v2/o/a/tags/list?n=1"),
+            (&ghcr, "/v2/ghcr.io/ghcr.io/a", "", "/v2/ghcr.io/ghcr.io/a/tags/list?n=1"),
+        ] {
+            let door = |path: &str, query: &str| {
+                let asked = Asked { path, query, host: Some(host) };
+                enter(&table(), Doors::all(), asked).unwrap()
+            };
+            let entered = door(&format!("{path}/tags/list"), query);
+            let link = entered.presented.link("tags/list", "n=1");
+            assert_eq!(link, want);
+            let (path, query) = link.split_once('?').unwrap();
+            let again = door(path, query);
+            assert_eq!(again.call, entered.call, "{want}");
+            assert_eq!(again.registry.unwrap().name(), entered.registry.unwrap().name(), "{want}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod answer;
 mod blobs;
 mod door;
 mod entrance;
+mod lists;
 mod log;
 mod manifests;
 mod reply;

@@ -4,8 +4,9 @@
 //! request id by which the operator finds the log line; it never has a credential or the query of
 //! a URL, for no error type has one.
 
+use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LINK,
     RETRY_AFTER, WARNING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -13,9 +14,10 @@ use serde::Serialize;
 
 use super::door::NotEntered;
 use super::entrance::BadHost;
-use crate::cache::{Decision, Error, Manifest, Pulled};
+use crate::access::Refused;
+use crate::cache::{Decision, Error, List, Manifest, Pulled};
 use crate::http::{Loop, ReplyBody};
-use crate::oci::{Digest, ErrorCode, NotACall};
+use crate::oci::{Digest, ErrorCode, NotACall, RepositoryName};
 use crate::upstream;
 
 /// An answer on its way, and what the log will say of it.
@@ -76,7 +78,7 @@ impl Reply {
             NotEntered::NotACall(NotACall::TooLong) => {
                 (StatusCode::URI_TOO_LONG, ErrorCode::NameInvalid)
             }
-            NotEntered::NotACall(NotACall::NoSuchRoute) => {
+            NotEntered::NotACall(NotACall::Catalogue | NotACall::NoSuchRoute) => {
                 (StatusCode::NOT_FOUND, ErrorCode::Unsupported)
             }
             NotEntered::BadHost(BadHost::Foreign) => {
@@ -106,12 +108,33 @@ impl Reply {
         Self::error(StatusCode::LOOP_DETECTED, ErrorCode::Unavailable, error.to_string())
     }
 
+    /// A repository that exists for nobody here. The log says why, and the client reads what it
+    /// would read of one that does not exist at all.
+    pub(super) fn hidden(host: &str, refused: Refused) -> Self {
+        let message = format!("{host} does not have it");
+        let mut reply = Self::error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message);
+        if let Some(fault) = &mut reply.fault {
+            fault.message = refused.to_string();
+        }
+        reply
+    }
+
     /// A pull that cannot be answered. `absent` is the code for what is not there.
     pub(super) fn failed(error: &Error, absent: ErrorCode) -> Self {
         let (status, code) = status_of(error, absent);
         let mut reply = Self::error(status, code, error.to_string());
         if let Error::Upstream(upstream::Error::Throttled { wait: Some(wait), .. }) = error {
             reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        }
+        if let Error::Absent { said: Some(said), .. }
+        | Error::Upstream(upstream::Error::NotFound { said: Some(said), .. }) = error
+        {
+            reply.length(said.len() as u64);
+            *reply.response.body_mut() = ReplyBody::full(said.clone());
+        }
+        if let Error::Absent { decision, age, .. } = error {
+            reply.set(AGE, HeaderValue::from(age.as_secs()));
+            reply.decided(*decision);
         }
         reply
     }
@@ -147,6 +170,35 @@ impl Reply {
         reply
     }
 
+    /// A page of a list; `link` is where the next one is.
+    pub(super) fn list(pulled: &Pulled<std::sync::Arc<List>>, link: Option<&str>) -> Self {
+        let list = &pulled.what;
+        let mut reply = Self::json(StatusCode::OK, list.body.clone());
+        if let Ok(value) = HeaderValue::from_str(&list.media_type) {
+            reply.set(CONTENT_TYPE, value);
+        }
+        if let Some(Ok(value)) = list.filters_applied.as_deref().map(HeaderValue::from_str) {
+            reply.set(FILTERS_APPLIED, value);
+        }
+        if let Some(link) = link
+            && let Ok(value) = HeaderValue::from_str(&format!("<{link}>; rel=\"next\""))
+        {
+            reply.set(LINK, value);
+        }
+        reply.set(NOSNIFF, HeaderValue::from_static("nosniff"));
+        if let Some(age) = pulled.age {
+            reply.set(AGE, HeaderValue::from(age.as_secs()));
+        }
+        reply.decided(pulled.decision);
+        reply
+    }
+
+    /// The answer to `n=0`: no tags, and no link to more (distribution-spec, "Listing Tags").
+    pub(super) fn no_tags(repository: &RepositoryName) -> Self {
+        // A name holds no character that JSON would escape.
+        Self::json(StatusCode::OK, format!(r#"{{"name":"{repository}","tags":[]}}"#))
+    }
+
     /// Blobs never change, and are bytes whatever is in them.
     pub(super) fn blob_headers(&mut self) {
         self.set(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -173,7 +225,7 @@ impl Reply {
         }
         if let (Decision::Stale { .. }, Some(detail)) = (decision, decision.detail()) {
             // RFC 7234, 5.5, in the form that the distribution-spec allows.
-            let text = format!("299 - \"larder serves this tag stale: {detail}\"");
+            let text = format!("299 - \"larder serves this stale: {detail}\"");
             if let Ok(value) = HeaderValue::from_str(&text) {
                 self.set(WARNING, value);
             }
@@ -193,10 +245,11 @@ impl Reply {
         self.response.headers_mut()
     }
 
-    fn json(status: StatusCode, body: Vec<u8>) -> Self {
+    fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
         let mut reply = Self::bare(status);
         reply.length(body.len() as u64);
-        *reply.response.body_mut() = ReplyBody::full(body.into());
+        *reply.response.body_mut() = ReplyBody::full(body);
         reply.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         reply
     }
@@ -215,7 +268,9 @@ fn status_of(error: &Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
         {
             (StatusCode::LOOP_DETECTED, ErrorCode::Unavailable)
         }
-        Error::Upstream(upstream::Error::NotFound { .. }) => (StatusCode::NOT_FOUND, absent),
+        Error::Absent { .. }
+        | Error::Offline { .. }
+        | Error::Upstream(upstream::Error::NotFound { .. }) => (StatusCode::NOT_FOUND, absent),
         // A mirror must not challenge: dockerd would offer Docker Hub's password to whoever asks.
         // Docker Hub itself says 401 for what does not exist.
         Error::Upstream(upstream::Error::Denied { status, .. })
@@ -261,5 +316,6 @@ struct ErrorDetail<'a> {
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");

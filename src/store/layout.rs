@@ -57,6 +57,13 @@ impl Layout {
         self.fills().join("_drafts")
     }
 
+    /// What a registry was heard not to have, by the hash of its name: `_absent/<hex>`. Apart from
+    /// the repositories, since clients choose the names and can make up any number of them.
+    pub(super) fn absent(&self, registry: &RegistryName, name: &Digest) -> PathBuf {
+        let dir = self.dir.join("registries").join(registry.as_str()).join("_absent");
+        dir.join(&name.hex()[..NAME_HEX_LEN])
+    }
+
     fn repository(&self, registry: &RegistryName, repository: &RepositoryName) -> PathBuf {
         self.dir.join("registries").join(registry.as_str()).join(repository.as_str())
     }
@@ -88,6 +95,16 @@ impl Layout {
         self.repository(registry, repository).join("_blobs")
     }
 
+    /// A page of a list, by the hash of its name: `_lists/<hex>`.
+    pub(super) fn list(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        name: &Digest,
+    ) -> PathBuf {
+        self.repository(registry, repository).join("_lists").join(&name.hex()[..NAME_HEX_LEN])
+    }
+
     /// What a tag was last heard to be: `_tags/<tag>`, or `_tags-<view>/<tag>` for clients that
     /// cannot take what the full `Accept` list resolves to.
     pub(super) fn tag(
@@ -104,3 +121,6 @@ impl Layout {
         self.repository(registry, repository).join(dir).join(tag.as_str())
     }
 }
+
+/// Half of a SHA-256: enough to tell names apart, and what is in the file is compared too.
+const NAME_HEX_LEN: usize = 32;

@@ -3,8 +3,10 @@
 //! The files are the truth. What lies under `blobs/` was verified before it got its name there,
 //! and nothing else ever gets one.
 
+mod absent;
 mod error;
 mod layout;
+mod lists;
 mod open;
 mod options;
 mod partial;
@@ -12,7 +14,9 @@ mod records;
 mod space;
 mod verify;
 
+pub use absent::AbsentRecord;
 pub use error::{Mismatch, OpenError};
+pub use lists::ListRecord;
 pub use open::Store;
 pub use options::Options;
 pub use partial::{Committed, Partial};

@@ -22,7 +22,7 @@ use crate::oci::{Digest, RegistryName};
 #[derive(Debug)]
 pub struct Store {
     pub(super) layout: Layout,
-    space: Space,
+    pub(super) space: Space,
     options: Options,
     drafts: AtomicU64,
     /// Locked as long as the store is open.

@@ -13,15 +13,15 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{AbsentRecord, Store};
 use crate::clock::unix_seconds;
 use crate::oci::{Digest, ManifestFacts, MediaType, RegistryName, RepositoryName, Tag};
 
 /// What a tag was last heard to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagRecord {
-    /// The manifest it named.
-    pub digest: Digest,
+    /// The manifest it named; `None` when there was no such tag.
+    pub digest: Option<Digest>,
     /// When the upstream last said so.
     pub checked_at: SystemTime,
 }
@@ -40,14 +40,21 @@ impl Store {
         view: Option<&str>,
     ) -> io::Result<Option<TagRecord>> {
         let path = self.layout.tag(registry, repository, tag, view);
-        Ok(read_json::<TagFile>(&path)?.and_then(|file| {
-            let since_1970 = Duration::from_secs(file.checked_at);
-            let checked_at = SystemTime::UNIX_EPOCH.checked_add(since_1970)?;
-            Some(TagRecord { digest: file.digest.parse().ok()?, checked_at })
-        }))
+        let named = read_json::<TagFile>(&path)?.and_then(|file| {
+            let digest = Some(file.digest.parse().ok()?);
+            Some(TagRecord { digest, checked_at: from_unix_seconds(file.checked_at)? })
+        });
+        if named.is_some() {
+            return Ok(named);
+        }
+        let absent = self.absent(registry, repository, &absent_tag(tag, view))?;
+        Ok(absent.map(|absent| TagRecord { digest: None, checked_at: absent.checked_at }))
     }
 
-    /// Keeps what a tag was heard to be.
+    /// Keeps what a tag was heard to be, or that there is none.
+    ///
+    /// What is no longer so goes first: whoever is stopped in between knows nothing, rather than
+    /// something wrong.
     pub fn put_tag(
         &self,
         registry: &RegistryName,
@@ -56,11 +63,16 @@ impl Store {
         view: Option<&str>,
         record: &TagRecord,
     ) -> io::Result<()> {
-        let file = TagFile {
-            digest: record.digest.to_string(),
-            checked_at: unix_seconds(record.checked_at),
+        let path = self.layout.tag(registry, repository, tag, view);
+        let absent = absent_tag(tag, view);
+        let Some(digest) = &record.digest else {
+            absent_is_fine(fs::remove_file(path))?;
+            let record = AbsentRecord { checked_at: record.checked_at, said: None };
+            return self.put_absent(registry, repository, &absent, &record);
         };
-        self.write_json(&self.layout.tag(registry, repository, tag, view), &file)
+        self.drop_absent(registry, repository, &absent)?;
+        let checked_at = unix_seconds(record.checked_at);
+        self.write_json(&path, &TagFile { digest: digest.to_string(), checked_at })
     }
 
     /// Forgets a tag that the upstream no longer has, or no longer shows us.
@@ -71,7 +83,8 @@ impl Store {
         tag: &Tag,
         view: Option<&str>,
     ) -> io::Result<()> {
-        absent_is_fine(fs::remove_file(self.layout.tag(registry, repository, tag, view)))
+        absent_is_fine(fs::remove_file(self.layout.tag(registry, repository, tag, view)))?;
+        self.drop_absent(registry, repository, &absent_tag(tag, view))
     }
 
     /// As what a manifest is held for a repository; `None` when it is not.
@@ -167,9 +180,16 @@ impl Store {
     }
 
     fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
+        self.write_record(path, &[&serde_json::to_vec(value)?])
+    }
+
+    /// Replaces a small file whole.
+    pub(super) fn write_record(&self, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         make_parent(path)?;
         let (mut file, draft) = self.draft()?;
-        file.write_all(&serde_json::to_vec(value)?)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
         // Offline nothing can be asked again, so what is kept here must survive a power cut.
         rustix::fs::fdatasync(&file)?;
         fs::rename(draft, path)
@@ -222,11 +242,23 @@ pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
 #[expect(clippy::cast_possible_wrap, reason = "open flags are bits, whatever the sign")]
 const NONBLOCK: i32 = OFlags::NONBLOCK.bits() as i32;
 
+/// What the absence of a tag is called, see `absent.rs`.
+fn absent_tag(tag: &Tag, view: Option<&str>) -> String {
+    match view {
+        None => format!("manifests/{tag}"),
+        Some(view) => format!("manifests/{tag} {view}"),
+    }
+}
+
+pub(super) fn from_unix_seconds(seconds: u64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
 fn make_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -100,7 +100,7 @@ fn records_come_back_as_they_were_and_damaged_ones_are_absent() {
     let body = br#"{"layers":[{"digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":7}]}"#;
     let digest = Digest::of(Algorithm::Sha256, body);
     let record = TagRecord {
-        digest: digest.clone(),
+        digest: Some(digest.clone()),
         checked_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000),
     };
 

@@ -61,6 +61,13 @@ impl Reply {
         Ok(Answer { status: self.status, headers: self.headers, body, place })
     }
 
+    /// The error that a 404 is, with what the registry itself said.
+    pub(super) async fn into_absence(self) -> Error {
+        let body = Body::new(self.body, self.status, self.host.clone(), self.permit);
+        let said = if self.is_foreign { None } else { body.collect(SAID_BYTES_MAX).await.ok() };
+        Error::NotFound { host: self.host, said: said.filter(|said| is_error(said)) }
+    }
+
     /// What HEAD would have answered, read from the answer to a GET of the first byte.
     pub(super) fn into_head(self) -> Result<Answer, Error> {
         let length = match judge(self.status, &self.headers, &self.host, Span::FirstByte) {
@@ -84,13 +91,25 @@ impl Reply {
     }
 }
 
+/// The longest error that is passed on, in bytes.
+const SAID_BYTES_MAX: usize = 64 << 10;
+
+/// Whether a body is an error of the distribution-spec.
+fn is_error(body: &[u8]) -> bool {
+    let body = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    let errors = body.get("errors").and_then(serde_json::Value::as_array);
+    errors.is_some_and(|errors| {
+        !errors.is_empty() && errors.iter().all(|error| error["code"].is_string())
+    })
+}
+
 /// Whether a head begins a usable answer to a request for `span`.
 fn judge(status: StatusCode, headers: &HeaderMap, host: &str, span: Span) -> Result<(), Error> {
     let host = host.to_owned();
     let fault = match status {
         StatusCode::OK => fault_of(headers),
         StatusCode::PARTIAL_CONTENT => fault_of(headers).or_else(|| fault_of_range(headers, span)),
-        StatusCode::NOT_FOUND => return Err(Error::NotFound { host }),
+        StatusCode::NOT_FOUND => return Err(Error::NotFound { host, said: None }),
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let total = content_range(headers).and_then(|range| range.total);
             return Err(Error::RangeNotSatisfiable { host, total });

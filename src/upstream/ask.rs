@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::login::{Identity, Login};
@@ -120,6 +120,10 @@ impl Upstream {
             drop(reply);
             let request = Request::first_byte(&self.transport.url, question);
             return self.login.send(&request, &question.repository).await?.into_head();
+        }
+        let is_list = matches!(question.resource, Resource::Referrers(_) | Resource::Tags);
+        if is_list && reply.status == StatusCode::NOT_FOUND {
+            return Err(reply.into_absence().await);
         }
         reply.into_answer(&request.method, request.span)
     }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 
 use crate::http::TrustError;
@@ -45,6 +46,9 @@ pub enum Error {
     NotFound {
         /// The registry that answered.
         host: String,
+        /// The error that it said so with, if a list was asked for and it is one of the
+        /// specification: clients tell a repository that is not there from a list that is not.
+        said: Option<Bytes>,
     },
     /// The range asked for begins at or behind the end.
     #[error("{host} has no bytes in the range asked for")]
@@ -98,7 +102,7 @@ impl Error {
             Self::CredentialRefused { host, .. }
             | Self::Denied { host, .. }
             | Self::Forbidden { host, .. }
-            | Self::NotFound { host }
+            | Self::NotFound { host, .. }
             | Self::RangeNotSatisfiable { host, .. }
             | Self::Stalled { host, .. }
             | Self::Throttled { host, .. }

@@ -15,6 +15,8 @@ pub struct Question {
     pub repository: RepositoryName,
     /// What of it.
     pub resource: Resource,
+    /// The arguments, encoded; empty for none. For lists.
+    pub query: String,
     /// The `Accept` header, for manifests.
     pub accept: Option<String>,
     /// From which byte on; 0 asks for the whole without a `Range` header.

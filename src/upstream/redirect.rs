@@ -60,7 +60,7 @@ impl Transport {
                 }
             })?;
             if request.is_local && url.host() != self.url.host() {
-                return Err(Error::NotFound { host: self.host.clone() });
+                return Err(Error::NotFound { host: self.host.clone(), said: None });
             }
             is_foreign = is_foreign || url.origin() != self.url.origin();
         }

@@ -122,5 +122,8 @@ fn locate(base: &Url, question: &Question) -> Url {
     };
     let mut url = base.clone();
     url.set_path(&path);
+    if !question.query.is_empty() {
+        url.set_query(Some(&question.query));
+    }
     url
 }

@@ -66,7 +66,7 @@ mod tests {
             assert!(pause(&unexpected(code), 1).is_none(), "{code}");
         }
         for error in [
-            Error::NotFound { host: host() },
+            Error::NotFound { host: host(), said: None },
             Error::Throttled { host: host(), wait: None },
             Error::Denied { host: host(), status: StatusCode::FORBIDDEN },
             Error::Forbidden { host: host(), target: host(), reason: host() },

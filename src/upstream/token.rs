@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failed_or_broken_fetch_is_not_kept() {
         let tokens = Tokens::default();
-        let error = Error::NotFound { host: String::new() };
+        let error = Error::NotFound { host: String::new(), said: None };
         let failed = tokens.obtain("k", async move || Err(error)).await;
         assert!(failed.unwrap().is_err());
         let broken = tokens.obtain("k", async || panic!("on purpose")).await;

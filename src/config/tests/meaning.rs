@@ -160,3 +160,22 @@ fn certificates_are_read() {
     let cut = Case::of("[registry.'a.b']\nca = 'ca.pem'").file("ca.pem", &pem[..pem.len() / 2]);
     assert_eq!(cut.problems()[0].key.as_deref(), Some("registry.\"a.b\".ca"));
 }
+
+#[test]
+fn rules_are_read() {
+    let settings = Case::of(
+        "[registry.'a.b']\noffline = true\nallow = ['team/**']\ndeny = ['**/x']\n\
+         tag_rules = [{ match = 'v*', ttl = '1d' }, { match = '*', ttl = '0s' }]\n[registry.'c.d']",
+    )
+    .settings();
+    let [first, plain] = &settings.registries[..] else { panic!("{settings:?}") };
+
+    let rules = &first.rules;
+    assert!(rules.offline && rules.allow[0].takes("team/a") && rules.deny[0].takes("team/x"));
+    let ttls: Vec<_> = rules.tags.iter().map(|rule| (rule.pattern.to_string(), rule.ttl)).collect();
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(ttls, [("v*".to_owned(), day), ("*".to_owned(), Duration::ZERO)]);
+    assert!(
+        !plain.rules.offline && plain.rules.allow[0].takes("a/b") && plain.rules.deny.is_empty()
+    );
+}

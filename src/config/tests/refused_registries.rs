@@ -201,3 +201,27 @@ fn one_name_means_one_registry() {
         ),
     ]);
 }
+
+#[test]
+fn rules_are_checked() {
+    const RULE: &str = "registry.\"a.b\".tag_rules";
+    refused(&[
+        ("[registry.'a.b']\nallow = ['a', '[']", 2, "registry.\"a.b\".allow", "not a pattern"),
+        ("[registry.'a.b']\ndeny = ['']", 2, "registry.\"a.b\".deny", "not a pattern"),
+        ("[registry.'a.b']\ntag_rules = [{ match = 'v*' }]", 2, RULE, "has no `ttl`"),
+        ("[registry.'a.b']\ntag_rules = [{ ttl = '1d' }]", 2, RULE, "has no `match`"),
+        (
+            "[registry.'a.b']\ntag_rules = [{ match = 'v*', ttl = '1' }]",
+            2,
+            "registry.\"a.b\".tag_rules[0].ttl",
+            "is not a duration",
+        ),
+        (
+            "[registry.'a.b']\ntag_rules = [{ mach = 'v*', ttl = '1d' }]",
+            2,
+            "registry.\"a.b\".tag_rules[0].mach",
+            "did you mean `match`?",
+        ),
+        ("[registry.'a.b']\noffline = 'yes'", 2, "registry.\"a.b\".offline", "expected"),
+    ]);
+}

@@ -13,7 +13,7 @@ use http::Method;
 use larder::app::{App, Parts};
 use larder::config::{ClientLimits, Settings};
 use larder::oci::{Digest, Hasher};
-use larder::registry::{self, TagPolicy};
+use larder::registry::{self, Rules, TagPolicy};
 use larder::upstream::{self, Credential};
 use larder::{cache, store};
 use tempfile::TempDir;
@@ -118,6 +118,7 @@ impl Setup {
             hosts: Vec::new(),
             is_default: self.settings.registries.is_empty(),
             tags: TagPolicy { ttl: TAG_TTL, max_stale: Duration::from_secs(30 * 24 * 60 * 60) },
+            rules: Rules::default(),
             upstream: upstream::Options {
                 url: url.parse().unwrap(),
                 credential: Credential::Anonymous,

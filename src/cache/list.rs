@@ -1,0 +1,153 @@
+//! Lists as they are served, and what an upstream's answer has to be to become one.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+use super::link::next_query;
+use crate::oci::{Digest, InvalidPage, Page, Resource};
+use crate::store::ListRecord;
+
+/// Which list of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// `referrers/<digest>`
+    Referrers(Digest),
+    /// `tags/list`
+    Tags,
+}
+
+/// A page of a list. The bytes are the upstream's own, with whatever `name` is in them: what a
+/// client called the repository it knows itself.
+#[derive(Clone, Debug)]
+pub struct List {
+    /// Its `Content-Type`.
+    pub media_type: String,
+    /// `OCI-Filters-Applied`, if the upstream said so.
+    pub filters_applied: Option<String>,
+    /// The page behind it.
+    pub next: Option<Page>,
+    /// A JSON object.
+    pub body: Bytes,
+}
+
+impl Listing {
+    /// Its path in the repository.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Referrers(digest) => format!("referrers/{digest}"),
+            Self::Tags => "tags/list".to_owned(),
+        }
+    }
+
+    /// The page that a query means.
+    pub fn page(&self, query: &str) -> Result<Page, InvalidPage> {
+        match self {
+            Self::Referrers(_) => Page::of_referrers(query),
+            Self::Tags => Page::of_tags(query),
+        }
+    }
+
+    pub(super) fn resource(&self) -> Resource {
+        match self {
+            Self::Referrers(digest) => Resource::Referrers(digest.clone()),
+            Self::Tags => Resource::Tags,
+        }
+    }
+
+    /// What it is when nothing better is said.
+    pub(super) fn media_type(&self) -> &'static str {
+        match self {
+            Self::Referrers(_) => "application/vnd.oci.image.index.v1+json",
+            Self::Tags => "application/json",
+        }
+    }
+
+    /// What a page is called where it is kept.
+    pub(super) fn name(&self, page: &Page) -> String {
+        match page.to_query() {
+            query if query.is_empty() => self.path(),
+            query => format!("{}?{query}", self.path()),
+        }
+    }
+
+    /// Reads an upstream's answer to the question for `page`.
+    pub(super) fn read(
+        &self,
+        page: &Page,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<List, &'static str> {
+        // Of an HTML page, or of half a list, nothing is kept.
+        if serde_json::from_slice::<serde_json::Map<_, _>>(&body).is_err() {
+            return Err("it is no list: not a JSON object");
+        }
+        let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let media_type = text(CONTENT_TYPE.as_str()).filter(|text| is_json(text));
+        let media_type = media_type.unwrap_or_else(|| self.media_type().to_owned());
+        let next = match next_query(headers) {
+            None => None,
+            // Without the link the list would look complete.
+            Some(query) => match self.page(&query) {
+                Ok(next) if next != *page && next != Page::default() => Some(next),
+                Ok(_) => return Err("the link to its next page leads nowhere"),
+                Err(_) => return Err("the link to its next page is unusable"),
+            },
+        };
+        Ok(List { media_type, filters_applied: text(FILTERS_APPLIED), next, body })
+    }
+
+    /// A list that was kept.
+    pub(super) fn restore(&self, record: ListRecord) -> List {
+        let next = record.next.as_deref().and_then(|query| self.page(query).ok());
+        let ListRecord { media_type, filters_applied, body, .. } = record;
+        List { media_type, filters_applied, next, body }
+    }
+}
+
+/// Whether a browser that is led here would see no page in it.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.to_ascii_lowercase().ends_with("json")
+}
+
+const FILTERS_APPLIED: &str = "oci-filters-applied";
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(query: &str, headers: &[(&'static str, &'static str)], body: &str) -> String {
+        let headers =
+            headers.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v)));
+        let page = Listing::Tags.page(query).unwrap();
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        match Listing::Tags.read(&page, &headers.collect(), body) {
+            Ok(list) => {
+                let next = list.next.map(|next| next.to_query()).unwrap_or_default();
+                format!("{} {next}", list.media_type)
+            }
+            Err(reason) => reason.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_list_is_a_json_object_whose_next_page_is_another_one() {
+        let link = |text| [("link", text)];
+        assert_eq!(read("", &[], "{}"), "application/json ");
+        assert_eq!(read("", &[("content-type", "a/x+JSON; q")], "{}"), "a/x+JSON; q ");
+        assert_eq!(read("", &[("content-type", "text/html")], "{}"), "application/json ");
+        assert_eq!(read("n=1", &link("<?n=1&last=b&x=y>;rel=next"), "{}"), {
+            "application/json n=1&last=b&x=y"
+        });
+        for body in ["", "[]", "null", "<html>", "{", "{}x"] {
+            assert!(read("", &[], body).contains("not a JSON object"), "{body}");
+        }
+        for nowhere in ["<>;rel=next", "</v2/x>;rel=next", "<?last=b&n=1>;rel=next"] {
+            assert!(read("n=1&last=b", &link(nowhere), "{}").contains("nowhere"), "{nowhere}");
+        }
+        assert!(read("", &link("<?n=-1>;rel=next"), "{}").contains("unusable"));
+    }
+}

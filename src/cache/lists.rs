@@ -1,0 +1,266 @@
+//! Tags and referrers: lists that change, believed as long as a tag is.
+//!
+//! What is kept is a page, by the query that means it. It is asked for again with one GET, shared
+//! by all who wait, and served stale when the upstream cannot be asked. A 404 is kept like a page:
+//! registries without referrers give it each time.
+//!
+//! Keys that only an upstream understands are sent to it when they come from a link of its own,
+//! and are ignored otherwise: anybody could make up any number of them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::hot::list_key;
+use super::members::warn_of;
+use super::pull::{HEADERS_WAIT_MAX, deadline};
+use super::tags::stale_reason;
+use super::{Decision, Error, List, Listing, Pulled, Shared, StaleReason};
+use crate::access::Grant;
+use crate::oci::Page;
+use crate::store::{AbsentRecord, ListRecord, Store};
+use crate::upstream::{self, Method, Question};
+
+/// What is known of a page.
+#[derive(Clone, Debug)]
+pub(super) struct HotList {
+    pub(super) content: ListContent,
+    checked_at: SystemTime,
+    /// `None` when it was checked by an earlier process.
+    checked: Option<Instant>,
+}
+
+/// A page, or that there is none.
+#[derive(Clone, Debug)]
+pub(super) enum ListContent {
+    /// The upstream said 404, with this error.
+    Absent(Option<Bytes>),
+    /// The page.
+    Found(Arc<List>),
+}
+
+impl Shared {
+    pub(super) async fn list(
+        self: &Arc<Self>,
+        grant: &Grant,
+        listing: &Listing,
+        page: &Page,
+    ) -> Result<Pulled<Arc<List>>, Error> {
+        let (page, known) = self.placed(grant, listing, page).await;
+        let policy = grant.registry().tags();
+        let age = known.as_ref().map(|known| self.age(known.checked_at, known.checked, policy));
+        let age = age.unwrap_or_default();
+        let since = age.saturating_sub(policy.ttl);
+        match (&known, Error::if_offline(grant)) {
+            (Some(known), _) if age <= policy.ttl => {
+                return known.recalled(grant, Decision::Hit, age);
+            }
+            (Some(known), Err(_)) => {
+                let decision = Decision::Stale { since, reason: StaleReason::Offline };
+                return known.recalled(grant, decision, age);
+            }
+            (None, Err(offline)) => return Err(offline),
+            (_, Ok(())) => {}
+        }
+        let (collapsed, answer) =
+            self.lists_asked.join(list_key(grant, &listing.name(&page)), || {
+                Arc::clone(self).revalidate_list(grant.clone(), listing.clone(), page)
+            });
+        let fresh = |what, decision| Pulled { what, decision, age: Some(Duration::ZERO) };
+        let Some(known) = known else {
+            let miss = Decision::Miss { collapsed, unverified: false };
+            return answer.landed().await.map(|list| fresh(list, miss));
+        };
+        let is_too_old = age > policy.ttl.saturating_add(policy.max_stale);
+        let reason = match timeout(self.options.stale_wait, answer.landed()).await {
+            Ok(Ok(list)) => return Ok(fresh(list, Decision::Revalidated)),
+            Ok(Err(error)) if is_too_old || error.is_an_answer() => return Err(error),
+            Ok(Err(error)) => stale_reason(&error),
+            Err(_) if is_too_old => return Err(self.too_slow(grant)),
+            Err(_) => StaleReason::Slow,
+        };
+        known.recalled(grant, Decision::Stale { since, reason }, age)
+    }
+
+    /// The page that is meant, and what is known of it.
+    async fn placed(
+        self: &Arc<Self>,
+        grant: &Grant,
+        listing: &Listing,
+        page: &Page,
+    ) -> (Page, Option<Arc<HotList>>) {
+        let known = self.known_list(grant, listing, &listing.name(page)).await;
+        let is_issued = || self.hot.is_issued(grant, &listing.name(page));
+        if known.is_some() || !page.is_opaque() || is_issued() {
+            return (page.clone(), known);
+        }
+        let page = page.plain();
+        let known = self.known_list(grant, listing, &listing.name(&page)).await;
+        (page, known)
+    }
+
+    async fn known_list(
+        self: &Arc<Self>,
+        grant: &Grant,
+        listing: &Listing,
+        name: &str,
+    ) -> Option<Arc<HotList>> {
+        if let Some(hot) = self.hot.list(grant, name) {
+            return Some(hot);
+        }
+        let (shared, grant, listing) = (Arc::clone(self), grant.clone(), listing.clone());
+        let name = name.to_owned();
+        let read = move || shared.read_list(&grant, &listing, &name);
+        tokio::task::spawn_blocking(read).await.ok().flatten()
+    }
+
+    /// Blocks.
+    fn read_list(&self, grant: &Grant, listing: &Listing, name: &str) -> Option<Arc<HotList>> {
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        let found = self.store.list(registry, repository, name).ok()?;
+        let (content, checked_at) = if let Some(record) = found {
+            let checked_at = record.checked_at;
+            (ListContent::Found(Arc::new(listing.restore(record))), checked_at)
+        } else {
+            let absent = self.store.absent(registry, repository, name).ok()??;
+            (ListContent::Absent(absent.said), absent.checked_at)
+        };
+        let hot = Arc::new(HotList { content, checked_at, checked: None });
+        self.put_hot_list(grant, listing, name, Arc::clone(&hot));
+        Some(hot)
+    }
+
+    fn put_hot_list(&self, grant: &Grant, listing: &Listing, name: &str, hot: Arc<HotList>) {
+        if let ListContent::Found(list) = &hot.content
+            && let Some(next) = list.next.as_ref().filter(|next| next.is_opaque())
+        {
+            self.hot.issue(grant, &listing.name(next));
+        }
+        self.hot.put_list(grant, name, hot);
+    }
+
+    /// Asks the upstream for the page, and keeps the answer.
+    async fn revalidate_list(
+        self: Arc<Self>,
+        grant: Grant,
+        listing: Listing,
+        page: Page,
+    ) -> Result<Arc<List>, Error> {
+        let fetched = fetch(&grant, &listing, &page).await.map(Arc::new);
+        let content = match &fetched {
+            Ok(list) => Some(ListContent::Found(Arc::clone(list))),
+            Err(Error::Upstream(upstream::Error::NotFound { said, .. })) => {
+                Some(ListContent::Absent(said.clone()))
+            }
+            Err(error) if error.is_an_answer() => None,
+            Err(_) => return fetched,
+        };
+        let name = listing.name(&page);
+        let checked_at = self.clock.now();
+        match &content {
+            None => self.hot.drop_list(&grant, &name),
+            Some(content) => {
+                let content = content.clone();
+                let hot = HotList { content, checked_at, checked: Some(Instant::now()) };
+                self.put_hot_list(&grant, &listing, &name, Arc::new(hot));
+            }
+        }
+        let write = move || self.write_list(&grant, &name, content, checked_at);
+        // A panic in it has been reported; the answer is right all the same.
+        drop(tokio::task::spawn_blocking(write).await);
+        fetched
+    }
+
+    /// Blocks.
+    fn write_list(
+        &self,
+        grant: &Grant,
+        name: &str,
+        content: Option<ListContent>,
+        checked_at: SystemTime,
+    ) {
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        let written = match content {
+            Some(ListContent::Found(list)) => {
+                let record = ListRecord {
+                    checked_at,
+                    media_type: list.media_type.clone(),
+                    filters_applied: list.filters_applied.clone(),
+                    next: list.next.as_ref().map(Page::to_query),
+                    body: list.body.clone(),
+                };
+                self.store.put_list(registry, repository, name, &record)
+            }
+            Some(ListContent::Absent(said)) => {
+                let record = AbsentRecord { checked_at, said };
+                let dropped = self.store.drop_list(registry, repository, name);
+                dropped.and_then(|()| self.store.put_absent(registry, repository, name, &record))
+            }
+            None => self.store.drop_list(registry, repository, name),
+        };
+        warn_of(written, "cannot keep a list");
+    }
+}
+
+impl HotList {
+    /// Bytes of memory, about.
+    pub(super) fn len(&self) -> usize {
+        match &self.content {
+            ListContent::Absent(said) => said.as_ref().map_or(0, Bytes::len),
+            ListContent::Found(list) => list.body.len(),
+        }
+    }
+
+    fn recalled(
+        &self,
+        grant: &Grant,
+        decision: Decision,
+        age: Duration,
+    ) -> Result<Pulled<Arc<List>>, Error> {
+        match &self.content {
+            ListContent::Absent(said) => Err(Error::absent(grant, said.clone(), decision, age)),
+            ListContent::Found(list) => {
+                Ok(Pulled { what: Arc::clone(list), decision, age: Some(age) })
+            }
+        }
+    }
+}
+
+/// The page from the upstream. A body that breaks off is asked for again.
+async fn fetch(grant: &Grant, listing: &Listing, page: &Page) -> Result<List, Error> {
+    let question = Question {
+        method: Method::Get,
+        repository: grant.repository().clone(),
+        resource: listing.resource(),
+        query: page.to_query(),
+        accept: Some(listing.media_type().to_owned()),
+        from: 0,
+        failed: Vec::new(),
+        via: grant.via().clone(),
+    };
+    let upstream = grant.registry().upstream();
+    let host = || upstream.host().to_owned();
+    let until = deadline();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let answer = upstream.ask(&question, until).await?;
+        let (status, headers) = (answer.status, answer.headers);
+        match timeout_at(until, answer.body.collect(Store::LIST_BYTES_MAX)).await {
+            Ok(Ok(body)) => {
+                return listing.read(page, &headers, body).map_err(|reason| {
+                    let reason = reason.to_owned();
+                    upstream::Error::Unexpected { host: host(), status, reason }.into()
+                });
+            }
+            Ok(Err(error)) if error.is_transient() && tries < TRIES_MAX => {}
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(Error::TimedOut { host: host(), waited: HEADERS_WAIT_MAX }),
+        }
+    }
+}
+
+/// How often a list whose body broke off is asked for.
+const TRIES_MAX: usize = 3;

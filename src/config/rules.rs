@@ -1,0 +1,52 @@
+//! What a registry's `tag_rules`, `allow`, `deny` and `offline` say.
+
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::problem::{Fault, quoted};
+use super::quantity::{Zero, duration};
+use super::resolver::Resolver;
+use super::written::{Registry, TagRule, Text};
+use crate::registry;
+use crate::registry::{Pattern, Rules};
+
+pub(super) fn resolve(written: &mut Registry, resolver: &mut Resolver<'_>) -> Rules {
+    let default = Rules::default();
+    let allow = written.allow.take();
+    let deny = written.deny.take().unwrap_or_default();
+    let rules = written.tag_rules.take().unwrap_or_default();
+    Rules {
+        offline: written.offline.take().is_some_and(Spanned::into_inner),
+        tags: rules.iter().filter_map(|rule| tag_rule(rule, resolver)).collect(),
+        allow: allow.map_or(default.allow, |allow| patterns(&allow, resolver)),
+        deny: patterns(&deny, resolver),
+    }
+}
+
+fn tag_rule(written: &Spanned<TagRule>, resolver: &mut Resolver<'_>) -> Option<registry::TagRule> {
+    let TagRule { r#match, ttl } = written.get_ref();
+    for (key, text) in [("match", r#match), ("ttl", ttl)] {
+        if text.is_none() {
+            let fault = Fault::new(format!("the rule has no `{key}`"));
+            resolver.complain(written.span(), fault.hint(HINT));
+        }
+    }
+    let pattern = resolver.given(r#match.as_ref(), pattern);
+    let ttl: Option<Duration> =
+        resolver.given(ttl.as_ref(), |text| duration(text, Zero::Meaningful));
+    Some(registry::TagRule { pattern: pattern?, ttl: ttl? })
+}
+
+fn patterns(texts: &[Text], resolver: &mut Resolver<'_>) -> Vec<Pattern> {
+    texts.iter().filter_map(|text| resolver.given(Some(text), pattern)).collect()
+}
+
+fn pattern(text: &str) -> Result<Pattern, Fault> {
+    text.parse().map_err(|_| {
+        Fault::new(format!("{} is not a pattern", quoted(text)))
+            .hint("`*` is any text without a slash, `**` any number of components")
+    })
+}
+
+const HINT: &str = "write it like `{ match = \"v*\", ttl = \"1d\" }`";

@@ -1,0 +1,98 @@
+//! Patterns of tags and repositories, as an operator writes them.
+//!
+//! `*` and `?` stand for characters within one component of a name, `**` for any number of
+//! components. Also `[a-z]` and `{a,b}`. The only place that knows which library matches.
+
+use std::fmt;
+use std::str::FromStr;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+/// A pattern.
+#[derive(Clone)]
+pub struct Pattern {
+    text: Box<str>,
+    /// `None` takes everything.
+    glob: Option<GlobMatcher>,
+}
+
+impl Pattern {
+    /// `**`, which takes everything.
+    pub fn any() -> Self {
+        Self { text: ANY.into(), glob: None }
+    }
+
+    /// Whether it takes this name, from its first character to its last.
+    pub fn takes(&self, name: &str) -> bool {
+        self.glob.as_ref().is_none_or(|glob| glob.is_match(name))
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == ANY {
+            return Ok(Self::any());
+        }
+        if text.is_empty() || text.len() > LEN_MAX {
+            return Err(InvalidPattern);
+        }
+        let glob = GlobBuilder::new(text).literal_separator(true).build();
+        let glob = glob.map_err(|_| InvalidPattern)?.compile_matcher();
+        Ok(Self { text: text.into(), glob: Some(glob) })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}
+
+/// A text is not a [`Pattern`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pattern cannot be read")]
+pub struct InvalidPattern;
+
+const ANY: &str = "**";
+
+/// The longest pattern, in bytes: a name of 255, and alternatives.
+const LEN_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rule that takes one repository more than was meant gives it away.
+    #[test]
+    fn a_pattern_takes_whole_names_component_by_component() {
+        for (pattern, taken, left) in [
+            ("**", vec!["a", "a/b/c"], vec![]),
+            ("library/*", vec!["library/alpine"], vec!["library", "library/a/b", "xlibrary/a"]),
+            ("team/**", vec!["team/a", "team/a/b"], vec!["team", "teams/a", "x/team/a"]),
+            ("**/app", vec!["app", "a/app", "a/b/app"], vec!["app/x", "a/xapp"]),
+            ("team/app", vec!["team/app"], vec!["team/app2", "team/ap", "a/team/app"]),
+            ("v*", vec!["v1.2-rc_3", "v"], vec!["1v", "V1"]),
+            ("v?.?", vec!["v1.2"], vec!["v1.20", "v12"]),
+            ("{a,b}/[0-9]*", vec!["a/1x", "b/0"], vec!["c/1", "a/x"]),
+        ] {
+            let pattern: Pattern = pattern.parse().unwrap();
+            for name in taken {
+                assert!(pattern.takes(name), "{pattern} {name}");
+            }
+            for name in left {
+                assert!(!pattern.takes(name), "{pattern} {name}");
+            }
+        }
+        for bad in ["", "[", "{a", "a[b", &"a".repeat(1025)] {
+            assert!(bad.parse::<Pattern>().is_err(), "{bad:.20}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `tags/list` and `referrers/<digest>`.
+
+use http::StatusCode;
+
+use super::door::Presented;
+use super::reply::Reply;
+use crate::access::Grant;
+use crate::cache::{Cache, Listing};
+use crate::oci::{ErrorCode, InvalidPage};
+
+/// GET.
+pub(super) async fn pull(
+    cache: &Cache,
+    grant: &Grant,
+    listing: &Listing,
+    presented: &Presented,
+    query: &str,
+) -> Reply {
+    let page = match listing.page(query) {
+        Ok(page) => page,
+        Err(error) => return refused(error),
+    };
+    if *listing == Listing::Tags && page.is_of_nothing() {
+        return Reply::no_tags(grant.repository());
+    }
+    match cache.list(grant, listing, &page).await {
+        Ok(pulled) => {
+            let next = pulled.what.next.as_ref();
+            let link = next.map(|next| presented.link(&listing.path(), &next.to_query()));
+            Reply::list(&pulled, link.as_deref())
+        }
+        Err(error) => Reply::failed(&error, absent(listing)),
+    }
+}
+
+/// The code of a 404 that nobody explained. Clients take `NAME_UNKNOWN` for a repository that is
+/// not there, and anything else from `referrers` for a registry that has none, and then look for
+/// the tag that stands in for them (distribution-spec, "Unavailable Referrers API").
+fn absent(listing: &Listing) -> ErrorCode {
+    match listing {
+        Listing::Referrers(_) => ErrorCode::Unsupported,
+        Listing::Tags => ErrorCode::NameUnknown,
+    }
+}
+
+fn refused(error: InvalidPage) -> Reply {
+    let (status, code) = match error {
+        InvalidPage::TooLong => (StatusCode::URI_TOO_LONG, ErrorCode::SizeInvalid),
+        _ => (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid),
+    };
+    Reply::error(status, code, error.to_string())
+}

@@ -1,0 +1,99 @@
+//! `offline = true`: the cache alone answers, however old it is.
+
+use std::time::Duration;
+
+use crate::support::{Blob, Image, Proxy, Reply, ScriptedRegistry, Setup};
+
+const REPOSITORY: &str = "library/alpine";
+const LATEST: &str = "/v2/library/alpine/manifests/latest";
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A mirror that pulled an image a year ago and has been offline since, and the one blob more that
+/// another registry brought.
+async fn warm() -> (ScriptedRegistry, Image, Blob, Proxy) {
+    let (hub, other) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+    let image = Image::random(1, &[100_000]);
+    let stranger = Image::random(2, &[1000]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    other.put_image("o/a", "latest", &stranger);
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub);
+    setup.registry("ghcr.io", &other);
+    let proxy = setup.start().await;
+    proxy.pull(REPOSITORY, "latest", &image).await;
+    proxy.get("/v2/library/alpine/manifests/missing").await.error(404);
+    proxy.get(&stranger.layers[0].path("ghcr.io/o/a")).await.assert_is(&stranger.layers[0]);
+    for blob in image.blobs().chain(&stranger.layers) {
+        proxy.until_stored(&blob.digest).await;
+    }
+    proxy.stop().await;
+    let mut setup = proxy.outlive();
+    setup.settings.registries[0].rules.offline = true;
+    let proxy = setup.start().await;
+    proxy.clock.skip(YEAR);
+    hub.forget();
+    (hub, image, stranger.layers[0].clone(), proxy)
+}
+
+#[track_caller]
+fn assert_offline(reply: &Reply, code: &str) {
+    reply.error(404);
+    let text = reply.text();
+    assert!(text.contains(code) && text.contains("offline"), "{text}");
+}
+
+/// The air gap: what was brought in once is there, whatever the calendar says.
+#[tokio::test(start_paused = true)]
+async fn what_is_cached_is_served_without_an_age_limit_and_without_a_request() {
+    let (hub, image, _, proxy) = warm().await;
+
+    for _ in 0..2 {
+        for decision in proxy.pull(REPOSITORY, "latest", &image).await {
+            assert!(decision.is_hit() || decision.is_stale(), "{decision:?}");
+        }
+        proxy.get(&image.manifest.path(REPOSITORY)).await.assert_is(&image.manifest.blob);
+        let tag = proxy.head(LATEST).await;
+        assert_eq!(tag.status, 200);
+        assert_eq!(tag.decision().get("detail"), Some("offline"), "{:?}", tag.decision());
+        let age: u64 = tag.header("age").unwrap().parse().unwrap();
+        assert!(age >= YEAR.as_secs(), "{age}");
+        proxy.restart().await;
+    }
+
+    hub.assert_not_asked();
+}
+
+/// Nobody waits for an upstream that nobody will ask.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_cached_does_not_exist() {
+    let (hub, _, _, proxy) = warm().await;
+    let begin = tokio::time::Instant::now();
+    let cold = Image::random(9, &[10]);
+
+    for path in ["/v2/library/alpine/manifests/cold", &cold.manifest.path(REPOSITORY)] {
+        assert_offline(&proxy.get(path).await, "MANIFEST_UNKNOWN");
+        assert_eq!(proxy.head(path).await.status, 404);
+    }
+    let blob = cold.layers[0].path(REPOSITORY);
+    assert_offline(&proxy.get(&blob).await, "BLOB_UNKNOWN");
+    assert_eq!(proxy.head(&blob).await.status, 404);
+    let missing = proxy.get("/v2/library/alpine/manifests/missing").await;
+    missing.error(404);
+
+    assert!(begin.elapsed() < Duration::from_millis(100), "{:?}", begin.elapsed());
+    hub.assert_not_asked();
+    assert!(proxy.fills().is_empty(), "{:?}", proxy.fills());
+}
+
+/// That the upstream cannot be asked opens no other repository's content.
+#[tokio::test(start_paused = true)]
+async fn what_another_repository_brought_is_not_served() {
+    let (hub, image, stranger, proxy) = warm().await;
+
+    assert_offline(&proxy.get(&stranger.path(REPOSITORY)).await, "BLOB_UNKNOWN");
+    assert_offline(&proxy.get(&image.layers[0].path("library/other")).await, "BLOB_UNKNOWN");
+    assert_eq!(proxy.head(&image.layers[0].path("library/other")).await.status, 404);
+    assert_offline(&proxy.get(&image.manifest.path("library/other")).await, "MANIFEST_UNKNOWN");
+
+    hub.assert_not_asked();
+}

@@ -1,0 +1,112 @@
+//! What an operator rules: how long which tags are believed, and which repositories exist.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::support::{Image, Proxy, ScriptedRegistry, Setup, TAG_TTL};
+use larder::registry::TagRule;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn rule(pattern: &str, ttl: Duration) -> TagRule {
+    TagRule { pattern: pattern.parse().unwrap(), ttl }
+}
+
+async fn ruled() -> (ScriptedRegistry, Proxy) {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[10]);
+    for tag in ["v1.0", "v2.0-rc1", "latest", "edge"] {
+        hub.put_image("library/alpine", tag, &image);
+    }
+    let mut setup = Setup::new();
+    let rules = &mut setup.registry("docker.io", &hub).rules;
+    rules.tags = vec![rule("*-rc?", TAG_TTL), rule("v*", DAY), rule("edge", Duration::ZERO)];
+    (hub, setup.start().await)
+}
+
+fn tag(tag: &str) -> String {
+    format!("/v2/library/alpine/manifests/{tag}")
+}
+
+/// A release does not move, so nobody has to ask whether it has.
+#[tokio::test(start_paused = true)]
+async fn a_tag_is_believed_as_long_as_the_first_rule_that_takes_it_says() {
+    let (hub, proxy) = ruled().await;
+    for name in ["v1.0", "v2.0-rc1", "latest", "edge"] {
+        proxy.get(&tag(name)).await.assert_status(200);
+    }
+    let asked = |name: &str| hub.heads(tag(name)).len();
+    for (wait, want) in
+        [(Duration::from_secs(1), [0, 0, 0, 1]), (TAG_TTL, [0, 1, 1, 1]), (DAY, [1, 1, 1, 1])]
+    {
+        tokio::time::advance(wait).await;
+        hub.forget();
+        for name in ["v1.0", "v2.0-rc1", "latest", "edge"] {
+            proxy.get(&tag(name)).await.assert_status(200);
+        }
+        let seen = ["v1.0", "v2.0-rc1", "latest", "edge"].map(asked);
+        assert_eq!(seen, want, "after {wait:?}");
+    }
+}
+
+/// A release that is pulled a minute too early must not stay away for a day.
+#[tokio::test(start_paused = true)]
+async fn that_a_tag_does_not_exist_is_believed_for_the_tag_ttl_only() {
+    let (hub, proxy) = ruled().await;
+    proxy.get(&tag("v2.0")).await.error(404);
+    let image = Image::random(2, &[10]);
+    hub.put_image("library/alpine", "v2.0", &image);
+    proxy.get(&tag("v2.0")).await.error(404);
+
+    tokio::time::advance(TAG_TTL + Duration::from_secs(1)).await;
+
+    proxy.get(&tag("v2.0")).await.assert_is(&image.manifest.blob);
+}
+
+/// A mirror for one team; nothing is asked, looked up or told of what is not the team's.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_allowed_does_not_exist() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[10]);
+    for repository in ["team/app", "team/sub/app", "team/secret", "other/app", "library/alpine"] {
+        hub.put_image(repository, "latest", &image);
+    }
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub);
+    let proxy = setup.start().await;
+    for repository in ["team/secret", "other/app"] {
+        proxy.pull(repository, "latest", &image).await;
+    }
+    proxy.stop().await;
+    let mut setup = proxy.outlive();
+    let rules = &mut setup.settings.registries[0].rules;
+    rules.allow = ["team/**", "library/*"].map(|pattern| pattern.parse().unwrap()).to_vec();
+    rules.deny = ["**/secret"].map(|pattern| pattern.parse().unwrap()).to_vec();
+    let proxy = setup.start().await;
+    hub.forget();
+
+    for repository in ["team/secret", "other/app", "teams/app"] {
+        for what in [
+            "manifests/latest".to_owned(),
+            format!("manifests/{}", image.manifest.digest()),
+            format!("blobs/{}", image.layers[0].digest),
+            format!("referrers/{}", image.manifest.digest()),
+            "tags/list".to_owned(),
+            "tags/list?n=0".to_owned(),
+        ] {
+            for door in ["/v2/", "/v2/docker.io/", "/docker.io/v2/"] {
+                let path = format!("{door}{repository}/{what}");
+                let (code, message) = proxy.get(&path).await.error(404);
+                assert_eq!(code, "NAME_UNKNOWN", "{path}");
+                assert_eq!(message, "registry-1.docker.io does not have it", "{path}");
+            }
+        }
+        let push = proxy.call(Method::POST, &format!("/v2/{repository}/blobs/uploads/")).await;
+        assert_eq!(push.status, 404, "what does not exist is not read-only either");
+    }
+    hub.assert_not_asked();
+    for repository in ["team/app", "team/sub/app", "alpine"] {
+        proxy.get(&format!("/v2/{repository}/manifests/latest")).await.assert_status(200);
+    }
+}
