@@ -74,12 +74,13 @@ impl Shared {
             return answer.landed().await.map(|list| fresh(list, miss));
         };
         let is_too_old = age > policy.ttl.saturating_add(policy.max_stale);
-        let reason = match timeout(self.options.stale_wait, answer.landed()).await {
+        let patience = self.patience.with(grant.registry(), is_too_old);
+        let reason = match timeout(patience, answer.landed()).await {
             Ok(Ok(list)) => return Ok(fresh(list, Decision::Revalidated)),
             Ok(Err(error)) if is_too_old || error.is_an_answer() => return Err(error),
             Ok(Err(error)) => stale_reason(&error),
             Err(_) if is_too_old => return Err(self.too_slow(grant)),
-            Err(_) => StaleReason::Slow,
+            Err(_) => self.patience.lost(grant.registry(), patience),
         };
         known.recalled(grant, Decision::Stale { since, reason }, age)
     }

@@ -34,7 +34,6 @@ impl Shared {
         if let Some(what) = self.held_manifest(grant, digest).await {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
-        Error::if_offline(grant)?;
         let key = question_key(grant, &Reference::Digest(digest.clone()), None);
         let (collapsed, answer) = self
             .manifests_asked
@@ -77,11 +76,15 @@ impl Shared {
             return Ok(manifest);
         }
         let reference = Reference::Digest(digest.clone());
-        if let Some(warm) = self.warm_elsewhere(&digest).await {
-            // Named by an index that is held for the repository: that is enough to read it.
-            if says_its_type(&warm) && self.membership(&grant, &digest).await.is_some() {
-                return self.keep(grant, None, warm).await;
-            }
+        let warm = self.warm_elsewhere(&digest).await;
+        // Named by an index that is held for the repository: that is enough to read it.
+        if let Some(warm) = warm.clone().filter(says_its_type)
+            && self.membership(&grant, &digest).await.is_some()
+        {
+            return self.keep(grant, None, warm).await;
+        }
+        Error::if_offline(&grant)?;
+        if let Some(warm) = warm {
             match self.ask_manifest(&grant, &reference, Method::Head, None).await {
                 Ok(answer) => return self.keep(grant, header_type(&answer), warm).await,
                 Err(error) if is_without_head(&error) => {}

@@ -6,8 +6,7 @@ use crate::support::registry::{Guard, Registry};
 use crate::support::tools::{self, requires};
 use crate::support::work::{Work, kept};
 
-/// The pull category is the one that every registry has to have. Tag lists and referrers are not
-/// in this version, and pushes go elsewhere.
+/// The pull category is the one that every registry has to have; pushes go elsewhere.
 #[test]
 fn conformance_finds_no_fault_with_pulls_through_larder() {
     if !tools::has("conformance") {
@@ -37,8 +36,8 @@ fn report(registry: &str, image: &Image) -> String {
     program.env("OCI_REGISTRY", registry).env("OCI_TLS", "disabled");
     program.env("OCI_REPO1", &image.repository).env("OCI_VERSION", "1.1");
     program.env("OCI_RESULTS_DIR", kept().join("conformance"));
-    for off in ["PUSH", "REFERRER", "TAGS_LIST", "TAGS_DELETE", "MANIFESTS_DELETE", "BLOBS_DELETE"]
-    {
+    // docker-registry 2.8 has no referrers for Larder to pass on.
+    for off in ["PUSH", "REFERRER", "TAGS_DELETE", "MANIFESTS_DELETE", "BLOBS_DELETE"] {
         program.env(format!("OCI_API_{off}"), "false");
     }
     program.env("OCI_RO_DATA_TAGS", &image.tag);

@@ -63,7 +63,8 @@ async fn a_limit_on_manifests_stops_no_blob() {
     let (running, next) = (Blob::random(1, 500_000), Blob::random(2, 1000));
     hub.put_blob(REPOSITORY, &running);
     hub.put_blob(REPOSITORY, &next);
-    hub.put_image(REPOSITORY, "latest", &Image::random(3, &[]));
+    let image = Image::random(3, &[]);
+    hub.put_image(REPOSITORY, "latest", &image);
     let proxy = Proxy::before(&hub).await;
     let gate = Gate::new();
     hub.breaks(When::asked(&running.digest), Fault::HoldAt(250_000, gate.clone()));
@@ -71,7 +72,9 @@ async fn a_limit_on_manifests_stops_no_blob() {
     proxy.until(|| proxy.fills() == [250_000], "the first half comes").await;
 
     hub.breaks(When::asked("/manifests/"), limit(600));
-    proxy.get(LATEST).await.error(429);
+    for path in [LATEST, &image.manifest.path(REPOSITORY)] {
+        proxy.get(path).await.error(429);
+    }
     gate.open();
 
     pulling.await.unwrap().assert_is(&running);

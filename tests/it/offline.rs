@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Blob, Image, Proxy, Reply, ScriptedRegistry, Setup};
+use crate::support::{Blob, Image, Manifest, Proxy, Reply, ScriptedRegistry, Setup};
 
 const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
@@ -94,6 +94,30 @@ async fn what_another_repository_brought_is_not_served() {
     assert_offline(&proxy.get(&image.layers[0].path("library/other")).await, "BLOB_UNKNOWN");
     assert_eq!(proxy.head(&image.layers[0].path("library/other")).await.status, 404);
     assert_offline(&proxy.get(&image.manifest.path("library/other")).await, "MANIFEST_UNKNOWN");
+
+    hub.assert_not_asked();
+}
+
+/// A child that a held index names needs nobody's word, so being offline is no obstacle to it.
+#[tokio::test(start_paused = true)]
+async fn a_child_of_a_held_index_is_there_though_another_repository_brought_it() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[1000]);
+    let index = Manifest::index(&[&image.manifest]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    hub.put_tagged("library/other", "multi", &index);
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub);
+    let proxy = setup.start().await;
+    proxy.pull(REPOSITORY, "latest", &image).await;
+    proxy.get("/v2/library/other/manifests/multi").await.assert_is(&index.blob);
+    proxy.stop().await;
+    let mut setup = proxy.outlive();
+    setup.settings.registries[0].rules.offline = true;
+    let proxy = setup.start().await;
+    hub.forget();
+
+    proxy.get(&image.manifest.path("library/other")).await.assert_is(&image.manifest.blob);
 
     hub.assert_not_asked();
 }
