@@ -174,6 +174,10 @@ impl http::Source for Follow {
                         if self.progress.changed().await.is_err() {
                             return Err(Error::Internal("the fill was lost").into());
                         }
+                        // What was just written is in memory, most likely.
+                        if let Some(next) = self.next_now() {
+                            return next;
+                        }
                     }
                     Step::Read(released) => {
                         let (at, max) = (self.span.at, released - self.span.at);
