@@ -102,7 +102,9 @@ impl Fill {
         let mut partial = self.open_partial().await;
         let source = Source::new(&self.grant, &self.digest);
         let mut download = self.open_download(source, &mut partial).await?;
-        self.confirm().await;
+        if self.member.is_none() {
+            self.confirm().await;
+        }
         for generation in 0..GENERATIONS_MAX {
             let Some(opened) = partial.take() else {
                 return self.relay(download, Bypass::DiskFailed, generation).await;
