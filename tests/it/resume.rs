@@ -1,6 +1,6 @@
 //! An interrupted fetch is resumed from its last byte, within the same pull.
 
-use crate::support::{Blob, Fault, Place, Proxy, ScriptedRegistry, Version, When};
+use crate::support::{Blob, Fault, Place, Proxy, ScriptedRegistry, Version, When, settle};
 
 const REPOSITORY: &str = "library/alpine";
 const LEN: usize = 500_000;
@@ -97,6 +97,8 @@ async fn a_resumption_at_the_wrong_offset_is_never_believed() {
         {
             assert!(reply.body == blob.bytes, "{version:?}: complete and wrong");
         }
+        settle().await;
+        assert_eq!(proxy.fills(), [LEN as u64 / 2], "{version:?}: none of it was taken");
         hub.heal();
         proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
         proxy.until_stored(&blob.digest).await;
