@@ -96,7 +96,7 @@ impl Process {
     /// The files under a part of the cache directory, and their lengths.
     pub fn files(&self, part: &str) -> Vec<(PathBuf, u64)> {
         let files = files_under(&self.cache_dir.join(part)).into_iter();
-        files.map(|path| (path.clone(), fs::metadata(path).unwrap().len())).collect()
+        files.filter_map(|path| Some((path.clone(), fs::metadata(path).ok()?.len()))).collect()
     }
 
     /// Waits until something is so, or fails the test.

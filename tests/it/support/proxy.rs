@@ -227,7 +227,8 @@ impl Proxy {
     /// The partial downloads on disk: their lengths.
     pub fn fills(&self) -> Vec<u64> {
         let files = files_under(&self.cache_dir().join("fills"));
-        files.iter().map(|path| fs::metadata(path).unwrap().len()).collect()
+        // The product may rename one between the listing and this.
+        files.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).collect()
     }
 
     pub fn cache_dir(&self) -> PathBuf {
@@ -307,8 +308,8 @@ pub fn files_under(dir: &Path) -> Vec<PathBuf> {
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
         let Ok(entries) = fs::read_dir(dir) else { continue };
-        for entry in entries.map(Result::unwrap) {
-            let is_dir = entry.file_type().unwrap().is_dir();
+        for entry in entries.flatten() {
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_dir { dirs.push(entry.path()) } else { files.push(entry.path()) }
         }
     }
