@@ -16,7 +16,8 @@ use super::fill::Progress;
 use super::relay::Relay;
 use crate::http::{self, FrameReader, Frames, Next};
 
-/// The most that is held back until a blob is verified. DESIGN: 64 KiB or less.
+/// The most that is held back until a blob is verified: enough that no client has the whole, and
+/// little enough that it does not notice.
 pub(super) const TAIL_BYTES: u64 = 64 << 10;
 
 /// The bytes of a blob that an answer still has to bring.
