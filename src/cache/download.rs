@@ -50,6 +50,10 @@ impl Source {
         &self.digest
     }
 
+    fn has_failed(&self, place: Place) -> bool {
+        self.failed.contains(&place)
+    }
+
     async fn ask(&self, from: u64) -> Result<Answer, upstream::Error> {
         let question = Question {
             method: Method::Get,
@@ -111,17 +115,30 @@ impl Download {
             since_failure: 0,
             is_resumed: from > 0,
         };
-        match this.source.ask(from).await {
-            Ok(answer) => this.begin(answer)?,
-            // All of it was there already.
-            Err(upstream::Error::RangeNotSatisfiable { total: Some(total), .. })
-                if total == from =>
-            {
-                this.total = Some(total);
+        while this.body.is_none() {
+            match this.source.ask(from).await {
+                Ok(answer) => {
+                    let place = answer.place;
+                    let is_last = place == Place::Authoritative || this.source.has_failed(place);
+                    match this.begin(answer) {
+                        Err(error) if is_last => return Err(error),
+                        // The next one may know better.
+                        Err(_) => this.source.failed.push(place),
+                        Ok(()) => {}
+                    }
+                }
+                // All of it was there already.
+                Err(upstream::Error::RangeNotSatisfiable { total: Some(total), .. })
+                    if total == from && from > 0 =>
+                {
+                    this.total = Some(total);
+                    break;
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
-        this.total = this.total.or(expected.filter(|expected| *expected >= from));
+        // None of what is stated may be nothing: see `begin`.
+        this.total = this.total.or(expected.filter(|expected| *expected >= from.max(1)));
         Ok(this)
     }
 
@@ -224,6 +241,11 @@ impl Download {
     fn begin(&mut self, answer: Answer) -> Result<(), Error> {
         let is_part = answer.status == StatusCode::PARTIAL_CONTENT;
         let total = if is_part { total_of_range(&answer) } else { length(&answer) };
+        self.place = answer.place;
+        // An answer of no bytes is complete with its head: there is no tail to hold back.
+        if total == Some(0) && !self.source.digest.is_of_nothing() {
+            return Err(self.corrupt("there are none"));
+        }
         if let (Some(before), Some(now)) = (self.total, total)
             && before != now
         {
@@ -231,7 +253,6 @@ impl Download {
             return Err(self.corrupt(reason));
         }
         self.total = self.total.or(total);
-        self.place = answer.place;
         self.is_of_mirrors |= answer.place != Place::Authoritative;
         self.skip = if is_part { 0 } else { self.at };
         self.body = Some(answer.body);
@@ -240,7 +261,7 @@ impl Download {
 
     /// Notes a failure and pauses, or gives up.
     async fn failed(&mut self, error: upstream::Error) -> Result<(), Error> {
-        if self.body.take().is_some() && !self.source.failed.contains(&self.place) {
+        if self.body.take().is_some() && !self.source.has_failed(self.place) {
             self.source.failed.push(self.place);
         }
         if self.since_failure >= PROGRESS_MIN {

@@ -43,6 +43,11 @@ impl Digest {
         hasher.finish()
     }
 
+    /// Whether this is the digest of no bytes at all.
+    pub fn is_of_nothing(&self) -> bool {
+        *self == Self::of(self.algorithm, b"")
+    }
+
     /// The algorithm of the hash.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

@@ -12,6 +12,7 @@ mod breaker;
 mod denied;
 mod disk;
 mod doors;
+mod faults;
 mod framing;
 mod hostile;
 mod hosts;

@@ -86,6 +86,11 @@ impl Download {
         self.body.len()
     }
 
+    /// What was read so far.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Reads on until `len` bytes of the body are here, in steps no larger than `step`.
     pub async fn read_until(&mut self, len: usize, step: usize) -> Result<(), String> {
         let mut piece = vec![0; step];

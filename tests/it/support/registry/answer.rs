@@ -1,5 +1,7 @@
 //! The answer to one request: what an honest registry would say, and then the faults.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Shared;
@@ -22,6 +24,8 @@ pub(super) struct Answer {
     pub(super) holds: Vec<(usize, Gate)>,
     pub(super) cut: Option<Cut>,
     pub(super) drip: Option<usize>,
+    /// Sent in place of all the rest; and what is repeated after it, and how often.
+    pub(super) raw: Option<(Bytes, Option<(Bytes, Duration)>)>,
 }
 
 /// How the end of a body is told.
@@ -51,6 +55,7 @@ impl Answer {
             holds: Vec::new(),
             cut: None,
             drip: None,
+            raw: None,
         }
     }
 
@@ -92,6 +97,16 @@ fn instead(faults: &[Fault], asked: &Asked) -> Option<Answer> {
             Some(answer)
         }
         Fault::RedirectTo(url) => Some(redirect(url)),
+        Fault::Endless { start, piece, pause } => {
+            let mut answer = Answer::new(200, Bytes::new());
+            answer.raw = Some((start.clone(), Some((piece.clone(), *pause))));
+            Some(answer)
+        }
+        Fault::Raw(bytes) => {
+            let mut answer = Answer::new(200, Bytes::new());
+            answer.raw = Some((bytes.clone(), None));
+            Some(answer)
+        }
         Fault::Status(status, headers, body) => {
             let mut answer = Answer::json(*status, body);
             for (name, value) in headers {
@@ -220,10 +235,12 @@ fn frame(answer: &mut Answer, fault: &Fault) {
         Fault::WrongDigestHeader(digest) => {
             answer.header("Docker-Content-Digest", digest.clone());
         }
-        Fault::FlipByte(_)
+        Fault::Endless { .. }
+        | Fault::FlipByte(_)
         | Fault::HeadNotAllowed
         | Fault::Html200
         | Fault::IgnoreRange
+        | Fault::Raw(_)
         | Fault::RedirectTo(_)
         | Fault::Status(..)
         | Fault::TooLong(_)

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::asked::Asked;
 use super::gate::Gate;
 
@@ -22,8 +24,11 @@ pub enum Fault {
     CutHeaders,
     /// The connection ends one byte before the body does.
     CutLastByte,
-    /// This many bytes per second and no more, in pieces of a tenth of it.
+    /// This many bytes per second and no more, ten times a second or a byte at a time.
     Drip(usize),
+    /// These bytes in place of an answer, and then these others again and again, one piece each
+    /// so often, for as long as anybody reads.
+    Endless { start: Bytes, piece: Bytes, pause: Duration },
     /// A byte of the content is another one.
     FlipByte(Place),
     /// The body is gzipped though nobody asked for it, and says so.
@@ -42,6 +47,8 @@ pub enum Fault {
     IgnoreRange,
     /// No `Docker-Content-Digest`.
     NoDigestHeader,
+    /// These bytes in place of an answer, and then the end of the connection.
+    Raw(Bytes),
     /// 307 to this URL.
     RedirectTo(String),
     /// This status, these headers, this body.
@@ -64,6 +71,17 @@ impl Fault {
         Self::Status(status, Vec::new(), r#"{"errors":[{"code":"SCRIPTED","message":"as told"}]}"#)
     }
 
+    /// An answer by hand: status line and headers without the empty line, and the body.
+    pub fn raw(head: &str, body: &[u8]) -> Self {
+        Self::Raw([head.as_bytes(), b"\r\n\r\n", body].concat().into())
+    }
+
+    /// Headers that never end, a line each so often.
+    pub fn endless_headers(pause: Duration) -> Self {
+        let start = Bytes::from_static(b"HTTP/1.1 200 OK\r\n");
+        Self::Endless { start, piece: Bytes::from_static(b"X-More: more\r\n"), pause }
+    }
+
     /// Stops for ever after this many bytes of the body.
     pub fn stall_at(offset: usize) -> Self {
         Self::HoldAt(offset, Gate::new())
@@ -71,7 +89,10 @@ impl Fault {
 
     /// The pace of [`Fault::Drip`]: so many bytes each so often.
     pub(super) fn drip(bytes_per_s: usize) -> (usize, Duration) {
-        ((bytes_per_s / 10).max(1), Duration::from_millis(100))
+        match bytes_per_s {
+            0..10 => (1, Duration::from_secs(1) / u32::try_from(bytes_per_s.max(1)).unwrap()),
+            _ => (bytes_per_s / 10, Duration::from_millis(100)),
+        }
     }
 }
 

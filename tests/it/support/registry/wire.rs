@@ -1,7 +1,9 @@
 //! HTTP/1.1 by hand, because a library would not let a server lie.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use larder::http::Connection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -70,6 +72,9 @@ async fn write_answer(io: &mut Connection, answer: &Answer, asked: &Asked) -> Op
         gate.pass().await;
     }
     asked.answered(answer.status);
+    if let Some((start, repeated)) = &answer.raw {
+        return write_raw(io, start, repeated.as_ref()).await;
+    }
     let head = head_of(answer);
     if answer.cut == Some(Cut::Headers) {
         io.write_all(&head.as_bytes()[..head.len() / 2]).await.ok()?;
@@ -87,6 +92,25 @@ async fn write_answer(io: &mut Connection, answer: &Answer, asked: &Asked) -> Op
         io.shutdown().await.ok()?;
     }
     goes_on.then_some(())
+}
+
+/// Writes bytes as they are, which ends the connection.
+async fn write_raw(
+    io: &mut Connection,
+    start: &[u8],
+    repeated: Option<&(Bytes, Duration)>,
+) -> Option<()> {
+    io.write_all(start).await.ok()?;
+    if let Some((piece, pause)) = repeated {
+        loop {
+            io.write_all(piece).await.ok()?;
+            io.flush().await.ok()?;
+            tokio::time::sleep(*pause).await;
+        }
+    }
+    io.flush().await.ok()?;
+    io.shutdown().await.ok()?;
+    None
 }
 
 fn head_of(answer: &Answer) -> String {

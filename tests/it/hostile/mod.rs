@@ -1,0 +1,4 @@
+//! Hostile input, row by row.
+
+mod answers;
+mod names;
