@@ -1,6 +1,7 @@
 //! The bytes of an answer, as they come.
 //!
-//! A body is as long as the upstream takes; what is bounded is silence. It holds its place in
+//! A body is as long as the upstream takes; what is bounded is silence, and what comes to the same: a
+//! drip. It holds its place in
 //! the upstream's queue until it has been read or is dropped. Dropped early, its connection is
 //! closed: reading on for a reader that has left would cost more than a new connection.
 //!
@@ -16,7 +17,7 @@ use http::StatusCode;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Error;
 use crate::http::{Incoming, root_cause};
@@ -24,9 +25,18 @@ use crate::http::{Incoming, root_cause};
 /// How long an upstream may be silent in the middle of a body.
 const STALL_WAIT: Duration = Duration::from_secs(30);
 
+/// The least that an upstream may bring, in bytes per second. A layer of 10 MiB at less than this
+/// takes three hours: nobody waits so long, and meanwhile everybody who wants it follows the drip.
+const RATE_MIN: u64 = 1 << 10;
+
+/// How long it is waited for altogether before it is judged. What a slow reader leaves lying is not
+/// waited for.
+const RATE_WINDOW: Duration = Duration::from_secs(30);
+
 /// The bytes of an answer.
 pub struct Body {
     state: State,
+    pace: Pace,
     status: StatusCode,
     host: String,
 }
@@ -48,18 +58,18 @@ impl Body {
         permit: impl Into<Option<OwnedSemaphorePermit>>,
     ) -> Self {
         let state = State::Open { bytes, _permit: permit.into() };
-        Self { state, status, host }
+        Self { state, pace: Pace::default(), status, host }
     }
 
     pub(super) fn empty(host: String) -> Self {
-        Self { state: State::Ended, status: StatusCode::OK, host }
+        Self { state: State::Ended, pace: Pace::default(), status: StatusCode::OK, host }
     }
 
     /// The next bytes, never an empty piece; `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Stalled`] after 30 s of silence, [`Error::Unreachable`] when the stream breaks or
+    /// [`Error::Stalled`] after 30 s of silence or of less than 1 KiB/s, [`Error::Unreachable`] when the stream breaks or
     /// ends before the length that was announced.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
@@ -69,12 +79,21 @@ impl Body {
                 State::Open { bytes, .. } => bytes,
             };
             let host = || self.host.clone();
-            self.state = match timeout(STALL_WAIT, bytes.frame()).await {
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
-                    // Trailers, to which no registry gives a meaning.
-                    Ok(_) | Err(_) => continue,
-                },
+            let began = Instant::now();
+            let next = timeout(STALL_WAIT, bytes.frame()).await;
+            let waited = began.elapsed();
+            self.state = match next {
+                Ok(Some(Ok(frame))) => {
+                    // Trailers and empty pieces, to which no registry gives a meaning.
+                    let bytes = frame.into_data().unwrap_or_default();
+                    if !self.pace.keeps_up(waited, bytes.len() as u64) {
+                        State::Broken(Error::Stalled { host: host(), waited: RATE_WINDOW })
+                    } else if bytes.is_empty() {
+                        continue;
+                    } else {
+                        return Ok(Some(bytes));
+                    }
+                }
                 Ok(None) => State::Ended,
                 Ok(Some(Err(error))) => {
                     State::Broken(Error::Unreachable { host: host(), reason: root_cause(&error) })
@@ -108,6 +127,26 @@ impl Body {
     fn too_long(self, max: usize) -> Error {
         let reason = format!("its body is longer than {max} bytes");
         Error::Unexpected { host: self.host, status: self.status, reason }
+    }
+}
+
+/// How much came while it was waited for.
+#[derive(Debug, Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Counts what came after a wait; `false` when a window is over and brought too little.
+    fn keeps_up(&mut self, waited: Duration, bytes: u64) -> bool {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited < RATE_WINDOW {
+            return true;
+        }
+        let least = RATE_MIN * self.waited.as_secs();
+        std::mem::take(self).bytes >= least
     }
 }
 

@@ -58,8 +58,8 @@ pub enum Error {
         /// The whole length, if it told (`Content-Range: bytes */N`).
         total: Option<u64>,
     },
-    /// Bytes, or an end of bytes, were waited for and did not come.
-    #[error("{host} sent nothing for {} s", waited.as_secs())]
+    /// Bytes, or an end of bytes, were waited for and did not come, or in drops.
+    #[error("{host} sent nothing, or next to nothing, for {} s", waited.as_secs())]
     Stalled {
         /// The host that was waited for.
         host: String,
