@@ -112,3 +112,67 @@ async fn a_limit_that_names_no_time_is_met_with_growing_patience() {
     let asked = hub.asked().len();
     assert!((8..=20).contains(&asked), "{asked} requests in five minutes");
 }
+
+/// The same when everybody wants something else: no two of the questions are one.
+#[tokio::test(start_paused = true)]
+async fn a_storm_over_many_images_costs_one_request_for_each_window() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[10]);
+    let path = |client: usize| format!("/v2/team/app{client}/manifests/latest");
+    for client in 0..CLIENTS {
+        hub.put_image(&format!("team/app{client}"), "latest", &image);
+    }
+    let proxy = Proxy::before(&hub).await;
+    hub.breaks(When::asked("/v2/"), limit(30));
+    // Who asks first finds out. What is on its way already cannot be called back.
+    proxy.get("/v2/team/other/manifests/latest").await.error(429);
+
+    for window in 1..=3 {
+        assert_eq!(hub.asked().len(), window, "one request for each window");
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..CLIENTS {
+            clients.spawn(proxy.client.get(&path(client)));
+        }
+        for reply in clients.join_all().await {
+            let (code, message) = reply.error(429);
+            assert_eq!(code, "TOOMANYREQUESTS");
+            assert!(message.contains("registry-1.docker.io"), "{message}");
+            assert!(reply.header("retry-after").is_some());
+        }
+        assert_eq!(hub.asked().len(), window, "and nobody is asked in between");
+        tokio::time::advance(Duration::from_secs(31)).await;
+        proxy.get("/v2/team/other/manifests/latest").await.error(429);
+    }
+
+    hub.heal();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    for client in 0..CLIENTS {
+        proxy.get(&path(client)).await.assert_is(&image.manifest.blob);
+    }
+}
+
+/// What the upstream said is what a client reads, and who said it; a 404 would hide the cause.
+#[tokio::test(start_paused = true)]
+async fn a_cold_answer_says_what_the_upstream_said() {
+    for (status, want, code) in [
+        (403, 403, "DENIED"),
+        (404, 404, "MANIFEST_UNKNOWN"),
+        (429, 429, "TOOMANYREQUESTS"),
+        (500, 502, "UNAVAILABLE"),
+        (502, 502, "UNAVAILABLE"),
+        (503, 502, "UNAVAILABLE"),
+        (504, 502, "UNAVAILABLE"),
+    ] {
+        let hub = ScriptedRegistry::new();
+        let proxy = Proxy::before(&hub).await;
+        hub.breaks(When::asked("/v2/"), Fault::status(status));
+
+        let (got, message) = proxy.get(LATEST).await.error(want);
+
+        assert_eq!(got, code, "{status}");
+        assert!(message.contains("registry-1.docker.io"), "{status}: {message}");
+        if want == 502 || status == 403 {
+            assert!(message.contains(&status.to_string()), "{status}: {message}");
+        }
+    }
+}

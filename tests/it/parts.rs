@@ -213,3 +213,32 @@ async fn a_range_under_way_is_cut_when_the_blob_proves_wrong() {
     assert!(!reply.is_complete(), "complete after the blob was known to be wrong");
     assert_eq!(proxy.stored(), [""; 0]);
 }
+
+/// containerd fetches a layer so: each worker opens a range to the end, and leaves when it has its
+/// share.
+#[tokio::test(start_paused = true)]
+async fn eight_open_ranges_that_are_closed_early_cost_the_upstream_one_blob() {
+    const TOTAL: usize = 256 << 20;
+    const SHARE: usize = TOTAL / 8;
+    let blob = Blob::large(1, TOTAL);
+    let (hub, proxy) = mirrored(&blob).await;
+
+    let mut workers = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let (client, path, blob) = (proxy.client.raw(), blob.path(REPOSITORY), blob.clone());
+        let at = number * SHARE;
+        workers.spawn(async move {
+            let range = format!("bytes={at}-");
+            let mut download = client.get("1.1", &path, &[("range", &range)]).await.unwrap();
+            assert_eq!(download.status, 206);
+            download.read_until(SHARE, 64 << 10).await.unwrap();
+            assert!(download.body() == &blob.bytes[at..at + SHARE], "share {number} is another");
+        });
+    }
+    workers.join_all().await;
+    proxy.until_stored(&blob.digest).await;
+
+    let bytes = hub.body_bytes(&blob.digest);
+    assert!(bytes <= (TOTAL + TOTAL / 10) as u64, "{bytes} bytes of {TOTAL}");
+    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+}
