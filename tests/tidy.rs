@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["clock", "oci"]),
     ("upstream", &["http", "oci"]),
     ("registry", &["http", "oci", "upstream"]),
-    ("access", &["http", "oci", "registry"]),
+    ("access", &["http", "oci", "registry", "upstream"]),
     ("cache", &["access", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("routes", &["access", "cache", "http", "oci", "registry", "upstream"]),
     ("config", &["cache", "http", "oci", "registry", "store", "upstream"]),

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Action, Issuer, Principal};
+use super::{Action, Issuer, Policy, Principal};
 use crate::http::Via;
-use crate::oci::RepositoryName;
+use crate::oci::{RepositoryName, Resource};
 use crate::registry::Registry;
+use crate::upstream::Identity;
 
 /// That this action may be done in this repository of this registry.
 ///
@@ -15,6 +16,7 @@ pub struct Grant {
     registry: Arc<Registry>,
     repository: RepositoryName,
     action: Action,
+    client: Option<Identity>,
     via: Via,
 }
 
@@ -39,38 +41,51 @@ impl Grant {
     pub fn action(&self) -> Action {
         self.action
     }
+
+    /// The client's own credential, with which the upstream is to be asked. `None`: with Larder's.
+    pub fn client(&self) -> Option<&Identity> {
+        self.client.as_ref()
+    }
 }
 
 /// The rules of one listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Access {
-    /// What a client may do that presented nothing.
-    anonymous: Action,
+    policy: Policy,
 }
 
 impl Access {
     /// Everybody may pull, nobody may change anything.
     pub fn open_for_pull() -> Self {
-        Self { anonymous: Action::Pull }
+        Self { policy: Policy::open_for_pull() }
     }
 
-    /// Decides.
-    pub fn grant(
+    /// Decides. `resource` is what the action is to be done to.
+    #[allow(clippy::unused_async, reason = "an upstream that vouches for clients has to be asked")]
+    pub async fn grant(
         &self,
         principal: &Principal,
         registry: Arc<Registry>,
         repository: RepositoryName,
         action: Action,
+        _resource: &Resource,
     ) -> Result<Grant, Refused> {
-        let Issuer::Nobody = principal.issuer;
         if !registry.serves(&repository) {
             return Err(Refused::Hidden);
         }
-        if action == self.anonymous {
-            Ok(Grant { registry, repository, action, via: principal.via.clone() })
-        } else {
-            Err(Refused::ReadOnly)
+        if action != Action::Pull && !registry.takes_pushes() {
+            return Err(Refused::ReadOnly);
         }
+        let may = |action| self.policy.allows(principal, registry.name(), &repository, action);
+        if may(action) {
+            let via = principal.via.clone();
+            return Ok(Grant { registry, repository, action, client: None, via });
+        }
+        Err(match principal.issuer {
+            Issuer::Nobody => Refused::Nameless,
+            _ if may(Action::Pull) => Refused::NotThat,
+            _ => Refused::NotHere,
+        })
     }
 }
 
@@ -80,6 +95,15 @@ pub enum Refused {
     /// The rules leave the repository out; to clients it does not exist.
     #[error("the registry's `allow` and `deny` leave this repository out")]
     Hidden,
+    /// Whoever it is might, but nobody knows who it is.
+    #[error("this takes a login")]
+    Nameless,
+    /// No rule lets this user see the repository; to this user it does not exist.
+    #[error("no rule lets this user do anything in this repository")]
+    NotHere,
+    /// The user may read, but not this.
+    #[error("no rule lets this user do that in this repository")]
+    NotThat,
     /// Nobody may change anything.
     #[error("this registry is read-only here")]
     ReadOnly,

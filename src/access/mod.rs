@@ -5,8 +5,10 @@
 
 mod action;
 mod grant;
+mod policy;
 mod principal;
 
-pub use action::Action;
+pub use action::{Action, Right};
 pub use grant::{Access, Grant, Refused};
+pub use policy::{Anonymous, Policy, Rule};
 pub use principal::{Issuer, Principal};

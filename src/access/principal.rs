@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use crate::http::Via;
+use crate::upstream::Identity;
 
 /// An identity, as its issuer vouched for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Principal {
     /// Who vouches.
     pub issuer: Issuer,
@@ -15,6 +16,9 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// When it has to be proven anew; `None` for what does not expire.
     pub expires: Option<SystemTime>,
+    /// What it presented, if that is meant for the upstream of the one registry whose credentials
+    /// are taken where it was presented. Not verified: only that upstream can.
+    pub credential: Option<Identity>,
     /// Through which other instances of Larder it asks.
     pub via: Via,
 }
@@ -22,14 +26,24 @@ pub struct Principal {
 impl Principal {
     /// A client that presented nothing.
     pub fn anonymous(via: Via) -> Self {
-        let (subject, groups) = (String::new(), Vec::new());
-        Self { issuer: Issuer::Nobody, subject, groups, expires: None, via }
+        Self::named(Issuer::Nobody, String::new(), via)
+    }
+
+    /// Somebody for whom `issuer` vouches.
+    pub fn named(issuer: Issuer, subject: String, via: Via) -> Self {
+        Self { issuer, subject, groups: Vec::new(), expires: None, credential: None, via }
     }
 }
 
 /// What an identity rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Issuer {
+    /// A client certificate, whose name the configuration maps to a user.
+    Certificate,
+    /// The file of users and hashed passwords.
+    Htpasswd,
     /// Nothing: the network is open.
     Nobody,
+    /// The upstream, which is asked with the client's own credential.
+    Upstream,
 }

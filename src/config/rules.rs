@@ -21,6 +21,7 @@ pub(super) fn resolve(written: &mut Registry, resolver: &mut Resolver<'_>) -> Ru
         tags: rules.iter().filter_map(|rule| tag_rule(rule, resolver)).collect(),
         allow: allow.map_or(default.allow, |allow| patterns(&allow, resolver)),
         deny: patterns(&deny, resolver),
+        push: default.push,
     }
 }
 

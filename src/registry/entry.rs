@@ -53,12 +53,14 @@ pub struct Rules {
     pub allow: Vec<Pattern>,
     /// Those that may not, even so.
     pub deny: Vec<Pattern>,
+    /// Whether anything may be written or removed.
+    pub push: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let allow = vec![Pattern::any()];
-        Self { offline: false, tags: Vec::new(), allow, deny: Vec::new() }
+        Self { offline: false, tags: Vec::new(), allow, deny: Vec::new(), push: false }
     }
 }
 

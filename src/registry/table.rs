@@ -72,6 +72,11 @@ impl Registry {
         self.entry.rules.offline
     }
 
+    /// Whether anything may be written or removed in it.
+    pub fn takes_pushes(&self) -> bool {
+        self.entry.rules.push
+    }
+
     /// Where it is reached.
     pub fn upstream(&self) -> &Arc<Upstreams> {
         &self.entry.upstream

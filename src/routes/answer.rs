@@ -10,7 +10,7 @@ use super::entrance::Entrance;
 use super::log::{Line, LoggedBody};
 use super::reply::Reply;
 use super::{blobs, lists, manifests};
-use crate::access::{Access, Action, Principal, Refused};
+use crate::access::{Access, Principal, Right};
 use crate::cache::{Cache, Listing};
 use crate::http::{InstanceId, Via};
 use crate::oci::{Call, ErrorCode, Resource};
@@ -64,24 +64,24 @@ impl Routes {
     }
 
     async fn reply(&self, entered: &Entered, request: &http::request::Parts) -> Reply {
-        let is_read = matches!(request.method, Method::GET | Method::HEAD);
-        let (Call::In(repository, resource), Some(registry)) = (&entered.call, &entered.registry)
-        else {
-            return if is_read { Reply::ping() } else { Reply::not_allowed("there is only GET") };
-        };
-        let Some(action) = Action::of(&request.method, resource) else {
+        let Some(right) = Right::of(&request.method, &entered.call) else {
             return Reply::not_allowed("the protocol has no such method here");
         };
+        let (Call::In(repository, resource), Some(registry)) = (&entered.call, &entered.registry)
+        else {
+            return Reply::ping();
+        };
+        let Right::Do(action) = right else { return Reply::ping() };
         let principal = match Via::read(&request.headers, self.instance) {
             Ok(via) => Principal::anonymous(via),
             Err(error) => return Reply::looped(error),
         };
         let (registry, repository) = (registry.clone(), repository.clone());
         let host = registry.upstream().host().to_owned();
-        let grant = match self.access.grant(&principal, registry, repository, action) {
+        let granted = self.access.grant(&principal, registry, repository, action, resource).await;
+        let grant = match granted {
             Ok(grant) => grant,
-            Err(refused @ Refused::Hidden) => return Reply::hidden(&host, refused),
-            Err(refused @ Refused::ReadOnly) => return Reply::not_allowed(&refused.to_string()),
+            Err(refused) => return Reply::refused(&host, refused),
         };
         let query = request.uri.query().unwrap_or_default();
         match resource {

@@ -108,9 +108,17 @@ impl Reply {
         Self::error(StatusCode::LOOP_DETECTED, ErrorCode::Unavailable, error.to_string())
     }
 
-    /// A repository that exists for nobody here. The log says why, and the client reads what it
-    /// would read of one that does not exist at all.
-    pub(super) fn hidden(host: &str, refused: Refused) -> Self {
+    /// What the client may not do. Who may not know of a repository reads what would be read of one
+    /// that does not exist at all; the log says why.
+    pub(super) fn refused(host: &str, refused: Refused) -> Self {
+        match refused {
+            Refused::ReadOnly => return Self::not_allowed(&refused.to_string()),
+            Refused::NotThat => {
+                let (status, code) = (StatusCode::FORBIDDEN, ErrorCode::Denied);
+                return Self::error(status, code, refused.to_string());
+            }
+            Refused::Hidden | Refused::Nameless | Refused::NotHere => {}
+        }
         let message = format!("{host} does not have it");
         let mut reply = Self::error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message);
         if let Some(fault) = &mut reply.fault {

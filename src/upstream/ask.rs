@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::login::{Identity, Login};
+use super::login::Login;
 use super::request::Request;
 use super::transport::{Clients, Transport, host_of};
-use super::{Answer, Error, Options, Question, SetupError, retry};
+use super::{Answer, Error, Identity, Options, Question, SetupError, retry};
 use crate::http::{Client, ClientIdentity, Egress, HostPort, client_config};
 use crate::oci::Resource;
 

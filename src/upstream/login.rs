@@ -9,10 +9,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, StatusCode};
-use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use url::Url;
@@ -24,7 +21,7 @@ use super::realm;
 use super::request::Request;
 use super::token::{Token, Tokens};
 use super::transport::{HEAD_WAIT, Transport, host_of};
-use super::{Credential, Error};
+use super::{Error, Identity};
 use crate::http::HostPort;
 use crate::oci::RepositoryName;
 
@@ -41,13 +38,6 @@ pub(super) struct Login {
     known: Mutex<Option<Challenge>>,
     tokens: Tokens,
     exchanges: Arc<Semaphore>,
-}
-
-/// A user and password.
-pub(super) struct Identity {
-    username: String,
-    /// `Basic …`, marked sensitive.
-    header: HeaderValue,
 }
 
 /// What the upstream asks for, after the realm was checked.
@@ -183,10 +173,11 @@ impl Login {
                 let header = held.token.header().clone();
                 Ok(Pass { challenge, header, token: Some(held) })
             }
-            (Challenge::Basic, Some(identity)) => {
-                Ok(Pass { header: identity.header.clone(), challenge, token: None })
+            (Challenge::Basic, identity) => {
+                let header = identity.as_ref().and_then(Identity::header);
+                let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
+                Ok(Pass { header, challenge, token: None })
             }
-            (Challenge::Basic, None) => Err(self.denied(StatusCode::UNAUTHORIZED)),
         }
     }
 
@@ -198,7 +189,7 @@ impl Login {
         }
         query.append_pair("scope", &format!("repository:{repository}:pull"));
         if let Some(identity) = &self.identity {
-            query.append_pair("account", &identity.username);
+            query.append_pair("account", identity.username());
         }
         drop(query);
         url
@@ -210,7 +201,7 @@ impl Login {
         let fetch = || {
             let transport = Arc::clone(&self.transport);
             let exchanges = Arc::clone(&self.exchanges);
-            let credential = self.identity.as_ref().map(|identity| identity.header.clone());
+            let credential = self.identity.as_ref().and_then(Identity::header);
             async move {
                 let fetch = async {
                     let _permit = exchanges.acquire().await;
@@ -257,37 +248,5 @@ impl Login {
 
     fn denied(&self, status: StatusCode) -> Error {
         Error::Denied { host: self.transport.host.clone(), status }
-    }
-}
-
-impl Identity {
-    /// The identity that `credential` gives; an error if its user cannot be one (RFC 7617, 2).
-    pub(super) fn of(credential: &Credential) -> Result<Option<Self>, InvalidUsername> {
-        let Credential::Basic { username, password } = credential else { return Ok(None) };
-        if username.contains(|c: char| c == ':' || c.is_control()) {
-            return Err(InvalidUsername);
-        }
-        let pair = format!("{username}:{}", password.expose_secret());
-        let text = format!("Basic {}", STANDARD.encode(pair));
-        let mut header = HeaderValue::try_from(text).map_err(|_| InvalidUsername)?;
-        header.set_sensitive(true);
-        Ok(Some(Self { username: username.clone(), header }))
-    }
-}
-
-/// The user has a colon or a control character in it.
-pub(super) struct InvalidUsername;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_header_is_sensitive() {
-        let credential =
-            Credential::Basic { username: "me".to_owned(), password: "pw".to_owned().into() };
-        let identity = Identity::of(&credential).ok().flatten().unwrap();
-        assert_eq!(identity.header, "Basic bWU6cHc=");
-        assert!(identity.header.is_sensitive());
     }
 }

@@ -1,0 +1,138 @@
+//! A user and password, as they go upstream.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Credential;
+
+/// A user and password. Clones share them; printed by nothing, and wiped with the last clone.
+#[derive(Clone)]
+pub struct Identity {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    username: String,
+    /// What stands behind `Basic `.
+    encoded: SecretString,
+    tag: Option<Tag>,
+}
+
+/// What tells the credentials of clients apart without giving them away: a hash that only this
+/// process can compute.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag([u8; 32]);
+
+impl Tag {
+    /// A tag of these bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+/// In hexadecimal digits, as part of keys.
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// It gives nothing away, but is of no use to anybody either.
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tag")
+    }
+}
+
+impl Identity {
+    /// What a client presented.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidUsername`] if the user cannot be one.
+    pub fn of_client(
+        username: &str,
+        password: &SecretString,
+        tag: Tag,
+    ) -> Result<Self, InvalidUsername> {
+        Self::new(username, password, Some(tag))
+    }
+
+    /// The identity that `credential` gives to Larder itself.
+    pub(super) fn of(credential: &Credential) -> Result<Option<Self>, InvalidUsername> {
+        let Credential::Basic { username, password } = credential else { return Ok(None) };
+        Self::new(username, password, None).map(Some)
+    }
+
+    fn new(
+        username: &str,
+        password: &SecretString,
+        tag: Option<Tag>,
+    ) -> Result<Self, InvalidUsername> {
+        // RFC 7617, 2: the first colon ends the user.
+        if username.contains(|c: char| c == ':' || c.is_control()) {
+            return Err(InvalidUsername);
+        }
+        let pair = SecretString::from(format!("{username}:{}", password.expose_secret()));
+        let encoded = SecretString::from(STANDARD.encode(pair.expose_secret()));
+        let shared = Shared { username: username.to_owned(), encoded, tag };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The user.
+    pub fn username(&self) -> &str {
+        &self.shared.username
+    }
+
+    /// What keeps it apart from other clients' credentials; `None` for Larder's own.
+    pub fn tag(&self) -> Option<Tag> {
+        self.shared.tag
+    }
+
+    /// The value of `Authorization`, marked sensitive.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        sensitive("Basic", &self.shared.encoded)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+/// `<scheme> <secret>` as a header that is not to be shown.
+pub(super) fn sensitive(scheme: &str, secret: &SecretString) -> Option<HeaderValue> {
+    let text = SecretString::from(format!("{scheme} {}", secret.expose_secret()));
+    let mut header = HeaderValue::from_str(text.expose_secret()).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// The user has a colon or a control character in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the user has a `:` or a control character in it")]
+pub struct InvalidUsername;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_shows_neither_user_nor_password() {
+        let password = SecretString::from("pw");
+        let identity = Identity::of_client("me", &password, Tag::new([7; 32])).unwrap();
+        assert_eq!(identity.header().unwrap(), "Basic bWU6cHc=");
+        assert!(identity.header().unwrap().is_sensitive());
+        assert_eq!(
+            format!("{identity:?} {:?}", identity.header()),
+            "Identity { .. } Some(Sensitive)"
+        );
+        assert!(Identity::of_client("a:b", &password, Tag::new([7; 32])).is_err());
+    }
+}
