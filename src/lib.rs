@@ -22,6 +22,7 @@
 //! From the bottom up. A module uses only such as stand above it here; `tests/tidy.rs` checks it.
 //!
 //! - [`clock`]: the wall clock, injected
+//! - [`telemetry`]: what is counted with
 //! - [`oci`]: the protocol's nouns as types that cannot hold nonsense
 //! - [`http`]: the wire: accept, connect, bodies, ranges
 //! - [`store`]: bytes by digest and the facts kept beside them, as files; the one seam
@@ -38,6 +39,7 @@
 pub mod clock;
 pub mod http;
 pub mod oci;
+pub mod telemetry;
 
 pub mod store;
 pub mod upstream;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// Each module, and the modules it may use. Lowest first.
 const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("telemetry", &[]),
     ("oci", &[]),
     ("http", &[]),
     ("store", &["clock", "oci"]),
@@ -19,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("registry", &["http", "oci", "upstream"]),
     ("access", &["http", "oci", "registry", "upstream"]),
     ("cache", &["access", "clock", "http", "oci", "registry", "store", "upstream"]),
-    ("routes", &["access", "cache", "http", "oci", "registry", "upstream"]),
+    ("routes", &["access", "cache", "http", "oci", "registry", "telemetry", "upstream"]),
     ("config", &["cache", "http", "oci", "registry", "store", "upstream"]),
     (
         "app",

@@ -8,6 +8,7 @@ mod error;
 mod latest;
 mod notify;
 mod ports;
+mod request_log;
 mod run;
 
 use std::future::Future;
@@ -27,7 +28,7 @@ use crate::http::{
     Connection, Egress, InstanceId, Network, Quota, SystemNetwork, serve_connection,
 };
 use crate::registry::Table;
-use crate::routes::{Entrance, Routes};
+use crate::routes::{Entrance, Routes, Traffic};
 use crate::store::Store;
 use crate::upstream::SetupError;
 
@@ -58,6 +59,7 @@ pub struct App {
     grace: Arc<Latest<Duration>>,
     limits: Arc<Latest<ClientLimits>>,
     quota: Quota,
+    traffic: Arc<Traffic>,
     connections: TaskTracker,
     /// Cancelled when no more requests are to be taken.
     stop: CancellationToken,
@@ -73,7 +75,9 @@ impl App {
         let store = opened.map_err(|_| StartError::Interrupted)??;
         let cache = Cache::new(Arc::new(store), parts.clock, settings.cache.clone());
         cache.sweep().await;
-        let routes = Routes::new(table, cache.clone(), Access::open_for_pull(), egress.instance);
+        let (access, traffic) = (Access::open_for_pull(), Arc::<Traffic>::default());
+        let noted_in = Arc::clone(&traffic);
+        let routes = Routes::new(table, cache.clone(), access, egress.instance, noted_in);
         Ok(Self {
             cache,
             egress,
@@ -81,6 +85,7 @@ impl App {
             grace: Arc::new(Latest::new(settings.shutdown_grace)),
             limits: Arc::new(Latest::new(settings.clients)),
             quota: Quota::default(),
+            traffic,
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -92,10 +97,16 @@ impl App {
         let routes = self.routes.take();
         let table = Table::build(&settings.registries, &self.egress, Some(routes.table()))?;
         let (cache, access) = (self.cache.clone(), Access::open_for_pull());
-        self.routes.put(Routes::new(table, cache, access, self.egress.instance));
+        let traffic = Arc::clone(&self.traffic);
+        self.routes.put(Routes::new(table, cache, access, self.egress.instance, traffic));
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())
+    }
+
+    /// What is known of the requests so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Serves one client connection until it ends: HTTP/1.1, or HTTP/2 by its first bytes.

@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 use super::certificates::{LOOK_EVERY, Watch};
 use super::notify::Manager;
 use super::ports::Ports;
+use super::request_log::RequestLog;
 use super::{App, Parts, StartError};
 use crate::config::{Problems, Settings, Source};
 
@@ -21,11 +22,13 @@ pub async fn run(settings: Settings, source: Source) -> Result<(), StartError> {
     let mut ports = Ports::default();
     let prepared = ports.prepare(&settings.listeners).await?;
     let app = App::open(&settings, Parts::default()).await?;
+    let request_log = RequestLog::start(app.traffic());
     ports.commit(prepared, &app);
     let manager = Manager::of(&source.environment);
     manager.ready();
     let process = Process { app: app.clone(), ports, settings, source, manager };
     tokio::join!(app.sweep_now_and_then(), process.serve(&mut signals));
+    request_log.finish().await;
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! How a request was answered: one enum for the header, the log and the metrics.
 //!
-//! The header is `Cache-Status` (RFC 9211), its value a list of one member, this cache.
+//! What a decision is called stands in one table, [`Names`], with a row for each; nothing else has
+//! names for decisions. The header is `Cache-Status` (RFC 9211), its value a list of one member,
+//! this cache.
 
-use std::fmt;
 use std::time::Duration;
+
+use http::HeaderValue;
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +61,60 @@ pub enum StaleReason {
     Unavailable,
 }
 
+/// What a decision is called.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The word in the log and the metrics.
+    pub word: &'static str,
+    /// What there is to say beside the word; empty for nothing.
+    pub detail: &'static str,
+    /// `Cache-Status`, whole; of a stale answer, up to the number of its `ttl`.
+    header: &'static str,
+}
+
 impl Decision {
-    /// The word for logs and metrics.
-    pub fn as_str(&self) -> &'static str {
+    /// One of each kind, in the order of [`Decision::index`].
+    pub const ALL: [Self; 15] = [
+        Self::Hit,
+        Self::Revalidated,
+        Self::Miss { collapsed: false, unverified: false },
+        Self::Miss { collapsed: false, unverified: true },
+        Self::Miss { collapsed: true, unverified: false },
+        Self::Miss { collapsed: true, unverified: true },
+        Self::Stale { since: Duration::ZERO, reason: StaleReason::CredentialRefused },
+        Self::Stale { since: Duration::ZERO, reason: StaleReason::Offline },
+        Self::Stale { since: Duration::ZERO, reason: StaleReason::Slow },
+        Self::Stale { since: Duration::ZERO, reason: StaleReason::Throttled },
+        Self::Stale { since: Duration::ZERO, reason: StaleReason::Unavailable },
+        Self::Bypass(Bypass::DiskFailed),
+        Self::Bypass(Bypass::Lookup),
+        Self::Bypass(Bypass::NoSpace),
+        Self::Bypass(Bypass::NotCacheable),
+    ];
+
+    /// Its place among the kinds of decisions; for how long an answer is stale makes no kind.
+    pub fn index(self) -> usize {
         match self {
-            Self::Bypass(_) => "bypass",
-            Self::Hit => "hit",
-            Self::Miss { .. } => "miss",
-            Self::Revalidated => "revalidated",
-            Self::Stale { .. } => "stale",
+            Self::Hit => 0,
+            Self::Revalidated => 1,
+            Self::Miss { collapsed, unverified } => {
+                2 + 2 * usize::from(collapsed) + usize::from(unverified)
+            }
+            Self::Stale { reason: StaleReason::CredentialRefused, .. } => 6,
+            Self::Stale { reason: StaleReason::Offline, .. } => 7,
+            Self::Stale { reason: StaleReason::Slow, .. } => 8,
+            Self::Stale { reason: StaleReason::Throttled, .. } => 9,
+            Self::Stale { reason: StaleReason::Unavailable, .. } => 10,
+            Self::Bypass(Bypass::DiskFailed) => 11,
+            Self::Bypass(Bypass::Lookup) => 12,
+            Self::Bypass(Bypass::NoSpace) => 13,
+            Self::Bypass(Bypass::NotCacheable) => 14,
         }
+    }
+
+    /// What it is called.
+    pub fn names(self) -> &'static Names {
+        &NAMES[self.index()]
     }
 
     /// The same for an answer that ends before the blob does, if `is_verified` is not said of it.
@@ -79,72 +126,84 @@ impl Decision {
         }
     }
 
-    /// The reason behind the word, where there is one.
-    pub fn detail(&self) -> Option<&'static str> {
-        match self {
-            Self::Bypass(Bypass::DiskFailed) => Some("disk-failed"),
-            Self::Bypass(Bypass::Lookup) => Some("lookup"),
-            Self::Bypass(Bypass::NoSpace) => Some("no-space"),
-            Self::Bypass(Bypass::NotCacheable) => Some("not-cacheable"),
-            Self::Stale { reason, .. } => Some(reason.as_str()),
-            Self::Miss { unverified: true, .. } => Some("unverified"),
-            Self::Hit | Self::Miss { .. } | Self::Revalidated => None,
-        }
+    /// The value of `Cache-Status`.
+    pub fn to_header(self) -> HeaderValue {
+        let Names { detail, header, .. } = self.names();
+        let Self::Stale { since, .. } = self else { return HeaderValue::from_static(header) };
+        let text = format!("{header}{}; detail={detail}", since.as_secs());
+        // It is made of what a header can hold.
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("larder; hit"))
     }
 }
 
-impl StaleReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::CredentialRefused => "credential-refused",
-            Self::Offline => "offline",
-            Self::Slow => "upstream-slow",
-            Self::Throttled => "upstream-throttled",
-            Self::Unavailable => "upstream-unavailable",
-        }
-    }
-}
+/// In the order of [`Decision::index`].
+const NAMES: [Names; Decision::ALL.len()] = [
+    names("hit", "", "larder; hit"),
+    names("revalidated", "", "larder; fwd=stale; fwd-status=200"),
+    names("miss", "", "larder; fwd=uri-miss"),
+    names("miss", "unverified", "larder; fwd=uri-miss; detail=unverified"),
+    names("collapsed", "", "larder; fwd=uri-miss; collapsed"),
+    names("collapsed", "unverified", "larder; fwd=uri-miss; collapsed; detail=unverified"),
+    names("stale", "credential-refused", STALE),
+    names("stale", "offline", STALE),
+    names("stale", "upstream-slow", STALE),
+    names("stale", "upstream-throttled", STALE),
+    names("stale", "upstream-unavailable", STALE),
+    names("bypass", "disk-failed", "larder; fwd=bypass; detail=disk-failed"),
+    names("bypass", "lookup", "larder; fwd=bypass; detail=lookup"),
+    names("bypass", "no-space", "larder; fwd=bypass; detail=no-space"),
+    names("bypass", "not-cacheable", "larder; fwd=bypass; detail=not-cacheable"),
+];
 
-/// As the value of `Cache-Status`.
-impl fmt::Display for Decision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bypass(_) => f.write_str("larder; fwd=bypass")?,
-            Self::Hit => f.write_str("larder; hit")?,
-            Self::Miss { collapsed: false, .. } => f.write_str("larder; fwd=uri-miss")?,
-            Self::Miss { collapsed: true, .. } => f.write_str("larder; fwd=uri-miss; collapsed")?,
-            Self::Revalidated => f.write_str("larder; fwd=stale; fwd-status=200")?,
-            Self::Stale { since, .. } => write!(f, "larder; hit; ttl=-{}", since.as_secs())?,
-        }
-        match self.detail() {
-            Some(detail) => write!(f, "; detail={detail}"),
-            None => Ok(()),
-        }
-    }
+const STALE: &str = "larder; hit; ttl=-";
+
+const fn names(word: &'static str, detail: &'static str, header: &'static str) -> Names {
+    Names { word, detail, header }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_decision_is_a_cache_status() {
-        let since = Duration::from_secs(12);
-        let miss = |collapsed, unverified| Decision::Miss { collapsed, unverified };
-        let table = [
-            (Decision::Hit, "larder; hit"),
-            (miss(false, false), "larder; fwd=uri-miss"),
-            (miss(true, false), "larder; fwd=uri-miss; collapsed"),
-            (miss(false, true), "larder; fwd=uri-miss; detail=unverified"),
-            (Decision::Revalidated, "larder; fwd=stale; fwd-status=200"),
-            (
-                Decision::Stale { since, reason: StaleReason::Unavailable },
-                "larder; hit; ttl=-12; detail=upstream-unavailable",
-            ),
-            (Decision::Bypass(Bypass::NoSpace), "larder; fwd=bypass; detail=no-space"),
-        ];
-        for (decision, want) in table {
-            assert_eq!(decision.to_string(), want);
+    /// The word that RFC 9211 has for what each of our words says.
+    fn parameter(word: &str) -> &'static str {
+        match word {
+            "hit" | "stale" => "hit",
+            "revalidated" => "fwd=stale",
+            "miss" | "collapsed" => "fwd=uri-miss",
+            "bypass" => "fwd=bypass",
+            other => panic!("{other}"),
         }
+    }
+
+    /// An operator who sees one in the log looks for the same in the header and the metrics.
+    #[test]
+    fn the_header_says_what_the_names_say() {
+        for (index, decision) in Decision::ALL.into_iter().enumerate() {
+            assert_eq!(decision.index(), index, "{decision:?}");
+            let Names { word, detail, .. } = decision.names();
+            let header = decision.to_header();
+            let parts: Vec<&str> = header.to_str().unwrap().split("; ").collect();
+            assert_eq!(parts[..2], ["larder", parameter(word)], "{decision:?}");
+            assert_eq!(parts.contains(&"collapsed"), *word == "collapsed", "{decision:?}");
+            assert_eq!(parts.iter().any(|it| it.starts_with("ttl=-")), *word == "stale");
+            let told = parts.iter().find_map(|part| part.strip_prefix("detail="));
+            assert_eq!(told.unwrap_or_default(), *detail, "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_decisions_are_called_the_same() {
+        for (one, other) in (0..NAMES.len()).flat_map(|one| (0..one).map(move |it| (one, it))) {
+            let (one, other) = (&NAMES[one], &NAMES[other]);
+            assert_ne!((one.word, one.detail), (other.word, other.detail));
+        }
+    }
+
+    #[test]
+    fn a_stale_answer_says_for_how_long_it_has_been_stale() {
+        let since = Duration::from_millis(12_900);
+        let stale = Decision::Stale { since, reason: StaleReason::Slow };
+        assert_eq!(stale.to_header(), "larder; hit; ttl=-12; detail=upstream-slow");
     }
 }

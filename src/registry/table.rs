@@ -21,6 +21,8 @@ pub struct Entry {
     tags: TagPolicy,
     rules: Rules,
     upstream: Arc<Upstreams>,
+    /// Its place among all entries.
+    place: usize,
     /// What it was built from.
     options: Options,
 }
@@ -36,6 +38,17 @@ impl Registry {
     /// Its name.
     pub fn name(&self) -> &RegistryName {
         &self.name
+    }
+
+    /// What it is called in numbers: as the configuration calls it, so there are no more such names
+    /// than entries.
+    pub fn label(&self) -> &str {
+        self.entry.options.name.as_str()
+    }
+
+    /// The place of its entry in the table, for what is kept beside it.
+    pub fn place(&self) -> usize {
+        self.entry.place
     }
 
     /// Whether `name` is its name or one of its aliases.
@@ -86,6 +99,8 @@ impl Registry {
 /// All registries that can be named.
 #[derive(Debug)]
 pub struct Table {
+    /// As configured, in that order.
+    entries: Vec<Arc<Registry>>,
     by_name: HashMap<RegistryName, Arc<Registry>>,
     by_prefix: HashMap<String, Arc<Registry>>,
     by_host: HashMap<HostPort, Arc<Registry>>,
@@ -101,6 +116,7 @@ impl Table {
         before: Option<&Self>,
     ) -> Result<Self, SetupError> {
         let mut table = Self {
+            entries: Vec::new(),
             by_name: HashMap::new(),
             by_prefix: HashMap::new(),
             by_host: HashMap::new(),
@@ -129,6 +145,7 @@ impl Table {
             tags: options.tags,
             rules: options.rules.clone(),
             upstream,
+            place: self.entries.len(),
             options: options.clone(),
         };
         let registry = Registry { name: options.name.clone(), entry: Arc::new(entry) };
@@ -143,8 +160,14 @@ impl Table {
             self.by_host.insert(host.clone(), Arc::clone(&registry));
         }
         if registry.entry.is_default {
-            self.default = Some(registry);
+            self.default = Some(Arc::clone(&registry));
         }
+        self.entries.push(registry);
+    }
+
+    /// Every registry, each at its place.
+    pub fn registries(&self) -> impl Iterator<Item = &Arc<Registry>> {
+        self.entries.iter()
     }
 
     /// The registry of this name or alias.

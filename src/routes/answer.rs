@@ -2,13 +2,16 @@
 //!
 //! Who the client is and what it may do is settled here, before anything is looked up.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
 use super::door::{Asked, Entered, NotEntered, enter};
 use super::entrance::Entrance;
-use super::log::{Line, LoggedBody};
+use super::observed::{Observation, ObservedBody};
 use super::reply::Reply;
+use super::traffic::{Counts, Traffic};
 use super::{blobs, lists, manifests};
 use crate::access::{Access, Principal, Right};
 use crate::cache::{Cache, Listing};
@@ -23,12 +26,24 @@ pub struct Routes {
     cache: Cache,
     instance: InstanceId,
     table: Table,
+    traffic: Arc<Traffic>,
+    /// By the registries' places in the table.
+    counts: Vec<Arc<Counts>>,
 }
 
 impl Routes {
-    /// Routes to the registries of `table` through `cache`, as `instance`.
-    pub fn new(table: Table, cache: Cache, access: Access, instance: InstanceId) -> Self {
-        Self { access, cache, instance, table }
+    /// Routes to the registries of `table` through `cache`, as `instance`. What passes is noted in
+    /// `traffic`, for these registries and no others.
+    pub fn new(
+        table: Table,
+        cache: Cache,
+        access: Access,
+        instance: InstanceId,
+        traffic: Arc<Traffic>,
+    ) -> Self {
+        let names = table.registries().map(|registry| registry.label());
+        let counts = traffic.count_for(names);
+        Self { access, cache, instance, table, traffic, counts }
     }
 
     /// The registries that it knows.
@@ -41,7 +56,7 @@ impl Routes {
         &self,
         request: Request<B>,
         entrance: &Entrance,
-    ) -> Response<LoggedBody> {
+    ) -> Response<ObservedBody> {
         let began = Instant::now();
         let (request, _body) = request.into_parts();
         let (reply, entered) = match self.enter(&request, entrance) {
@@ -49,8 +64,15 @@ impl Routes {
             Err(error) => (Reply::not_entered(&error), None),
         };
         let reply = finished(reply, &request, entered.as_ref());
-        let line = Line::of(&request, entered.as_ref(), &reply, began);
-        reply.response.map(|body| LoggedBody::new(body, line))
+        let noted_in = (&self.traffic, self.counts_for(entered.as_ref()));
+        let observation = Observation::of((&request, began), entered.as_ref(), &reply, noted_in);
+        reply.response.map(|body| ObservedBody::new(body, observation))
+    }
+
+    fn counts_for(&self, entered: Option<&Entered>) -> &Arc<Counts> {
+        let registry = entered.and_then(|entered| entered.registry.as_ref());
+        let counts = registry.and_then(|registry| self.counts.get(registry.place()));
+        counts.unwrap_or(self.traffic.nowhere())
     }
 
     fn enter(

@@ -4,11 +4,17 @@ mod answer;
 mod blobs;
 mod door;
 mod entrance;
+mod event;
 mod lists;
 mod log;
 mod manifests;
+mod observed;
 mod reply;
+mod traffic;
 
 pub use answer::Routes;
 pub use entrance::Entrance;
-pub use log::LoggedBody;
+pub use event::{End, Event, EventReader, Events, Heard, Route, Summary};
+pub use log::{log_is_wanted, write_log};
+pub use observed::ObservedBody;
+pub use traffic::{Answered, Counts, Timing, Traffic};

@@ -24,7 +24,8 @@ use crate::upstream;
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) response: Response<ReplyBody>,
-    pub(super) decision: Option<Decision>,
+    /// Set where the header is, so that the two cannot differ.
+    decision: Option<Decision>,
     /// What went wrong, for the log.
     pub(super) fault: Option<Fault>,
 }
@@ -228,16 +229,19 @@ impl Reply {
     /// Says how the request was answered.
     pub(super) fn decided(&mut self, decision: Decision) {
         self.decision = Some(decision);
-        if let Ok(value) = HeaderValue::from_str(&decision.to_string()) {
-            self.set(CACHE_STATUS, value);
-        }
-        if let (Decision::Stale { .. }, Some(detail)) = (decision, decision.detail()) {
+        self.set(CACHE_STATUS, decision.to_header());
+        if let Decision::Stale { .. } = decision {
             // RFC 7234, 5.5, in the form that the distribution-spec allows.
-            let text = format!("299 - \"larder serves this stale: {detail}\"");
+            let text = format!("299 - \"larder serves this stale: {}\"", decision.names().detail);
             if let Ok(value) = HeaderValue::from_str(&text) {
                 self.set(WARNING, value);
             }
         }
+    }
+
+    /// How it was, if the cache had a part in it.
+    pub(super) fn decision(&self) -> Option<Decision> {
+        self.decision
     }
 
     pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {

@@ -9,6 +9,7 @@ mod support;
 mod accept;
 mod backoff;
 mod breaker;
+mod decisions;
 mod denied;
 mod disk;
 mod doors;

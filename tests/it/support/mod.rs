@@ -6,6 +6,7 @@ pub mod client;
 pub mod clock;
 pub mod image;
 pub mod instance;
+pub mod log;
 pub mod network;
 pub mod process;
 pub mod proxy;

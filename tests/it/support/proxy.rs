@@ -18,6 +18,7 @@ use larder::upstream::{self, Credential};
 use larder::{cache, store};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Decision, Reply};
 use super::clock::TestClock;
@@ -162,6 +163,22 @@ impl Proxy {
     pub async fn start_again(&self) {
         let app = open(&self.settings, &self.network, &self.clock).await;
         *self.app.lock().unwrap() = Some(app);
+    }
+
+    /// Lets another configuration hold, as SIGHUP does.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.app().reload(&self.settings).expect("the configuration is good");
+    }
+
+    /// Writes a line for each request to this test's log.
+    pub fn log_requests(&self) {
+        let events = self.app().traffic().events().subscribe();
+        tokio::spawn(larder::routes::write_log(events, CancellationToken::new()));
+    }
+
+    fn app(&self) -> App {
+        self.app.lock().unwrap().clone().expect("the app runs")
     }
 
     /// Leaves the app to the end of its runtime, as a process does; gives what outlives it.

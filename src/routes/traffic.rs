@@ -1,0 +1,199 @@
+//! What was asked of us and how it was answered, in numbers.
+//!
+//! Requests are counted by the registry that they mean. A registry is called as the configuration
+//! calls it, so what clients write adds no series.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::StatusCode;
+
+use super::event::{End, Events, Route, Summary};
+use crate::cache::Decision;
+use crate::telemetry::{Grid, Histogram};
+
+/// Everything that is known of past requests. It outlives configurations.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    events: Events,
+    timings: [Timing; Route::ALL.len()],
+    /// Requests that mean no registry.
+    nowhere: Arc<Counts>,
+    registries: Mutex<BTreeMap<String, Arc<Counts>>>,
+}
+
+/// How long requests for one kind of thing take.
+#[derive(Debug, Default)]
+pub struct Timing {
+    /// To the end of the answer.
+    pub took: Histogram,
+    /// To its first byte.
+    pub first_byte: Histogram,
+}
+
+/// The requests that mean one registry.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// By route and decision, and by status.
+    answered: Grid<{ Route::ALL.len() * DECISIONS }, STATUSES>,
+    /// Bytes, by route and decision.
+    sent: Grid<{ Route::ALL.len() }, DECISIONS>,
+    ends: Grid<1, { End::ALL.len() }>,
+}
+
+/// Requests that have all of this in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answered {
+    /// What they asked for.
+    pub route: Route,
+    /// How they were answered.
+    pub decision: Option<Decision>,
+    /// The status: `2xx` and so on.
+    pub status: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+impl Traffic {
+    /// Tells what happens to each request.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// How long requests took.
+    pub fn timings(&self) -> impl Iterator<Item = (Route, &Timing)> {
+        Route::ALL.into_iter().zip(&self.timings)
+    }
+
+    /// The counts of every registry there is, by its name; of requests that mean none, by an empty one.
+    pub fn counts(&self) -> Vec<(String, Arc<Counts>)> {
+        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = registries.iter().map(|(name, counts)| (name.clone(), Arc::clone(counts)));
+        named.chain([(String::new(), Arc::clone(&self.nowhere))]).collect()
+    }
+
+    /// Counts for these registries from now on, and forgets others. Gives the counts in the order of
+    /// the names.
+    pub(super) fn count_for<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Arc<Counts>> {
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *registries);
+        let counts = |name: &str| before.get(name).map(Arc::clone).unwrap_or_default();
+        let wanted: Vec<_> = names.map(|name| (name.to_owned(), counts(name))).collect();
+        registries.extend(wanted.iter().cloned());
+        wanted.into_iter().map(|(_, counts)| counts).collect()
+    }
+
+    pub(super) fn nowhere(&self) -> &Arc<Counts> {
+        &self.nowhere
+    }
+
+    pub(super) fn note(&self, counts: &Counts, summary: &Summary) {
+        counts.note(summary);
+        if let Some(timing) = self.timings.get(summary.route.index()) {
+            timing.took.observe(summary.took);
+            if let Some(first_byte) = summary.first_byte {
+                timing.first_byte.observe(first_byte);
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn note(&self, summary: &Summary) {
+        let Summary { route, status, decision, sent, end, .. } = *summary;
+        let decision = decision.map_or(UNDECIDED, Decision::index);
+        let row = route.index() * DECISIONS + decision;
+        if let Some(counter) = self.answered.at(row, status_index(status)) {
+            counter.increment();
+        }
+        if let Some(counter) = self.sent.at(route.index(), decision).filter(|_| sent > 0) {
+            counter.add(sent);
+        }
+        if let Some(counter) = self.ends.at(0, end.index()) {
+            counter.increment();
+        }
+    }
+
+    /// Requests that were answered.
+    pub fn answered(&self) -> impl Iterator<Item = Answered> {
+        self.answered.counted().filter_map(|(row, status, count)| {
+            let route = *Route::ALL.get(row / DECISIONS)?;
+            let status = STATUS_NAMES.get(status)?;
+            Some(Answered { route, decision: decision_at(row % DECISIONS), status, count })
+        })
+    }
+
+    /// Bytes that were sent, by route and decision.
+    pub fn sent(&self) -> impl Iterator<Item = (Route, Option<Decision>, u64)> {
+        self.sent.counted().filter_map(|(route, decision, bytes)| {
+            Some((*Route::ALL.get(route)?, decision_at(decision), bytes))
+        })
+    }
+
+    /// How answers ended.
+    pub fn ends(&self) -> impl Iterator<Item = (End, u64)> {
+        self.ends.counted().filter_map(|(_, end, count)| Some((*End::ALL.get(end)?, count)))
+    }
+}
+
+fn decision_at(index: usize) -> Option<Decision> {
+    Decision::ALL.get(index).copied()
+}
+
+/// One for each kind of decision, and one for none.
+const DECISIONS: usize = Decision::ALL.len() + 1;
+
+const UNDECIDED: usize = Decision::ALL.len();
+
+const STATUS_NAMES: [&str; STATUSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+const STATUSES: usize = 5;
+
+fn status_index(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, STATUSES) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn summary(decision: Option<Decision>, status: u16) -> Summary {
+        let status = StatusCode::from_u16(status).unwrap();
+        let (took, first_byte) = (Duration::from_secs(1), Some(Duration::from_millis(1)));
+        let (route, end) = (Route::Manifest, End::Whole);
+        Summary { route, status, decision, sent: 10, took, first_byte, end }
+    }
+
+    #[test]
+    fn what_is_noted_is_what_is_read() {
+        let traffic = Traffic::default();
+        let counts = traffic.count_for(["a.test"].into_iter());
+        for decision in Decision::ALL.into_iter().map(Some).chain([None]) {
+            traffic.note(&counts[0], &summary(decision, 206));
+        }
+
+        let read: Vec<_> = counts[0].answered().map(|it| (it.decision, it.status)).collect();
+        let want: Vec<_> = Decision::ALL.into_iter().map(Some).chain([None]).collect();
+        assert_eq!(read, want.iter().map(|it| (*it, "2xx")).collect::<Vec<_>>());
+        assert!(counts[0].answered().all(|it| it.route == Route::Manifest && it.count == 1));
+        assert_eq!(counts[0].sent().count(), want.len());
+        assert_eq!(counts[0].ends().collect::<Vec<_>>(), [(End::Whole, 16)]);
+        let (_, timing) = traffic.timings().find(|(route, _)| *route == Route::Manifest).unwrap();
+        assert_eq!((timing.took.read().count, timing.first_byte.read().count), (16, 16));
+    }
+
+    /// A counter that falls back to zero at a reload reads as a restart.
+    #[test]
+    fn counts_outlive_a_configuration_that_still_has_the_registry() {
+        let traffic = Traffic::default();
+        let counts = traffic.count_for(["a.test", "b.test"].into_iter());
+        traffic.note(&counts[0], &summary(None, 200));
+
+        let after = traffic.count_for(["c.test", "a.test"].into_iter());
+        assert!(Arc::ptr_eq(&counts[0], &after[1]));
+        let names: Vec<_> = traffic.counts().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a.test", "c.test", ""]);
+    }
+}

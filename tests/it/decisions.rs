@@ -1,0 +1,214 @@
+//! How a request was answered is said in three places, and must be the same in all of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use larder::cache::Decision;
+use larder::upstream::Credential;
+use serde_json::Value;
+
+use crate::support::image::SCHEMA_1;
+use crate::support::log::Log;
+use crate::support::{Auth, Blob, Fault, Gate, Image, Manifest, Proxy, Reach, Reply};
+use crate::support::{ScriptedRegistry, Setup, TAG_TTL, When};
+
+const REPOSITORY: &str = "library/app";
+
+/// More than any disk has.
+const HUGE: u64 = 1 << 60;
+
+/// A word and its detail, and how many answers were decided so.
+type Told = BTreeMap<(String, String), usize>;
+
+/// Every way in which a request can be decided, each brought about once or more.
+struct World {
+    hub: ScriptedRegistry,
+    /// As many others, each to fail in a way of its own.
+    others: Vec<(&'static str, ScriptedRegistry)>,
+    image: Image,
+    proxy: Proxy,
+    replies: Vec<Reply>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let image = Image::random(1, &[100_000]);
+        let hub = ScriptedRegistry::new();
+        hub.put_image(REPOSITORY, "latest", &image);
+        let mut setup = Setup::new();
+        setup.registry("docker.io", &hub);
+        let mut others = Vec::new();
+        for name in ["down.test", "slow.test", "busy.test", "locked.test", "offline.test"] {
+            let registry = ScriptedRegistry::new();
+            registry.put_image(REPOSITORY, "latest", &image);
+            setup.registry(name, &registry).upstream.credential =
+                Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
+            others.push((name, registry));
+        }
+        let proxy = setup.start().await;
+        Self { hub, others, image, proxy, replies: Vec::new() }
+    }
+
+    async fn get(&mut self, path: &str) {
+        let reply = self.proxy.get(path).await;
+        self.replies.push(reply);
+    }
+
+    /// Hits, misses and revalidations, and what makes stale answers.
+    async fn with_a_healthy_upstream(&mut self) {
+        let latest = format!("/v2/{REPOSITORY}/manifests/latest");
+        self.get(&latest).await;
+        self.get(&latest).await;
+        for (name, _) in &self.others {
+            let path = format!("/v2/{name}/{REPOSITORY}/manifests/latest");
+            self.replies.push(self.proxy.get(&path).await);
+        }
+        tokio::time::advance(TAG_TTL * 2).await;
+        self.get(&latest).await;
+        let head = self.proxy.head(&self.image.layers[0].path(REPOSITORY)).await;
+        self.replies.push(head);
+        let signed = r#"{"schemaVersion":1,"signatures":[]}"#;
+        self.hub.put_tagged(REPOSITORY, "old", &Manifest::raw(SCHEMA_1, signed));
+        self.hub.breaks(When::asked("/manifests/old"), Fault::NoDigestHeader);
+        self.get(&format!("/v2/{REPOSITORY}/manifests/old")).await;
+    }
+
+    /// Ranges of blobs that are on their way, and who joins them.
+    async fn while_blobs_arrive(&mut self) {
+        for range in [None, Some(("range", "bytes=0-9"))] {
+            let blob = Blob::random(if range.is_some() { 7 } else { 8 }, 200_000);
+            self.hub.put_blob(REPOSITORY, &blob);
+            let gate = Gate::new();
+            self.hub.breaks(When::asked(&blob.digest), Fault::HoldAt(1000, gate.clone()));
+            let (path, headers) = (blob.path(REPOSITORY), Vec::from_iter(range));
+            let first = tokio::spawn(self.proxy.client.get_with(&path, &headers));
+            gate.reached().await;
+            let second = tokio::spawn(self.proxy.client.get_with(&path, &headers));
+            crate::support::settle().await;
+            gate.open();
+            self.replies.extend([first.await.unwrap(), second.await.unwrap()]);
+        }
+    }
+
+    /// Each registry fails in its own way, and what is held of it is served.
+    async fn with_ailing_upstreams(&mut self) {
+        self.proxy.network.set("down.test", Reach::Down);
+        self.proxy.network.set("slow.test", Reach::Dark);
+        let limit = vec![("Retry-After", "3600".to_owned())];
+        let busy = Fault::Status(429, limit, "toomanyrequests");
+        for (name, registry) in &self.others {
+            match *name {
+                "busy.test" => registry.breaks(When::asked("/v2/"), busy.clone()),
+                "locked.test" => registry.requires(Auth::basic("robot", "another")),
+                _ => {}
+            }
+        }
+        self.proxy.reload(|settings| {
+            let offline = settings.registries.iter_mut().find(|it| it.name.as_str() == OFFLINE);
+            offline.unwrap().rules.offline = true;
+        });
+        for (name, _) in &self.others {
+            let path = format!("/v2/{name}/{REPOSITORY}/manifests/latest");
+            self.replies.push(self.proxy.get(&path).await);
+        }
+    }
+
+    /// A blob that fits on no disk, and a disk on which nothing can be made.
+    async fn with_an_ailing_disk(&mut self) {
+        let huge = Blob::random(9, 10);
+        self.hub.put_blob(REPOSITORY, &huge);
+        let length = vec![("Content-Length", HUGE.to_string())];
+        self.hub.breaks(When::asked(&huge.digest), Fault::Status(200, length, "no such length"));
+        self.get(&huge.path(REPOSITORY)).await;
+
+        let fills = self.proxy.cache_dir().join("fills");
+        fs::remove_dir_all(&fills).unwrap();
+        fs::write(&fills, "in the way").unwrap();
+        let blob = Blob::random(10, 10);
+        self.hub.put_blob(REPOSITORY, &blob);
+        self.get(&blob.path(REPOSITORY)).await;
+    }
+}
+
+const OFFLINE: &str = "offline.test";
+
+/// What `Cache-Status` says, in the words of the log and the metrics, read without the product's own
+/// table.
+fn told_by_header(reply: &Reply) -> (String, String) {
+    let decision = reply.decision();
+    let word = match () {
+        () if decision.is_stale() => "stale",
+        () if decision.is_hit() => "hit",
+        () if decision.is_bypass() => "bypass",
+        () if decision.is_miss() && decision.is_collapsed() => "collapsed",
+        () if decision.is_miss() => "miss",
+        () if decision.get("fwd") == Some("stale") => "revalidated",
+        () => panic!("{decision:?}"),
+    };
+    (word.to_owned(), decision.get("detail").unwrap_or_default().to_owned())
+}
+
+fn told_by_line(line: &Value) -> (String, String) {
+    let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    (text("decision"), text("detail"))
+}
+
+fn count(told: impl Iterator<Item = (String, String)>) -> Told {
+    told.fold(Told::new(), |mut counts, told| {
+        *counts.entry(told).or_default() += 1;
+        counts
+    })
+}
+
+/// An operator compares them: what a client reports, what the log has of it, what a graph shows.
+#[tokio::test(start_paused = true)]
+async fn every_decision_is_the_same_in_header_and_log() {
+    let log = Log::capture();
+    let mut world = World::new().await;
+    world.proxy.log_requests();
+
+    world.with_a_healthy_upstream().await;
+    world.while_blobs_arrive().await;
+    world.with_ailing_upstreams().await;
+    world.with_an_ailing_disk().await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+
+    let by_header = count(world.replies.iter().map(told_by_header));
+    let lines = log.lines("request");
+    assert_eq!(count(lines.iter().map(told_by_line)), by_header);
+    let all = Decision::ALL.map(|decision| {
+        let names = decision.names();
+        (names.word.to_owned(), names.detail.to_owned())
+    });
+    let missing: Vec<_> = all.iter().filter(|names| !by_header.contains_key(names)).collect();
+    assert!(missing.is_empty(), "{missing:?} did not occur: {by_header:?}");
+}
+
+/// What an operator searches the log for.
+#[tokio::test(start_paused = true)]
+async fn a_line_says_who_asked_for_what_and_what_became_of_it() {
+    let log = Log::capture();
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(1, 100_000);
+    hub.put_blob(REPOSITORY, &blob);
+    let proxy = Proxy::before(&hub).await;
+    proxy.log_requests();
+
+    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+    proxy.get("/v2/library/app/manifests/none?secret=1").await.error(404);
+    proxy.get("/nothing/here").await.error(404);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+
+    let lines = log.lines("request");
+    let [got, refused, unknown] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(got["method"], "GET");
+    assert_eq!(got["path"], format!("{:?}", blob.path(REPOSITORY)));
+    assert_eq!((&got["route"], &got["registry"]), (&"blob".into(), &"docker.io".into()));
+    assert_eq!((&got["repository"], &got["status"]), (&REPOSITORY.into(), &200.into()));
+    assert_eq!((&got["bytes"], &got["end"]), (&100_000.into(), &"whole".into()));
+    assert!(got["duration_ms"].is_number() && got["first_byte_ms"].is_number(), "{got}");
+    assert!(refused["request_id"].is_string() && refused["fault"].is_string(), "{refused}");
+    assert!(!refused.to_string().contains("secret"), "{refused}");
+    assert_eq!((&unknown["route"], &unknown["status"]), (&"unknown".into(), &404.into()));
+    assert!(unknown["registry"].is_null() && unknown["decision"].is_null(), "{unknown}");
+}
