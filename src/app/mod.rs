@@ -25,7 +25,7 @@ use crate::cache::Cache;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
 use crate::http::{
-    Connection, Egress, InstanceId, Network, Quota, SystemNetwork, serve_connection,
+    Connection, Egress, InstanceId, Network, Proxies, Quota, SystemNetwork, serve_connection,
 };
 use crate::registry::Table;
 use crate::routes::{Entrance, Routes, Traffic};
@@ -68,7 +68,11 @@ pub struct App {
 impl App {
     /// Opens the cache directory and builds everything on it. Connects to nothing.
     pub async fn open(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
-        let egress = Egress::direct(parts.network, InstanceId::random());
+        let egress = Egress {
+            network: parts.network,
+            instance: InstanceId::random(),
+            proxies: Proxies::new(&settings.proxies),
+        };
         let table = Table::build(&settings.registries, &egress, None)?;
         let options = settings.store.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;

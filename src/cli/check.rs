@@ -13,7 +13,7 @@ use super::arguments::say;
 use super::exit::Exit;
 use super::logging;
 use crate::config;
-use crate::config::{Arguments, Environment, Listener, Loaded};
+use crate::config::{Arguments, Environment, Listener, Loaded, Settings};
 use crate::registry;
 use crate::registry::Doors;
 use crate::upstream::{self, Credential};
@@ -72,8 +72,24 @@ impl fmt::Display for Report<'_> {
         line(f, "min_free", &bytes(settings.store.min_free))?;
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
+        if settings.proxies.http.is_some() || settings.proxies.https.is_some() {
+            proxies(f, settings)?;
+        }
         settings.registries.iter().try_for_each(|entry| registry(f, entry))
     }
+}
+
+/// What the environment says of proxies; their users and passwords are not shown.
+fn proxies(f: &mut fmt::Formatter<'_>, settings: &Settings) -> fmt::Result {
+    let proxies = &settings.proxies;
+    writeln!(f, "\n[environment]")?;
+    line(f, "HTTP_PROXY", &or_none(proxies.http.as_ref()))?;
+    line(f, "HTTPS_PROXY", &or_none(proxies.https.as_ref()))?;
+    line(f, "NO_PROXY", &or_none(Some(&proxies.direct).filter(|list| !list.is_empty())))
+}
+
+fn or_none<T: fmt::Display>(value: Option<&T>) -> String {
+    value.map_or("none".to_owned(), T::to_string)
 }
 
 /// Whether there is nothing to say of it but its address.
@@ -182,11 +198,16 @@ mod tests {
     use super::*;
 
     fn check(toml: &str) -> (Exit, String, String) {
+        check_with(toml, &[])
+    }
+
+    fn check_with(toml: &str, variables: &[(&str, &str)]) -> (Exit, String, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         std::fs::write(&path, toml).unwrap();
         let arguments = Arguments { config: Some(path), ..Arguments::default() };
-        let environment = [("HOME", "/home/test"), ("SECRET", "hunter2")].into_iter().collect();
+        let own = [("HOME", "/home/test"), ("SECRET", "hunter2")];
+        let environment = own.iter().chain(variables).copied().collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let exit = run(&arguments, &environment, &mut out, &mut err);
         let out = String::from_utf8(out).unwrap();
@@ -231,6 +252,19 @@ mod tests {
              redirect_hosts   minio.corp\n\
              max_connections  64\n"
         );
+    }
+
+    #[test]
+    fn proxies_are_shown_without_their_passwords() {
+        let variables =
+            [("ALL_PROXY", "http://me:hunter2@p.corp:3128"), ("NO_PROXY", "corp.example")];
+        let (exit, out, _) = check_with("", &variables);
+
+        assert_eq!(exit, Exit::Done);
+        let want = "[environment]\nHTTP_PROXY       http://p.corp:3128\n\
+            HTTPS_PROXY      http://p.corp:3128\nNO_PROXY         corp.example\n";
+        assert!(out.contains(want), "{out}");
+        assert!(!out.contains("hunter2"), "{out}");
     }
 
     #[test]

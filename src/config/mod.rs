@@ -15,6 +15,7 @@ mod listeners;
 mod load;
 mod origin;
 mod problem;
+mod proxies;
 mod quantity;
 mod registries;
 mod resolved;

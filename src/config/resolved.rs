@@ -14,8 +14,9 @@ use super::problem::{Fault, Problems, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::written::{Cache, File, Text};
-use super::{defaults, listeners, registries};
+use super::{defaults, listeners, proxies, registries};
 use crate::cache;
+use crate::http::ProxyOptions;
 use crate::registry;
 use crate::store;
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub store: store::Options,
     /// For the pull path.
     pub cache: cache::Options,
+    /// What is between us and upstreams: the environment's alone to say, as for any program.
+    pub proxies: ProxyOptions,
     /// The registries; at least one, at most one of them the default, no two with a common name.
     pub registries: Vec<registry::Options>,
     /// What the operator should be told although it stops nothing.
@@ -48,6 +51,7 @@ pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings
         shutdown_grace: resolver.duration(grace, Zero::Meaningful, defaults::SHUTDOWN_GRACE),
         store: store_options(&file.cache, &mut resolver),
         cache: cache_options(&file.cache, &mut resolver),
+        proxies: proxies::resolve(&mut resolver),
         registries: registries::resolve(file.registry, &mut resolver),
         listeners,
         clients,

@@ -60,6 +60,14 @@ impl<'a> Resolver<'a> {
         self.problems.push(fault.at(Place::Nowhere, None));
     }
 
+    /// Reports `fault` of what an environment variable says, once.
+    pub(super) fn complain_of_variable(&mut self, name: &str, fault: Fault) {
+        let problem = fault.at(Place::Variable(name.to_owned()), None);
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
     /// The value, or a report and nothing.
     pub(super) fn accept<T>(&mut self, span: Range<usize>, value: Result<T, Fault>) -> Option<T> {
         value.map_err(|fault| self.complain(span, fault)).ok()

@@ -12,6 +12,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use url::Host;
 
 /// Whether `address` is a public unicast address, looked at through the forms in which an IPv6
 /// address carries an IPv4 one.
@@ -19,6 +20,23 @@ pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+/// Whether `host` can be on the public internet, as far as can be said without looking its name
+/// up: for where a proxy will do that.
+pub(super) fn may_be_public(host: &Host<String>) -> bool {
+    match host {
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            // A name of one label is looked up in whatever domain the proxy stands in.
+            name.contains('.')
+                && !INTERNAL
+                    .iter()
+                    .any(|domain| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
+        }
+        Host::Ipv4(address) => is_public_v4(*address),
+        Host::Ipv6(address) => is_public_v6(*address),
     }
 }
 
@@ -46,6 +64,10 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, len: u8) -> Ipv4Net {
 const fn v6(a: u16, b: u16, len: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), len)
 }
+
+/// Domains that exist inside of networks only: RFC 6761 (6.3), RFC 6762, RFC 8375, and what ICANN
+/// has reserved for private use, below which clouds keep their metadata.
+const INTERNAL: [&str; 4] = ["localhost", "local", "home.arpa", "internal"];
 
 const NOT_PUBLIC_V4: [Ipv4Net; 16] = [
     v4(0, 0, 0, 0, 8),        // this network
@@ -99,6 +121,19 @@ mod tests {
         }
         for text in NOT_PUBLIC.split(' ') {
             assert!(!is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_exist_inside_only_are_not_public() {
+        let host = |text: &str| Host::parse(text).unwrap();
+        for text in ["cdn.test", "local.example", "xinternal.example", "1.1.1.1", "[2a00::1]"] {
+            assert!(may_be_public(&host(text)), "{text}");
+        }
+        let inside = "minio localhost x.LOCALHOST metadata.google.internal a.svc.cluster.local. \
+            nas.home.arpa 10.0.0.1 [::1] 0x7f.1";
+        for text in inside.split(' ').filter(|text| !text.is_empty()) {
+            assert!(!may_be_public(&host(text)), "{text}");
         }
     }
 }

@@ -5,12 +5,13 @@
 //! one connection's flow-control window.
 
 use std::error::Error as StdError;
-use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, iter};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::PROXY_AUTHORIZATION;
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -18,7 +19,7 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
-use super::{ConnectError, Connector, Egress, HostPort};
+use super::{ConnectError, Connector, Egress, HostPort, Proxies};
 
 /// The largest read from a connection, which is also the most that an answer's head may take.
 /// hyper starts at 8 KiB and doubles while reads fill the buffer, so only busy downloads hold it.
@@ -35,6 +36,7 @@ const IDLE_WAIT: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Client {
     inner: legacy::Client<HttpsConnector<Connector>, Empty<Bytes>>,
+    proxies: Proxies,
 }
 
 impl Client {
@@ -44,7 +46,7 @@ impl Client {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(Connector::new(Arc::clone(&egress.network), exempt));
+            .wrap_connector(Connector::new(egress, exempt));
         let inner = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -54,13 +56,27 @@ impl Client {
             .http1_max_buf_size(READ_BUFFER_BYTES)
             .http1_max_headers(HEADERS_MAX)
             .build(connector);
-        Self { inner }
+        Self { inner, proxies: egress.proxies.clone() }
     }
 
     /// Sends `request` and waits for the head of the final response.
     pub async fn send(&self, request: Request<()>) -> Result<Response<Incoming>, SendError> {
-        let request = request.map(|()| Empty::new());
-        self.inner.request(request).await.map_err(|error| SendError::of(&error))
+        let mut request = request.map(|()| Empty::new());
+        // In a tunnel the upstream would read what is for the proxy.
+        let is_plain = request.uri().scheme() == Some(&Scheme::HTTP);
+        let reader = self.proxies.on_the_way_to(request.uri()).filter(|_| is_plain);
+        if let Some(credential) = reader.as_ref().and_then(|proxy| proxy.credential.clone()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, credential);
+        }
+        let sent = self.inner.request(request).await;
+        let response = sent.map_err(|error| SendError::of(&error))?;
+        match reader {
+            Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                let reason = format!("the proxy {} wants a login, or another one", proxy.address);
+                Err(SendError::Failed(reason))
+            }
+            _ => Ok(response),
+        }
     }
 }
 

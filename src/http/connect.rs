@@ -7,6 +7,10 @@
 //! Which hosts are exempt is told at construction and belongs to the host and port, so pooled
 //! connections need no second check: a pool never serves one authority with another's connection.
 //!
+//! Where a proxy is on the way, it looks the name up, often one that is unknown in here. Then what
+//! can be seen of the URL is checked, and the proxy is trusted for the rest. To `https` it gives a
+//! tunnel, in which it reads nothing; plain requests are sent to itself.
+//!
 //! # What this does not do
 //!
 //! It speaks no TLS (that is wrapped around it), follows nothing, and does not bound the time of
@@ -21,14 +25,18 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower_service::Service;
 use url::{Host, Url};
 
-use super::{Connection, HostPort, Network, is_public};
+use super::address::may_be_public;
+use super::egress::Proxy;
+use super::{Connection, Egress, HostPort, Network, Proxies, is_public, root_cause};
 
 /// How long a name lookup may take. Resolvers ask a second server after 5 s; by then the client
 /// behind us has lost patience.
@@ -47,27 +55,63 @@ const ADDRESSES_MAX: usize = 8;
 #[derive(Clone)]
 pub struct Connector {
     network: Arc<dyn Network>,
+    proxies: Proxies,
     exempt: Arc<[HostPort]>,
 }
 
 impl Connector {
     /// A connector that dials `exempt` hosts at any address, and others at public ones only.
-    pub fn new(network: Arc<dyn Network>, exempt: Vec<HostPort>) -> Self {
-        Self { network, exempt: exempt.into() }
+    pub fn new(egress: &Egress, exempt: Vec<HostPort>) -> Self {
+        let (network, proxies) = (Arc::clone(&egress.network), egress.proxies.clone());
+        Self { network, proxies, exempt: exempt.into() }
     }
 
-    async fn connect(self, uri: Uri) -> Result<TokioIo<Connection>, ConnectError> {
+    async fn connect(self, uri: Uri) -> Result<Opened, ConnectError> {
         let url = Url::parse(&uri.to_string()).map_err(|_| ConnectError::NoHost)?;
         let target = HostPort::of(&url).ok_or(ConnectError::NoHost)?;
-        let found = self.addresses(&target).await.map_err(ConnectError::Lookup)?;
+        let is_exempt = self.exempt.iter().any(|entry| entry.covers(&target));
+        let Some(proxy) = self.proxies.on_the_way_to(&uri) else {
+            let io = self.dial(&target, is_exempt).await?;
+            return Ok(Opened { io, is_to_proxy: false });
+        };
+        if !is_exempt && !may_be_public(&target.host) {
+            return Err(ConnectError::NotPublic(target));
+        }
+        if uri.scheme() == Some(&http::uri::Scheme::HTTPS) {
+            return self.tunnel(uri, proxy).await;
+        }
+        let io = self.dial(&proxy.address, true).await;
+        let io = io.map_err(|error| proxy.failed(&error.to_string()))?;
+        Ok(Opened { io, is_to_proxy: true })
+    }
+
+    /// Has the proxy connect us (`CONNECT`, RFC 9110, 9.3.6). Only it sees its credential.
+    async fn tunnel(self, uri: Uri, proxy: Proxy) -> Result<Opened, ConnectError> {
+        let exempt = [proxy.address.clone()].into();
+        let to_proxy = Self { proxies: Proxies::default(), exempt, ..self };
+        let mut tunnel = Tunnel::new(proxy.uri.clone(), to_proxy);
+        if let Some(credential) = &proxy.credential {
+            tunnel = tunnel.with_auth(credential.clone());
+        }
+        tunnel.call(uri).await.map_err(|error| {
+            let reason = root_cause(&error);
+            proxy.failed(reason.strip_prefix("tunnel error: ").unwrap_or(&reason))
+        })
+    }
+
+    async fn dial(
+        &self,
+        target: &HostPort,
+        is_exempt: bool,
+    ) -> Result<TokioIo<Connection>, ConnectError> {
+        let found = self.addresses(target).await.map_err(ConnectError::Lookup)?;
         if found.is_empty() {
             return Err(ConnectError::Lookup(io::Error::other("the name has no address")));
         }
-        let is_exempt = self.exempt.iter().any(|entry| entry.covers(&target));
         let allowed: Vec<_> =
             found.into_iter().filter(|address| is_exempt || is_public(address.ip())).collect();
         if allowed.is_empty() {
-            return Err(ConnectError::NotPublic(target));
+            return Err(ConnectError::NotPublic(target.clone()));
         }
         let connection = dial(&self.network, alternate(allowed)).await;
         connection.map(TokioIo::new).map_err(ConnectError::Connect)
@@ -132,7 +176,7 @@ fn slow(what: &'static str) -> io::Error {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Connection>;
+    type Response = Opened;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -145,9 +189,67 @@ impl Service<Uri> for Connector {
     }
 }
 
-impl connect::Connection for Connection {
+impl Proxy {
+    fn failed(&self, reason: &str) -> ConnectError {
+        ConnectError::Proxy { proxy: self.address.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// An open connection, and whether it is a proxy that reads the requests on it.
+pub struct Opened {
+    io: TokioIo<Connection>,
+    is_to_proxy: bool,
+}
+
+impl connect::Connection for Opened {
     fn connected(&self) -> connect::Connected {
-        connect::Connected::new()
+        connect::Connected::new().proxy(self.is_to_proxy)
+    }
+}
+
+impl Read for Opened {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl Write for Opened {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("is_to_proxy", &self.is_to_proxy).finish_non_exhaustive()
     }
 }
 
@@ -173,6 +275,14 @@ pub enum ConnectError {
     /// The host is not exempt, and none of its addresses is public. Nothing was dialled.
     #[error("{0} has no public address")]
     NotPublic(HostPort),
+    /// The proxy on the way cannot be reached, or does not help.
+    #[error("the proxy {proxy} does not lead there: {reason}")]
+    Proxy {
+        /// The proxy.
+        proxy: HostPort,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 #[cfg(test)]

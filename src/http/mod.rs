@@ -28,7 +28,7 @@ pub use client::{Client, SendError};
 pub use connect::{ConnectError, Connector};
 pub use connection::serve_connection;
 pub use content_range::{ContentRange, InvalidContentRange};
-pub use egress::Egress;
+pub use egress::{Egress, InvalidProxyUrl, Proxies, ProxyOptions, ProxyUrl};
 pub use etag::{etag_matches, range_applies};
 pub use file::FrameReader;
 pub use frames::Frames;

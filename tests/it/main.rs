@@ -13,6 +13,7 @@ mod decisions;
 mod denied;
 mod disk;
 mod doors;
+mod egress;
 mod faults;
 mod framing;
 mod hostile;

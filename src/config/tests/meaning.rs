@@ -179,3 +179,45 @@ fn rules_are_read() {
         !plain.rules.offline && plain.rules.allow[0].takes("a/b") && plain.rules.deny.is_empty()
     );
 }
+
+/// What every other program on the machine does, so that one place says it for all.
+#[test]
+fn proxies_are_taken_from_the_environment() {
+    let case = Case::of("")
+        .variable("ALL_PROXY", "all.corp:1")
+        .variable("https_proxy", "http://lower.corp:2")
+        .variable("HTTPS_PROXY", "http://me:hunter2@upper.corp:3/")
+        .variable("HTTP_PROXY", "")
+        .variable("no_proxy", "corp,10.0.0.0/8");
+
+    let proxies = case.settings().proxies;
+
+    assert_eq!(proxies.http.unwrap().to_string(), "http://all.corp:1");
+    assert_eq!(proxies.https.unwrap().to_string(), "http://upper.corp:3");
+    assert_eq!(proxies.direct, "corp,10.0.0.0/8");
+    let none = Case::of("").settings().proxies;
+    assert!(none.http.is_none() && none.https.is_none());
+}
+
+/// Silently going without would reach for what a firewall stops, or past what it should not.
+#[test]
+fn a_proxy_that_cannot_be_is_refused() {
+    for (value, want) in [
+        ("http://me:hunter2@p.corp:port", "this is not the URL of a proxy"),
+        ("socks5://me:hunter2@p.corp:1080", "proxies of the kind `socks5` are not supported"),
+        ("http://me:hunter2@p.corp/path", "a proxy is a host and a port"),
+    ] {
+        let problems = Case::of("").variable("ALL_PROXY", value).problems();
+        let shown = problems[0].to_string();
+        assert_eq!(problems.len(), 1, "one fault is told once");
+        assert_eq!(problems[0].place, Place::Variable("ALL_PROXY".to_owned()));
+        assert!(shown.contains(want) && shown.contains("http://"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    // Nobody asks the one for all if each has its own.
+    Case::of("")
+        .variable("ALL_PROXY", "socks5://p.corp")
+        .variable("HTTP_PROXY", "p.corp:1")
+        .variable("HTTPS_PROXY", "p.corp:1")
+        .settings();
+}

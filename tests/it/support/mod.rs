@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod egress;
 pub mod image;
 pub mod instance;
 pub mod log;

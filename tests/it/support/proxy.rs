@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::Method;
 use larder::app::{App, Parts};
 use larder::config::{ClientLimits, Settings};
+use larder::http::ProxyOptions;
 use larder::oci::{Digest, Hasher};
 use larder::registry::{self, Rules, TagPolicy};
 use larder::upstream::{self, Credential};
@@ -70,6 +71,7 @@ impl Setup {
                 fill_keep: Duration::from_secs(24 * 60 * 60),
             },
             cache: cache::Options { memory: 8 << 20, stale_wait: STALE_WAIT },
+            proxies: ProxyOptions::default(),
             registries: Vec::new(),
             warnings: Vec::new(),
         };
