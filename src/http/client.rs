@@ -1,23 +1,28 @@
-//! A pooled HTTP/1.1 client over the checked connector.
+//! A pooled HTTP client over the checked connector.
 //!
 //! One request, one response: it follows nothing, retries nothing but a pooled connection that
-//! turned out to be closed, and bounds no time. HTTP/1.1 only: blobs over HTTP/2 would share
-//! one connection's flow-control window.
+//! turned out to be closed, and bounds no time.
+//!
+//! There are two lanes. Small things share a connection where the host speaks HTTP/2, and need no
+//! new one each; bodies that may be long have one for themselves, over HTTP/1.1, so that none
+//! shares another's window (docs/decisions/0007). A host that speaks HTTP/2 alone gets it for both.
 
+use std::collections::VecDeque;
 use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{fmt, iter};
+use std::{fmt, io, iter};
 
 use bytes::Bytes;
 use http::header::PROXY_AUTHORIZATION;
-use http::uri::Scheme;
-use http::{Request, Response, StatusCode};
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 
 use super::{ConnectError, Connector, Egress, HostPort, Proxies};
 
@@ -28,39 +33,89 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// The most header lines in an answer; hyper's default, written down.
 const HEADERS_MAX: usize = 100;
 
+/// The most bytes of header lines in an answer over HTTP/2, where each counts 32 more.
+const HEADERS_BYTES_MAX: u32 = 64 * 1024;
+
+/// The largest window that there can be (RFC 9113, 6.9.1).
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+
 /// How long an idle connection is kept: shorter than the 60 s after which common servers and
 /// load balancers close one, so that a reused connection is rarely one just closed.
 const IDLE_WAIT: Duration = Duration::from_secs(20);
 
+/// What one stream of an HTTP/2 connection may have on its way to us, in bytes: 100 MB/s at 20 ms.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+
+/// When a silent HTTP/2 connection is asked for a sign of life, and how long that may take. Together
+/// less than anybody waits for a head: a dead connection would be taken for every further request.
+const SIGN_OF_LIFE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(5)];
+
+/// How many hosts are remembered to speak HTTP/2: an upstream and where it points are two or three.
+const HTTP2_HOSTS_MAX: usize = 16;
+
 /// Sends requests without a body, and pools the connections.
 #[derive(Clone)]
 pub struct Client {
-    inner: legacy::Client<HttpsConnector<Connector>, Empty<Bytes>>,
+    own: Inner,
+    shared: Inner,
     proxies: Proxies,
+    /// Hosts that speak HTTP/2 if they are asked to, those heard of last.
+    http2: Arc<Mutex<VecDeque<Authority>>>,
+}
+
+type Inner = legacy::Client<HttpsConnector<Connector>, Empty<Bytes>>;
+
+/// With whom a request shares its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// With nobody, as long as its response lasts: HTTP/1.1, unless the host speaks HTTP/2 alone.
+    Own,
+    /// With others, if the host speaks HTTP/2.
+    Shared,
 }
 
 impl Client {
-    /// A client that dials `exempt` hosts at any address, and others at public ones only.
-    pub fn new(egress: &Egress, exempt: Vec<HostPort>, tls: ClientConfig, idle_max: usize) -> Self {
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(Connector::new(egress, exempt));
-        let inner = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_WAIT)
-            .pool_max_idle_per_host(idle_max)
-            .retry_canceled_requests(true)
-            .http1_max_buf_size(READ_BUFFER_BYTES)
-            .http1_max_headers(HEADERS_MAX)
-            .build(connector);
-        Self { inner, proxies: egress.proxies.clone() }
+    /// A client that dials `exempt` hosts at any address, and others at public ones only. Up to
+    /// `idle_max` connections to a host are kept, and so many responses may be read at once.
+    pub fn new(
+        egress: &Egress,
+        exempt: Vec<HostPort>,
+        tls: &ClientConfig,
+        idle_max: usize,
+    ) -> Self {
+        let connector = Connector::new(egress, exempt);
+        // No stream may use up what another needs, also if its reader has stopped reading.
+        let window =
+            u32::try_from(idle_max).unwrap_or(u32::MAX).saturating_mul(STREAM_WINDOW_BYTES);
+        let inner = |protocols: &[&[u8]]| {
+            let mut tls = tls.clone();
+            tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            let [interval, patience] = SIGN_OF_LIFE;
+            legacy::Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_WAIT)
+                .pool_max_idle_per_host(idle_max)
+                .retry_canceled_requests(true)
+                .http1_max_buf_size(READ_BUFFER_BYTES)
+                .http1_max_headers(HEADERS_MAX)
+                .http2_max_header_list_size(HEADERS_BYTES_MAX)
+                .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .http2_initial_connection_window_size(window.min(WINDOW_BYTES_MAX))
+                .http2_keep_alive_interval(interval)
+                .http2_keep_alive_timeout(patience)
+                .build(HttpsConnector::from((connector.clone(), tls)))
+        };
+        let (own, shared) = (inner(&[b"http/1.1"]), inner(&[b"h2", b"http/1.1"]));
+        Self { own, shared, proxies: egress.proxies.clone(), http2: Arc::default() }
     }
 
     /// Sends `request` and waits for the head of the final response.
-    pub async fn send(&self, request: Request<()>) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(
+        &self,
+        request: Request<()>,
+        lane: Lane,
+    ) -> Result<Response<Incoming>, SendError> {
         let mut request = request.map(|()| Empty::new());
         // In a tunnel the upstream would read what is for the proxy.
         let is_plain = request.uri().scheme() == Some(&Scheme::HTTP);
@@ -68,7 +123,15 @@ impl Client {
         if let Some(credential) = reader.as_ref().and_then(|proxy| proxy.credential.clone()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, credential);
         }
-        let sent = self.inner.request(request).await;
+        let sent = match lane {
+            Lane::Own => match self.own.request(request.clone()).await {
+                Err(error) if self.is_without_http1(request.uri(), &error) => {
+                    self.share(request).await
+                }
+                sent => sent,
+            },
+            Lane::Shared => self.share(request).await,
+        };
         let response = sent.map_err(|error| SendError::of(&error))?;
         match reader {
             Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -78,6 +141,42 @@ impl Client {
             _ => Ok(response),
         }
     }
+
+    async fn share(
+        &self,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        let host = request.uri().authority().cloned();
+        let response = self.shared.request(request).await?;
+        if response.version() == Version::HTTP_2
+            && let Some(host) = host
+        {
+            let mut http2 = self.http2.lock().unwrap_or_else(PoisonError::into_inner);
+            if !http2.contains(&host) {
+                http2.truncate(HTTP2_HOSTS_MAX - 1);
+                http2.push_front(host);
+            }
+        }
+        Ok(response)
+    }
+
+    /// Whether a host may speak HTTP/2 alone. It should say so in the handshake (RFC 7301, 3.2). Many
+    /// do not mind what was offered, and then find fault with what is not a frame.
+    fn is_without_http1(&self, uri: &Uri, error: &legacy::Error) -> bool {
+        let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+        if chain(error).filter_map(tls_error).any(|error| *error == alert) {
+            return true;
+        }
+        let http2 = self.http2.lock().unwrap_or_else(PoisonError::into_inner);
+        !error.is_connect() && uri.authority().is_some_and(|host| http2.contains(host))
+    }
+}
+
+/// An I/O error has what it was made of beside its sources, not among them, and so has the one that
+/// is made of it.
+fn tls_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let inner = cause.downcast_ref::<io::Error>()?.get_ref()?;
+    inner.downcast_ref().or_else(|| tls_error(inner))
 }
 
 impl fmt::Debug for Client {

@@ -24,7 +24,7 @@ mod via;
 pub use address::is_public;
 pub use body::{BodyError, Next, ReplyBody, Source};
 pub(crate) use client::root_cause;
-pub use client::{Client, SendError};
+pub use client::{Client, Lane, SendError};
 pub use connect::{ConnectError, Connector};
 pub use connection::serve_connection;
 pub use content_range::{ContentRange, InvalidContentRange};

@@ -5,6 +5,7 @@
 //! faults their names. It follows nothing, logs in nowhere and tries nothing twice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, USER_AGENT};
@@ -17,7 +18,7 @@ use super::Error;
 use super::backoff::{Backoff, Class};
 use super::breaker::Breaker;
 use super::limit;
-use crate::http::{Client, Incoming, InstanceId, SendError};
+use crate::http::{Client, Incoming, InstanceId, Lane, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
 /// 30 s; this leaves time for a second try.
@@ -40,6 +41,8 @@ pub(super) struct Transport {
     permits: Arc<Semaphore>,
     backoff: Backoff,
     breaker: Breaker,
+    /// Whether it has redirected when it was last asked for a blob.
+    redirects_blobs: AtomicBool,
 }
 
 /// Connections, apart by what they show: the certificate is for the upstream's own origin, and for
@@ -74,7 +77,8 @@ impl Transport {
         let host = host_of(&url);
         let permits = Arc::new(Semaphore::new(permits));
         let (backoff, breaker) = (Backoff::default(), Breaker::default());
-        Self { url, host, instance, clients, permits, backoff, breaker }
+        let redirects_blobs = AtomicBool::new(false);
+        Self { url, host, instance, clients, permits, backoff, breaker, redirects_blobs }
     }
 
     /// Waits, first come first served, until the upstream has room for one more request.
@@ -106,7 +110,8 @@ impl Transport {
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        match timeout(HEAD_WAIT, client.send(request)).await {
+        let lane = self.lane(method, (purpose, class));
+        match timeout(HEAD_WAIT, client.send(request, lane)).await {
             Ok(Ok(response)) if limit::is_limit(response.status(), response.headers()) => {
                 pass.answered();
                 let wait = Some(turn.refused(limit::retry_after(response.headers())));
@@ -114,6 +119,10 @@ impl Transport {
             }
             Ok(Ok(response)) => {
                 turn.answered();
+                if purpose == Purpose::Registry && is_blob(method, class) {
+                    let is_redirect = response.status().is_redirection();
+                    self.redirects_blobs.store(is_redirect, Ordering::Relaxed);
+                }
                 match response.status() {
                     status if is_of_a_gateway(status) => pass.failed(status.as_str()),
                     _ => pass.answered(),
@@ -136,6 +145,14 @@ impl Transport {
         }
     }
 
+    /// Layers want a connection of their own. That is a new one, most of the time, which costs two
+    /// round trips; a registry that only says where its layers are is asked without.
+    fn lane(&self, method: &Method, (purpose, class): (Purpose, Class)) -> Lane {
+        let is_pointed =
+            purpose == Purpose::Registry && self.redirects_blobs.load(Ordering::Relaxed);
+        if is_blob(method, class) && !is_pointed { Lane::Own } else { Lane::Shared }
+    }
+
     /// Whether a request would be sent now: not to one who limits us, nor to one who is down.
     pub(super) fn check(&self, url: &Url, class: Class) -> Result<(), Error> {
         let host = host_of(url);
@@ -152,6 +169,10 @@ impl Transport {
         let host = if *url == self.url { self.host.clone() } else { host_of(url) };
         Error::Unreachable { host, reason }
     }
+}
+
+fn is_blob(method: &Method, class: Class) -> bool {
+    *method == Method::GET && class == Class::Blob
 }
 
 /// Whether this is what a gateway says whose registry is down.

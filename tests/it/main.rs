@@ -16,6 +16,7 @@ mod doors;
 mod egress;
 mod faults;
 mod framing;
+mod h2;
 mod hostile;
 mod hosts;
 mod kill;

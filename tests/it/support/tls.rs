@@ -38,15 +38,20 @@ impl TestCa {
 
     /// `server`, with a certificate for `host` that this authority signed.
     pub fn protect(&self, host: &str, server: impl Server) -> TlsServer {
+        let config = self.server_config(host);
+        TlsServer { acceptor: TlsAcceptor::from(Arc::new(config)), inner: Arc::new(server) }
+    }
+
+    /// TLS with a certificate for `host` that this authority signed.
+    pub fn server_config(&self, host: &str) -> rustls::ServerConfig {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([host.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let config = rustls::ServerConfig::builder()
+        rustls::ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key.into())
-            .unwrap();
-        TlsServer { acceptor: TlsAcceptor::from(Arc::new(config)), inner: Arc::new(server) }
+            .unwrap()
     }
 }
 
