@@ -1,0 +1,112 @@
+// containerd-pull pulls an image with the registry client of a current containerd, which is also
+// the one of Docker 29 and later: layers in parallel, and each layer in parallel ranges.
+//
+// It stands for daemons that are newer than the distribution's packages. It decides nothing that
+// they would not: which hosts to ask is in a hosts.toml as theirs, and what it fetched lies in a
+// content store as theirs, so every byte was compared with its digest.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	"github.com/containerd/containerd/v2/core/transfer"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/platforms"
+	"golang.org/x/sync/semaphore"
+)
+
+const containerd = "github.com/containerd/containerd/v2"
+
+type options struct {
+	hosts    string
+	platform string
+	chunk    int
+	parallel int
+}
+
+func main() {
+	var opts options
+	version := flag.Bool("version", false, "print containerd's version")
+	flag.StringVar(&opts.hosts, "hosts-dir", "", "directory of <registry>/hosts.toml")
+	flag.StringVar(&opts.platform, "platform", platforms.DefaultString(), "platform of an index to pull")
+	// containerd's own names are concurrent_layer_fetch_buffer and max_concurrent_downloads.
+	flag.IntVar(&opts.chunk, "chunk", 0, "bytes of each range of a layer; 0: one request for all of it")
+	flag.IntVar(&opts.parallel, "parallel", 3, "requests at once")
+	flag.Parse()
+
+	if *version {
+		fmt.Println("containerd", moduleVersion())
+		return
+	}
+	if flag.NArg() != 2 {
+		fmt.Fprintln(os.Stderr, "usage: containerd-pull [options] NAME DIRECTORY")
+		os.Exit(2)
+	}
+	if err := pull(context.Background(), opts, flag.Arg(0), flag.Arg(1)); err != nil {
+		fmt.Fprintln(os.Stderr, "containerd-pull:", err)
+		os.Exit(1)
+	}
+}
+
+func pull(ctx context.Context, opts options, name, dir string) error {
+	store, err := local.NewStore(dir)
+	if err != nil {
+		return err
+	}
+	platform, err := platforms.Parse(opts.platform)
+	if err != nil {
+		return err
+	}
+	resolver := docker.NewResolver(docker.ResolverOptions{
+		Hosts: config.ConfigureHosts(ctx, config.HostOptions{
+			HostDir: config.HostDirFromRoot(opts.hosts),
+		}),
+	})
+	limiter := semaphore.NewWeighted(int64(opts.parallel))
+	tunable, ok := resolver.(remotes.ResolverWithOptions)
+	if !ok {
+		return errors.New("this containerd's resolver takes no options")
+	}
+	tunable.SetOptions(
+		transfer.WithDownloadLimiter(limiter),
+		transfer.WithMaxConcurrentDownloads(opts.parallel),
+		transfer.WithConcurrentLayerFetchBuffer(opts.chunk),
+	)
+
+	name, descriptor, err := resolver.Resolve(ctx, name)
+	if err != nil {
+		return err
+	}
+	fetcher, err := resolver.Fetcher(ctx, name)
+	if err != nil {
+		return err
+	}
+	matcher := platforms.OnlyStrict(platform)
+	children := images.LimitManifests(
+		images.FilterPlatforms(images.ChildrenHandler(store), matcher), matcher, 1)
+	handler := images.Handlers(remotes.FetchHandler(store, fetcher), children)
+	// Without a limit of its own: the resolver's counts requests already.
+	return images.Dispatch(ctx, handler, nil, descriptor)
+}
+
+func moduleVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
+	}
+	for _, module := range info.Deps {
+		if module.Path == containerd {
+			return module.Version
+		}
+	}
+	return "(unknown)"
+}
