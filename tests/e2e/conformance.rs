@@ -2,7 +2,7 @@
 
 use crate::support::image::Image;
 use crate::support::larder::Larder;
-use crate::support::registry::{Guard, Registry};
+use crate::support::registry::{DISTRIBUTION, Guard, Registry};
 use crate::support::tools::{self, requires};
 use crate::support::work::{Work, kept};
 
@@ -14,7 +14,7 @@ fn conformance_finds_no_fault_with_pulls_through_larder() {
         println!("skipped: conformance: the OCI conformance program is not here");
         return;
     }
-    let test = requires!("docker-registry", "curl");
+    let test = requires!(DISTRIBUTION);
     let image = Image::debian();
     let work = Work::new(test);
     let upstream = Registry::start(&work, &Guard::Open);

@@ -7,14 +7,14 @@ use crate::support::curl::Curl;
 use crate::support::hash;
 use crate::support::image::Image;
 use crate::support::larder::Larder;
-use crate::support::registry::{Guard, Registry};
+use crate::support::registry::{DISTRIBUTION, Guard, Registry};
 use crate::support::tools::requires;
 use crate::support::wait;
 use crate::support::work::Work;
 
 #[test]
 fn a_fill_goes_on_from_where_sigkill_met_it() {
-    let test = requires!("docker-registry", "curl");
+    let test = requires!(DISTRIBUTION);
     let image = Image::large();
     let work = Work::new(test);
     let mut upstream = Registry::start(&work, &Guard::Open);

@@ -2,24 +2,28 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::support::client::Client as _;
 use crate::support::curl::Curl;
 use crate::support::hash;
 use crate::support::image::Image;
-use crate::support::larder::Larder;
-use crate::support::registry::{Guard, Registry};
-use crate::support::skopeo::Skopeo;
+use crate::support::larder::Setup;
+use crate::support::one_shot::{self, OneShot};
+use crate::support::registry::{DISTRIBUTION, Guard, Registry};
 use crate::support::tools::{self, requires};
+use crate::support::way::{Door, Wanted};
 use crate::support::work::Work;
 
 #[test]
 fn a_layer_of_100_mib_passes_a_cache_of_32_mib() {
-    let test = requires!("root", "mount", "skopeo", "docker-registry", "curl");
+    let test = requires!(&["root", "mount", "skopeo"], DISTRIBUTION);
     let image = Image::medium();
     let work = Work::new(test);
     let disk = Tmpfs::mount(&work, "32m");
     let upstream = Registry::start(&work, &Guard::Open);
     // So that the disk itself is what is too small, not the reserve that is kept free by default.
-    let larder = Larder::with_cache(&work, &disk.dir, "min_free = \"1MiB\"", &upstream.url(), "");
+    let url = upstream.url();
+    let setup = Setup { cache: Some(&disk.dir), ..Setup::new(&work, &url) };
+    let larder = Setup { cache_keys: "min_free = \"1MiB\"", ..setup }.start();
     let layer = &image.layers[0];
 
     let whole = work.data().join("whole");
@@ -28,8 +32,9 @@ fn a_layer_of_100_mib_passes_a_cache_of_32_mib() {
     assert_eq!((reply.status, hash::of_file(&whole)), (200, layer.clone()), "{reply:?}");
     assert!(reply.cache_status().contains("bypass"), "{reply:?}");
 
-    let skopeo = Skopeo::new(&work, &format!("{}/docker.io", larder.address()));
-    skopeo.pull(&image).expect("a pull succeeds on a disk that is too small");
+    let skopeo = OneShot::new(&work, one_shot::skopeo);
+    let (way, wanted) = (larder.by(Door::Prefix), Wanted::by_tag(&image));
+    skopeo.pull(&way, &wanted).expect("a pull succeeds on a disk that is too small");
     let kept = larder.verified_blobs();
     assert_eq!(kept.len(), 3, "index, manifest and configuration fit: {kept:?}");
     let left: u64 = larder.fills().iter().map(|(_, len)| len).sum();

@@ -1,9 +1,9 @@
 //! Larder against real clients and real registries, all of them on this machine's loopback.
 //!
 //! Upstream is Debian's `docker-registry` (plain, behind htpasswd, behind distribution's token
-//! server over TLS); its access log is the record of what Larder asked for. Clients are dockerd,
-//! containerd, skopeo, curl and the conformance program of the distribution specification. Images
-//! are made here once and kept under `target/e2e/`.
+//! server over TLS) or olareg, whose access log is the record of what Larder asked for. Clients are
+//! those of `support/client.rs`, curl, and the conformance program of the distribution
+//! specification. Images are made here once and kept under `target/e2e/`.
 //!
 //! `tests/run` installs what this needs. What is missing skips its tests with a printed reason;
 //! with `LARDER_E2E_REQUIRE=1` it fails them.
@@ -12,6 +12,7 @@
 //! packages once, before), or touch a daemon that it did not start.
 #![allow(clippy::print_stdout, reason = "a test's findings and skips are for whoever ran it")]
 
+mod artifacts;
 mod clients;
 mod conformance;
 mod control;

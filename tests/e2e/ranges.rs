@@ -7,13 +7,13 @@ use crate::support::curl::Curl;
 use crate::support::hash;
 use crate::support::image::Image;
 use crate::support::larder::Larder;
-use crate::support::registry::{Guard, Registry};
+use crate::support::registry::{DISTRIBUTION, Guard, Registry};
 use crate::support::tools::requires;
 use crate::support::work::Work;
 
 #[test]
 fn single_suffix_and_open_ranges_are_the_files_bytes_cold() {
-    let test = requires!("docker-registry", "curl");
+    let test = requires!(DISTRIBUTION);
     let image = Image::debian();
     let work = Work::new(test);
     let upstream = Registry::start(&work, &Guard::Open);
@@ -29,7 +29,7 @@ fn single_suffix_and_open_ranges_are_the_files_bytes_cold() {
 
 #[test]
 fn single_suffix_and_open_ranges_are_the_files_bytes_warm() {
-    let test = requires!("docker-registry", "curl");
+    let test = requires!(DISTRIBUTION);
     let image = Image::debian();
     let work = Work::new(test);
     let mut upstream = Registry::start(&work, &Guard::Open);

@@ -1,4 +1,4 @@
-//! A private CA and a server certificate for 127.0.0.1, made by openssl.
+//! A private CA and a server certificate for 127.0.0.1 and localhost, made by openssl.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,8 @@ impl Certificates {
         let request = dir.join("server.csr");
         let names = work.file(
             "certificates/names",
-            "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n",
+            "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n\
+             extendedKeyUsage=serverAuth\n",
         );
 
         self_signed(&ca_key, &ca, "/CN=larder e2e CA");
@@ -36,6 +37,12 @@ impl Certificates {
             command.arg("-extfile").arg(&names).arg("-out").arg(&certificate)
         });
         Self { ca, certificate, key }
+    }
+
+    /// As a key of a listener of Larder's.
+    pub(crate) fn as_toml(&self) -> String {
+        let (certificate, key) = (self.certificate.display(), self.key.display());
+        format!("tls = {{ cert = \"{certificate}\", key = \"{key}\" }}\n")
     }
 
     /// As keys of the registry's `http` section.

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::client::Client;
 use super::containerd::Containerd;
-use super::image::Image;
 use super::process::Process;
 use super::tools;
+use super::way::{Door, Wanted, Way};
 use super::work::Work;
 
 /// A running dockerd.
@@ -18,10 +19,10 @@ pub(crate) struct Dockerd {
 }
 
 impl Dockerd {
+    /// With a mirror, if the way is by one.
+    ///
     /// Touches neither the machine's network nor a dockerd or containerd that runs already.
-    pub(crate) fn mirrored_by(work: &Work, mirror: &str) -> Self {
-        tools::print_version("dockerd", "--version");
-        tools::print_version("docker", "--version");
+    pub(crate) fn start(work: &Work, way: &Way<'_>) -> Self {
         let containerd = Containerd::start(work);
         let socket = work.sockets().join("docker.sock");
 
@@ -30,9 +31,14 @@ impl Dockerd {
         command.arg("--config-file").arg(work.file("daemon.json", "{}"));
         command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
         command.args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
-        command.arg("--registry-mirror").arg(format!("http://{mirror}"));
+        if way.door == Door::Mirror {
+            command.arg("--registry-mirror").arg(way.url());
+        }
+        if let Some(tls) = way.tls {
+            command.env("SSL_CERT_FILE", &tls.ca);
+        }
         command.arg("--containerd").arg(&containerd.socket);
-        command.arg("--data-root").arg(work.dir("docker"));
+        command.arg("--data-root").arg(work.new_dir("docker"));
         command.arg("--exec-root").arg(work.sockets().join("docker"));
         command.arg("--pidfile").arg(work.sockets().join("docker.pid"));
         command.arg("-H").arg(format!("unix://{}", socket.display()));
@@ -43,28 +49,53 @@ impl Dockerd {
         Self { socket, _process: process, _containerd: containerd }
     }
 
-    /// Pulls it by its short name; dockerd checks digests itself.
-    pub(crate) fn pull(&self, image: &Image) -> Result<(), String> {
-        let name = named(image);
-        tools::run(docker(&self.socket).args(["pull", &name]))?;
-        let format = "--format={{.RepoDigests}}";
-        let digests = tools::run(docker(&self.socket).args(["image", "inspect", format, &name]))?;
-        assert!(digests.contains(&image.index), "{digests}");
-        Ok(())
-    }
-
-    /// Runs a command in a container without a network; what it printed.
-    pub(crate) fn run(&self, image: &Image, arguments: &[&str]) -> Result<String, String> {
+    /// Runs a command in a container of a pulled image, without a network; what it printed.
+    ///
+    /// The image is gone after that.
+    pub(crate) fn pull_and_run(
+        &self,
+        way: &Way<'_>,
+        wanted: &Wanted<'_>,
+        arguments: &[&str],
+    ) -> Result<String, String> {
+        let name = self.fetch(way, wanted)?;
         let mut run = docker(&self.socket);
-        run.args(["run", "--rm", "--network=none", "--pull=never", &named(image)]);
-        tools::run(run.args(arguments))
+        run.args(["run", "--rm", "--network=none", "--pull=never", &name]);
+        let said = tools::run(run.args(arguments))?;
+        self.forget(&name)?;
+        Ok(said)
     }
 
-    pub(crate) fn forget(&self, image: &Image) -> Result<(), String> {
-        tools::run(docker(&self.socket).args(["rmi", "--force", &named(image)]))?;
+    /// dockerd checks digests itself.
+    fn fetch(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<String, String> {
+        let image = wanted.image;
+        let name = match way.door {
+            // `debian:bookworm`, as people type it.
+            Door::Mirror => wanted.at("").trim_start_matches("/library/").to_owned(),
+            _ => wanted.at(&way.place()),
+        };
+        let mut pull = docker(&self.socket);
+        tools::run(pull.args(["pull", "--quiet", "--platform", &image.platform, &name]))?;
+
+        let format = "--format={{.Id}} {{.Os}}/{{.Architecture}} {{.RepoDigests}}";
+        let said = tools::run(docker(&self.socket).args(["image", "inspect", format, &name]))?;
+        let begin = format!("{} {} ", image.config, image.platform);
+        assert!(said.starts_with(&begin) && said.contains(&image.index), "{said}");
+        Ok(name)
+    }
+
+    fn forget(&self, name: &str) -> Result<(), String> {
+        tools::run(docker(&self.socket).args(["rmi", "--force", name]))?;
         let left = tools::run(docker(&self.socket).args(["images", "--all", "--quiet"]))?;
-        assert_eq!(left.trim(), "", "the image was removed, so a pull has to fetch it again");
+        assert_eq!(left.trim(), "", "so that the next pull has to fetch it again");
         Ok(())
+    }
+}
+
+impl Client for Dockerd {
+    fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String> {
+        let name = self.fetch(way, wanted)?;
+        self.forget(&name)
     }
 }
 
@@ -74,9 +105,4 @@ fn docker(socket: &Path) -> Command {
     command.arg("--config").arg(socket.with_extension("config"));
     command.arg("-H").arg(format!("unix://{}", socket.display()));
     command
-}
-
-/// `debian:bookworm`, as people type it.
-fn named(image: &Image) -> String {
-    format!("{}:{}", image.repository.trim_start_matches("library/"), image.tag)
 }

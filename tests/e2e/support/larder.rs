@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::certificates::Certificates;
 use super::hash;
 use super::process::Process;
+use super::way::{Door, Way};
 use super::work::Work;
 use super::{tools, wait};
 
@@ -19,56 +21,83 @@ pub(crate) struct Larder {
     process: Option<Process>,
 }
 
-impl Larder {
-    /// A mirror of docker.io, which it finds at `upstream`, with an empty cache.
-    ///
-    /// `extra` are further lines of `[registry."docker.io"]`.
-    pub(crate) fn mirror(work: &Work, upstream: &str, extra: &str) -> Self {
-        let port = wait::free_port();
-        Self::with_cache(work, &work.dir(&format!("cache-{port}")), "", upstream, extra)
+/// How a Larder is to be.
+pub(crate) struct Setup<'a> {
+    pub(crate) work: &'a Work,
+    pub(crate) upstream: &'a str,
+    /// The one way in; by default by all doors, at a port that is free.
+    pub(crate) way: Option<Way<'a>>,
+    /// By default an empty directory.
+    pub(crate) cache: Option<&'a Path>,
+    /// Further lines of `[cache]`.
+    pub(crate) cache_keys: &'a str,
+    /// Further lines of `[registry."docker.io"]`.
+    pub(crate) registry_keys: &'a str,
+}
+
+impl<'a> Setup<'a> {
+    /// For docker.io, which it finds at `upstream`.
+    pub(crate) fn new(work: &'a Work, upstream: &'a str) -> Self {
+        Self { work, upstream, way: None, cache: None, cache_keys: "", registry_keys: "" }
     }
 
-    /// The same over a given directory; `cache_extra` are further lines of `[cache]`.
-    pub(crate) fn with_cache(
-        work: &Work,
-        cache: &Path,
-        cache_extra: &str,
-        upstream: &str,
-        extra: &str,
-    ) -> Self {
-        let port = wait::free_port();
-        // Every pull asks for the tag anew, so that an upstream that is gone is noticed.
-        let config = format!(
-            "listen = [\"127.0.0.1:{port}\"]\n\n\
-             [cache]\n\
-             dir = \"{}\"\n\
-             {cache_extra}\n\n\
-             [registry.\"docker.io\"]\n\
-             upstream = \"{upstream}\"\n\
-             default = true\n\
-             tag_ttl = \"0s\"\n\
-             {extra}\n",
-            cache.display(),
-        );
-        let name = format!("larder-{port}");
-        let file = work.file(&format!("{name}.toml"), &config);
+    pub(crate) fn start(self) -> Larder {
+        let port = self.way.map_or_else(wait::free_port, |way| way.port);
+        let cache = self.cache.map_or_else(|| self.work.new_dir("cache"), Path::to_owned);
+        let file = self.work.file(&format!("larder-{port}.toml"), &self.config(port, &cache));
         // It may hold a password.
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(&file, private).expect("the file is ours");
-        let mut larder = Self {
-            port,
-            cache: cache.to_owned(),
-            config: file,
-            log: work.log(&format!("{name}.log")),
-            process: None,
-        };
+        let log = self.work.log(&format!("larder-{port}.log"));
+        let mut larder = Larder { port, cache, config: file, log, process: None };
         larder.start();
         larder
+    }
+
+    fn config(&self, port: u16, cache: &Path) -> String {
+        let listen = match self.way {
+            None => format!("listen = [\"127.0.0.1:{port}\"]\n"),
+            Some(way) => format!(
+                "[[listener]]\naddress = \"127.0.0.1:{port}\"\ndoors = [\"{}\"]\n{}",
+                way.door.key(),
+                way.tls.map_or_else(String::new, Certificates::as_toml),
+            ),
+        };
+        let is_default = self.way.is_none_or(|way| way.door == Door::Mirror);
+        let Self { upstream, cache_keys, registry_keys, .. } = self;
+        // Every pull asks for the tag anew, so that an upstream that is gone is noticed.
+        format!(
+            "{listen}\n\
+             [cache]\n\
+             dir = \"{}\"\n\
+             {cache_keys}\n\n\
+             [registry.\"docker.io\"]\n\
+             upstream = \"{upstream}\"\n\
+             default = {is_default}\n\
+             hosts = [\"localhost:{port}\"]\n\
+             tag_ttl = \"0s\"\n\
+             {registry_keys}\n",
+            cache.display(),
+        )
+    }
+}
+
+impl Larder {
+    /// docker.io's mirror by all doors, over plain HTTP, with an empty cache.
+    ///
+    /// `extra` are further lines of `[registry."docker.io"]`.
+    pub(crate) fn mirror(work: &Work, upstream: &str, extra: &str) -> Self {
+        Setup { registry_keys: extra, ..Setup::new(work, upstream) }.start()
     }
 
     /// `127.0.0.1:PORT`, as clients write it.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// To one that was set up without a way of its own.
+    pub(crate) fn by(&self, door: Door) -> Way<'static> {
+        Way::plain(door, self.port)
     }
 
     /// The URL of something under `/v2/`, by the mirror door.
@@ -108,10 +137,13 @@ impl Larder {
 
     /// Every file that claims to be verified content; panics if one is not what its name says.
     pub(crate) fn verified_blobs(&self) -> Vec<PathBuf> {
-        let blobs = files(&self.cache.join("blobs/sha256"));
+        let blobs = files(&self.cache.join("blobs"));
         for blob in &blobs {
-            let name = blob.file_name().expect("a file has a name").to_string_lossy();
-            assert_eq!(hash::of_file(blob), format!("sha256:{name}"), "{}", blob.display());
+            let (shard, name) = (blob.parent().and_then(Path::parent), blob.file_name());
+            let algorithm = shard.and_then(Path::file_name).expect("blobs/<algorithm>/ab/<hex>");
+            let name = name.expect("a file has a name");
+            let digest = format!("{}:{}", algorithm.to_string_lossy(), name.to_string_lossy());
+            assert_eq!(hash::of_file_as(&digest, blob), digest, "{}", blob.display());
         }
         blobs
     }

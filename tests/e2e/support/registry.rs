@@ -1,5 +1,7 @@
-//! The upstream: Debian's `docker-registry`, over the content that `image` keeps.
+//! The upstreams: Debian's `docker-registry`, over the content that `image` keeps, and olareg, which
+//! has referrers and takes digests by sha512.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +27,9 @@ pub(crate) enum Guard<'a> {
 pub(crate) struct Registry {
     pub(crate) port: u16,
     scheme: &'static str,
-    config: PathBuf,
+    /// `docker-registry`, or `olareg`.
+    program: &'static str,
+    arguments: Vec<OsString>,
     log: PathBuf,
     process: Option<Process>,
     /// How many of the logged requests belong to the past.
@@ -66,15 +70,32 @@ impl Registry {
             storage.display(),
         );
 
-        let name = format!("registry-{port}");
-        let mut registry = Self {
-            port,
-            scheme,
-            config: work.file(&format!("{name}.yml"), &config),
-            log: work.log(&format!("{name}.log")),
-            process: None,
-            forgotten: 0,
-        };
+        let config = work.file(&format!("registry-{port}.yml"), &config);
+        let arguments = vec!["serve".into(), config.into()];
+        Self::run(work, port, scheme, "docker-registry", arguments)
+    }
+
+    /// One that is empty, takes pushes, and knows version 1.1 of the OCI's specification.
+    pub(crate) fn olareg(work: &Work) -> Self {
+        let port = wait::free_port();
+        let storage = work.dir(&format!("olareg-{port}"));
+        // Its access log is on the level of traces.
+        let arguments = ["serve", "--verbosity=trace", "--addr=127.0.0.1", "--port"];
+        let mut arguments: Vec<OsString> = arguments.into_iter().map(OsString::from).collect();
+        arguments.extend([port.to_string().into(), "--dir".into(), storage.into()]);
+        Self::run(work, port, "http", "olareg", arguments)
+    }
+
+    fn run(
+        work: &Work,
+        port: u16,
+        scheme: &'static str,
+        program: &'static str,
+        arguments: Vec<OsString>,
+    ) -> Self {
+        let log = work.log(&format!("registry-{port}.log"));
+        let process = None;
+        let mut registry = Self { port, scheme, program, arguments, log, process, forgotten: 0 };
         registry.start_again();
         registry
     }
@@ -91,9 +112,9 @@ impl Registry {
     }
 
     pub(crate) fn start_again(&mut self) {
-        let mut command = tools::command("docker-registry");
-        command.arg("serve").arg(&self.config);
-        let mut process = Process::spawn("docker-registry", &command, &self.log);
+        let mut command = tools::command(self.program);
+        command.args(&self.arguments);
+        let mut process = Process::spawn(self.program, &command, &self.log);
         let port = self.port;
         process.wait_until_ready(|| wait::answers(port));
         self.process = Some(process);
@@ -125,7 +146,15 @@ impl Registry {
         self.access_log().lines().filter_map(|line| line.parse().ok()).collect()
     }
 
+    /// On its stdout, or on stderr: what else is there does not look like requests.
     fn access_log(&self) -> String {
-        fs::read_to_string(self.log.with_extension("out")).unwrap_or_default()
+        let files = [self.log.with_extension("out"), self.log.clone()];
+        files.iter().map(|file| fs::read_to_string(file).unwrap_or_default()).collect()
     }
 }
+
+/// What a test needs for `start`.
+pub(crate) const DISTRIBUTION: &[&str] = &["docker-registry", "curl", "setpriv"];
+
+/// What a test needs for `olareg`.
+pub(crate) const OLAREG: &[&str] = &["olareg", "curl", "setpriv"];

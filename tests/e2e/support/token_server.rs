@@ -1,10 +1,12 @@
-//! Distribution's token server: users from an htpasswd file, tokens signed with a key of its own.
+//! Registries that let in who has a password: by htpasswd, or by distribution's token server, which
+//! takes its users from such a file and signs tokens with a key of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::certificates::{Certificates, self_signed};
 use super::process::Process;
+use super::registry::{Guard, Registry};
 use super::work::Work;
 use super::{tools, wait};
 
@@ -50,11 +52,40 @@ impl TokenServer {
     }
 }
 
+/// A registry that wants tokens, over TLS, and what it takes.
+pub(crate) struct Guarded {
+    pub(crate) certificates: Certificates,
+    pub(crate) server: TokenServer,
+    pub(crate) upstream: Registry,
+}
+
+impl Guarded {
+    pub(crate) fn by_tokens(work: &Work, password: &str) -> Self {
+        let certificates = Certificates::make(work);
+        let server = TokenServer::start(work, &users(work, password), &certificates);
+        let guard = Guard::Tokens { server: &server, certificates: &certificates };
+        let upstream = Registry::start(work, &guard);
+        Self { certificates, server, upstream }
+    }
+}
+
+/// A registry that wants `USER` and the password, over plain HTTP.
+pub(crate) fn behind_htpasswd(work: &Work, password: &str) -> Registry {
+    Registry::start(work, &Guard::Htpasswd { file: &users(work, password) })
+}
+
 /// An htpasswd file in bcrypt, the one form that distribution reads.
-pub(crate) fn users(work: &Work, user: &str, password: &str) -> PathBuf {
-    let line = tools::run(tools::command("htpasswd").args(["-Bbn", user, password]));
+fn users(work: &Work, password: &str) -> PathBuf {
+    let line = tools::run(tools::command("htpasswd").args(["-Bbn", USER, password]));
     work.file("users", &line.expect("htpasswd hashes a password"))
 }
+
+/// What a test needs for the one.
+pub(crate) const TOKENS: &[&str] =
+    &["docker-registry", "curl", "setpriv", "htpasswd", "openssl", "token-server"];
+
+/// What a test needs for the other.
+pub(crate) const HTPASSWD: &[&str] = &["docker-registry", "curl", "setpriv", "htpasswd"];
 
 /// The token server lets a user into the repositories that begin with the user's name, and no
 /// others.

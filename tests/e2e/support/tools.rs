@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// Returns from the test, with a printed reason, unless every tool named is there.
+/// Returns from the test, with a printed reason, unless every tool in the lists is there; else the
+/// test's name.
 ///
 /// `root` stands for being root. With `LARDER_E2E_REQUIRE=1` the test fails instead.
 macro_rules! requires {
-    ($($tool:expr),+ $(,)?) => {{
+    ($($tools:expr),+ $(,)?) => {{
         fn here() {}
         let name = $crate::support::tools::test_name(&here);
-        if !$crate::support::tools::present(name, &[$($tool),+]) {
+        if !$crate::support::tools::present(name, &[$($tools),+]) {
             return;
         }
         name
@@ -25,8 +26,9 @@ pub(crate) fn test_name<T>(here: &T) -> &'static str {
     path.rsplit("::").next().unwrap_or(path)
 }
 
-pub(crate) fn present(test: &str, tools: &[&str]) -> bool {
-    let missing: Vec<&str> = tools.iter().copied().filter(|tool| !has(tool)).collect();
+pub(crate) fn present(test: &str, tools: &[&[&str]]) -> bool {
+    let tools = tools.iter().flat_map(|list| list.iter().copied());
+    let missing: Vec<&str> = tools.filter(|tool| !has(tool)).collect();
     if missing.is_empty() {
         return true;
     }
@@ -71,12 +73,6 @@ pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     }
     let said = String::from_utf8_lossy(&stderr);
     Err(format!("`{typed}`: {status}\n{}{said}", String::from_utf8_lossy(&stdout)))
-}
-
-/// Prints the first line of what a tool says about its version.
-pub(crate) fn print_version(tool: &str, argument: &str) {
-    let said = run(command(tool).arg(argument)).unwrap_or_else(|error| error);
-    println!("{tool}: {}", said.lines().next().unwrap_or("(no version)"));
 }
 
 /// Whether a tool is here.

@@ -9,7 +9,7 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) status: u16,
-    /// Of the body.
+    /// Of the body, where the registry says so.
     pub(crate) bytes: u64,
     pub(crate) kind: Kind,
 }
@@ -31,19 +31,32 @@ pub(crate) struct NotAccess;
 impl FromStr for Request {
     type Err = NotAccess;
 
-    /// `127.0.0.1 - - [date] "GET /v2/library/debian/manifests/x HTTP/1.1" 200 1234 "" "agent"`
+    /// Of `docker-registry`: `… "GET /v2/library/debian/manifests/x HTTP/1.1" 200 1234 …`; of
+    /// olareg: `… msg=ServeHTTP duration=1ms method=GET url=/v2/… status=200 …`, without the bytes.
     fn from_str(line: &str) -> Result<Self, NotAccess> {
-        let mut quoted = line.split('"');
-        let mut request = quoted.nth(1).ok_or(NotAccess)?.split(' ');
-        let (Some(method), Some(path)) = (request.next(), request.next()) else {
-            return Err(NotAccess);
-        };
-        let mut numbers = quoted.next().ok_or(NotAccess)?.split_whitespace();
-        let status = numbers.next().and_then(|n| n.parse().ok()).ok_or(NotAccess)?;
-        let bytes = numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0);
-
+        let (method, path, status, bytes) =
+            if line.contains(" msg=ServeHTTP ") { of_olareg(line) } else { of_distribution(line) }
+                .ok_or(NotAccess)?;
         Ok(Self { method: method.into(), path: path.into(), status, bytes, kind: kind(path) })
     }
+}
+
+fn of_distribution(line: &str) -> Option<(&str, &str, u16, u64)> {
+    let mut quoted = line.split('"');
+    let mut request = quoted.nth(1)?.split(' ');
+    let (method, path) = (request.next()?, request.next()?);
+    let mut numbers = quoted.next()?.split_whitespace();
+    let status = numbers.next()?.parse().ok()?;
+    Some((method, path, status, numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0)))
+}
+
+fn of_olareg(line: &str) -> Option<(&str, &str, u16, u64)> {
+    let field = |name: &str| {
+        let value = &line[line.find(name)? + name.len()..];
+        // Quoted where it has a question mark; no path here has a space or a quote.
+        value.trim_start_matches('"').split([' ', '"']).next()
+    };
+    Some((field(" method=")?, field(" url=")?, field(" status=")?.parse().ok()?, 0))
 }
 
 impl fmt::Display for Request {

@@ -30,11 +30,16 @@ impl Work {
         }
     }
 
-    /// A new empty directory among the data.
+    /// A directory among the data.
     pub(crate) fn dir(&self, name: &str) -> PathBuf {
         let dir = self.data.path().join(name);
         fs::create_dir_all(&dir).expect("the test's directory can be written");
         dir
+    }
+
+    /// The same, never one that was there before.
+    pub(crate) fn new_dir(&self, name: &str) -> PathBuf {
+        self.dir(&format!("{name}-{:x}", fastrand::u64(..)))
     }
 
     /// A file among the data, written.

@@ -1,0 +1,163 @@
+//! What version 1.1 of the OCI's distribution specification added: artifacts that refer to an image.
+//! And digests by sha512, which few registries take.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::client::Client as _;
+use crate::support::curl::Curl;
+use crate::support::hash;
+use crate::support::image::{ELSEWHERE, HERE, Image, small_layers};
+use crate::support::larder::Larder;
+use crate::support::one_shot::{self, OneShot, holds};
+use crate::support::publish::Publisher;
+use crate::support::registry::{OLAREG, Registry};
+use crate::support::tools::{self, requires};
+use crate::support::traffic::{Kind, Request};
+use crate::support::way::{Door, Wanted, Way};
+use crate::support::work::Work;
+
+/// A signature of an SBOM of an image: each is found by what it refers to.
+#[test]
+fn oras_finds_referrers_and_pulls_them_without_the_upstream() {
+    let work = Work::new(requires!(&["oras"], OLAREG));
+    let mut upstream = Registry::olareg(&work);
+    let image = publish(&work, &upstream, "sha256");
+    let oras = Oras { work: &work };
+    let direct = Way::plain(Door::Mirror, upstream.port);
+    let sbom = oras.attach(&Wanted::by_tag(&image).at(&direct.place()), SBOM);
+    let of_sbom = format!("{}/{}@{sbom}", direct.place(), image.repository);
+    let signature = oras.attach(&of_sbom, SIGNATURE);
+    let mut larder = Larder::mirror(&work, &upstream.url(), "");
+    upstream.forget();
+
+    let way = larder.by(Door::Prefix);
+    let pull = |when: &str| {
+        let name = Wanted::by_tag(&image).at(&way.place());
+        let all = oras.discover(&name, &[]);
+        assert!(all.contains(&sbom) && all.contains(&signature), "{when}: {all}");
+        let sboms = oras.discover(&name, &["--artifact-type", SBOM]);
+        assert!(sboms.contains(&sbom), "{when}: {sboms}");
+        let none = oras.discover(&name, &["--artifact-type", "application/vnd.example.other"]);
+        assert!(!none.contains(&sbom) && !none.contains(&signature), "{when}: {none}");
+        let file = oras.pull(&format!("{}/{}@{sbom}", way.place(), image.repository));
+        assert_eq!(file, SBOM, "{when}");
+        let layout = oras.copy(&name);
+        holds(&layout, &image);
+        for digest in [&sbom, &signature] {
+            let file = layout.join("blobs").join(digest.replace(':', "/"));
+            assert_eq!(&hash::of_file(&file), digest, "{when}: the graph has the referrers");
+        }
+    };
+    pull("cold");
+    upstream.forget();
+    pull("warm");
+    nothing_but_tags_and_lists(&upstream);
+    upstream.stop();
+    pull("while the upstream is down");
+    larder.restart();
+    pull("after a restart, while the upstream is down");
+    println!("client: oras: artifacts with referrers, from olareg");
+}
+
+/// Everything by sha512: index, manifests, configurations, layers.
+#[test]
+fn content_by_sha512_is_pulled_without_the_upstream() {
+    let work = Work::new(requires!(&["oras"], OLAREG));
+    let mut upstream = Registry::olareg(&work);
+    let image = publish(&work, &upstream, "sha512");
+    assert!(image.digests().all(|digest| digest.starts_with("sha512:")), "{image:?}");
+    let mut larder = Larder::mirror(&work, &upstream.url(), "");
+    upstream.forget();
+
+    let oras = OneShot::new(&work, one_shot::oras);
+    let way = larder.by(Door::Prefix);
+    let pull = |larder: &Larder, when: &str| {
+        for wanted in [Wanted::by_tag(&image), Wanted::by_digest(&image)] {
+            let pulled = oras.pull(&way, &wanted);
+            pulled.unwrap_or_else(|error| panic!("{when}: {wanted}: {error}"));
+        }
+        let part = work.data().join("part");
+        let url = larder.url(&format!("{}/blobs/{}", image.repository, image.layers[0]));
+        let reply = Curl::get(&url).range("0-99").to(&part).send();
+        let len = fs::metadata(&part).map(|part| part.len()).ok();
+        assert_eq!((reply.status, len), (206, Some(100)), "{when}: {reply:?}");
+    };
+    pull(&larder, "cold");
+    // Index, manifest, configuration and layers, each hashed.
+    assert_eq!(larder.verified_blobs().len(), image.digests().count());
+    upstream.forget();
+    pull(&larder, "warm");
+    nothing_but_tags_and_lists(&upstream);
+    upstream.stop();
+    pull(&larder, "while the upstream is down");
+    larder.restart();
+    pull(&larder, "after a restart, while the upstream is down");
+}
+
+fn publish(work: &Work, upstream: &Registry, algorithm: &'static str) -> Image {
+    let publisher = Publisher { registry: &upstream.url(), algorithm, work };
+    let images = publisher.publish("artifact", "1", &[HERE, ELSEWHERE], small_layers);
+    images.into_iter().next().expect("one for each platform")
+}
+
+fn nothing_but_tags_and_lists(upstream: &Registry) {
+    let asked = upstream.requests();
+    let content = |request: &&Request| matches!(request.kind, Kind::Blob | Kind::ManifestByDigest);
+    assert_eq!(asked.iter().filter(content).count(), 0, "it is cached: {asked:#?}");
+}
+
+/// What oras does with artifacts; all over plain HTTP.
+struct Oras<'a> {
+    work: &'a Work,
+}
+
+impl Oras<'_> {
+    /// Attaches a file that has its type as its text; the digest of the artifact.
+    fn attach(&self, to: &str, kind: &str) -> String {
+        self.work.file("attached", kind);
+        let mut attach = self.command("attach");
+        attach.args(["--plain-http", "--format", "go-template={{.digest}}"]);
+        attach.args(["--artifact-type", kind, to, "attached:text/plain"]);
+        tools::run(&mut attach).expect("the upstream takes artifacts").trim().to_owned()
+    }
+
+    /// The tree of what refers to it, as JSON.
+    fn discover(&self, name: &str, more: &[&str]) -> String {
+        let mut discover = self.command("discover");
+        discover.args(["--plain-http", "--format", "json"]).args(more).arg(name);
+        tools::run(&mut discover).expect("oras discovers referrers")
+    }
+
+    /// The text of the file in an artifact.
+    fn pull(&self, name: &str) -> String {
+        let into = self.work.dir("pulled");
+        let mut pull = self.command("pull");
+        tools::run(pull.args(["--plain-http", "--no-tty", "--output"]).arg(&into).arg(name))
+            .expect("oras pulls an artifact");
+        let text = fs::read_to_string(into.join("attached")).expect("oras wrote the file");
+        fs::remove_dir_all(into).expect("what was pulled can be removed");
+        text
+    }
+
+    /// The whole graph, as a layout of files.
+    fn copy(&self, name: &str) -> PathBuf {
+        let into = self.work.data().join("graph");
+        fs::remove_dir_all(&into).ok();
+        let mut copy = self.command("copy");
+        copy.args(["--recursive", "--no-tty", "--from-plain-http", name, "--to-oci-layout"]);
+        tools::run(copy.arg(format!("{}:it", into.display()))).expect("oras copies a graph");
+        into
+    }
+
+    fn command(&self, command: &str) -> Command {
+        let dir: &Path = self.work.data();
+        let mut oras = tools::command("oras");
+        oras.env("DOCKER_CONFIG", dir).current_dir(dir).arg(command);
+        oras
+    }
+}
+
+const SBOM: &str = "application/vnd.example.sbom";
+const SIGNATURE: &str = "application/vnd.example.signature";

@@ -1,0 +1,105 @@
+//! What all clients have in common, and the table of them.
+
+use super::containerd::Containerd;
+use super::containers_storage::{BUILDAH, ContainersStorage, PODMAN};
+use super::dockerd::Dockerd;
+use super::one_shot::{self, OneShot};
+use super::tools;
+use super::way::{Door, Wanted, Way};
+use super::work::Work;
+
+/// A program that pulls images, with whatever it keeps them in.
+pub(crate) trait Client {
+    /// Pulls, checks that all of it came, and drops it, so that the next pull has to fetch it again.
+    ///
+    /// (dockerd keeps manifests for a while, and asks for them then or not.)
+    fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String>;
+}
+
+/// A client that the tests know.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    /// What `requires!` wants for it, its own program first.
+    pub(crate) tools: &'static [&'static str],
+    /// The argument with which that program says its version.
+    pub(crate) version: &'static str,
+    /// By which it can be sent to a registry, over plain HTTP and over TLS alike.
+    pub(crate) doors: &'static [Door],
+    /// With nothing in its store, for pulls by one way.
+    pub(crate) start: fn(&Work, &Way<'_>) -> Box<dyn Client>,
+}
+
+impl Kind {
+    /// What the program calls itself, on one line.
+    pub(crate) fn version(&self) -> String {
+        let said = tools::run(tools::command(self.tools[0]).arg(self.version));
+        let said = said.unwrap_or_else(|error| error);
+        said.lines().next().unwrap_or("(no version)").to_owned()
+    }
+}
+
+pub(crate) const KINDS: [&Kind; 8] = [
+    &Kind {
+        name: "dockerd",
+        tools: &["dockerd", "docker", "containerd", "ctr", "runc", "root"],
+        version: "--version",
+        doors: NAMED,
+        start: |work, way| Box::new(Dockerd::start(work, way)),
+    },
+    &Kind {
+        name: "containerd",
+        tools: &["containerd", "ctr", "root"],
+        version: "--version",
+        doors: ALL,
+        start: |work, _| Box::new(Containerd::start(work)),
+    },
+    // Stands for the containerd and the Docker of today.
+    &Kind {
+        name: "containerd-pull",
+        tools: &["containerd-pull"],
+        version: "--version",
+        doors: ALL,
+        start: |work, _| Box::new(OneShot::new(work, one_shot::containerd_pull)),
+    },
+    &Kind {
+        name: "podman",
+        tools: &["podman", "root"],
+        version: "--version",
+        doors: NAMED,
+        start: |work, _| Box::new(ContainersStorage::new(work, &PODMAN)),
+    },
+    &Kind {
+        name: "buildah",
+        tools: &["buildah", "root"],
+        version: "--version",
+        doors: NAMED,
+        start: |work, _| Box::new(ContainersStorage::new(work, &BUILDAH)),
+    },
+    &Kind {
+        name: "skopeo",
+        tools: &["skopeo"],
+        version: "--version",
+        doors: NAMED,
+        start: |work, _| Box::new(OneShot::new(work, one_shot::skopeo)),
+    },
+    &Kind {
+        name: "crane",
+        tools: &["crane"],
+        version: "version",
+        doors: NAMED,
+        start: |work, _| Box::new(OneShot::new(work, one_shot::crane)),
+    },
+    &Kind {
+        name: "oras",
+        tools: &["oras"],
+        version: "version",
+        doors: NAMED,
+        start: |work, _| Box::new(OneShot::new(work, one_shot::oras)),
+    },
+];
+
+/// Of clients that cannot say which registry they mean but by the name they ask for.
+const NAMED: &[Door] = &[Door::Mirror, Door::Prefix, Door::Host];
+
+/// Of clients that are told by a hosts.toml.
+const ALL: &[Door] = &[Door::Ns, Door::Registry, Door::Mirror, Door::Prefix, Door::Host];

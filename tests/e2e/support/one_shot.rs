@@ -1,0 +1,121 @@
+//! Clients that fetch an image into a directory of files, and know nothing the next time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::client::Client;
+use super::image::Image;
+use super::registries_conf::RegistriesConf;
+use super::way::{Wanted, Way};
+use super::work::Work;
+use super::{hash, hosts_toml, tools};
+
+/// One of them; its pulls go into one directory, one at a time.
+pub(crate) struct OneShot {
+    command: Pull,
+    /// At the end of each command.
+    more: Vec<String>,
+    /// For its configuration.
+    dir: PathBuf,
+    /// Laid out as the OCI image layout is: `blobs/<algorithm>/<hex>`.
+    into: PathBuf,
+}
+
+/// Makes the command that pulls, with the files that it needs in the directory given first, into
+/// the one given last.
+type Pull = fn(&Path, &Way<'_>, &Wanted<'_>, &Path) -> Command;
+
+impl OneShot {
+    pub(crate) fn new(work: &Work, command: Pull) -> Self {
+        let dir = work.new_dir("one-shot");
+        Self { command, more: Vec::new(), into: dir.join("pulled"), dir }
+    }
+
+    /// Adds to the command line.
+    pub(crate) fn with(mut self, argument: String) -> Self {
+        self.more.push(argument);
+        self
+    }
+}
+
+impl Client for OneShot {
+    fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String> {
+        // A pull that failed may have left something.
+        fs::remove_dir_all(&self.into).ok();
+        tools::run((self.command)(&self.dir, way, wanted, &self.into).args(&self.more))?;
+        holds(&self.into, wanted.image);
+        Ok(())
+    }
+}
+
+/// Panics unless the layout has every file of the image, and each is what its name says.
+pub(crate) fn holds(layout: &Path, image: &Image) {
+    for digest in image.blobs().chain([image.manifest.as_str()]) {
+        let file = layout.join("blobs").join(digest.replace(':', "/"));
+        assert_eq!(hash::of_file_as(digest, &file), digest);
+    }
+}
+
+pub(crate) fn skopeo(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) -> Command {
+    let files = RegistriesConf::new(dir.to_owned());
+    let name = wanted.at(&files.write(way));
+    let (os, arch) = platform(wanted.image);
+    let mut command = tools::command("skopeo");
+    command.arg("--policy").arg(files.policy());
+    command.arg("--registries-conf").arg(files.registries());
+    command.args(["--override-os", os, "--override-arch", arch]);
+    command.args(["copy", "--quiet", "--preserve-digests"]);
+    match way.tls {
+        Some(_) => command.arg("--src-cert-dir").arg(files.certificates()),
+        None => command.arg("--src-tls-verify=false"),
+    };
+    command.arg(format!("docker://{name}")).arg(format!("oci:{}:it", into.display()));
+    command
+}
+
+pub(crate) fn crane(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) -> Command {
+    let mut command = tools::command("crane");
+    command.args(["pull", "--format", "oci", "--platform", &wanted.image.platform]);
+    if let Some(tls) = way.tls {
+        command.env("SSL_CERT_FILE", &tls.ca);
+    }
+    // It is empty; nobody's log-ins.
+    command.env("DOCKER_CONFIG", dir);
+    command.arg(wanted.at(&way.place())).arg(into);
+    command
+}
+
+pub(crate) fn oras(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) -> Command {
+    let mut command = tools::command("oras");
+    command.env("DOCKER_CONFIG", dir);
+    command.args(["copy", "--no-tty", "--platform", &wanted.image.platform]);
+    match way.tls {
+        Some(tls) => command.arg("--from-ca-file").arg(&tls.ca).arg("--from-plain-http=false"),
+        None => command.arg("--from-plain-http"),
+    };
+    command.arg(wanted.at(&way.place())).arg("--to-oci-layout");
+    command.arg(format!("{}:it", into.display()));
+    command
+}
+
+pub(crate) fn containerd_pull(
+    dir: &Path,
+    way: &Way<'_>,
+    wanted: &Wanted<'_>,
+    into: &Path,
+) -> Command {
+    let hosts = dir.join("hosts");
+    let name = wanted.at(&hosts_toml::write(&hosts, way));
+    let mut command = tools::command("containerd-pull");
+    command.arg("--hosts-dir").arg(hosts).args(["--platform", &wanted.image.platform]);
+    command.args(["--parallel", "4", "--chunk", CHUNK]).arg(name).arg(into);
+    command
+}
+
+fn platform(image: &Image) -> (&str, &str) {
+    image.platform.split_once('/').expect("a platform has two parts")
+}
+
+/// Bytes: some ranges for each larger layer of the test images.
+const CHUNK: &str = "524288";
