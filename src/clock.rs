@@ -1,9 +1,10 @@
-//! The wall clock, injected so that tests can set it.
+//! The wall clock and the run of the machine, injected so that tests can set them.
 //!
 //! Time-outs and waits use tokio's clock, which tests can pause. The wall clock is only for what
 //! outlives the process: when a tag was last heard of, when a file was last used.
 
 use std::fmt;
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 /// Tells the time of day.
@@ -26,4 +27,47 @@ impl WallClock for SystemClock {
 /// Whole seconds since 1970; 0 for anything before.
 pub fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// One run of the machine, from its start to its end, as a number that another run does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot(u32);
+
+impl Boot {
+    /// The run that we are in. Where the machine does not tell, every process is in one of its own.
+    pub fn current() -> Self {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        id.and_then(|id| Self::of_id(id.trim())).unwrap_or(Self(fastrand::u32(1..NANOS)))
+    }
+
+    /// The run with this id: a UUID, as Linux gives it.
+    pub fn of_id(id: &str) -> Option<Self> {
+        let id = u128::from_str_radix(&id.replace('-', ""), 16).ok()?;
+        // Its bits are random, so what is left of them is, too.
+        let number = u32::try_from(id % u128::from(NANOS - 1)).ok()?;
+        Some(Self(number + 1))
+    }
+
+    /// The number: at least 1, less than a second has nanoseconds. Two runs have the same once in
+    /// a billion.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+const NANOS: u32 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_is_known_by_its_id() {
+        let one = Boot::of_id("7d1b2f3e-58e1-4c05-a1c5-0d9e5a3b1c2d").unwrap();
+        let other = Boot::of_id("7d1b2f3e-58e1-4c05-a1c5-0d9e5a3b1c2e").unwrap();
+        assert_ne!(one, other);
+        assert!((1..NANOS).contains(&one.number()));
+        assert_eq!(Boot::of_id("not an id"), None);
+        assert_eq!(Boot::current(), Boot::current(), "this machine has not started in between");
+    }
 }

@@ -22,14 +22,14 @@ use tokio_util::task::TaskTracker;
 use self::latest::Latest;
 use crate::access::Access;
 use crate::cache::Cache;
-use crate::clock::{SystemClock, WallClock};
+use crate::clock::{Boot, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
 use crate::http::{
     Connection, Egress, InstanceId, Network, Proxies, Quota, SystemNetwork, serve_connection,
 };
 use crate::registry::Table;
 use crate::routes::{Entrance, Routes, Traffic};
-use crate::store::Store;
+use crate::store::{Machine, Store, Verification};
 use crate::upstream::SetupError;
 
 pub use self::error::StartError;
@@ -42,11 +42,17 @@ pub struct Parts {
     pub network: Arc<dyn Network>,
     /// The time of day.
     pub clock: Arc<dyn WallClock>,
+    /// The run of the machine.
+    pub boot: Boot,
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { network: Arc::new(SystemNetwork), clock: Arc::new(SystemClock) }
+        Self {
+            network: Arc::new(SystemNetwork),
+            clock: Arc::new(SystemClock),
+            boot: Boot::current(),
+        }
     }
 }
 
@@ -75,7 +81,8 @@ impl App {
         };
         let table = Table::build(&settings.registries, &egress, None)?;
         let options = settings.store.clone();
-        let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
+        let machine = Machine { clock: Arc::clone(&parts.clock), boot: parts.boot };
+        let opened = tokio::task::spawn_blocking(move || Store::open(options, machine)).await;
         let store = opened.map_err(|_| StartError::Interrupted)??;
         let cache = Cache::new(Arc::new(store), parts.clock, settings.cache.clone());
         cache.sweep().await;
@@ -130,6 +137,11 @@ impl App {
             async move { routes.answer(request, &entrance).await }
         };
         serve_connection(io, answer, self.stop.clone())
+    }
+
+    /// What verification at rest has come to since the start.
+    pub fn verification(&self) -> Verification {
+        self.cache.verification()
     }
 
     /// Takes no more requests, and waits for what runs, at most as long as configured. Fetches

@@ -11,6 +11,8 @@ use http::header::CONTENT_LENGTH;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::checked::{Checked, Elsewhere};
+use super::checks::{Check, Found};
 use super::fill::Progress;
 use super::fills::Filling;
 use super::follow::{Follow, Span, Whole};
@@ -45,6 +47,8 @@ pub struct Blob {
 
 #[derive(Debug)]
 enum BlobSource {
+    /// Stored, and being verified again.
+    Checking(Arc<Check>, Elsewhere),
     Filling(Filling),
     Stored(StoredBlob),
 }
@@ -62,10 +66,10 @@ impl Blob {
         self.total
     }
 
-    /// Whether all of it is known to be right. If not, an answer that ends before the blob does
-    /// brings what the upstream gave.
+    /// Whether only bytes leave that are known to be right. If not, an answer that ends before the
+    /// blob does brings what the upstream gave.
     pub fn is_verified(&self) -> bool {
-        matches!(self.source, BlobSource::Stored(_))
+        matches!(self.source, BlobSource::Checking(..) | BlobSource::Stored(_))
     }
 
     /// The body of an answer with the whole blob.
@@ -81,6 +85,10 @@ impl Blob {
     fn source_of(&self, at: u64, end: Option<u64>) -> Box<dyn Source> {
         let frames = self.frames.clone();
         match &self.source {
+            BlobSource::Checking(check, elsewhere) => {
+                let end = end.unwrap_or(check.due().len());
+                Box::new(Checked::new(Arc::clone(check), elsewhere.clone(), frames, at, end))
+            }
             BlobSource::Filling(Filling { progress, side, .. }) => {
                 let span = Span { at, end, reaches_end: end == self.total };
                 let follow = Follow::new(progress.clone(), frames, span);
@@ -111,7 +119,7 @@ impl Shared {
         if member.is_none() {
             self.look_up(grant, digest).await?;
         }
-        Ok(self.hit(blob))
+        Ok(self.hit(grant, blob))
     }
 
     pub(super) async fn blob_head(
@@ -122,7 +130,7 @@ impl Shared {
         if self.membership(grant, digest).await.is_some()
             && let Some(blob) = self.stored(digest).await
         {
-            let total = Some(blob.content().len());
+            let total = Some(blob.len());
             return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
         }
         let total = self.look_up(grant, digest).await?;
@@ -130,22 +138,15 @@ impl Shared {
         Ok(Pulled { what: BlobHead { total }, decision, age: None })
     }
 
-    /// The blob, if it is in the store. A disk that cannot say is as good as one that has not.
-    pub(super) async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
-        let (shared, digest) = (Arc::clone(self), digest.clone());
-        let open = move || match shared.store.blob(&digest) {
-            Ok(blob) => blob,
-            Err(error) => {
-                tracing::warn!(%digest, %error, "cannot open a stored blob");
-                None
+    fn hit(self: &Arc<Self>, grant: &Grant, blob: Found) -> Pulled<Blob> {
+        let total = Some(blob.len());
+        let source = match blob {
+            Found::Checking(check) => {
+                let elsewhere = Elsewhere { shared: Arc::clone(self), grant: grant.clone() };
+                BlobSource::Checking(check, elsewhere)
             }
+            Found::Verified(blob) => BlobSource::Stored(blob),
         };
-        tokio::task::spawn_blocking(open).await.ok().flatten()
-    }
-
-    fn hit(&self, blob: StoredBlob) -> Pulled<Blob> {
-        let total = Some(blob.content().len());
-        let source = BlobSource::Stored(blob);
         let what = Blob { total, source, frames: self.frames.clone() };
         Pulled { what, decision: Decision::Hit, age: None }
     }
@@ -197,7 +198,7 @@ impl Shared {
             match ready {
                 Progress::Done { blob, .. } => {
                     let decision = Decision::Miss { collapsed: joined, unverified: false };
-                    return Ok(Pulled { decision, ..self.hit(blob) });
+                    return Ok(Pulled { decision, ..self.hit(grant, Found::Verified(blob)) });
                 }
                 // What another repository was refused says nothing about this one.
                 Progress::Failed(_) if asked_elsewhere => {}
@@ -230,7 +231,7 @@ impl Shared {
 }
 
 /// How far the fill is when enough is known for the headers; `None` when it took too long.
-async fn wait_for_headers(
+pub(super) async fn wait_for_headers(
     mut progress: watch::Receiver<Progress>,
     need: Need,
     until: Instant,

@@ -21,8 +21,8 @@ use super::relay::{Prefix, RelayPoint};
 use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking};
 use super::{Bypass, Error, Shared};
 use crate::access::Grant;
-use crate::oci::{Digest, Hasher};
-use crate::store::{Partial, StoredBlob};
+use crate::oci::Digest;
+use crate::store::{Partial, StoredBlob, SumHasher};
 use crate::upstream;
 
 /// How far a fill is.
@@ -93,7 +93,7 @@ impl Fill {
     async fn fetch(&self) -> Result<Progress, Error> {
         // An earlier fill may have ended between the look-up and the start of this one. If it was
         // another repository's, it proves nothing for this one.
-        if let Some(blob) = self.shared.stored(&self.digest).await {
+        if let Some(blob) = self.shared.verified(&self.digest).await {
             if self.member.is_none() {
                 self.shared.look_up(&self.grant, &self.digest).await?;
             }
@@ -236,7 +236,11 @@ impl Fill {
     }
 
     /// The verified blob; `None` when the bytes are wrong, and gone.
-    async fn commit(&self, partial: Partial, hasher: Hasher) -> Result<Option<StoredBlob>, Error> {
+    async fn commit(
+        &self,
+        partial: Partial,
+        hasher: SumHasher,
+    ) -> Result<Option<StoredBlob>, Error> {
         let committed = blocking(move || Ok(partial.commit(hasher))).await;
         match committed.map_err(|_| Error::Internal("the commit was lost"))? {
             Ok(committed) => {
@@ -255,7 +259,7 @@ impl Fill {
 
 /// How writing ended, as the fill sees it.
 enum Written {
-    Whole(Partial, Hasher),
+    Whole(Partial, SumHasher),
     Refused(Prefix, Bypass),
 }
 

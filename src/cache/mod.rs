@@ -3,6 +3,8 @@
 //! Read `pull.rs` first: it is the life of a request.
 
 mod blobs;
+mod checked;
+mod checks;
 mod decision;
 mod download;
 mod error;

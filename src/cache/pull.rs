@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::blobs::{Blob, BlobHead, Need};
+use super::checks::Checks;
 use super::fills::Fills;
 use super::flights::Flights;
 use super::hot::Hot;
@@ -23,7 +24,7 @@ use crate::access::Grant;
 use crate::clock::WallClock;
 use crate::http::Frames;
 use crate::oci::{AcceptSet, Digest, Page, Reference};
-use crate::store::Store;
+use crate::store::{Store, Verification};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
@@ -51,6 +52,7 @@ pub(super) struct Shared {
     pub(super) hot: Hot,
     pub(super) frames: Frames,
     pub(super) fills: Fills,
+    pub(super) checks: Checks,
     pub(super) patience: Patience,
     pub(super) manifests_asked: Flights<String, Arc<Manifest>>,
     pub(super) tags_asked: Flights<String, Resolved>,
@@ -69,6 +71,7 @@ impl Cache {
             hot: Hot::new(options.memory),
             frames: Frames::default(),
             fills: Fills::default(),
+            checks: Checks::default(),
             patience: Patience::new(options.stale_wait),
             manifests_asked: Flights::new(tasks.clone()),
             tags_asked: Flights::new(tasks.clone()),
@@ -135,6 +138,11 @@ impl Cache {
         };
         // A panic in it has been reported by the panic hook and concerns nobody else.
         drop(tokio::task::spawn_blocking(sweep).await);
+    }
+
+    /// What verification at rest has come to since the start.
+    pub fn verification(&self) -> Verification {
+        self.shared.store.verification()
     }
 
     /// Waits for what runs detached from any client, at most this long. Fills that are not done

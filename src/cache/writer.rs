@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::Error;
 use super::relay::Prefix;
-use crate::oci::{Digest, Hasher};
-use crate::store::Partial;
+use crate::oci::Digest;
+use crate::store::{Partial, SumHasher};
 
 /// How writing ended, as the writer sees it.
 pub(super) enum Drained {
@@ -30,7 +30,7 @@ pub(super) struct Writer {
     partial: Partial,
     /// `None` until the first batch: what an earlier process left is hashed on the blocking
     /// pool, while the upstream's bytes arrive.
-    hasher: Option<Hasher>,
+    hasher: Option<SumHasher>,
 }
 
 impl Writer {
@@ -83,12 +83,12 @@ impl Writer {
         (self, Ok(()))
     }
 
-    fn hash_so_far(&mut self) -> io::Result<Hasher> {
+    fn hash_so_far(&mut self) -> io::Result<SumHasher> {
         self.hasher.take().map_or_else(|| self.partial.hash(), Ok)
     }
 
     /// The file and the hash of all of it.
-    pub(super) async fn finish(mut self) -> Result<(Partial, Hasher), Error> {
+    pub(super) async fn finish(mut self) -> Result<(Partial, SumHasher), Error> {
         let hash = move || self.hash_so_far().map(|hasher| (self.partial, hasher));
         blocking(hash).await.map_err(|_| Error::Internal("cannot hash a partial file"))
     }
@@ -96,7 +96,9 @@ impl Writer {
     /// What is on disk and hashed.
     pub(super) fn into_prefix(self, digest: &Digest) -> Prefix {
         match self.hasher {
-            Some(hasher) => Prefix::of(self.partial.file(), self.partial.len(), hasher),
+            Some(hasher) => {
+                Prefix::of(self.partial.file(), self.partial.len(), hasher.into_hasher())
+            }
             None => Prefix::none(digest),
         }
     }

@@ -72,6 +72,7 @@ impl fmt::Display for Report<'_> {
         line(f, "min_free", &bytes(settings.store.min_free))?;
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
+        line(f, "verify_every", &time(settings.store.verify_every))?;
         if settings.proxies.http.is_some() || settings.proxies.https.is_some() {
             proxies(f, settings)?;
         }
@@ -239,6 +240,7 @@ mod tests {
              min_free         1.0 GiB\n\
              fill_keep        1day\n\
              stale_wait       2s\n\
+             verify_every     30days\n\
              \n\
              [registry.\"harbor.corp:8443\"]\n\
              mirror           http://cache.corp\n\

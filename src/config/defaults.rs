@@ -31,6 +31,9 @@ pub(super) const MIN_FREE: u64 = 1 << 30;
 /// Whoever wanted the rest of a download has asked again within a day.
 pub(super) const FILL_KEEP: Duration = Duration::from_secs(24 * 3600);
 
+/// Bits on a disk rot over years. Of a busy cache, this reads no more than a few percent a day again.
+pub(super) const VERIFY_EVERY: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Less than a person notices in a pull, more than a healthy registry needs.
 pub(super) const STALE_WAIT: Duration = Duration::from_secs(2);
 

@@ -77,6 +77,11 @@ fn store_options(written: &Cache, resolver: &mut Resolver<'_>) -> store::Options
             Zero::Senseless,
             defaults::FILL_KEEP,
         ),
+        verify_every: resolver.duration(
+            written.verify_every.as_ref(),
+            Zero::Senseless,
+            defaults::VERIFY_EVERY,
+        ),
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) struct Cache {
     pub min_free: Option<Text>,
     pub fill_keep: Option<Text>,
     pub stale_wait: Option<Text>,
+    pub verify_every: Option<Text>,
 }
 
 /// `[registry."…"]`

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Sha256, Sha512};
 
 /// The name of some bytes: a hash algorithm and the hash itself, as in `sha256:2c26…e7ae`.
@@ -121,6 +122,20 @@ impl Algorithm {
             Self::Sha512 => 128,
         }
     }
+
+    /// How many bytes a [`Hasher::state`] has.
+    pub fn state_len(self) -> usize {
+        self.serialised().0
+    }
+
+    /// How many bytes state and count of blocks have when they are serialised. A block of either
+    /// algorithm is twice as long as its state.
+    fn serialised(self) -> (usize, usize) {
+        match self {
+            Self::Sha256 => (32, 8),
+            Self::Sha512 => (64, 16),
+        }
+    }
 }
 
 /// Computes a [`Digest`] over bytes as they pass.
@@ -161,6 +176,53 @@ impl Hasher {
         };
         Digest { text: text.into_boxed_str(), algorithm }
     }
+}
+
+/// A hash can be interrupted where the bytes so far fill whole blocks of the algorithm, and later be
+/// gone on with. What was computed up to a place and what is computed from there on then vouch for
+/// each other: the state at the end of a part proves the part, given the state at its begin.
+impl Hasher {
+    /// What has been computed so far: [`Algorithm::state_len`] bytes.
+    ///
+    /// `None` unless the number of bytes seen is a multiple of 128.
+    pub fn state(&self) -> Option<Vec<u8>> {
+        match &self.state {
+            State::Sha256(hash) => state_of(hash, Algorithm::Sha256),
+            State::Sha512(hash) => state_of(hash, Algorithm::Sha512),
+        }
+    }
+
+    /// A hasher that has seen `len` bytes and is in this `state`; `None` where there is no such.
+    pub fn resumed(algorithm: Algorithm, state: &[u8], len: u64) -> Option<Self> {
+        let state = match algorithm {
+            Algorithm::Sha256 => State::Sha256(resumed(algorithm, state, len)?),
+            Algorithm::Sha512 => State::Sha512(resumed(algorithm, state, len)?),
+        };
+        Some(Self { state })
+    }
+}
+
+/// What a serialised hash consists of: its state, how many blocks it has seen, and the begin of the
+/// next block, which is nothing here.
+fn state_of<H: SerializableState>(hash: &H, algorithm: Algorithm) -> Option<Vec<u8>> {
+    let (state_len, count_len) = algorithm.serialised();
+    let serialised = hash.serialize();
+    let (state, rest) = serialised.split_at_checked(state_len)?;
+    let is_between_blocks = rest.get(count_len..)?.iter().all(|byte| *byte == 0);
+    is_between_blocks.then(|| state.to_vec())
+}
+
+fn resumed<H: SerializableState>(algorithm: Algorithm, state: &[u8], len: u64) -> Option<H> {
+    let (state_len, count_len) = algorithm.serialised();
+    let block = state_len as u64 * 2;
+    if state.len() != state_len || !len.is_multiple_of(block) {
+        return None;
+    }
+    let mut serialised = SerializedState::<H>::default();
+    serialised.get_mut(..state_len)?.copy_from_slice(state);
+    let count = u128::from(len / block).to_le_bytes();
+    serialised.get_mut(state_len..state_len + count_len)?.copy_from_slice(&count[..count_len]);
+    H::deserialize(&serialised).ok()
 }
 
 impl fmt::Debug for Hasher {
@@ -245,5 +307,30 @@ mod tests {
         for (text, want) in table {
             assert_eq!(text.parse::<Digest>().unwrap_err(), want, "{text:?}");
         }
+    }
+
+    /// Checksums of parts, kept on disk, are such states: they must go on meaning the same.
+    #[test]
+    fn a_hash_goes_on_from_its_state() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let mut begun = Hasher::new(algorithm);
+            begun.update(&bytes[..512]);
+            let state = begun.state().unwrap();
+            assert_eq!(state.len(), algorithm.state_len());
+
+            let mut resumed = Hasher::resumed(algorithm, &state, 512).unwrap();
+            assert_eq!(resumed.state().unwrap(), state);
+            resumed.update(&bytes[512..]);
+            assert_eq!(resumed.finish(), Digest::of(algorithm, &bytes));
+
+            begun.update(&bytes[512..513]);
+            assert_eq!(begun.state(), None, "in mid-block there is more to know");
+            assert!(Hasher::resumed(algorithm, &state[1..], 512).is_none());
+            assert!(Hasher::resumed(algorithm, &state, 513).is_none());
+        }
+        let empty = Hasher::new(Algorithm::Sha256).state().unwrap();
+        // The initial value of SHA-256 (FIPS 180-4, 5.3.3), in little-endian words.
+        assert_eq!(empty[..8], [0x67, 0xe6, 0x09, 0x6a, 0x85, 0xae, 0x67, 0xbb]);
     }
 }

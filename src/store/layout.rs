@@ -41,6 +41,15 @@ impl Layout {
         path
     }
 
+    /// The checksums of a blob's blocks: `sums/<alg>/ab/<hex>`.
+    pub(super) fn sums(&self, digest: &Digest) -> PathBuf {
+        let mut path = self.dir.join("sums");
+        path.push(digest.algorithm().as_str());
+        path.push(&digest.hex()[..2]);
+        path.push(digest.hex());
+        path
+    }
+
     pub(super) fn fills(&self) -> PathBuf {
         self.dir.join("fills")
     }

@@ -128,14 +128,16 @@ fn hash(name: &str) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Options;
+    use crate::store::{Machine, Options};
 
     #[test]
     fn a_list_is_found_as_it_was_put_and_under_its_name_only() {
         let dir = tempfile::tempdir().unwrap();
         let fill_keep = std::time::Duration::from_secs(1);
-        let options = Options { dir: dir.path().join("cache"), min_free: 0, fill_keep };
-        let store = Store::open(options).unwrap();
+        let verify_every = fill_keep;
+        let options =
+            Options { dir: dir.path().join("cache"), min_free: 0, fill_keep, verify_every };
+        let store = Store::open(options, Machine::default()).unwrap();
         let (registry, repository) = ("a.b".parse().unwrap(), "c/d".parse().unwrap());
         let record = ListRecord {
             checked_at: from_unix_seconds(5).unwrap(),

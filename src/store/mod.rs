@@ -4,6 +4,7 @@
 //! and nothing else ever gets one.
 
 mod absent;
+mod due;
 mod error;
 mod layout;
 mod lists;
@@ -11,17 +12,30 @@ mod open;
 mod options;
 mod partial;
 mod records;
+mod shelf;
 mod space;
+mod stamps;
+mod sums;
 mod verify;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use absent::AbsentRecord;
+pub use due::{DueBlob, Verdict};
 pub use error::{Mismatch, OpenError};
 pub use lists::ListRecord;
 pub use open::Store;
-pub use options::Options;
+pub use options::{Machine, Options};
 pub use partial::{Committed, Partial};
 pub use records::{Members, TagRecord};
-pub use verify::{StoredBlob, StoredFile, Verified};
+pub use shelf::Verification;
+pub use sums::SumHasher;
+pub use verify::{Stored, StoredBlob, StoredFile, Verified};
+
+/// What a panic left behind is still whole: nothing here is changed by half.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[cfg(test)]
 mod tests;

@@ -6,16 +6,17 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 
 use super::layout::Layout;
-use super::records::read_small;
+use super::shelf::{Shelf, make_parent};
 use super::space::Space;
-use super::{OpenError, Options, Partial, StoredBlob, Verified};
+use super::stamps::Stamps;
+use super::{Machine, OpenError, Options, Partial, Stored, Verification, Verified};
 use crate::oci::{Digest, RegistryName};
 
 /// A cache directory in use by this process.
@@ -23,8 +24,8 @@ use crate::oci::{Digest, RegistryName};
 pub struct Store {
     pub(super) layout: Layout,
     pub(super) space: Space,
+    pub(super) shelf: Arc<Shelf>,
     options: Options,
-    drafts: AtomicU64,
     /// Locked as long as the store is open.
     _lock: File,
 }
@@ -32,7 +33,7 @@ pub struct Store {
 /// All methods block and belong on the blocking pool.
 impl Store {
     /// Opens the directory, making it if need be.
-    pub fn open(options: Options) -> Result<Self, OpenError> {
+    pub fn open(options: Options, machine: Machine) -> Result<Self, OpenError> {
         let layout = Layout::new(options.dir.clone());
         make_dir(layout.dir())?;
         let lock = take_lock(&layout)?;
@@ -40,27 +41,15 @@ impl Store {
             make_dir(&dir)?;
         }
         let space = Space::new(layout.dir(), options.min_free);
-        let store = Self { layout, space, options, drafts: AtomicU64::new(0), _lock: lock };
-        store.clear_drafts();
-        Ok(store)
+        let stamps = Stamps::new(machine.boot, machine.clock, options.verify_every);
+        let shelf = Arc::new(Shelf::new(layout.clone(), stamps));
+        shelf.clear_drafts();
+        Ok(Self { layout, space, shelf, options, _lock: lock })
     }
 
-    /// Opens a blob; `None` when it is not stored.
-    pub fn blob(&self, digest: &Digest) -> io::Result<Option<StoredBlob>> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let path = self.layout.blob(digest);
-        let open =
-            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-        let file = match open {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        Ok(Some(StoredBlob::found(digest.clone(), file, metadata.len())))
+    /// Opens a blob; `None` when it is not stored. Costs the same whether it is due or not.
+    pub fn blob(&self, digest: &Digest) -> io::Result<Option<Stored>> {
+        self.shelf.find(digest)
     }
 
     /// Opens the partial file for a blob of a registry, with what an earlier fill left in it.
@@ -68,37 +57,37 @@ impl Store {
     /// The caller sees to it that one fill at a time has it.
     pub fn partial(&self, registry: &RegistryName, digest: &Digest) -> io::Result<Partial> {
         let path = self.layout.fill(registry, digest);
-        Partial::open(path, self.layout.blob(digest), digest.clone(), self.space.clone())
+        let (target, space) = (self.layout.blob(digest), self.space.clone());
+        Partial::open(path, target, digest.clone(), space, Arc::clone(&self.shelf))
     }
 
     /// Reads a small blob and verifies it; `None` when it is not stored or longer than `max`.
     ///
     /// Content that does not match is removed, so that it is fetched anew.
     pub fn small(&self, digest: &Digest, max: u64) -> io::Result<Option<Verified<Bytes>>> {
-        let Some(bytes) = self.read_blob(digest, max)? else { return Ok(None) };
-        if let Ok(verified) = Verified::check(digest, bytes) {
-            return Ok(Some(verified));
-        }
-        tracing::error!(%digest, "stored content does not match its digest; removed");
-        fs::remove_file(self.layout.blob(digest))?;
-        Ok(None)
+        self.shelf.small(digest, max)
     }
 
     /// Stores small verified content. To have it already is success.
     pub fn put_small(&self, content: &Verified<Bytes>) -> io::Result<()> {
-        let target = self.layout.blob(content.digest());
-        if target.try_exists()? {
+        // What is due is as well replaced by what was just verified.
+        if self.shelf.has_fresh(content.digest()) {
             return Ok(());
         }
+        let target = self.layout.blob(content.digest());
         let _reservation = self.space.reserve(content.content().len() as u64)?;
-        let (file, draft) = self.draft()?;
+        let (file, draft) = self.shelf.draft()?;
         let written = io::Write::write_all(&mut &file, content.content())
-            .and_then(|()| Ok(rustix::fs::fdatasync(&file)?))
-            .and_then(|()| target.parent().map_or(Ok(()), fs::create_dir_all))
+            .and_then(|()| {
+                self.shelf.stamp(&file);
+                Ok(rustix::fs::fdatasync(&file)?)
+            })
+            .and_then(|()| make_parent(&target))
             .and_then(|()| fs::rename(&draft, &target));
-        if written.is_err() {
+        match written {
+            Ok(()) => self.shelf.kept(content.digest()),
             // Best effort: what stays is cleared at the next start.
-            drop(fs::remove_file(&draft));
+            Err(_) => drop(fs::remove_file(&draft)),
         }
         written
     }
@@ -130,30 +119,9 @@ impl Store {
         self.layout.fill(registry, digest)
     }
 
-    pub(super) fn read_blob(&self, digest: &Digest, max: u64) -> io::Result<Option<Bytes>> {
-        let bytes = read_small(&self.layout.blob(digest), max + 1)?;
-        Ok(bytes.filter(|bytes| bytes.len() as u64 <= max).map(Bytes::from))
-    }
-
-    /// A new file beside the place that it will be renamed to.
-    pub(super) fn draft(&self) -> io::Result<(File, std::path::PathBuf)> {
-        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
-        let path = self.layout.drafts().join(number.to_string());
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok((file, path))
-    }
-
-    /// What a killed process left. Failing to clear costs a few bytes and later a name, which
-    /// is why numbers go on above what stays.
-    fn clear_drafts(&self) {
-        let Ok(entries) = fs::read_dir(self.layout.drafts()) else { return };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot clear a draft");
-                let name = path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
-                self.drafts.fetch_max(name.map_or(0, |name| name + 1), Ordering::Relaxed);
-            }
-        }
+    /// What verification at rest has come to since the start. Does not block.
+    pub fn verification(&self) -> Verification {
+        self.shelf.verification()
     }
 }
 

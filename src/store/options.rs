@@ -1,7 +1,10 @@
 //! Where the store is, and what it may take.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::clock::{Boot, SystemClock, WallClock};
 
 /// What the store needs to know.
 #[derive(Clone, Debug)]
@@ -12,4 +15,22 @@ pub struct Options {
     pub min_free: u64,
     /// How long a partial download waits to be resumed before it is swept.
     pub fill_keep: Duration,
+    /// Content that was last verified longer ago is verified again when it is next asked for.
+    pub verify_every: Duration,
+}
+
+/// What the store is told about the machine that it is on.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The time of day.
+    pub clock: Arc<dyn WallClock>,
+    /// Content that was last verified in another run is verified again when it is next asked for:
+    /// a machine that goes down may have lost what it said to be on disk.
+    pub boot: Boot,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), boot: Boot::current() }
+    }
 }

@@ -13,10 +13,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
+use rustix::io::Errno;
 
+use super::shelf::{Shelf, make_parent};
 use super::space::{Reservation, Space};
-use super::{Mismatch, StoredBlob};
-use crate::oci::{Digest, Hasher};
+use super::sums::{BLOCK_BYTES, Sums};
+use super::{Mismatch, StoredBlob, SumHasher};
+use crate::oci::Digest;
 
 /// A partial file, open for writing by one fill and for reading by those who follow it.
 ///
@@ -28,6 +31,7 @@ pub struct Partial {
     target: PathBuf,
     digest: Digest,
     space: Space,
+    shelf: Arc<Shelf>,
     reservation: Option<Reservation>,
     /// How far the file system has set space aside, or been asked to.
     allocated: u64,
@@ -40,18 +44,17 @@ impl Partial {
         target: PathBuf,
         digest: Digest,
         space: Space,
+        shelf: Arc<Shelf>,
     ) -> io::Result<Self> {
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)?;
-        }
+        make_parent(&path)?;
         let file = options().create(true).open(&path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("the partial download is not a plain file"));
         }
         let len = metadata.len();
-        let file = Arc::new(file);
-        Ok(Self { file, path, target, digest, space, reservation: None, allocated: len, len })
+        let (file, reservation) = (Arc::new(file), None);
+        Ok(Self { file, path, target, digest, space, shelf, reservation, allocated: len, len })
     }
 
     /// The bytes written so far, also by an earlier process.
@@ -83,7 +86,7 @@ impl Partial {
         match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.allocated, more) {
             Ok(()) => reservation.taken(more),
             // Without fallocate the promise is kept in memory until the file is done.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
         self.allocated = total;
@@ -106,8 +109,8 @@ impl Partial {
     }
 
     /// Hashes what an earlier process, or an earlier try, has written.
-    pub fn hash(&self) -> io::Result<Hasher> {
-        let mut hasher = Hasher::new(self.digest.algorithm());
+    pub fn hash(&self) -> io::Result<SumHasher> {
+        let mut hasher = SumHasher::new(self.digest.algorithm());
         let mut buffer = vec![0; HASH_READ_BYTES];
         let mut at = 0;
         while at < self.len {
@@ -128,15 +131,16 @@ impl Partial {
 
     /// Checks `hasher`, which has seen every byte, and makes the file a blob.
     ///
-    /// The order is what makes a crash harmless: content to disk, then the name. When another
-    /// fill of the same digest was first, its file stays and this one is removed.
+    /// The order is what makes a crash harmless: content to disk, then the name, then the
+    /// checksums, without which it is only slower to verify again. When another fill of the same
+    /// digest was first, its file stays and this one is removed.
     ///
     /// # Errors
     ///
     /// [`Mismatch`]: the bytes are wrong, and gone.
-    pub fn commit(self, hasher: Hasher) -> Result<Committed, Mismatch> {
+    pub fn commit(self, hasher: SumHasher) -> Result<Committed, Mismatch> {
         match StoredBlob::hashed(&self.digest, hasher, self.file(), self.len) {
-            Ok(blob) => Ok(Committed { blob, kept: self.keep() }),
+            Ok((blob, sums)) => Ok(Committed { blob, kept: self.keep(&sums) }),
             Err(mismatch) => {
                 if let Err(error) = self.discard() {
                     tracing::warn!(%error, "cannot remove a download with wrong bytes");
@@ -146,17 +150,35 @@ impl Partial {
         }
     }
 
-    fn keep(self) -> io::Result<()> {
+    fn keep(self, sums: &Sums) -> io::Result<()> {
         // What was set aside beyond the end of an unknown length is given back.
         if self.allocated > self.len {
             self.file.set_len(self.len)?;
         }
         self.file.set_permissions(Permissions::from_mode(0o400))?;
+        self.shelf.stamp(&self.file);
         rustix::fs::fdatasync(&*self.file)?;
-        if let Some(dir) = self.target.parent() {
-            fs::create_dir_all(dir)?;
+        make_parent(&self.target)?;
+        self.rename()?;
+        if self.len > BLOCK_BYTES {
+            self.shelf.put_sums(&self.digest, self.len, sums);
         }
-        rename_new(&self.path, &self.target)
+        self.shelf.kept(&self.digest);
+        Ok(())
+    }
+
+    /// Renames without replacing: whoever was first has verified the same bytes. If that was too
+    /// long ago, these are the better ones.
+    fn rename(&self) -> io::Result<()> {
+        let (from, to) = (&self.path, &self.target);
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) if self.shelf.has_fresh(&self.digest) => fs::remove_file(from),
+            // Or a file system without the flag: replacing a verified file by its equal harms
+            // nobody.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => fs::rename(from, to),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -181,15 +203,4 @@ fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600).custom_flags(flags.bits().cast_signed());
     options
-}
-
-/// Renames without replacing: whoever was first has verified the same bytes.
-fn rename_new(from: &PathBuf, to: &PathBuf) -> io::Result<()> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::EXIST) => fs::remove_file(from),
-        // File systems without the flag: replacing a verified file by its equal harms nobody.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(from, to),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::shelf::make_parent;
 use super::{AbsentRecord, Store};
 use crate::clock::unix_seconds;
 use crate::oci::{Digest, ManifestFacts, MediaType, RegistryName, RepositoryName, Tag};
@@ -148,8 +149,8 @@ impl Store {
             }
         }
         for digest in self.manifests_held(registry, repository)? {
-            let body = self.read_blob(&digest, MANIFEST_BYTES_MAX)?;
-            let facts = body.and_then(|body| ManifestFacts::read(&body).ok());
+            let body = self.small(&digest, MANIFEST_BYTES_MAX)?;
+            let facts = body.and_then(|body| ManifestFacts::read(body.content()).ok());
             for descriptor in facts.into_iter().flat_map(|facts| facts.descriptors) {
                 members.insert(descriptor.digest, descriptor.size);
             }
@@ -186,7 +187,7 @@ impl Store {
     /// Replaces a small file whole.
     pub(super) fn write_record(&self, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         make_parent(path)?;
-        let (mut file, draft) = self.draft()?;
+        let (mut file, draft) = self.shelf.draft()?;
         for part in parts {
             file.write_all(part)?;
         }
@@ -252,10 +253,6 @@ fn absent_tag(tag: &Tag, view: Option<&str>) -> String {
 
 pub(super) fn from_unix_seconds(seconds: u64) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-fn make_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

@@ -1,15 +1,17 @@
 //! The only place where bytes become verified.
 //!
 //! A [`Verified`] value exists only if its bytes were hashed and compared here, or were put under
-//! their digest's name in `blobs/` by a commit that did so.
+//! their digest's name in `blobs/` by a commit that did so, in this run of the machine and not too
+//! long ago.
 
 use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Mismatch;
-use crate::oci::{Digest, Hasher};
+use super::sums::Sums;
+use super::{DueBlob, Mismatch, SumHasher, Verdict};
+use crate::oci::Digest;
 
 /// Content that is known to be what its digest says.
 #[derive(Clone, Debug)]
@@ -66,21 +68,39 @@ impl StoredFile {
 /// A blob that can be served.
 pub type StoredBlob = Verified<StoredFile>;
 
+/// What is in the store.
+#[derive(Debug)]
+pub enum Stored {
+    /// To be verified again before its bytes leave.
+    Due(Box<DueBlob>),
+    /// To be served as it is.
+    Verified(StoredBlob),
+}
+
 impl StoredBlob {
-    /// A file that was found under its digest's name, where only a commit puts one.
+    /// A file that was found under its digest's name, where only a commit puts one, with a stamp
+    /// that only a verification gives.
     pub(super) fn found(digest: Digest, file: File, len: u64) -> Self {
         Self { digest, content: StoredFile { file: Arc::new(file), len } }
     }
 
-    /// A file all of whose bytes passed through `hasher`.
+    /// A file all of whose bytes passed through `hasher`, and the checksums of its blocks.
     pub(super) fn hashed(
         digest: &Digest,
-        hasher: Hasher,
+        hasher: SumHasher,
         file: Arc<File>,
         len: u64,
-    ) -> Result<Self, Mismatch> {
-        compare(digest, hasher.finish())?;
-        Ok(Self { digest: digest.clone(), content: StoredFile { file, len } })
+    ) -> Result<(Self, Sums), Mismatch> {
+        let (got, sums) = hasher.finish();
+        compare(digest, got)?;
+        Ok((Self { digest: digest.clone(), content: StoredFile { file, len } }, sums))
+    }
+
+    /// A blob that was due, if it proved right.
+    pub(super) fn proven(due: &DueBlob) -> Option<Self> {
+        let content = StoredFile { file: Arc::clone(due.file()), len: due.len() };
+        let is_right = due.verdict() == Verdict::Right;
+        is_right.then(|| Self { digest: due.digest().clone(), content })
     }
 }
 

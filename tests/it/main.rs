@@ -34,6 +34,7 @@ mod referrers;
 mod reload;
 mod restart;
 mod resume;
+mod rot;
 mod rules;
 mod selftest;
 mod stale;

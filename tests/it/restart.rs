@@ -198,7 +198,7 @@ async fn a_second_app_in_the_same_directory_does_not_start() {
     second.registry("docker.io", &hub);
 
     let network = std::sync::Arc::new(second.network.clone());
-    let parts = Parts { network, clock: std::sync::Arc::new(SystemClock) };
+    let parts = Parts { network, clock: std::sync::Arc::new(SystemClock), ..Parts::default() };
     let opened = App::open(&second.settings, parts).await;
 
     assert!(opened.is_err(), "the first has the lock");

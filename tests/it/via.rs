@@ -31,7 +31,11 @@ async fn put(network: &TestNetwork, host: &str, upstream: &str) -> (Larder, Setu
     let mut setup = Setup::new();
     let registry = setup.registry("docker.io", &ScriptedRegistry::new());
     registry.upstream.url = format!("http://{upstream}").parse().unwrap();
-    let parts = Parts { network: Arc::new(network.clone()), clock: Arc::new(TestClock::new()) };
+    let parts = Parts {
+        network: Arc::new(network.clone()),
+        clock: Arc::new(TestClock::new()),
+        ..Parts::default()
+    };
     let larder = Larder(App::open(&setup.settings, parts).await.unwrap());
     network.put(host, 80, larder.clone());
     (larder, setup)

@@ -21,5 +21,5 @@ pub use image::{Blob, Image, Manifest};
 pub use instance::Instance;
 pub use network::{Reach, TestNetwork};
 pub use process::Process;
-pub use proxy::{Proxy, STALE_WAIT, Setup, TAG_TTL, settle};
+pub use proxy::{Proxy, STALE_WAIT, Setup, TAG_TTL, VERIFY_EVERY, settle};
 pub use registry::{Auth, Fault, Gate, Place, ScriptedRegistry, When};

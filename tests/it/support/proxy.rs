@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::Method;
 use larder::app::{App, Parts};
+use larder::clock::Boot;
 use larder::config::{ClientLimits, Settings};
 use larder::http::ProxyOptions;
 use larder::oci::{Digest, Hasher};
@@ -34,6 +35,9 @@ pub const TAG_TTL: Duration = Duration::from_secs(60);
 /// How long a client waits for a revalidation in tests that do not say otherwise.
 pub const STALE_WAIT: Duration = Duration::from_secs(2);
 
+/// How long stored content is believed in tests that do not say otherwise.
+pub const VERIFY_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// A proxy before it is started: what a test changes from the defaults.
 pub struct Setup {
     pub settings: Settings,
@@ -53,6 +57,7 @@ pub struct Proxy {
     /// Sends to this proxy, also after a restart.
     pub client: Client,
     settings: Settings,
+    boot: Mutex<Boot>,
     app: Slot,
     dir: TempDir,
 }
@@ -69,6 +74,7 @@ impl Setup {
                 dir: cache_dir,
                 min_free: 0,
                 fill_keep: Duration::from_secs(24 * 60 * 60),
+                verify_every: VERIFY_EVERY,
             },
             cache: cache::Options { memory: 8 << 20, stale_wait: STALE_WAIT },
             proxies: ProxyOptions::default(),
@@ -102,11 +108,12 @@ impl Setup {
     pub async fn start(self) -> Proxy {
         let clock = Arc::new(TestClock::new());
         clock.skip(self.ahead);
-        let app = open(&self.settings, &self.network, &clock).await;
+        let boot = Boot::current();
+        let app = open(&self.settings, &self.network, &clock, boot).await;
         let app = Arc::new(Mutex::new(Some(app)));
         let client = client_of(&app, 64 << 10);
         let Self { settings, network, dir, .. } = self;
-        Proxy { network, clock, client, settings, app, dir }
+        Proxy { network, clock, client, settings, boot: Mutex::new(boot), app, dir }
     }
 
     fn add(&mut self, name: &str, url: &str, ca_pem: Option<Vec<u8>>) -> &mut registry::Options {
@@ -163,8 +170,35 @@ impl Proxy {
 
     /// Starts another app in the same directory.
     pub async fn start_again(&self) {
-        let app = open(&self.settings, &self.network, &self.clock).await;
+        let boot = *self.boot.lock().unwrap();
+        let app = open(&self.settings, &self.network, &self.clock, boot).await;
         *self.app.lock().unwrap() = Some(app);
+    }
+
+    /// Stops the app, has the machine start anew, and starts another in the same directory.
+    pub async fn reboot(&self) {
+        self.stop().await;
+        let before = self.boot.lock().unwrap().number();
+        *self.boot.lock().unwrap() = Boot::of_id(&format!("{:x}", before + 1)).unwrap();
+        self.start_again().await;
+    }
+
+    /// Where a blob is stored.
+    pub fn blob_file(&self, digest: &Digest) -> PathBuf {
+        let place = format!("blobs/{}/{}", digest.algorithm().as_str(), &digest.hex()[..2]);
+        self.cache_dir().join(place).join(digest.hex())
+    }
+
+    /// Where the checksums of its blocks are.
+    pub fn sums_file(&self, digest: &Digest) -> PathBuf {
+        let place = format!("sums/{}/{}", digest.algorithm().as_str(), &digest.hex()[..2]);
+        self.cache_dir().join(place).join(digest.hex())
+    }
+
+    /// What verification at rest has come to: checked, bad, healed.
+    pub fn verification(&self) -> (u64, u64, u64) {
+        let verification = self.app().verification();
+        (verification.checked, verification.bad, verification.healed)
     }
 
     /// Lets another configuration hold, as SIGHUP does.
@@ -289,8 +323,13 @@ impl Drop for Proxy {
     }
 }
 
-async fn open(settings: &Settings, network: &TestNetwork, clock: &Arc<TestClock>) -> App {
-    let parts = Parts { network: Arc::new(network.clone()), clock: clock.clone() };
+async fn open(
+    settings: &Settings,
+    network: &TestNetwork,
+    clock: &Arc<TestClock>,
+    boot: Boot,
+) -> App {
+    let parts = Parts { network: Arc::new(network.clone()), clock: clock.clone(), boot };
     App::open(settings, parts).await.expect("the app opens")
 }
 

@@ -1,0 +1,142 @@
+//! Reading a stored blob that is being verified again.
+//!
+//! No byte leaves before its block is proven. If the blob proves wrong, it is fetched anew, and the
+//! reader goes on there: what it has is right, and so is what it gets. If that cannot be, its
+//! answer is cut.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::blobs::{Need, wait_for_headers};
+use super::checks::Check;
+use super::fill::Progress;
+use super::follow::{Follow, Span, Whole};
+use super::pull::deadline;
+use super::{Error, Shared};
+use crate::access::Grant;
+use crate::http::{self, Frames, Next};
+use crate::store::Verdict;
+
+/// What a reader needs to go on elsewhere.
+#[derive(Clone, Debug)]
+pub(super) struct Elsewhere {
+    pub(super) shared: Arc<Shared>,
+    pub(super) grant: Grant,
+}
+
+/// One reader of such a blob.
+pub(super) struct Checked {
+    check: Arc<Check>,
+    elsewhere: Elsewhere,
+    frames: Frames,
+    at: u64,
+    end: u64,
+    /// Bytes that may be sent, from `at` on.
+    part: Option<Box<dyn http::Source>>,
+}
+
+impl Checked {
+    pub(super) fn new(
+        check: Arc<Check>,
+        elsewhere: Elsewhere,
+        frames: Frames,
+        at: u64,
+        end: u64,
+    ) -> Self {
+        Self { check, elsewhere, frames, at, end, part: None }
+    }
+
+    /// Takes up what is proven from `at` on, if anything is.
+    fn begin_part(&mut self) -> bool {
+        let due = self.check.due();
+        let until = due.proven_until(self.at).min(self.end);
+        if until == self.at {
+            return false;
+        }
+        self.part = Some(Box::new(Whole::new(due.file(), self.frames.clone(), self.at, until)));
+        if until < self.end {
+            // While these bytes are sent.
+            self.check.ahead(until);
+        }
+        true
+    }
+
+    async fn prove(&mut self) -> Result<(), http::BodyError> {
+        if self.check.step(self.at).await? == Verdict::Wrong {
+            self.part = Some(Box::new(self.fetched_anew().await?));
+        }
+        Ok(())
+    }
+
+    /// The rest, from the fill that puts the blob right.
+    async fn fetched_anew(&mut self) -> Result<Follow, Error> {
+        let (shared, grant) = (&self.elsewhere.shared, &self.elsewhere.grant);
+        let (digest, total) = (self.check.due().digest(), self.check.due().len());
+        Error::if_offline(grant)?;
+        let member = shared.membership(grant, digest).await;
+        let (_, filling) = shared.join_fill(grant, digest, member);
+        let ready = wait_for_headers(filling.progress.clone(), Need::Length, deadline()).await;
+        let length = match ready {
+            Some(Progress::Done { blob, .. }) => Some(blob.content().len()),
+            Some(Progress::Filling { total, .. }) => total,
+            Some(Progress::Relaying { point, .. }) => point.total(),
+            Some(Progress::Failed(error)) => return Err(error),
+            Some(Progress::Asking) | None => None,
+        };
+        // The headers have told the stored file's length.
+        if length != Some(total) {
+            return Err(Error::Internal("a stored blob had another length than its digest's"));
+        }
+        let span = Span { at: self.at, end: Some(self.end), reaches_end: self.end == total };
+        Ok(Follow::new(filling.progress, self.frames.clone(), span))
+    }
+
+    /// What a part has yielded; `None` at its end.
+    fn settle(&mut self, next: Next) -> Option<Next> {
+        match &next {
+            Ok(Some(bytes)) => self.at += bytes.len() as u64,
+            Ok(None) => {
+                self.part = None;
+                return None;
+            }
+            Err(_) => {}
+        }
+        Some(next)
+    }
+}
+
+impl http::Source for Checked {
+    fn next_now(&mut self) -> Option<Next> {
+        loop {
+            if self.at == self.end {
+                return Some(Ok(None));
+            }
+            if self.part.is_none() && !self.begin_part() {
+                return None;
+            }
+            let next = self.part.as_mut()?.next_now()?;
+            if let Some(next) = self.settle(next) {
+                return Some(next);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+        Box::pin(async move {
+            loop {
+                if let Some(next) = http::Source::next_now(self) {
+                    return next;
+                }
+                let Some(part) = &mut self.part else {
+                    self.prove().await?;
+                    continue;
+                };
+                let next = part.next().await;
+                if let Some(next) = self.settle(next) {
+                    return next;
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,205 @@
+//! Stored blobs that are due for verification: after a start of the machine, or after a long time.
+//!
+//! Who asks for one gets its bytes as they are proven, block by block, and has the rest of it
+//! verified behind. However many readers there are, each block is hashed once. What is not due never
+//! comes here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Shared;
+use super::hot::lock;
+use super::writer::blocking;
+use crate::oci::Digest;
+use crate::store::{DueBlob, Stored, StoredBlob, Verdict};
+
+/// A blob in the store.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// Its bytes may leave as they are proven.
+    Checking(Arc<Check>),
+    /// Its bytes may leave.
+    Verified(StoredBlob),
+}
+
+impl Found {
+    /// How long it is, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Checking(check) => check.due.len(),
+            Self::Verified(blob) => blob.content().len(),
+        }
+    }
+}
+
+/// The checks under way.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    under_way: Mutex<HashMap<Digest, Weak<Check>>>,
+    behind: Mutex<Behind>,
+}
+
+/// What is verified although no reader waits for it.
+#[derive(Debug, Default)]
+struct Behind {
+    waiting: VecDeque<Arc<Check>>,
+    is_running: bool,
+}
+
+/// The verification of one blob, shared by all who read it.
+#[derive(Debug)]
+pub(super) struct Check {
+    due: Box<DueBlob>,
+    /// So that those who wait hold no thread. They come in turn: nobody waits for more than a block
+    /// of each other one.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Check {
+    pub(super) fn due(&self) -> &DueBlob {
+        &self.due
+    }
+
+    /// Proves the block at `at`, or gets nearer to it.
+    pub(super) async fn step(self: &Arc<Self>, at: u64) -> std::io::Result<Verdict> {
+        let _turn = self.turn.lock().await;
+        // Another one's turn may have done it.
+        if self.due.proven_until(at) > at || self.due.verdict() != Verdict::Open {
+            return Ok(self.due.verdict());
+        }
+        let this = Arc::clone(self);
+        blocking(move || this.due.step(at)).await
+    }
+
+    /// Has the block at `at` proven while something else is done.
+    pub(super) fn ahead(self: &Arc<Self>, at: u64) {
+        let this = Arc::clone(self);
+        // Whoever needs the block asks for it, and is told if it cannot be read.
+        tokio::spawn(async move { drop(this.step(at).await) });
+    }
+
+    /// Goes on until the verdict is there.
+    pub(super) async fn settle(self: &Arc<Self>) -> std::io::Result<Verdict> {
+        while let Some(at) = self.due.first_open() {
+            self.step(at).await?;
+        }
+        Ok(self.due.verdict())
+    }
+
+    fn found(self: Arc<Self>) -> Option<Found> {
+        match self.due.verdict() {
+            Verdict::Open => Some(Found::Checking(self)),
+            Verdict::Right => self.due.verified().map(Found::Verified),
+            Verdict::Wrong => None,
+        }
+    }
+}
+
+impl Shared {
+    /// The blob, if it is in the store. A disk that cannot say is as good as one that has not.
+    pub(super) async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<Found> {
+        let (shared, name) = (Arc::clone(self), digest.clone());
+        let stored = blocking(move || shared.store.blob(&name)).await;
+        let due = match stored {
+            Ok(Some(Stored::Verified(blob))) => return Some(Found::Verified(blob)),
+            Ok(Some(Stored::Due(due))) => due,
+            Ok(None) => return None,
+            Err(error) => {
+                tracing::warn!(%digest, %error, "cannot open a stored blob");
+                return None;
+            }
+        };
+        let check = self.check(due);
+        if !check.due.has_parts() {
+            // Its length is not known to be right either, so this is before the headers.
+            match timeout(SETTLE_WAIT_MAX, check.settle()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%digest, %error, "cannot read a stored blob");
+                    return None;
+                }
+                Err(_) => tracing::info!(%digest, "verifying a stored blob takes long"),
+            }
+        }
+        check.found()
+    }
+
+    /// The blob, if it is in the store and all of it is right, however long that takes to say.
+    pub(super) async fn verified(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
+        match self.stored(digest).await? {
+            Found::Verified(blob) => Some(blob),
+            Found::Checking(check) => {
+                drop(check.settle().await);
+                check.due.verified()
+            }
+        }
+    }
+
+    /// The check of this very file, of which there is one at a time.
+    fn check(self: &Arc<Self>, due: Box<DueBlob>) -> Arc<Check> {
+        let mut under_way = lock(&self.checks.under_way);
+        let running = under_way.get(due.digest()).and_then(Weak::upgrade);
+        if let Some(running) = running.filter(|running| running.due.is_same(&due)) {
+            return running;
+        }
+        let digest = due.digest().clone();
+        let check = Arc::new(Check { due, turn: tokio::sync::Mutex::default() });
+        under_way.retain(|_, check| check.strong_count() > 0);
+        under_way.insert(digest, Arc::downgrade(&check));
+        drop(under_way);
+        self.check_behind(Arc::clone(&check));
+        check
+    }
+
+    /// Has the whole verified, when there is time for it.
+    fn check_behind(self: &Arc<Self>, check: Arc<Check>) {
+        let mut behind = lock(&self.checks.behind);
+        if behind.waiting.len() >= WAITING_MAX {
+            // It stays due, so the next reader comes here again.
+            return;
+        }
+        behind.waiting.push_back(check);
+        if !std::mem::replace(&mut behind.is_running, true) {
+            self.tasks.spawn(Arc::clone(self).catch_up());
+        }
+    }
+
+    async fn catch_up(self: Arc<Self>) {
+        while let Some(check) = self.checks.next_behind() {
+            while let Some(at) = check.due.first_open() {
+                // What is not done when we stop stays due.
+                if self.tasks.is_closed() {
+                    return;
+                }
+                let begun = Instant::now();
+                if check.step(at).await.is_err() {
+                    break;
+                }
+                sleep(begun.elapsed() * REST).await;
+            }
+        }
+    }
+}
+
+impl Checks {
+    fn next_behind(&self) -> Option<Arc<Check>> {
+        let mut behind = lock(&self.behind);
+        let next = behind.waiting.pop_front();
+        behind.is_running = next.is_some();
+        next
+    }
+}
+
+/// How long headers wait for a blob of which no part can be proven before the whole is: well below
+/// the 30 s after which containerd gives up. After that the body waits.
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How many blobs wait to be verified behind; each holds a file open.
+const WAITING_MAX: usize = 256;
+
+/// How many times as long as a block took nothing is done, so that a quarter of one CPU and of the
+/// disk is used.
+const REST: u32 = 3;

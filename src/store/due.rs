@@ -1,0 +1,260 @@
+//! A stored blob that has to be verified again before its bytes may leave.
+//!
+//! With checksums of its blocks each block can be proven by itself, in any order, and when all are,
+//! the digest is. Without them nothing is proven until all of it was hashed. A checksum can only
+//! acquit: where a block does not fit, the digest decides, over what is read from the disk once more.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex};
+
+use super::shelf::{Shelf, forget_pages, is_damage};
+use super::stamps::FileId;
+use super::sums::{BLOCK_BYTES, Sums, blocks_of};
+use super::{StoredBlob, SumHasher, lock};
+use crate::oci::{Digest, Hasher};
+
+/// A stored blob that is due for verification.
+#[derive(Debug)]
+pub struct DueBlob {
+    shelf: Arc<Shelf>,
+    digest: Digest,
+    file: Arc<File>,
+    id: FileId,
+    len: u64,
+    state: Mutex<State>,
+    /// Held while bytes are hashed, so that each is hashed once.
+    turn: Mutex<()>,
+}
+
+/// What is known of the whole of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not enough.
+    Open,
+    /// Every byte is right.
+    Right,
+    /// Some are not. It is stored no longer.
+    Wrong,
+}
+
+#[derive(Debug)]
+struct State {
+    method: Method,
+    proven: Vec<bool>,
+    open: usize,
+    verdict: Verdict,
+}
+
+#[derive(Debug)]
+enum Method {
+    /// Block by block.
+    Blocks(Arc<Sums>),
+    /// From the first byte to the last, so far.
+    Whole(Box<SumHasher>),
+}
+
+impl Method {
+    fn whole(digest: &Digest) -> Self {
+        Self::Whole(new_hasher(digest))
+    }
+}
+
+fn new_hasher(digest: &Digest) -> Box<SumHasher> {
+    Box::new(SumHasher::new(digest.algorithm()))
+}
+
+impl DueBlob {
+    pub(super) fn new(
+        shelf: Arc<Shelf>,
+        digest: Digest,
+        file: File,
+        metadata: &Metadata,
+        sums: Option<Sums>,
+    ) -> Self {
+        let method = match sums {
+            Some(sums) => Method::Blocks(Arc::new(sums)),
+            None => Method::whole(&digest),
+        };
+        let (id, len) = (FileId::of(metadata), metadata.len());
+        let open = blocks_of(len);
+        let state = State { method, proven: vec![false; open], open, verdict: Verdict::Open };
+        let (file, state) = (Arc::new(file), Mutex::new(state));
+        Self { shelf, digest, file, id, len, state, turn: Mutex::default() }
+    }
+
+    /// The digest that it is stored under.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The file. Its bytes are right as far as [`Self::proven_until`] says.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// How long it is, in bytes. That is right if the whole is.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether this is the same file as the other one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.digest == other.digest
+    }
+
+    /// Whether parts of it can be proven before the whole is.
+    pub fn has_parts(&self) -> bool {
+        matches!(lock(&self.state).method, Method::Blocks(_))
+    }
+
+    /// What is known of the whole.
+    pub fn verdict(&self) -> Verdict {
+        lock(&self.state).verdict
+    }
+
+    /// The blob, if it is right.
+    pub fn verified(&self) -> Option<StoredBlob> {
+        StoredBlob::proven(self)
+    }
+
+    /// How far the bytes from `at` on are known to be right; `at` itself if the first is not.
+    pub fn proven_until(&self, at: u64) -> u64 {
+        let state = lock(&self.state);
+        let first = block_of(at);
+        let count = state.proven.iter().skip(first).take_while(|proven| **proven).count();
+        if count == 0 { at } else { ((first + count) as u64 * BLOCK_BYTES).min(self.len).max(at) }
+    }
+
+    /// The first byte that is not known to be right, while the verdict is open.
+    pub fn first_open(&self) -> Option<u64> {
+        let state = lock(&self.state);
+        let block = state.proven.iter().position(|proven| !proven);
+        block.filter(|_| state.verdict == Verdict::Open).map(|block| block as u64 * BLOCK_BYTES)
+    }
+
+    /// Hashes at most one block: the one at `at`, or, where that proves nothing, the next one of
+    /// the whole. To be called until what is wanted is proven, or the verdict is there. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read now. That says nothing about it.
+    pub fn step(&self, at: u64) -> io::Result<Verdict> {
+        let _turn = lock(&self.turn);
+        let mut state = lock(&self.state);
+        let is_proven = state.proven.get(block_of(at)).is_none_or(|proven| *proven);
+        if is_proven || state.verdict != Verdict::Open {
+            return Ok(state.verdict);
+        }
+        match &mut state.method {
+            Method::Blocks(sums) => {
+                let sums = Arc::clone(sums);
+                drop(state);
+                self.prove(&sums, block_of(at));
+            }
+            Method::Whole(hasher) => {
+                // Until it is put back, a failure means to begin anew.
+                let hasher = std::mem::replace(hasher, new_hasher(&self.digest));
+                drop(state);
+                self.go_on(hasher)?;
+            }
+        }
+        Ok(self.verdict())
+    }
+
+    fn prove(&self, sums: &Sums, block: usize) {
+        let proven = self.fits(sums, block);
+        let mut state = lock(&self.state);
+        if !matches!(proven, Ok(true)) {
+            tracing::warn!(digest = %self.digest, block, error = ?proven.err(), "a stored block does not fit");
+            // What was hashed from the pages that are in memory may be the memory's fault.
+            forget_pages(&self.file);
+            state.method = Method::whole(&self.digest);
+            return;
+        }
+        state.proven[block] = true;
+        state.open -= 1;
+        if state.open == 0 {
+            state.verdict = Verdict::Right;
+            drop(state);
+            self.shelf.acquit(&self.file);
+        }
+    }
+
+    fn fits(&self, sums: &Sums, block: usize) -> io::Result<bool> {
+        let Some(mut hasher) = sums.hasher_at(block) else { return Ok(false) };
+        self.read(block as u64 * BLOCK_BYTES, |bytes| hasher.update(bytes))?;
+        Ok(match sums.state(block) {
+            Some(state) => hasher.state().as_deref() == Some(state),
+            None => Hasher::finish(hasher) == self.digest,
+        })
+    }
+
+    fn go_on(&self, mut hasher: Box<SumHasher>) -> io::Result<()> {
+        let read = self.read(hasher.len(), |bytes| hasher.update(bytes));
+        match read {
+            Ok(()) if hasher.len() < self.len => {
+                lock(&self.state).method = Method::Whole(hasher);
+            }
+            Ok(()) => {
+                let (got, sums) = hasher.finish();
+                if got != self.digest {
+                    self.condemn(&format!("the bytes are {got}"));
+                    return Ok(());
+                }
+                let mut state = lock(&self.state);
+                state.proven.fill(true);
+                (state.open, state.verdict) = (0, Verdict::Right);
+                drop(state);
+                if self.len > BLOCK_BYTES {
+                    self.shelf.put_sums(&self.digest, self.len, &sums);
+                }
+                self.shelf.acquit(&self.file);
+            }
+            Err(error) if is_damage(&error) => self.condemn(&error.to_string()),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn condemn(&self, why: &str) {
+        let mut state = lock(&self.state);
+        state.proven.fill(false);
+        state.verdict = Verdict::Wrong;
+        drop(state);
+        self.shelf.condemn(&self.digest, self.id, why);
+    }
+
+    /// Shows the bytes of the block that begins at `at`.
+    fn read(&self, at: u64, mut show: impl FnMut(&[u8])) -> io::Result<()> {
+        let end = (at + BLOCK_BYTES).min(self.len);
+        let mut buffer = vec![0; READ_BYTES];
+        let mut at = at;
+        while at < end {
+            let room = usize::try_from(end - at).unwrap_or(usize::MAX).min(READ_BYTES);
+            match self.file.read_at(&mut buffer[..room], at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    show(&buffer[..read]);
+                    at += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn block_of(at: u64) -> usize {
+    usize::try_from(at / BLOCK_BYTES).unwrap_or(usize::MAX)
+}
+
+/// Large enough that the system call does not matter, small enough to stay in a core's cache.
+const READ_BYTES: usize = 256 << 10;

@@ -1,0 +1,244 @@
+//! How content comes to have a name in `blobs/`, is found there, and loses the name again.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use rustix::fs::{Advice, OFlags};
+use rustix::io::Errno;
+
+use super::layout::Layout;
+use super::stamps::{FileId, Stamps};
+use super::sums::Sums;
+use super::{DueBlob, Stored, StoredBlob, Verified, lock};
+use crate::oci::Digest;
+
+/// The content of a store. Shared with the downloads on their way into it.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    layout: Layout,
+    stamps: Stamps,
+    drafts: AtomicU64,
+    /// What was removed because its bytes are wrong, and has not come back since. Locked while
+    /// something is removed, so that what came in its place is not taken for it.
+    condemned: Mutex<HashMap<Digest, FileId>>,
+    checked: AtomicU64,
+    bad: AtomicU64,
+    healed: AtomicU64,
+}
+
+/// What verification at rest has come to since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Stored contents that were hashed again and are right.
+    pub checked: u64,
+    /// Those that are not, and were removed.
+    pub bad: u64,
+    /// Those of the latter that were fetched anew.
+    pub healed: u64,
+}
+
+/// All methods block.
+impl Shelf {
+    pub(super) fn new(layout: Layout, stamps: Stamps) -> Self {
+        Self {
+            layout,
+            stamps,
+            drafts: AtomicU64::new(0),
+            condemned: Mutex::default(),
+            checked: AtomicU64::new(0),
+            bad: AtomicU64::new(0),
+            healed: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn verification(&self) -> Verification {
+        Verification {
+            checked: self.checked.load(Ordering::Relaxed),
+            bad: self.bad.load(Ordering::Relaxed),
+            healed: self.healed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Opens a blob, which is verified or due for it.
+    pub(super) fn find(self: &Arc<Self>, digest: &Digest) -> io::Result<Option<Stored>> {
+        let Some((file, metadata)) = self.open(digest)? else { return Ok(None) };
+        if self.stamps.is_fresh(&metadata) {
+            let blob = StoredBlob::found(digest.clone(), file, metadata.len());
+            return Ok(Some(Stored::Verified(blob)));
+        }
+        // Its name could not be taken away.
+        if lock(&self.condemned).get(digest) == Some(&FileId::of(&metadata)) {
+            return Ok(None);
+        }
+        let sums = self.sums(digest, metadata.len());
+        let due = DueBlob::new(Arc::clone(self), digest.clone(), file, &metadata, sums);
+        Ok(Some(Stored::Due(Box::new(due))))
+    }
+
+    /// Reads a small blob and verifies it, whether it is due or not; `None` when it is not stored,
+    /// or longer than `max`.
+    pub(super) fn small(&self, digest: &Digest, max: u64) -> io::Result<Option<Verified<Bytes>>> {
+        let Some((file, metadata)) = self.open(digest)? else { return Ok(None) };
+        if metadata.len() > max {
+            return Ok(None);
+        }
+        let read = || -> io::Result<_> {
+            let mut bytes = vec![0; usize::try_from(metadata.len()).map_err(io::Error::other)?];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(Verified::check(digest, Bytes::from(bytes)))
+        };
+        let mut verified = read();
+        if !matches!(verified, Ok(Ok(_))) {
+            forget_pages(&file);
+            verified = read();
+        }
+        let why = match verified {
+            Ok(Ok(verified)) => {
+                if !self.stamps.is_fresh(&metadata) {
+                    self.acquit(&file);
+                }
+                return Ok(Some(verified));
+            }
+            Ok(Err(mismatch)) => mismatch.to_string(),
+            Err(error) if is_damage(&error) => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        self.condemn(digest, FileId::of(&metadata), &why);
+        Ok(None)
+    }
+
+    /// Whether a blob is stored and not due.
+    pub(super) fn has_fresh(&self, digest: &Digest) -> bool {
+        let open = self.open(digest);
+        open.is_ok_and(|open| open.is_some_and(|(_, metadata)| self.stamps.is_fresh(&metadata)))
+    }
+
+    /// Notes that all of a file that is about to be named was verified.
+    pub(super) fn stamp(&self, file: &File) {
+        self.stamps.put(file);
+    }
+
+    /// Notes that a blob has its name.
+    pub(super) fn kept(&self, digest: &Digest) {
+        if lock(&self.condemned).remove(digest).is_some() {
+            self.healed.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(%digest, "stored content that was wrong is right again");
+        }
+    }
+
+    /// Notes that all of a stored file was verified again.
+    pub(super) fn acquit(&self, file: &File) {
+        self.stamps.put(file);
+        self.checked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes its name from a file whose bytes are wrong, so that they are fetched anew. They are of
+    /// no use to anybody, and would take space that nobody accounts for.
+    pub(super) fn condemn(&self, digest: &Digest, file: FileId, why: &str) {
+        let mut condemned = lock(&self.condemned);
+        if condemned.get(digest) == Some(&file) {
+            return;
+        }
+        let path = self.layout.blob(digest);
+        let is_still_there =
+            fs::symlink_metadata(&path).is_ok_and(|metadata| FileId::of(&metadata) == file);
+        if !is_still_there {
+            return;
+        }
+        self.bad.fetch_add(1, Ordering::Relaxed);
+        match fs::remove_file(&path) {
+            Ok(()) => tracing::error!(%digest, why, "stored content is wrong; removed"),
+            Err(error) => {
+                tracing::error!(%digest, why, %error, "stored content is wrong; not removed");
+            }
+        }
+        // Of what is not there, they would be a file too many.
+        drop(fs::remove_file(self.layout.sums(digest)));
+        if condemned.len() >= CONDEMNED_MAX {
+            condemned.clear();
+        }
+        condemned.insert(digest.clone(), file);
+    }
+
+    /// Keeps the checksums of a blob that is stored. Without them it is only slower to check.
+    pub(super) fn put_sums(&self, digest: &Digest, len: u64, sums: &Sums) {
+        let path = self.layout.sums(digest);
+        let put = sums.to_bytes(digest, len).map_err(io::Error::from).and_then(|bytes| {
+            let (mut file, draft) = self.draft()?;
+            let written = make_parent(&path)
+                .and_then(|()| file.write_all(&bytes))
+                .and_then(|()| fs::rename(&draft, &path));
+            written.inspect_err(|_| drop(fs::remove_file(&draft)))
+        });
+        if let Err(error) = put {
+            tracing::debug!(%digest, %error, "cannot keep the checksums of a blob");
+        }
+    }
+
+    fn sums(&self, digest: &Digest, len: u64) -> Option<Sums> {
+        let bytes = super::records::read_small(&self.layout.sums(digest), Sums::FILE_BYTES_MAX);
+        Sums::read(&bytes.ok()??, digest, len)
+    }
+
+    /// A new file beside the place that it will be renamed to.
+    pub(super) fn draft(&self) -> io::Result<(File, PathBuf)> {
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        let path = self.layout.drafts().join(number.to_string());
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok((file, path))
+    }
+
+    /// What a killed process left. Failing to clear costs a few bytes and later a name, which
+    /// is why numbers go on above what stays.
+    pub(super) fn clear_drafts(&self) {
+        let Ok(entries) = fs::read_dir(self.layout.drafts()) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot clear a draft");
+                let name = path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+                self.drafts.fetch_max(name.map_or(0, |name| name + 1), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn open(&self, digest: &Digest) -> io::Result<Option<(File, Metadata)>> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let path = self.layout.blob(digest);
+        let open =
+            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+        let file = match open {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata()?;
+        Ok(metadata.is_file().then_some((file, metadata)))
+    }
+}
+
+/// Whether the disk says that what was written is lost, rather than that it cannot be read now:
+/// the file is too short, or a checksum of the disk's or the file system's own is wrong.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || errno.is_some_and(|errno| [Errno::IO, Errno::UCLEAN, Errno::BADMSG].contains(&errno))
+}
+
+/// Has what is read next come from the disk: what is wrong may be the memory that it was kept in.
+pub(super) fn forget_pages(file: &File) {
+    // Advice that is not taken changes nothing.
+    rustix::fs::fadvise(file, 0, None, Advice::DontNeed).unwrap_or_default();
+}
+
+pub(super) fn make_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+/// How many digests are remembered whose content proved wrong, to be told when it is right again.
+const CONDEMNED_MAX: usize = 1 << 14;
