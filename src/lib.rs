@@ -31,6 +31,7 @@
 //! - [`access`]: who a client is and what it may do; gives a grant, without which nothing is
 //!   looked up
 //! - [`cache`]: pull-through: hit, miss, stale, revalidate; one fetch per missing thing
+//! - [`push`]: push-through: what a client pushes, sent on to the upstream and kept
 //! - [`routes`]: from a request to one use of the cache, and back to an answer
 //! - [`config`]: TOML as written, resolved into every module's options
 //! - [`app`]: the parts, joined
@@ -46,6 +47,7 @@ pub mod upstream;
 
 pub mod access;
 pub mod cache;
+pub mod push;
 pub mod registry;
 pub mod routes;
 

@@ -20,17 +20,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("registry", &["http", "oci", "upstream"]),
     ("access", &["http", "oci", "registry", "upstream"]),
     ("cache", &["access", "clock", "http", "oci", "registry", "store", "upstream"]),
-    ("routes", &["access", "cache", "http", "oci", "registry", "telemetry", "upstream"]),
-    ("config", &["cache", "http", "oci", "registry", "store", "upstream"]),
+    ("push", &["access", "cache", "clock", "http", "oci", "registry", "store", "upstream"]),
+    ("routes", &["access", "cache", "http", "oci", "push", "registry", "telemetry", "upstream"]),
+    ("config", &["cache", "http", "oci", "push", "registry", "store", "upstream"]),
     (
         "app",
-        &["access", "cache", "clock", "config", "http", "registry", "routes", "store", "upstream"],
+        &[
+            "access", "cache", "clock", "config", "http", "push", "registry", "routes", "store",
+            "upstream",
+        ],
     ),
     ("cli", &["app", "config", "registry", "upstream"]),
 ];
 
 /// Each vendor that we want to be able to replace, and the places that may name it.
 const VENDORS: &[(&str, &[&str])] = &[
+    ("aws_lc_rs::", &["http/", "push/session.rs", "upstream/tests/"]),
     ("clap::", &["cli/"]),
     ("globset::", &["registry/pattern.rs"]),
     ("http_auth::", &["upstream/challenge.rs"]),

@@ -60,6 +60,7 @@ enum Route {
     Referrers,
     Tags,
     Upload,
+    Uploads,
 }
 
 impl Route {
@@ -70,7 +71,8 @@ impl Route {
             Call::In(_, Resource::Manifest(_)) => Self::Manifest,
             Call::In(_, Resource::Referrers(_)) => Self::Referrers,
             Call::In(_, Resource::Tags) => Self::Tags,
-            Call::In(_, Resource::Upload) => Self::Upload,
+            Call::In(_, Resource::Upload(None)) => Self::Uploads,
+            Call::In(_, Resource::Upload(Some(_))) => Self::Upload,
         }
     }
 }
@@ -92,8 +94,8 @@ const TABLE: &[(&str, Route, Right)] = &[
     ("DELETE", Route::Upload, Right::Do(Action::Push)),
     ("GET", Route::Upload, Right::Do(Action::Push)),
     ("PATCH", Route::Upload, Right::Do(Action::Push)),
-    ("POST", Route::Upload, Right::Do(Action::Push)),
     ("PUT", Route::Upload, Right::Do(Action::Push)),
+    ("POST", Route::Uploads, Right::Do(Action::Push)),
 ];
 
 #[cfg(test)]
@@ -120,7 +122,7 @@ mod tests {
             };
             methods.iter().filter_map(right).collect::<Vec<_>>().join(" ")
         };
-        let upload = "GET=push PUT=push POST=push PATCH=push DELETE=push";
+        let upload = "GET=push PUT=push PATCH=push DELETE=push";
         for (path, want) in [
             (String::new(), "GET=enter HEAD=enter"),
             ("/".to_owned(), "GET=enter HEAD=enter"),
@@ -129,7 +131,7 @@ mod tests {
             (format!("/a/manifests/{digest}"), "GET=pull HEAD=pull PUT=push DELETE=delete"),
             (format!("/a/referrers/{digest}"), "GET=pull"),
             ("/a/tags/list".to_owned(), "GET=pull"),
-            ("/a/blobs/uploads/".to_owned(), upload),
+            ("/a/blobs/uploads/".to_owned(), "POST=push"),
             ("/a/blobs/uploads/some-session".to_owned(), upload),
         ] {
             assert_eq!(rights(&path), want, "{path}");

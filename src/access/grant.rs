@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Action, Issuer, Policy, Principal};
 use crate::http::Via;
-use crate::oci::{RepositoryName, Resource};
+use crate::oci::{RegistryName, RepositoryName, Resource};
 use crate::registry::Registry;
 use crate::upstream::Identity;
 
@@ -55,9 +55,9 @@ pub struct Access {
 }
 
 impl Access {
-    /// Everybody may pull, nobody may change anything.
-    pub fn open_for_pull() -> Self {
-        Self { policy: Policy::open_for_pull() }
+    /// Everybody may pull, and push where a registry takes pushes.
+    pub fn open() -> Self {
+        Self { policy: Policy::open() }
     }
 
     /// Decides. `resource` is what the action is to be done to.
@@ -74,7 +74,7 @@ impl Access {
             return Err(Refused::Hidden);
         }
         if action != Action::Pull && !registry.takes_pushes() {
-            return Err(Refused::ReadOnly);
+            return Err(Refused::ReadOnly { registry: registry.name().clone() });
         }
         let may = |action| self.policy.allows(principal, registry.name(), &repository, action);
         if may(action) {
@@ -90,7 +90,7 @@ impl Access {
 }
 
 /// Why the principal may not do that here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The rules leave the repository out; to clients it does not exist.
     #[error("the registry's `allow` and `deny` leave this repository out")]
@@ -105,6 +105,9 @@ pub enum Refused {
     #[error("no rule lets this user do that in this repository")]
     NotThat,
     /// Nobody may change anything.
-    #[error("this registry is read-only here")]
-    ReadOnly,
+    #[error("`{registry}` takes no pushes here: `push = true` in its table would pass them on")]
+    ReadOnly {
+        /// The registry.
+        registry: RegistryName,
+    },
 }

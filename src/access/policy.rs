@@ -38,9 +38,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Everybody may pull, nobody may do more.
-    pub fn open_for_pull() -> Self {
-        Self { anonymous: Anonymous::Pull, rules: Vec::new() }
+    /// Everybody may pull and push, nobody may do more.
+    pub fn open() -> Self {
+        Self { anonymous: Anonymous::Push, rules: Vec::new() }
     }
 
     /// Whether the principal may do that there.

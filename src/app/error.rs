@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::http::TrustError;
+use crate::push;
 use crate::store::OpenError;
 use crate::upstream::SetupError;
 
@@ -23,6 +24,9 @@ pub enum StartError {
     /// The start was broken off.
     #[error("the start was interrupted")]
     Interrupted,
+    /// Pushes cannot be passed on.
+    #[error("cannot prepare for pushes")]
+    Push(#[source] push::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),

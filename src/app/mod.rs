@@ -25,8 +25,11 @@ use crate::cache::Cache;
 use crate::clock::{Boot, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
 use crate::http::{
-    Connection, Egress, InstanceId, Network, Proxies, Quota, SystemNetwork, serve_connection,
+    Connection, Egress, InstanceId, Network, Proxies, Quota, Received, SystemNetwork,
+    serve_connection,
 };
+use crate::push;
+use crate::push::Push;
 use crate::registry::Table;
 use crate::routes::{Entrance, Routes, Traffic};
 use crate::store::{Machine, Store, Verification};
@@ -60,6 +63,7 @@ impl Default for Parts {
 #[derive(Clone, Debug)]
 pub struct App {
     cache: Cache,
+    push: Push,
     egress: Egress,
     routes: Arc<Latest<Routes>>,
     grace: Arc<Latest<Duration>>,
@@ -84,13 +88,16 @@ impl App {
         let machine = Machine { clock: Arc::clone(&parts.clock), boot: parts.boot };
         let opened = tokio::task::spawn_blocking(move || Store::open(options, machine)).await;
         let store = opened.map_err(|_| StartError::Interrupted)??;
-        let cache = Cache::new(Arc::new(store), parts.clock, settings.cache.clone());
+        let store = Arc::new(store);
+        let push = open_push(&store, &parts.clock, settings.push.clone()).await?;
+        let cache = Cache::new(store, parts.clock, settings.cache.clone());
         cache.sweep().await;
-        let (access, traffic) = (Access::open_for_pull(), Arc::<Traffic>::default());
-        let noted_in = Arc::clone(&traffic);
-        let routes = Routes::new(table, cache.clone(), access, egress.instance, noted_in);
+        let (access, traffic) = (Access::open(), Arc::<Traffic>::default());
+        let (paths, noted_in) = ((cache.clone(), push.clone()), Arc::clone(&traffic));
+        let routes = Routes::new(table, paths, access, egress.instance, noted_in);
         Ok(Self {
             cache,
+            push,
             egress,
             routes: Arc::new(Latest::new(routes)),
             grace: Arc::new(Latest::new(settings.shutdown_grace)),
@@ -107,9 +114,9 @@ impl App {
     pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
         let routes = self.routes.take();
         let table = Table::build(&settings.registries, &self.egress, Some(routes.table()))?;
-        let (cache, access) = (self.cache.clone(), Access::open_for_pull());
+        let (paths, access) = ((self.cache.clone(), self.push.clone()), Access::open());
         let traffic = Arc::clone(&self.traffic);
-        self.routes.put(Routes::new(table, cache, access, self.egress.instance, traffic));
+        self.routes.put(Routes::new(table, paths, access, self.egress.instance, traffic));
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())
@@ -134,7 +141,7 @@ impl App {
         let routes = Arc::clone(&self.routes);
         let answer = move |request| {
             let (routes, entrance) = (routes.take(), entrance.take());
-            async move { routes.answer(request, &entrance).await }
+            async move { routes.answer(Received::of(request), &entrance).await }
         };
         serve_connection(io, answer, self.stop.clone())
     }
@@ -158,4 +165,16 @@ impl App {
             tracing::warn!(open = self.connections.len(), "stopping with transfers under way");
         }
     }
+}
+
+/// The push path, whose key may have to be read.
+async fn open_push(
+    store: &Arc<Store>,
+    clock: &Arc<dyn WallClock>,
+    options: push::Options,
+) -> Result<Push, StartError> {
+    let (store, clock) = (Arc::clone(store), Arc::clone(clock));
+    let open = move || Push::new(&store, clock, &options);
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|_| StartError::Interrupted)?.map_err(StartError::Push)
 }

@@ -107,6 +107,7 @@ mod tests {
                 "LARDER_CACHE_MEMORY",
                 "LARDER_CACHE_MIN_FREE",
                 "LARDER_CACHE_FILL_KEEP",
+                "LARDER_CACHE_SESSION_KEY_FILE",
                 "LARDER_CACHE_STALE_WAIT",
                 "LARDER_CACHE_VERIFY_EVERY",
             ]

@@ -44,8 +44,16 @@ mod tests {
         }
     }
 
-    const WITHOUT_DEFAULT: [&str; 7] =
-        ["ca", "cache", "client_cert", "client_key", "listener", "registry", "tls"];
+    const WITHOUT_DEFAULT: [&str; 8] = [
+        "ca",
+        "cache",
+        "client_cert",
+        "client_key",
+        "listener",
+        "registry",
+        "session_key_file",
+        "tls",
+    ];
 
     /// A key that is not in the example does not exist for anybody but us.
     #[test]

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::SecretSlice;
 use url::Host;
 
 use super::listeners::{ClientLimits, Listener};
@@ -17,6 +18,7 @@ use super::written::{Cache, File, Text};
 use super::{defaults, listeners, proxies, registries};
 use crate::cache;
 use crate::http::ProxyOptions;
+use crate::push;
 use crate::registry;
 use crate::store;
 
@@ -35,6 +37,8 @@ pub struct Settings {
     pub cache: cache::Options,
     /// What is between us and upstreams: the environment's alone to say, as for any program.
     pub proxies: ProxyOptions,
+    /// For the push path.
+    pub push: push::Options,
     /// The registries; at least one, at most one of them the default, no two with a common name.
     pub registries: Vec<registry::Options>,
     /// What the operator should be told although it stops nothing.
@@ -52,6 +56,7 @@ pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings
         store: store_options(&file.cache, &mut resolver),
         cache: cache_options(&file.cache, &mut resolver),
         proxies: proxies::resolve(&mut resolver),
+        push: push_options(&file.cache, &mut resolver),
         registries: registries::resolve(file.registry, &mut resolver),
         listeners,
         clients,
@@ -111,6 +116,24 @@ fn cache_options(written: &Cache, resolver: &mut Resolver<'_>) -> cache::Options
         stale_wait: resolver.duration(stale_wait, Zero::Meaningful, defaults::STALE_WAIT),
     }
 }
+
+fn push_options(written: &Cache, resolver: &mut Resolver<'_>) -> push::Options {
+    let key = written.session_key_file.as_ref().and_then(|file| {
+        let bytes = resolver.file(file, SESSION_KEY_BYTES_MAX, true)?;
+        let is_long = bytes.trim_ascii().len() >= push::Options::SESSION_KEY_BYTES_MIN;
+        let key = is_long.then(|| SecretSlice::from(bytes.trim_ascii().to_vec()));
+        let fault = || {
+            let min = push::Options::SESSION_KEY_BYTES_MIN;
+            Fault::new(format!("the key has fewer than {min} bytes"))
+                .hint("make one with `openssl rand -hex 32`")
+        };
+        resolver.accept(file.span(), key.ok_or_else(fault))
+    });
+    push::Options { session_key: key }
+}
+
+/// A key that is longer gains nothing.
+const SESSION_KEY_BYTES_MAX: u64 = 4096;
 
 /// A request to a registry that is Larder itself would come back for ever.
 fn refuse_loops(settings: &Settings, resolver: &mut Resolver<'_>) {

@@ -1,4 +1,4 @@
-//! What a registry's `tag_rules`, `allow`, `deny` and `offline` say.
+//! What a registry's `tag_rules`, `allow`, `deny`, `offline`, `push` and `membership_ttl` say.
 
 use std::time::Duration;
 
@@ -16,12 +16,14 @@ pub(super) fn resolve(written: &mut Registry, resolver: &mut Resolver<'_>) -> Ru
     let allow = written.allow.take();
     let deny = written.deny.take().unwrap_or_default();
     let rules = written.tag_rules.take().unwrap_or_default();
+    let membership_ttl = written.membership_ttl.as_ref();
     Rules {
         offline: written.offline.take().is_some_and(Spanned::into_inner),
+        push: written.push.take().is_some_and(Spanned::into_inner),
+        membership_ttl: resolver.duration(membership_ttl, Zero::Meaningful, Rules::MEMBERSHIP_TTL),
         tags: rules.iter().filter_map(|rule| tag_rule(rule, resolver)).collect(),
         allow: allow.map_or(default.allow, |allow| patterns(&allow, resolver)),
         deny: patterns(&deny, resolver),
-        push: default.push,
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) struct Cache {
     pub memory: Option<Text>,
     pub min_free: Option<Text>,
     pub fill_keep: Option<Text>,
+    pub session_key_file: Option<Text>,
     pub stale_wait: Option<Text>,
     pub verify_every: Option<Text>,
 }
@@ -78,6 +79,8 @@ pub(super) struct Registry {
     pub tag_rules: Option<Vec<Spanned<TagRule>>>,
     pub max_stale: Option<Text>,
     pub offline: Option<Spanned<bool>>,
+    pub push: Option<Spanned<bool>>,
+    pub membership_ttl: Option<Text>,
     pub allow: Option<Vec<Text>>,
     pub deny: Option<Vec<Text>>,
     pub auth: Option<Spanned<Auth>>,

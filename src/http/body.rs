@@ -1,4 +1,4 @@
-//! What an answer's body is made of.
+//! What an answer's body is made of, and that of a request to an upstream.
 //!
 //! hyper asks for frames one at a time and only when it has room, so a body here holds one frame
 //! at most. A body that ends with an error makes hyper cut the connection (or reset the stream),
@@ -27,7 +27,7 @@ pub trait Source: Send {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>>;
 }
 
-/// The body of an answer to a client.
+/// The body of an answer to a client, or of a request to an upstream.
 #[derive(Debug)]
 pub struct ReplyBody {
     kind: Kind,
@@ -59,6 +59,15 @@ impl ReplyBody {
     /// What `source` yields, which is `len` bytes if that is known.
     pub fn of(source: Box<dyn Source>, len: Option<u64>) -> Self {
         Self { kind: Kind::Idle(source), left: len }
+    }
+
+    /// The same bytes once more, if they are at hand.
+    pub fn again(&self) -> Option<Self> {
+        match &self.kind {
+            Kind::Full(bytes) => Some(Self::full(bytes.clone())),
+            Kind::Over => Some(Self::empty()),
+            Kind::Idle(_) | Kind::Busy(_) => None,
+        }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {

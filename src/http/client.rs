@@ -13,18 +13,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io, iter};
 
-use bytes::Bytes;
 use http::header::PROXY_AUTHORIZATION;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
-use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{AlertDescription, ClientConfig};
 
-use super::{ConnectError, Connector, Egress, HostPort, Proxies};
+use super::{ConnectError, Connector, Egress, HostPort, Proxies, ReplyBody};
 
 /// The largest read from a connection, which is also the most that an answer's head may take.
 /// hyper starts at 8 KiB and doubles while reads fill the buffer, so only busy downloads hold it.
@@ -53,17 +51,21 @@ const SIGN_OF_LIFE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs
 /// How many hosts are remembered to speak HTTP/2: an upstream and where it points are two or three.
 const HTTP2_HOSTS_MAX: usize = 16;
 
-/// Sends requests without a body, and pools the connections.
+/// Sends requests, and pools the connections.
 #[derive(Clone)]
 pub struct Client {
     own: Inner,
     shared: Inner,
     proxies: Proxies,
     /// Hosts that speak HTTP/2 if they are asked to, those heard of last.
-    http2: Arc<Mutex<VecDeque<Authority>>>,
+    http2: Hosts,
+    /// Of these, such as say that they speak nothing else.
+    only_http2: Hosts,
 }
 
-type Inner = legacy::Client<HttpsConnector<Connector>, Empty<Bytes>>;
+type Inner = legacy::Client<HttpsConnector<Connector>, ReplyBody>;
+
+type Hosts = Arc<Mutex<VecDeque<Authority>>>;
 
 /// With whom a request shares its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,16 +109,17 @@ impl Client {
                 .build(HttpsConnector::from((connector.clone(), tls)))
         };
         let (own, shared) = (inner(&[b"http/1.1"]), inner(&[b"h2", b"http/1.1"]));
-        Self { own, shared, proxies: egress.proxies.clone(), http2: Arc::default() }
+        let (http2, only_http2) = (Hosts::default(), Hosts::default());
+        Self { own, shared, proxies: egress.proxies.clone(), http2, only_http2 }
     }
 
-    /// Sends `request` and waits for the head of the final response.
+    /// Sends `request` and waits for the head of the final response, which may come before all of
+    /// the body is sent. The body is not touched before there is a connection.
     pub async fn send(
         &self,
-        request: Request<()>,
+        mut request: Request<ReplyBody>,
         lane: Lane,
     ) -> Result<Response<Incoming>, SendError> {
-        let mut request = request.map(|()| Empty::new());
         // In a tunnel the upstream would read what is for the proxy.
         let is_plain = request.uri().scheme() == Some(&Scheme::HTTP);
         let reader = self.proxies.on_the_way_to(request.uri()).filter(|_| is_plain);
@@ -124,13 +127,17 @@ impl Client {
             request.headers_mut().insert(PROXY_AUTHORIZATION, credential);
         }
         let sent = match lane {
-            Lane::Own => match self.own.request(request.clone()).await {
-                Err(error) if self.is_without_http1(request.uri(), &error) => {
-                    self.share(request).await
+            Lane::Own if !is_among(&self.only_http2, request.uri()) => {
+                let (uri, again) = (request.uri().clone(), once_more(&request));
+                match self.own.request(request).await {
+                    Err(error) if self.is_without_http1(&uri, &error) => match again {
+                        Some(request) => self.share(request).await,
+                        None => Err(error),
+                    },
+                    sent => sent,
                 }
-                sent => sent,
-            },
-            Lane::Shared => self.share(request).await,
+            }
+            Lane::Own | Lane::Shared => self.share(request).await,
         };
         let response = sent.map_err(|error| SendError::of(&error))?;
         match reader {
@@ -144,18 +151,12 @@ impl Client {
 
     async fn share(
         &self,
-        request: Request<Empty<Bytes>>,
+        request: Request<ReplyBody>,
     ) -> Result<Response<Incoming>, legacy::Error> {
         let host = request.uri().authority().cloned();
         let response = self.shared.request(request).await?;
-        if response.version() == Version::HTTP_2
-            && let Some(host) = host
-        {
-            let mut http2 = self.http2.lock().unwrap_or_else(PoisonError::into_inner);
-            if !http2.contains(&host) {
-                http2.truncate(HTTP2_HOSTS_MAX - 1);
-                http2.push_front(host);
-            }
+        if response.version() == Version::HTTP_2 {
+            remember(&self.http2, host.as_ref());
         }
         Ok(response)
     }
@@ -165,11 +166,34 @@ impl Client {
     fn is_without_http1(&self, uri: &Uri, error: &legacy::Error) -> bool {
         let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
         if chain(error).filter_map(tls_error).any(|error| *error == alert) {
+            // What could be sent but once has failed now; its sender's next try will not.
+            remember(&self.only_http2, uri.authority());
             return true;
         }
-        let http2 = self.http2.lock().unwrap_or_else(PoisonError::into_inner);
-        !error.is_connect() && uri.authority().is_some_and(|host| http2.contains(host))
+        !error.is_connect() && is_among(&self.http2, uri)
     }
+}
+
+fn is_among(hosts: &Hosts, uri: &Uri) -> bool {
+    let hosts = hosts.lock().unwrap_or_else(PoisonError::into_inner);
+    uri.authority().is_some_and(|host| hosts.contains(host))
+}
+
+fn remember(hosts: &Hosts, host: Option<&Authority>) {
+    let mut hosts = hosts.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(host) = host.filter(|host| !hosts.contains(host)) {
+        hosts.truncate(HTTP2_HOSTS_MAX - 1);
+        hosts.push_front(host.clone());
+    }
+}
+
+/// The same request, unless its body is one that comes but once.
+fn once_more(request: &Request<ReplyBody>) -> Option<Request<ReplyBody>> {
+    let mut again = Request::new(request.body().again()?);
+    again.method_mut().clone_from(request.method());
+    again.uri_mut().clone_from(request.uri());
+    again.headers_mut().clone_from(request.headers());
+    Some(again)
 }
 
 /// An I/O error has what it was made of beside its sources, not among them, and so has the one that

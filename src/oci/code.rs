@@ -10,6 +10,10 @@ use std::fmt;
 pub enum ErrorCode {
     /// The blob is not known to the repository.
     BlobUnknown,
+    /// What is uploaded is not as it should be.
+    BlobUploadInvalid,
+    /// There is no such upload.
+    BlobUploadUnknown,
     /// The access is refused.
     Denied,
     /// The digest in the request is malformed or of an algorithm we cannot compute.
@@ -41,6 +45,8 @@ impl ErrorCode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
+            Self::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
             Self::Denied => "DENIED",
             Self::DigestInvalid => "DIGEST_INVALID",
             Self::ManifestInvalid => "MANIFEST_INVALID",

@@ -31,8 +31,8 @@ pub enum Resource {
     Referrers(Digest),
     /// `tags/list`
     Tags,
-    /// `blobs/uploads/` and everything under it
-    Upload,
+    /// `blobs/uploads/`, and with what stands behind it one upload
+    Upload(Option<Box<str>>),
 }
 
 impl Call {
@@ -40,13 +40,17 @@ impl Call {
     /// quarter of it.
     pub const PATH_LEN_MAX: usize = 2048;
 
+    /// The same for the path of an upload, which holds its sealed session.
+    pub const UPLOAD_PATH_LEN_MAX: usize = 8192;
+
     /// Reads the part of a path after `/v2`: the empty string, `/`, or `/<repository>/…`.
     ///
     /// # Errors
     ///
     /// [`NotACall`] tells what is wrong, and so which error code the client gets.
     pub fn parse(rest: &str) -> Result<Self, NotACall> {
-        if rest.len() > Self::PATH_LEN_MAX {
+        let name = rest.rfind(UPLOADS).map_or(rest, |at| &rest[..at]);
+        if name.len() > Self::PATH_LEN_MAX || rest.len() > Self::UPLOAD_PATH_LEN_MAX {
             return Err(NotACall::TooLong);
         }
         if rest.is_empty() || rest == "/" {
@@ -57,6 +61,8 @@ impl Call {
         Ok(Self::In(name.parse().map_err(NotACall::Name)?, resource))
     }
 }
+
+const UPLOADS: &str = "/blobs/uploads";
 
 /// Splits `/<registry>/v2/…` into the registry's text and the part after `/v2`.
 ///
@@ -90,7 +96,7 @@ pub enum NotACall {
     /// The tag or digest in it is malformed.
     #[error("the reference is invalid: {0}")]
     Reference(InvalidReference),
-    /// It is longer than [`Call::PATH_LEN_MAX`].
+    /// It is longer than [`Call::PATH_LEN_MAX`], or [`Call::UPLOAD_PATH_LEN_MAX`].
     #[error("the path is too long")]
     TooLong,
 }
@@ -128,8 +134,9 @@ fn split_resource(path: &str) -> Result<(&str, Resource), NotACall> {
         return Ok((name, Resource::Referrers(last.parse().map_err(NotACall::Digest)?)));
     }
     // `blobs/uploads` and `blobs/uploads/<session>`; `uploads` is no digest, so nothing is lost.
-    if let Some((name, _session)) = path.rsplit_once("/blobs/uploads") {
-        return Ok((name, Resource::Upload));
+    if let Some((name, session)) = path.rsplit_once(UPLOADS) {
+        let session = session.strip_prefix('/').filter(|session| !session.is_empty());
+        return Ok((name, Resource::Upload(session.map(Box::from))));
     }
     if let Some(name) = head.strip_suffix("/blobs") {
         return Ok((name, Resource::Blob(last.parse().map_err(NotACall::Digest)?)));
@@ -162,9 +169,9 @@ mod tests {
             ("/manifests/manifests/latest".to_owned(), "manifests", tag("latest")),
             ("/a/tags/list".to_owned(), "a", Resource::Tags),
             ("/a/tags/list/manifests/x".to_owned(), "a/tags/list", tag("x")),
-            ("/a/blobs/uploads/".to_owned(), "a", Resource::Upload),
-            ("/a/blobs/uploads/0f".to_owned(), "a", Resource::Upload),
-            ("/blobs/uploads/blobs/uploads/".to_owned(), "blobs/uploads", Resource::Upload),
+            ("/a/blobs/uploads/".to_owned(), "a", Resource::Upload(None)),
+            ("/a/blobs/uploads/0f".to_owned(), "a", Resource::Upload(Some("0f".into()))),
+            ("/blobs/uploads/blobs/uploads/".to_owned(), "blobs/uploads", Resource::Upload(None)),
             (format!("/a/referrers/{D}"), "a", Resource::Referrers(D.parse().unwrap())),
         ];
         for (path, name, resource) in table {

@@ -53,15 +53,26 @@ pub struct Rules {
     pub allow: Vec<Pattern>,
     /// Those that may not, even so.
     pub deny: Vec<Pattern>,
-    /// Whether anything may be written or removed.
+    /// Whether pushes and deletions are passed on to the upstream.
     pub push: bool,
+    /// For how long the upstream's word that a repository has something is passed on, where pushes
+    /// are: a client that is told so does not upload it.
+    pub membership_ttl: Duration,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let allow = vec![Pattern::any()];
-        Self { offline: false, tags: Vec::new(), allow, deny: Vec::new(), push: false }
+        let (tags, deny) = (Vec::new(), Vec::new());
+        let membership_ttl = Self::MEMBERSHIP_TTL;
+        Self { offline: false, push: false, membership_ttl, tags, allow, deny }
     }
+}
+
+impl Rules {
+    /// A minute: longer than the pause between a client's question and its push, shorter than any
+    /// registry takes to collect its garbage.
+    pub const MEMBERSHIP_TTL: Duration = Duration::from_secs(60);
 }
 
 /// How long some tags are believed.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entry::reaches_the_same;
 use super::{Options, Pattern, Rules, TagPolicy};
@@ -85,9 +86,15 @@ impl Registry {
         self.entry.rules.offline
     }
 
-    /// Whether anything may be written or removed in it.
+    /// Whether pushes and deletions are passed on to its upstream.
     pub fn takes_pushes(&self) -> bool {
         self.entry.rules.push
+    }
+
+    /// For how long the upstream's word that a repository has something is passed on; `None` where
+    /// nobody can push, and so nobody decides by it what to upload.
+    pub fn membership_ttl(&self) -> Option<Duration> {
+        self.takes_pushes().then_some(self.entry.rules.membership_ttl)
     }
 
     /// Where it is reached.
@@ -199,8 +206,6 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use secrecy::SecretString;
     use url::Url;
 

@@ -12,11 +12,12 @@ use super::entrance::Entrance;
 use super::observed::{Observation, ObservedBody};
 use super::reply::Reply;
 use super::traffic::{Counts, Traffic};
-use super::{blobs, lists, manifests};
-use crate::access::{Access, Principal, Right};
+use super::{blobs, lists, manifests, pushes};
+use crate::access::{Access, Action, Grant, Principal, Right};
 use crate::cache::{Cache, Listing};
-use crate::http::{InstanceId, Via};
-use crate::oci::{Call, ErrorCode, Resource};
+use crate::http::{InstanceId, Received, Via};
+use crate::oci::{Call, Resource};
+use crate::push::Push;
 use crate::registry::Table;
 
 /// Everything that a request can reach.
@@ -24,6 +25,7 @@ use crate::registry::Table;
 pub struct Routes {
     access: Access,
     cache: Cache,
+    push: Push,
     instance: InstanceId,
     table: Table,
     traffic: Arc<Traffic>,
@@ -32,18 +34,18 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Routes to the registries of `table` through `cache`, as `instance`. What passes is noted in
-    /// `traffic`, for these registries and no others.
+    /// Routes to the registries of `table` through `cache` and `push`, as `instance`. What passes is
+    /// noted in `traffic`, for these registries and no others.
     pub fn new(
         table: Table,
-        cache: Cache,
+        (cache, push): (Cache, Push),
         access: Access,
         instance: InstanceId,
         traffic: Arc<Traffic>,
     ) -> Self {
         let names = table.registries().map(|registry| registry.label());
         let counts = traffic.count_for(names);
-        Self { access, cache, instance, table, traffic, counts }
+        Self { access, cache, push, instance, table, traffic, counts }
     }
 
     /// The registries that it knows.
@@ -51,16 +53,17 @@ impl Routes {
         &self.table
     }
 
-    /// Answers a request that came in through `entrance`. Its body is not read: no request that is allowed here has one.
-    pub async fn answer<B>(
+    /// Answers a request that came in through `entrance`. Its body is read where it is passed on, and
+    /// not before that may be done.
+    pub async fn answer(
         &self,
-        request: Request<B>,
+        request: Request<Received>,
         entrance: &Entrance,
     ) -> Response<ObservedBody> {
         let began = Instant::now();
-        let (request, _body) = request.into_parts();
+        let (request, body) = request.into_parts();
         let (reply, entered) = match self.enter(&request, entrance) {
-            Ok(entered) => (self.reply(&entered, &request).await, Some(entered)),
+            Ok(entered) => (self.reply(&entered, (&request, body), entrance).await, Some(entered)),
             Err(error) => (Reply::not_entered(&error), None),
         };
         let reply = finished(reply, &request, entered.as_ref());
@@ -85,7 +88,12 @@ impl Routes {
         enter(&self.table, entrance.doors, Asked { path, query, host: host.as_ref() })
     }
 
-    async fn reply(&self, entered: &Entered, request: &http::request::Parts) -> Reply {
+    async fn reply(
+        &self,
+        entered: &Entered,
+        (request, body): (&http::request::Parts, Received),
+        entrance: &Entrance,
+    ) -> Reply {
         let Some(right) = Right::of(&request.method, &entered.call) else {
             return Reply::not_allowed("the protocol has no such method here");
         };
@@ -103,8 +111,14 @@ impl Routes {
         let granted = self.access.grant(&principal, registry, repository, action, resource).await;
         let grant = match granted {
             Ok(grant) => grant,
-            Err(refused) => return Reply::refused(&host, refused),
+            Err(refused) => return Reply::refused(&host, &refused),
         };
+        if action != Action::Pull {
+            let from = self.source(&principal, (request, entrance), &grant).await;
+            let (push, presented) = (&self.push, &entered.presented);
+            let asked = pushes::Asked { push, grant: &grant, presented, head: request, from };
+            return asked.answer(resource, body).await;
+        }
         let query = request.uri.query().unwrap_or_default();
         match resource {
             Resource::Blob(digest) => blobs::pull(&self.cache, &grant, digest, request).await,
@@ -119,12 +133,34 @@ impl Routes {
                 let (listing, presented) = (Listing::Tags, &entered.presented);
                 lists::pull(&self.cache, &grant, &listing, presented, query).await
             }
-            Resource::Upload => Reply::error(
-                http::StatusCode::NOT_FOUND,
-                ErrorCode::Unsupported,
-                "this is not served here".to_owned(),
-            ),
+            // Every method of theirs is part of a push.
+            Resource::Upload(_) => Reply::not_allowed("the protocol has no such method here"),
         }
+    }
+
+    /// Leave to read in the repository that `from` names to this client, if it is one of the same
+    /// registry.
+    async fn source(
+        &self,
+        principal: &Principal,
+        (request, entrance): (&http::request::Parts, &Entrance),
+        grant: &Grant,
+    ) -> Option<Grant> {
+        let query = request.uri.query()?;
+        let from = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "from")?.1;
+        let before = request.uri.path().find("/v2/").map(|at| &request.uri.path()[..at])?;
+        let path = format!("{before}/v2/{from}/tags/list");
+        let host = entrance.host(request, self.table.has_hosts()).ok()?;
+        let asked = Asked { path: &path, query, host: host.as_ref() };
+        let entered = enter(&self.table, entrance.doors, asked).ok()?;
+        let (Some(registry), Call::In(repository, resource)) = (entered.registry, entered.call)
+        else {
+            return None;
+        };
+        let is_the_same = registry.name() == grant.registry().name();
+        let granted =
+            self.access.grant(principal, registry, repository, Action::Pull, &resource).await;
+        granted.ok().filter(|_| is_the_same)
     }
 }
 

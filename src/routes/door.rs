@@ -38,16 +38,26 @@ pub(super) struct Presented {
 }
 
 impl Presented {
-    /// The path of `what` in the repository, with an encoded query.
+    /// The path of `what` in the repository, with an encoded query, which may be empty.
     pub(super) fn link(&self, what: &str, query: &str) -> String {
-        let Self { prefix, repository, namespace } = self;
-        let mut link = format!("{prefix}{repository}/{what}?{query}");
-        if let Some(namespace) = namespace {
-            let namespace = form_urlencoded::byte_serialize(namespace.as_bytes());
-            link.push_str("&ns=");
-            link.extend(namespace);
+        let mut link = format!("{}/{what}", self.repository_path());
+        let mut separator = '?';
+        if !query.is_empty() {
+            link.push(separator);
+            link.push_str(query);
+            separator = '&';
+        }
+        if let Some(namespace) = &self.namespace {
+            link.push(separator);
+            link.push_str("ns=");
+            link.extend(form_urlencoded::byte_serialize(namespace.as_bytes()));
         }
         link
+    }
+
+    /// The path of the repository, which a client can neither choose nor lead elsewhere by.
+    pub(super) fn repository_path(&self) -> String {
+        format!("{}{}", self.prefix, self.repository)
     }
 }
 
@@ -66,7 +76,7 @@ pub(super) enum NotEntered {
     /// No registry was named, and none is the default.
     #[error("no registry is named, and none is the default")]
     NoDefault,
-    /// `ns` stands there more than once.
+    /// `ns` stands there more than once, with different values.
     #[error("`ns` is given more than once")]
     TwoNamespaces,
     /// The named registry is not configured.
@@ -133,8 +143,12 @@ fn namespace(query: &str) -> Result<Option<String>, NotEntered> {
     let mut values = form_urlencoded::parse(query.as_bytes())
         .filter(|(key, _)| key == "ns")
         .map(|(_, value)| value.into_owned());
-    let first = values.next().filter(|value| !value.is_empty());
-    if values.next().is_some() { Err(NotEntered::TwoNamespaces) } else { Ok(first) }
+    let first = values.next();
+    // containerd adds it to the location of an upload, which has it already.
+    if values.any(|value| Some(&value) != first.as_ref()) {
+        return Err(NotEntered::TwoNamespaces);
+    }
+    Ok(first.filter(|value| !value.is_empty()))
 }
 
 fn named(table: &Table, name: &str) -> Result<Arc<Registry>, NotEntered> {
@@ -380,6 +394,8 @@ mod tests {
         assert_eq!(entered("/evil.test/v2/a/manifests/l", ""), unknown("evil.test"));
         let twice = entered("/v2/a/manifests/l", "ns=ghcr.io&ns=docker.io");
         assert_eq!(twice, Err(NotEntered::TwoNamespaces));
+        let the_same = entered("/v2/o/a/manifests/l", "ns=ghcr.io&ns=ghcr.io");
+        assert_eq!(the_same, Ok(("ghcr.io".to_owned(), "o/a".to_owned())));
         for path in ["/", "/v1/a", "/V2/a/manifests/l", "/v2x/a/manifests/l", "//v2/a/manifests/l"]
         {
             assert!(entered(path, "").is_err(), "{path}");

@@ -96,7 +96,7 @@ impl Route {
             Some(Call::In(_, Resource::Manifest(_))) => Self::Manifest,
             Some(Call::In(_, Resource::Referrers(_))) => Self::Referrers,
             Some(Call::In(_, Resource::Tags)) => Self::Tags,
-            Some(Call::In(_, Resource::Upload)) => Self::Upload,
+            Some(Call::In(_, Resource::Upload(_))) => Self::Upload,
         }
     }
 

@@ -9,6 +9,7 @@ mod lists;
 mod log;
 mod manifests;
 mod observed;
+mod pushes;
 mod reply;
 mod traffic;
 

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LINK,
-    RETRY_AFTER, WARNING,
+    LOCATION, RETRY_AFTER, WARNING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
@@ -18,6 +18,8 @@ use crate::access::Refused;
 use crate::cache::{Decision, Error, List, Manifest, Pulled};
 use crate::http::{Loop, ReplyBody};
 use crate::oci::{Digest, ErrorCode, NotACall, RepositoryName};
+use crate::push;
+use crate::push::Answer;
 use crate::upstream;
 
 /// An answer on its way, and what the log will say of it.
@@ -111,9 +113,9 @@ impl Reply {
 
     /// What the client may not do. Who may not know of a repository reads what would be read of one
     /// that does not exist at all; the log says why.
-    pub(super) fn refused(host: &str, refused: Refused) -> Self {
+    pub(super) fn refused(host: &str, refused: &Refused) -> Self {
         match refused {
-            Refused::ReadOnly => return Self::not_allowed(&refused.to_string()),
+            Refused::ReadOnly { .. } => return Self::not_allowed(&refused.to_string()),
             Refused::NotThat => {
                 let (status, code) = (StatusCode::FORBIDDEN, ErrorCode::Denied);
                 return Self::error(status, code, refused.to_string());
@@ -144,6 +146,56 @@ impl Reply {
         if let Error::Absent { decision, age, .. } = error {
             reply.set(AGE, HeaderValue::from(age.as_secs()));
             reply.decided(*decision);
+        }
+        reply
+    }
+
+    /// What a registry said to a push. `absent` is the code of a 404 that it does not explain.
+    pub(super) fn pushed(answer: Answer, location: Option<&str>, absent: ErrorCode) -> Self {
+        let Answer { status, headers, error, host, .. } = answer;
+        let mut reply = if status.is_success() {
+            let mut reply = Self::bare(status);
+            // 204 has none (RFC 9110, 8.6).
+            if status != StatusCode::NO_CONTENT {
+                reply.length(0);
+            }
+            reply
+        } else {
+            let code = code_of(status, absent);
+            Self::error(status, code, format!("{host} answered {status}"))
+        };
+        if let Some(error) = error {
+            reply.length(error.len() as u64);
+            *reply.response.body_mut() = ReplyBody::full(error);
+        }
+        reply.headers().extend(headers);
+        if let Some(Ok(value)) = location.map(HeaderValue::from_str) {
+            reply.set(LOCATION, value);
+        }
+        reply
+    }
+
+    /// A push that is not passed on, or to which nothing was said.
+    pub(super) fn not_pushed(error: &push::Error) -> Self {
+        let (status, code) = match error {
+            push::Error::Body(_) | push::Error::Invalid(_) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid)
+            }
+            push::Error::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+            push::Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
+            push::Error::Range(_) => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::BlobUploadInvalid)
+            }
+            push::Error::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid),
+            push::Error::UnknownUpload => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
+            push::Error::Upstream(upstream::Error::Denied { status, .. }) => {
+                (*status, code_of(*status, ErrorCode::NameUnknown))
+            }
+            push::Error::Upstream(error) => status_of_upstream(error, ErrorCode::NameUnknown),
+        };
+        let mut reply = Self::error(status, code, error.to_string());
+        if let push::Error::Upstream(upstream::Error::Throttled { wait: Some(wait), .. }) = error {
+            reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
         reply
     }
@@ -271,41 +323,54 @@ impl Reply {
 fn status_of(error: &Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
     match error {
         Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
-        Error::TimedOut { .. } | Error::Upstream(upstream::Error::Stalled { .. }) => {
-            (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable)
+        Error::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
+        Error::Absent { .. } | Error::Offline { .. } => (StatusCode::NOT_FOUND, absent),
+        Error::Corrupt { .. } | Error::Manifest { .. } | Error::NoLength { .. } => {
+            (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable)
         }
+        Error::Upstream(error) => status_of_upstream(error, absent),
+    }
+}
+
+fn status_of_upstream(error: &upstream::Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
+    match error {
+        upstream::Error::Stalled { .. } => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
         // The ring is closed further up. Who asked us shall not ask again either.
-        Error::Upstream(upstream::Error::Unexpected { status, .. })
-            if *status == StatusCode::LOOP_DETECTED =>
-        {
+        upstream::Error::Unexpected { status, .. } if *status == StatusCode::LOOP_DETECTED => {
             (StatusCode::LOOP_DETECTED, ErrorCode::Unavailable)
         }
-        Error::Absent { .. }
-        | Error::Offline { .. }
-        | Error::Upstream(upstream::Error::NotFound { .. }) => (StatusCode::NOT_FOUND, absent),
+        upstream::Error::NotFound { .. } => (StatusCode::NOT_FOUND, absent),
         // A mirror must not challenge: dockerd would offer Docker Hub's password to whoever asks.
         // Docker Hub itself says 401 for what does not exist.
-        Error::Upstream(upstream::Error::Denied { status, .. })
-            if *status == StatusCode::UNAUTHORIZED =>
-        {
+        upstream::Error::Denied { status, .. } if *status == StatusCode::UNAUTHORIZED => {
             (StatusCode::NOT_FOUND, absent)
         }
-        Error::Upstream(upstream::Error::Denied { .. }) => {
-            (StatusCode::FORBIDDEN, ErrorCode::Denied)
-        }
-        Error::Upstream(upstream::Error::Throttled { .. }) => {
+        upstream::Error::Denied { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        upstream::Error::Throttled { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests)
         }
-        Error::Corrupt { .. }
-        | Error::Manifest { .. }
-        | Error::NoLength { .. }
-        | Error::Upstream(
-            upstream::Error::CredentialRefused { .. }
-            | upstream::Error::Forbidden { .. }
-            | upstream::Error::RangeNotSatisfiable { .. }
-            | upstream::Error::Unexpected { .. }
-            | upstream::Error::Unreachable { .. },
-        ) => (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable),
+        upstream::Error::Interrupted { .. } => {
+            (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid)
+        }
+        upstream::Error::CredentialRefused { .. }
+        | upstream::Error::Forbidden { .. }
+        | upstream::Error::RangeNotSatisfiable { .. }
+        | upstream::Error::Unexpected { .. }
+        | upstream::Error::Unreachable { .. } => (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable),
+    }
+}
+
+/// The code that goes with a status, where nobody says a better one.
+fn code_of(status: StatusCode, absent: ErrorCode) -> ErrorCode {
+    match status {
+        StatusCode::UNAUTHORIZED => ErrorCode::Unauthorized,
+        StatusCode::FORBIDDEN => ErrorCode::Denied,
+        StatusCode::NOT_FOUND => absent,
+        StatusCode::METHOD_NOT_ALLOWED => ErrorCode::Unsupported,
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::SizeInvalid,
+        StatusCode::TOO_MANY_REQUESTS => ErrorCode::TooManyRequests,
+        status if status.is_server_error() => ErrorCode::Unavailable,
+        _ => ErrorCode::BlobUploadInvalid,
     }
 }
 

@@ -28,6 +28,11 @@ impl Layout {
         self.dir.join("lock")
     }
 
+    /// What the names of uploads are sealed with.
+    pub(super) fn session_key(&self) -> PathBuf {
+        self.dir.join("session.key")
+    }
+
     pub(super) fn blobs(&self) -> PathBuf {
         self.dir.join("blobs")
     }

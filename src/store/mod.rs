@@ -6,6 +6,7 @@
 mod absent;
 mod due;
 mod error;
+mod key;
 mod layout;
 mod lists;
 mod open;

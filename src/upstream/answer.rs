@@ -44,6 +44,11 @@ impl Reply {
         refused && !self.is_foreign
     }
 
+    /// What it says beside its body, which is let go, and the permit with it.
+    pub(super) fn into_refusal(self) -> (StatusCode, HeaderMap) {
+        (self.status, self.headers)
+    }
+
     /// Whether this is how storage answers a HEAD to a URL that was signed for GET only.
     pub(super) fn is_signed_for_get_only(&self) -> bool {
         self.is_foreign && matches!(self.status.as_u16(), 400 | 403 | 405 | 501)
@@ -95,7 +100,7 @@ impl Reply {
 const SAID_BYTES_MAX: usize = 64 << 10;
 
 /// Whether a body is an error of the distribution-spec.
-fn is_error(body: &[u8]) -> bool {
+pub(super) fn is_error(body: &[u8]) -> bool {
     let body = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
     let errors = body.get("errors").and_then(serde_json::Value::as_array);
     errors.is_some_and(|errors| {

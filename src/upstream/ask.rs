@@ -6,10 +6,13 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::change::Errand;
 use super::login::Login;
 use super::request::Request;
 use super::transport::{Clients, Transport, host_of};
-use super::{Answer, Error, Identity, Options, Question, SetupError, retry};
+use super::{
+    Answer, Change, Error, Identity, Location, Options, Question, Said, SetupError, retry,
+};
 use crate::http::{Client, ClientIdentity, Egress, HostPort, client_config};
 use crate::oci::Resource;
 
@@ -105,6 +108,33 @@ impl Upstream {
         let start = Instant::now();
         let attempt = timeout_at(deadline, self.attempt(question)).await;
         attempt.unwrap_or_else(|_| Err(self.stalled(start)))
+    }
+
+    /// Sends a change, and gives what was said to it, whatever that is.
+    ///
+    /// # Errors
+    ///
+    /// When nothing was said, or by nobody who should have been asked.
+    pub async fn change(&self, change: Change) -> Result<Said, Error> {
+        let (errand, payload) = Errand::of(&self.transport.url, change);
+        let again = payload.again().filter(|_| errand.is_repeatable());
+        match (self.login.change(&errand, payload).await, again) {
+            // Most often a connection that was closed as it was taken up again.
+            (Err(Error::Unreachable { .. }), Some(payload)) => {
+                self.login.change(&errand, payload).await
+            }
+            (said, _) => said,
+        }
+    }
+
+    /// Where an upload goes on, as an answer says.
+    pub fn location_in(&self, said: &Said) -> Result<Location, Error> {
+        said.location(&self.transport.url)
+    }
+
+    /// Where an upload goes on, as it was sealed; `None` if it may not go there today.
+    pub fn location_of(&self, sealed: &str) -> Option<Location> {
+        Location::open(&self.transport.url, sealed)
     }
 
     fn stalled(&self, start: Instant) -> Error {

@@ -29,6 +29,8 @@ pub(super) enum Class {
     ManifestGet,
     /// Whether there is a manifest, and which.
     ManifestHead,
+    /// Uploads, manifests put, and what is deleted.
+    Push,
     /// The login: a token, or `/v2/` itself.
     Token,
 }
@@ -167,7 +169,7 @@ fn make_room(windows: &mut HashMap<Key, Window>) {
 /// The longest wait where none was named.
 const GROWN_MAX: Duration = Duration::from_secs(60);
 
-/// The most limits that are kept; there are five classes for each host.
+/// The most limits that are kept; there are six classes for each host.
 const WINDOWS_MAX: usize = 1000;
 
 #[cfg(test)]

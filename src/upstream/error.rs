@@ -41,6 +41,14 @@ pub enum Error {
         /// Why not, and which key would allow it.
         reason: String,
     },
+    /// What was to be sent came to no end, through whoever was to send it.
+    #[error("what was on its way to {host} broke off: {reason}")]
+    Interrupted {
+        /// Where it was to go.
+        host: String,
+        /// The fault beneath, in short.
+        reason: String,
+    },
     /// The upstream says that there is no such thing.
     #[error("{host} does not have it")]
     NotFound {
@@ -102,6 +110,7 @@ impl Error {
             Self::CredentialRefused { host, .. }
             | Self::Denied { host, .. }
             | Self::Forbidden { host, .. }
+            | Self::Interrupted { host, .. }
             | Self::NotFound { host, .. }
             | Self::RangeNotSatisfiable { host, .. }
             | Self::Stalled { host, .. }
@@ -119,6 +128,7 @@ impl Error {
             Self::CredentialRefused { .. }
             | Self::Denied { .. }
             | Self::Forbidden { .. }
+            | Self::Interrupted { .. }
             | Self::NotFound { .. }
             | Self::RangeNotSatisfiable { .. }
             | Self::Throttled { .. } => false,
@@ -132,6 +142,7 @@ impl Error {
             Self::Denied { .. }
             | Self::NotFound { .. }
             | Self::RangeNotSatisfiable { .. }
+            | Self::Interrupted { .. }
             | Self::Forbidden { .. } => false,
             Self::Unexpected { status, .. } => {
                 !matches!(*status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)

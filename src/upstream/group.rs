@@ -67,6 +67,11 @@ impl Upstreams {
         (0..self.mirrors.len()).map(Place::Mirror).collect()
     }
 
+    /// The one whose answers are the registry's, and the only one that is ever changed.
+    pub fn authoritative(&self) -> &Upstream {
+        &self.authoritative
+    }
+
     /// Asks one after the other. All before the head of the final answer ends by `deadline`.
     ///
     /// # Errors
@@ -114,7 +119,7 @@ impl Upstreams {
             Resource::Manifest(Reference::Tag(_)) | Resource::Referrers(_) | Resource::Tags => {
                 order.insert(0, Place::Authoritative);
             }
-            Resource::Upload => order = vec![Place::Authoritative],
+            Resource::Upload(_) => order = vec![Place::Authoritative],
         }
         order.sort_by_key(|place| question.failed.contains(place));
         order

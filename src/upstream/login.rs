@@ -4,21 +4,24 @@
 //! that later requests bring it along. A request is sent at most twice: once with what is at
 //! hand, and once more if the refusal gave reason to bring something else.
 //!
-//! Tokens are asked for the repository at hand and for pulling, whatever scope the challenge
-//! names: a scope is the upstream's wish, and could be another repository's.
+//! Tokens are asked for the repository at hand and for what is to be done there, whatever scope the
+//! challenge names: a scope is the upstream's wish, and could be another repository's.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::answer::Reply;
 use super::challenge::{self, Offer};
+use super::change::{Errand, Payload, Said};
 use super::exchange::exchange;
 use super::realm;
 use super::request::Request;
+use super::scope::Scope;
 use super::token::{Token, Tokens};
 use super::transport::{HEAD_WAIT, Transport, host_of};
 use super::{Error, Identity};
@@ -36,9 +39,15 @@ pub(super) struct Login {
     identity: Option<Identity>,
     /// What the upstream asked for last.
     known: Mutex<Option<Challenge>>,
+    /// When a change was last taken without anything.
+    open: Mutex<Option<Instant>>,
     tokens: Tokens,
     exchanges: Arc<Semaphore>,
 }
+
+/// For how long an upstream that wanted no login is believed to want none. If that is wrong, one
+/// upload is refused.
+const OPEN_BELIEVED: Duration = Duration::from_secs(300);
 
 /// What the upstream asks for, after the realm was checked.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,6 +82,7 @@ impl Login {
             token_hosts,
             identity,
             known: Mutex::default(),
+            open: Mutex::default(),
             tokens: Tokens::default(),
             exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)),
         }
@@ -84,16 +94,18 @@ impl Login {
         request: &Request,
         repository: &RepositoryName,
     ) -> Result<Reply, Error> {
-        let first = self.pass_in_advance(repository).await?;
+        let scope = Scope::pull(repository);
+        let first = self.pass_in_advance(&scope).await?;
         let reply = self.transport.follow(request, first.as_ref().map(|pass| &pass.header)).await?;
         if !reply.is_refusal() {
             return Ok(reply);
         }
-        let status = reply.status;
-        let Some(next) = self.next_challenge(reply, first.as_ref()).await? else {
+        // Waiting for another permit while holding one could deadlock.
+        let (status, headers) = reply.into_refusal();
+        let Some(next) = self.next_challenge(status, &headers, first.as_ref()).await? else {
             return Err(self.verdict(status, first.as_ref()).await);
         };
-        let second = self.pass(next.clone(), repository).await?;
+        let second = self.pass(next.clone(), &scope).await?;
         self.remember(Some(next));
         let reply = self.transport.follow(request, Some(&second.header)).await?;
         if !reply.is_refusal() {
@@ -104,12 +116,77 @@ impl Login {
         Err(self.verdict(status, Some(&second)).await)
     }
 
+    /// Sends a change with what it takes. What can be sent once is not sent before there is a token
+    /// for it; a refusal is then the answer.
+    pub(super) async fn change(&self, errand: &Errand, payload: Payload) -> Result<Said, Error> {
+        if errand.is_foreign {
+            return self.transport.change(errand, payload, None).await;
+        }
+        let again = payload.again();
+        if again.is_none() {
+            self.learn().await?;
+        }
+        let first = self.pass_in_advance(&errand.scope).await?;
+        let header = first.as_ref().map(|pass| &pass.header);
+        let said = self.transport.change(errand, payload, header).await?;
+        if !said.is_refusal() {
+            if first.is_none() {
+                self.note_open();
+            }
+            return Ok(said);
+        }
+        let next = self.next_challenge(said.status, &said.headers, first.as_ref()).await?;
+        let Some(next) = next else {
+            self.discard(first.as_ref());
+            return Ok(said);
+        };
+        let Some(payload) = again else {
+            self.remember(Some(next));
+            return Ok(said);
+        };
+        let second = self.pass(next.clone(), &errand.scope).await?;
+        self.remember(Some(next));
+        let said = self.transport.change(errand, payload, Some(&second.header)).await?;
+        if said.is_refusal() {
+            self.discard(Some(&second));
+        }
+        Ok(said)
+    }
+
+    /// Finds out what the upstream asks for, unless that is known.
+    async fn learn(&self) -> Result<(), Error> {
+        let open = *self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = self.known.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if is_known || open.is_some_and(|noted| noted.elapsed() < OPEN_BELIEVED) {
+            return Ok(());
+        }
+        let ping = self.transport.follow(&Request::ping(&self.transport.url), None).await?;
+        if ping.is_refusal()
+            && let Some(offered) = self.read(&ping.headers)?
+        {
+            self.remember(Some(offered));
+        } else {
+            self.note_open();
+        }
+        Ok(())
+    }
+
+    fn note_open(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn discard(&self, used: Option<&Pass>) {
+        if let Some(Pass { token: Some(held), .. }) = used {
+            self.tokens.discard(&held.key, &held.token);
+        }
+    }
+
     /// What the upstream is known to ask for. If that leads nowhere, it is forgotten, so that
     /// the upstream can name another token server.
-    async fn pass_in_advance(&self, repository: &RepositoryName) -> Result<Option<Pass>, Error> {
+    async fn pass_in_advance(&self, scope: &Scope) -> Result<Option<Pass>, Error> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(challenge) = known else { return Ok(None) };
-        let pass = self.pass(challenge, repository).await;
+        let pass = self.pass(challenge, scope).await;
         match &pass {
             Ok(_) | Err(Error::Denied { .. } | Error::Throttled { .. }) => {}
             Err(_) => self.remember(None),
@@ -120,17 +197,15 @@ impl Login {
     /// What to meet after a refusal of `used`, if a second try could end differently.
     async fn next_challenge(
         &self,
-        refusal: Reply,
+        status: StatusCode,
+        headers: &HeaderMap,
         used: Option<&Pass>,
     ) -> Result<Option<Challenge>, Error> {
-        let mut offered = self.read(&refusal)?;
-        let status = refusal.status;
-        // Waiting for another permit while holding one could deadlock.
-        drop(refusal);
+        let mut offered = self.read(headers)?;
         let Some(used) = used else {
             if offered.is_none() && status == StatusCode::UNAUTHORIZED {
                 let ping = self.transport.follow(&Request::ping(&self.transport.url), None).await?;
-                offered = if ping.is_refusal() { self.read(&ping)? } else { None };
+                offered = if ping.is_refusal() { self.read(&ping.headers)? } else { None };
             }
             return Ok(offered);
         };
@@ -143,8 +218,8 @@ impl Login {
         }
     }
 
-    fn read(&self, refusal: &Reply) -> Result<Option<Challenge>, Error> {
-        match challenge::read(&refusal.headers) {
+    fn read(&self, headers: &HeaderMap) -> Result<Option<Challenge>, Error> {
+        match challenge::read(headers) {
             Some(Offer::Bearer { realm, service }) => {
                 let url = &self.transport.url;
                 let realm = realm::check(url, &self.token_hosts, &realm).map_err(|refusal| {
@@ -165,11 +240,11 @@ impl Login {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = challenge;
     }
 
-    async fn pass(&self, challenge: Challenge, repository: &RepositoryName) -> Result<Pass, Error> {
+    async fn pass(&self, challenge: Challenge, scope: &Scope) -> Result<Pass, Error> {
         match (&challenge, &self.identity) {
             (Challenge::Bearer { realm, service }, _) => {
-                let url = self.token_url(realm, service.as_deref(), repository);
-                let held = self.token(url).await?;
+                let url = self.token_url(realm, service.as_deref(), scope);
+                let held = self.token(url, scope.rest_min).await?;
                 let header = held.token.header().clone();
                 Ok(Pass { challenge, header, token: Some(held) })
             }
@@ -181,13 +256,15 @@ impl Login {
         }
     }
 
-    fn token_url(&self, realm: &Url, service: Option<&str>, repository: &RepositoryName) -> Url {
+    fn token_url(&self, realm: &Url, service: Option<&str>, scope: &Scope) -> Url {
         let mut url = realm.clone();
         let mut query = url.query_pairs_mut();
         if let Some(service) = service {
             query.append_pair("service", service);
         }
-        query.append_pair("scope", &format!("repository:{repository}:pull"));
+        for text in &scope.texts {
+            query.append_pair("scope", text);
+        }
         if let Some(identity) = &self.identity {
             query.append_pair("account", identity.username());
         }
@@ -195,7 +272,7 @@ impl Login {
         url
     }
 
-    async fn token(&self, url: Url) -> Result<HeldToken, Error> {
+    async fn token(&self, url: Url, rest_min: Duration) -> Result<HeldToken, Error> {
         let key = url.to_string();
         let host = host_of(&url);
         let fetch = || {
@@ -212,7 +289,7 @@ impl Login {
                 })
             }
         };
-        match self.tokens.obtain(&key, fetch).await {
+        match self.tokens.obtain(&key, rest_min, fetch).await {
             Some(Ok((token, is_fresh))) => Ok(HeldToken { key, token, is_fresh }),
             Some(Err(error)) => Err(error),
             None => Err(Error::Unreachable { host, reason: "the login was given up".to_owned() }),
@@ -225,7 +302,7 @@ impl Login {
     /// can tell whether it is the credential or the repository that is refused.
     async fn verdict(&self, status: StatusCode, used: Option<&Pass>) -> Error {
         match used {
-            Some(Pass { token: Some(held), .. }) => self.tokens.discard(&held.key, &held.token),
+            Some(Pass { token: Some(_), .. }) => self.discard(used),
             Some(Pass { challenge: Challenge::Basic, header, .. }) => {
                 let request = Request::ping(&self.transport.url);
                 match self.transport.follow(&request, Some(header)).await {

@@ -109,7 +109,7 @@ pub(super) fn next(current: &Url, headers: &HeaderMap) -> Result<Url, Refusal> {
     Ok(next)
 }
 
-fn is_redirect(status: StatusCode) -> bool {
+pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 

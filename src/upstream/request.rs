@@ -10,7 +10,7 @@ use url::Url;
 use super::backoff::Class;
 use super::question::{self, Question};
 use crate::http::Via;
-use crate::oci::{Reference, Resource};
+use crate::oci::{Reference, RepositoryName, Resource};
 
 /// A request to the registry, before anybody is logged in.
 pub(super) struct Request {
@@ -102,28 +102,32 @@ impl Span {
 
 fn class_of(question: &Question) -> Class {
     match (&question.resource, question.method) {
-        (Resource::Blob(_) | Resource::Upload, _) => Class::Blob,
+        (Resource::Blob(_) | Resource::Upload(_), _) => Class::Blob,
         (Resource::Manifest(_), question::Method::Get) => Class::ManifestGet,
         (Resource::Manifest(_), question::Method::Head) => Class::ManifestHead,
         (Resource::Referrers(_) | Resource::Tags, _) => Class::List,
     }
 }
 
-/// Names, tags and digests hold no character that a path would have to escape.
 fn locate(base: &Url, question: &Question) -> Url {
-    let name = &question.repository;
-    let path = match &question.resource {
+    place(base, &question.repository, &question.resource, &question.query)
+}
+
+/// Where the registry at `base` has something. Names, tags and digests hold no character that a
+/// path would have to escape.
+pub(super) fn place(base: &Url, name: &RepositoryName, resource: &Resource, query: &str) -> Url {
+    let path = match resource {
         Resource::Blob(digest) => format!("/v2/{name}/blobs/{digest}"),
         Resource::Manifest(Reference::Digest(digest)) => format!("/v2/{name}/manifests/{digest}"),
         Resource::Manifest(Reference::Tag(tag)) => format!("/v2/{name}/manifests/{tag}"),
         Resource::Referrers(digest) => format!("/v2/{name}/referrers/{digest}"),
         Resource::Tags => format!("/v2/{name}/tags/list"),
-        Resource::Upload => format!("/v2/{name}/blobs/uploads/"),
+        Resource::Upload(_) => format!("/v2/{name}/blobs/uploads/"),
     };
     let mut url = base.clone();
     url.set_path(&path);
-    if !question.query.is_empty() {
-        url.set_query(Some(&question.query));
+    if !query.is_empty() {
+        url.set_query(Some(query));
     }
     url
 }

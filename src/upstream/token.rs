@@ -37,14 +37,16 @@ struct Issued {
     /// `Bearer …`, marked sensitive.
     header: HeaderValue,
     usable_until: Instant,
+    ends: Instant,
 }
 
 impl Token {
     /// A token received now, good for `life`.
     pub(super) fn new(header: HeaderValue, life: Duration) -> Self {
         let rest = (life / 5).max(REST_MIN);
-        let usable_until = Instant::now() + life.saturating_sub(rest);
-        Self(Arc::new(Issued { header, usable_until }))
+        let (usable_until, ends) =
+            (Instant::now() + life.saturating_sub(rest), Instant::now() + life);
+        Self(Arc::new(Issued { header, usable_until, ends }))
     }
 
     /// The value of the `Authorization` header.
@@ -54,28 +56,29 @@ impl Token {
 }
 
 impl Tokens {
-    /// The token for `key`, and whether it was fetched only after this was called or had a fetch
-    /// already under way.
+    /// The token for `key`, good for `rest_min` more unless its whole life is shorter, and whether
+    /// it was fetched only after this was called or had a fetch already under way.
     pub(super) async fn obtain<F>(
         &self,
         key: &str,
+        rest_min: Duration,
         fetch: impl FnOnce() -> F,
     ) -> Option<Result<(Token, bool), Error>>
     where
         F: Future<Output = Result<Token, Error>> + Send + 'static,
     {
-        let (mut slot, is_fresh) = self.slot(key, fetch);
+        let (mut slot, is_fresh) = self.slot(key, rest_min, fetch);
         // The sender is lost only with the whole runtime, or when a fetch panics.
         let outcome = slot.wait_for(Option::is_some).await.ok()?.clone()?;
         Some(outcome.map(|token| (token, is_fresh)))
     }
 
-    fn slot<F>(&self, key: &str, fetch: impl FnOnce() -> F) -> (Slot, bool)
+    fn slot<F>(&self, key: &str, rest_min: Duration, fetch: impl FnOnce() -> F) -> (Slot, bool)
     where
         F: Future<Output = Result<Token, Error>> + Send + 'static,
     {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(key).filter(|slot| is_usable(slot)) {
+        if let Some(slot) = slots.get(key).filter(|slot| is_usable(slot, rest_min)) {
             let is_under_way = slot.borrow().is_none();
             return (slot.clone(), is_under_way);
         }
@@ -100,11 +103,12 @@ impl Tokens {
     }
 }
 
-fn is_usable(slot: &Slot) -> bool {
+fn is_usable(slot: &Slot, rest_min: Duration) -> bool {
+    let now = Instant::now();
     match &*slot.borrow() {
         // A lost sender is an error here.
         None => slot.has_changed().is_ok(),
-        Some(Ok(token)) => Instant::now() < token.0.usable_until,
+        Some(Ok(token)) => now < token.0.usable_until && now + rest_min <= token.0.ends,
         Some(Err(_)) => false,
     }
 }
@@ -112,7 +116,7 @@ fn is_usable(slot: &Slot) -> bool {
 /// What is unusable goes first; if that is not enough, everything but the fetches under way.
 fn make_room(slots: &mut HashMap<String, Slot>) {
     if slots.len() >= TOKENS_MAX {
-        slots.retain(|_, slot| is_usable(slot));
+        slots.retain(|_, slot| is_usable(slot, Duration::ZERO));
     }
     if slots.len() >= TOKENS_MAX {
         slots.retain(|_, slot| slot.borrow().is_none());
@@ -128,7 +132,7 @@ mod tests {
     }
 
     async fn is_fresh(tokens: &Tokens, life_secs: u64) -> bool {
-        let obtained = tokens.obtain("k", async move || Ok(token(life_secs))).await;
+        let obtained = tokens.obtain("k", Duration::ZERO, async move || Ok(token(life_secs))).await;
         obtained.unwrap().unwrap().1
     }
 
@@ -142,6 +146,23 @@ mod tests {
         assert!(is_fresh(&tokens, 300).await);
     }
 
+    /// An upload cannot be sent again when its token ends in the middle of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_ends_too_soon_for_its_use_is_replaced() {
+        let tokens = Tokens::default();
+        let minute = Duration::from_secs(60);
+        let is_fresh = async |life_secs, rest_min| {
+            let obtained = tokens.obtain("k", rest_min, async move || Ok(token(life_secs))).await;
+            obtained.unwrap().unwrap().1
+        };
+        assert!(is_fresh(200, minute).await);
+        tokio::time::advance(Duration::from_secs(141)).await;
+        assert!(!is_fresh(200, Duration::ZERO).await);
+        assert!(is_fresh(60, minute).await);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(is_fresh(60, minute).await, "one of a minute is good for one request");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_lost_leader_strands_nobody() {
         let tokens = Arc::new(Tokens::default());
@@ -151,12 +172,14 @@ mod tests {
         };
         let leader = tokio::spawn({
             let tokens = Arc::clone(&tokens);
-            async move { tokens.obtain("k", slow).await.is_some() }
+            async move { tokens.obtain("k", Duration::ZERO, slow).await.is_some() }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         leader.abort();
 
-        let follower = tokens.obtain("k", async || panic!("a fetch is under way already")).await;
+        let follower = tokens
+            .obtain("k", Duration::ZERO, async || panic!("a fetch is under way already"))
+            .await;
 
         assert!(follower.unwrap().unwrap().1);
     }
@@ -165,9 +188,9 @@ mod tests {
     async fn a_failed_or_broken_fetch_is_not_kept() {
         let tokens = Tokens::default();
         let error = Error::NotFound { host: String::new(), said: None };
-        let failed = tokens.obtain("k", async move || Err(error)).await;
+        let failed = tokens.obtain("k", Duration::ZERO, async move || Err(error)).await;
         assert!(failed.unwrap().is_err());
-        let broken = tokens.obtain("k", async || panic!("on purpose")).await;
+        let broken = tokens.obtain("k", Duration::ZERO, async || panic!("on purpose")).await;
         assert!(broken.is_none());
         assert!(is_fresh(&tokens, 300).await);
     }
@@ -178,7 +201,8 @@ mod tests {
         assert!(is_fresh(&tokens, 300).await);
         tokens.discard("k", &token(300));
         assert!(!is_fresh(&tokens, 300).await);
-        let held = tokens.obtain("k", async || Ok(token(300))).await.unwrap().unwrap().0;
+        let held =
+            tokens.obtain("k", Duration::ZERO, async || Ok(token(300))).await.unwrap().unwrap().0;
         tokens.discard("k", &held);
         assert!(is_fresh(&tokens, 300).await);
     }
@@ -187,7 +211,8 @@ mod tests {
     async fn tokens_are_bounded() {
         let tokens = Tokens::default();
         for i in 0..TOKENS_MAX + 5 {
-            let obtained = tokens.obtain(&i.to_string(), async || Ok(token(300))).await;
+            let obtained =
+                tokens.obtain(&i.to_string(), Duration::ZERO, async || Ok(token(300))).await;
             assert!(obtained.unwrap().is_ok());
         }
         assert!(tokens.slots.lock().unwrap().len() <= TOKENS_MAX);

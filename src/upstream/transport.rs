@@ -18,11 +18,22 @@ use super::Error;
 use super::backoff::{Backoff, Class};
 use super::breaker::Breaker;
 use super::limit;
-use crate::http::{Client, Incoming, InstanceId, Lane, SendError};
+use super::outgoing::Watch;
+use crate::http::{Client, Incoming, InstanceId, Lane, ReplyBody, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
 /// 30 s; this leaves time for a second try.
 pub(super) const HEAD_WAIT: Duration = Duration::from_secs(15);
+
+/// The same for a change whose body is at hand. Registries check every layer that a manifest names
+/// before they answer.
+const CHANGE_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a push waits for its turn: as long as everything before an answer's head.
+const PERMIT_WAIT: Duration = Duration::from_secs(25);
+
+/// One in so many requests at once may be a push, rounded up.
+const PUSH_SHARE: usize = 2;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION")));
 
@@ -39,6 +50,8 @@ pub(super) struct Transport {
     pub(super) instance: InstanceId,
     clients: Clients,
     permits: Arc<Semaphore>,
+    /// Fewer than `permits`: clients decide how long a push takes.
+    pushes: Arc<Semaphore>,
     backoff: Backoff,
     breaker: Breaker,
     /// Whether it has redirected when it was last asked for a blob.
@@ -52,6 +65,13 @@ pub(super) struct Clients {
     pub(super) own: Client,
     /// To wherever it points.
     pub(super) others: Client,
+}
+
+/// A response, and whether it limits us.
+pub(super) struct Exchanged {
+    pub(super) response: Response<Incoming>,
+    /// For how long nothing of its kind will be sent.
+    pub(super) limit: Option<Duration>,
 }
 
 /// Why a host is called, and so which key of the configuration would exempt it.
@@ -75,10 +95,11 @@ impl Transport {
     ) -> Self {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(&url);
+        let pushes = Arc::new(Semaphore::new(permits.div_ceil(PUSH_SHARE)));
         let permits = Arc::new(Semaphore::new(permits));
         let (backoff, breaker) = (Backoff::default(), Breaker::default());
         let redirects_blobs = AtomicBool::new(false);
-        Self { url, host, instance, clients, permits, backoff, breaker, redirects_blobs }
+        Self { url, host, instance, clients, permits, pushes, backoff, breaker, redirects_blobs }
     }
 
     /// Waits, first come first served, until the upstream has room for one more request.
@@ -87,14 +108,40 @@ impl Transport {
         permit.map_err(|closed| self.unreachable(&self.url, closed.to_string()))
     }
 
-    /// Sends one request.
+    /// The same for a push, of which fewer go on at once.
+    pub(super) async fn push_permits(&self) -> Result<[OwnedSemaphorePermit; 2], Error> {
+        let waited = timeout(PERMIT_WAIT, async {
+            let push = Arc::clone(&self.pushes).acquire_owned().await;
+            let push = push.map_err(|closed| self.unreachable(&self.url, closed.to_string()))?;
+            Ok([push, self.permit().await?])
+        });
+        let host = self.host.clone();
+        waited.await.unwrap_or(Err(Error::Stalled { host, waited: PERMIT_WAIT }))
+    }
+
+    /// Sends one request without a body.
     pub(super) async fn send(
         &self,
         method: &Method,
         url: &Url,
-        mut headers: HeaderMap,
-        (purpose, class): (Purpose, Class),
+        headers: HeaderMap,
+        errand: (Purpose, Class),
     ) -> Result<Response<Incoming>, Error> {
+        let request = (method, url, headers, ReplyBody::empty());
+        let exchanged = self.exchange(request, errand, None).await?;
+        match exchanged.limit {
+            Some(wait) => Err(Error::Throttled { host: host_of(url), wait: Some(wait) }),
+            None => Ok(exchanged.response),
+        }
+    }
+
+    /// Sends one request. With a body that comes as a stream, `watch` decides what takes too long.
+    pub(super) async fn exchange(
+        &self,
+        (method, url, mut headers, body): (&Method, &Url, HeaderMap, ReplyBody),
+        (purpose, class): (Purpose, Class),
+        watch: Option<&Watch>,
+    ) -> Result<Exchanged, Error> {
         let host = host_of(url);
         let turn = self.backoff.enter(&host, class)?;
         let pass = self.breaker.enter(&host)?;
@@ -106,18 +153,36 @@ impl Transport {
         let uri: Uri = url.as_str().parse().map_err(|_| {
             self.unreachable(url, "its URL cannot be written in a request".to_owned())
         })?;
-        let mut request = http::Request::new(());
+        let mut request = http::Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        let lane = self.lane(method, (purpose, class));
-        match timeout(HEAD_WAIT, client.send(request, lane)).await {
-            Ok(Ok(response)) if limit::is_limit(response.status(), response.headers()) => {
-                pass.answered();
-                let wait = Some(turn.refused(limit::retry_after(response.headers())));
-                Err(Error::Throttled { host, wait })
+        // A body that its sender decides the pace of shares no connection either.
+        let lane = if watch.is_some() { Lane::Own } else { self.lane(method, (purpose, class)) };
+        let patience = if class == Class::Push { CHANGE_WAIT } else { HEAD_WAIT };
+        let too_slow = async {
+            if let Some(watch) = watch {
+                watch.stalled().await
+            } else {
+                tokio::time::sleep(patience).await;
+                patience
             }
-            Ok(Ok(response)) => {
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = client.send(request, lane) => sent,
+            waited = too_slow => {
+                pass.failed(&format!("it sent nothing for {} s", waited.as_secs()));
+                return Err(Error::Stalled { host, waited });
+            }
+        };
+        match sent {
+            Ok(response) if limit::is_limit(response.status(), response.headers()) => {
+                pass.answered();
+                let limit = Some(turn.refused(limit::retry_after(response.headers())));
+                Ok(Exchanged { response, limit })
+            }
+            Ok(response) => {
                 turn.answered();
                 if purpose == Purpose::Registry && is_blob(method, class) {
                     let is_redirect = response.status().is_redirection();
@@ -127,20 +192,20 @@ impl Transport {
                     status if is_of_a_gateway(status) => pass.failed(status.as_str()),
                     _ => pass.answered(),
                 }
-                Ok(response)
+                Ok(Exchanged { response, limit: None })
             }
-            Ok(Err(SendError::NotPublic(target))) => Err(Error::Forbidden {
+            Err(SendError::NotPublic(target)) => Err(Error::Forbidden {
                 host: self.host.clone(),
                 target: format!("{}://{target}", url.scheme()),
                 reason: purpose.refusal().to_owned(),
             }),
-            Ok(Err(SendError::Failed(reason))) => {
+            // The host has done nothing wrong.
+            Err(SendError::Failed(reason)) if watch.is_some_and(Watch::is_broken) => {
+                Err(Error::Interrupted { host, reason })
+            }
+            Err(SendError::Failed(reason)) => {
                 pass.failed(&reason);
                 Err(self.unreachable(url, reason))
-            }
-            Err(_) => {
-                pass.failed(&format!("it sent nothing for {} s", HEAD_WAIT.as_secs()));
-                Err(Error::Stalled { host, waited: HEAD_WAIT })
             }
         }
     }

@@ -28,6 +28,7 @@ mod negative;
 mod offline;
 mod parts;
 mod pull;
+mod push;
 mod ranges;
 mod redirects;
 mod referrers;

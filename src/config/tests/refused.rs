@@ -18,7 +18,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
             "registry.\"a.b\".upstram",
             "did you mean `upstream`?",
         ),
-        ("[registry.'a.b']\npush = true", 2, "registry.\"a.b\".push", "unknown key `push`"),
+        ("[registry.'a.b']\npull = true", 2, "registry.\"a.b\".pull", "unknown key `pull`"),
         (
             "[registry.'a.b']\nupstream = [{ urll = '' }]",
             2,

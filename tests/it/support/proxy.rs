@@ -17,7 +17,7 @@ use larder::http::ProxyOptions;
 use larder::oci::{Digest, Hasher};
 use larder::registry::{self, Rules, TagPolicy};
 use larder::upstream::{self, Credential};
-use larder::{cache, store};
+use larder::{cache, push, store};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,7 @@ impl Setup {
             },
             cache: cache::Options { memory: 8 << 20, stale_wait: STALE_WAIT },
             proxies: ProxyOptions::default(),
+            push: push::Options::default(),
             registries: Vec::new(),
             warnings: Vec::new(),
         };

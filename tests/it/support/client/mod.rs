@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -97,6 +97,20 @@ impl Client {
         self.try_call(version, Method::GET, path, &[])
     }
 
+    /// Any request with a body over HTTP/1.1; panics when no head came.
+    #[track_caller]
+    pub fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> impl Future<Output = Reply> + Send + use<> {
+        let what = format!("{method} {path}");
+        let reply = self.try_send((Version::Http11, method), path, headers, body);
+        async move { reply.await.unwrap_or_else(|e| panic!("no answer to {what}: {e}")) }
+    }
+
     /// Any request without a body in any version.
     pub fn try_call(
         &self,
@@ -105,9 +119,20 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
     ) -> impl Future<Output = Result<Reply, String>> + Send + use<> {
+        self.try_send((version, method), path, headers, Bytes::new())
+    }
+
+    /// Any request in any version.
+    pub fn try_send(
+        &self,
+        (version, method): (Version, Method),
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> impl Future<Output = Result<Reply, String>> + Send + use<> {
         let io = (self.dial)();
         let bytes = request(method.as_str(), "1.0", path, headers);
-        let typed = typed(method.clone(), version, path, headers);
+        let typed = typed(method.clone(), version, path, headers, body);
         let exchange = async move {
             match version {
                 Version::H2 => over_h2(io, typed).await,
@@ -134,7 +159,8 @@ fn typed(
     version: Version,
     path: &str,
     headers: &[(&str, &str)],
-) -> Request<Empty<Bytes>> {
+    body: Bytes,
+) -> Request<Full<Bytes>> {
     let host = headers.iter().find(|(name, _)| *name == "host").map_or(HOST, |(_, host)| host);
     let request = match version {
         Version::H2 => Request::builder().uri(format!("http://{host}{path}")),
@@ -142,13 +168,13 @@ fn typed(
     };
     let others = headers.iter().filter(|(name, _)| *name != "host");
     let request = others.fold(request, |request, (name, value)| request.header(*name, *value));
-    request.method(method).body(Empty::new()).unwrap()
+    request.method(method).body(Full::new(body)).unwrap()
 }
 
 /// What clients call the proxy.
 const HOST: &str = "larder.test";
 
-async fn over_h1(io: Connection, request: Request<Empty<Bytes>>) -> Result<Reply, String> {
+async fn over_h1(io: Connection, request: Request<Full<Bytes>>) -> Result<Reply, String> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(io)).await.map_err(|e| e.to_string())?;
     let driver = Driver(tokio::spawn(async move { drop(connection.await) }));
@@ -158,7 +184,7 @@ async fn over_h1(io: Connection, request: Request<Empty<Bytes>>) -> Result<Reply
     Ok(reply)
 }
 
-async fn over_h2(io: Connection, request: Request<Empty<Bytes>>) -> Result<Reply, String> {
+async fn over_h2(io: Connection, request: Request<Full<Bytes>>) -> Result<Reply, String> {
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
         .await
         .map_err(|e| e.to_string())?;

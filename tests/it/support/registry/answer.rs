@@ -6,9 +6,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Shared;
 use super::asked::Asked;
-use super::content::{Entity, Target};
+use super::content::{Content, Entity, Target};
 use super::fault::Fault;
 use super::gate::Gate;
+use super::pushes;
 
 /// What goes over the wire, and how.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Answer {
     pub(super) holds: Vec<(usize, Gate)>,
     pub(super) cut: Option<Cut>,
     pub(super) drip: Option<usize>,
+    /// Whether the rest of the request is thrown away behind it, and the connection ends.
+    pub(super) reads_on: bool,
     /// Sent in place of all the rest; and what is repeated after it, and how often.
     pub(super) raw: Option<(Bytes, Option<(Bytes, Duration)>)>,
 }
@@ -55,8 +58,13 @@ impl Answer {
             holds: Vec::new(),
             cut: None,
             drip: None,
+            reads_on: false,
             raw: None,
         }
+    }
+
+    pub(super) fn empty(status: u16) -> Self {
+        Self::new(status, Bytes::new())
     }
 
     pub(super) fn json(status: u16, body: &str) -> Self {
@@ -138,10 +146,13 @@ fn honest_but(shared: &Shared, asked: &Asked, faults: &[Fault]) -> Answer {
     } else if let Some(refusal) = shared.guard.lock().unwrap().refusal(asked, target.repository()) {
         return refusal;
     }
-    let content = shared.content.lock().unwrap();
+    let mut content = shared.content.lock().unwrap();
     let repository = target.repository().and_then(|name| content.repositories.get(name));
     if let Some(status) = repository.and_then(|repository| repository.refuses) {
         return Answer::error(status, "DENIED");
+    }
+    if let Some(answer) = changed(shared, &mut content, &target, asked) {
+        return answer;
     }
     match target {
         Target::Blob { repository, digest } => {
@@ -164,7 +175,32 @@ fn honest_but(shared: &Shared, asked: &Asked, faults: &[Fault]) -> Answer {
             }
         }
         Target::Ping => Answer::json(200, "{}"),
-        Target::Token | Target::Unknown => Answer::error(404, "NOT_FOUND"),
+        Target::Token | Target::Unknown | Target::Upload { .. } => Answer::error(404, "NOT_FOUND"),
+    }
+}
+
+/// What comes of a request that changes something, or asks how far a change is.
+fn changed(
+    shared: &Shared,
+    content: &mut Content,
+    target: &Target<'_>,
+    asked: &Asked,
+) -> Option<Answer> {
+    let mut uploads = shared.uploads.lock().unwrap();
+    match (target, asked.method.as_str()) {
+        (Target::Upload { repository, id: "" }, "POST") => {
+            Some(uploads.post(content, repository, asked))
+        }
+        (Target::Upload { id, .. }, _) => Some(uploads.with(content, id, asked)),
+        (Target::Manifest { repository, reference }, "PUT") => {
+            Some(uploads.put_manifest(content, (*repository, *reference), asked))
+        }
+        (
+            Target::Blob { repository, digest: what }
+            | Target::Manifest { repository, reference: what },
+            "DELETE",
+        ) => Some(pushes::delete(content, repository, what)),
+        _ => None,
     }
 }
 
@@ -237,7 +273,10 @@ fn frame(answer: &mut Answer, fault: &Fault) {
         }
         Fault::Endless { .. }
         | Fault::FlipByte(_)
+        | Fault::AnswerInBody(..)
+        | Fault::DieInBody(_)
         | Fault::HeadNotAllowed
+        | Fault::HoldInBody(..)
         | Fault::Html200
         | Fault::IgnoreRange
         | Fault::Raw(_)

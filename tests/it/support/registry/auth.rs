@@ -83,9 +83,14 @@ impl Guard {
             Auth::Bearer(bearer) => {
                 let token = given.and_then(|text| text.strip_prefix("Bearer "));
                 let token = token.and_then(|token| self.tokens.get(token));
-                let scope = repository.map(|name| format!("repository:{name}:pull"));
+                let actions = match asked.method.as_str() {
+                    "GET" | "HEAD" if !asked.path().contains("/blobs/uploads/") => "pull",
+                    "DELETE" => "pull,push,delete",
+                    _ => "pull,push",
+                };
+                let scope = repository.map(|name| format!("repository:{name}:{actions}"));
                 let is_good = token.is_some_and(|token| {
-                    let covers = |wanted: &String| token.scopes.iter().any(|s| s == wanted);
+                    let covers = |wanted: &String| token.scopes.iter().any(|it| grants(it, wanted));
                     token.expires > Instant::now() && scope.as_ref().is_none_or(covers)
                 });
                 (!is_good).then(|| unauthorized(challenge(bearer, scope.as_deref())))
@@ -111,6 +116,16 @@ impl Guard {
         self.tokens.insert(name.clone(), Token { scopes, expires });
         Answer::json(200, &format!(r#"{{"token":"{name}","expires_in":{}}}"#, bearer.expires_in))
     }
+}
+
+/// Whether a token for `have` is good for `want`: every action of it, in the same repository.
+fn grants(have: &str, want: &str) -> bool {
+    let (Some((place, have)), Some((wanted, want))) =
+        (have.rsplit_once(':'), want.rsplit_once(':'))
+    else {
+        return false;
+    };
+    place == wanted && want.split(',').all(|action| have.split(',').any(|it| it == action))
 }
 
 /// The header of Basic authentication.

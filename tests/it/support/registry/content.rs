@@ -38,12 +38,26 @@ pub(super) struct Entity {
 /// What a path means.
 #[derive(Debug)]
 pub(super) enum Target<'a> {
-    Blob { repository: &'a str, digest: &'a str },
-    Cdn { repository: &'a str, digest: &'a str },
-    Manifest { repository: &'a str, reference: &'a str },
+    Blob {
+        repository: &'a str,
+        digest: &'a str,
+    },
+    Cdn {
+        repository: &'a str,
+        digest: &'a str,
+    },
+    Manifest {
+        repository: &'a str,
+        reference: &'a str,
+    },
     Ping,
     Token,
     Unknown,
+    /// Without an id, where uploads begin.
+    Upload {
+        repository: &'a str,
+        id: &'a str,
+    },
 }
 
 impl<'a> Target<'a> {
@@ -61,6 +75,9 @@ impl<'a> Target<'a> {
             return Self::Cdn { repository, digest };
         }
         let Some(rest) = path.strip_prefix("/v2/") else { return Self::Unknown };
+        if let Some((repository, id)) = parts(rest, "/blobs/uploads/") {
+            return Self::Upload { repository, id };
+        }
         if let Some((repository, digest)) = parts(rest, "/blobs/") {
             return Self::Blob { repository, digest };
         }
@@ -72,13 +89,20 @@ impl<'a> Target<'a> {
 
     pub(super) fn repository(&self) -> Option<&'a str> {
         match self {
-            Self::Blob { repository, .. } | Self::Manifest { repository, .. } => Some(repository),
+            Self::Blob { repository, .. }
+            | Self::Manifest { repository, .. }
+            | Self::Upload { repository, .. } => Some(repository),
             Self::Cdn { .. } | Self::Ping | Self::Token | Self::Unknown => None,
         }
     }
 }
 
 impl Content {
+    pub(super) fn put_blob(&mut self, repository: &str, digest: &str, bytes: Bytes) {
+        let repository = self.repositories.entry(repository.to_owned()).or_default();
+        repository.blobs.insert(digest.to_owned(), bytes);
+    }
+
     pub(super) fn blob(&self, repository: &str, digest: &str) -> Option<Entity> {
         let bytes = self.repositories.get(repository)?.blobs.get(digest)?.clone();
         let media_type = "application/octet-stream".to_owned();

@@ -14,6 +14,8 @@ use super::gate::Gate;
 /// Something that an upstream does wrong. Offsets count the bytes of the answer's body.
 #[derive(Clone, Debug)]
 pub enum Fault {
+    /// After this many bytes of the request's body the rest is not read, and this status answered.
+    AnswerInBody(usize, u16),
     /// The body comes in chunks, without a length.
     Chunked,
     /// The body ends with the connection, without a length.
@@ -24,6 +26,8 @@ pub enum Fault {
     CutHeaders,
     /// The connection ends one byte before the body does.
     CutLastByte,
+    /// The connection ends after this many bytes of the request's body.
+    DieInBody(usize),
     /// This many bytes per second and no more, ten times a second or a byte at a time.
     Drip(usize),
     /// These bytes in place of an answer, and then these others again and again, one piece each
@@ -39,6 +43,8 @@ pub enum Fault {
     HoldAt(usize, Gate),
     /// The answer does not begin until the gate opens.
     HoldHeaders(Gate),
+    /// No more than this many bytes of the request's body are read until the gate opens.
+    HoldInBody(usize, Gate),
     /// A header more, or another value for one.
     Header(&'static str, String),
     /// 200 and a page, as a captive portal has.
@@ -141,6 +147,11 @@ impl When {
         Self { method: Some("HEAD"), ..self }
     }
 
+    /// Only this method.
+    pub fn by(self, method: &'static str) -> Self {
+        Self { method: Some(method), ..self }
+    }
+
     /// Only the nth of them, from 1.
     pub fn nth(self, nth: usize) -> Self {
         Self { skip: nth - 1, times: 1, ..self }
@@ -183,9 +194,27 @@ impl Script {
     /// Forgets the rules, and lets go whatever they hold.
     pub(super) fn clear(&mut self) {
         for rule in self.rules.drain(..) {
-            if let Fault::HoldAt(_, gate) | Fault::HoldHeaders(gate) = rule.fault {
+            if let Fault::HoldAt(_, gate) | Fault::HoldHeaders(gate) | Fault::HoldInBody(_, gate) =
+                rule.fault
+            {
                 gate.open();
             }
+        }
+    }
+
+    /// What goes wrong with this request's own body; counts nothing.
+    pub(super) fn peek(&self, asked: &Asked) -> Vec<Fault> {
+        let is_due = |rule: &&Rule| {
+            let due = rule.when.skip..rule.when.skip.saturating_add(rule.when.times);
+            rule.when.concerns(asked) && due.contains(&rule.seen)
+        };
+        self.rules.iter().filter(is_due).map(|rule| rule.fault.clone()).collect()
+    }
+
+    /// Counts a request that gets no answer.
+    pub(super) fn count(&mut self, asked: &Asked) {
+        for rule in self.rules.iter_mut().filter(|rule| rule.when.concerns(asked)) {
+            rule.seen += 1;
         }
     }
 

@@ -4,7 +4,7 @@
 //! registry itself (`/v2/…`), a token server (`/token`), and a CDN (`/cdn/…`). Every request is
 //! recorded before it is answered.
 //!
-//! What this does not do: pushes, tag lists, referrers.
+//! What this does not do: tag lists, referrers.
 
 mod answer;
 mod asked;
@@ -12,6 +12,7 @@ mod auth;
 mod content;
 mod fault;
 mod gate;
+mod pushes;
 mod wire;
 
 use std::fmt;
@@ -20,7 +21,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use larder::http::Connection;
+use larder::oci::Digest;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -34,6 +37,7 @@ use super::network::Server;
 use auth::Guard;
 use content::{Content, Entity};
 use fault::Script;
+use pushes::Uploads;
 
 /// A registry. Clones are the same one.
 #[derive(Clone, Default)]
@@ -46,6 +50,7 @@ struct Shared {
     content: Mutex<Content>,
     script: Mutex<Script>,
     guard: Mutex<Guard>,
+    uploads: Mutex<Uploads>,
     log: Mutex<Vec<Arc<Asked>>>,
     arrivals: watch::Sender<usize>,
 }
@@ -133,6 +138,40 @@ impl ScriptedRegistry {
         self.shared.content.lock().unwrap().is_strict_about_accept = true;
     }
 
+    /// Lets locations of uploads begin with this, instead of being relative.
+    pub fn locate_uploads_at(&self, base: &str) {
+        base.clone_into(&mut self.shared.uploads.lock().unwrap().base);
+    }
+
+    /// Answers `OCI-Subject` from now on.
+    pub fn knows_referrers(&self) {
+        self.shared.uploads.lock().unwrap().has_referrers = true;
+    }
+
+    /// Forgets a blob, as garbage collection does.
+    pub fn collect_garbage(&self, repository: &str, digest: &Digest) {
+        self.repository(repository, |content| {
+            content.blobs.remove(digest.as_str());
+        });
+    }
+
+    /// How many uploads have neither ended nor been cancelled.
+    pub fn uploads(&self) -> usize {
+        self.shared.uploads.lock().unwrap().len()
+    }
+
+    /// The bytes of a blob in a repository.
+    pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
+        let content = self.shared.content.lock().unwrap();
+        content.repositories.get(repository)?.blobs.get(digest.as_str()).cloned()
+    }
+
+    /// What a tag means.
+    pub fn tagged(&self, repository: &str, tag: &str) -> Option<String> {
+        let content = self.shared.content.lock().unwrap();
+        content.repositories.get(repository)?.tags.get(tag)?.first().cloned()
+    }
+
     fn repository(&self, name: &str, change: impl FnOnce(&mut content::Repository)) {
         let mut content = self.shared.content.lock().unwrap();
         change(content.repositories.entry(name.to_owned()).or_default());
@@ -169,6 +208,16 @@ impl ScriptedRegistry {
     /// Every request since the last [`ScriptedRegistry::forget`], in order.
     pub fn asked(&self) -> Vec<Arc<Asked>> {
         self.shared.log.lock().unwrap().clone()
+    }
+
+    /// The requests by `method` whose path and query contain `needle`.
+    pub fn changes(&self, method: &str, needle: impl fmt::Display) -> Vec<Arc<Asked>> {
+        self.asked_by(method, &needle.to_string())
+    }
+
+    /// Bytes of bodies that came with requests.
+    pub fn received(&self) -> u64 {
+        self.asked().iter().map(|asked| asked.body.len() as u64).sum()
     }
 
     /// The GETs whose path and query contain `needle`.

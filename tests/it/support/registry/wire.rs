@@ -12,8 +12,8 @@ use super::answer::{Answer, Cut, Framing, answer};
 use super::asked::Asked;
 use super::fault::Fault;
 
-/// The largest head or body of a request that is read.
-const REQUEST_LEN_MAX: usize = 1 << 20;
+/// The largest head of a request that is read.
+const HEAD_LEN_MAX: usize = 1 << 20;
 
 /// Bytes of a body written at once.
 const PIECE: usize = 16 << 10;
@@ -21,23 +21,46 @@ const PIECE: usize = 16 << 10;
 /// Serves one connection.
 pub(super) async fn serve(shared: &Shared, mut io: Connection) {
     let mut buffer = Vec::new();
-    while let Some(asked) = read_request(&mut io, &mut buffer).await {
+    while let Some((mut asked, framing)) = read_head(&mut io, &mut buffer).await {
+        // What goes wrong with the request's own body; the answer's faults count it once more.
+        let rules = shared.script.lock().unwrap().peek(&asked);
+        let Some(early) = read_body(&mut io, &mut buffer, (&mut asked, framing), &rules).await
+        else {
+            shared.script.lock().unwrap().count(&asked);
+            note(shared, Arc::new(asked));
+            return;
+        };
         let asked = Arc::new(asked);
-        shared.log.lock().unwrap().push(asked.clone());
-        shared.arrivals.send_modify(|count| *count += 1);
-        let answer = answer(shared, &asked);
+        note(shared, asked.clone());
+        if early.is_some() {
+            shared.script.lock().unwrap().count(&asked);
+        }
+        let answer = early.unwrap_or_else(|| answer(shared, &asked));
         if write_answer(&mut io, &answer, &asked).await.is_none() {
             return;
         }
     }
 }
 
-/// Reads one request; `None` when the peer is gone.
-async fn read_request(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<Asked> {
+fn note(shared: &Shared, asked: Arc<Asked>) {
+    shared.log.lock().unwrap().push(asked);
+    shared.arrivals.send_modify(|count| *count += 1);
+}
+
+/// How the end of a request's body is told.
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    Chunked,
+    Length(usize),
+}
+
+/// Reads the head of a request; `None` when the peer is gone.
+async fn read_head(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<(Asked, Body)> {
     let head_len = loop {
         if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
         }
+        assert!(buffer.len() < HEAD_LEN_MAX, "a request of ours is not this long");
         read_more(io, buffer).await?;
     };
     let head: Vec<u8> = buffer.drain(..head_len).collect();
@@ -51,17 +74,82 @@ async fn read_request(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<Asked
             (name.to_ascii_lowercase(), value.trim().to_owned())
         })
         .collect();
-    let length = headers.iter().find(|(name, _)| name == "content-length");
-    let length = length.map_or(0, |(_, value)| value.parse().expect("a length is a number"));
-    while buffer.len() < length {
+    let value = |name: &str| headers.iter().find(|(have, _)| have == name);
+    let framing = match (value("transfer-encoding"), value("content-length")) {
+        (Some(_), Some(_)) => panic!("a request of ours has two lengths: {headers:?}"),
+        (Some((_, encoding)), None) => {
+            assert_eq!(encoding, "chunked");
+            Body::Chunked
+        }
+        (None, length) => {
+            let length = length.map_or(0, |(_, it)| it.parse().expect("a length is a number"));
+            Body::Length(length)
+        }
+    };
+    Some((Asked::new(method, target, headers, Vec::new()), framing))
+}
+
+/// Reads the body of a request: `None` when either side ended it, an answer when one is given early.
+async fn read_body(
+    io: &mut Connection,
+    buffer: &mut Vec<u8>,
+    (asked, framing): (&mut Asked, Body),
+    faults: &[Fault],
+) -> Option<Option<Answer>> {
+    loop {
+        for fault in faults {
+            match fault {
+                Fault::DieInBody(at) if asked.body.len() >= *at => return None,
+                Fault::AnswerInBody(at, status) if asked.body.len() >= *at => {
+                    let mut early = Answer::error(*status, "SCRIPTED");
+                    early.framing = Framing::Length;
+                    early.reads_on = true;
+                    return Some(Some(early));
+                }
+                Fault::HoldInBody(at, gate) if asked.body.len() >= *at => gate.pass().await,
+                _ => {}
+            }
+        }
+        match framing {
+            Body::Length(length) if asked.body.len() == length => return Some(None),
+            Body::Length(length) => {
+                if buffer.is_empty() {
+                    read_more(io, buffer).await?;
+                }
+                let count = buffer.len().min(length - asked.body.len());
+                asked.body.extend(buffer.drain(..count));
+            }
+            Body::Chunked => {
+                let chunk = read_chunk(io, buffer).await?;
+                if chunk.is_empty() {
+                    return Some(None);
+                }
+                asked.body.extend(chunk);
+            }
+        }
+    }
+}
+
+/// One chunk; an empty one is the last.
+async fn read_chunk(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let line_len = loop {
+        if let Some(at) = buffer.windows(2).position(|two| two == b"\r\n") {
+            break at;
+        }
+        read_more(io, buffer).await?;
+    };
+    let line: Vec<u8> = buffer.drain(..line_len + 2).collect();
+    let text = std::str::from_utf8(&line[..line_len]).unwrap();
+    let len = usize::from_str_radix(text, 16).expect("a chunk has a length");
+    while buffer.len() < len + 2 {
         read_more(io, buffer).await?;
     }
-    let body = buffer.drain(..length).collect();
-    Some(Asked::new(method, target, headers, body))
+    let chunk = buffer.drain(..len).collect();
+    buffer.drain(..2);
+    Some(chunk)
 }
 
 async fn read_more(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<()> {
-    assert!(buffer.len() < REQUEST_LEN_MAX, "a request of ours is not this long");
     let count = io.read_buf(buffer).await.ok()?;
     (count > 0).then_some(())
 }
@@ -87,6 +175,12 @@ async fn write_answer(io: &mut Connection, answer: &Answer, asked: &Asked) -> Op
         write_body(io, answer, asked).await?;
     }
     io.flush().await.ok()?;
+    if answer.reads_on {
+        // As servers do that want their refusal to arrive: the rest is read and thrown away.
+        let mut rest = vec![0; PIECE];
+        while io.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+        return None;
+    }
     let goes_on = answer.framing != Framing::Close && answer.cut.is_none();
     if !goes_on {
         io.shutdown().await.ok()?;

@@ -1,0 +1,135 @@
+//! The body of a client's request: read as it comes, and what becomes of it when nobody reads it.
+//!
+//! A refusal is sent before the body is read. Over TCP a server that closes with bytes unread resets
+//! the connection, and the reset can overtake the refusal; so what a client has begun to send is
+//! read and thrown away for a while. A client that waits for leave to send (`Expect:
+//! 100-continue`) gets that leave with the first read, and not without one.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::EXPECT;
+use http::{Method, Request};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::BodyError;
+
+/// A body that a client sends.
+pub struct Received {
+    body: Option<Incoming>,
+    /// As announced; `None` when only the end will tell.
+    length: Option<u64>,
+    /// Whether the client sends nothing before it is told to.
+    awaits_leave: bool,
+    is_drained: bool,
+}
+
+/// Why a body cannot be had whole.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// It broke off.
+    #[error("the request's body broke off: {0}")]
+    Broken(BodyError),
+    /// It has more bytes than may be held.
+    #[error("the request's body is longer than {max} bytes")]
+    TooLong {
+        /// The limit in bytes.
+        max: usize,
+    },
+}
+
+impl Received {
+    /// The request, with its body read under the rules of this file.
+    pub fn of(request: Request<Incoming>) -> Request<Self> {
+        let (head, body) = request.into_parts();
+        let length = body.size_hint().exact();
+        // To what reads, a body means nothing (RFC 9110, 9.3.1): it is not waited for.
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        let awaits_leave = head.headers.contains_key(EXPECT);
+        let body = (!body.is_end_stream()).then_some(body);
+        Request::from_parts(head, Self { body, length, awaits_leave, is_drained: !is_read })
+    }
+
+    /// How long it will be, where that was announced.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The next bytes, never an empty piece; `None` at the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        self.awaits_leave = false;
+        let Some(body) = &mut self.body else { return Ok(None) };
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                    // Trailers mean nothing here.
+                    Ok(_) | Err(_) => {}
+                },
+                Some(Err(error)) => {
+                    self.body = None;
+                    return Err(error.into());
+                }
+                None => {
+                    self.body = None;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// All of it, if it is at most `max` bytes.
+    pub async fn collect(mut self, max: usize) -> Result<Bytes, CollectError> {
+        let too_long = CollectError::TooLong { max };
+        if self.length.is_some_and(|length| usize::try_from(length).map_or(true, |it| it > max)) {
+            return Err(too_long);
+        }
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = self.chunk().await.map_err(CollectError::Broken)? {
+            if bytes.len() > max - whole.len() {
+                return Err(too_long);
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole.freeze())
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if self.is_drained && !self.awaits_leave {
+            // Outlives the answer, which it is for; bounded in bytes and time.
+            drop(tokio::spawn(drain(body)));
+        }
+    }
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// Reads what a client goes on sending after it was answered.
+async fn drain(mut body: Incoming) {
+    let until = Instant::now() + DRAIN_WAIT_MAX;
+    let mut left = DRAIN_BYTES_MAX;
+    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+/// What is thrown away of one body: more than the buffers between any two machines hold.
+const DRAIN_BYTES_MAX: usize = 64 << 20;
+
+/// For how long: time for a refusal to arrive and be acted upon over any line.
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,18 @@
+//! Push-through: what a client pushes is sent on to the registry, which alone decides what becomes of
+//! it, and kept beside.
+//!
+//! Read `uploads.rs` first: it is the life of a blob that is pushed.
+
+mod answer;
+mod error;
+mod incoming;
+mod manifests;
+mod options;
+mod session;
+mod uploads;
+
+pub use answer::{Answer, Place};
+pub use error::Error;
+pub use manifests::Put;
+pub use options::Options;
+pub use uploads::{Begin, Caller, Part, Push};

@@ -1,0 +1,185 @@
+//! An upload under way, as a client holds it: sealed, so that it can be neither read nor made.
+//!
+//! The session is the upstream's. What has to be known of it is in the id that the client brings back
+//! each time, so nothing has to be kept here, a restart ends no upload, and whoever has the id of
+//! another client's, repository's or door's has nothing.
+//!
+//! What this does not do: decide whether the upstream's location may be used. That is decided anew
+//! each time, in `upstream/location.rs`.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::{digest, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+/// An upload, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Session {
+    /// Random; names what is kept here of the upload.
+    pub(super) id: SessionId,
+    pub(super) owner: Owner,
+    /// The upstream's URL for it. A secret.
+    pub(super) location: String,
+    /// Seconds since 1970.
+    pub(super) expires: u64,
+}
+
+/// Who may go on with an upload, and from where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    pub(super) registry: String,
+    pub(super) repository: String,
+    /// The path by which the client reaches the repository.
+    pub(super) door: String,
+    /// Who the client is, never by which credential.
+    pub(super) principal: String,
+}
+
+/// The random name of an upload.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct SessionId(u128);
+
+impl SessionId {
+    /// A new one; `None` when the machine gives no random numbers.
+    pub(super) fn random() -> Option<Self> {
+        let mut bytes = [0; 16];
+        rand::fill(&mut bytes).ok()?;
+        Some(Self(u128::from_le_bytes(bytes)))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Seals sessions and opens what it has sealed.
+pub(super) struct Seal {
+    key: RandomizedNonceKey,
+}
+
+impl Seal {
+    /// A seal by this secret, of any length; `None` when the library refuses it.
+    pub(super) fn new(secret: &[u8]) -> Option<Self> {
+        // The key of the cipher has to have 32 bytes, and the secret none of its own pattern.
+        let key = digest::digest(&digest::SHA256, secret);
+        let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, key.as_ref()).ok()?;
+        Some(Self { key })
+    }
+
+    /// A new secret; `None` when the machine gives no random numbers.
+    pub(super) fn fresh_secret() -> Option<Vec<u8>> {
+        let mut secret = vec![0; 32];
+        rand::fill(&mut secret).ok()?;
+        Some(secret)
+    }
+
+    /// The session as a client gets it: what a path takes as it is. `None` when sealing fails.
+    pub(super) fn seal(&self, session: &Session) -> Option<String> {
+        let mut bytes = serde_json::to_vec(session).ok()?;
+        let nonce = self.key.seal_in_place_append_tag(Aad::from(VERSION), &mut bytes).ok()?;
+        let sealed = [&VERSION[..], nonce.as_ref(), &bytes].concat();
+        Some(URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// The session that was sealed, if it was, is this owner's, and has not expired by `now`.
+    pub(super) fn open(&self, sealed: &str, owner: &Owner, now: u64) -> Option<Session> {
+        let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let sealed = sealed.strip_prefix(&VERSION)?;
+        let (nonce, bytes) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let mut bytes = bytes.to_vec();
+        let nonce = Nonce::from(nonce);
+        let opened = self.key.open_in_place(nonce, Aad::from(VERSION), &mut bytes).ok()?;
+        let session: Session = serde_json::from_slice(opened).ok()?;
+        (session.owner == *owner && now < session.expires).then_some(session)
+    }
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seal").finish_non_exhaustive()
+    }
+}
+
+/// Of what is sealed, so that its form can change.
+const VERSION: [u8; 1] = [1];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner {
+            registry: "docker.io".to_owned(),
+            repository: "o/a".to_owned(),
+            door: "/v2/o/a".to_owned(),
+            principal: "nobody".to_owned(),
+        }
+    }
+
+    fn session() -> Session {
+        let location = "https://up.test/v2/o/a/blobs/uploads/7?_state=secret".to_owned();
+        Session { id: SessionId(7), owner: owner(), location, expires: 1000 }
+    }
+
+    fn seal(secret: &[u8]) -> Seal {
+        Seal::new(secret).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_for_its_owner_until_it_expires() {
+        let seal = seal(b"key");
+        let sealed = seal.seal(&session()).unwrap();
+        assert!(sealed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+        assert_ne!(sealed, seal.seal(&session()).unwrap(), "two seals of one session differ");
+
+        assert_eq!(seal.open(&sealed, &owner(), 999), Some(session()));
+        assert_eq!(seal.open(&sealed, &owner(), 1000), None);
+    }
+
+    #[test]
+    fn what_is_anothers_does_not_open() {
+        let seal = seal(b"key");
+        let sealed = seal.seal(&session()).unwrap();
+        let other = || "other".to_owned();
+        let owners = [
+            Owner { registry: other(), ..owner() },
+            Owner { repository: other(), ..owner() },
+            Owner { door: other(), ..owner() },
+            Owner { principal: other(), ..owner() },
+        ];
+        for owner in owners {
+            assert_eq!(seal.open(&sealed, &owner, 0), None, "{owner:?}");
+        }
+        assert_eq!(Seal::new(b"another key").unwrap().open(&sealed, &owner(), 0), None);
+    }
+
+    /// Every bit counts, and nothing that a client makes up is taken.
+    #[test]
+    fn what_was_not_sealed_here_does_not_open() {
+        let seal = seal(b"key");
+        let sealed = URL_SAFE_NO_PAD.decode(seal.seal(&session()).unwrap()).unwrap();
+        for at in 0..sealed.len() {
+            let mut forged = sealed.clone();
+            forged[at] ^= 1;
+            assert_eq!(seal.open(&URL_SAFE_NO_PAD.encode(&forged), &owner(), 0), None, "{at}");
+        }
+        for len in 0..sealed.len() {
+            let cut = URL_SAFE_NO_PAD.encode(&sealed[..len]);
+            assert_eq!(seal.open(&cut, &owner(), 0), None, "{len}");
+        }
+        for bad in ["", "7", "../x", "AQ==", "ä", &"A".repeat(10_000)] {
+            assert_eq!(seal.open(bad, &owner(), 0), None, "{bad:.20}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Requests that change something: uploads, manifests put, and what is deleted.
+//!
+//! What the protocol writes in a query or a header is read here, and the answer gets its `Location`:
+//! a path that leads in by the door that the client came by.
+
+use http::Method;
+use http::header::{CONTENT_RANGE, CONTENT_TYPE};
+
+use super::door::Presented;
+use super::reply::Reply;
+use crate::access::Grant;
+use crate::http::Received;
+use crate::oci::{Algorithm, Digest, ErrorCode, Reference, Resource, Tag};
+use crate::push::{Answer, Begin, Caller, Error, Part, Place, Push, Put};
+
+/// A request that changes something.
+pub(super) struct Asked<'a> {
+    pub(super) push: &'a Push,
+    pub(super) grant: &'a Grant,
+    pub(super) presented: &'a Presented,
+    pub(super) head: &'a http::request::Parts,
+    /// Leave to read in the repository that `from` names, if it is one of the same registry.
+    pub(super) from: Option<Grant>,
+}
+
+impl Asked<'_> {
+    /// Answers it.
+    pub(super) async fn answer(self, resource: &Resource, body: Received) -> Reply {
+        match self.pushed(resource, body).await {
+            Ok(answer) => self.presented(answer),
+            Err(error) => Reply::not_pushed(&error),
+        }
+    }
+
+    async fn pushed(&self, resource: &Resource, body: Received) -> Result<Answer, Error> {
+        let Self { push, grant, .. } = *self;
+        let door = self.presented.repository_path();
+        let caller = Caller { door: &door, principal: "" };
+        match (&self.head.method, resource) {
+            (&Method::POST, Resource::Upload(None)) => {
+                push.begin(grant, caller, self.begin()?, body).await
+            }
+            (&Method::PATCH, Resource::Upload(Some(id))) => {
+                push.append(grant, caller, id, self.part()?, body).await
+            }
+            (&Method::PUT, Resource::Upload(Some(id))) => {
+                let digest = self.digest("digest")?;
+                let digest = digest.ok_or(Error::Digest("`digest` is missing"))?;
+                push.finish(grant, caller, id, (digest, self.part()?), body).await
+            }
+            (&Method::GET, Resource::Upload(Some(id))) => push.status(grant, caller, id).await,
+            (&Method::DELETE, Resource::Upload(Some(id))) => push.cancel(grant, caller, id).await,
+            (&Method::PUT, Resource::Manifest(reference)) => {
+                push.put_manifest(grant, self.put(reference)?, body).await
+            }
+            (&Method::DELETE, what @ (Resource::Manifest(_) | Resource::Blob(_))) => {
+                push.delete(grant, what.clone()).await
+            }
+            _ => Err(Error::Invalid("the protocol has no such method here")),
+        }
+    }
+
+    fn begin(&self) -> Result<Begin, Error> {
+        let algorithm = match self.argument("digest-algorithm")?.as_deref() {
+            None => None,
+            Some("sha256") => Some(Algorithm::Sha256),
+            Some("sha512") => Some(Algorithm::Sha512),
+            Some(_) => {
+                return Err(Error::Digest("`digest-algorithm` is neither sha256 nor sha512"));
+            }
+        };
+        let (digest, mount) = (self.digest("digest")?, self.digest("mount")?);
+        let from = self.from.as_ref().filter(|_| mount.is_some());
+        let from = from.map(|source| source.repository().clone());
+        // What another registry has, or nobody, is uploaded.
+        let is_elsewhere = from.is_none() && self.argument("from")?.is_some();
+        Ok(Begin { digest, algorithm, mount: mount.filter(|_| !is_elsewhere), from })
+    }
+
+    fn put(&self, reference: &Reference) -> Result<Put, Error> {
+        let tags = self.arguments("tag").map(|tag| tag.parse::<Tag>());
+        let tags: Vec<Tag> = tags
+            .take(TAGS_MAX + 1)
+            .collect::<Result<_, _>>()
+            .map_err(|_| Error::Invalid("a `tag` is none"))?;
+        if tags.len() > TAGS_MAX {
+            return Err(Error::Invalid("there are more than 64 tags"));
+        }
+        if !tags.is_empty() && !matches!(reference, Reference::Digest(_)) {
+            return Err(Error::Invalid("`tag` stands only where a manifest is put by its digest"));
+        }
+        let media_type = self.head.headers.get(CONTENT_TYPE).cloned();
+        Ok(Put { reference: reference.clone(), tags, media_type })
+    }
+
+    /// `Content-Range: a-b`, without a unit (distribution-spec, "Pushing a blob in chunks").
+    fn part(&self) -> Result<Option<Part>, Error> {
+        let mut lines = self.head.headers.get_all(CONTENT_RANGE).iter();
+        let Some(line) = lines.next() else { return Ok(None) };
+        let malformed = || Error::Invalid("`Content-Range` is not `<first>-<last>`");
+        if lines.next().is_some() {
+            return Err(malformed());
+        }
+        let (first, last) =
+            line.to_str().ok().and_then(|text| text.split_once('-')).ok_or_else(malformed)?;
+        let number = |text: &str| {
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            if is_number {
+                text.parse().map_err(|_| Error::Range("no blob is that long"))
+            } else {
+                Err(malformed())
+            }
+        };
+        Ok(Some(Part { first: number(first)?, last: number(last)? }))
+    }
+
+    fn digest(&self, name: &str) -> Result<Option<Digest>, Error> {
+        let text = self.argument(name)?;
+        let digest = text.map(|text| text.parse()).transpose();
+        digest.map_err(|_| Error::Digest("a digest is not one of sha256 or sha512"))
+    }
+
+    /// The one value of an argument. containerd adds what is there already.
+    fn argument(&self, name: &str) -> Result<Option<String>, Error> {
+        let mut values = self.arguments(name);
+        let first = values.next();
+        if values.any(|value| Some(&value) != first.as_ref()) {
+            return Err(Error::Digest("an argument is given twice, with two values"));
+        }
+        Ok(first)
+    }
+
+    fn arguments<'s>(&'s self, name: &'s str) -> impl Iterator<Item = String> + use<'s> {
+        let query = self.head.uri.query().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes())
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// The answer, with its `Location` as this client reaches it.
+    fn presented(&self, answer: Answer) -> Reply {
+        let location = answer.place.as_ref().map(|place| match place {
+            Place::Blob(digest) => self.presented.link(&format!("blobs/{digest}"), ""),
+            Place::Manifest(reference) => {
+                self.presented.link(&format!("manifests/{reference}"), "")
+            }
+            Place::Upload(id) => self.presented.link(&format!("blobs/uploads/{id}"), ""),
+        });
+        let absent = if self.head.uri.path().contains("/manifests/") {
+            ErrorCode::ManifestUnknown
+        } else {
+            ErrorCode::BlobUploadUnknown
+        };
+        Reply::pushed(answer, location.as_deref(), absent)
+    }
+}
+
+/// How many tags one request may give: the specification asks for ten at least.
+const TAGS_MAX: usize = 64;
