@@ -25,8 +25,8 @@ use crate::cache::Cache;
 use crate::clock::{Boot, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
 use crate::http::{
-    Connection, Egress, InstanceId, Network, Proxies, Quota, Received, SystemNetwork,
-    serve_connection,
+    Connection, Egress, InstanceId, Network, Outlet, Proxies, Quota, Received, Socket,
+    SystemNetwork, serve_connection,
 };
 use crate::push;
 use crate::push::Push;
@@ -129,13 +129,20 @@ impl App {
 
     /// Serves one client connection until it ends: HTTP/1.1, or HTTP/2 by its first bytes.
     pub fn serve_connection(&self, io: Connection) -> impl Future<Output = ()> + Send + use<> {
-        self.serve_at(io, Arc::new(Latest::new(Entrance::default())))
+        self.serve_at(io, None, Arc::new(Latest::new(Entrance::default())))
+    }
+
+    /// The same for a connection over TCP, which sends files by itself.
+    pub fn serve_socket(&self, socket: Socket) -> impl Future<Output = ()> + Send + use<> {
+        let outlet = Some(socket.outlet());
+        self.serve_at(Box::new(socket), outlet, Arc::new(Latest::new(Entrance::default())))
     }
 
     /// The same, at an entrance.
     fn serve_at(
         &self,
         io: Connection,
+        outlet: Option<Outlet>,
         entrance: Arc<Latest<Entrance>>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let routes = Arc::clone(&self.routes);
@@ -143,7 +150,7 @@ impl App {
             let (routes, entrance) = (routes.take(), entrance.take());
             async move { routes.answer(Received::of(request), &entrance).await }
         };
-        serve_connection(io, answer, self.stop.clone())
+        serve_connection(io, outlet, answer, self.stop.clone())
     }
 
     /// What verification at rest has come to since the start.

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::latest::Latest;
 use super::{App, StartError};
 use crate::config;
-use crate::http::{Connection, Full, Guarded, Listener, Place, ServerTls, TrustError};
+use crate::http::{Connection, Full, Guarded, Listener, Place, ServerTls, Socket, TrustError};
 use crate::routes::Entrance;
 
 /// Every address that is listened on.
@@ -131,14 +131,14 @@ impl App {
     fn accept(&self, listener: Listener, port: Arc<Port>, stop: CancellationToken) {
         let app = self.clone();
         tokio::spawn(async move {
-            let serve = |io, client| app.serve_port(io, client, Arc::clone(&port));
+            let serve = |socket, client| app.serve_port(socket, client, Arc::clone(&port));
             listener.accept(serve, &app.connections, stop).await;
         });
     }
 
     fn serve_port(
         &self,
-        io: Connection,
+        socket: Socket,
         client: IpAddr,
         port: Arc<Port>,
     ) -> impl Future<Output = ()> + Send + use<> {
@@ -146,17 +146,19 @@ impl App {
         async move {
             let limits = app.limits.take();
             let Some(_place) = app.place(client, limits.connections) else { return };
-            let io: Connection = Box::new(Guarded::new(io, limits.stall));
+            let outlet = socket.outlet();
+            let io: Connection = Box::new(Guarded::new(Box::new(socket), limits.stall));
             let tls = port.tls.take();
-            let io = match tls.as_ref() {
-                None => io,
+            let (io, outlet) = match tls.as_ref() {
+                None => (io, Some(outlet)),
                 Some(tls) => match app.shake_hands(tls, io).await {
-                    Some(io) => io,
+                    // What is encrypted has to be read.
+                    Some(io) => (io, None),
                     None => return,
                 },
             };
             drop(tls);
-            app.serve_at(io, Arc::clone(&port.entrance)).await;
+            app.serve_at(io, outlet, Arc::clone(&port.entrance)).await;
         }
     }
 

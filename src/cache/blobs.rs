@@ -23,7 +23,7 @@ use super::pull::{HEADERS_WAIT_MAX, deadline};
 use super::side::Side;
 use super::{Bypass, Decision, Error, Pulled, Shared};
 use crate::access::Grant;
-use crate::http::{Frames, ReplyBody, Source};
+use crate::http::{Delivery, Outlet, ReplyBody, Source};
 use crate::oci::{Digest, Reference, Resource};
 use crate::store::StoredBlob;
 use crate::upstream::{Method, Question};
@@ -42,7 +42,7 @@ pub enum Need {
 pub struct Blob {
     total: Option<u64>,
     source: BlobSource,
-    frames: Frames,
+    delivery: Delivery,
 }
 
 #[derive(Debug)]
@@ -61,6 +61,13 @@ pub struct BlobHead {
 }
 
 impl Blob {
+    /// Has files sent through `outlet`, where the client's connection has one.
+    #[must_use]
+    pub fn through(mut self, outlet: Option<Outlet>) -> Self {
+        self.delivery = self.delivery.through(outlet);
+        self
+    }
+
     /// The length of the whole blob, where it is known.
     pub fn total(&self) -> Option<u64> {
         self.total
@@ -83,15 +90,21 @@ impl Blob {
     }
 
     fn source_of(&self, at: u64, end: Option<u64>) -> Box<dyn Source> {
-        let frames = self.frames.clone();
+        let delivery = &self.delivery;
         match &self.source {
             BlobSource::Checking(check, elsewhere) => {
                 let end = end.unwrap_or(check.due().len());
-                Box::new(Checked::new(Arc::clone(check), elsewhere.clone(), frames, at, end))
+                Box::new(Checked::new(
+                    Arc::clone(check),
+                    elsewhere.clone(),
+                    delivery.clone(),
+                    at,
+                    end,
+                ))
             }
             BlobSource::Filling(Filling { progress, side, .. }) => {
                 let span = Span { at, end, reaches_end: end == self.total };
-                let follow = Follow::new(progress.clone(), frames, span);
+                let follow = Follow::new(progress.clone(), delivery.clone(), span);
                 if span.reaches_end {
                     return Box::new(follow);
                 }
@@ -99,7 +112,7 @@ impl Blob {
             }
             BlobSource::Stored(blob) => {
                 let (file, whole) = (blob.content().file(), blob.content().len());
-                Box::new(Whole::new(file, frames, at, end.unwrap_or(whole)))
+                Box::new(Whole::new(file, delivery, at, end.unwrap_or(whole)))
             }
         }
     }
@@ -147,7 +160,7 @@ impl Shared {
             }
             Found::Verified(blob) => BlobSource::Stored(blob),
         };
-        let what = Blob { total, source, frames: self.frames.clone() };
+        let what = Blob { total, source, delivery: Delivery::new(self.frames.clone()) };
         Pulled { what, decision: Decision::Hit, age: None }
     }
 
@@ -225,7 +238,7 @@ impl Shared {
 
     fn following(&self, filling: Filling, total: Option<u64>, decision: Decision) -> Pulled<Blob> {
         let source = BlobSource::Filling(filling);
-        let what = Blob { total, source, frames: self.frames.clone() };
+        let what = Blob { total, source, delivery: Delivery::new(self.frames.clone()) };
         Pulled { what, decision, age: None }
     }
 }

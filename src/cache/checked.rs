@@ -15,7 +15,7 @@ use super::follow::{Follow, Span, Whole};
 use super::pull::deadline;
 use super::{Error, Shared};
 use crate::access::Grant;
-use crate::http::{self, Frames, Next};
+use crate::http::{self, Delivery, Next};
 use crate::store::Verdict;
 
 /// What a reader needs to go on elsewhere.
@@ -29,7 +29,7 @@ pub(super) struct Elsewhere {
 pub(super) struct Checked {
     check: Arc<Check>,
     elsewhere: Elsewhere,
-    frames: Frames,
+    delivery: Delivery,
     at: u64,
     end: u64,
     /// Bytes that may be sent, from `at` on.
@@ -40,11 +40,11 @@ impl Checked {
     pub(super) fn new(
         check: Arc<Check>,
         elsewhere: Elsewhere,
-        frames: Frames,
+        delivery: Delivery,
         at: u64,
         end: u64,
     ) -> Self {
-        Self { check, elsewhere, frames, at, end, part: None }
+        Self { check, elsewhere, delivery, at, end, part: None }
     }
 
     /// Takes up what is proven from `at` on, if anything is.
@@ -54,7 +54,7 @@ impl Checked {
         if until == self.at {
             return false;
         }
-        self.part = Some(Box::new(Whole::new(due.file(), self.frames.clone(), self.at, until)));
+        self.part = Some(Box::new(Whole::new(due.file(), &self.delivery, self.at, until)));
         if until < self.end {
             // While these bytes are sent.
             self.check.ahead(until);
@@ -89,13 +89,13 @@ impl Checked {
             return Err(Error::Internal("a stored blob had another length than its digest's"));
         }
         let span = Span { at: self.at, end: Some(self.end), reaches_end: self.end == total };
-        Ok(Follow::new(filling.progress, self.frames.clone(), span))
+        Ok(Follow::new(filling.progress, self.delivery.clone(), span))
     }
 
     /// What a part has yielded; `None` at its end.
     fn settle(&mut self, next: Next) -> Option<Next> {
         match &next {
-            Ok(Some(bytes)) => self.at += bytes.len() as u64,
+            Ok(Some(data)) => self.at += data.len() as u64,
             Ok(None) => {
                 self.part = None;
                 return None;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::Error;
 use super::fill::Progress;
 use super::relay::Relay;
-use crate::http::{self, FrameReader, Frames, Next};
+use crate::http::{self, Delivery, FrameReader, Next};
 
 /// The most that is held back until a blob is verified: enough that no client has the whole, and
 /// little enough that it does not notice.
@@ -50,7 +50,7 @@ impl Span {
 /// One reader of a fill.
 pub(super) struct Follow {
     progress: watch::Receiver<Progress>,
-    frames: Frames,
+    delivery: Delivery,
     span: Span,
     /// Whether bytes have been sent, and so of which generation all must be.
     has_sent: bool,
@@ -70,9 +70,9 @@ enum Step {
 }
 
 impl Follow {
-    pub(super) fn new(progress: watch::Receiver<Progress>, frames: Frames, span: Span) -> Self {
+    pub(super) fn new(progress: watch::Receiver<Progress>, delivery: Delivery, span: Span) -> Self {
         let (reader, relay) = (None, None);
-        Self { progress, frames, span, has_sent: false, generation: 0, reader, relay }
+        Self { progress, delivery, span, has_sent: false, generation: 0, reader, relay }
     }
 
     fn step(&mut self) -> Step {
@@ -121,7 +121,7 @@ impl Follow {
             return Step::Ready(Err(error.into()));
         }
         if self.reader.is_none() {
-            self.reader = Some(FrameReader::new(Arc::clone(file), self.frames.clone()));
+            self.reader = Some(self.delivery.reader(file));
         }
         if self.span.at < released { Step::Read(released) } else { Step::Wait }
     }
@@ -140,8 +140,8 @@ impl Follow {
     }
 
     fn sent(&mut self, next: Next) -> Next {
-        if let Ok(Some(bytes)) = &next {
-            self.span.at += bytes.len() as u64;
+        if let Ok(Some(data)) = &next {
+            self.span.at += data.len() as u64;
             self.has_sent = true;
         }
         next
@@ -202,13 +202,13 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    pub(super) fn new(file: &Arc<File>, frames: Frames, at: u64, end: u64) -> Self {
-        Self { reader: FrameReader::new(Arc::clone(file), frames), at, end }
+    pub(super) fn new(file: &Arc<File>, delivery: &Delivery, at: u64, end: u64) -> Self {
+        Self { reader: delivery.reader(file), at, end }
     }
 
     fn sent(&mut self, next: Next) -> Next {
-        if let Ok(Some(bytes)) = &next {
-            self.at += bytes.len() as u64;
+        if let Ok(Some(data)) = &next {
+            self.at += data.len() as u64;
         }
         next
     }

@@ -191,7 +191,7 @@ impl http::Source for Relay {
         if self.span.is_over() {
             return Some(Ok(None));
         }
-        self.release().map(|bytes| Ok(Some(bytes)))
+        self.release().map(|bytes| Ok(Some(bytes.into())))
     }
 
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {

@@ -111,7 +111,7 @@ impl Side {
         let left = self.span.end.unwrap_or(u64::MAX) - self.span.at;
         chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         self.span.at += chunk.len() as u64;
-        Ok(Some(chunk))
+        Ok(Some(chunk.into()))
     }
 }
 

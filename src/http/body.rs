@@ -12,11 +12,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::Data;
+
 /// Why a body ends before its end.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The next bytes, or the end.
-pub type Next = Result<Option<Bytes>, BodyError>;
+pub type Next = Result<Option<Data>, BodyError>;
 
 /// Yields the bytes of a body.
 pub trait Source: Send {
@@ -74,7 +76,7 @@ impl ReplyBody {
         loop {
             match std::mem::replace(&mut self.kind, Kind::Over) {
                 Kind::Over => return Poll::Ready(Ok(None)),
-                Kind::Full(bytes) => return Poll::Ready(Ok(Some(bytes))),
+                Kind::Full(bytes) => return Poll::Ready(Ok(Some(bytes.into()))),
                 Kind::Idle(mut source) => {
                     if let Some(next) = source.next_now() {
                         return Poll::Ready(self.settle(source, next));
@@ -104,19 +106,17 @@ impl ReplyBody {
 }
 
 impl Body for ReplyBody {
-    /// Only ever [`Bytes`]: hyper writes other buffers wrongly when they are in parts
-    /// (hyper#4132).
-    type Data = Bytes;
+    type Data = Data;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Data>, BodyError>>> {
         if self.left == Some(0) {
             return Poll::Ready(None);
         }
-        let Some(bytes) = ready!(self.poll_next(cx))? else {
+        let Some(data) = ready!(self.poll_next(cx))? else {
             return match self.left {
                 Some(left) => {
                     let error = format!("the body ended {left} bytes before its end");
@@ -125,8 +125,8 @@ impl Body for ReplyBody {
                 None => Poll::Ready(None),
             };
         };
-        self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
+        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {

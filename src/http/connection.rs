@@ -5,8 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -14,19 +13,28 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio_util::sync::CancellationToken;
 
-use super::{BodyError, Connection};
+use super::{BodyError, Connection, Data, Outlet};
 
 /// Serves a connection until it ends. When `stop` is cancelled the request under way is finished
 /// and no other is taken.
+///
+/// `outlet` is that of the socket under `io`, if nothing is between them. Requests over HTTP/1
+/// bear it among their extensions; HTTP/2 mixes the bodies of several.
 pub async fn serve_connection<F, B>(
     io: Connection,
+    outlet: Option<Outlet>,
     answer: impl Fn(Request<Incoming>) -> F + Clone,
     stop: CancellationToken,
 ) where
     F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes, Error = BodyError> + Send + 'static,
+    B: Body<Data = Data, Error = BodyError> + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(outlet) = &outlet
+            && request.version() <= Version::HTTP_11
+        {
+            request.extensions_mut().insert(outlet.clone());
+        }
         let answer = answer(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });

@@ -1,8 +1,11 @@
-//! Reading a file for a body: from the page cache at once, from the disk on the blocking pool.
+//! A file's bytes for a body: what is in the page cache at once, the rest by the blocking pool.
 //!
 //! A read with `RWF_NOWAIT` takes what is in memory without ever waiting for the disk, so it may
 //! run on the reactor. Most reads of a cache are such. Where it would wait, or the file system
 //! does not know the flag, the blocking pool reads.
+//!
+//! Where the connection can send files, what is in memory is not read but sent from there. Sending
+//! would wait for the disk, so reads of single bytes find out first how much is in memory.
 
 use std::fs::File;
 use std::io;
@@ -10,43 +13,90 @@ use std::io::IoSliceMut;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::Data;
 use super::frames::{Frames, Pace};
+use super::sendfile::{Outlet, SLICE_BYTES_MAX};
+
+/// How files get to one client.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    frames: Frames,
+    outlet: Option<Outlet>,
+}
+
+impl Delivery {
+    /// Read into frames of the common budget.
+    pub fn new(frames: Frames) -> Self {
+        Self { frames, outlet: None }
+    }
+
+    /// Sent through `outlet` where there is one.
+    #[must_use]
+    pub fn through(self, outlet: Option<Outlet>) -> Self {
+        Self { outlet, ..self }
+    }
+
+    /// A reader of `file`.
+    pub fn reader(&self, file: &Arc<File>) -> FrameReader {
+        FrameReader { file: Arc::clone(file), delivery: self.clone(), pace: Pace::new() }
+    }
+}
 
 /// Reads one file for one client.
 #[derive(Debug)]
 pub struct FrameReader {
     file: Arc<File>,
-    frames: Frames,
+    delivery: Delivery,
     pace: Pace,
 }
 
 impl FrameReader {
-    /// Reads `file` into frames of the common budget.
-    pub fn new(file: Arc<File>, frames: Frames) -> Self {
-        Self { file, frames, pace: Pace::new() }
-    }
-
-    /// The bytes from `at`, at most `max` and at most a frame, if they are in memory.
+    /// Bytes from `at`, at most `max`, if they are in memory. The caller vouches that the client
+    /// may see all `max` of them.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::UnexpectedEof`] when the file is shorter than it was said to be.
-    pub fn read_now(&mut self, at: u64, max: u64) -> io::Result<Option<Bytes>> {
-        if !self.frames.can_read_now() {
+    pub fn read_now(&mut self, at: u64, max: u64) -> io::Result<Option<Data>> {
+        if !self.delivery.frames.can_read_now() {
             return Ok(None);
         }
-        let mut frame = self.frames.take(&mut self.pace);
-        let mut room = [IoSliceMut::new(frame.room(max))];
-        let read = rustix::io::preadv2(&*self.file, &mut room, at, ReadWriteFlags::NOWAIT);
-        match read {
+        if let Some(outlet) = &self.delivery.outlet
+            && max >= SENT_MIN
+        {
+            let len = self.in_memory(at, max)?;
+            return Ok((len > 0).then(|| Data::File(outlet.send(&self.file, at, len))));
+        }
+        let mut frame = self.delivery.frames.take(&mut self.pace);
+        let read = self.try_read(frame.room(max), at)?;
+        Ok(read.map(|len| frame.into_bytes(len).into()))
+    }
+
+    /// How many of the bytes that a slice may have are in memory, going by every
+    /// [`PROBE_STEP`]th and the last.
+    fn in_memory(&self, at: u64, max: u64) -> io::Result<usize> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX).min(SLICE_BYTES_MAX);
+        let mut found = 0;
+        for probe in (0..max).step_by(PROBE_STEP).skip(1).chain([max]) {
+            if self.try_read(&mut [0], at + probe as u64 - 1)?.is_none() {
+                break;
+            }
+            found = probe;
+        }
+        Ok(found)
+    }
+
+    /// Reads what is in memory; `None` when nothing is.
+    fn try_read(&self, room: &mut [u8], at: u64) -> io::Result<Option<usize>> {
+        let mut room = [IoSliceMut::new(room)];
+        match rustix::io::preadv2(&*self.file, &mut room, at, ReadWriteFlags::NOWAIT) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(len) => Ok(Some(frame.into_bytes(len))),
+            Ok(len) => Ok(Some(len)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                self.frames.cannot_read_now();
+                self.delivery.frames.cannot_read_now();
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -54,17 +104,24 @@ impl FrameReader {
     }
 
     /// As [`Self::read_now`], waiting for the disk.
-    pub async fn read(&mut self, at: u64, max: u64) -> io::Result<Bytes> {
-        let mut frame = self.frames.take(&mut self.pace);
+    pub async fn read(&mut self, at: u64, max: u64) -> io::Result<Data> {
+        let mut frame = self.delivery.frames.take(&mut self.pace);
         let file = Arc::clone(&self.file);
         let read = tokio::task::spawn_blocking(move || {
             let len = file.read_at(frame.room(max), at)?;
             if len == 0 {
                 Err(io::ErrorKind::UnexpectedEof.into())
             } else {
-                Ok(frame.into_bytes(len))
+                Ok(frame.into_bytes(len).into())
             }
         });
         read.await.unwrap_or_else(|_| Err(io::Error::other("the read was cancelled")))
     }
 }
+
+/// Less than this is cheaper read, and written together with what is before it.
+const SENT_MIN: u64 = 8 << 10;
+
+/// Each probe costs a system call, and each byte that is not in memory may let the reactor wait
+/// for the disk. What the kernel throws out, it throws out in longer runs.
+const PROBE_STEP: usize = 128 << 10;

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Connection;
+use super::Socket;
 
 /// A bound address.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Listener {
     /// Accepts until `stop` is cancelled, and serves each connection in a task of `tasks`.
     pub async fn accept<F>(
         self,
-        serve: impl Fn(Connection, IpAddr) -> F,
+        serve: impl Fn(Socket, IpAddr) -> F,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) where
@@ -45,7 +45,7 @@ impl Listener {
                 accepted = self.next(&places) => accepted,
             };
             let Some((stream, peer, place)) = accepted else { continue };
-            let serving = serve(Box::new(stream), peer.ip());
+            let serving = serve(Socket::new(stream), peer.ip());
             tasks.spawn(async move {
                 serving.await;
                 drop(place);

@@ -78,7 +78,7 @@ impl Source for Chain {
                 Some(Piece::Text(text)) => {
                     let text = std::mem::take(text);
                     self.pieces.pop_front();
-                    return Some(Ok(Some(text)));
+                    return Some(Ok(Some(text.into())));
                 }
                 Some(Piece::Bytes(source)) => match source.next_now()? {
                     Ok(None) => drop(self.pieces.pop_front()),
@@ -123,7 +123,7 @@ mod tests {
             let byte = self.0.pop_front();
             Box::pin(async move {
                 tokio::task::yield_now().await;
-                Ok(byte.map(|byte| Bytes::from(vec![byte])))
+                Ok(byte.map(|byte| Bytes::from(vec![byte]).into()))
             })
         }
     }

@@ -40,7 +40,7 @@ impl Source for Passing {
                 Some(left) => self.left = left,
                 None => return Err(format!("more than {UPLOAD_BYTES_MAX} bytes came").into()),
             }
-            Ok(next)
+            Ok(next.map(Into::into))
         })
     }
 }

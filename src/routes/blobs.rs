@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use super::reply::Reply;
 use crate::access::Grant;
 use crate::cache::{Blob, Cache, Need, Pulled};
-use crate::http::{Multipart, RANGES_MAX, ReplyBody, Selection, etag_matches, range_applies};
+use crate::http::{
+    Multipart, Outlet, RANGES_MAX, ReplyBody, Selection, etag_matches, range_applies,
+};
 use crate::oci::{Digest, ErrorCode};
 
 /// GET and HEAD.
@@ -25,7 +27,9 @@ pub(super) async fn pull(
     // HTTP/1.0 cannot show that a body without a length was cut off.
     let needs_length = range.is_some() || request.version <= Version::HTTP_10;
     let need = if needs_length { Need::Length } else { Need::Bytes };
-    match cache.blob(grant, digest, need).await {
+    let outlet = request.extensions.get::<Outlet>().cloned();
+    let pulled = cache.blob(grant, digest, need).await;
+    match pulled.map(|it| Pulled { what: it.what.through(outlet), ..it }) {
         Ok(pulled) if etag_matches(&request.headers, digest.as_str()) => {
             let mut reply = whole(&pulled, digest);
             *reply.response.status_mut() = StatusCode::NOT_MODIFIED;

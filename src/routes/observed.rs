@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use super::event::{End, Event, Route, Summary};
 use super::reply::Reply;
 use super::traffic::{Counts, Traffic};
 use crate::cache::Decision;
-use crate::http::{BodyError, ReplyBody};
+use crate::http::{BodyError, Data, ReplyBody};
 use crate::oci::{Call, RepositoryName};
 
 /// What is known of a request when its answer begins.
@@ -128,13 +127,13 @@ impl ObservedBody {
 }
 
 impl Body for ObservedBody {
-    type Data = Bytes;
+    type Data = Data;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Data>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +134,7 @@ impl Source for Outgoing {
                 next = self.source.next() => next,
             };
             let (phase, bytes) = match &next {
-                Ok(Some(bytes)) => (Phase::Taking, Bytes::len(bytes)),
+                Ok(Some(data)) => (Phase::Taking, data.len()),
                 Ok(None) => (Phase::Ended, 0),
                 Err(_) => (Phase::Broken, 0),
             };

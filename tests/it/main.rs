@@ -38,6 +38,7 @@ mod resume;
 mod rot;
 mod rules;
 mod selftest;
+mod sendfile;
 mod stale;
 mod tls;
 mod together;

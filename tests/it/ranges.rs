@@ -3,10 +3,10 @@
 use crate::support::{Blob, Image, Proxy, Reply, ScriptedRegistry};
 
 const REPOSITORY: &str = "library/alpine";
-const LEN: usize = 150_000;
+pub const LEN: usize = 150_000;
 
 /// What a range must give.
-enum Want {
+pub enum Want {
     /// 206 with these bytes.
     Part(usize, usize),
     /// 416 with the total.
@@ -19,7 +19,7 @@ enum Want {
 
 use Want::{Nothing, Part, Whole, WholeOrNothing};
 
-fn table() -> Vec<(String, Want)> {
+pub fn table() -> Vec<(String, Want)> {
     let last = LEN - 1;
     let rows = [
         ("bytes=0-0", Part(0, 0)),
@@ -51,7 +51,7 @@ fn table() -> Vec<(String, Want)> {
 }
 
 #[track_caller]
-fn assert_answers(reply: &Reply, want: &Want, blob: &Blob, case: &str) {
+pub fn assert_answers(reply: &Reply, want: &Want, blob: &Blob, case: &str) {
     let is_nothing = reply.status == 416;
     match want {
         Part(first, last) => {

@@ -13,12 +13,13 @@ use http::Method;
 use larder::app::{App, Parts};
 use larder::clock::Boot;
 use larder::config::{ClientLimits, Settings};
-use larder::http::ProxyOptions;
+use larder::http::{ProxyOptions, Socket};
 use larder::oci::{Digest, Hasher};
 use larder::registry::{self, Rules, TagPolicy};
 use larder::upstream::{self, Credential};
 use larder::{cache, push, store};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -230,6 +231,25 @@ impl Proxy {
     /// A client whose connections hold few bytes in flight, so that it can be exactly slow.
     pub fn narrow_client(&self, buffer: usize) -> Client {
         client_of(&self.app, buffer)
+    }
+
+    /// A client over TCP, where files are sent and not read. Not for the paused clock, which does
+    /// not know that the kernel is at work.
+    pub async fn tcp_client(&self) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = self.app.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let serving = app.lock().unwrap().clone().expect("the app runs");
+                tokio::spawn(async move { serving.serve_socket(Socket::new(stream)).await });
+            }
+        });
+        Client::new(Arc::new(move || {
+            let stream = std::net::TcpStream::connect(address).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            Box::new(TcpStream::from_std(stream).unwrap())
+        }))
     }
 
     /// Pulls an image by tag as a client does, checks every byte, and gives how each was answered.

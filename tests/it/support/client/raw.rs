@@ -91,6 +91,11 @@ impl Download {
         &self.body
     }
 
+    /// The connection, for the answer after this one, which was read to its end.
+    pub fn into_client(self) -> RawClient {
+        self.client
+    }
+
     /// Reads on until `len` bytes of the body are here, in steps no larger than `step`.
     pub async fn read_until(&mut self, len: usize, step: usize) -> Result<(), String> {
         let mut piece = vec![0; step];

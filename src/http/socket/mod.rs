@@ -1,0 +1,145 @@
+//! A client's TCP connection, which sends files where a body has left placeholders.
+//!
+//! It stands directly on TCP. Whatever lies above it either passes slices through as they are, or
+//! copies them, which the account of `sendfile.rs` notices. Over TLS nobody is given the
+//! [`Outlet`], so there are no placeholders.
+
+use std::io;
+use std::io::IoSlice;
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::sendfile::{Outlet, Unsent, is_placeholder};
+
+/// A connection that a client opened.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    outlet: Outlet,
+}
+
+impl Socket {
+    /// Nothing has been sent on `stream` yet.
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, outlet: Outlet::default() }
+    }
+
+    /// Where bodies of this connection put files. To be used only if what is above this passes
+    /// slices on as they are, in the order in which bodies yield them: HTTP/1, without TLS.
+    pub fn outlet(&self) -> Outlet {
+        self.outlet.clone()
+    }
+
+    /// What stands before a file waits for its first bytes, to leave in one packet with them.
+    fn poll_write_before_file(
+        &self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_socket(cx, || {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let mut nothing = SendAncillaryBuffer::default();
+            Ok(rustix::net::sendmsg(&self.stream, slices, &mut nothing, flags)?)
+        })
+    }
+
+    fn poll_send_file(&self, cx: &mut Context<'_>, placeholder: &[u8]) -> Poll<io::Result<usize>> {
+        let unsent = self.outlet.unsent(placeholder)?;
+        let count = ready!(self.poll_socket(cx, || self.send(&unsent)))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.outlet.sent(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn send(&self, unsent: &Unsent) -> io::Result<usize> {
+        let mut at = unsent.at;
+        match rustix::fs::sendfile(&self.stream, &*unsent.file, Some(&mut at), unsent.left) {
+            Err(Errno::INVAL | Errno::NOSYS) => self.copy(unsent),
+            sent => Ok(sent?),
+        }
+    }
+
+    /// For file systems without `sendfile`.
+    fn copy(&self, unsent: &Unsent) -> io::Result<usize> {
+        let mut buffer = vec![0; unsent.left.min(COPY_BYTES)];
+        let read = unsent.file.read_at(&mut buffer, unsent.at)?;
+        Ok(rustix::net::send(&self.stream, &buffer[..read], SendFlags::NOSIGNAL)?)
+    }
+
+    /// Tries `write` when the socket has room, as often as it turns out to have none.
+    fn poll_socket(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_io(Interest::WRITABLE, &write) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+/// Read on the reactor, where nothing better is known of the file system.
+const COPY_BYTES: usize = 64 << 10;
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.outlet.check()?;
+        let Some(first) = slices.iter().position(is_placeholder) else {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        };
+        if slices[..first].iter().any(|slice| !slice.is_empty()) {
+            return self.poll_write_before_file(cx, &slices[..first]);
+        }
+        self.poll_send_file(cx, &slices[first])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
