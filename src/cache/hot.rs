@@ -6,13 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
-use tokio::time::Instant;
 
 use super::Manifest;
+use super::belief::Checked;
 use super::lists::HotList;
 use crate::access::Grant;
 use crate::oci::{Digest, Reference, Tag};
-use crate::store::{Members, TagRecord};
+use crate::store::Members;
 
 /// The memory cache.
 #[derive(Clone, Debug)]
@@ -25,12 +25,12 @@ pub(super) struct Hot {
     members: Cache<String, Arc<Mutex<Members>>>,
 }
 
-/// A tag record, with the time of its check on the clock that does not jump.
+/// What is known of a tag.
 #[derive(Clone, Debug)]
 pub(super) struct HotTag {
-    pub(super) record: TagRecord,
-    /// `None` when it was checked by an earlier process.
-    pub(super) checked: Option<Instant>,
+    /// The manifest that it names; `None` when there was no such tag.
+    pub(super) digest: Option<Digest>,
+    pub(super) checked: Checked,
 }
 
 impl Hot {
@@ -130,7 +130,7 @@ fn weight(bytes: usize) -> u32 {
 }
 
 /// No registry, repository or reference contains a space.
-fn key(grant: &Grant, what: &str) -> String {
+pub(super) fn key(grant: &Grant, what: &str) -> String {
     let (registry, repository) = (grant.registry().name().as_str(), grant.repository().as_str());
     let mut key = String::with_capacity(registry.len() + repository.len() + what.len() + 2);
     for (index, part) in [registry, repository, what].into_iter().enumerate() {

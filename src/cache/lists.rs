@@ -1,8 +1,8 @@
 //! Tags and referrers: lists that change, believed as long as a tag is.
 //!
-//! What is kept is a page, by the query that means it. It is asked for again with one GET, shared
-//! by all who wait, and served stale when the upstream cannot be asked. A 404 is kept like a page:
-//! registries without referrers give it each time.
+//! What is kept is a page, by the query that means it, and asked for again with one GET. When that
+//! is done, and who waits for it, is decided in `belief`. A 404 is kept like a page: registries
+//! without referrers give it each time.
 //!
 //! Keys that only an upstream understands are sent to it when they come from a link of its own,
 //! and are ignored otherwise: anybody could make up any number of them.
@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout_at;
 
+use super::belief::{Checked, Settled};
+use super::generations::{Generation, Subject};
 use super::hot::list_key;
 use super::members::warn_of;
 use super::pull::{HEADERS_WAIT_MAX, deadline};
-use super::tags::stale_reason;
-use super::{Decision, Error, List, Listing, Pulled, Shared, StaleReason};
+use super::{Decision, Error, List, Listing, Pulled, Shared};
 use crate::access::Grant;
 use crate::oci::Page;
 use crate::store::{AbsentRecord, ListRecord, Store};
@@ -27,9 +28,7 @@ use crate::upstream::{self, Method, Question};
 #[derive(Clone, Debug)]
 pub(super) struct HotList {
     pub(super) content: ListContent,
-    checked_at: SystemTime,
-    /// `None` when it was checked by an earlier process.
-    checked: Option<Instant>,
+    checked: Checked,
 }
 
 /// A page, or that there is none.
@@ -49,40 +48,24 @@ impl Shared {
         page: &Page,
     ) -> Result<Pulled<Arc<List>>, Error> {
         let (page, known) = self.placed(grant, listing, page).await;
-        let policy = grant.registry().tags();
-        let age = known.as_ref().map(|known| self.age(known.checked_at, known.checked, policy));
-        let age = age.unwrap_or_default();
-        let since = age.saturating_sub(policy.ttl);
-        match (&known, Error::if_offline(grant)) {
-            (Some(known), _) if age <= policy.ttl => {
-                return known.recalled(grant, Decision::Hit, age);
+        let ask = || {
+            let generation = self.generations.of(|| Subject::lists(grant));
+            let key = (list_key(grant, &listing.name(&page)), generation);
+            let (shared, grant) = (Arc::clone(self), grant.clone());
+            self.lists_asked.join(key, || {
+                shared.revalidate_list(grant, listing.clone(), page.clone(), generation)
+            })
+        };
+        let checked = known.as_ref().map(|known| &known.checked);
+        match self.settle(grant, checked, grant.registry().tags(), ask).await? {
+            Settled::Told(what, decision) => {
+                Ok(Pulled { what, decision, age: Some(Duration::ZERO) })
             }
-            (Some(known), Err(_)) => {
-                let decision = Decision::Stale { since, reason: StaleReason::Offline };
-                return known.recalled(grant, decision, age);
-            }
-            (None, Err(offline)) => return Err(offline),
-            (_, Ok(())) => {}
+            Settled::Known { decision, age } => match known {
+                Some(known) => known.recalled(grant, decision, age),
+                None => Err(Error::Internal("a list that is not known was to be recalled")),
+            },
         }
-        let (collapsed, answer) =
-            self.lists_asked.join(list_key(grant, &listing.name(&page)), || {
-                Arc::clone(self).revalidate_list(grant.clone(), listing.clone(), page)
-            });
-        let fresh = |what, decision| Pulled { what, decision, age: Some(Duration::ZERO) };
-        let Some(known) = known else {
-            let miss = Decision::Miss { collapsed, unverified: false };
-            return answer.landed().await.map(|list| fresh(list, miss));
-        };
-        let is_too_old = age > policy.ttl.saturating_add(policy.max_stale);
-        let patience = self.patience.with(grant.registry(), is_too_old);
-        let reason = match timeout(patience, answer.landed()).await {
-            Ok(Ok(list)) => return Ok(fresh(list, Decision::Revalidated)),
-            Ok(Err(error)) if is_too_old || error.is_an_answer() => return Err(error),
-            Ok(Err(error)) => stale_reason(&error),
-            Err(_) if is_too_old => return Err(self.too_slow(grant)),
-            Err(_) => self.patience.lost(grant.registry(), patience),
-        };
-        known.recalled(grant, Decision::Stale { since, reason }, age)
     }
 
     /// The page that is meant, and what is known of it.
@@ -108,7 +91,9 @@ impl Shared {
         listing: &Listing,
         name: &str,
     ) -> Option<Arc<HotList>> {
-        if let Some(hot) = self.hot.list(grant, name) {
+        if let Some(hot) = self.hot.list(grant, name)
+            && hot.checked.generation == self.generations.of(|| Subject::lists(grant))
+        {
             return Some(hot);
         }
         let (shared, grant, listing) = (Arc::clone(self), grant.clone(), listing.clone());
@@ -120,17 +105,20 @@ impl Shared {
     /// Blocks.
     fn read_list(&self, grant: &Grant, listing: &Listing, name: &str) -> Option<Arc<HotList>> {
         let (registry, repository) = (grant.registry().name(), grant.repository());
-        let found = self.store.list(registry, repository, name).ok()?;
-        let (content, checked_at) = if let Some(record) = found {
-            let checked_at = record.checked_at;
-            (ListContent::Found(Arc::new(listing.restore(record))), checked_at)
-        } else {
-            let absent = self.store.absent(registry, repository, name).ok()??;
-            (ListContent::Absent(absent.said), absent.checked_at)
+        let read = |generation| {
+            let found = self.store.list(registry, repository, name).ok()?;
+            let (content, at) = if let Some(record) = found {
+                let checked_at = record.checked_at;
+                (ListContent::Found(Arc::new(listing.restore(record))), checked_at)
+            } else {
+                let absent = self.store.absent(registry, repository, name).ok()??;
+                (ListContent::Absent(absent.said), absent.checked_at)
+            };
+            let checked = Checked::earlier(at, generation);
+            Some((Arc::new(HotList { content, checked }), at))
         };
-        let hot = Arc::new(HotList { content, checked_at, checked: None });
-        self.put_hot_list(grant, listing, name, Arc::clone(&hot));
-        Some(hot)
+        let keep = |hot: &Arc<HotList>| self.put_hot_list(grant, listing, name, Arc::clone(hot));
+        self.recall(&Subject::lists(grant), read, keep)
     }
 
     fn put_hot_list(&self, grant: &Grant, listing: &Listing, name: &str, hot: Arc<HotList>) {
@@ -148,8 +136,9 @@ impl Shared {
         grant: Grant,
         listing: Listing,
         page: Page,
+        generation: Generation,
     ) -> Result<Arc<List>, Error> {
-        let fetched = fetch(&grant, &listing, &page).await.map(Arc::new);
+        let fetched = self.heard(&grant, fetch(&grant, &listing, &page)).await.map(Arc::new);
         let content = match &fetched {
             Ok(list) => Some(ListContent::Found(Arc::clone(list))),
             Err(Error::Upstream(upstream::Error::NotFound { said, .. })) => {
@@ -158,19 +147,19 @@ impl Shared {
             Err(error) if error.is_an_answer() => None,
             Err(_) => return fetched,
         };
-        let name = listing.name(&page);
-        let checked_at = self.clock.now();
-        match &content {
-            None => self.hot.drop_list(&grant, &name),
-            Some(content) => {
-                let content = content.clone();
-                let hot = HotList { content, checked_at, checked: Some(Instant::now()) };
-                self.put_hot_list(&grant, &listing, &name, Arc::new(hot));
+        let (subject, name) = (Subject::lists(&grant), listing.name(&page));
+        let keep = move |shared: &Self| {
+            let checked = Checked::now(shared.clock.now(), generation);
+            match content.clone() {
+                None => shared.hot.drop_list(&grant, &name),
+                Some(content) => {
+                    let hot = Arc::new(HotList { content, checked });
+                    shared.put_hot_list(&grant, &listing, &name, hot);
+                }
             }
-        }
-        let write = move || self.write_list(&grant, &name, content, checked_at);
-        // A panic in it has been reported; the answer is right all the same.
-        drop(tokio::task::spawn_blocking(write).await);
+            shared.write_list(&grant, &name, content, checked.at);
+        };
+        self.commit(subject, generation, keep).await;
         fetched
     }
 

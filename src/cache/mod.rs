@@ -2,6 +2,7 @@
 //!
 //! Read `pull.rs` first: it is the life of a request.
 
+mod belief;
 mod blobs;
 mod checked;
 mod checks;
@@ -12,6 +13,7 @@ mod fill;
 mod fills;
 mod flights;
 mod follow;
+mod generations;
 mod hot;
 mod link;
 mod list;
@@ -22,6 +24,7 @@ mod members;
 mod options;
 mod patience;
 mod pull;
+mod pushed;
 mod relay;
 mod side;
 mod tags;
@@ -30,6 +33,7 @@ mod writer;
 pub use blobs::{Blob, BlobHead, Need};
 pub use decision::{Bypass, Decision, StaleReason};
 pub use error::{Error, ManifestFault};
+pub use generations::Mutable;
 pub use list::{List, Listing};
 pub use manifest::{Content, MANIFEST_BYTES_MAX, Manifest};
 pub use options::Options;

@@ -15,6 +15,7 @@ use super::blobs::{Blob, BlobHead, Need};
 use super::checks::Checks;
 use super::fills::Fills;
 use super::flights::Flights;
+use super::generations::{Generation, Generations};
 use super::hot::Hot;
 use super::members::warn_of;
 use super::patience::Patience;
@@ -29,7 +30,7 @@ use crate::store::{Store, Verification};
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// Something pulled, and how it was come by.
@@ -53,10 +54,11 @@ pub(super) struct Shared {
     pub(super) frames: Frames,
     pub(super) fills: Fills,
     pub(super) checks: Checks,
+    pub(super) generations: Generations,
     pub(super) patience: Patience,
     pub(super) manifests_asked: Flights<String, Arc<Manifest>>,
-    pub(super) tags_asked: Flights<String, Resolved>,
-    pub(super) lists_asked: Flights<String, Arc<List>>,
+    pub(super) tags_asked: Flights<(String, Generation), Resolved>,
+    pub(super) lists_asked: Flights<(String, Generation), Arc<List>>,
     pub(super) lookups: Flights<String, Option<u64>>,
     pub(super) tasks: TaskTracker,
 }
@@ -72,6 +74,7 @@ impl Cache {
             frames: Frames::default(),
             fills: Fills::default(),
             checks: Checks::default(),
+            generations: Generations::default(),
             patience: Patience::new(options.stale_wait),
             manifests_asked: Flights::new(tasks.clone()),
             tags_asked: Flights::new(tasks.clone()),

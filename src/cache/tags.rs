@@ -1,22 +1,23 @@
 //! Manifests by tag: believed for a while, then asked after, and served stale when the upstream
 //! cannot be asked.
 //!
-//! A tag is a record, tag → digest, with the time of its last check. What the upstream is asked is
-//! one `HEAD`, shared by all who wait. Its 404, 401 and 403 about this repository are answers: the
+//! A tag is a record, tag → digest, with the time of its last check. How long it is believed, and
+//! who waits for what, is decided in `belief`. What the upstream is asked is one `HEAD`. Its 404, 401 and 403 about this repository are answers: the
 //! record goes. A 404 leaves one of its own, that there is no such tag, which is believed, asked
 //! after and served stale like any other: podman asks for `sha256-….sig` with each pull, and must
 //! get the same answer in an outage. Any other failure is an outage, which the record survives.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::time::{Instant, timeout};
 
+use super::belief::{Checked, Settled};
+use super::generations::{Generation, Subject};
 use super::hot::{HotTag, question_key};
 use super::manifests::{header_type, is_without_head};
 use super::members::warn_of;
-use super::{Bypass, Content, Decision, Error, Manifest, Pulled, Shared, StaleReason};
+use super::{Bypass, Content, Decision, Error, Manifest, Pulled, Shared};
 use crate::access::Grant;
 use crate::oci::{AcceptSet, Algorithm, Digest, Reference, Tag};
 use crate::registry::TagPolicy;
@@ -64,58 +65,37 @@ impl Shared {
         view: Option<View>,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
+        let ask = || {
+            let reference = Reference::Tag(tag.clone());
+            let generation = self.generations.of(|| Subject::tag(grant, tag));
+            let view_name = view.as_ref().map(|view| view.name.as_str());
+            let key = (question_key(grant, &reference, view_name), generation);
+            let digest = known.as_ref().and_then(|known| known.digest.clone());
+            let (shared, grant) = (Arc::clone(self), grant.clone());
+            self.tags_asked.join(key, || {
+                shared.revalidate(grant, tag.clone(), view.clone(), digest, generation)
+            })
+        };
+        let checked = known.as_ref().map(|known| &known.checked);
         let policy = policy(grant, tag, known.as_deref());
-        if let Some(known) = &known
-            && self.tag_age(known, policy) <= policy.ttl
-        {
-            return self.recalled(grant, known, Decision::Hit, self.tag_age(known, policy)).await;
+        match self.settle(grant, checked, policy, ask).await? {
+            Settled::Told(resolved, decision) => self.served(grant, resolved, decision).await,
+            Settled::Known { decision, age } => {
+                let digest = known.as_ref().and_then(|known| known.digest.as_ref());
+                self.recalled(grant, digest, decision, age).await
+            }
         }
-        if let Err(offline) = Error::if_offline(grant) {
-            let known = known.ok_or(offline)?;
-            let age = self.tag_age(&known, policy);
-            let since = age.saturating_sub(policy.ttl);
-            let decision = Decision::Stale { since, reason: StaleReason::Offline };
-            return self.recalled(grant, &known, decision, age).await;
-        }
-        let reference = Reference::Tag(tag.clone());
-        let key = question_key(grant, &reference, view.as_ref().map(|view| view.name.as_str()));
-        let (collapsed, answer) = self.tags_asked.join(key, || {
-            let digest = known.as_ref().and_then(|known| known.record.digest.clone());
-            Arc::clone(self).revalidate(grant.clone(), tag.clone(), view.clone(), digest)
-        });
-        let Some(known) = known else {
-            return self
-                .served(
-                    grant,
-                    answer.landed().await?,
-                    Decision::Miss { collapsed, unverified: false },
-                )
-                .await;
-        };
-        let is_too_old = self.is_too_old(&known, policy);
-        let patience = self.patience.with(grant.registry(), is_too_old);
-        let reason = match timeout(patience, answer.landed()).await {
-            Ok(Ok(resolved)) => return self.served(grant, resolved, Decision::Revalidated).await,
-            Ok(Err(error)) if error.is_an_answer() => return Err(error),
-            Ok(Err(error)) if is_too_old => return Err(error),
-            Ok(Err(error)) => stale_reason(&error),
-            Err(_) if is_too_old => return Err(self.too_slow(grant)),
-            Err(_) => self.patience.lost(grant.registry(), patience),
-        };
-        let age = self.tag_age(&known, policy);
-        let decision = Decision::Stale { since: age.saturating_sub(policy.ttl), reason };
-        self.recalled(grant, &known, decision, age).await
     }
 
     /// What a record says: a manifest, or that there is no such tag.
     async fn recalled(
         self: &Arc<Self>,
         grant: &Grant,
-        known: &HotTag,
+        digest: Option<&Digest>,
         decision: Decision,
         age: Duration,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
-        match &known.record.digest {
+        match digest {
             Some(digest) => self.manifest_of(grant, digest, decision, age).await,
             None => Err(Error::absent(grant, None, decision, age)),
         }
@@ -158,19 +138,27 @@ impl Shared {
         view: Option<&View>,
     ) -> Option<Arc<HotTag>> {
         let name = view.map(|view| view.name.as_str());
-        if let Some(hot) = self.hot.tag(grant, tag, name) {
+        if let Some(hot) = self.hot.tag(grant, tag, name)
+            && hot.checked.generation == self.generations.of(|| Subject::tag(grant, tag))
+        {
             return Some(hot);
         }
         let (shared, grant, tag) = (Arc::clone(self), grant.clone(), tag.clone());
         let name = name.map(str::to_owned);
-        let read = move || {
+        let recall = move || {
             let (registry, repository) = (grant.registry().name(), grant.repository());
-            let record = shared.store.tag(registry, repository, &tag, name.as_deref()).ok()??;
-            let hot = Arc::new(HotTag { record, checked: None });
-            shared.hot.put_tag(&grant, &tag, name.as_deref(), Arc::clone(&hot));
-            Some(hot)
+            let read = |generation| {
+                let record =
+                    shared.store.tag(registry, repository, &tag, name.as_deref()).ok()??;
+                let checked = Checked::earlier(record.checked_at, generation);
+                Some((Arc::new(HotTag { digest: record.digest, checked }), record.checked_at))
+            };
+            let keep = |hot: &Arc<HotTag>| {
+                shared.hot.put_tag(&grant, &tag, name.as_deref(), Arc::clone(hot));
+            };
+            shared.recall(&Subject::tag(&grant, &tag), read, keep)
         };
-        tokio::task::spawn_blocking(read).await.ok().flatten()
+        tokio::task::spawn_blocking(recall).await.ok().flatten()
     }
 
     /// Asks the upstream what the tag is now, and keeps the answer.
@@ -180,21 +168,26 @@ impl Shared {
         tag: Tag,
         view: Option<View>,
         known: Option<Digest>,
+        generation: Generation,
     ) -> Result<Resolved, Error> {
-        let asked = Instant::now();
-        let resolved = self.resolve(&grant, &tag, view.as_ref(), known).await;
-        self.patience.heard(grant.registry(), asked, resolved.as_ref().err());
+        let resolved = self.heard(&grant, self.resolve(&grant, &tag, view.as_ref(), known)).await;
+        let subject = Subject::tag(&grant, &tag);
         let name = view.map(|view| view.name);
-        match &resolved {
-            Ok(Resolved::Digest(digest)) => {
-                self.put_tag(grant, tag, name, Some(digest.clone())).await;
+        let digest = match &resolved {
+            Ok(Resolved::Digest(digest)) => Some(digest.clone()),
+            Err(Error::Upstream(upstream::Error::NotFound { .. })) => None,
+            Err(error) if error.is_an_answer() => {
+                let forget = move |shared: &Self| shared.drop_tag(&grant, &tag, name.as_deref());
+                self.commit(subject, generation, forget).await;
+                return resolved;
             }
-            Err(Error::Upstream(upstream::Error::NotFound { .. })) => {
-                self.put_tag(grant, tag, name, None).await;
-            }
-            Err(error) if error.is_an_answer() => self.drop_tag(grant, tag, name).await,
-            Ok(Resolved::Uncached(_)) | Err(_) => {}
-        }
+            Ok(Resolved::Uncached(_)) | Err(_) => return resolved,
+        };
+        let keep = move |shared: &Self| {
+            let checked = Checked::now(shared.clock.now(), generation);
+            shared.put_tag(&grant, &tag, name.as_deref(), digest, checked);
+        };
+        self.commit(subject, generation, keep).await;
         resolved
     }
 
@@ -233,64 +226,28 @@ impl Shared {
         })
     }
 
-    async fn put_tag(
-        self: &Arc<Self>,
-        grant: Grant,
-        tag: Tag,
-        name: Option<String>,
-        digest: Option<Digest>,
-    ) {
-        let record = TagRecord { digest, checked_at: self.clock.now() };
-        let hot = HotTag { record: record.clone(), checked: Some(Instant::now()) };
-        self.hot.put_tag(&grant, &tag, name.as_deref(), Arc::new(hot));
-        let shared = Arc::clone(self);
-        let write = move || {
-            let (registry, repository) = (grant.registry().name(), grant.repository());
-            let put = shared.store.put_tag(registry, repository, &tag, name.as_deref(), &record);
-            warn_of(put, "cannot keep a tag record");
-        };
-        // A panic in it has been reported; the record is in memory all the same.
-        drop(tokio::task::spawn_blocking(write).await);
-    }
-
-    async fn drop_tag(self: &Arc<Self>, grant: Grant, tag: Tag, name: Option<String>) {
-        let shared = Arc::clone(self);
-        let remove = move || {
-            let (registry, repository) = (grant.registry().name(), grant.repository());
-            let dropped = shared.store.drop_tag(registry, repository, &tag, name.as_deref());
-            warn_of(dropped, "cannot drop a tag record");
-            shared.hot.drop_tag(&grant, &tag, name.as_deref());
-        };
-        // As above.
-        drop(tokio::task::spawn_blocking(remove).await);
-    }
-
-    /// How long ago a record was checked. By the clock that does not jump where it can; a wall
-    /// clock that went backwards makes a record just stale, so that it is asked after.
-    pub(super) fn age(
+    /// Blocks.
+    fn put_tag(
         &self,
-        checked_at: SystemTime,
-        checked: Option<Instant>,
-        policy: TagPolicy,
-    ) -> Duration {
-        let by_wall_clock = || {
-            let age = self.clock.now().duration_since(checked_at);
-            age.unwrap_or(policy.ttl.saturating_add(Duration::from_secs(1)))
-        };
-        checked.map_or_else(by_wall_clock, |checked| checked.elapsed())
+        grant: &Grant,
+        tag: &Tag,
+        name: Option<&str>,
+        digest: Option<Digest>,
+        checked: Checked,
+    ) {
+        let record = TagRecord { digest: digest.clone(), checked_at: checked.at };
+        self.hot.put_tag(grant, tag, name, Arc::new(HotTag { digest, checked }));
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        let put = self.store.put_tag(registry, repository, tag, name, &record);
+        warn_of(put, "cannot keep a tag record");
     }
 
-    fn tag_age(&self, known: &HotTag, policy: TagPolicy) -> Duration {
-        self.age(known.record.checked_at, known.checked, policy)
-    }
-
-    fn is_too_old(&self, known: &HotTag, policy: TagPolicy) -> bool {
-        self.tag_age(known, policy) > policy.ttl.saturating_add(policy.max_stale)
-    }
-
-    pub(super) fn too_slow(&self, grant: &Grant) -> Error {
-        let host = grant.registry().upstream().host().to_owned();
-        Error::TimedOut { host, waited: self.options.stale_wait }
+    /// Blocks.
+    fn drop_tag(&self, grant: &Grant, tag: &Tag, name: Option<&str>) {
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        let dropped = self.store.drop_tag(registry, repository, tag, name);
+        warn_of(dropped, "cannot drop a tag record");
+        self.hot.drop_tag(grant, tag, name);
     }
 }
 
@@ -311,7 +268,7 @@ impl View {
 fn policy(grant: &Grant, tag: &Tag, known: Option<&HotTag>) -> TagPolicy {
     let policy = grant.registry().tags_of(tag);
     match known {
-        Some(HotTag { record: TagRecord { digest: None, .. }, .. }) => {
+        Some(HotTag { digest: None, .. }) => {
             TagPolicy { ttl: policy.ttl.min(grant.registry().tags().ttl), ..policy }
         }
         _ => policy,
@@ -321,14 +278,4 @@ fn policy(grant: &Grant, tag: &Tag, known: Option<&HotTag>) -> TagPolicy {
 /// The digest that an upstream says a manifest has: a hint, until the bytes are hashed.
 pub(super) fn told_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
-}
-
-pub(super) fn stale_reason(error: &Error) -> StaleReason {
-    match error {
-        Error::Upstream(upstream::Error::CredentialRefused { .. }) => {
-            StaleReason::CredentialRefused
-        }
-        Error::Upstream(upstream::Error::Throttled { .. }) => StaleReason::Throttled,
-        _ => StaleReason::Unavailable,
-    }
 }

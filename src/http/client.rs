@@ -5,7 +5,7 @@
 //!
 //! There are two lanes. Small things share a connection where the host speaks HTTP/2, and need no
 //! new one each; bodies that may be long have one for themselves, over HTTP/1.1, so that none
-//! shares another's window (docs/decisions/0007). A host that speaks HTTP/2 alone gets it for both.
+//! shares another's window (docs/decisions/0008). A host that speaks HTTP/2 alone gets it for both.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;

@@ -4,6 +4,8 @@
 //! below a repository begin with `_`, which no component of a repository name can: repositories
 //! `a` and `a/_tags`-like clashes cannot exist.
 
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::oci::{Digest, RegistryName, RepositoryName, Tag};
@@ -116,7 +118,7 @@ impl Layout {
         repository: &RepositoryName,
         name: &Digest,
     ) -> PathBuf {
-        self.repository(registry, repository).join("_lists").join(&name.hex()[..NAME_HEX_LEN])
+        self.lists(registry, repository).join(&name.hex()[..NAME_HEX_LEN])
     }
 
     /// What a tag was last heard to be: `_tags/<tag>`, or `_tags-<view>/<tag>` for clients that
@@ -133,6 +135,24 @@ impl Layout {
             Some(view) => format!("_tags-{view}"),
         };
         self.repository(registry, repository).join(dir).join(tag.as_str())
+    }
+
+    /// Where a tag may have been kept under views. Looks at the disk.
+    pub(super) fn views<'a>(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &'a Tag,
+    ) -> impl Iterator<Item = PathBuf> + 'a {
+        let entries = fs::read_dir(self.repository(registry, repository)).ok();
+        let entries = entries.into_iter().flatten().flatten();
+        let views = entries.filter(|entry| entry.file_name().as_bytes().starts_with(b"_tags-"));
+        views.map(|view| view.path().join(tag.as_str()))
+    }
+
+    /// The directory of the lists of a repository.
+    pub(super) fn lists(&self, registry: &RegistryName, repository: &RepositoryName) -> PathBuf {
+        self.repository(registry, repository).join("_lists")
     }
 }
 

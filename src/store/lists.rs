@@ -85,6 +85,17 @@ impl Store {
         absent_is_fine(fs::remove_file(path))?;
         self.drop_absent(registry, repository, name)
     }
+
+    /// Forgets every page of every list of a repository. Of pages that were absent only the first
+    /// of the tags is found.
+    pub fn drop_lists(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> io::Result<()> {
+        absent_is_fine(fs::remove_dir_all(self.layout.lists(registry, repository)))?;
+        self.drop_absent(registry, repository, "tags/list")
+    }
 }
 
 fn read(name: &str, bytes: &Bytes) -> Option<ListRecord> {

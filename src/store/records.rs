@@ -88,6 +88,18 @@ impl Store {
         self.drop_absent(registry, repository, &absent_tag(tag, view))
     }
 
+    /// Forgets what a tag was heard to be under clients' own views.
+    pub fn drop_views(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> io::Result<()> {
+        self.layout
+            .views(registry, repository, tag)
+            .try_for_each(|path| absent_is_fine(fs::remove_file(path)))
+    }
+
     /// As what a manifest is held for a repository; `None` when it is not.
     pub fn manifest_type(
         &self,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::{Fault, Proxy, Reach, Reply, STALE_WAIT, ScriptedRegistry, Setup, TAG_TTL};
+use crate::support::{
+    Fault, Image, Proxy, Reach, Reply, STALE_WAIT, ScriptedRegistry, Setup, TAG_TTL,
+};
 use crate::support::{Gate, When, settle};
 
 const LIST: &str = "/v2/library/alpine/tags/list";
@@ -105,6 +107,26 @@ async fn a_silent_upstream_costs_the_stale_wait_and_max_stale_ends_it() {
     proxy.network.set(HOST, Reach::Down);
     tokio::time::advance(Duration::from_secs(31 * 24 * 60 * 60)).await;
     assert_eq!(proxy.get(LIST).await.status, 502);
+}
+
+/// An upstream that was heard of again is waited for again, whatever it was asked.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_comes_ends_the_impatience_for_tags() {
+    let (hub, proxy) = mirror(None).await;
+    let image = Image::random(1, &[10]);
+    hub.put_tagged("library/alpine", "latest", &image.manifest);
+    let tag = "/v2/library/alpine/manifests/latest";
+    assert_tags(&proxy.get(LIST).await);
+    proxy.get(tag).await.assert_is(&image.manifest.blob);
+    tokio::time::advance(TAG_TTL * 2).await;
+    proxy.network.set(HOST, Reach::Dark);
+    assert!(proxy.get(LIST).await.decision().is_stale());
+    proxy.network.set(HOST, Reach::Up);
+    settle().await;
+
+    let decision = proxy.get(tag).await.decision();
+
+    assert!(!decision.is_stale() && !decision.is_hit(), "{decision:?}");
 }
 
 /// An upstream's refusal is an answer, and what it refuses is not kept.

@@ -16,6 +16,7 @@ mod doors;
 mod egress;
 mod faults;
 mod framing;
+mod generations;
 mod h2;
 mod hostile;
 mod hosts;

@@ -1,0 +1,87 @@
+//! What a push or a delete that the upstream has accepted changes here.
+//!
+//! Called before the client is told, so that whoever asks after that sees what was pushed, and
+//! nothing that was asked before. Nothing here asks the upstream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::belief::Checked;
+use super::generations::{Mutable, Subject};
+use super::hot::HotTag;
+use super::members::warn_of;
+use super::{Cache, Error, Shared};
+use crate::access::Grant;
+use crate::oci::{Digest, MediaType, Tag};
+use crate::store::{TagRecord, Verified};
+
+impl Cache {
+    /// What is known of these things does not hold any more: it is forgotten, and what is being
+    /// asked about them now is not kept. The next who wants them asks anew.
+    pub async fn raise(&self, grant: &Grant, what: &[Mutable]) {
+        for what in what {
+            self.shared.overtake(grant, what.clone(), None).await;
+        }
+    }
+
+    /// The upstream has taken this manifest, under these tags or none: it is held from now on, and
+    /// the tags mean it. The repository's lists are to be asked for anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Manifest`] when it is none that could be served. The tags are forgotten then, as by
+    /// [`Cache::raise`], and the push is as good as it was.
+    pub async fn pushed(
+        &self,
+        grant: &Grant,
+        media_type: Option<MediaType>,
+        manifest: Verified<Bytes>,
+        tags: &[Tag],
+    ) -> Result<(), Error> {
+        let digest = manifest.digest().clone();
+        // Before the tags: a tag that names what is not held would be asked for.
+        let kept = self.shared.keep(grant.clone(), media_type, manifest).await;
+        for tag in tags {
+            let digest = kept.is_ok().then(|| digest.clone());
+            self.shared.overtake(grant, Mutable::Tag(tag.clone()), digest).await;
+        }
+        self.shared.overtake(grant, Mutable::Lists, None).await;
+        kept.map(drop)
+    }
+}
+
+impl Shared {
+    /// Forgets what is known, or puts a digest in its place.
+    async fn overtake(self: &Arc<Self>, grant: &Grant, what: Mutable, digest: Option<Digest>) {
+        let (shared, grant) = (Arc::clone(self), grant.clone());
+        let overtake = move || {
+            let subject = Subject::of(&grant, &what);
+            let (registry, repository) = (grant.registry().name(), grant.repository());
+            shared.generations.exclusively(&subject, || {
+                let now = shared.clock.now();
+                shared.generations.raise(&subject, now);
+                let Mutable::Tag(tag) = &what else {
+                    // In memory they are of another generation.
+                    warn_of(shared.store.drop_lists(registry, repository), "cannot drop lists");
+                    return;
+                };
+                let dropped = shared.store.drop_views(registry, repository, tag);
+                warn_of(dropped, "cannot drop a tag's other records");
+                let Some(digest) = digest else {
+                    shared.hot.drop_tag(&grant, tag, None);
+                    let dropped = shared.store.drop_tag(registry, repository, tag, None);
+                    return warn_of(dropped, "cannot drop a tag record");
+                };
+                let record = TagRecord { digest: Some(digest), checked_at: now };
+                let checked = Checked::now(now, shared.generations.of(|| subject.clone()));
+                let hot = HotTag { digest: record.digest.clone(), checked };
+                shared.hot.put_tag(&grant, tag, None, Arc::new(hot));
+                let put = shared.store.put_tag(registry, repository, tag, None, &record);
+                warn_of(put, "cannot keep a tag record");
+            });
+        };
+        // A panic in it has been reported; the generation is raised first.
+        drop(tokio::task::spawn_blocking(overtake).await);
+    }
+}
