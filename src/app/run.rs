@@ -1,18 +1,17 @@
 //! The process: what it does from its start to its end, and upon signals.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
-use super::certificates::LOOK_EVERY;
+use super::certificates::{LOOK_EVERY, Watch};
 use super::notify::Manager;
 use super::ports::Ports;
 use super::request_log::RequestLog;
-use super::{App, Parts, StartError, certificates, users};
+use super::{App, Parts, StartError};
 use crate::config::{Problems, Settings, Source};
 
 /// Serves until SIGTERM or SIGINT. On SIGHUP the configuration is read again from `source`.
@@ -45,7 +44,7 @@ struct Process {
 
 impl Process {
     async fn serve(mut self, signals: &mut Signals) {
-        let mut watch = (certificates::Watch::default(), users::Watch::default());
+        let mut watch = Watch::default();
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
@@ -54,10 +53,9 @@ impl Process {
                 },
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let served = self.ports.served();
+            let tls = self.ports.tls();
             let looked = spawn_blocking(move || {
-                watch.0.look(served.iter().map(|served| Arc::clone(&served.tls)));
-                watch.1.look(served.iter().map(|served| Arc::clone(&served.access)));
+                watch.look(tls);
                 watch
             });
             watch = looked.await.unwrap_or_default();

@@ -25,7 +25,7 @@ use crate::access::Grant;
 use crate::clock::WallClock;
 use crate::http::Frames;
 use crate::oci::{AcceptSet, Digest, Page, Reference};
-use crate::store::{Store, Verification};
+use crate::store::{Row, Store, StoreReport};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
@@ -93,10 +93,12 @@ impl Cache {
         reference: &Reference,
         accept: &AcceptSet,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
-        match reference {
-            Reference::Digest(digest) => self.shared.manifest_by_digest(grant, digest).await,
-            Reference::Tag(tag) => self.shared.manifest_by_tag(grant, tag, accept).await,
-        }
+        let pulled = match reference {
+            Reference::Digest(digest) => self.shared.manifest_by_digest(grant, digest).await?,
+            Reference::Tag(tag) => self.shared.manifest_by_tag(grant, tag, accept).await?,
+        };
+        self.shared.manifest_used(grant, reference, &pulled.what);
+        Ok(pulled)
     }
 
     /// A page of a list.
@@ -116,7 +118,9 @@ impl Cache {
         digest: &Digest,
         need: Need,
     ) -> Result<Pulled<Blob>, Error> {
-        self.shared.blob(grant, digest, need).await
+        let pulled = self.shared.blob(grant, digest, need).await?;
+        self.shared.store.used(Row::Blob(digest));
+        Ok(pulled)
     }
 
     /// Whether a blob exists, and how long it is. Never starts a fetch of its bytes.
@@ -143,9 +147,9 @@ impl Cache {
         drop(tokio::task::spawn_blocking(sweep).await);
     }
 
-    /// What verification at rest has come to since the start.
-    pub fn verification(&self) -> Verification {
-        self.shared.store.verification()
+    /// What the store says of itself.
+    pub fn store_report(&self) -> StoreReport {
+        self.shared.store.report()
     }
 
     /// Waits for what runs detached from any client, at most this long. Fills that are not done
@@ -154,6 +158,26 @@ impl Cache {
         self.shared.tasks.close();
         if timeout(grace, self.shared.tasks.wait()).await.is_err() {
             tracing::info!(running = self.shared.tasks.len(), "stopping with fetches under way");
+        }
+    }
+
+    /// Has what is not yet on disk written, and waits for that, a few seconds.
+    pub async fn close(&self) {
+        let shared = Arc::clone(&self.shared);
+        // A panic in it has been reported, and what it leaves is looked at when we start.
+        drop(tokio::task::spawn_blocking(move || shared.store.close_index()).await);
+    }
+}
+
+impl Shared {
+    /// Has the index know what was asked for.
+    fn manifest_used(&self, grant: &Grant, reference: &Reference, manifest: &Manifest) {
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        if let Reference::Tag(tag) = reference {
+            self.store.used(Row::Tag(registry, repository, tag));
+        }
+        if let Some(digest) = manifest.digest() {
+            self.store.used(Row::Manifest(registry, repository, digest));
         }
     }
 }

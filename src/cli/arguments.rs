@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use super::exit::Exit;
 use super::logging::LogFormat;
 use super::{check, serve};
+use crate::app;
 use crate::config::{Arguments, Environment};
 
 /// Runs the command that `arguments` (the first is the program's name) ask for.
@@ -36,6 +37,16 @@ pub fn run(
     };
     match commands.command {
         Command::Check { source } => check::run(&source.into(), environment, out, err),
+        Command::CheckIndex { db } => match app::check_index(&db) {
+            Ok(totals) => {
+                say(out, &totals);
+                Exit::Done
+            }
+            Err(why) => {
+                say(out, &why);
+                Exit::Failed
+            }
+        },
         Command::Serve { source, listen, log_format } => {
             let arguments = Arguments { listen, ..source.into() };
             serve::run(&arguments, environment, log_format, err)
@@ -69,6 +80,12 @@ enum Command {
         /// How log lines look
         #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
         log_format: LogFormat,
+    },
+    /// For Larder itself: what its index is checked with before it is opened
+    #[command(name = app::CHECK_COMMAND, hide = true)]
+    CheckIndex {
+        /// The directory of the database
+        db: PathBuf,
     },
     /// Read the configuration, say what results from it, and do nothing
     Check {

@@ -34,6 +34,9 @@ pub(super) const FILL_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Bits on a disk rot over years. Of a busy cache, this reads no more than a few percent a day again.
 pub(super) const VERIFY_EVERY: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// This program, as it runs, whatever lies at its path by now. It checks the index.
+pub(super) const PROGRAM: &str = "/proc/self/exe";
+
 /// Less than a person notices in a pull, more than a healthy registry needs.
 pub(super) const STALE_WAIT: Duration = Duration::from_secs(2);
 

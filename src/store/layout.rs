@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::oci::{Digest, RegistryName, RepositoryName, Tag};
+use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
 
 /// The tree below the cache directory.
 #[derive(Clone, Debug)]
@@ -41,20 +41,27 @@ impl Layout {
 
     /// Verified content: `blobs/<alg>/ab/<hex>`.
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
-        let mut path = self.blobs();
-        path.push(digest.algorithm().as_str());
-        path.push(&digest.hex()[..2]);
-        path.push(digest.hex());
-        path
+        by_digest(self.blobs(), digest)
+    }
+
+    /// The directory of the blobs whose hash begins with this byte.
+    pub(super) fn blobs_of(&self, algorithm: Algorithm, first: u8) -> PathBuf {
+        by_first(self.blobs(), algorithm, first)
     }
 
     /// The checksums of a blob's blocks: `sums/<alg>/ab/<hex>`.
     pub(super) fn sums(&self, digest: &Digest) -> PathBuf {
-        let mut path = self.dir.join("sums");
-        path.push(digest.algorithm().as_str());
-        path.push(&digest.hex()[..2]);
-        path.push(digest.hex());
-        path
+        by_digest(self.dir.join("sums"), digest)
+    }
+
+    /// The directory of the checksums of such blobs.
+    pub(super) fn sums_of(&self, algorithm: Algorithm, first: u8) -> PathBuf {
+        by_first(self.dir.join("sums"), algorithm, first)
+    }
+
+    /// What has to be queried: `index/`.
+    pub(super) fn index(&self) -> PathBuf {
+        self.dir.join("index")
     }
 
     pub(super) fn fills(&self) -> PathBuf {
@@ -76,12 +83,29 @@ impl Layout {
     /// What a registry was heard not to have, by the hash of its name: `_absent/<hex>`. Apart from
     /// the repositories, since clients choose the names and can make up any number of them.
     pub(super) fn absent(&self, registry: &RegistryName, name: &Digest) -> PathBuf {
-        let dir = self.dir.join("registries").join(registry.as_str()).join("_absent");
+        let dir = self.registries().join(registry.as_str()).join("_absent");
         dir.join(&name.hex()[..NAME_HEX_LEN])
     }
 
-    fn repository(&self, registry: &RegistryName, repository: &RepositoryName) -> PathBuf {
-        self.dir.join("registries").join(registry.as_str()).join(repository.as_str())
+    /// The tree of records.
+    pub(super) fn registries(&self) -> PathBuf {
+        self.dir.join("registries")
+    }
+
+    /// Whose records a directory under `registries/` holds; `None` where that is no repository.
+    pub(super) fn name_of(&self, dir: &Path) -> Option<(RegistryName, RepositoryName)> {
+        let path = dir.strip_prefix(self.registries()).ok()?.to_str()?;
+        let (registry, repository) = path.split_once('/')?;
+        Some((registry.parse().ok()?, repository.parse().ok()?))
+    }
+
+    /// The directory of a repository's records.
+    pub(super) fn repository(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> PathBuf {
+        self.registries().join(registry.as_str()).join(repository.as_str())
     }
 
     /// The directory of the manifests held for a repository, by algorithm.
@@ -154,6 +178,19 @@ impl Layout {
     pub(super) fn lists(&self, registry: &RegistryName, repository: &RepositoryName) -> PathBuf {
         self.repository(registry, repository).join("_lists")
     }
+}
+
+fn by_digest(mut path: PathBuf, digest: &Digest) -> PathBuf {
+    path.push(digest.algorithm().as_str());
+    path.push(&digest.hex()[..2]);
+    path.push(digest.hex());
+    path
+}
+
+fn by_first(mut path: PathBuf, algorithm: Algorithm, first: u8) -> PathBuf {
+    path.push(algorithm.as_str());
+    path.push(format!("{first:02x}"));
+    path
 }
 
 /// Half of a SHA-256: enough to tell names apart, and what is in the file is compared too.

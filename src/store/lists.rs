@@ -146,8 +146,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fill_keep = std::time::Duration::from_secs(1);
         let verify_every = fill_keep;
-        let options =
-            Options { dir: dir.path().join("cache"), min_free: 0, fill_keep, verify_every };
+        let dir = dir.path().join("cache");
+        let options = Options { dir, min_free: 0, fill_keep, verify_every, index: None };
         let store = Store::open(options, Machine::default()).unwrap();
         let (registry, repository) = ("a.b".parse().unwrap(), "c/d".parse().unwrap());
         let record = ListRecord {

@@ -6,6 +6,7 @@
 mod absent;
 mod due;
 mod error;
+mod index;
 mod key;
 mod layout;
 mod lists;
@@ -24,8 +25,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use absent::AbsentRecord;
 pub use due::{DueBlob, Verdict};
 pub use error::{Mismatch, OpenError};
+pub use index::{
+    CHECK_COMMAND, IndexOptions, IndexReport, IndexState, Row, Totals, check_index, index_rows,
+    index_rows_of_files,
+};
 pub use lists::ListRecord;
-pub use open::Store;
+pub use open::{Store, StoreReport};
 pub use options::{Machine, Options};
 pub use partial::{Committed, Partial};
 pub use records::{Members, TagRecord};

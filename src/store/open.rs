@@ -12,12 +12,24 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
+use super::index::Index;
 use super::layout::Layout;
 use super::shelf::{Shelf, make_parent};
 use super::space::Space;
 use super::stamps::Stamps;
-use super::{Machine, OpenError, Options, Partial, Stored, Verification, Verified};
+use super::{
+    IndexReport, Machine, OpenError, Options, Partial, Row, Stored, Verification, Verified,
+};
 use crate::oci::{Digest, RegistryName};
+
+/// What a store says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreReport {
+    /// How much is stored, and whether that can be believed.
+    pub index: IndexReport,
+    /// What verification at rest has come to.
+    pub verification: Verification,
+}
 
 /// A cache directory in use by this process.
 #[derive(Debug)]
@@ -41,8 +53,9 @@ impl Store {
             make_dir(&dir)?;
         }
         let space = Space::new(layout.dir(), options.min_free);
+        let index = Index::start(&layout, options.index.clone(), Arc::clone(&machine.clock));
         let stamps = Stamps::new(machine.boot, machine.clock, options.verify_every);
-        let shelf = Arc::new(Shelf::new(layout.clone(), stamps));
+        let shelf = Arc::new(Shelf::new(layout.clone(), stamps, index));
         shelf.clear_drafts();
         Ok(Self { layout, space, shelf, options, _lock: lock })
     }
@@ -85,7 +98,7 @@ impl Store {
             .and_then(|()| make_parent(&target))
             .and_then(|()| fs::rename(&draft, &target));
         match written {
-            Ok(()) => self.shelf.kept(content.digest()),
+            Ok(()) => self.shelf.kept(content.digest(), content.content().len() as u64),
             // Best effort: what stays is cleared at the next start.
             Err(_) => drop(fs::remove_file(&draft)),
         }
@@ -119,9 +132,20 @@ impl Store {
         self.layout.fill(registry, digest)
     }
 
-    /// What verification at rest has come to since the start. Does not block.
-    pub fn verification(&self) -> Verification {
-        self.shelf.verification()
+    /// Notes that something was asked for, whatever it was served from. Does not block.
+    pub fn used(&self, row: Row<'_>) {
+        self.shelf.index().used(row);
+    }
+
+    /// What the store says of itself. Does not block.
+    pub fn report(&self) -> StoreReport {
+        let (index, verification) = (self.shelf.index().report(), self.shelf.verification());
+        StoreReport { index, verification }
+    }
+
+    /// Has the index written and closed, and waits for that, a few seconds.
+    pub fn close_index(&self) {
+        self.shelf.index().stop();
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::IndexOptions;
 use crate::clock::{Boot, SystemClock, WallClock};
 
 /// What the store needs to know.
@@ -17,6 +18,8 @@ pub struct Options {
     pub fill_keep: Duration,
     /// Content that was last verified longer ago is verified again when it is next asked for.
     pub verify_every: Duration,
+    /// How the index is kept; without any, there is none.
+    pub index: Option<IndexOptions>,
 }
 
 /// What the store is told about the machine that it is on.

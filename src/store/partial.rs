@@ -163,7 +163,7 @@ impl Partial {
         if self.len > BLOCK_BYTES {
             self.shelf.put_sums(&self.digest, self.len, sums);
         }
-        self.shelf.kept(&self.digest);
+        self.shelf.kept(&self.digest, self.len);
         Ok(())
     }
 

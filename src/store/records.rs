@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::shelf::make_parent;
-use super::{AbsentRecord, Store};
+use super::{AbsentRecord, Row, Store};
 use crate::clock::unix_seconds;
 use crate::oci::{Digest, ManifestFacts, MediaType, RegistryName, RepositoryName, Tag};
 
@@ -67,13 +67,17 @@ impl Store {
         let path = self.layout.tag(registry, repository, tag, view);
         let absent = absent_tag(tag, view);
         let Some(digest) = &record.digest else {
-            absent_is_fine(fs::remove_file(path))?;
+            self.remove_tag(registry, repository, tag, view)?;
             let record = AbsentRecord { checked_at: record.checked_at, said: None };
             return self.put_absent(registry, repository, &absent, &record);
         };
         self.drop_absent(registry, repository, &absent)?;
         let checked_at = unix_seconds(record.checked_at);
-        self.write_json(&path, &TagFile { digest: digest.to_string(), checked_at })
+        self.write_json(&path, &TagFile { digest: digest.to_string(), checked_at })?;
+        if view.is_none() {
+            self.shelf.index().kept(Row::Tag(registry, repository, tag), 0);
+        }
+        Ok(())
     }
 
     /// Forgets a tag that the upstream no longer has, or no longer shows us.
@@ -84,7 +88,7 @@ impl Store {
         tag: &Tag,
         view: Option<&str>,
     ) -> io::Result<()> {
-        absent_is_fine(fs::remove_file(self.layout.tag(registry, repository, tag, view)))?;
+        self.remove_tag(registry, repository, tag, view)?;
         self.drop_absent(registry, repository, &absent_tag(tag, view))
     }
 
@@ -98,6 +102,20 @@ impl Store {
         self.layout
             .views(registry, repository, tag)
             .try_for_each(|path| absent_is_fine(fs::remove_file(path)))
+    }
+
+    fn remove_tag(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &Tag,
+        view: Option<&str>,
+    ) -> io::Result<()> {
+        absent_is_fine(fs::remove_file(self.layout.tag(registry, repository, tag, view)))?;
+        if view.is_none() {
+            self.shelf.index().gone(Row::Tag(registry, repository, tag));
+        }
+        Ok(())
     }
 
     /// As what a manifest is held for a repository; `None` when it is not.
@@ -120,7 +138,9 @@ impl Store {
         media_type: &MediaType,
     ) -> io::Result<()> {
         let path = self.layout.manifest(registry, repository, digest);
-        self.write_json(&path, &ManifestFile { media_type: media_type.to_string() })
+        self.write_json(&path, &ManifestFile { media_type: media_type.to_string() })?;
+        self.shelf.index().kept(Row::Manifest(registry, repository, digest), 0);
+        Ok(())
     }
 
     /// Notes that the upstream itself said that the repository has this blob.

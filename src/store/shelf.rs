@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rustix::fs::{Advice, OFlags};
 use rustix::io::Errno;
 
+use super::index::{Index, Row};
 use super::layout::Layout;
 use super::stamps::{FileId, Stamps};
 use super::sums::Sums;
@@ -23,6 +24,7 @@ use crate::oci::Digest;
 pub(super) struct Shelf {
     layout: Layout,
     stamps: Stamps,
+    index: Index,
     drafts: AtomicU64,
     /// What was removed because its bytes are wrong, and has not come back since. Locked while
     /// something is removed, so that what came in its place is not taken for it.
@@ -45,16 +47,22 @@ pub struct Verification {
 
 /// All methods block.
 impl Shelf {
-    pub(super) fn new(layout: Layout, stamps: Stamps) -> Self {
+    pub(super) fn new(layout: Layout, stamps: Stamps, index: Index) -> Self {
         Self {
             layout,
             stamps,
+            index,
             drafts: AtomicU64::new(0),
             condemned: Mutex::default(),
             checked: AtomicU64::new(0),
             bad: AtomicU64::new(0),
             healed: AtomicU64::new(0),
         }
+    }
+
+    /// What has to be queried.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
     }
 
     pub(super) fn verification(&self) -> Verification {
@@ -124,8 +132,9 @@ impl Shelf {
         self.stamps.put(file);
     }
 
-    /// Notes that a blob has its name.
-    pub(super) fn kept(&self, digest: &Digest) {
+    /// Notes that a blob of this length has its name.
+    pub(super) fn kept(&self, digest: &Digest, len: u64) {
+        self.index.kept(Row::Blob(digest), len);
         if lock(&self.condemned).remove(digest).is_some() {
             self.healed.fetch_add(1, Ordering::Relaxed);
             tracing::info!(%digest, "stored content that was wrong is right again");
@@ -153,7 +162,10 @@ impl Shelf {
         }
         self.bad.fetch_add(1, Ordering::Relaxed);
         match fs::remove_file(&path) {
-            Ok(()) => tracing::error!(%digest, why, "stored content is wrong; removed"),
+            Ok(()) => {
+                self.index.gone(Row::Blob(digest));
+                tracing::error!(%digest, why, "stored content is wrong; removed");
+            }
             Err(error) => {
                 tracing::error!(%digest, why, %error, "stored content is wrong; not removed");
             }

@@ -12,7 +12,7 @@ use crate::oci::{Algorithm, Digest, MediaType, RegistryName, RepositoryName};
 
 fn options(dir: &TempDir) -> Options {
     let (fill_keep, verify_every) = (Duration::from_secs(3600), Duration::from_secs(86_400));
-    Options { dir: dir.path().join("cache"), min_free: 0, fill_keep, verify_every }
+    Options { dir: dir.path().join("cache"), min_free: 0, fill_keep, verify_every, index: None }
 }
 
 fn open(dir: &TempDir) -> Result<Store, OpenError> {
@@ -182,4 +182,29 @@ fn a_link_or_a_directory_in_the_place_of_a_blob_is_not_followed() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(store.blob(&digest).unwrap().is_none());
+}
+
+/// A fill of another registry may end while what is stored is no longer believed, and is wrong.
+#[test]
+fn what_was_just_verified_takes_the_place_of_what_is_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"right");
+    let path = store.layout.blob(&digest);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    for stored in [&b"rotten"[..], b"right"] {
+        drop(fs::remove_file(&path));
+        fs::write(&path, stored).unwrap();
+        let mut partial = store.partial(&registry(), &digest).unwrap();
+        partial.append(&[Bytes::from_static(b"right")]).unwrap();
+        partial.commit(hasher_of(b"right")).unwrap().kept.unwrap();
+        assert!(matches!(store.blob(&digest).unwrap(), Some(Stored::Verified(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"right");
+    }
+
+    let verified = Verified::check(&digest, Bytes::from_static(b"right")).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, b"rotten").unwrap();
+    store.put_small(&verified).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"right");
 }

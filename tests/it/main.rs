@@ -7,7 +7,6 @@
 mod support;
 
 mod accept;
-mod access;
 mod backoff;
 mod breaker;
 mod decisions;
@@ -21,6 +20,7 @@ mod generations;
 mod h2;
 mod hostile;
 mod hosts;
+mod index;
 mod kill;
 mod listeners;
 mod lists;
@@ -46,6 +46,5 @@ mod tls;
 mod together;
 mod tokens;
 mod upstreams;
-mod users;
 mod via;
 mod wrong;

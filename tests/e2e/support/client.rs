@@ -34,8 +34,7 @@ impl Kind {
     pub(crate) fn version(&self) -> String {
         let said = tools::run(tools::command(self.tools[0]).arg(self.version));
         let said = said.unwrap_or_else(|error| error);
-        let first = said.lines().next().unwrap_or("(no version)");
-        first.split_whitespace().collect::<Vec<_>>().join(" ")
+        said.lines().next().unwrap_or("(no version)").to_owned()
     }
 }
 

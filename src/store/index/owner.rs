@@ -1,0 +1,242 @@
+//! The thread that has the database to itself, and what happens when it dies.
+//!
+//! Whatever the database does, it does to this thread: it may panic, and is then set aside and made
+//! anew; it may hang, and is then reported as stuck. Nobody else calls it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::layout::Layout;
+use super::check::check;
+use super::ledger::{Fault, Ledger, Totals};
+use super::pending::Change;
+use super::place::{Place, State};
+use super::rows::{Facts, Key};
+use super::walk::{Trouble, Walk};
+use super::{IndexState, Shared};
+
+/// What the thread needs.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) place: Place,
+    pub(super) layout: Layout,
+    /// See [`super::Options`].
+    pub(super) checker: Option<PathBuf>,
+}
+
+impl Owner {
+    /// Keeps an index until it is told to stop, or has failed too often.
+    pub(super) fn supervise(self) {
+        for _ in 0..LIVES_MAX {
+            let owner = self.clone();
+            let life = thread::Builder::new().name("index".to_owned()).spawn(move || owner.live());
+            let why = match life.map(thread::JoinHandle::join) {
+                Ok(Ok(Ok(()))) => {
+                    self.shared.ended();
+                    return;
+                }
+                Ok(Ok(Err(fault))) => fault.to_string(),
+                Ok(Err(_)) => "it panicked".to_owned(),
+                Err(error) => format!("no thread can be had: {error}"),
+            };
+            if self.shared.is_stopping() {
+                tracing::warn!(why, "the index did not end well; it is looked at when we start");
+                self.shared.ended();
+                return;
+            }
+            if !self.set_aside(&why) {
+                break;
+            }
+        }
+        tracing::error!("there is no index until the next start");
+        self.shared.report(|report| report.state = IndexState::Off);
+        self.shared.ended();
+    }
+
+    /// Puts the database out of the way. Returns whether a new one may be tried.
+    fn set_aside(&self, why: &str) -> bool {
+        tracing::warn!(why, "the index is set aside and built anew from the files");
+        self.shared.report(|report| report.set_aside += 1);
+        let done = self.place.set_aside();
+        if let Err(error) = &done {
+            tracing::error!(%error, "the index cannot be set aside");
+        }
+        done.is_ok()
+    }
+
+    /// From opening the database to closing it.
+    fn live(&self) -> Result<(), Fault> {
+        self.shared.report(|report| report.state = IndexState::Opening);
+        let Some((totals, is_whole)) = self.examine()? else { return Ok(()) };
+        self.place.unseal()?;
+        let mut ledger = Ledger::open(&self.place.db(), totals)?;
+        tracing::info!(?totals, is_whole, "the index is open");
+        let mut round = Round { is_due: !is_whole, ..Round::new() };
+        loop {
+            let wait = if round.walk.is_some() || round.is_due { round.rest } else { FLUSH_EVERY };
+            let taken = self.shared.take(wait);
+            self.shared.report(|report| report.dropped += taken.dropped);
+            round.is_due |= taken.dropped > 0;
+            self.work(&mut ledger, &mut round, &taken.changes, taken.is_stopping)?;
+            if taken.is_stopping {
+                break;
+            }
+        }
+        let totals = ledger.close()?;
+        Ok(self.place.seal(totals, !round.is_due && round.walk.is_none())?)
+    }
+
+    /// What is known to be in the database that is to be opened, and whether that is all there is;
+    /// `None` when we are to stop.
+    fn examine(&self) -> Result<Option<(Totals, bool)>, Fault> {
+        let anew = Some((Totals::default(), false));
+        match self.place.look()? {
+            State::Absent => Ok(anew),
+            State::Changed => {
+                self.set_aside("it has changed since it was closed");
+                Ok(anew)
+            }
+            State::Clean { totals, is_whole } => {
+                self.place.forget_bad()?;
+                Ok(Some((totals, is_whole)))
+            }
+            State::Unclean => {
+                let is_stopping = || self.shared.is_stopping();
+                let checked = match &self.checker {
+                    Some(program) => check(program, &self.place.db(), is_stopping),
+                    None => Err("it was not closed, and there is nothing to check it".to_owned()),
+                };
+                match checked {
+                    Ok(totals) => Ok(Some((totals, false))),
+                    Err(_) if is_stopping() => Ok(None),
+                    Err(why) => {
+                        self.set_aside(&why);
+                        Ok(anew)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what was noted, and goes on with the comparison, if one is due.
+    fn work(
+        &self,
+        ledger: &mut Ledger,
+        round: &mut Round,
+        changes: &HashMap<Key, Change>,
+        is_stopping: bool,
+    ) -> Result<(), Fault> {
+        let begun = Instant::now();
+        for (key, change) in changes {
+            apply(ledger, key, *change)?;
+        }
+        round.is_dirty |= !changes.is_empty();
+        if round.is_due && round.walk.is_none() && begun >= round.not_before {
+            round.is_due = false;
+            round.walk = Some(Walk::new(self.layout.clone()));
+        }
+        if !is_stopping {
+            self.walk_on(ledger, round)?;
+        }
+        if round.is_dirty && (is_stopping || begun.duration_since(round.flushed) >= FLUSH_EVERY) {
+            ledger.flush()?;
+            (round.is_dirty, round.flushed) = (false, begun);
+        }
+        round.rest = (begun.elapsed() * REST).max(REST_MIN);
+        let is_whole = round.walk.is_none() && !round.is_due;
+        self.shared.report(|report| {
+            report.totals = ledger.totals();
+            report.state = if is_whole { IndexState::Ready } else { IndexState::Building };
+        });
+        Ok(())
+    }
+
+    fn walk_on(&self, ledger: &mut Ledger, round: &mut Round) -> Result<(), Fault> {
+        let Some(walk) = &mut round.walk else { return Ok(()) };
+        round.is_dirty = true;
+        match walk.step(ledger) {
+            Ok(true) => {}
+            Ok(false) => {
+                round.walk = None;
+                round.not_before = Instant::now() + WALK_AGAIN;
+                self.shared.report(|report| report.walks += 1);
+                tracing::info!(totals = ?ledger.totals(), "the index is what the files are");
+            }
+            Err(Trouble::Rows(fault)) => return Err(fault),
+            Err(Trouble::Files(error)) => {
+                tracing::warn!(%error, "the index cannot be compared with the files now");
+                (round.walk, round.is_due) = (None, true);
+                round.not_before = Instant::now() + WALK_AGAIN;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the thread keeps from one round to the next.
+#[derive(Debug)]
+struct Round {
+    /// The comparison with the files, while it goes on.
+    walk: Option<Walk>,
+    /// Whether one is to follow.
+    is_due: bool,
+    not_before: Instant,
+    is_dirty: bool,
+    flushed: Instant,
+    rest: Duration,
+}
+
+impl Round {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            walk: None,
+            is_due: false,
+            not_before: now,
+            is_dirty: false,
+            flushed: now,
+            rest: REST_MIN,
+        }
+    }
+}
+
+fn apply(ledger: &mut Ledger, key: &[u8], change: Change) -> Result<(), Fault> {
+    #[cfg(test)]
+    assert_ne!(key, super::tests::PANICS, "as told");
+    match change {
+        Change::Gone => ledger.remove(key),
+        Change::Kept(facts) => ledger.put(key, facts),
+        Change::Used(used) => match ledger.get(key)? {
+            Some(facts) if used >= facts.used.saturating_add(USED_STEP_S) => {
+                ledger.put(key, Facts { used, ..facts })
+            }
+            // What has no row yet gets one from the files.
+            _ => Ok(()),
+        },
+    }
+}
+
+/// How long a change waits until it is written, and what is written until it is on disk.
+const FLUSH_EVERY: Duration = Duration::from_secs(5);
+
+/// How many seconds later than known a row must be used for that to be written: what is asked for
+/// all the time would make the database grow all the time.
+const USED_STEP_S: u32 = 60;
+
+/// A database that has failed so often since the start is not tried again.
+const LIVES_MAX: usize = 3;
+
+/// How many times as long as a step of a comparison took nothing is done: a quarter of one CPU and
+/// of the disk is used.
+const REST: u32 = 3;
+
+const REST_MIN: Duration = Duration::from_millis(1);
+
+/// How long after a comparison the next one may begin, when something was lost.
+const WALK_AGAIN: Duration = Duration::from_secs(600);

@@ -1,0 +1,245 @@
+//! Comparing the index with the files, a little at a time.
+//!
+//! It goes through `blobs/` by the first byte of the hashes, then through `registries/`, then through
+//! the rows of repositories that may be there no more. Each step looks at one directory or at so many
+//! files, so that whoever takes the steps can rest in between.
+//!
+//! Files come and go meanwhile. What happens after a directory is listed is noted as a change, and
+//! changes are applied after the step; and before a row is removed the file is looked for again.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::super::layout::Layout;
+use super::ledger::{Fault, Ledger};
+use super::rows::{
+    ALGORITHMS, Facts, Key, MANIFEST, Named, Row, TAG, blobs_prefix, repository_prefix,
+};
+use crate::oci::{Algorithm, Digest, Tag};
+
+/// One comparison, under way.
+#[derive(Debug)]
+pub(super) struct Walk {
+    layout: Layout,
+    /// What is next comes last.
+    todo: Vec<Todo>,
+    /// Files without a row.
+    missing: Vec<(Key, PathBuf)>,
+}
+
+/// Why a step could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The files cannot be read, which the index cannot be blamed for.
+    #[error(transparent)]
+    Files(#[from] io::Error),
+    /// The index cannot be used.
+    #[error(transparent)]
+    Rows(#[from] Fault),
+}
+
+#[derive(Debug)]
+enum Todo {
+    /// The blobs whose hash begins with this byte.
+    Blobs(Algorithm, u8),
+    /// A directory under `registries/`.
+    Names(PathBuf),
+    /// The repositories that have rows of this kind, from this key on.
+    Rows(u8, Vec<u8>),
+}
+
+impl Walk {
+    pub(super) fn new(layout: Layout) -> Self {
+        let mut todo = Vec::new();
+        todo.extend([TAG, MANIFEST].map(|kind| Todo::Rows(kind, vec![kind])));
+        todo.push(Todo::Names(layout.registries()));
+        let blobs = ALGORITHMS
+            .iter()
+            .flat_map(|algorithm| (0..=u8::MAX).map(|first| Todo::Blobs(*algorithm, first)));
+        todo.extend(blobs);
+        Self { layout, todo, missing: Vec::new() }
+    }
+
+    /// Goes on. Returns whether there is more to do.
+    pub(super) fn step(&mut self, ledger: &mut Ledger) -> Result<bool, Trouble> {
+        if !self.missing.is_empty() {
+            let from = self.missing.len().saturating_sub(FILES_PER_STEP);
+            for (key, path) in self.missing.drain(from..) {
+                add(ledger, &key, &path)?;
+            }
+            return Ok(true);
+        }
+        match self.todo.pop() {
+            None => return Ok(false),
+            Some(Todo::Blobs(algorithm, first)) => self.blobs(ledger, algorithm, first)?,
+            Some(Todo::Names(dir)) => self.names(ledger, &dir)?,
+            Some(Todo::Rows(kind, from)) => self.rows(ledger, kind, &from)?,
+        }
+        Ok(true)
+    }
+
+    fn blobs(
+        &mut self,
+        ledger: &mut Ledger,
+        algorithm: Algorithm,
+        first: u8,
+    ) -> Result<(), Trouble> {
+        let mut files = HashMap::new();
+        for (name, path) in listed(&self.layout.blobs_of(algorithm, first))? {
+            if let Ok(digest) = format!("{}:{name}", algorithm.as_str()).parse::<Digest>() {
+                files.insert(Row::Blob(&digest).key(), path);
+            }
+        }
+        self.compare(ledger, &blobs_prefix(algorithm, first), files)?;
+        Ok(self.sweep_sums(algorithm, first)?)
+    }
+
+    /// Checksums whose blob somebody has deleted.
+    fn sweep_sums(&self, algorithm: Algorithm, first: u8) -> io::Result<()> {
+        for (name, path) in listed(&self.layout.sums_of(algorithm, first))? {
+            let blob = self.layout.blobs_of(algorithm, first).join(name);
+            if !blob.try_exists()? {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares a repository's records, and finds the repositories below it.
+    fn names(&mut self, ledger: &mut Ledger, dir: &Path) -> Result<(), Trouble> {
+        let (mut tags, mut manifests) = (HashMap::new(), HashMap::new());
+        let name = self.layout.name_of(dir);
+        for (entry, path) in entries(dir)? {
+            if !entry.starts_with('_') {
+                self.todo.push(Todo::Names(path));
+                continue;
+            }
+            let Some((registry, repository)) = &name else { continue };
+            if entry == "_manifests" {
+                for (digest, path) in manifests_in(&path)? {
+                    manifests.insert(Row::Manifest(registry, repository, &digest).key(), path);
+                }
+            } else if entry == "_tags" {
+                for (tag, path) in listed(&path)? {
+                    if let Ok(tag) = tag.parse::<Tag>() {
+                        tags.insert(Row::Tag(registry, repository, &tag).key(), path);
+                    }
+                }
+            }
+        }
+        let Some((registry, repository)) = name else { return Ok(()) };
+        let prefix = |kind| repository_prefix(kind, registry.as_str(), repository.as_str());
+        self.compare(ledger, &prefix(TAG), tags)?;
+        self.compare(ledger, &prefix(MANIFEST), manifests)
+    }
+
+    /// Looks at the first repository from a key on: the rows of one without a directory go.
+    fn rows(&mut self, ledger: &mut Ledger, kind: u8, from: &[u8]) -> Result<(), Trouble> {
+        let Some(key) = ledger.first_from(from)?.filter(|key| key.first() == Some(&kind)) else {
+            return Ok(());
+        };
+        let names = Named::of(&key).and_then(Named::into_names);
+        let Some((registry, repository)) = names else { return Ok(ledger.remove(&key)?) };
+        let prefix = repository_prefix(kind, registry.as_str(), repository.as_str());
+        if !self.layout.repository(&registry, &repository).try_exists()? {
+            self.compare(ledger, &prefix, HashMap::new())?;
+        }
+        // Behind everything that begins so: the prefix ends with a zero.
+        let mut next = prefix;
+        next.pop();
+        next.push(1);
+        self.todo.push(Todo::Rows(kind, next));
+        Ok(())
+    }
+
+    /// Removes the rows under a prefix that have no file, and notes the files that have no row.
+    fn compare(
+        &mut self,
+        ledger: &mut Ledger,
+        prefix: &[u8],
+        mut files: HashMap<Key, PathBuf>,
+    ) -> Result<(), Trouble> {
+        for key in ledger.keys(prefix)? {
+            if files.remove(&key).is_none() && !self.has_file(&key)? {
+                ledger.remove(&key)?;
+            }
+        }
+        self.missing.extend(files);
+        Ok(())
+    }
+
+    /// Whether there is a file for a row, now.
+    fn has_file(&self, key: &[u8]) -> io::Result<bool> {
+        match Named::of(key) {
+            Some(Named::Blob(digest)) => self.layout.blob(&digest).try_exists(),
+            Some(Named::Manifest { registry, repository, digest }) => {
+                self.layout.manifest(&registry, &repository, &digest).try_exists()
+            }
+            Some(Named::Tag { registry, repository, tag }) => {
+                self.layout.tag(&registry, &repository, &tag, None).try_exists()
+            }
+            None => Ok(false),
+        }
+    }
+}
+
+fn add(ledger: &mut Ledger, key: &[u8], path: &Path) -> Result<(), Fault> {
+    // One that is gone meanwhile, or was noted as a change, needs nothing.
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if metadata.is_file() && ledger.get(key)?.is_none() {
+        ledger.put(key, facts_of(key, &metadata))?;
+    }
+    Ok(())
+}
+
+/// What a file tells by itself. Most file systems note a day's first reading, so that is when it was
+/// last used, roughly.
+fn facts_of(key: &[u8], metadata: &Metadata) -> Facts {
+    let size = if matches!(Named::of(key), Some(Named::Blob(_))) { metadata.len() } else { 0 };
+    let used = metadata.atime().max(metadata.mtime());
+    Facts { size, used: u32::try_from(used).unwrap_or_default() }
+}
+
+fn manifests_in(dir: &Path) -> io::Result<Vec<(Digest, PathBuf)>> {
+    let mut manifests = Vec::new();
+    for algorithm in ALGORITHMS {
+        for (hex, path) in listed(&dir.join(algorithm.as_str()))? {
+            let digest = format!("{}:{hex}", algorithm.as_str()).parse();
+            manifests.extend(digest.ok().map(|digest| (digest, path)));
+        }
+    }
+    Ok(manifests)
+}
+
+/// The directories in a directory; none where there is no such.
+fn entries(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    list(dir, fs::FileType::is_dir)
+}
+
+/// The plain files in a directory; none where there is no such.
+fn listed(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    list(dir, fs::FileType::is_file)
+}
+
+fn list(dir: &Path, is_wanted: fn(&fs::FileType) -> bool) -> io::Result<Vec<(String, PathBuf)>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type().is_ok_and(|kind| is_wanted(&kind)) {
+            found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// How many files are looked at before the next rest: a few milliseconds on a disk that seeks, for
+/// each.
+const FILES_PER_STEP: usize = 64;
