@@ -5,7 +5,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use http::{Request, Response, Version};
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderMap, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -14,6 +15,16 @@ use hyper_util::server::conn::auto::Builder;
 use tokio_util::sync::CancellationToken;
 
 use super::{BodyError, Connection, Data, Outlet};
+
+/// Whether a request's body ends where another reader may not see its end: with any coding but
+/// one `chunked`. To be refused, and its connection closed (RFC 9112, 6.1). What is worse than that
+/// does not come so far.
+pub fn is_oddly_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    codings.next().is_some()
+        || first.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
 
 /// Serves a connection until it ends. When `stop` is cancelled the request under way is finished
 /// and no other is taken.

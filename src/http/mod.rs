@@ -30,7 +30,7 @@ pub use body::{BodyError, Next, ReplyBody, Source};
 pub(crate) use client::root_cause;
 pub use client::{Client, Lane, SendError};
 pub use connect::{ConnectError, Connector};
-pub use connection::serve_connection;
+pub use connection::{is_oddly_coded, serve_connection};
 pub use content_range::{ContentRange, InvalidContentRange};
 pub use data::Data;
 pub use egress::{Egress, InvalidProxyUrl, Proxies, ProxyOptions, ProxyUrl};

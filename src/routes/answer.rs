@@ -63,6 +63,7 @@ impl Routes {
         let began = Instant::now();
         let (request, body) = request.into_parts();
         let (reply, entered) = match self.enter(&request, entrance) {
+            _ if crate::http::is_oddly_coded(&request.headers) => (Reply::oddly_coded(), None),
             Ok(entered) => (self.reply(&entered, (&request, body), entrance).await, Some(entered)),
             Err(error) => (Reply::not_entered(&error), None),
         };

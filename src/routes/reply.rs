@@ -98,6 +98,14 @@ impl Reply {
         Self::error(status, code, error.to_string())
     }
 
+    /// A request whose end another reader may see elsewhere.
+    pub(super) fn oddly_coded() -> Self {
+        let message = "`Transfer-Encoding` is not one `chunked`".to_owned();
+        let mut reply = Self::error(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message);
+        reply.set(http::header::CONNECTION, HeaderValue::from_static("close"));
+        reply
+    }
+
     /// A method that the route does not have, or that this registry does not allow.
     pub(super) fn not_allowed(message: &str) -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;

@@ -1,79 +1,94 @@
-//! Names, tags and digests that are none, and odd ones that are.
+//! Names, tags and digests that are none, and odd ones that are: 6.1 and 6.2 of the list.
 
 use crate::support::client::request;
 use crate::support::{Blob, Image, Proxy, ScriptedRegistry};
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// Paths that name nothing. The upstream must not hear of them, nor the file system.
-fn nothing() -> Vec<String> {
+/// Paths that name nothing, with their rows of the list: 6.1 (names) and 6.2 (references). The
+/// upstream must not hear of them, nor the file system.
+fn nothing() -> Vec<(u16, String)> {
     let fixed = [
-        "/v2/../../etc/passwd/manifests/latest",
-        "/v2/%252e%252e/x/manifests/l",
-        "//v2//R//manifests/latest",
-        "/%2F%2F%2F..%2F..%2Fetc%2Fpasswd",
-        "/v2/a%2Fb/manifests/l",
-        "/v2/a%5c..%5cb/manifests/l",
-        "/v2/a%00b/manifests/l",
-        "/v2/a%0d%0aX-Evil:1/manifests/l",
-        "/v2/A/manifests/l",
-        "/v2/a___b/manifests/l",
-        "/v2/-a/manifests/l",
-        "/v2/a-/manifests/l",
-        "/v2/a..b/manifests/l",
-        "/v2/.a/manifests/l",
-        "/v2/a/./b/manifests/l",
-        "/v2/a/../b/manifests/l",
-        "/v2/%c3%28/manifests/l",
-        "/v2/%ef%bc%8e%ef%bc%8e/manifests/l",
-        "/v2/<svg%20onload=alert(1)>/manifests/l",
-        "/v2/{{7*7}}/manifests/l",
-        "/v2/$(id)/manifests/l",
-        "/v2/a;b/manifests/l",
-        "/v2/_catalog/manifests/x",
-        "/V2/R/manifests/l",
-        "/v2/a/manifests/",
-        "/v2//manifests/latest",
-        "/v2/manifests/latest",
-        "/v2/a/manifests/latest/",
-        "/v2x/a/manifests/latest",
-        "/v2/a/unknown/latest",
-        "/v2/a/manifests/.x",
-        "/v2/a/manifests/-x",
-        "/v2/a/manifests/..",
-        "/v2/a/manifests/latest%00",
-        "/v2/a/manifests/latest%20",
-        "/v2/a/manifests/a:b",
-        "/v2/a/manifests/a@b",
-        "/v2/a/blobs/sha256:",
-        "/v2/a/blobs/sha256:../../../x",
-        "/v2/a/blobs/md5:d41d8cd98f00b204e9800998ecf8427e",
-        "/v2/a/blobs/sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709",
-        "/v2/a/blobs/sha256+b64u:abc",
-        "/v2/a/blobs/latest",
-        "//evil.example/v2/",
-        "/etc/passwd",
-        "/",
+        (1, "/v2/../../etc/passwd/manifests/latest"),
+        (1, "/v2/a/../b/manifests/l"),
+        (3, "/v2/%252e%252e/x/manifests/l"),
+        (4, "//v2//R//manifests/latest"),
+        (5, "/%2F%2F%2F..%2F..%2Fetc%2Fpasswd"),
+        (6, "/v2/a%2Fb/manifests/l"),
+        (7, "/v2/a%5c..%5cb/manifests/l"),
+        (8, "/v2/a%00b/manifests/l"),
+        (9, "/v2/a%0d%0aX-Evil:1/manifests/l"),
+        (10, "/v2/A/manifests/l"),
+        (11, "/v2/a___b/manifests/l"),
+        (12, "/v2/-a/manifests/l"),
+        (13, "/v2/a-/manifests/l"),
+        (14, "/v2/a..b/manifests/l"),
+        (15, "/v2/.a/manifests/l"),
+        (16, "/v2/a/./b/manifests/l"),
+        (20, "/v2/\u{fc}n\u{ef}code/manifests/l"),
+        (20, "/v2/a/manifests/\u{fc}"),
+        (21, "/v2/%c3%28/manifests/l"),
+        (22, "/v2/%ef%bc%8e%ef%bc%8e/manifests/l"),
+        (23, "/v2/<svg%20onload=alert(1)>/manifests/l"),
+        (24, "/v2/{{7*7}}/manifests/l"),
+        (25, "/v2/$(id)/manifests/l"),
+        (26, "/v2/a;b/manifests/l"),
+        (30, "/v2/_catalog/manifests/x"),
+        (31, "//evil.example/v2/"),
+        (32, "/V2/R/manifests/l"),
+        (33, "/v2/a/manifests/"),
+        (33, "/v2/a/manifests/?x=y"),
+        (34, "/v2//manifests/latest"),
+        (34, "/v2/manifests/latest"),
+        (38, "/v2/a/manifests/?latest"),
+        (38, "/v2/a/manifests/#latest"),
+        (43, "/v2/a/manifests/.x"),
+        (44, "/v2/a/manifests/-x"),
+        (45, "/v2/a/manifests/a/b"),
+        (46, "/v2/a/manifests/.."),
+        (47, "/v2/a/manifests/latest%00"),
+        (48, "/v2/a/manifests/latest%20"),
+        (49, "/v2/a/manifests/a:b"),
+        (50, "/v2/a/blobs/sha256:"),
+        (55, "/v2/a/blobs/sha256:../../../x"),
+        (57, "/v2/a/blobs/md5:d41d8cd98f00b204e9800998ecf8427e"),
+        (58, "/v2/a/blobs/sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+        (61, "/v2/a/blobs/sha256+b64u:abc"),
+        (67, "/v2/a/manifests/a@b"),
+        // And what the list has not.
+        (0, "/v2/a/manifests/latest/"),
+        (0, "/v2x/a/manifests/latest"),
+        (0, "/v2/a/unknown/latest"),
+        (0, "/v2/a/blobs/latest"),
+        (0, "/etc/passwd"),
+        (0, "/"),
     ];
-    let mut paths: Vec<_> = fixed.iter().map(ToString::to_string).collect();
-    paths.extend([
-        format!("/v2/%2e%2e/%2e%2e/etc/passwd/blobs/sha256:{HEX}"),
-        format!("/v2/a/manifests/{}", "t".repeat(129)),
-        format!("/v2/a/blobs/sha256:{}", &HEX[1..]),
-        format!("/v2/a/manifests/sha256:{}", &HEX[1..]),
-        format!("/v2/a/blobs/sha256:{HEX}a"),
-        format!("/v2/a/blobs/sha256:{}", HEX.to_uppercase()),
-        format!("/v2/a/blobs/SHA256:{HEX}"),
-        format!("/v2/a/blobs/sha256:{}", "/".repeat(64)),
-        format!("/v2/a/blobs/sha512:{HEX}"),
-        format!("/v2/a/blobs/sha256:{}%d9%a3", &HEX[1..]),
-        format!("/v2/a/blobs/sha256:{HEX}%0a"),
-        format!("/v2/a/blobs/sha256:{HEX}/"),
-        format!("/v2/a@sha256:{HEX}/manifests/l"),
-        format!("/v2/{}/manifests/l", "n".repeat(256)),
-        format!("/v2/{}a/manifests/l", "a/".repeat(10_000)),
-    ]);
-    paths
+    let fixed = fixed.map(|(row, path)| (row, path.to_owned()));
+    let many = "a/".repeat(10_000);
+    let digests = [
+        (51, format!("sha256:{}", &HEX[1..])),
+        (52, format!("sha256:{HEX}a")),
+        (53, format!("sha256:{}", HEX.to_uppercase())),
+        (54, format!("SHA256:{HEX}")),
+        (56, format!("sha256:{}", "/".repeat(64))),
+        (60, format!("sha512:{HEX}")),
+        (62, format!("sha256:{}%d9%a3", &HEX[1..])),
+        (63, format!("sha256:{HEX}%0a")),
+        (64, format!("sha256:{HEX}/")),
+    ];
+    let digests = digests.into_iter().flat_map(|(row, digest)| {
+        ["blobs", "manifests", "referrers"].map(|kind| (row, format!("/v2/a/{kind}/{digest}")))
+    });
+    let others = [
+        (2, format!("/v2/%2e%2e/%2e%2e/etc/passwd/blobs/sha256:{HEX}")),
+        (17, format!("/v2/a/{}/manifests/l", "n".repeat(254))),
+        (17, format!("/v2/{}/manifests/l", "n".repeat(256))),
+        (19, format!("/v2/{many}a/manifests/l")),
+        (42, format!("/v2/a/manifests/{}", "t".repeat(129))),
+        (67, format!("/v2/a@sha256:{HEX}/manifests/l")),
+        (67, format!("/v2/a/manifests/latest@sha256:{HEX}")),
+    ];
+    fixed.into_iter().chain(digests).chain(others).collect()
 }
 
 /// Every path that a client can send ends as a request upstream or as a file name, or here.
@@ -81,8 +96,8 @@ fn nothing() -> Vec<String> {
 async fn a_path_that_names_nothing_is_refused_and_goes_no_further() {
     let hub = ScriptedRegistry::new();
     let proxy = Proxy::before(&hub).await;
-    for path in nothing() {
-        let case = format!("{path:.80}");
+    for (row, path) in nothing() {
+        let case = format!("row {row}, {path:.80}");
 
         let mut client = proxy.client.raw();
         client.send(&request("GET", "1.1", &path, &[("Connection", "close")])).await;
@@ -97,10 +112,25 @@ async fn a_path_that_names_nothing_is_refused_and_goes_no_further() {
             assert!(!reply.text().contains("<svg"), "{case}: echoed: {}", reply.text());
         }
         assert!(!reply.headers.contains_key("x-evil") && !reply.headers.contains_key("location"));
+        assert!(hub.asked().is_empty(), "{case}: the upstream heard of it");
     }
-    hub.assert_not_asked();
     assert_eq!(proxy.network.lookups(), [""; 0]);
     assert_eq!((proxy.stored(), proxy.fills()), (Vec::new(), Vec::new()));
+}
+
+/// Row 38: what follows a `#` never leaves a client that knows HTTP; from others it says nothing.
+#[tokio::test(start_paused = true)]
+async fn a_fragment_is_not_part_of_a_name() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[]);
+    hub.put_image("a/b", "latest", &image);
+    let proxy = Proxy::before(&hub).await;
+
+    let mut client = proxy.client.raw();
+    client.send(&request("GET", "1.1", "/v2/a/b/manifests/latest#/../x", &[])).await;
+    client.download().await.unwrap().finish().await.assert_is(&image.manifest.blob);
+
+    assert!(hub.asked().iter().all(|asked| !asked.target.contains('#')));
 }
 
 /// The errors that clients act on must be the specification's.
@@ -142,22 +172,22 @@ async fn a_request_line_without_end_is_cut_off() {
 #[tokio::test(start_paused = true)]
 async fn an_odd_name_that_is_a_name_is_served() {
     let image = Image::random(1, &[10]);
-    let long = format!("a/{}", "b".repeat(200));
+    let long = format!("a/{}", "b".repeat(253));
     let longest_tag = "t".repeat(128);
     let fallback = format!("sha256-{HEX}");
     let table = [
-        ("a__b/c", "v1"),
-        ("a/b.c-d--e", "V1.0_x"),
-        ("manifests/manifests", "latest"),
-        ("blobs/uploads", "latest"),
-        ("a/tags/list", "x"),
-        (&long, "latest"),
-        ("a/b", &longest_tag),
-        ("a/b", HEX),
-        ("a/b", &fallback),
-        ("v2/v2", "v2"),
+        (11, "a__b/c", "v1"),
+        (11, "a/b.c-d--e", "V1.0_x"),
+        (17, &long, "latest"),
+        (27, "manifests/manifests", "latest"),
+        (28, "blobs/uploads", "latest"),
+        (29, "a/tags/list", "x"),
+        (41, "a/b", &longest_tag),
+        (65, "a/b", HEX),
+        (66, "a/b", &fallback),
+        (0, "v2/v2", "v2"),
     ];
-    for (repository, tag) in table {
+    for (row, repository, tag) in table {
         let hub = ScriptedRegistry::new();
         hub.put_image(repository, tag, &image);
         let proxy = Proxy::before(&hub).await;
@@ -165,7 +195,8 @@ async fn an_odd_name_that_is_a_name_is_served() {
         proxy.pull(repository, tag, &image).await;
 
         let path = format!("/v2/{repository}/manifests/");
-        assert!(hub.asked().iter().any(|asked| asked.path().starts_with(&path)), "{path}");
+        let is_asked = hub.asked().iter().any(|asked| asked.path().starts_with(&path));
+        assert!(is_asked, "row {row}, {path}");
     }
 }
 

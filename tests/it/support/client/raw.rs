@@ -152,9 +152,10 @@ fn parse_head(head: &[u8]) -> Result<(StatusCode, HeaderMap), String> {
     Ok((status, headers))
 }
 
-/// How many answers are in what a peer sent: status lines at the start of a line.
+/// The statuses of the answers in what a peer sent. They are looked for everywhere: what comes before
+/// a status line may be a body that ends without a line break.
 pub fn answers_in(bytes: &[u8]) -> Vec<u16> {
-    let text = String::from_utf8_lossy(bytes);
-    let lines = text.split("\r\n").filter_map(|line| line.strip_prefix("HTTP/1."));
-    lines.filter_map(|line| line.get(2..5)?.parse().ok()).collect()
+    let starts = bytes.windows(12).filter(|window| window.starts_with(b"HTTP/1."));
+    let statuses = starts.filter_map(|start| std::str::from_utf8(start.get(9..)?).ok());
+    statuses.filter_map(|status| status.parse().ok()).collect()
 }
