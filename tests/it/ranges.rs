@@ -19,35 +19,38 @@ pub enum Want {
 
 use Want::{Nothing, Part, Whole, WholeOrNothing};
 
-pub fn table() -> Vec<(String, Want)> {
+/// With the rows of the list of hostile input, 6.3.
+pub fn table() -> Vec<(u16, String, Want)> {
     let last = LEN - 1;
     let rows = [
-        ("bytes=0-0", Part(0, 0)),
-        ("bytes=0-1", Part(0, 1)),
-        ("bytes=0-", Part(0, last)),
-        ("bytes=500-1499", Part(500, 1499)),
-        ("bytes=140000-", Part(140_000, last)),
-        ("bytes=149999-", Part(last, last)),
-        ("bytes=149000-200000", Part(149_000, last)),
-        ("bytes=0-18446744073709551615", Part(0, last)),
-        ("bytes=-1", Part(last, last)),
-        ("bytes=-500", Part(LEN - 500, last)),
-        ("bytes=-150000", Part(0, last)),
-        ("bytes=-999999", Part(0, last)),
-        ("bytes=150000-", Nothing),
-        ("bytes=150000-150001", Nothing),
-        ("bytes=999999-1000000", Nothing),
-        ("bytes=500-0", Nothing),
-        ("bytes=-0", Nothing),
-        ("bytes=18446744073709551616-", WholeOrNothing),
-        ("bytes=abc", WholeOrNothing),
-        ("bytes=", WholeOrNothing),
-        ("bytes=-", WholeOrNothing),
-        ("bytes 0-5", Whole),
-        ("items=0-5", Whole),
-        ("garbage", Whole),
+        (71, "bytes=0-0", Part(0, 0)),
+        (0, "bytes=0-1", Part(0, 1)),
+        (72, "bytes=0-", Part(0, last)),
+        (0, "bytes=500-1499", Part(500, 1499)),
+        (0, "bytes=140000-", Part(140_000, last)),
+        (76, "bytes=149999-", Part(last, last)),
+        (0, "bytes=149000-200000", Part(149_000, last)),
+        (81, "bytes=0-18446744073709551615", Part(0, last)),
+        (73, "bytes=-1", Part(last, last)),
+        (0, "bytes=-500", Part(LEN - 500, last)),
+        (0, "bytes=-150000", Part(0, last)),
+        (0, "bytes=-999999", Part(0, last)),
+        (75, "bytes=150000-", Nothing),
+        (0, "bytes=150000-150001", Nothing),
+        (0, "bytes=999999-1000000", Nothing),
+        (77, "bytes=500-0", Nothing),
+        (74, "bytes=-0", Nothing),
+        (82, "bytes=18446744073709551616-", WholeOrNothing),
+        (80, "bytes=abc", WholeOrNothing),
+        (78, "bytes=", WholeOrNothing),
+        (79, "bytes=-", WholeOrNothing),
+        (0, "bytes 0-5", Whole),
+        (86, "items=0-5", Whole),
+        (0, "garbage", Whole),
+        (0, "bytes=0x0-0x5", WholeOrNothing),
+        (0, "bytes=0-\u{663}", WholeOrNothing),
     ];
-    rows.into_iter().map(|(range, want)| (range.to_owned(), want)).collect()
+    rows.into_iter().map(|(row, range, want)| (row, range.to_owned(), want)).collect()
 }
 
 #[track_caller]
@@ -93,10 +96,10 @@ async fn a_range_of_a_stored_blob_is_exact() {
     proxy.until_stored(&blob.digest).await;
     hub.forget();
 
-    for (range, want) in table() {
+    for (row, range, want) in table() {
         let reply = proxy.get_with(&path, &[("range", &range)]).await;
 
-        assert_answers(&reply, &want, &blob, &format!("{range:?} on a hit"));
+        assert_answers(&reply, &want, &blob, &format!("row {row}, {range:?} on a hit"));
         assert!(reply.decision().is_hit(), "{range:?}");
     }
     hub.assert_not_asked();
@@ -106,14 +109,14 @@ async fn a_range_of_a_stored_blob_is_exact() {
 #[tokio::test(start_paused = true)]
 async fn a_range_of_a_missing_blob_is_exact_too() {
     let (hub, _blob, proxy) = mirrored().await;
-    for (seed, (range, want)) in (100..).zip(table()) {
+    for (seed, (row, range, want)) in (100..).zip(table()) {
         let blob = Blob::random(seed, LEN);
         hub.put_blob(REPOSITORY, &blob);
         let path = blob.path(REPOSITORY);
 
         let reply = proxy.get_with(&path, &[("range", &range)]).await;
 
-        assert_answers(&reply, &want, &blob, &format!("{range:?} on a miss"));
+        assert_answers(&reply, &want, &blob, &format!("row {row}, {range:?} on a miss"));
         assert!(!reply.decision().is_hit(), "{range:?}");
         proxy.get(&path).await.assert_is(&blob);
     }
@@ -228,4 +231,37 @@ async fn a_range_on_a_manifest_is_ignored() {
             reply.assert_is(&image.manifest.blob);
         }
     }
+}
+
+/// Rows 83 to 85, 87 and 88: what a cheap request may not cost, and what it may not mean.
+#[tokio::test(start_paused = true)]
+async fn a_range_in_an_odd_request_gives_right_bytes_or_none() {
+    let (hub, blob, proxy) = mirrored().await;
+    let path = blob.path(REPOSITORY);
+    let many = format!("bytes={}", "0-,".repeat(1000));
+    let more = format!("bytes={}", "0-0,".repeat(2000));
+    for _ in ["cold", "warm"] {
+        for (row, headers) in [
+            // CVE-2017-7529: lengths whose sum wraps.
+            (83, vec![("range", "bytes=-17208,-9223372036854758792")]),
+            (84, vec![("range", many.as_str())]),
+            (84, vec![("range", &more)]),
+            (87, vec![("range", "bytes=0-9"), ("range", "bytes=5-15")]),
+            (88, vec![("range", "bytes=0-9"), ("accept-encoding", "gzip")]),
+        ] {
+            let reply = proxy.get_with(&path, &headers).await;
+
+            assert!(!reply.headers.contains_key("content-encoding"), "row {row}");
+            match reply.status.as_u16() {
+                200 => reply.assert_is(&blob),
+                206 => assert!(row == 88 && reply.body == blob.bytes[..10], "row {row}"),
+                status => assert!(matches!(status, 400 | 416), "row {row}: {status}"),
+            }
+        }
+        let reply = proxy.get_with(&path, &[("range", "bytes=0-9,5-15")]).await;
+        let parts: Vec<_> = reply.parts().into_iter().map(|(_, bytes)| bytes).collect();
+        assert_eq!(parts, [blob.bytes.slice(..10), blob.bytes.slice(5..16)], "row 85");
+        proxy.until_stored(&blob.digest).await;
+    }
+    assert_eq!(hub.gets(&blob.digest).len(), 1);
 }

@@ -50,9 +50,9 @@ async fn a_stored_blob_is_whole_in_every_version() {
 async fn a_range_of_a_stored_blob_is_exact() {
     let blob = Blob::random(1, LEN);
     let (_proxy, client) = warm(&blob).await;
-    for (range, want) in table() {
+    for (row, range, want) in table() {
         let reply = client.get_with(&blob.path(REPOSITORY), &[("range", &range)]).await;
-        assert_answers(&reply, &want, &blob, &format!("{range:?} over TCP"));
+        assert_answers(&reply, &want, &blob, &format!("row {row}, {range:?} over TCP"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whose certificates are believed, and what options are refused.
 
-use rcgen::{CertifiedKey, KeyPair};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -12,8 +12,11 @@ use crate::http::ClientIdentity;
 use crate::upstream::SetupError;
 
 fn issue(name: &str) -> (TlsAcceptor, Vec<u8>) {
-    let CertifiedKey::<KeyPair> { cert, signing_key } =
-        rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    serving(rcgen::generate_simple_self_signed([name.to_owned()]).unwrap())
+}
+
+fn serving(issued: CertifiedKey<KeyPair>) -> (TlsAcceptor, Vec<u8>) {
+    let CertifiedKey { cert, signing_key } = issued;
     let key = signing_key.serialize_der().try_into().unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
@@ -107,6 +110,26 @@ async fn a_certificate_for_another_name_is_refused() {
     let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert_eq!(network.seen().len(), 0);
+}
+
+/// Nor is one of yesterday or of tomorrow believed, whoever issued it.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_no_longer_valid_is_refused() {
+    for (from, until, is_valid) in [(2000, 2020, false), (2900, 2999, false), (2000, 2999, true)] {
+        let mut params = CertificateParams::new(["up.example.com".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let signing_key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&signing_key).unwrap();
+        let (acceptor, pem) = serving(CertifiedKey { cert, signing_key });
+        let (internet, network) = world();
+        network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
+
+        let pulled = pull(&upstream(&internet, &https(Some(pem)))).await;
+
+        assert_eq!(pulled.is_ok(), is_valid, "{from} to {until}: {pulled:?}");
+        assert_eq!(network.seen().len(), usize::from(is_valid));
+    }
 }
 
 #[tokio::test(start_paused = true)]

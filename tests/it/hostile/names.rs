@@ -5,65 +5,67 @@ use crate::support::{Blob, Image, Proxy, ScriptedRegistry};
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
+/// Those that are written out.
+const NOTHING: &[(u16, &str)] = &[
+    (1, "/v2/../../etc/passwd/manifests/latest"),
+    (1, "/v2/a/../b/manifests/l"),
+    (3, "/v2/%252e%252e/x/manifests/l"),
+    (4, "//v2//R//manifests/latest"),
+    (5, "/%2F%2F%2F..%2F..%2Fetc%2Fpasswd"),
+    (6, "/v2/a%2Fb/manifests/l"),
+    (7, "/v2/a%5c..%5cb/manifests/l"),
+    (8, "/v2/a%00b/manifests/l"),
+    (9, "/v2/a%0d%0aX-Evil:1/manifests/l"),
+    (10, "/v2/A/manifests/l"),
+    (11, "/v2/a___b/manifests/l"),
+    (12, "/v2/-a/manifests/l"),
+    (13, "/v2/a-/manifests/l"),
+    (14, "/v2/a..b/manifests/l"),
+    (15, "/v2/.a/manifests/l"),
+    (16, "/v2/a/./b/manifests/l"),
+    (20, "/v2/\u{fc}n\u{ef}code/manifests/l"),
+    (20, "/v2/a/manifests/\u{fc}"),
+    (21, "/v2/%c3%28/manifests/l"),
+    (22, "/v2/%ef%bc%8e%ef%bc%8e/manifests/l"),
+    (23, "/v2/<svg%20onload=alert(1)>/manifests/l"),
+    (24, "/v2/{{7*7}}/manifests/l"),
+    (25, "/v2/$(id)/manifests/l"),
+    (26, "/v2/a;b/manifests/l"),
+    (30, "/v2/_catalog/manifests/x"),
+    (31, "//evil.example/v2/"),
+    (32, "/V2/R/manifests/l"),
+    (33, "/v2/a/manifests/"),
+    (33, "/v2/a/manifests/?x=y"),
+    (34, "/v2//manifests/latest"),
+    (34, "/v2/manifests/latest"),
+    (38, "/v2/a/manifests/?latest"),
+    (38, "/v2/a/manifests/#latest"),
+    (43, "/v2/a/manifests/.x"),
+    (44, "/v2/a/manifests/-x"),
+    (45, "/v2/a/manifests/a/b"),
+    (46, "/v2/a/manifests/.."),
+    (47, "/v2/a/manifests/latest%00"),
+    (48, "/v2/a/manifests/latest%20"),
+    (49, "/v2/a/manifests/a:b"),
+    (50, "/v2/a/blobs/sha256:"),
+    (55, "/v2/a/blobs/sha256:../../../x"),
+    (57, "/v2/a/blobs/md5:d41d8cd98f00b204e9800998ecf8427e"),
+    (58, "/v2/a/blobs/sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+    (61, "/v2/a/blobs/sha256+b64u:abc"),
+    (67, "/v2/a/manifests/a@b"),
+    // And what the list has not.
+    (0, "/v2/a/manifests/latest/"),
+    (0, "/v2x/a/manifests/latest"),
+    (0, "/v2/a/unknown/latest"),
+    (0, "/v2/a/blobs/latest"),
+    (0, "/etc/passwd"),
+    (0, "/"),
+];
+
 /// Paths that name nothing, with their rows of the list: 6.1 (names) and 6.2 (references). The
 /// upstream must not hear of them, nor the file system.
 fn nothing() -> Vec<(u16, String)> {
-    let fixed = [
-        (1, "/v2/../../etc/passwd/manifests/latest"),
-        (1, "/v2/a/../b/manifests/l"),
-        (3, "/v2/%252e%252e/x/manifests/l"),
-        (4, "//v2//R//manifests/latest"),
-        (5, "/%2F%2F%2F..%2F..%2Fetc%2Fpasswd"),
-        (6, "/v2/a%2Fb/manifests/l"),
-        (7, "/v2/a%5c..%5cb/manifests/l"),
-        (8, "/v2/a%00b/manifests/l"),
-        (9, "/v2/a%0d%0aX-Evil:1/manifests/l"),
-        (10, "/v2/A/manifests/l"),
-        (11, "/v2/a___b/manifests/l"),
-        (12, "/v2/-a/manifests/l"),
-        (13, "/v2/a-/manifests/l"),
-        (14, "/v2/a..b/manifests/l"),
-        (15, "/v2/.a/manifests/l"),
-        (16, "/v2/a/./b/manifests/l"),
-        (20, "/v2/\u{fc}n\u{ef}code/manifests/l"),
-        (20, "/v2/a/manifests/\u{fc}"),
-        (21, "/v2/%c3%28/manifests/l"),
-        (22, "/v2/%ef%bc%8e%ef%bc%8e/manifests/l"),
-        (23, "/v2/<svg%20onload=alert(1)>/manifests/l"),
-        (24, "/v2/{{7*7}}/manifests/l"),
-        (25, "/v2/$(id)/manifests/l"),
-        (26, "/v2/a;b/manifests/l"),
-        (30, "/v2/_catalog/manifests/x"),
-        (31, "//evil.example/v2/"),
-        (32, "/V2/R/manifests/l"),
-        (33, "/v2/a/manifests/"),
-        (33, "/v2/a/manifests/?x=y"),
-        (34, "/v2//manifests/latest"),
-        (34, "/v2/manifests/latest"),
-        (38, "/v2/a/manifests/?latest"),
-        (38, "/v2/a/manifests/#latest"),
-        (43, "/v2/a/manifests/.x"),
-        (44, "/v2/a/manifests/-x"),
-        (45, "/v2/a/manifests/a/b"),
-        (46, "/v2/a/manifests/.."),
-        (47, "/v2/a/manifests/latest%00"),
-        (48, "/v2/a/manifests/latest%20"),
-        (49, "/v2/a/manifests/a:b"),
-        (50, "/v2/a/blobs/sha256:"),
-        (55, "/v2/a/blobs/sha256:../../../x"),
-        (57, "/v2/a/blobs/md5:d41d8cd98f00b204e9800998ecf8427e"),
-        (58, "/v2/a/blobs/sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709"),
-        (61, "/v2/a/blobs/sha256+b64u:abc"),
-        (67, "/v2/a/manifests/a@b"),
-        // And what the list has not.
-        (0, "/v2/a/manifests/latest/"),
-        (0, "/v2x/a/manifests/latest"),
-        (0, "/v2/a/unknown/latest"),
-        (0, "/v2/a/blobs/latest"),
-        (0, "/etc/passwd"),
-        (0, "/"),
-    ];
-    let fixed = fixed.map(|(row, path)| (row, path.to_owned()));
+    let fixed = NOTHING.iter().map(|(row, path)| (*row, (*path).to_owned()));
     let many = "a/".repeat(10_000);
     let digests = [
         (51, format!("sha256:{}", &HEX[1..])),
@@ -88,7 +90,7 @@ fn nothing() -> Vec<(u16, String)> {
         (67, format!("/v2/a@sha256:{HEX}/manifests/l")),
         (67, format!("/v2/a/manifests/latest@sha256:{HEX}")),
     ];
-    fixed.into_iter().chain(digests).chain(others).collect()
+    fixed.chain(digests).chain(others).collect()
 }
 
 /// Every path that a client can send ends as a request upstream or as a file name, or here.

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod clock;
 pub mod egress;
+pub mod frames;
 pub mod h2;
 pub mod image;
 pub mod instance;

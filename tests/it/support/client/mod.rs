@@ -48,6 +48,11 @@ impl Client {
         Self { dial }
     }
 
+    /// A connection, nothing on it yet.
+    pub fn dial(&self) -> Connection {
+        (self.dial)()
+    }
+
     /// A connection to write to by hand.
     pub fn raw(&self) -> RawClient {
         RawClient::new((self.dial)())
