@@ -1,7 +1,7 @@
 //! Bugs of others that must not be repeated here, and the tests that would show them.
 //!
 //! Each row is something that really happened, with where it was reported. What was tested already is
-//! named; what was not is tested below. Rows of pushes, of eviction and of logins are not here yet.
+//! named; what was not is tested below. Rows of pushes and of eviction are not here yet.
 
 use http::Method;
 

@@ -48,7 +48,7 @@ fn of_a_manifest() -> Vec<(u16, String, Expect)> {
         (116, "ns=localhost", UNKNOWN),
         (116, "ns=unix:/x", UNKNOWN),
         (116, "ns=docker.io%00", UNKNOWN),
-        (117, "ns=docker.io&ns=docker.io", Refused(&[400])),
+        (117, "ns=docker.io&ns=ghcr.io", Refused(&[400])),
         (118, "ns=", Ignored),
         (127, "artifactType=%3Cscript%3E", Ignored),
         (127, "artifactType=<script>", Refused(&[400])),
