@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cache", &["access", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("push", &["access", "cache", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("routes", &["access", "cache", "http", "oci", "push", "registry", "telemetry", "upstream"]),
-    ("config", &["cache", "http", "oci", "push", "registry", "store", "upstream"]),
+    ("config", &["access", "cache", "http", "oci", "push", "registry", "store", "upstream"]),
     (
         "app",
         &[
@@ -35,7 +35,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Each vendor that we want to be able to replace, and the places that may name it.
 const VENDORS: &[(&str, &[&str])] = &[
-    ("aws_lc_rs::", &["http/", "push/session.rs", "upstream/tests/"]),
+    ("argon2::", &["access/htpasswd"]),
+    ("aws_lc_rs::", &["access/keyed.rs", "http/", "push/session.rs", "upstream/tests/"]),
+    ("bcrypt::", &["access/htpasswd", "access/ledger.rs"]),
     ("clap::", &["cli/"]),
     ("globset::", &["registry/pattern.rs"]),
     ("http_auth::", &["upstream/challenge.rs"]),
@@ -49,6 +51,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("sled::", &["store/index/ledger.rs"]),
     ("tokio_rustls::", &["http/", "upstream/tests/"]),
     ("toml::", &["config/"]),
+    ("webpki::", &["http/peer.rs"]),
 ];
 
 const FILE_LINES_MAX: usize = 500;

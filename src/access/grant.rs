@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Issuer, Policy, Principal};
+use super::{Access, Action, Issuer, Principal};
 use crate::http::Via;
 use crate::oci::{RegistryName, RepositoryName, Resource};
 use crate::registry::Registry;
@@ -48,18 +48,7 @@ impl Grant {
     }
 }
 
-/// The rules of one listener.
-#[derive(Clone, Debug)]
-pub struct Access {
-    policy: Policy,
-}
-
 impl Access {
-    /// Everybody may pull, and push where a registry takes pushes.
-    pub fn open() -> Self {
-        Self { policy: Policy::open() }
-    }
-
     /// Decides. `resource` is what the action is to be done to.
     #[allow(clippy::unused_async, reason = "an upstream that vouches for clients has to be asked")]
     pub async fn grant(
@@ -76,7 +65,8 @@ impl Access {
         if action != Action::Pull && !registry.takes_pushes() {
             return Err(Refused::ReadOnly { registry: registry.name().clone() });
         }
-        let may = |action| self.policy.allows(principal, registry.name(), &repository, action);
+        let may =
+            |action| self.options.policy.allows(principal, registry.name(), &repository, action);
         if may(action) {
             let via = principal.via.clone();
             return Ok(Grant { registry, repository, action, client: None, via });

@@ -4,11 +4,21 @@
 //! actions is refused.
 
 mod action;
+mod basic;
+mod failures;
+mod gate;
 mod grant;
+mod htpasswd;
+mod keyed;
+mod ledger;
+mod memory;
 mod policy;
 mod principal;
 
 pub use action::{Action, Right};
-pub use grant::{Access, Grant, Refused};
+pub use gate::{Access, CertificateUser, Challenge, Htpasswd, Options};
+pub use grant::{Grant, Refused};
+pub use htpasswd::{BadLine, Cheap, Fault, Users};
+pub use ledger::{Ledger, NoRandomness, Turned};
 pub use policy::{Anonymous, Policy, Rule};
 pub use principal::{Issuer, Principal};

@@ -1,5 +1,7 @@
 //! Who may do what: the rules of one listener, as values.
 
+use std::fmt;
+
 use super::{Action, Issuer, Principal};
 use crate::oci::{RegistryName, RepositoryName};
 use crate::registry::Pattern;
@@ -38,6 +40,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Everybody may pull, nobody may do more.
+    pub fn open_for_pull() -> Self {
+        Self { anonymous: Anonymous::Pull, rules: Vec::new() }
+    }
+
     /// Everybody may pull and push, nobody may do more.
     pub fn open() -> Self {
         Self { anonymous: Anonymous::Push, rules: Vec::new() }
@@ -71,12 +78,37 @@ impl Policy {
 }
 
 impl Anonymous {
+    /// What the configuration calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pull => "pull",
+            Self::Push => "push",
+        }
+    }
+
     /// Whether this may be done without a name.
     pub fn covers(self, action: Action) -> bool {
         match action {
             Action::Pull => self != Self::None,
             Action::Push => self == Self::Push,
             Action::Delete => false,
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+            items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+        }
+        let actions = list(self.actions.iter().map(|action| action.as_str()));
+        write!(f, "{} may {actions} {}", list(&self.users), list(&self.repositories))?;
+        if self.registries.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " at {}", list(&self.registries))
         }
     }
 }

@@ -33,6 +33,17 @@ impl Principal {
     pub fn named(issuer: Issuer, subject: String, via: Via) -> Self {
         Self { issuer, subject, groups: Vec::new(), expires: None, credential: None, via }
     }
+
+    /// Who it is, in one text: for what only the same may go on with.
+    pub fn label(&self) -> String {
+        let issuer = match self.issuer {
+            Issuer::Certificate => "certificate",
+            Issuer::Htpasswd => "htpasswd",
+            Issuer::Nobody => return String::new(),
+            Issuer::Upstream => "upstream",
+        };
+        format!("{issuer}:{}", self.subject)
+    }
 }
 
 /// What an identity rests on.

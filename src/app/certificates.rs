@@ -21,7 +21,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Reads those that have changed since the last time, and those that are new here: they may
     /// have changed since the configuration was read. Blocks.
-    pub(super) fn look(&mut self, ports: Vec<Arc<Option<Tls>>>) {
+    pub(super) fn look(&mut self, ports: impl IntoIterator<Item = Arc<Option<Tls>>>) {
         let mut before = std::mem::take(&mut self.seen);
         for port in ports {
             let Some(tls) = port.as_ref() else { continue };
@@ -66,7 +66,7 @@ struct Stamps {
 }
 
 /// What changes when a file is written or another one takes its name.
-type Stamp = (u64, u64, u64, i64, i64);
+pub(super) type Stamp = (u64, u64, u64, i64, i64);
 
 impl Stamps {
     fn of(tls: &Tls) -> Self {
@@ -74,7 +74,7 @@ impl Stamps {
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
     let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
     Some((device, inode, length, metadata.mtime(), metadata.mtime_nsec()))

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::access::NoRandomness;
 use crate::http::TrustError;
 use crate::push;
 use crate::store::OpenError;
@@ -27,6 +28,9 @@ pub enum StartError {
     /// Pushes cannot be passed on.
     #[error("cannot prepare for pushes")]
     Push(#[source] push::Error),
+    /// Nothing can be kept secret.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),

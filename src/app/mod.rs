@@ -1,7 +1,7 @@
 //! Where the parts are built and joined, started and stopped.
 //!
-//! `ports.rs` has the addresses that are listened on, `certificates.rs` looks after their
-//! certificates, `run.rs` is the process: its signals, and what they lead to.
+//! `ports.rs` has the addresses that are listened on, `certificates.rs` and `users.rs` look after the
+//! files that these rest on, `run.rs` is the process: its signals, and what they lead to.
 
 mod certificates;
 mod error;
@@ -10,6 +10,7 @@ mod notify;
 mod ports;
 mod request_log;
 mod run;
+mod users;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::latest::Latest;
-use crate::access::Access;
+use crate::access::{self, Access, Ledger};
 use crate::cache::Cache;
 use crate::clock::{Boot, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
 use crate::http::{
-    Connection, Egress, InstanceId, Network, Outlet, Proxies, Quota, Received, Socket,
+    Connection, Egress, InstanceId, Network, Outlet, Peer, Proxies, Quota, Received, Socket,
     SystemNetwork, serve_connection,
 };
 use crate::push;
@@ -66,6 +67,7 @@ pub struct App {
     cache: Cache,
     push: Push,
     egress: Egress,
+    ledger: Arc<Ledger>,
     routes: Arc<Latest<Routes>>,
     grace: Arc<Latest<Duration>>,
     limits: Arc<Latest<ClientLimits>>,
@@ -93,13 +95,14 @@ impl App {
         let push = open_push(&store, &parts.clock, settings.push.clone()).await?;
         let cache = Cache::new(store, parts.clock, settings.cache.clone());
         cache.sweep().await;
-        let (access, traffic) = (Access::open(), Arc::<Traffic>::default());
+        let traffic = Arc::<Traffic>::default();
         let (paths, noted_in) = ((cache.clone(), push.clone()), Arc::clone(&traffic));
-        let routes = Routes::new(table, paths, access, egress.instance, noted_in);
+        let routes = Routes::new(table, paths, egress.instance, noted_in);
         Ok(Self {
             cache,
             push,
             egress,
+            ledger: Arc::new(Ledger::new()?),
             routes: Arc::new(Latest::new(routes)),
             grace: Arc::new(Latest::new(settings.shutdown_grace)),
             limits: Arc::new(Latest::new(settings.clients)),
@@ -115,9 +118,9 @@ impl App {
     pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
         let routes = self.routes.take();
         let table = Table::build(&settings.registries, &self.egress, Some(routes.table()))?;
-        let (paths, access) = ((self.cache.clone(), self.push.clone()), Access::open());
+        let paths = (self.cache.clone(), self.push.clone());
         let traffic = Arc::clone(&self.traffic);
-        self.routes.put(Routes::new(table, paths, access, self.egress.instance, traffic));
+        self.routes.put(Routes::new(table, paths, self.egress.instance, traffic));
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())
@@ -128,28 +131,48 @@ impl App {
         &self.traffic
     }
 
-    /// Serves one client connection until it ends: HTTP/1.1, or HTTP/2 by its first bytes.
+    /// Serves one connection until it ends: HTTP/1.1, or HTTP/2 by its first bytes. All doors are
+    /// open, and everybody may pull.
     pub fn serve_connection(&self, io: Connection) -> impl Future<Output = ()> + Send + use<> {
-        self.serve_at(io, None, Arc::new(Latest::new(Entrance::default())))
+        self.serve_peer(io, Peer::default(), access::Options::default())
+    }
+
+    /// The same for this peer. Who may do what is up to `access`.
+    pub fn serve_peer(
+        &self,
+        io: Connection,
+        peer: Peer,
+        access: access::Options,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        self.serve_at((io, None), peer, self.entrance_for(access))
     }
 
     /// The same for a connection over TCP, which sends files by itself.
-    pub fn serve_socket(&self, socket: Socket) -> impl Future<Output = ()> + Send + use<> {
+    pub fn serve_socket(
+        &self,
+        socket: Socket,
+        access: access::Options,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let outlet = Some(socket.outlet());
-        self.serve_at(Box::new(socket), outlet, Arc::new(Latest::new(Entrance::default())))
+        self.serve_at((Box::new(socket), outlet), Peer::default(), self.entrance_for(access))
+    }
+
+    fn entrance_for(&self, access: access::Options) -> Arc<Latest<Entrance>> {
+        let access = Access::new(access, Arc::clone(&self.ledger));
+        Arc::new(Latest::new(Entrance::to_all(access)))
     }
 
     /// The same, at an entrance.
     fn serve_at(
         &self,
-        io: Connection,
-        outlet: Option<Outlet>,
+        (io, outlet): (Connection, Option<Outlet>),
+        peer: Peer,
         entrance: Arc<Latest<Entrance>>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let routes = Arc::clone(&self.routes);
+        let (routes, peer) = (Arc::clone(&self.routes), Arc::new(peer));
         let answer = move |request| {
-            let (routes, entrance) = (routes.take(), entrance.take());
-            async move { routes.answer(Received::of(request), &entrance).await }
+            let (routes, entrance, peer) = (routes.take(), entrance.take(), Arc::clone(&peer));
+            async move { routes.answer(Received::of(request), &entrance, &peer).await }
         };
         serve_connection(io, outlet, answer, self.stop.clone())
     }

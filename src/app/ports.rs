@@ -11,8 +11,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::latest::Latest;
 use super::{App, StartError};
+use crate::access::Access;
 use crate::config;
-use crate::http::{Connection, Full, Guarded, Listener, Place, ServerTls, Socket, TrustError};
+use crate::http::{
+    Connection, Full, Guarded, Listener, Peer, Place, ServerTls, Socket, TrustError,
+};
 use crate::routes::Entrance;
 
 /// Every address that is listened on.
@@ -26,6 +29,7 @@ pub(super) struct Ports {
 pub(super) struct Port {
     entrance: Arc<Latest<Entrance>>,
     tls: Latest<Option<Tls>>,
+    access: Latest<config::Access>,
 }
 
 /// TLS, and where its certificate is from.
@@ -33,6 +37,13 @@ pub(super) struct Port {
 pub(super) struct Tls {
     pub(super) options: config::Tls,
     pub(super) server: ServerTls,
+}
+
+/// What of an address rests on files.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) tls: Arc<Option<Tls>>,
+    pub(super) access: Arc<config::Access>,
 }
 
 #[derive(Debug)]
@@ -51,7 +62,7 @@ pub(super) struct Prepared {
 
 #[derive(Debug)]
 struct Ready {
-    entrance: Entrance,
+    listener: config::Listener,
     tls: Option<Tls>,
     /// `None` if the address is listened on already.
     bound: Option<Listener>,
@@ -75,12 +86,7 @@ impl Ports {
                 let bound = Listener::bind(address).await;
                 Some(bound.map_err(|source| StartError::Bind { address, source })?)
             };
-            let entrance = Entrance {
-                names: listener.names.clone(),
-                doors: listener.doors,
-                is_tls: tls.is_some(),
-            };
-            ports.push((address, Ready { entrance, tls, bound }));
+            ports.push((address, Ready { listener: listener.clone(), tls, bound }));
         }
         Ok(Prepared { ports })
     }
@@ -89,17 +95,20 @@ impl Ports {
     pub(super) fn commit(&mut self, prepared: Prepared, app: &App) {
         let mut before = std::mem::take(&mut self.open);
         for (address, ready) in prepared.ports {
+            let entrance = app.entrance(&ready.listener);
             let Some(listener) = ready.bound else {
                 let Some(at) = before.iter().position(|it| it.address == address) else { continue };
                 let open = before.swap_remove(at);
-                open.port.entrance.put(ready.entrance);
+                open.port.entrance.put(entrance);
                 open.port.tls.put(ready.tls);
+                open.port.access.put(ready.listener.access);
                 self.open.push(open);
                 continue;
             };
             let port = Arc::new(Port {
-                entrance: Arc::new(Latest::new(ready.entrance)),
+                entrance: Arc::new(Latest::new(entrance)),
                 tls: Latest::new(ready.tls),
+                access: Latest::new(ready.listener.access),
             });
             if let Ok(address) = listener.address() {
                 tracing::info!(%address, tls = port.tls.take().is_some(), "listening");
@@ -113,9 +122,11 @@ impl Ports {
         }
     }
 
-    /// What is served at each address, to look after its certificates.
-    pub(super) fn tls(&self) -> Vec<Arc<Option<Tls>>> {
-        self.open.iter().map(|open| open.port.tls.take()).collect()
+    /// How each address is served, to look after the files that this rests on.
+    pub(super) fn served(&self) -> Vec<Served> {
+        let served =
+            |open: &Open| Served { tls: open.port.tls.take(), access: open.port.access.take() };
+        self.open.iter().map(served).collect()
     }
 }
 
@@ -127,6 +138,15 @@ fn tls_of(listener: &config::Listener) -> Result<Option<Tls>, TrustError> {
 }
 
 impl App {
+    fn entrance(&self, listener: &config::Listener) -> Entrance {
+        Entrance {
+            names: listener.names.clone(),
+            doors: listener.doors,
+            is_tls: listener.tls.is_some(),
+            access: Access::new(listener.access.options.clone(), Arc::clone(&self.ledger)),
+        }
+    }
+
     /// Accepts in a task of its own, until told to stop.
     fn accept(&self, listener: Listener, port: Arc<Port>, stop: CancellationToken) {
         let app = self.clone();
@@ -149,16 +169,20 @@ impl App {
             let outlet = socket.outlet();
             let io: Connection = Box::new(Guarded::new(Box::new(socket), limits.stall));
             let tls = port.tls.take();
+            let mut peer = Peer::at(client);
             let (io, outlet) = match tls.as_ref() {
                 None => (io, Some(outlet)),
                 Some(tls) => match app.shake_hands(tls, io).await {
                     // What is encrypted has to be read.
-                    Some(io) => (io, None),
+                    Some((io, names)) => {
+                        peer.names = names;
+                        (io, None)
+                    }
                     None => return,
                 },
             };
             drop(tls);
-            app.serve_at(io, outlet, Arc::clone(&port.entrance)).await;
+            app.serve_at((io, outlet), peer, Arc::clone(&port.entrance)).await;
         }
     }
 
@@ -173,7 +197,7 @@ impl App {
         self.quota.enter(client, max).inspect_err(refused).ok()
     }
 
-    async fn shake_hands(&self, tls: &Tls, io: Connection) -> Option<Connection> {
+    async fn shake_hands(&self, tls: &Tls, io: Connection) -> Option<(Connection, Vec<String>)> {
         let shaken = tokio::select! {
             () = self.stop.cancelled() => return None,
             shaken = tls.server.accept(io) => shaken,

@@ -1,17 +1,18 @@
 //! The process: what it does from its start to its end, and upon signals.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
-use super::certificates::{LOOK_EVERY, Watch};
+use super::certificates::LOOK_EVERY;
 use super::notify::Manager;
 use super::ports::Ports;
 use super::request_log::RequestLog;
-use super::{App, Parts, StartError};
+use super::{App, Parts, StartError, certificates, users};
 use crate::config::{Problems, Settings, Source};
 
 /// Serves until SIGTERM or SIGINT. On SIGHUP the configuration is read again from `source`.
@@ -44,7 +45,7 @@ struct Process {
 
 impl Process {
     async fn serve(mut self, signals: &mut Signals) {
-        let mut watch = Watch::default();
+        let mut watch = (certificates::Watch::default(), users::Watch::default());
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
@@ -53,9 +54,10 @@ impl Process {
                 },
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let tls = self.ports.tls();
+            let served = self.ports.served();
             let looked = spawn_blocking(move || {
-                watch.look(tls);
+                watch.0.look(served.iter().map(|served| Arc::clone(&served.tls)));
+                watch.1.look(served.iter().map(|served| Arc::clone(&served.access)));
                 watch
             });
             watch = looked.await.unwrap_or_default();

@@ -95,7 +95,10 @@ fn or_none<T: fmt::Display>(value: Option<&T>) -> String {
 
 /// Whether there is nothing to say of it but its address.
 fn is_plain(listener: &Listener) -> bool {
-    listener.tls.is_none() && listener.names.is_empty() && listener.doors == Doors::all()
+    listener.tls.is_none()
+        && listener.names.is_empty()
+        && listener.doors == Doors::all()
+        && listener.access.is_default()
 }
 
 fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
@@ -107,14 +110,31 @@ fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
         &if listener.names.is_empty() { "any".into() } else { list(&listener.names) },
     )?;
     line(f, "doors", &listener.doors.to_string())?;
-    let Some(tls) = &listener.tls else { return line(f, "tls", "none") };
+    let Some(tls) = &listener.tls else {
+        line(f, "tls", "none")?;
+        return access(f, &listener.access);
+    };
     line(f, "cert", &tls.cert.display().to_string())?;
     line(f, "key", &tls.key.display().to_string())?;
     match &tls.clients {
         None => line(f, "client_auth", "none"),
         Some(clients) if clients.is_required => line(f, "client_auth", "required"),
         Some(_) => line(f, "client_auth", "optional"),
+    }?;
+    access(f, &listener.access)
+}
+
+fn access(f: &mut fmt::Formatter<'_>, access: &config::Access) -> fmt::Result {
+    let options = &access.options;
+    line(f, "anonymous", options.policy.anonymous.as_str())?;
+    line(f, "challenge", options.challenge.as_str())?;
+    if let Some(path) = &access.htpasswd {
+        line(f, "htpasswd", &path.display().to_string())?;
     }
+    for known in &options.certificates {
+        line(f, "certificate", &format!("{} is {}", known.name, known.user.escape_debug()))?;
+    }
+    options.policy.rules.iter().try_for_each(|rule| line(f, "rule", &rule.to_string()))
 }
 
 fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Result {

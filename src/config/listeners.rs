@@ -1,4 +1,5 @@
-//! `listen`, `[tls]` and `[[listener]]`: where clients are served, and how.
+//! `listen`, `[tls]` and `[[listener]]`: where clients are served, and how. What `access` says is in
+//! `access.rs`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::access::{self, Access};
 use super::defaults;
 use super::input::Input;
 use super::problem::{Fault, Place, Problem, quoted};
@@ -30,6 +32,8 @@ pub struct Listener {
     pub doors: Doors,
     /// How TLS is spoken; `None` for plain HTTP.
     pub tls: Option<Tls>,
+    /// Who is let in, and to what.
+    pub access: Access,
 }
 
 /// How TLS is spoken with clients.
@@ -89,18 +93,22 @@ pub(super) fn client_limits(
 pub(super) fn resolve(
     listen: Option<Spanned<OneOrMany<String>>>,
     tls: Option<Spanned<written::Tls>>,
+    access: Option<Spanned<written::Access>>,
     listeners: Vec<Spanned<written::Listener>>,
     resolver: &mut Resolver<'_>,
 ) -> Vec<Listener> {
     let mut addresses = Vec::new();
     if listeners.is_empty() {
-        return shorthand(listen, tls, resolver);
+        return shorthand(listen, tls, access, resolver);
     }
-    let spans = [listen.map(|it| ("listen", it.span())), tls.map(|it| ("[tls]", it.span()))];
+    let spans = [
+        listen.map(|it| ("listen", it.span())),
+        tls.map(|it| ("[tls]", it.span())),
+        access.map(|it| ("[access]", it.span())),
+    ];
     for (key, span) in spans.into_iter().flatten() {
         let fault = Fault::new(format!("`{key}` and `[[listener]]` are both given"));
-        let hint =
-            "`listen` and `[tls]` are short for one `[[listener]]`; keep one of the two ways";
+        let hint = "`listen`, `[tls]` and `[access]` are short for one `[[listener]]`; keep one of the two ways";
         resolver.complain(span, fault.hint(hint));
     }
     let one = |listener| one(listener, &mut addresses, resolver);
@@ -110,15 +118,17 @@ pub(super) fn resolve(
 fn shorthand(
     listen: Option<Spanned<OneOrMany<String>>>,
     written: Option<Spanned<written::Tls>>,
+    access: Option<Spanned<written::Access>>,
     resolver: &mut Resolver<'_>,
 ) -> Vec<Listener> {
     let tls = written.and_then(|written| tls(written, resolver));
-    let addresses = listen_addresses(listen, resolver).into_iter();
+    let addresses = listen_addresses(listen, resolver);
+    let access = access::resolve(access, &addresses, tls.as_ref(), resolver);
     let everything = |address| {
         let (names, doors, tls) = (Vec::new(), Doors::all(), tls.clone());
-        Listener { address, names, doors, tls }
+        Listener { address, names, doors, tls, access: access.clone() }
     };
-    addresses.map(everything).collect()
+    addresses.into_iter().map(everything).collect()
 }
 
 fn one(
@@ -138,8 +148,9 @@ fn one(
     };
     let address = resolver.given(Some(text), address)?;
     claim(address, text.span(), taken, resolver);
+    let access = access::resolve(written.access, &[address], tls.as_ref(), resolver);
     // Without its TLS it would be another listener, but then there is a problem anyway.
-    (tls.is_some() == has_tls).then_some(Listener { address, names, doors, tls })
+    (tls.is_some() == has_tls).then_some(Listener { address, names, doors, tls, access })
 }
 
 fn doors(written: Option<Spanned<Vec<Text>>>, resolver: &mut Resolver<'_>) -> Doors {

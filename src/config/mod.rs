@@ -4,6 +4,7 @@
 //! `written.rs` lists the keys and `resolved.rs` gives them meaning. No other module reads a file
 //! or the environment to learn what to do.
 
+mod access;
 mod claims;
 mod credential;
 mod defaults;
@@ -28,6 +29,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
+pub use access::Access;
 pub use environment::{Environment, LOG};
 pub use example::EXAMPLE;
 pub use listeners::{ClientLimits, Listener, Tls};

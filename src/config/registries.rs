@@ -80,7 +80,7 @@ fn one(
     })
 }
 
-fn registry_name(text: &str) -> Result<RegistryName, Fault> {
+pub(super) fn registry_name(text: &str) -> Result<RegistryName, Fault> {
     text.parse().map_err(|_| {
         Fault::new(format!("{} is not the name of a registry", quoted(text)))
             .hint("write a host, perhaps with a port, such as `registry.corp:5000`")

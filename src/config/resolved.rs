@@ -15,7 +15,7 @@ use super::problem::{Fault, Problems, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::written::{Cache, File, Text};
-use super::{defaults, listeners, proxies, registries};
+use super::{access, defaults, listeners, proxies, registries};
 use crate::cache;
 use crate::http::ProxyOptions;
 use crate::push;
@@ -47,7 +47,8 @@ pub struct Settings {
 
 /// Gives meaning to what is written, or says all that is wrong with it.
 pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings, Problems> {
-    let listeners = listeners::resolve(file.listen, file.tls, file.listener, &mut resolver);
+    let listeners =
+        listeners::resolve(file.listen, file.tls, file.access, file.listener, &mut resolver);
     let (stall, connections) = (file.client_stall, file.connections_per_client);
     let clients = listeners::client_limits(stall.as_ref(), connections.as_ref(), &mut resolver);
     let grace = file.shutdown_grace.as_ref();
@@ -63,6 +64,7 @@ pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings
         warnings: Vec::new(),
     };
     refuse_loops(&settings, &mut resolver);
+    access::check(&settings.listeners, &settings.registries, &mut resolver);
     Problems::none_or(resolver.problems, Settings { warnings: resolver.warnings, ..settings })
 }
 

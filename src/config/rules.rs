@@ -45,7 +45,7 @@ fn patterns(texts: &[Text], resolver: &mut Resolver<'_>) -> Vec<Pattern> {
     texts.iter().filter_map(|text| resolver.given(Some(text), pattern)).collect()
 }
 
-fn pattern(text: &str) -> Result<Pattern, Fault> {
+pub(super) fn pattern(text: &str) -> Result<Pattern, Fault> {
     text.parse().map_err(|_| {
         Fault::new(format!("{} is not a pattern", quoted(text)))
             .hint("`*` is any text without a slash, `**` any number of components")

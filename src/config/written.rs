@@ -25,6 +25,7 @@ pub(super) type Text = Spanned<String>;
 pub(super) struct File {
     pub listen: Option<Spanned<OneOrMany<String>>>,
     pub tls: Option<Spanned<Tls>>,
+    pub access: Option<Spanned<Access>>,
     pub listener: Vec<Spanned<Listener>>,
     pub client_stall: Option<Text>,
     pub connections_per_client: Option<Spanned<Count>>,
@@ -51,6 +52,37 @@ pub(super) struct Listener {
     pub names: Option<Spanned<Vec<Text>>>,
     pub doors: Option<Spanned<Vec<Text>>>,
     pub tls: Option<Spanned<Tls>>,
+    pub access: Option<Spanned<Access>>,
+}
+
+/// `[access]`, and `access` of a listener
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Access {
+    pub anonymous: Option<Text>,
+    pub challenge: Option<Text>,
+    pub htpasswd: Option<Text>,
+    pub insecure_basic: Option<Spanned<Flag>>,
+    pub certificate: Vec<Spanned<Certificate>>,
+    pub rule: Vec<Spanned<Rule>>,
+}
+
+/// `[[access.certificate]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Certificate {
+    pub name: Option<Text>,
+    pub user: Option<Text>,
+}
+
+/// `[[access.rule]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Rule {
+    pub users: Option<Spanned<Vec<Text>>>,
+    pub registries: Option<Spanned<Vec<Text>>>,
+    pub repositories: Option<Spanned<Vec<Text>>>,
+    pub actions: Option<Spanned<Vec<Text>>>,
 }
 
 /// `[cache]`
@@ -159,6 +191,34 @@ impl Visitor<'_> for CountVisitor {
     }
 }
 
+/// Yes or no, which may also come from a variable, which only has texts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flag(pub Option<bool>);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FlagVisitor)
+    }
+}
+
+struct FlagVisitor;
+
+impl Visitor<'_> for FlagVisitor {
+    type Value = Flag;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a boolean")
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, flag: bool) -> Result<Flag, E> {
+        Ok(Flag(Some(flag)))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Flag, E> {
+        Ok(Flag(text.trim().parse().ok()))
+    }
+}
+
 /// A value, or a list of such.
 #[derive(Debug)]
 pub(super) enum OneOrMany<T> {
@@ -231,26 +291,33 @@ impl<'de> Visitor<'de> for UpstreamVisitor {
 }
 
 /// Each kind of table, as a message would call it, and its keys.
-pub(super) fn sections() -> [(&'static str, Keys); 8] {
+pub(super) fn sections() -> [(&'static str, Keys); 11] {
     [
         ("", keys::<File>()),
         ("[cache]", keys::<Cache>()),
+        ("[access]", keys::<Access>()),
         ("[registry.\"…\"]", keys::<Registry>()),
         ("upstream", keys::<UpstreamTable>()),
         ("auth", keys::<Auth>()),
         ("[tls]", keys::<Tls>()),
         ("[[listener]]", keys::<Listener>()),
         ("tag_rules", keys::<TagRule>()),
+        ("[[access.certificate]]", keys::<Certificate>()),
+        ("[[access.rule]]", keys::<Rule>()),
     ]
 }
 
 /// Every key that has one value for the whole process, with the table it is in (`""`
 /// is the top).
 pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let is_single = |key: &&&str| !matches!(**key, "cache" | "listener" | "registry" | "tls");
+    let is_single =
+        |key: &&&str| !matches!(**key, "access" | "cache" | "listener" | "registry" | "tls");
     let top = keys::<File>().iter().filter(is_single).map(|key| ("", *key));
     let tls = keys::<Tls>().iter().map(|key| ("tls", *key));
-    top.chain(tls).chain(keys::<Cache>().iter().map(|key| ("cache", *key)))
+    let is_table = |key: &&&str| matches!(**key, "certificate" | "rule");
+    let access = keys::<Access>().iter().filter(move |key| !is_table(key));
+    let access = access.map(|key| ("access", *key));
+    top.chain(tls).chain(access).chain(keys::<Cache>().iter().map(|key| ("cache", *key)))
 }
 
 /// The names of the keys of a table.

@@ -63,7 +63,7 @@ impl Drop for Place {
 }
 
 /// Whom an address belongs to: over IPv6 every client has a network of them (RFC 6177).
-fn client_of(address: IpAddr) -> IpAddr {
+pub(super) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -18,6 +18,7 @@ use rustls::{InconsistentKeys, ServerConfig};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::peer::names_in;
 use super::trust::roots_of;
 use super::{Connection, HostPort, TrustError};
 
@@ -172,12 +173,15 @@ impl ServerTls {
         is_other
     }
 
-    /// Shakes hands. Not for an accept loop: a client can take ten seconds over it.
-    pub async fn accept(&self, io: Connection) -> io::Result<Connection> {
+    /// Shakes hands, and says what the client's certificate calls it, if it has shown one. Not for
+    /// an accept loop: a client can take ten seconds over it.
+    pub async fn accept(&self, io: Connection) -> io::Result<(Connection, Vec<String>)> {
         let shaking = TlsAcceptor::from(Arc::clone(&self.config)).accept(io);
         let shaken = timeout(HANDSHAKE_MAX, shaking).await;
         let stream = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        Ok(Box::new(stream))
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let names = certificate.map(names_in).unwrap_or_default();
+        Ok((Box::new(stream), names))
     }
 }
 

@@ -13,17 +13,16 @@ use super::observed::{Observation, ObservedBody};
 use super::reply::Reply;
 use super::traffic::{Counts, Traffic};
 use super::{blobs, lists, manifests, pushes};
-use crate::access::{Access, Action, Grant, Principal, Right};
+use crate::access::{Action, Grant, Issuer, Principal, Refused, Right, Turned};
 use crate::cache::{Cache, Listing};
-use crate::http::{InstanceId, Received, Via};
+use crate::http::{InstanceId, Loop, Peer, Received, Via};
 use crate::oci::{Call, Resource};
 use crate::push::Push;
-use crate::registry::Table;
+use crate::registry::{Registry, Table};
 
 /// Everything that a request can reach.
 #[derive(Debug)]
 pub struct Routes {
-    access: Access,
     cache: Cache,
     push: Push,
     instance: InstanceId,
@@ -39,13 +38,12 @@ impl Routes {
     pub fn new(
         table: Table,
         (cache, push): (Cache, Push),
-        access: Access,
         instance: InstanceId,
         traffic: Arc<Traffic>,
     ) -> Self {
         let names = table.registries().map(|registry| registry.label());
         let counts = traffic.count_for(names);
-        Self { access, cache, push, instance, table, traffic, counts }
+        Self { cache, push, instance, table, traffic, counts }
     }
 
     /// The registries that it knows.
@@ -53,18 +51,23 @@ impl Routes {
         &self.table
     }
 
-    /// Answers a request that came in through `entrance`. Its body is read where it is passed on, and
-    /// not before that may be done.
+    /// Answers a request of `peer` that came in through `entrance`. Its body is read where it is
+    /// passed on, and not before that may be done.
     pub async fn answer(
         &self,
         request: Request<Received>,
         entrance: &Entrance,
+        peer: &Peer,
     ) -> Response<ObservedBody> {
         let began = Instant::now();
         let (request, body) = request.into_parts();
         let (reply, entered) = match self.enter(&request, entrance) {
             _ if crate::http::is_oddly_coded(&request.headers) => (Reply::oddly_coded(), None),
-            Ok(entered) => (self.reply(&entered, (&request, body), entrance).await, Some(entered)),
+            Ok(entered) => {
+                let visit = Visit { entered: &entered, entrance, peer, request: &request };
+                let admitted = self.admit(&visit, body).await;
+                (admitted.unwrap_or_else(|denied| denied.reply(&visit)), Some(entered))
+            }
             Err(error) => (Reply::not_entered(&error), None),
         };
         let reply = finished(reply, &request, entered.as_ref());
@@ -89,50 +92,62 @@ impl Routes {
         enter(&self.table, entrance.doors, Asked { path, query, host: host.as_ref() })
     }
 
-    async fn reply(
-        &self,
-        entered: &Entered,
-        (request, body): (&http::request::Parts, Received),
-        entrance: &Entrance,
-    ) -> Reply {
-        let Some(right) = Right::of(&request.method, &entered.call) else {
-            return Reply::not_allowed("the protocol has no such method here");
-        };
-        let (Call::In(repository, resource), Some(registry)) = (&entered.call, &entered.registry)
+    /// Finds out who asks and what that takes, and only then looks at what is asked for.
+    async fn admit(&self, visit: &Visit<'_>, body: Received) -> Result<Reply, Denied> {
+        let Visit { entered, entrance, peer, request } = visit;
+        let right = Right::of(&request.method, &entered.call).ok_or(Denied::NoSuchMethod)?;
+        let via = Via::read(&request.headers, self.instance).map_err(Denied::Loop)?;
+        let access = &entrance.access;
+        let principal = access.identify(&request.headers, peer, via).await?;
+        let (Call::In(repository, resource), Some(registry), Right::Do(action)) =
+            (&entered.call, &entered.registry, right)
         else {
-            return Reply::ping();
-        };
-        let Right::Do(action) = right else { return Reply::ping() };
-        let principal = match Via::read(&request.headers, self.instance) {
-            Ok(via) => Principal::anonymous(via),
-            Err(error) => return Reply::looped(error),
+            let is_somebody = principal.issuer != Issuer::Nobody;
+            if is_somebody || !access.rewards_a_login(self.reachable(entered)) {
+                return Ok(Reply::ping());
+            }
+            return Err(Denied::Nameless);
         };
         let (registry, repository) = (registry.clone(), repository.clone());
-        let host = registry.upstream().host().to_owned();
-        let granted = self.access.grant(&principal, registry, repository, action, resource).await;
-        let grant = match granted {
-            Ok(grant) => grant,
-            Err(refused) => return Reply::refused(&host, &refused),
-        };
-        if action != Action::Pull {
-            let from = self.source(&principal, (request, entrance), &grant).await;
-            let (push, presented) = (&self.push, &entered.presented);
-            let asked = pushes::Asked { push, grant: &grant, presented, head: request, from };
-            return asked.answer(resource, body).await;
+        let granted = access.grant(&principal, registry, repository, action, resource).await;
+        let grant = granted?;
+        if action == Action::Pull {
+            return Ok(self.reply(visit, &grant, resource).await);
         }
+        let from = self.source(&principal, visit, &grant).await;
+        let asked = pushes::Asked {
+            push: &self.push,
+            grant: &grant,
+            principal: &principal,
+            presented: &entered.presented,
+            head: request,
+            from,
+        };
+        Ok(asked.answer(resource, body).await)
+    }
+
+    /// The registries that a client could reach where it asks for none of their repositories.
+    fn reachable<'t>(&'t self, entered: &'t Entered) -> impl Iterator<Item = &'t Registry> {
+        let one = entered.registry.as_deref().filter(|_| entered.is_named);
+        let all = self.table.registries().filter(move |_| one.is_none()).map(AsRef::as_ref);
+        one.into_iter().chain(all)
+    }
+
+    async fn reply(&self, visit: &Visit<'_>, grant: &Grant, resource: &Resource) -> Reply {
+        let Visit { entered, request, .. } = visit;
         let query = request.uri.query().unwrap_or_default();
         match resource {
-            Resource::Blob(digest) => blobs::pull(&self.cache, &grant, digest, request).await,
+            Resource::Blob(digest) => blobs::pull(&self.cache, grant, digest, request).await,
             Resource::Manifest(reference) => {
-                manifests::pull(&self.cache, &grant, reference, &request.headers).await
+                manifests::pull(&self.cache, grant, reference, &request.headers).await
             }
             Resource::Referrers(digest) => {
                 let listing = Listing::Referrers(digest.clone());
-                lists::pull(&self.cache, &grant, &listing, &entered.presented, query).await
+                lists::pull(&self.cache, grant, &listing, &entered.presented, query).await
             }
             Resource::Tags => {
                 let (listing, presented) = (Listing::Tags, &entered.presented);
-                lists::pull(&self.cache, &grant, &listing, presented, query).await
+                lists::pull(&self.cache, grant, &listing, presented, query).await
             }
             // Every method of theirs is part of a push.
             Resource::Upload(_) => Reply::not_allowed("the protocol has no such method here"),
@@ -144,9 +159,10 @@ impl Routes {
     async fn source(
         &self,
         principal: &Principal,
-        (request, entrance): (&http::request::Parts, &Entrance),
+        visit: &Visit<'_>,
         grant: &Grant,
     ) -> Option<Grant> {
+        let Visit { entrance, request, .. } = visit;
         let query = request.uri.query()?;
         let from = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "from")?.1;
         let before = request.uri.path().find("/v2/").map(|at| &request.uri.path()[..at])?;
@@ -158,10 +174,59 @@ impl Routes {
         else {
             return None;
         };
-        let is_the_same = registry.name() == grant.registry().name();
-        let granted =
-            self.access.grant(principal, registry, repository, Action::Pull, &resource).await;
-        granted.ok().filter(|_| is_the_same)
+        if registry.name() != grant.registry().name() {
+            return None;
+        }
+        let access = &entrance.access;
+        access.grant(principal, registry, repository, Action::Pull, &resource).await.ok()
+    }
+}
+
+/// One request, and where it came in.
+struct Visit<'v> {
+    entered: &'v Entered,
+    entrance: &'v Entrance,
+    peer: &'v Peer,
+    request: &'v http::request::Parts,
+}
+
+/// Why a request is not answered with what it asks for.
+enum Denied {
+    Loop(Loop),
+    Nameless,
+    NoSuchMethod,
+    Refused(Refused),
+    Turned(Turned),
+}
+
+impl From<Refused> for Denied {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Turned> for Denied {
+    fn from(turned: Turned) -> Self {
+        Self::Turned(turned)
+    }
+}
+
+impl Denied {
+    fn reply(self, visit: &Visit<'_>) -> Reply {
+        let host = || visit.entered.registry.as_ref().map_or("", |it| it.upstream().host());
+        match self {
+            Self::Loop(error) => Reply::looped(error),
+            Self::NoSuchMethod => Reply::not_allowed("the protocol has no such method here"),
+            Self::Turned(turned) => Reply::turned(turned),
+            // Whom nobody asks for a password cannot give one.
+            Self::Nameless | Self::Refused(Refused::Nameless)
+                if visit.entrance.access.challenges() =>
+            {
+                Reply::challenge(&Refused::Nameless)
+            }
+            Self::Nameless => Reply::refused(host(), &Refused::Nameless),
+            Self::Refused(refused) => Reply::refused(host(), &refused),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::registry::{Door, Doors, Registry, Table};
 pub(super) struct Entered {
     /// The registry that was meant. `None` for a ping that names none, where there is no default.
     pub(super) registry: Option<Arc<Registry>>,
+    /// Whether the request named it. If not, it is only what a request means that names none.
+    pub(super) is_named: bool,
     /// What is asked, with the repository's name as the registry has it.
     pub(super) call: Call,
     /// The value of `ns=`, to be answered as `OCI-Namespace`.
@@ -101,17 +103,20 @@ pub(super) fn enter(table: &Table, doors: Doors, asked: Asked<'_>) -> Result<Ent
         open(Door::Registry)?;
         let registry = named(table, name)?;
         let before = format!("/{name}/v2/");
-        return finish(Some(registry), Call::parse(rest)?, namespace, before, false);
+        let named = finish(Some(registry), Call::parse(rest)?, namespace, before, false)?;
+        return Ok(Entered { is_named: true, ..named });
     }
     let call = call(asked.path)?;
     if let Some(name) = &namespace {
         open(Door::Namespace)?;
         let registry = named(table, name)?;
-        return finish(Some(registry), call, namespace, BEFORE.to_owned(), true);
+        let named = finish(Some(registry), call, namespace, BEFORE.to_owned(), true)?;
+        return Ok(Entered { is_named: true, ..named });
     }
     if let Some(registry) = asked.host.and_then(|host| table.hosted(host)) {
         open(Door::Host)?;
-        return finish(Some(Arc::clone(registry)), call, None, BEFORE.to_owned(), true);
+        let named = finish(Some(Arc::clone(registry)), call, None, BEFORE.to_owned(), true)?;
+        return Ok(Entered { is_named: true, ..named });
     }
     if let Call::In(repository, _) = &call {
         if let Some((first, _)) = repository.as_str().split_once('/')
@@ -172,7 +177,7 @@ fn finish(
     let mut presented =
         Presented { prefix: before, repository: String::new(), namespace: namespace.clone() };
     let Call::In(called, resource) = call else {
-        return Ok(Entered { registry, call, namespace, presented });
+        return Ok(Entered { registry, is_named: false, call, namespace, presented });
     };
     let registry = registry.ok_or(NotEntered::NoDefault)?;
     let repository = if may_strip { stripped(&registry, called.clone())? } else { called.clone() };
@@ -180,7 +185,7 @@ fn finish(
     presented.prefix.push_str(&called.as_str()[..gone]);
     repository.as_str().clone_into(&mut presented.repository);
     let call = Call::In(in_full(&registry, repository)?, resource);
-    Ok(Entered { registry: Some(registry), call, namespace, presented })
+    Ok(Entered { registry: Some(registry), is_named: false, call, namespace, presented })
 }
 
 /// Without the first component, if that names the registry and something is left.

@@ -7,11 +7,12 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderValue, Version};
 
+use crate::access::Access;
 use crate::http::HostPort;
 use crate::registry::Doors;
 
 /// One listener, as a request sees it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Entrance {
     /// The hosts it answers to; any if there are none.
     pub names: Vec<HostPort>,
@@ -19,12 +20,8 @@ pub struct Entrance {
     pub doors: Doors,
     /// Whether it speaks TLS, which is where a host without a port has its port from.
     pub is_tls: bool,
-}
-
-impl Default for Entrance {
-    fn default() -> Self {
-        Self { names: Vec::new(), doors: Doors::all(), is_tls: false }
-    }
+    /// Who is let in, and to what.
+    pub access: Access,
 }
 
 /// Why a request is turned away by the host that it names, or does not.
@@ -45,6 +42,11 @@ pub(super) enum BadHost {
 }
 
 impl Entrance {
+    /// Any host, every door, no TLS.
+    pub fn to_all(access: Access) -> Self {
+        Self { names: Vec::new(), doors: Doors::all(), is_tls: false, access }
+    }
+
     /// The host of a request. `Ok(None)` if it has none, or nobody wants to know: reading it takes
     /// longer than looking a manifest up.
     pub(super) fn host(
@@ -106,6 +108,12 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::access::{Ledger, Options};
+
+    fn to_all() -> Entrance {
+        let ledger = std::sync::Arc::new(Ledger::new().unwrap());
+        Entrance::to_all(Access::new(Options::default(), ledger))
+    }
 
     fn parts(version: Version, uri: &str, hosts: &[&str]) -> Parts {
         let mut request = Request::builder().version(version).uri(uri);
@@ -116,7 +124,7 @@ mod tests {
     }
 
     fn host(version: Version, uri: &str, hosts: &[&str]) -> Result<Option<String>, BadHost> {
-        let host = Entrance::default().host(&parts(version, uri, hosts), true)?;
+        let host = to_all().host(&parts(version, uri, hosts), true)?;
         Ok(host.map(|host| host.to_string()))
     }
 
@@ -132,7 +140,7 @@ mod tests {
         assert_eq!(host(two, "/v2/", &["a.b"]), some("a.b:80"));
         assert_eq!(host(Version::HTTP_10, "/v2/", &[]), Ok(None));
 
-        let tls = Entrance { is_tls: true, ..Entrance::default() };
+        let tls = Entrance { is_tls: true, ..to_all() };
         let host = tls.host(&parts(one, "/v2/", &["a.b"]), true).unwrap().unwrap();
         assert_eq!(host.port, Some(443));
     }
@@ -156,9 +164,7 @@ mod tests {
     /// What nobody wants to know is not parsed, but what is no host is refused all the same.
     #[test]
     fn a_host_that_matters_to_nobody_is_still_checked() {
-        let read = |hosts: &[&str]| {
-            Entrance::default().host(&parts(Version::HTTP_11, "/v2/", hosts), false)
-        };
+        let read = |hosts: &[&str]| to_all().host(&parts(Version::HTTP_11, "/v2/", hosts), false);
         assert_eq!(read(&["hub.corp"]), Ok(None));
         assert_eq!(read(&["<script>"]), Err(BadHost::Invalid));
         assert_eq!(read(&[]), Err(BadHost::Missing));
@@ -168,7 +174,7 @@ mod tests {
     fn a_listener_with_names_answers_to_no_other() {
         let entrance = Entrance {
             names: vec!["mirror.corp".parse().unwrap(), "b.corp:5000".parse().unwrap()],
-            ..Entrance::default()
+            ..to_all()
         };
         let read = |version, hosts: &[&str]| entrance.host(&parts(version, "/v2/", hosts), false);
         for served in ["mirror.corp", "MIRROR.corp:1", "mirror.corp.", "b.corp:5000"] {

@@ -8,7 +8,7 @@ use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 
 use super::door::Presented;
 use super::reply::Reply;
-use crate::access::Grant;
+use crate::access::{Grant, Principal};
 use crate::http::Received;
 use crate::oci::{Algorithm, Digest, ErrorCode, Reference, Resource, Tag};
 use crate::push::{Answer, Begin, Caller, Error, Part, Place, Push, Put};
@@ -17,6 +17,7 @@ use crate::push::{Answer, Begin, Caller, Error, Part, Place, Push, Put};
 pub(super) struct Asked<'a> {
     pub(super) push: &'a Push,
     pub(super) grant: &'a Grant,
+    pub(super) principal: &'a Principal,
     pub(super) presented: &'a Presented,
     pub(super) head: &'a http::request::Parts,
     /// Leave to read in the repository that `from` names, if it is one of the same registry.
@@ -35,7 +36,8 @@ impl Asked<'_> {
     async fn pushed(&self, resource: &Resource, body: Received) -> Result<Answer, Error> {
         let Self { push, grant, .. } = *self;
         let door = self.presented.repository_path();
-        let caller = Caller { door: &door, principal: "" };
+        let principal = self.principal.label();
+        let caller = Caller { door: &door, principal: &principal };
         match (&self.head.method, resource) {
             (&Method::POST, Resource::Upload(None)) => {
                 push.begin(grant, caller, self.begin()?, body).await

@@ -7,14 +7,14 @@
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LINK,
-    LOCATION, RETRY_AFTER, WARNING,
+    LOCATION, RETRY_AFTER, WARNING, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::door::NotEntered;
 use super::entrance::BadHost;
-use crate::access::Refused;
+use crate::access::{Refused, Turned};
 use crate::cache::{Decision, Error, List, Manifest, Pulled};
 use crate::http::{Loop, ReplyBody};
 use crate::oci::{Digest, ErrorCode, NotACall, RepositoryName};
@@ -117,6 +117,33 @@ impl Reply {
     /// A request that has been here before.
     pub(super) fn looped(error: Loop) -> Self {
         Self::error(StatusCode::LOOP_DETECTED, ErrorCode::Unavailable, error.to_string())
+    }
+
+    /// What the client has to present. The realm is the same for every host: it is shown to people.
+    pub(super) fn challenge(message: &impl ToString) -> Self {
+        let (status, code) = (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized);
+        let mut reply = Self::error(status, code, message.to_string());
+        let basic = HeaderValue::from_static(r#"Basic realm="larder", charset="UTF-8""#);
+        reply.set(WWW_AUTHENTICATE, basic);
+        reply
+    }
+
+    /// A login that is turned away.
+    pub(super) fn turned(turned: Turned) -> Self {
+        let (status, code, wait) = match turned {
+            Turned::Wrong => return Self::challenge(&turned),
+            Turned::Twice => (StatusCode::BAD_REQUEST, ErrorCode::Unauthorized, None),
+            Turned::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, Some(1)),
+            Turned::TooMany { wait } => {
+                let wait = Some(wait.as_secs().max(1));
+                (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, wait)
+            }
+        };
+        let mut reply = Self::error(status, code, turned.to_string());
+        if let Some(wait) = wait {
+            reply.set(RETRY_AFTER, HeaderValue::from(wait));
+        }
+        reply
     }
 
     /// What the client may not do. Who may not know of a repository reads what would be read of one

@@ -2,8 +2,6 @@
 //! And digests by sha512, which few registries take.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::support::client::Client as _;
 use crate::support::curl::Curl;
@@ -11,9 +9,10 @@ use crate::support::hash;
 use crate::support::image::{ELSEWHERE, HERE, Image, small_layers};
 use crate::support::larder::Larder;
 use crate::support::one_shot::{self, OneShot, holds};
+use crate::support::oras::{Oras, SBOM, SIGNATURE};
 use crate::support::publish::Publisher;
 use crate::support::registry::{OLAREG, Registry};
-use crate::support::tools::{self, requires};
+use crate::support::tools::requires;
 use crate::support::traffic::{Kind, Request};
 use crate::support::way::{Door, Wanted, Way};
 use crate::support::work::Work;
@@ -24,7 +23,7 @@ fn oras_finds_referrers_and_pulls_them_without_the_upstream() {
     let work = Work::new(requires!(&["oras"], OLAREG));
     let mut upstream = Registry::olareg(&work);
     let image = publish(&work, &upstream, "sha256");
-    let oras = Oras { work: &work };
+    let oras = Oras::new(&work);
     let direct = Way::plain(Door::Mirror, upstream.port);
     let sbom = oras.attach(&Wanted::by_tag(&image).at(&direct.place()), SBOM);
     let of_sbom = format!("{}/{}@{sbom}", direct.place(), image.repository);
@@ -107,57 +106,3 @@ fn nothing_but_tags_and_lists(upstream: &Registry) {
     let content = |request: &&Request| matches!(request.kind, Kind::Blob | Kind::ManifestByDigest);
     assert_eq!(asked.iter().filter(content).count(), 0, "it is cached: {asked:#?}");
 }
-
-/// What oras does with artifacts; all over plain HTTP.
-struct Oras<'a> {
-    work: &'a Work,
-}
-
-impl Oras<'_> {
-    /// Attaches a file that has its type as its text; the digest of the artifact.
-    fn attach(&self, to: &str, kind: &str) -> String {
-        self.work.file("attached", kind);
-        let mut attach = self.command("attach");
-        attach.args(["--plain-http", "--format", "go-template={{.digest}}"]);
-        attach.args(["--artifact-type", kind, to, "attached:text/plain"]);
-        tools::run(&mut attach).expect("the upstream takes artifacts").trim().to_owned()
-    }
-
-    /// The tree of what refers to it, as JSON.
-    fn discover(&self, name: &str, more: &[&str]) -> String {
-        let mut discover = self.command("discover");
-        discover.args(["--plain-http", "--format", "json"]).args(more).arg(name);
-        tools::run(&mut discover).expect("oras discovers referrers")
-    }
-
-    /// The text of the file in an artifact.
-    fn pull(&self, name: &str) -> String {
-        let into = self.work.dir("pulled");
-        let mut pull = self.command("pull");
-        tools::run(pull.args(["--plain-http", "--no-tty", "--output"]).arg(&into).arg(name))
-            .expect("oras pulls an artifact");
-        let text = fs::read_to_string(into.join("attached")).expect("oras wrote the file");
-        fs::remove_dir_all(into).expect("what was pulled can be removed");
-        text
-    }
-
-    /// The whole graph, as a layout of files.
-    fn copy(&self, name: &str) -> PathBuf {
-        let into = self.work.data().join("graph");
-        fs::remove_dir_all(&into).ok();
-        let mut copy = self.command("copy");
-        copy.args(["--recursive", "--no-tty", "--from-plain-http", name, "--to-oci-layout"]);
-        tools::run(copy.arg(format!("{}:it", into.display()))).expect("oras copies a graph");
-        into
-    }
-
-    fn command(&self, command: &str) -> Command {
-        let dir: &Path = self.work.data();
-        let mut oras = tools::command("oras");
-        oras.env("DOCKER_CONFIG", dir).current_dir(dir).arg(command);
-        oras
-    }
-}
-
-const SBOM: &str = "application/vnd.example.sbom";
-const SIGNATURE: &str = "application/vnd.example.signature";

@@ -1,14 +1,17 @@
-//! Parts of a blob by curl, while the cache lacks it and when it has it.
+//! Parts of a blob, while the cache lacks it and when it has it: by curl, and by containerd.
 
 use std::fs;
 use std::path::Path;
 
+use crate::support::client::Client as _;
 use crate::support::curl::Curl;
 use crate::support::hash;
 use crate::support::image::Image;
 use crate::support::larder::Larder;
+use crate::support::one_shot::{self, OneShot};
 use crate::support::registry::{DISTRIBUTION, Guard, Registry};
 use crate::support::tools::requires;
+use crate::support::way::{Door, Wanted};
 use crate::support::work::Work;
 
 #[test]
@@ -50,6 +53,35 @@ fn single_suffix_and_open_ranges_are_the_files_bytes_warm() {
     let beyond = Curl::get(&url).range(&format!("{}-", want.len())).send();
     assert_eq!(beyond.status, 416, "{beyond:?}");
     assert_eq!(beyond.header("content-range"), format!("bytes */{}", want.len()));
+}
+
+/// Today's containerd asks for a layer from many places at once, each time to the end, and hangs up
+/// when it has its part.
+#[test]
+fn a_layer_in_parallel_ranges_costs_the_upstream_little_more_than_its_length() {
+    let work = Work::new(requires!(&["containerd-pull"], DISTRIBUTION));
+    let image = Image::medium();
+    let mut upstream = Registry::start(&work, &Guard::Open);
+    let larder = Larder::mirror(&work, &upstream.url(), "");
+    let client = OneShot::new(&work, one_shot::containerd_pull_wide);
+    let (way, wanted) = (larder.by(Door::Ns), Wanted::by_tag(&image));
+    let layer = &image.layers[0];
+    let len = fs::metadata(Image::blob_file(layer)).expect("the upstream keeps the layer").len();
+    upstream.forget();
+
+    client.pull(&way, &wanted).expect("a cold pull succeeds");
+    let asked = upstream.requests();
+    let of_layer = asked.iter().filter(|request| request.path.contains(layer));
+    let sent: u64 = of_layer.map(|request| request.bytes).sum();
+    println!("the upstream sent {sent} bytes of a layer of {len}");
+    assert!((len..=len + len / 10).contains(&sent), "{sent} bytes of {len}: {asked:#?}");
+    assert_eq!(larder.verified_blobs().len(), 4, "index, manifest, configuration, layer");
+    let log = larder.log();
+    let parts = log.lines().filter(|line| line.contains(layer) && line.contains("status=206"));
+    assert!(parts.count() > 8, "it did ask for ranges:\n{log}");
+
+    upstream.stop();
+    client.pull(&way, &wanted).expect("a warm pull succeeds while the upstream is down");
 }
 
 /// A range as curl writes it, with the first byte and the one after the last.

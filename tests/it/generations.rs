@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::access::{Access, Action, Grant, Principal};
+use larder::access::{Access, Action, Grant, Ledger, Principal};
 use larder::cache::{Cache, Decision, Error, Listing, Mutable};
 use larder::http::{Egress, InstanceId, Via};
 use larder::oci::{AcceptSet, Digest, Reference, Resource};
@@ -44,7 +44,8 @@ async fn open(setup: &Setup, clock: &Arc<TestClock>) -> (Cache, Grant) {
     let store = Arc::new(Store::open(setup.settings.store.clone(), machine).unwrap());
     let cache = Cache::new(store, clock.clone(), setup.settings.cache.clone());
     let (registry, repository) = (table.default().unwrap().clone(), REPOSITORY.parse().unwrap());
-    let (access, nobody) = (Access::open(), Principal::anonymous(Via::default()));
+    let access = Access::new(setup.access.clone(), Arc::new(Ledger::new().unwrap()));
+    let nobody = Principal::anonymous(Via::default());
     let granted = access.grant(&nobody, registry, repository, Action::Pull, &Resource::Tags);
     (cache, granted.await.unwrap())
 }

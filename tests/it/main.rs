@@ -7,6 +7,7 @@
 mod support;
 
 mod accept;
+mod access;
 mod backoff;
 mod breaker;
 mod decisions;
@@ -48,5 +49,6 @@ mod tls;
 mod together;
 mod tokens;
 mod upstreams;
+mod users;
 mod via;
 mod wrong;

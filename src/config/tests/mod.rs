@@ -1,5 +1,6 @@
 //! Whole configurations, good and bad, through the same function that the program uses.
 
+mod access;
 mod listeners;
 mod meaning;
 mod places;

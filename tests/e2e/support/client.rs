@@ -34,7 +34,8 @@ impl Kind {
     pub(crate) fn version(&self) -> String {
         let said = tools::run(tools::command(self.tools[0]).arg(self.version));
         let said = said.unwrap_or_else(|error| error);
-        said.lines().next().unwrap_or("(no version)").to_owned()
+        let first = said.lines().next().unwrap_or("(no version)");
+        first.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod image;
 pub(crate) mod larder;
 pub(crate) mod layer;
 pub(crate) mod one_shot;
+pub(crate) mod oras;
 pub(crate) mod process;
 pub(crate) mod publish;
 pub(crate) mod registries_conf;

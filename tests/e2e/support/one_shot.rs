@@ -99,23 +99,41 @@ pub(crate) fn oras(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) 
     command
 }
 
+/// In ranges so short that the test images have some of them.
 pub(crate) fn containerd_pull(
     dir: &Path,
     way: &Way<'_>,
     wanted: &Wanted<'_>,
     into: &Path,
 ) -> Command {
+    in_ranges(dir, way, wanted, into, &["--parallel", "4", "--chunk", "524288"])
+}
+
+/// In ranges as containerd's documentation advises for large layers.
+pub(crate) fn containerd_pull_wide(
+    dir: &Path,
+    way: &Way<'_>,
+    wanted: &Wanted<'_>,
+    into: &Path,
+) -> Command {
+    in_ranges(dir, way, wanted, into, &["--parallel", "8", "--chunk", "8388608"])
+}
+
+fn in_ranges(
+    dir: &Path,
+    way: &Way<'_>,
+    wanted: &Wanted<'_>,
+    into: &Path,
+    ranges: &[&str],
+) -> Command {
     let hosts = dir.join("hosts");
     let name = wanted.at(&hosts_toml::write(&hosts, way));
     let mut command = tools::command("containerd-pull");
     command.arg("--hosts-dir").arg(hosts).args(["--platform", &wanted.image.platform]);
-    command.args(["--parallel", "4", "--chunk", CHUNK]).arg(name).arg(into);
+    command.args(ranges).arg(name).arg(into);
     command
 }
 
 fn platform(image: &Image) -> (&str, &str) {
     image.platform.split_once('/').expect("a platform has two parts")
 }
-
-/// Bytes: some ranges for each larger layer of the test images.
-const CHUNK: &str = "524288";

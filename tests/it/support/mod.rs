@@ -20,6 +20,7 @@ pub mod tls;
 pub use client::{Client, Decision, Reply, Version};
 pub use image::{Blob, Image, Manifest};
 pub use instance::Instance;
+pub use log::Log;
 pub use network::{Reach, TestNetwork};
 pub use process::Process;
 pub use proxy::{Proxy, STALE_WAIT, Setup, TAG_TTL, VERIFY_EVERY, settle};

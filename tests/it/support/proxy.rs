@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Method;
+use larder::access::{self, Policy};
 use larder::app::{App, Parts};
 use larder::clock::Boot;
 use larder::config::{ClientLimits, Settings};
-use larder::http::{ProxyOptions, Socket};
+use larder::http::{Peer, ProxyOptions, Socket};
 use larder::oci::{Digest, Hasher};
 use larder::registry::{self, Rules, TagPolicy};
 use larder::upstream::{self, Credential};
@@ -43,6 +44,8 @@ pub const VERIFY_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub struct Setup {
     pub settings: Settings,
     pub network: TestNetwork,
+    /// Who is let in.
+    pub access: access::Options,
     /// How far the wall clock will be ahead: the machine was off for so long.
     pub ahead: Duration,
     dir: TempDir,
@@ -57,6 +60,7 @@ pub struct Proxy {
     pub clock: Arc<TestClock>,
     /// Sends to this proxy, also after a restart.
     pub client: Client,
+    access: access::Options,
     settings: Settings,
     boot: Mutex<Boot>,
     app: Slot,
@@ -84,7 +88,10 @@ impl Setup {
             registries: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { settings, network: TestNetwork::default(), ahead: Duration::ZERO, dir }
+        let network = TestNetwork::default();
+        // Whether there is anything to push to is up to the registries.
+        let access = access::Options { policy: Policy::open(), ..access::Options::default() };
+        Self { settings, network, access, ahead: Duration::ZERO, dir }
     }
 
     /// Puts a registry behind the proxy, over plain HTTP and at its own name. The first one is
@@ -114,9 +121,10 @@ impl Setup {
         let boot = Boot::current();
         let app = open(&self.settings, &self.network, &clock, boot).await;
         let app = Arc::new(Mutex::new(Some(app)));
-        let client = client_of(&app, 64 << 10);
-        let Self { settings, network, dir, .. } = self;
-        Proxy { network, clock, client, settings, boot: Mutex::new(boot), app, dir }
+        let Self { settings, network, access, dir, .. } = self;
+        let client = client_of(&app, 64 << 10, Peer::default(), access.clone());
+        let boot = Mutex::new(boot);
+        Proxy { network, clock, client, access, settings, boot, app, dir }
     }
 
     fn add(&mut self, name: &str, url: &str, ca_pem: Option<Vec<u8>>) -> &mut registry::Options {
@@ -226,12 +234,18 @@ impl Proxy {
         let settings = self.settings.clone();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         drop(self.app.lock().unwrap().take());
-        Setup { settings, network, ahead: Duration::ZERO, dir }
+        let access = self.access.clone();
+        Setup { settings, network, access, ahead: Duration::ZERO, dir }
     }
 
     /// A client whose connections hold few bytes in flight, so that it can be exactly slow.
     pub fn narrow_client(&self, buffer: usize) -> Client {
-        client_of(&self.app, buffer)
+        client_of(&self.app, buffer, Peer::default(), self.access.clone())
+    }
+
+    /// A client elsewhere, perhaps with a certificate.
+    pub fn client_of(&self, peer: Peer) -> Client {
+        client_of(&self.app, 64 << 10, peer, self.access.clone())
     }
 
     /// A client over TCP, where files are sent and not read. Not for the paused clock, which does
@@ -239,11 +253,11 @@ impl Proxy {
     pub async fn tcp_client(&self) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = self.app.clone();
+        let (app, access) = (self.app.clone(), self.access.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let serving = app.lock().unwrap().clone().expect("the app runs");
-                tokio::spawn(async move { serving.serve_socket(Socket::new(stream)).await });
+                let app = app.lock().unwrap().clone().expect("the app runs");
+                tokio::spawn(app.serve_socket(Socket::new(stream), access.clone()));
             }
         });
         Client::new(Arc::new(move || {
@@ -355,12 +369,13 @@ async fn open(
     App::open(settings, parts).await.expect("the app opens")
 }
 
-fn client_of(app: &Slot, buffer: usize) -> Client {
+fn client_of(app: &Slot, buffer: usize, peer: Peer, access: access::Options) -> Client {
     let app = app.clone();
     Client::new(Arc::new(move || {
         let (near, far) = tokio::io::duplex(buffer);
         let app = app.lock().unwrap().clone().expect("the app runs");
-        tokio::spawn(async move { app.serve_connection(Box::new(far)).await });
+        let serving = app.serve_peer(Box::new(far), peer.clone(), access.clone());
+        tokio::spawn(serving);
         Box::new(near)
     }))
 }

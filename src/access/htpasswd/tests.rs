@@ -1,0 +1,129 @@
+//! Files of users, good and bad. The hashes were made by `htpasswd` of apache2-utils and by
+//! `argon2`, for the password `hunter2`.
+
+use super::*;
+
+/// `htpasswd -nbB -C 4`
+const BCRYPT: &str = "$2y$04$LrWkUKWMewIRIcqaqj6.auhkwWKAnaqM7VfbVpHBYOFz1xfSVQf7a";
+
+fn users(text: &str) -> Users {
+    Users::parse(text.as_bytes()).unwrap_or_else(|bad| panic!("{text}: {bad:?}"))
+}
+
+fn faults(bytes: impl AsRef<[u8]>) -> Vec<(usize, Fault)> {
+    let bad = Users::parse(bytes.as_ref()).expect_err("it must be refused");
+    assert!(!format!("{bad:?}").contains("hunter2"));
+    bad.into_iter().map(|bad| (bad.line, bad.fault)).collect()
+}
+
+fn is_in(users: &Users, user: &str, password: &str) -> bool {
+    users.verify(user, &SecretString::from(password))
+}
+
+fn argon2(params: Params) -> String {
+    use argon2::password_hash::PasswordHasher as _;
+    let hasher = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    hasher.hash_password_with_salt(b"hunter2", b"saltsaltsalt").unwrap().to_string()
+}
+
+#[test]
+fn each_kind_of_hash_takes_its_password_and_no_other() {
+    let argon2 = argon2(Params::new(64, 1, 1, None).unwrap());
+    let (a, b) = (BCRYPT.replacen("2y", "2a", 1), BCRYPT.replacen("2y", "2b", 1));
+    let text = format!("# people\n\ny:{BCRYPT}\r\na:{a}\nb:{b}\nzoë:{argon2}\n");
+    let users = users(&text);
+    for user in ["y", "a", "b", "zoë"] {
+        assert!(users.contains(user));
+        assert!(is_in(&users, user, "hunter2"), "{user}");
+        for wrong in ["", "hunter", "hunter22", "Hunter2", "hunter2\n"] {
+            assert!(!is_in(&users, user, wrong), "{user} {wrong:?}");
+        }
+    }
+    // What is verified in their place is the hash of a user; that must not let them in.
+    for nobody in ["", "x", "Y", "y ", "zoe", "zoe\u{308}", "# people"] {
+        assert!(!users.contains(nobody) && !is_in(&users, nobody, "hunter2"), "{nobody}");
+    }
+}
+
+/// bcrypt cuts what is longer, so two passwords would be one.
+#[test]
+fn a_password_counts_as_a_whole() {
+    let long = "x".repeat(72);
+    let hash = bcrypt::hash_with_salt(&long, 4, [7; 16]).unwrap();
+    let users = users(&format!("u:{}\n", hash.format_for_version(bcrypt::Version::TwoY)));
+    assert!(is_in(&users, "u", &long));
+    assert!(!is_in(&users, "u", &format!("{long}x")));
+    assert!(!is_in(&users, "u", &long[1..]));
+}
+
+#[test]
+fn each_way_to_be_no_user_is_named_with_its_line() {
+    let good = format!("good:{BCRYPT}\n");
+    let line_2 = |text: &str| faults(format!("{good}{text}\n"));
+    assert_eq!(faults(""), [(1, Fault::NoUsers)]);
+    assert_eq!(faults("# nobody\n\n"), [(1, Fault::NoUsers)]);
+    assert_eq!(line_2("user"), [(2, Fault::NoColon)]);
+    assert_eq!(line_2("user:"), [(2, Fault::NoHash)]);
+    assert_eq!(line_2(&format!(":{BCRYPT}")), [(2, Fault::NoUser)]);
+    assert_eq!(line_2(&format!("a b:{BCRYPT}")), [(2, Fault::User)]);
+    assert_eq!(line_2(&format!("a\0b:{BCRYPT}")), [(2, Fault::User)]);
+    assert_eq!(line_2("user:hunter2"), [(2, Fault::Plain)]);
+    assert_eq!(line_2("user:{SHA}87v6s3eHqd2RLCJcj3rX9yLAHmo="), [(2, Fault::Weak("SHA-1"))]);
+    assert_eq!(line_2("user:$apr1$hR3lF0Mv$yiHFOcmEoSZ0TdpG5xJKR/"), [(2, Fault::Weak("MD5"))]);
+    assert_eq!(line_2("user:$6$x$y"), [(2, Fault::Weak("SHA-crypt"))]);
+    assert_eq!(line_2("user:rl0uE0OTLKZ0c"), [(2, Fault::Plain)], "crypt");
+    let cost = |cost: &str| BCRYPT.replacen("04", cost, 1);
+    assert_eq!(line_2(&format!("u:{}", cost("31"))), [(2, Fault::Cost { cost: 31 })]);
+    assert_eq!(line_2(&format!("u:{}", cost("15"))), [(2, Fault::Cost { cost: 15 })]);
+    assert_eq!(line_2(&format!("u:{}", cost("03"))), [(2, Fault::Bcrypt)]);
+    assert_eq!(line_2(&format!("u:{}", cost("-1"))), [(2, Fault::Bcrypt)]);
+    assert_eq!(line_2(&format!("good:{BCRYPT}")), [(2, Fault::Twice { first: 1 })]);
+    assert_eq!(line_2(&format!("u:{BCRYPT}x")), [(2, Fault::Bcrypt)]);
+    assert_eq!(line_2(&format!("u:{}", BCRYPT.replacen("2y", "2x", 1))), [(2, Fault::Bcrypt)]);
+    assert_eq!(faults(b"good:x\xff\xfe"), [(1, Fault::NotText)]);
+    for bad in
+        ["$argon2id$", "$argon2id$v=19$m=64,t=1,p=1$c2FsdA", "$argon2x$v=19$m=64,t=1,p=1$c$c"]
+    {
+        assert_eq!(line_2(&format!("u:{bad}")), [(2, Fault::Argon2)], "{bad}");
+    }
+}
+
+/// A hash that was cut by a full disk, or that is made to break its reader (RUSTSEC-2026-0199).
+#[test]
+fn a_hash_that_is_cut_or_not_ascii_is_refused_and_never_a_panic() {
+    for len in 0..BCRYPT.len() {
+        faults(format!("u:{}\n", &BCRYPT[..len]));
+    }
+    let wide = format!("$2y$04${}", "ä".repeat(26));
+    assert_eq!(wide.len(), 59);
+    for hash in [wide.clone(), format!("{wide}x"), format!("$2y$0ä${}", "a".repeat(52))] {
+        assert_eq!(faults(format!("u:{hash}")), [(1, Fault::Bcrypt)], "{hash}");
+    }
+    let argon2 = argon2(Params::new(64, 1, 1, None).unwrap());
+    for len in 0..argon2.len() {
+        // A shorter output may be a hash all the same, but not of this password.
+        if let Ok(users) = Users::parse(format!("u:{}\n", &argon2[..len]).as_bytes()) {
+            assert!(!is_in(&users, "u", "hunter2"), "{len}");
+        }
+    }
+}
+
+/// One login must not be able to occupy the machine.
+#[test]
+fn what_would_take_too_long_is_refused() {
+    let phc =
+        |params: &str| format!("u:$argon2id$v=19${params}$c2FsdHNhbHRzYWx0${}", "A".repeat(43));
+    assert!(Users::parse(phc("m=131072,t=16,p=16").as_bytes()).is_ok());
+    for params in ["m=131073,t=1,p=1", "m=64,t=17,p=1", "m=4194304,t=1,p=1", "m=1024,t=1,p=17"] {
+        assert_eq!(faults(phc(params)), [(1, Fault::Argon2Cost)], "{params}");
+    }
+}
+
+#[test]
+fn cheap_hashes_are_counted_and_many_faults_are_cut_short() {
+    let dear = BCRYPT.replacen("04", "10", 1);
+    let found = users(&format!("a:{dear}\nb:{BCRYPT}\nc:{BCRYPT}\n"));
+    assert_eq!(found.cheap(), Some(Cheap { count: 2, line: 2 }));
+    assert_eq!(users(&format!("a:{dear}\n")).cheap(), None);
+    assert_eq!(faults("x\n".repeat(1_000_000)).len(), BAD_LINES_MAX);
+}

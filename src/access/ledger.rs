@@ -1,0 +1,222 @@
+//! Who has logged in, and who has tried: what all listeners remember together.
+//!
+//! Passwords are verified on the blocking pool, few at a time, so that logins never stand in the way
+//! of pulls. What came of it is remembered by keyed hash: good logins for a minute, bad ones for
+//! seconds, so that a client that repeats itself costs nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::sync::Semaphore;
+
+use super::basic::Basic;
+use super::failures::{Counted, Failures};
+use super::htpasswd::Users;
+use super::keyed::Keyed;
+use super::memory::Memory;
+use crate::upstream::Tag;
+
+/// What is remembered of logins, over all listeners and across reloads.
+#[derive(Debug)]
+pub struct Ledger {
+    keyed: Keyed,
+    good: Memory<()>,
+    bad: Memory<()>,
+    failures: Failures,
+    /// Turns to hash.
+    turns: Arc<Semaphore>,
+    /// Places to wait for one.
+    places: Semaphore,
+}
+
+/// The system gives no random bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random bytes")]
+pub struct NoRandomness;
+
+/// Why a login is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Turned {
+    /// Too many are waiting for their passwords to be verified.
+    #[error("too many logins at once")]
+    Busy,
+    /// Two readers of the request could see two users in it.
+    #[error("there is more than one `Authorization` header")]
+    Twice,
+    /// Too many have failed.
+    #[error("too many failed logins")]
+    TooMany {
+        /// For how long no further one is looked at.
+        wait: Duration,
+    },
+    /// It is not a user's password.
+    #[error("the user name or the password is wrong")]
+    Wrong,
+}
+
+impl Ledger {
+    /// Nothing is remembered yet.
+    pub fn new() -> Result<Self, NoRandomness> {
+        let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self {
+            keyed: Keyed::random().ok_or(NoRandomness)?,
+            good: Memory::new(LOGINS_MAX),
+            bad: Memory::new(LOGINS_MAX),
+            failures: Failures::default(),
+            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
+            places: Semaphore::new(WAITING_MAX),
+        })
+    }
+
+    /// Finds out whether this is the password of one of `users`.
+    pub(super) async fn log_in(
+        &self,
+        users: &Arc<Users>,
+        presented: Basic,
+        address: IpAddr,
+    ) -> Result<String, Turned> {
+        let tag = self.login_tag(users, &presented);
+        if let Some(verdict) = self.remembered(&tag) {
+            return verdict.map(|()| presented.username);
+        }
+        let counted = Counted::of(&self.keyed, address, &presented.username);
+        if let Some(wait) = self.failures.wait(&counted) {
+            return Err(Turned::TooMany { wait });
+        }
+        let _place = self.places.try_acquire().map_err(|_| Turned::Busy)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Turned::Busy)?;
+        // Clients send several requests at once; the first of them has settled it.
+        if let Some(verdict) = self.remembered(&tag) {
+            return verdict.map(|()| presented.username);
+        }
+        let users = Arc::clone(users);
+        let verify = move || {
+            // Held until it is done, also if whoever asked has left.
+            let _turn = turn;
+            (users.verify(&presented.username, &presented.password), presented.username)
+        };
+        let verified = tokio::task::spawn_blocking(verify).await;
+        // A panic in it has been reported.
+        let (is_right, username) = verified.map_err(|_| Turned::Busy)?;
+        if is_right {
+            self.good.put(tag, (), GOOD_FOR);
+            return Ok(username);
+        }
+        self.bad.put(tag, (), BAD_FOR);
+        self.failures.note(&counted);
+        Err(Turned::Wrong)
+    }
+
+    fn remembered(&self, tag: &Tag) -> Option<Result<(), Turned>> {
+        if self.good.get(tag).is_some() {
+            return Some(Ok(()));
+        }
+        self.bad.get(tag).map(|()| Err(Turned::Wrong))
+    }
+
+    /// With the stored hash in it: a password that was changed makes what was remembered void.
+    fn login_tag(&self, users: &Users, presented: &Basic) -> Tag {
+        let hash = users.hash_of(&presented.username).map(ExposeSecret::expose_secret);
+        self.keyed.tag(&[
+            b"login",
+            presented.username.as_bytes(),
+            presented.password.expose_secret().as_bytes(),
+            hash.unwrap_or_default().as_bytes(),
+        ])
+    }
+}
+
+/// For how long a good login is remembered. A user who is taken out of the file is out at once.
+const GOOD_FOR: Duration = Duration::from_secs(60);
+
+/// For how long a bad one is: a user who was just entered gets in soon.
+const BAD_FOR: Duration = Duration::from_secs(5);
+
+/// At about 80 bytes each, 4 MiB.
+const LOGINS_MAX: usize = 50_000;
+
+/// At a tenth of a second each, the last one waits for about six seconds.
+const WAITING_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(hash_of: &[(&str, &str)]) -> Arc<Users> {
+        let line = |(user, password): &(&str, &str)| {
+            let hash = bcrypt::hash_with_salt(password, 4, [7; 16]).unwrap();
+            format!("{user}:{hash}\n")
+        };
+        Arc::new(Users::parse(hash_of.iter().map(line).collect::<String>().as_bytes()).unwrap())
+    }
+
+    async fn log_in(ledger: &Ledger, users: &Arc<Users>, user: &str, password: &str) -> Outcome {
+        let presented = Basic { username: user.to_owned(), password: password.into() };
+        ledger.log_in(users, presented, IpAddr::from([10, 0, 0, 1])).await
+    }
+
+    type Outcome = Result<String, Turned>;
+
+    #[tokio::test]
+    async fn a_password_that_was_changed_is_void_at_once() {
+        let ledger = Ledger::new().unwrap();
+        let old = users(&[("ann", "old")]);
+        assert_eq!(log_in(&ledger, &old, "ann", "old").await, Ok("ann".to_owned()));
+        assert_eq!(log_in(&ledger, &old, "ann", "new").await, Err(Turned::Wrong));
+
+        let new = users(&[("ann", "new")]);
+        assert_eq!(log_in(&ledger, &new, "ann", "old").await, Err(Turned::Wrong));
+        assert_eq!(log_in(&ledger, &new, "ann", "new").await, Ok("ann".to_owned()));
+        let gone = users(&[("ben", "x")]);
+        assert_eq!(log_in(&ledger, &gone, "ann", "new").await, Err(Turned::Wrong));
+    }
+
+    /// Guessing ends, and whoever was in stays in meanwhile.
+    #[tokio::test]
+    async fn too_many_guesses_are_not_looked_at_and_harm_nobody_who_is_in() {
+        let ledger = Ledger::new().unwrap();
+        let users = users(&[("ann", "right"), ("ben", "x")]);
+        assert!(log_in(&ledger, &users, "ann", "right").await.is_ok());
+        for guess in 0..10 {
+            let outcome = log_in(&ledger, &users, "ann", &guess.to_string()).await;
+            assert_eq!(outcome, Err(Turned::Wrong));
+            // The same again is no further guess.
+            let again = log_in(&ledger, &users, "ann", &guess.to_string()).await;
+            assert_eq!(again, Err(Turned::Wrong));
+        }
+        let outcome = log_in(&ledger, &users, "ann", "another").await;
+        assert!(matches!(outcome, Err(Turned::TooMany { .. })), "{outcome:?}");
+        assert!(log_in(&ledger, &users, "ann", "right").await.is_ok());
+        assert!(log_in(&ledger, &users, "ben", "x").await.is_ok());
+    }
+
+    /// Hundreds of logins at once must not become hundreds of threads that hash.
+    #[tokio::test]
+    async fn few_are_verified_at_once_and_few_wait() {
+        let ledger = Ledger::new().unwrap();
+        let users = users(&[("ann", "right")]);
+        let held = ledger.turns.available_permits();
+        let turns: Vec<_> = (0..held).map(|_| ledger.turns.try_acquire().unwrap()).collect();
+        let mut waiting = Vec::new();
+        for number in 0..WAITING_MAX {
+            let mut login = Box::pin(log_in(&ledger, &users, "ann", "right"));
+            assert!(futures_poll(login.as_mut()).await, "{number} should wait");
+            waiting.push(login);
+        }
+        assert_eq!(log_in(&ledger, &users, "ann", "right").await, Err(Turned::Busy));
+
+        drop(turns);
+        for login in waiting {
+            assert_eq!(login.await, Ok("ann".to_owned()));
+        }
+    }
+
+    /// Polls once; whether it waits.
+    async fn futures_poll(mut future: std::pin::Pin<&mut impl Future<Output = Outcome>>) -> bool {
+        std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending()))
+            .await
+    }
+}

@@ -1,0 +1,94 @@
+//! Files of users are read again when they change, as certificates are: see `certificates.rs`.
+//!
+//! A file that cannot be used is reported once, with its lines, and the users that were known stay.
+
+use std::sync::Arc;
+
+use super::certificates::{Stamp, stamp};
+use crate::config;
+
+/// How the files looked when they were last read.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    seen: Vec<(Arc<config::Access>, Option<Stamp>)>,
+}
+
+impl Watch {
+    /// Reads those that have changed since the last time, and those that are new here. Blocks.
+    pub(super) fn look(&mut self, listeners: impl IntoIterator<Item = Arc<config::Access>>) {
+        let mut before = std::mem::take(&mut self.seen);
+        for access in listeners {
+            let Some(path) = &access.htpasswd else { continue };
+            let now = stamp(path);
+            let known = before.iter().position(|(other, _)| Arc::ptr_eq(other, &access));
+            let known = known.map(|at| before.swap_remove(at).1);
+            if known != Some(now) {
+                renew(&access);
+            }
+            self.seen.push((access, now));
+        }
+    }
+}
+
+fn renew(access: &config::Access) {
+    let (Some(path), Some(htpasswd)) = (&access.htpasswd, &access.options.htpasswd) else { return };
+    match access.read_users_again() {
+        Ok(Some(users)) => {
+            if htpasswd.replace(users) {
+                tracing::info!(file = %path.display(), "other users are in service");
+            }
+        }
+        Ok(None) => {}
+        Err(problems) => {
+            for problem in problems {
+                tracing::error!(file = %problem.place, problem = problem.what, "bad line");
+            }
+            tracing::error!(
+                file = %path.display(),
+                "the changed users cannot be used, the old ones stay in service"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::access::{Htpasswd, Options, Users};
+
+    fn line(user: &str) -> String {
+        format!("{user}:$2y$04$LrWkUKWMewIRIcqaqj6.auhkwWKAnaqM7VfbVpHBYOFz1xfSVQf7a\n")
+    }
+
+    /// Whoever is taken out must be out without anybody thinking of a signal, and a slip of the pen
+    /// must lock nobody out.
+    #[test]
+    fn changed_users_are_taken_up_and_bad_ones_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        fs::write(&path, line("ann")).unwrap();
+        let users = Htpasswd::new(Users::parse(line("ann").as_bytes()).unwrap());
+        let options = Options { htpasswd: Some(users.clone()), ..Options::default() };
+        let access = Arc::new(config::Access { options, htpasswd: Some(path.clone()) });
+        let mut watch = Watch::default();
+        let mut look = |content: Option<&str>| {
+            if let Some(content) = content {
+                fs::write(dir.path().join("new"), content).unwrap();
+                fs::rename(dir.path().join("new"), &path).unwrap();
+            }
+            watch.look([Arc::clone(&access)]);
+            ["ann", "ben"].map(|user| users.contains(user))
+        };
+
+        assert_eq!(look(None), [true, false]);
+        assert_eq!(look(Some(&format!("{}{}", line("ann"), line("ben")))), [true, true]);
+        for bad in ["", "ann", "ann:hunter2\n", &format!("{}x\n", line("ann")), "\0"] {
+            assert_eq!(look(Some(bad)), [true, true], "{bad}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(look(None), [true, true], "a file that is gone changes nothing");
+        assert_eq!(look(Some(&line("ben"))), [false, true]);
+    }
+}

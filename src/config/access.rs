@@ -1,0 +1,280 @@
+//! `access`: who is let in at a listener, and what users may do.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::input::Input;
+use super::listeners::{Listener, Tls};
+use super::problem::{Fault, Place, Problem, nearest, quoted};
+use super::resolver::Resolver;
+use super::rules::pattern;
+use super::written;
+use super::written::Text;
+use crate::access;
+use crate::access::{
+    Action, Anonymous, BadLine, CertificateUser, Challenge, Htpasswd, Options, Policy, Users,
+};
+use crate::registry;
+use crate::registry::Pattern;
+
+/// Who is let in at a listener.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// All of it.
+    pub options: Options,
+    /// Where its users are from.
+    pub htpasswd: Option<PathBuf>,
+}
+
+impl Access {
+    /// Whether it is as if nothing were written.
+    pub fn is_default(&self) -> bool {
+        let Options { challenge, policy, htpasswd, certificates } = &self.options;
+        *challenge == Challenge::Never
+            && policy.anonymous == Anonymous::Pull
+            && policy.rules.is_empty()
+            && htpasswd.is_none()
+            && certificates.is_empty()
+    }
+
+    /// Reads the users again. They may be changing while they are read.
+    pub fn read_users_again(&self) -> Result<Option<Users>, Vec<Problem>> {
+        let Some(path) = &self.htpasswd else { return Ok(None) };
+        let read = Input::read_present(path, HTPASSWD_LEN_MAX);
+        let input = read.map_err(|fault| vec![fault.at(Place::WholeFile(path.clone()), None)])?;
+        let users = Users::parse(&input.bytes);
+        users.map(Some).map_err(|bad| bad.iter().map(|line| problem(path, line)).collect())
+    }
+}
+
+/// What is written of it. The listener is at these addresses, with this TLS.
+pub(super) fn resolve(
+    written: Option<Spanned<written::Access>>,
+    addresses: &[SocketAddr],
+    tls: Option<&Tls>,
+    resolver: &mut Resolver<'_>,
+) -> Access {
+    let Some(written) = written else { return Access::default() };
+    let span = written.span();
+    let written = written.into_inner();
+    let default = Options::default();
+    let anonymous = resolver.given(written.anonymous.as_ref(), |text| one_of(text, ANONYMOUS));
+    let challenge = resolver.given(written.challenge.as_ref(), |text| one_of(text, CHALLENGES));
+    let policy = Policy {
+        anonymous: anonymous.unwrap_or(default.policy.anonymous),
+        rules: written.rule.iter().filter_map(|written| rule(written, resolver)).collect(),
+    };
+    let challenge = challenge.unwrap_or(default.challenge);
+    let (htpasswd, users) = htpasswd(written.htpasswd.as_ref(), resolver).unzip();
+    let certificates = certificates(&written.certificate, tls, resolver);
+    let is_plain_allowed = flag(written.insecure_basic.as_ref(), resolver);
+    match (challenge, &written.challenge, &written.htpasswd) {
+        (Challenge::Never, _, Some(htpasswd)) => {
+            let fault = Fault::new("`htpasswd` means nothing where nobody is asked for a password");
+            resolver.complain(htpasswd.span(), fault.hint("set `challenge = \"basic\"`"));
+        }
+        (Challenge::Basic, Some(written), _) if tls.is_none() && !is_plain_allowed => {
+            refuse_plain(addresses, written.span(), resolver);
+        }
+        _ => {}
+    }
+    let has_users = htpasswd.is_some() || !certificates.is_empty();
+    if !policy.rules.is_empty() && !has_users {
+        let fault = Fault::new("there are rules for users, but nobody can be one");
+        resolver.complain(span, fault.hint("add `htpasswd` or `[[access.certificate]]`"));
+    }
+    let htpasswd_users = users.flatten().map(Htpasswd::new);
+    Access {
+        options: Options { challenge, policy, htpasswd: htpasswd_users, certificates },
+        htpasswd,
+    }
+}
+
+/// Sees to it that what is said of users and registries means somebody and something.
+pub(super) fn check(
+    listeners: &[Listener],
+    registries: &[registry::Options],
+    resolver: &mut Resolver<'_>,
+) {
+    let is_pusher = |listener: &Listener| {
+        let Options { policy, htpasswd, certificates, .. } = &listener.access.options;
+        policy.anonymous == Anonymous::Push || htpasswd.is_some() || !certificates.is_empty()
+    };
+    if !listeners.iter().any(is_pusher) {
+        let names = registries.iter().filter(|it| it.rules.push).map(|it| &it.name);
+        resolver.warnings.extend(names.map(|name| {
+            format!(
+                "`{name}` takes pushes, but nobody may push: set `anonymous = \"push\"` in \
+                 `[access]`, or let users log in"
+            )
+        }));
+    }
+    for listener in listeners {
+        let options = &listener.access.options;
+        if options.challenge == Challenge::Basic && listener.access.htpasswd.is_none() {
+            let fault = Fault::new(format!(
+                "clients are asked for a password on `{}`, but nobody has one",
+                listener.address
+            ));
+            resolver.complain_of_missing(fault.hint("set `htpasswd`"));
+        }
+        let named = options.policy.rules.iter().flat_map(|rule| &rule.registries);
+        for name in named {
+            if registries.iter().any(|registry| registry.name == *name) {
+                continue;
+            }
+            let fault = Fault::new(format!("a rule is for `{name}`, which is no registry here"));
+            let by_alias = registries.iter().find(|registry| registry.aliases.contains(name));
+            resolver.complain_of_missing(match by_alias {
+                Some(registry) => fault.hint(format!("it is another name of `{}`", registry.name)),
+                None => fault,
+            });
+        }
+    }
+}
+
+/// A password that crosses a network in the clear belongs to everybody on it.
+fn refuse_plain(addresses: &[SocketAddr], span: Range<usize>, resolver: &mut Resolver<'_>) {
+    let beyond = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    if let Some(address) = beyond {
+        let fault = Fault::new(format!("passwords would come to `{address}` without encryption"));
+        let hint = "give the listener TLS, or set `insecure_basic = true` if something in front of \
+                    it has TLS";
+        resolver.complain(span, fault.hint(hint));
+    }
+}
+
+fn htpasswd(
+    written: Option<&Text>,
+    resolver: &mut Resolver<'_>,
+) -> Option<(PathBuf, Option<Users>)> {
+    let written = written?;
+    let path = resolver.path(written.get_ref()).ok();
+    let bytes = resolver.file(written, HTPASSWD_LEN_MAX, true);
+    let path = path?;
+    let users = match Users::parse(&bytes?) {
+        Ok(users) => users,
+        Err(bad) => {
+            resolver.problems.extend(bad.iter().map(|line| problem(&path, line)));
+            return Some((path, None));
+        }
+    };
+    if let Some(cheap) = users.cheap() {
+        resolver.warnings.push(format!(
+            "{}:{}: {} with a bcrypt cost below 10, which {} quickly guessed once stolen; \
+             `htpasswd -B -C 10` makes better ones",
+            path.display(),
+            cheap.line,
+            if cheap.count == 1 { "a hash".to_owned() } else { format!("{} hashes", cheap.count) },
+            if cheap.count == 1 { "is" } else { "are" },
+        ));
+    }
+    Some((path, Some(users)))
+}
+
+fn problem(path: &Path, bad: &BadLine) -> Problem {
+    let fault = Fault::new(bad.fault.to_string());
+    let fault = match bad.fault {
+        access::Fault::Plain | access::Fault::Weak(_) | access::Fault::Cost { .. } => {
+            fault.hint("make the line with `htpasswd -nB -C 10 USER`")
+        }
+        _ => fault,
+    };
+    let place = Place::File { path: path.to_owned(), line: bad.line, column: 1 };
+    fault.at(place, None)
+}
+
+fn certificates(
+    written: &[Spanned<written::Certificate>],
+    tls: Option<&Tls>,
+    resolver: &mut Resolver<'_>,
+) -> Vec<CertificateUser> {
+    let asks = tls.is_some_and(|tls| tls.clients.is_some());
+    if let Some(first) = written.first().filter(|_| !asks) {
+        let fault = Fault::new("no client is asked for a certificate here");
+        resolver.complain(first.span(), fault.hint("set `client_ca` in the listener's `tls`"));
+    }
+    let one = |written: &Spanned<written::Certificate>| {
+        let written::Certificate { name, user } = written.get_ref();
+        for (key, text) in [("name", name), ("user", user)] {
+            require(text.is_some(), "certificate", key, written.span(), resolver);
+        }
+        let name = resolver.given(name.as_ref(), pattern);
+        let user = resolver.given(user.as_ref(), |text| {
+            let is_bad = text.is_empty() || text.contains([':', '\n', '\0']);
+            if is_bad { Err(Fault::new("this is no user")) } else { Ok(text.to_owned()) }
+        });
+        Some(CertificateUser { name: name?, user: user? })
+    };
+    written.iter().filter_map(one).collect()
+}
+
+fn rule(written: &Spanned<written::Rule>, resolver: &mut Resolver<'_>) -> Option<access::Rule> {
+    let span = written.span();
+    let written::Rule { users, registries, repositories, actions } = written.get_ref();
+    require(users.is_some(), "rule", "users", span.clone(), resolver);
+    require(actions.is_some(), "rule", "actions", span, resolver);
+    let users = list(users.as_ref(), resolver, pattern);
+    let registries = list(registries.as_ref(), resolver, super::registries::registry_name);
+    let repositories = list(repositories.as_ref(), resolver, pattern);
+    let actions = list(actions.as_ref(), resolver, |text| one_of(text, ACTIONS));
+    Some(access::Rule {
+        users: users?,
+        registries: registries.unwrap_or_default(),
+        repositories: repositories.unwrap_or_else(|| vec![Pattern::any()]),
+        actions: actions?,
+    })
+}
+
+/// An empty list would mean all, or nothing, and nobody knows which.
+fn list<T>(
+    written: Option<&Spanned<Vec<Text>>>,
+    resolver: &mut Resolver<'_>,
+    meaning: impl Fn(&str) -> Result<T, Fault>,
+) -> Option<Vec<T>> {
+    let written = written?;
+    if written.get_ref().is_empty() {
+        resolver.complain(written.span(), Fault::new("the list is empty"));
+    }
+    let items = written.get_ref().iter();
+    Some(items.filter_map(|item| resolver.given(Some(item), &meaning)).collect())
+}
+
+fn require(is_there: bool, what: &str, key: &str, span: Range<usize>, resolver: &mut Resolver<'_>) {
+    if !is_there {
+        resolver.complain(span, Fault::new(format!("the {what} has no `{key}`")));
+    }
+}
+
+fn flag(written: Option<&Spanned<written::Flag>>, resolver: &mut Resolver<'_>) -> bool {
+    let Some(written) = written else { return false };
+    let fault = || Fault::new("it must be `true` or `false`");
+    resolver.accept(written.span(), written.get_ref().0.ok_or_else(fault)).unwrap_or(false)
+}
+
+fn one_of<T: Copy>(text: &str, known: &[(&'static str, T)]) -> Result<T, Fault> {
+    if let Some((_, value)) = known.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    let fault = Fault::new(format!("{} is none of `{}`", quoted(text), words.join("`, `")));
+    Err(match nearest(text, &words) {
+        Some(near) => fault.hint(format!("did you mean `{near}`?")),
+        None => fault,
+    })
+}
+
+const ANONYMOUS: &[(&str, Anonymous)] =
+    &[("none", Anonymous::None), ("pull", Anonymous::Pull), ("push", Anonymous::Push)];
+
+const CHALLENGES: &[(&str, Challenge)] =
+    &[("never", Challenge::Never), ("basic", Challenge::Basic)];
+
+const ACTIONS: &[(&str, Action)] =
+    &[("pull", Action::Pull), ("push", Action::Push), ("delete", Action::Delete)];
+
+/// A hundred thousand users.
+const HTPASSWD_LEN_MAX: u64 = 8 << 20;
