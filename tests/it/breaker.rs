@@ -126,6 +126,8 @@ async fn a_body_that_runs_is_not_cut_by_an_open_breaker() {
     for _ in 0..3 {
         proxy.get(LATEST).await.error(502);
     }
+    let (_, message) = proxy.get(LATEST).await.error(502);
+    assert!(message.contains("breaker is open"), "{message}");
     gate.open();
 
     pulling.await.unwrap().assert_is(&blob);

@@ -92,7 +92,7 @@ const FAULTS: [(&str, &[&str]); 14] = [
     ),
     (
         "F11: a client that reads slowly",
-        &["a_slow_client_slows_nobody", "a_peer_that_takes_nothing_is_cut_after_the_limit"],
+        &["a_slow_client_slows_nobody", "a_client_that_moves_nothing_is_cut"],
     ),
     (
         "F12: clients that leave",

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::support::client::RawClient;
 use crate::support::instance::{TlsClient, client_of, free_address};
 use crate::support::tls::TestCa;
-use crate::support::{Image, Instance, ScriptedRegistry, Version};
+use crate::support::{Blob, Image, Instance, ScriptedRegistry, Version};
 
 #[tokio::test]
 async fn each_listener_has_its_own_doors_names_and_tls() {
@@ -70,4 +71,30 @@ async fn a_client_holds_so_many_connections_and_no_more() {
     let served = async { while ping(connect().await).await.is_err() {} };
     let served = tokio::time::timeout(Duration::from_secs(20), served).await;
     assert!(served.is_ok(), "a place that was given back cannot be taken");
+}
+
+/// The descriptor of a client that is gone is given back: before it has asked, and in the middle of an
+/// answer that it does not take.
+#[tokio::test]
+async fn a_client_that_moves_nothing_is_cut() {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::large(1, 64 << 20);
+    hub.put_blob("owner/app", &blob);
+    let address = free_address();
+    let config = format!(
+        "listen = '{address}'\nclient_stall = '300ms'\n\
+         [registry.'docker.io']\nupstream = 'http://{}'\n",
+        hub.listen().await
+    );
+    let mut larder = Instance::start(&[], &config).await;
+
+    // Idle connections are closed after a minute in any case.
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(20), silent.read_u8()).await;
+    assert!(end.expect("a silent client is not cut").is_err());
+
+    let raw = RawClient::new(Box::new(TcpStream::connect(address).await.unwrap()));
+    let mut stuck = raw.get("1.1", &blob.path("owner/app"), &[]).await.unwrap();
+    larder.until_logged("client left", 1).await;
+    assert!(stuck.read_until(blob.len(), 64 << 10).await.is_err(), "it was cut");
 }
