@@ -9,6 +9,7 @@ use super::htpasswd::Users;
 use super::{Action, Issuer, Ledger, Policy, Principal, Turned};
 use crate::http::{Peer, Via};
 use crate::registry::{Pattern, Registry};
+use crate::upstream::Identity;
 
 /// How clients are let in at one listener.
 #[derive(Clone, Debug)]
@@ -112,13 +113,17 @@ impl Access {
         self.options.challenge == Challenge::Basic
     }
 
-    /// Finds out who a client is. Where nobody is asked and no certificate was shown, nothing is
-    /// looked at.
+    /// Finds out who a client is that asks for something of `registry`, or for nothing in particular.
+    /// `with_logins` is the registry whose credentials are taken at the host that the client called:
+    /// for that one, what is presented is kept and looked at by nobody here.
+    ///
+    /// Where nobody is asked and no certificate was shown, nothing is looked at.
     pub async fn identify(
         &self,
         headers: &HeaderMap,
         peer: &Peer,
         via: Via,
+        (registry, with_logins): (Option<&Registry>, Option<&Registry>),
     ) -> Result<Principal, Turned> {
         let presented = match self.options.challenge {
             Challenge::Never => None,
@@ -128,9 +133,39 @@ impl Access {
             })?,
         };
         let Some(presented) = presented else { return Ok(self.by_certificate(peer, via)) };
-        let Some(htpasswd) = &self.options.htpasswd else { return Err(Turned::Wrong) };
-        let user = self.ledger.log_in(&htpasswd.users(), presented, peer.address).await?;
+        let users = self.options.htpasswd.as_ref().map(Htpasswd::users);
+        match (users, with_logins) {
+            // The name of a user of ours: the password is ours too, and goes nowhere.
+            (Some(users), Some(_)) if users.contains(&presented.username) => {
+                self.by_password(&users, presented, peer, via).await
+            }
+            (_, Some(theirs)) if registry.is_none_or(|it| it.name() == theirs.name()) => {
+                self.by_upstream(&presented, via)
+            }
+            // It is for another registry than the one that is asked for.
+            (_, Some(_)) => Ok(self.by_certificate(peer, via)),
+            (Some(users), None) => self.by_password(&users, presented, peer, via).await,
+            (None, None) => Err(Turned::Wrong),
+        }
+    }
+
+    async fn by_password(
+        &self,
+        users: &Arc<Users>,
+        presented: Basic,
+        peer: &Peer,
+        via: Via,
+    ) -> Result<Principal, Turned> {
+        let user = self.ledger.log_in(users, presented, peer.address).await?;
         Ok(Principal::named(Issuer::Htpasswd, user, via))
+    }
+
+    fn by_upstream(&self, presented: &Basic, via: Via) -> Result<Principal, Turned> {
+        let tag = self.ledger.credential_tag(presented);
+        let identity = Identity::of_client(&presented.username, &presented.password, tag);
+        let credential = Some(identity.map_err(|_| Turned::Wrong)?);
+        let subject = presented.username.clone();
+        Ok(Principal { credential, ..Principal::named(Issuer::Upstream, subject, via) })
     }
 
     /// Whether any of these registries has something for those who log in that it has not for
@@ -140,11 +175,15 @@ impl Access {
             return false;
         }
         let Policy { anonymous, rules } = &self.options.policy;
+        let has_users = self.options.htpasswd.is_some();
         let is_given = |action| {
             let by_rule = rules.iter().any(|rule| rule.actions.contains(&action));
-            if rules.is_empty() { action != Action::Delete } else { by_rule }
+            has_users && if rules.is_empty() { action != Action::Delete } else { by_rule }
         };
         registries.into_iter().any(|registry| {
+            if registry.grants().is_some() {
+                return true;
+            }
             let is_there = |action| action == Action::Pull || registry.takes_pushes();
             let is_reward = |action| !anonymous.covers(action) && is_there(action);
             Action::ALL.into_iter().any(|action| is_reward(action) && is_given(action))

@@ -1,12 +1,19 @@
 //! The proof that a principal may do something in a repository.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Access, Action, Issuer, Principal};
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::ledger::Try;
+use super::rights::{self, Unconfirmed};
+use super::{Access, Action, Issuer, Principal, Turned};
 use crate::http::Via;
 use crate::oci::{RegistryName, RepositoryName, Resource};
-use crate::registry::Registry;
-use crate::upstream::Identity;
+use crate::registry::{GrantPolicy, Registry};
+use crate::upstream::{self, Identity, Tag};
 
 /// That this action may be done in this repository of this registry.
 ///
@@ -17,6 +24,8 @@ pub struct Grant {
     repository: RepositoryName,
     action: Action,
     client: Option<Identity>,
+    /// What it is remembered by, if the registry has confirmed it.
+    right: Option<Tag>,
     via: Via,
 }
 
@@ -42,34 +51,53 @@ impl Grant {
         self.action
     }
 
-    /// The client's own credential, with which the upstream is to be asked. `None`: with Larder's.
+    /// Whether the registry was asked whether this very client may, and others may not.
+    pub fn is_of_client(&self) -> bool {
+        self.right.is_some()
+    }
+
+    /// The client's own credential, with which the upstream is to be asked. `None`: with Larder's, if
+    /// it has any there.
     pub fn client(&self) -> Option<&Identity> {
         self.client.as_ref()
     }
 }
 
+/// What somebody wants to do to what, and from where.
+#[derive(Debug)]
+pub struct Wish<'w> {
+    /// Where.
+    pub registry: Arc<Registry>,
+    /// In which of its repositories, by its name there.
+    pub repository: RepositoryName,
+    /// What is to be done.
+    pub action: Action,
+    /// To what.
+    pub resource: &'w Resource,
+    /// Where the client is.
+    pub address: IpAddr,
+}
+
 impl Access {
-    /// Decides. `resource` is what the action is to be done to.
-    #[allow(clippy::unused_async, reason = "an upstream that vouches for clients has to be asked")]
-    pub async fn grant(
-        &self,
-        principal: &Principal,
-        registry: Arc<Registry>,
-        repository: RepositoryName,
-        action: Action,
-        _resource: &Resource,
-    ) -> Result<Grant, Refused> {
-        if !registry.serves(&repository) {
+    /// Decides. Where the registry vouches for its clients itself, it is asked, unless it was a while
+    /// ago.
+    pub async fn grant(&self, principal: &Principal, wish: Wish<'_>) -> Result<Grant, Refused> {
+        let Wish { registry, repository, action, .. } = &wish;
+        if !registry.serves(repository) {
             return Err(Refused::Hidden);
         }
-        if action != Action::Pull && !registry.takes_pushes() {
+        if *action != Action::Pull && !registry.takes_pushes() {
             return Err(Refused::ReadOnly { registry: registry.name().clone() });
         }
+        if let Some(policy) = registry.grants() {
+            return self.confirmed(principal, wish, policy).await;
+        }
         let may =
-            |action| self.options.policy.allows(principal, registry.name(), &repository, action);
-        if may(action) {
-            let via = principal.via.clone();
-            return Ok(Grant { registry, repository, action, client: None, via });
+            |action| self.options.policy.allows(principal, registry.name(), repository, action);
+        if may(*action) {
+            let (client, right, via) = (None, None, principal.via.clone());
+            let Wish { registry, repository, action, .. } = wish;
+            return Ok(Grant { registry, repository, action, client, right, via });
         }
         Err(match principal.issuer {
             Issuer::Nobody => Refused::Nameless,
@@ -77,10 +105,116 @@ impl Access {
             _ => Refused::NotHere,
         })
     }
+
+    /// The right of a client that asks with a credential of its own, or with none.
+    async fn confirmed(
+        &self,
+        principal: &Principal,
+        wish: Wish<'_>,
+        policy: GrantPolicy,
+    ) -> Result<Grant, Refused> {
+        let client = principal.credential.clone();
+        let is_nobody = principal.issuer == Issuer::Nobody;
+        if is_nobody && !self.options.policy.anonymous.covers(wish.action) {
+            return Err(Refused::Nameless);
+        }
+        let (ledger, rights) = (&self.ledger, &self.ledger.rights);
+        let asked = rights::Wish {
+            client: client.as_ref(),
+            registry: &wish.registry,
+            repository: &wish.repository,
+            action: wish.action,
+            resource: wish.resource,
+            via: &principal.via,
+        };
+        let right = asked.tag(&ledger.keyed);
+        // What changes something is passed on with this credential, and the registry decides.
+        if wish.action == Action::Pull && !rights.holds(&right, policy) {
+            let trying =
+                client.as_ref().map(|client| ledger.may_try(client, &wish.registry, wish.address));
+            let trying = trying.transpose()?;
+            match rights.confirm(&ledger.keyed, asked, policy).await {
+                Ok(_) => {}
+                Err(Unconfirmed::Not) if is_nobody => return Err(Refused::Nameless),
+                Err(Unconfirmed::Not) => return Err(Refused::NotConfirmed),
+                Err(Unconfirmed::Error(error)) => {
+                    return Err(self.refusal(error, asked, trying.as_ref()).await);
+                }
+            }
+        }
+        let (right, via) = (Some(right), principal.via.clone());
+        let Wish { registry, repository, action, .. } = wish;
+        Ok(Grant { registry, repository, action, client, right, via })
+    }
+
+    /// What it means that the upstream could not be asked.
+    async fn refusal(
+        &self,
+        error: upstream::Error,
+        asked: rights::Wish<'_>,
+        trying: Option<&Try>,
+    ) -> Refused {
+        let upstream::Error::CredentialRefused { status, .. } = &error else {
+            return Refused::Upstream(error);
+        };
+        let (Some(client), Some(trying)) = (asked.client, trying) else {
+            return Refused::Nameless;
+        };
+        // Some token servers say 403 to a good credential that may not do what is asked for.
+        if *status == StatusCode::FORBIDDEN
+            && self.is_known(client, asked.registry, trying).await.is_ok()
+        {
+            return Refused::NotConfirmed;
+        }
+        self.ledger.note_refused(trying);
+        Refused::Turned(Turned::Wrong)
+    }
+
+    /// Sees to it that the upstream knows a client's credential, for those who only log in. That is no
+    /// right to anything.
+    pub async fn check(
+        &self,
+        client: &Identity,
+        registry: &Registry,
+        address: IpAddr,
+    ) -> Result<(), Refused> {
+        let trying = self.ledger.may_try(client, registry, address)?;
+        match self.is_known(client, registry, &trying).await {
+            Ok(()) => Ok(()),
+            Err(upstream::Error::CredentialRefused { .. }) => {
+                self.ledger.note_refused(&trying);
+                Err(Refused::Turned(Turned::Wrong))
+            }
+            Err(error) => Err(Refused::Upstream(error)),
+        }
+    }
+
+    async fn is_known(
+        &self,
+        client: &Identity,
+        registry: &Registry,
+        trying: &Try,
+    ) -> Result<(), upstream::Error> {
+        if !self.ledger.is_known(trying) {
+            registry.upstream().check(client, Instant::now() + CHECK_WAIT).await?;
+            self.ledger.note_known(trying);
+        }
+        Ok(())
+    }
+
+    /// The registry itself has refused what this grant is for.
+    pub fn revoke(&self, grant: &Grant) {
+        if let Some(right) = &grant.right {
+            self.ledger.rights.forget(right);
+        }
+    }
 }
 
+/// How long a login waits for the upstream.
+const CHECK_WAIT: Duration = Duration::from_secs(15);
+
 /// Why the principal may not do that here.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Refused {
     /// The rules leave the repository out; to clients it does not exist.
     #[error("the registry's `allow` and `deny` leave this repository out")]
@@ -88,6 +222,9 @@ pub enum Refused {
     /// Whoever it is might, but nobody knows who it is.
     #[error("this takes a login")]
     Nameless,
+    /// The registry has not confirmed that the client may; to this client it does not exist.
+    #[error("the registry has not confirmed that this client may")]
+    NotConfirmed,
     /// No rule lets this user see the repository; to this user it does not exist.
     #[error("no rule lets this user do anything in this repository")]
     NotHere,
@@ -100,4 +237,10 @@ pub enum Refused {
         /// The registry.
         registry: RegistryName,
     },
+    /// The login is turned away.
+    #[error(transparent)]
+    Turned(#[from] Turned),
+    /// The registry, which alone could confirm it, cannot be asked.
+    #[error(transparent)]
+    Upstream(upstream::Error),
 }

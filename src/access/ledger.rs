@@ -17,12 +17,17 @@ use super::failures::{Counted, Failures};
 use super::htpasswd::Users;
 use super::keyed::Keyed;
 use super::memory::Memory;
-use crate::upstream::Tag;
+use super::rights::Rights;
+use crate::registry::Registry;
+use crate::upstream::{Identity, Tag};
 
 /// What is remembered of logins, over all listeners and across reloads.
 #[derive(Debug)]
 pub struct Ledger {
-    keyed: Keyed,
+    pub(super) keyed: Keyed,
+    pub(super) rights: Rights,
+    /// Credentials that upstreams know.
+    known: Memory<()>,
     good: Memory<()>,
     bad: Memory<()>,
     failures: Failures,
@@ -30,6 +35,13 @@ pub struct Ledger {
     turns: Arc<Semaphore>,
     /// Places to wait for one.
     places: Semaphore,
+}
+
+/// A credential that is to be shown to an upstream.
+pub(super) struct Try {
+    known: Tag,
+    refused: Tag,
+    counted: Counted,
 }
 
 /// The system gives no random bytes.
@@ -63,6 +75,8 @@ impl Ledger {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             keyed: Keyed::random().ok_or(NoRandomness)?,
+            rights: Rights::new(),
+            known: Memory::new(LOGINS_MAX),
             good: Memory::new(LOGINS_MAX),
             bad: Memory::new(LOGINS_MAX),
             failures: Failures::default(),
@@ -108,6 +122,58 @@ impl Ledger {
         self.bad.put(tag, (), BAD_FOR);
         self.failures.note(&counted);
         Err(Turned::Wrong)
+    }
+
+    /// What keeps a credential that is meant for an upstream apart from others.
+    pub(super) fn credential_tag(&self, presented: &Basic) -> Tag {
+        let password = presented.password.expose_secret().as_bytes();
+        self.keyed.tag(&[b"credential", presented.username.as_bytes(), password])
+    }
+
+    /// Whether this credential may be shown to the upstream of `registry`, or was refused there a
+    /// moment ago, or there were too many that were.
+    pub(super) fn may_try(
+        &self,
+        client: &Identity,
+        registry: &Registry,
+        address: IpAddr,
+    ) -> Result<Try, Turned> {
+        let parts = |kind| self.upstream_tag(kind, client, registry);
+        let this = Try {
+            known: parts(b"known"),
+            refused: parts(b"refused"),
+            counted: Counted::of(&self.keyed, address, client.username()),
+        };
+        if self.bad.get(&this.refused).is_some() {
+            return Err(Turned::Wrong);
+        }
+        match self.failures.wait(&this.counted) {
+            // One that was good a moment ago is no guess.
+            Some(wait) if self.known.get(&this.known).is_none() => Err(Turned::TooMany { wait }),
+            _ => Ok(this),
+        }
+    }
+
+    /// Whether the upstream has taken this credential a moment ago.
+    pub(super) fn is_known(&self, this: &Try) -> bool {
+        self.known.get(&this.known).is_some()
+    }
+
+    /// The upstream has taken it.
+    pub(super) fn note_known(&self, this: &Try) {
+        self.known.put(this.known, (), GOOD_FOR);
+    }
+
+    /// The upstream knows no such credential.
+    pub(super) fn note_refused(&self, this: &Try) {
+        self.bad.put(this.refused, (), BAD_FOR);
+        self.failures.note(&this.counted);
+    }
+
+    fn upstream_tag(&self, kind: &[u8], client: &Identity, registry: &Registry) -> Tag {
+        let (name, host) = (registry.name().as_str(), registry.upstream().host());
+        let client = client.tag_bytes().unwrap_or_default();
+        self.keyed.tag(&[kind, client, name.as_bytes(), host.as_bytes()])
     }
 
     fn remembered(&self, tag: &Tag) -> Option<Result<(), Turned>> {

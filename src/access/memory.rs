@@ -44,6 +44,11 @@ impl<V: Clone> Memory<V> {
         entries.insert(tag, Entry { value, until });
     }
 
+    /// Forgets a value.
+    pub(super) fn forget(&self, tag: &Tag) {
+        self.entries().remove(tag);
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<Tag, Entry<V>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,6 +86,9 @@ mod tests {
         assert_eq!(memory.get(&tag(1)), Some('a'));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(memory.get(&tag(1)), None);
+        memory.put(tag(2), 'b', Duration::from_secs(5));
+        memory.forget(&tag(2));
+        assert_eq!(memory.get(&tag(2)), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,10 +14,12 @@ mod ledger;
 mod memory;
 mod policy;
 mod principal;
+mod probe;
+mod rights;
 
 pub use action::{Action, Right};
 pub use gate::{Access, CertificateUser, Challenge, Htpasswd, Options};
-pub use grant::{Grant, Refused};
+pub use grant::{Grant, Refused, Wish};
 pub use htpasswd::{BadLine, Cheap, Fault, Users};
 pub use ledger::{Ledger, NoRandomness, Turned};
 pub use policy::{Anonymous, Policy, Rule};

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
-use super::flights::Pending;
+use super::flights::{Company, Pending, told};
 use super::generations::{Generation, Subject};
 use super::{Decision, Error, Shared, StaleReason};
 use crate::access::Grant;
@@ -101,13 +101,13 @@ impl Shared {
         grant: &Grant,
         known: Option<&Checked>,
         policy: TagPolicy,
-        ask: impl FnOnce() -> (bool, Pending<V>),
+        ask: impl Fn(Company) -> (bool, Pending<V>),
     ) -> Result<Settled<V>, Error> {
         let Some(known) = known else {
             Error::if_offline(grant)?;
-            let (collapsed, answer) = ask();
+            let (collapsed, answer) = told(grant, ask).await;
             let miss = Decision::Miss { collapsed, unverified: false };
-            return Ok(Settled::Told(answer.landed().await?, miss));
+            return Ok(Settled::Told(answer?, miss));
         };
         let age = known.age(self.clock.now(), policy);
         let (since, is_too_old) = match Belief::of(age, policy) {
@@ -119,12 +119,14 @@ impl Shared {
         if grant.registry().is_offline() {
             return Ok(stale(StaleReason::Offline));
         }
-        let (_, answer) = ask();
         let patience = self.patience.with(grant.registry(), is_too_old);
-        match timeout(patience, answer.landed()).await {
-            Ok(Ok(told)) => Ok(Settled::Told(told, Decision::Revalidated)),
-            Ok(Err(error)) if is_too_old || error.is_an_answer() => Err(error),
-            Ok(Err(error)) => Ok(stale(stale_reason(&error))),
+        // Asked also where nobody waits.
+        match timeout(patience, told(grant, ask)).await {
+            Ok((_, Ok(told))) => Ok(Settled::Told(told, Decision::Revalidated)),
+            Ok((_, Err(error))) if is_too_old || error.is_an_answer() || error.refuses(grant) => {
+                Err(error)
+            }
+            Ok((_, Err(error))) => Ok(stale(stale_reason(&error))),
             Err(_) if is_too_old => {
                 let host = grant.registry().upstream().host().to_owned();
                 Err(Error::TimedOut { host, waited: self.options.stale_wait })

@@ -15,9 +15,9 @@ use super::checked::{Checked, Elsewhere};
 use super::checks::{Check, Found};
 use super::fill::Progress;
 use super::fills::Filling;
+use super::flights::{Company, told};
 use super::follow::{Follow, Span, Whole};
 use super::hot::question_key;
-use super::manifests::is_without_head;
 use super::members::Membership;
 use super::pull::{HEADERS_WAIT_MAX, deadline};
 use super::side::Side;
@@ -102,13 +102,15 @@ impl Blob {
                     end,
                 ))
             }
-            BlobSource::Filling(Filling { progress, side, .. }) => {
+            BlobSource::Filling(Filling { progress, side, reader, .. }) => {
                 let span = Span { at, end, reaches_end: end == self.total };
                 let follow = Follow::new(progress.clone(), delivery.clone(), span);
+                let follow = follow.of(reader.clone());
                 if span.reaches_end {
                     return Box::new(follow);
                 }
-                Box::new(Side::new(follow, side.clone(), progress.clone(), span))
+                let side = Side::new(follow, side.clone(), progress.clone(), span);
+                Box::new(side.of(reader.clone()))
             }
             BlobSource::Stored(blob) => {
                 let (file, whole) = (blob.content().file(), blob.content().len());
@@ -172,18 +174,20 @@ impl Shared {
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
         Error::if_offline(grant)?;
-        let key = question_key(grant, &Reference::Digest(digest.clone()), None);
-        let (_, answer) = self.lookups.join(key, || {
-            let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
-            async move {
-                let total = ask_length(&grant, &digest).await?;
-                let confirm = move || shared.confirm(&grant, &digest);
-                // A panic in it has been reported; the answer is right all the same.
-                drop(tokio::task::spawn_blocking(confirm).await);
-                Ok(total)
-            }
-        });
-        answer.landed().await
+        let ask = |company: Company| {
+            let key = question_key(grant, &Reference::Digest(digest.clone()), None);
+            self.lookups.join(company.key(key, grant), || {
+                let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
+                async move {
+                    let total = ask_length(&grant, &digest).await?;
+                    let confirm = move || shared.confirm(&grant, &digest);
+                    // A panic in it has been reported; the answer is right all the same.
+                    drop(tokio::task::spawn_blocking(confirm).await);
+                    Ok(total)
+                }
+            })
+        };
+        told(grant, ask).await.1
     }
 
     /// Follows the fill of the blob, which is started if there is none.
@@ -213,8 +217,11 @@ impl Shared {
                     let decision = Decision::Miss { collapsed: joined, unverified: false };
                     return Ok(Pulled { decision, ..self.hit(grant, Found::Verified(blob)) });
                 }
-                // What another repository was refused says nothing about this one.
+                // What another repository was refused says nothing about this one, nor what another
+                // client was.
                 Progress::Failed(_) if asked_elsewhere => {}
+                Progress::Failed(error)
+                    if joined && grant.is_of_client() && error.is_about_the_asker() => {}
                 Progress::Failed(error) => return Err(error),
                 Progress::Filling { total, .. } => {
                     let decision = Decision::Miss { collapsed: joined, unverified: false };
@@ -270,12 +277,13 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         accept: None,
         from: 0,
         failed: Vec::new(),
+        client: grant.client().cloned(),
         via: grant.via().clone(),
     };
     let upstream = grant.registry().upstream();
     let answer = match upstream.ask(&question(Method::Head), deadline()).await {
         // The GET's headers say the same; its body is not read.
-        Err(error) if is_without_head(&error) => {
+        Err(error) if error.is_without_head() => {
             upstream.ask(&question(Method::Get), deadline()).await
         }
         other => other,

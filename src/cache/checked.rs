@@ -89,7 +89,8 @@ impl Checked {
             return Err(Error::Internal("a stored blob had another length than its digest's"));
         }
         let span = Span { at: self.at, end: Some(self.end), reaches_end: self.end == total };
-        Ok(Follow::new(filling.progress, self.delivery.clone(), span))
+        let follow = Follow::new(filling.progress, self.delivery.clone(), span);
+        Ok(follow.of(filling.reader))
     }
 
     /// What a part has yielded; `None` at its end.

@@ -14,10 +14,11 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
 use super::Error;
 use super::pull::deadline;
+use super::readers::Readers;
 use crate::access::Grant;
 use crate::http::Via;
 use crate::oci::{Digest, RepositoryName, Resource};
-use crate::upstream::{self, Answer, Body, Method, Place, Question, Upstreams};
+use crate::upstream::{self, Answer, Body, Identity, Method, Place, Question, Upstreams};
 
 /// Where a blob can be had.
 #[derive(Clone, Debug)]
@@ -28,17 +29,28 @@ pub(super) struct Source {
     via: Via,
     /// Which upstreams have failed, and are asked last.
     failed: Vec<Place>,
+    /// With whose credentials; `None` for Larder's own.
+    readers: Option<Readers>,
+    /// Whether readers of other repositories will do, too.
+    is_of_any_reader: bool,
 }
 
 impl Source {
-    pub(super) fn new(grant: &Grant, digest: &Digest) -> Self {
+    pub(super) fn new(grant: &Grant, digest: &Digest, readers: Option<Readers>) -> Self {
         Self {
             upstream: Arc::clone(grant.registry().upstream()),
             repository: grant.repository().clone(),
             digest: digest.clone(),
             via: grant.via().clone(),
             failed: Vec::new(),
+            readers,
+            is_of_any_reader: false,
         }
+    }
+
+    /// The same, with the credentials of readers of other repositories, too: each in its own.
+    pub(super) fn of_any_reader(self) -> Self {
+        Self { is_of_any_reader: true, ..self }
     }
 
     /// The same, after a mirror gave wrong bytes: all of them are asked last.
@@ -55,14 +67,39 @@ impl Source {
     }
 
     async fn ask(&self, from: u64) -> Result<Answer, upstream::Error> {
+        let Some(readers) = &self.readers else {
+            return self.ask_as(&self.repository, None, from).await;
+        };
+        let only = Some(&self.repository).filter(|_| !self.is_of_any_reader);
+        let (host, reason) = (self.upstream.host().to_owned(), DESERTED.to_owned());
+        let mut last = upstream::Error::Unreachable { host, reason };
+        for reader in readers.present(only) {
+            match self.ask_as(reader.repository(), reader.client(), from).await {
+                Err(error) if error.is_about_the_asker() => {
+                    reader.refuse();
+                    last = error;
+                }
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_as(
+        &self,
+        repository: &RepositoryName,
+        client: Option<&Identity>,
+        from: u64,
+    ) -> Result<Answer, upstream::Error> {
         let question = Question {
             method: Method::Get,
-            repository: self.repository.clone(),
+            repository: repository.clone(),
             resource: Resource::Blob(self.digest.clone()),
             query: String::new(),
             accept: None,
             from,
             failed: self.failed.clone(),
+            client: client.cloned(),
             via: self.via.clone(),
         };
         self.upstream.ask(&question, deadline()).await
@@ -140,6 +177,11 @@ impl Download {
         // None of what is stated may be nothing: see `begin`.
         this.total = this.total.or(expected.filter(|expected| *expected >= from.max(1)));
         Ok(this)
+    }
+
+    /// The repository has been seen to have it, so from now on whoever reads it will do.
+    pub(super) fn go_on_for_any_reader(&mut self) {
+        self.source.is_of_any_reader = true;
     }
 
     /// The whole blob's length.
@@ -292,6 +334,9 @@ impl Download {
         }
     }
 }
+
+/// Why nothing is asked where only readers' own credentials may be used.
+const DESERTED: &str = "nobody who may ask for it reads it any more";
 
 /// How often in a row a fetch may break off.
 const FAILURES_MAX: u32 = 4;

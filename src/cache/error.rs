@@ -120,6 +120,23 @@ impl Error {
         Ok(())
     }
 
+    /// Whether this is about who asked, and somebody else might be told otherwise.
+    pub(super) fn is_about_the_asker(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.is_about_the_asker())
+    }
+
+    /// Whether the upstream refuses this very client, which asks with a credential of its own. Then
+    /// nothing that is cached is for it, and nothing is said of what is cached.
+    pub(super) fn refuses(&self, grant: &Grant) -> bool {
+        let is_refusal = matches!(
+            self,
+            Self::Upstream(
+                upstream::Error::CredentialRefused { .. } | upstream::Error::Denied { .. }
+            )
+        );
+        grant.is_of_client() && is_refusal
+    }
+
     /// Whether this is the upstream's answer about this very repository, which is obeyed, and
     /// not an outage, which what is cached survives.
     pub fn is_an_answer(&self) -> bool {

@@ -63,6 +63,7 @@ pub(super) enum Progress {
 pub(super) struct Fill {
     shared: Arc<Shared>,
     grant: Grant,
+    source: Source,
     digest: Digest,
     /// What the repository was known to have before.
     member: Option<Membership>,
@@ -71,13 +72,12 @@ pub(super) struct Fill {
 
 impl Fill {
     pub(super) fn new(
-        shared: Arc<Shared>,
-        grant: Grant,
+        (shared, grant, source): (Arc<Shared>, Grant, Source),
         digest: Digest,
         member: Option<Membership>,
         progress: watch::Sender<Progress>,
     ) -> Self {
-        Self { shared, grant, digest, member, progress }
+        Self { shared, grant, source, digest, member, progress }
     }
 
     pub(super) async fn run(self, seat: Seat) {
@@ -100,11 +100,11 @@ impl Fill {
             return Ok(Progress::Done { blob, generation: 0 });
         }
         let mut partial = self.open_partial().await;
-        let source = Source::new(&self.grant, &self.digest);
-        let mut download = self.open_download(source, &mut partial).await?;
+        let mut download = self.open_download(self.source.clone(), &mut partial).await?;
         if self.member.is_none() {
             self.confirm().await;
         }
+        download.go_on_for_any_reader();
         for generation in 0..GENERATIONS_MAX {
             let Some(opened) = partial.take() else {
                 return self.relay(download, Bypass::DiskFailed, generation).await;

@@ -14,6 +14,7 @@ use super::download::Source;
 use super::fill::{Fill, Progress};
 use super::hot::lock;
 use super::members::Membership;
+use super::readers::{Reader, Readers};
 use super::side::SideFetches;
 use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, RepositoryName};
@@ -34,6 +35,17 @@ pub(super) struct Filling {
     pub(super) progress: watch::Receiver<Progress>,
     /// What may be fetched beside it.
     pub(super) side: SideFetches,
+    /// Who reads along, where that matters.
+    readers: Option<Readers>,
+    /// This one.
+    pub(super) reader: Option<Arc<Reader>>,
+}
+
+impl Filling {
+    fn with(self, grant: &Grant) -> Self {
+        let reader = self.readers.as_ref().map(|readers| readers.enter(grant));
+        Self { reader, ..self }
+    }
 }
 
 impl Fills {
@@ -55,16 +67,22 @@ impl Shared {
         let key = (grant.registry().name().clone(), digest.clone());
         let mut under_way = lock(&self.fills.under_way);
         if let Some(filling) = under_way.get(&key) {
-            return (true, filling.clone());
+            return (true, filling.clone().with(grant));
         }
         let (sender, progress) = watch::channel(Progress::Asking);
-        let side = SideFetches::new(Source::new(grant, digest));
-        let filling = Filling { repository: grant.repository().clone(), progress, side };
+        let readers = grant.is_of_client().then(Readers::default);
+        let source = Source::new(grant, digest, readers.clone());
+        let side = SideFetches::new(source.clone().of_any_reader());
+        let repository = grant.repository().clone();
+        let filling = Filling { repository, progress, side, readers, reader: None };
         under_way.insert(key.clone(), filling.clone());
         drop(under_way);
 
+        // Before the fill asks for the first time.
+        let filling = filling.with(grant);
         let seat = Seat { shared: Arc::clone(self), key };
-        let fill = Fill::new(Arc::clone(self), grant.clone(), digest.clone(), member, sender);
+        let (shared, grant) = (Arc::clone(self), grant.clone());
+        let fill = Fill::new((shared, grant, source), digest.clone(), member, sender);
         self.tasks.spawn(fill.run(seat));
         (false, filling)
     }

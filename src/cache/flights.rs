@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
+use crate::access::Grant;
+use crate::upstream::Identity;
 
 /// The questions under way, by key.
 #[derive(Debug)]
@@ -72,6 +74,42 @@ struct Lead<K: Eq + Hash, V> {
 impl<K: Eq + Hash, V> Drop for Lead<K, V> {
     fn drop(&mut self) {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+/// With whom a question is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    /// With whoever asks the same.
+    All,
+    /// With those only who ask with the same credential.
+    Own,
+}
+
+impl Company {
+    /// The key of a question that has this one in all company.
+    pub(super) fn key(self, key: String, grant: &Grant) -> String {
+        match (self, grant.client().and_then(Identity::tag)) {
+            (Self::All, _) => key,
+            (Self::Own, Some(who)) => format!("{key} as {who}"),
+            (Self::Own, None) => format!("{key} as nobody"),
+        }
+    }
+}
+
+/// The answer to a question, and whether another's was joined. What another client was told about
+/// itself is no answer; then the question is asked anew.
+pub(super) async fn told<V: Clone>(
+    grant: &Grant,
+    ask: impl Fn(Company) -> (bool, Pending<V>),
+) -> (bool, Result<V, Error>) {
+    let (joined, answer) = ask(Company::All);
+    match answer.landed().await {
+        Err(error) if joined && grant.is_of_client() && error.is_about_the_asker() => {
+            let (joined, answer) = ask(Company::Own);
+            (joined, answer.landed().await)
+        }
+        answer => (joined, answer),
     }
 }
 

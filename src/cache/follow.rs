@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::fill::Progress;
+use super::readers::Reader;
 use super::relay::Relay;
 use crate::http::{self, Delivery, FrameReader, Next};
 
@@ -57,6 +58,8 @@ pub(super) struct Follow {
     generation: u32,
     reader: Option<FrameReader>,
     relay: Option<Relay>,
+    /// That it is there, while it is.
+    _presence: Option<Arc<Reader>>,
 }
 
 /// What to do next.
@@ -72,7 +75,13 @@ enum Step {
 impl Follow {
     pub(super) fn new(progress: watch::Receiver<Progress>, delivery: Delivery, span: Span) -> Self {
         let (reader, relay) = (None, None);
-        Self { progress, delivery, span, has_sent: false, generation: 0, reader, relay }
+        let (has_sent, generation) = (false, 0);
+        Self { progress, delivery, span, has_sent, generation, reader, relay, _presence: None }
+    }
+
+    /// The same for a reader with a credential of its own.
+    pub(super) fn of(self, reader: Option<Arc<Reader>>) -> Self {
+        Self { _presence: reader, ..self }
     }
 
     fn step(&mut self) -> Step {

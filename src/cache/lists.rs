@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use super::belief::{Checked, Settled};
+use super::flights::Company;
 use super::generations::{Generation, Subject};
 use super::hot::list_key;
 use super::members::warn_of;
@@ -48,11 +49,11 @@ impl Shared {
         page: &Page,
     ) -> Result<Pulled<Arc<List>>, Error> {
         let (page, known) = self.placed(grant, listing, page).await;
-        let ask = || {
+        let ask = |company: Company| {
             let generation = self.generations.of(|| Subject::lists(grant));
-            let key = (list_key(grant, &listing.name(&page)), generation);
+            let key = company.key(list_key(grant, &listing.name(&page)), grant);
             let (shared, grant) = (Arc::clone(self), grant.clone());
-            self.lists_asked.join(key, || {
+            self.lists_asked.join((key, generation), || {
                 shared.revalidate_list(grant, listing.clone(), page.clone(), generation)
             })
         };
@@ -141,7 +142,11 @@ impl Shared {
         let fetched = self.heard(&grant, fetch(&grant, &listing, &page)).await.map(Arc::new);
         let content = match &fetched {
             Ok(list) => Some(ListContent::Found(Arc::clone(list))),
-            Err(Error::Upstream(upstream::Error::NotFound { said, .. })) => {
+            Err(error) if error.refuses(&grant) => return fetched,
+            // Of a client's own it may be only that one who may not know of it.
+            Err(Error::Upstream(upstream::Error::NotFound { said, .. }))
+                if !grant.is_of_client() =>
+            {
                 Some(ListContent::Absent(said.clone()))
             }
             Err(error) if error.is_an_answer() => None,
@@ -228,6 +233,7 @@ async fn fetch(grant: &Grant, listing: &Listing, page: &Page) -> Result<List, Er
         accept: Some(listing.media_type().to_owned()),
         from: 0,
         failed: Vec::new(),
+        client: grant.client().cloned(),
         via: grant.via().clone(),
     };
     let upstream = grant.registry().upstream();

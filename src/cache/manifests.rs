@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
+use super::flights::{Company, told};
 use super::hot::question_key;
 use super::manifest::settle_type;
 use super::members::warn_of;
@@ -34,11 +34,14 @@ impl Shared {
         if let Some(what) = self.held_manifest(grant, digest).await {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
-        let key = question_key(grant, &Reference::Digest(digest.clone()), None);
-        let (collapsed, answer) = self
-            .manifests_asked
-            .join(key, || Arc::clone(self).fetch_manifest(grant.clone(), digest.clone()));
-        let what = answer.landed().await?;
+        let ask = |company: Company| {
+            let key = question_key(grant, &Reference::Digest(digest.clone()), None);
+            self.manifests_asked.join(company.key(key, grant), || {
+                Arc::clone(self).fetch_manifest(grant.clone(), digest.clone())
+            })
+        };
+        let (collapsed, answer) = told(grant, ask).await;
+        let what = answer?;
         Ok(Pulled { what, decision: Decision::Miss { collapsed, unverified: false }, age: None })
     }
 
@@ -87,7 +90,7 @@ impl Shared {
         if let Some(warm) = warm {
             match self.ask_manifest(&grant, &reference, Method::Head, None).await {
                 Ok(answer) => return self.keep(grant, header_type(&answer), warm).await,
-                Err(error) if is_without_head(&error) => {}
+                Err(error) if error.is_without_head() => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -236,6 +239,7 @@ fn question(
         accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
         from: 0,
         failed: Vec::new(),
+        client: grant.client().cloned(),
         via: grant.via().clone(),
     }
 }
@@ -261,17 +265,6 @@ fn says_its_type(manifest: &Verified<Bytes>) -> bool {
 const BODY_TRIES_MAX: usize = 3;
 
 const MAX: u64 = MANIFEST_BYTES_MAX as u64;
-
-/// Registries that do not know HEAD for manifests say so in one of these ways.
-pub(super) fn is_without_head(error: &upstream::Error) -> bool {
-    matches!(
-        error,
-        upstream::Error::Unexpected {
-            status: StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
-            ..
-        }
-    )
-}
 
 pub(super) fn header_type(answer: &Answer) -> Option<MediaType> {
     answer.headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()

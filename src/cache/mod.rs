@@ -25,6 +25,7 @@ mod options;
 mod patience;
 mod pull;
 mod pushed;
+mod readers;
 mod relay;
 mod side;
 mod tags;

@@ -19,6 +19,7 @@ use super::Error;
 use super::download::{Download, Source};
 use super::fill::Progress;
 use super::follow::{Follow, Span};
+use super::readers::Reader;
 use crate::http::{self, Next};
 
 /// What may be fetched beside one fill.
@@ -63,6 +64,8 @@ pub(super) struct Side {
     fetches: SideFetches,
     progress: watch::Receiver<Progress>,
     span: Span,
+    /// That it is there, while it is.
+    _presence: Option<Arc<Reader>>,
 }
 
 enum State {
@@ -85,7 +88,12 @@ impl Side {
         progress: watch::Receiver<Progress>,
         span: Span,
     ) -> Self {
-        Self { state: State::Idle(follow), fetches, progress, span }
+        Self { state: State::Idle(follow), fetches, progress, span, _presence: None }
+    }
+
+    /// The same for a reader with a credential of its own.
+    pub(super) fn of(self, reader: Option<Arc<Reader>>) -> Self {
+        Self { _presence: reader, ..self }
     }
 
     async fn begin(&mut self, follow: Follow) -> State {

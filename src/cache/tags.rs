@@ -13,9 +13,10 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::belief::{Checked, Settled};
+use super::flights::Company;
 use super::generations::{Generation, Subject};
 use super::hot::{HotTag, question_key};
-use super::manifests::{header_type, is_without_head};
+use super::manifests::header_type;
 use super::members::warn_of;
 use super::{Bypass, Content, Decision, Error, Manifest, Pulled, Shared};
 use crate::access::Grant;
@@ -65,14 +66,14 @@ impl Shared {
         view: Option<View>,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
-        let ask = || {
+        let ask = |company: Company| {
             let reference = Reference::Tag(tag.clone());
             let generation = self.generations.of(|| Subject::tag(grant, tag));
             let view_name = view.as_ref().map(|view| view.name.as_str());
-            let key = (question_key(grant, &reference, view_name), generation);
+            let key = company.key(question_key(grant, &reference, view_name), grant);
             let digest = known.as_ref().and_then(|known| known.digest.clone());
             let (shared, grant) = (Arc::clone(self), grant.clone());
-            self.tags_asked.join(key, || {
+            self.tags_asked.join((key, generation), || {
                 shared.revalidate(grant, tag.clone(), view.clone(), digest, generation)
             })
         };
@@ -175,7 +176,9 @@ impl Shared {
         let name = view.map(|view| view.name);
         let digest = match &resolved {
             Ok(Resolved::Digest(digest)) => Some(digest.clone()),
-            Err(Error::Upstream(upstream::Error::NotFound { .. })) => None,
+            Err(error) if error.refuses(&grant) => return resolved,
+            // It may be only this client that may not know of it.
+            Err(Error::Upstream(upstream::Error::NotFound { .. })) if !grant.is_of_client() => None,
             Err(error) if error.is_an_answer() => {
                 let forget = move |shared: &Self| shared.drop_tag(&grant, &tag, name.as_deref());
                 self.commit(subject, generation, forget).await;
@@ -205,7 +208,7 @@ impl Shared {
                 let schema1 = header_type(&answer).is_some_and(|kind| kind.is_schema1());
                 told_digest(&answer.headers).filter(|_| !schema1)
             }
-            Err(error) if is_without_head(&error) => None,
+            Err(error) if error.is_without_head() => None,
             Err(error) => return Err(error.into()),
         };
         if let Some(digest) = told {

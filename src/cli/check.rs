@@ -15,7 +15,7 @@ use super::logging;
 use crate::config;
 use crate::config::{Arguments, Environment, Listener, Loaded, Settings};
 use crate::registry;
-use crate::registry::Doors;
+use crate::registry::{AskedAs, Doors};
 use crate::upstream::{self, Credential};
 
 /// Reads the configuration and reports on it.
@@ -164,6 +164,14 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
     }
     if entry.rules.offline {
         line(f, "offline", "yes: the upstream is never asked")?;
+    }
+    match entry.identity {
+        AskedAs::Proxy => {}
+        AskedAs::Client(policy) => {
+            line(f, "identity", "client")?;
+            line(f, "grant_ttl", &time(policy.ttl))?;
+            line(f, "grant_grace", &time(policy.grace))?;
+        }
     }
     match &upstream.credential {
         Credential::Anonymous => line(f, "auth", "anonymous")?,

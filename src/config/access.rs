@@ -18,7 +18,7 @@ use crate::access::{
     Action, Anonymous, BadLine, CertificateUser, Challenge, Htpasswd, Options, Policy, Users,
 };
 use crate::registry;
-use crate::registry::Pattern;
+use crate::registry::{AskedAs, Pattern};
 
 /// Who is let in at a listener.
 #[derive(Clone, Debug, Default)]
@@ -112,14 +112,26 @@ pub(super) fn check(
             )
         }));
     }
+    let is_asking = |listener: &Listener| listener.access.options.challenge == Challenge::Basic;
+    if !listeners.iter().any(is_asking) {
+        let names = registries.iter().filter(|it| takes_logins(it)).map(|it| &it.name);
+        resolver.warnings.extend(names.map(|name| {
+            format!(
+                "`{name}` is asked with the credentials of clients, but no listener takes any: set \
+                 `challenge = \"basic\"` in `[access]`"
+            )
+        }));
+    }
     for listener in listeners {
         let options = &listener.access.options;
-        if options.challenge == Challenge::Basic && listener.access.htpasswd.is_none() {
+        let has_logins = listener.access.htpasswd.is_some() || registries.iter().any(takes_logins);
+        if options.challenge == Challenge::Basic && !has_logins {
             let fault = Fault::new(format!(
                 "clients are asked for a password on `{}`, but nobody has one",
                 listener.address
             ));
-            resolver.complain_of_missing(fault.hint("set `htpasswd`"));
+            let hint = "set `htpasswd`, or `identity = \"client\"` of a registry";
+            resolver.complain_of_missing(fault.hint(hint));
         }
         let named = options.policy.rules.iter().flat_map(|rule| &rule.registries);
         for name in named {
@@ -134,6 +146,10 @@ pub(super) fn check(
             });
         }
     }
+}
+
+fn takes_logins(registry: &registry::Options) -> bool {
+    matches!(registry.identity, AskedAs::Client(_))
 }
 
 /// A password that crosses a network in the clear belongs to everybody on it.
@@ -255,7 +271,7 @@ fn flag(written: Option<&Spanned<written::Flag>>, resolver: &mut Resolver<'_>) -
     resolver.accept(written.span(), written.get_ref().0.ok_or_else(fault)).unwrap_or(false)
 }
 
-fn one_of<T: Copy>(text: &str, known: &[(&'static str, T)]) -> Result<T, Fault> {
+pub(super) fn one_of<T: Copy>(text: &str, known: &[(&'static str, T)]) -> Result<T, Fault> {
     if let Some((_, value)) = known.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }

@@ -44,13 +44,15 @@ mod tests {
         }
     }
 
-    const WITHOUT_DEFAULT: [&str; 12] = [
+    const WITHOUT_DEFAULT: [&str; 14] = [
         "access",
         "ca",
         "cache",
         "certificate",
         "client_cert",
         "client_key",
+        "grant_grace",
+        "grant_ttl",
         "htpasswd",
         "listener",
         "registry",

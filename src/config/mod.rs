@@ -11,6 +11,7 @@ mod defaults;
 mod document;
 mod environment;
 mod example;
+mod identity;
 mod input;
 mod listeners;
 mod load;

@@ -14,7 +14,7 @@ use super::problem::{Fault, quoted};
 use super::quantity::Zero;
 use super::resolver::Resolver;
 use super::written::{Registry, Text};
-use super::{defaults, rules, upstreams};
+use super::{defaults, identity, rules, upstreams};
 use crate::http::HostPort;
 use crate::oci::{RegistryName, RepositoryName};
 use crate::registry::{Options, TagPolicy};
@@ -43,6 +43,7 @@ pub(super) fn resolve(
         }
     }
     choose_default(&mut registries, &wishes, resolver);
+    identity::check_all(&registries, resolver);
     registries
 }
 
@@ -66,7 +67,9 @@ fn one(
     let tag_ttl = resolver.duration(written.tag_ttl.as_ref(), Zero::Meaningful, defaults::TAG_TTL);
     let max_stale =
         resolver.duration(written.max_stale.as_ref(), Zero::Meaningful, defaults::MAX_STALE);
+    let (identity, cache_status) = identity::resolve(&mut written, resolver);
     let (mirrors, upstream) = upstreams::resolve(&mut written, &url, resolver);
+    identity::check(identity, written.identity.as_ref(), (&upstream, &mirrors), resolver);
     Some(Options {
         name,
         aliases,
@@ -75,6 +78,8 @@ fn one(
         is_default: false,
         tags: TagPolicy { ttl: tag_ttl, max_stale },
         rules: rules::resolve(&mut written, resolver),
+        identity,
+        cache_status,
         upstream,
         mirrors,
     })

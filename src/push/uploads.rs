@@ -309,6 +309,7 @@ pub(super) fn change(grant: &Grant, method: Method, target: Target, payload: Pay
         source: None,
         headers,
         payload,
+        client: grant.client().cloned(),
         via: grant.via().clone(),
     }
 }

@@ -27,10 +27,33 @@ pub struct Options {
     pub tags: TagPolicy,
     /// What else an operator decides of it.
     pub rules: Rules,
+    /// With whose identity it is asked.
+    pub identity: AskedAs,
+    /// Whether answers say how they came about.
+    pub cache_status: bool,
     /// Where it is reached: the upstream whose answers are the registry's.
     pub upstream: upstream::Options,
     /// The upstreams that are asked before it for what has a digest, in order.
     pub mirrors: Vec<upstream::Options>,
+}
+
+/// With whose identity a registry is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedAs {
+    /// Each client's own: what is cached is served to a client whose right to it the registry has
+    /// confirmed.
+    Client(GrantPolicy),
+    /// Larder's, whoever asks.
+    Proxy,
+}
+
+/// How long a right that a registry has confirmed is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrantPolicy {
+    /// For how long without asking again.
+    pub ttl: Duration,
+    /// For how long after that while the upstream cannot be asked.
+    pub grace: Duration,
 }
 
 /// How long a registry's tags are believed.

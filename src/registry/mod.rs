@@ -6,6 +6,6 @@ mod pattern;
 mod table;
 
 pub use doors::{Door, Doors};
-pub use entry::{Options, Rules, TagPolicy, TagRule};
+pub use entry::{AskedAs, GrantPolicy, Options, Rules, TagPolicy, TagRule};
 pub use pattern::{InvalidPattern, Pattern};
 pub use table::{Entry, Registry, Table};

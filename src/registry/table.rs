@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::reaches_the_same;
-use super::{Options, Pattern, Rules, TagPolicy};
+use super::{AskedAs, GrantPolicy, Options, Pattern, Rules, TagPolicy};
 use crate::http::{Egress, HostPort};
 use crate::oci::{RegistryName, RepositoryName, Tag};
 use crate::upstream::{SetupError, Upstreams};
@@ -97,6 +97,19 @@ impl Registry {
         self.takes_pushes().then_some(self.entry.rules.membership_ttl)
     }
 
+    /// How long the rights of clients are remembered, if it is asked with their own credentials.
+    pub fn grants(&self) -> Option<GrantPolicy> {
+        match self.entry.options.identity {
+            AskedAs::Client(policy) => Some(policy),
+            AskedAs::Proxy => None,
+        }
+    }
+
+    /// Whether answers say how they came about.
+    pub fn says_how(&self) -> bool {
+        self.entry.options.cache_status
+    }
+
     /// Where it is reached.
     pub fn upstream(&self) -> &Arc<Upstreams> {
         &self.entry.upstream
@@ -112,6 +125,9 @@ pub struct Table {
     by_prefix: HashMap<String, Arc<Registry>>,
     by_host: HashMap<HostPort, Arc<Registry>>,
     default: Option<Arc<Registry>>,
+    /// The registry that is asked with clients' credentials and has no hosts of its own; there is one
+    /// at most.
+    with_logins: Option<Arc<Registry>>,
 }
 
 impl Table {
@@ -128,6 +144,7 @@ impl Table {
             by_prefix: HashMap::new(),
             by_host: HashMap::new(),
             default: None,
+            with_logins: None,
         };
         for options in entries {
             let upstream = match before.and_then(|before| before.upstream_for(options)) {
@@ -166,6 +183,9 @@ impl Table {
         for host in &options.hosts {
             self.by_host.insert(host.clone(), Arc::clone(&registry));
         }
+        if registry.grants().is_some() && options.hosts.is_empty() {
+            self.with_logins = Some(Arc::clone(&registry));
+        }
         if registry.entry.is_default {
             self.default = Some(Arc::clone(&registry));
         }
@@ -191,6 +211,13 @@ impl Table {
     pub fn hosted(&self, host: &HostPort) -> Option<&Arc<Registry>> {
         let any_port = || self.by_host.get(&HostPort { port: None, ..host.clone() });
         self.by_host.get(host).or_else(any_port)
+    }
+
+    /// The registry whose credentials are taken from clients that call Larder by this host, and to which
+    /// alone they are ever shown: the one that has the host, else the one that has none.
+    pub fn with_logins(&self, host: Option<&HostPort>) -> Option<&Arc<Registry>> {
+        let of_host = host.and_then(|host| self.hosted(host)).filter(|it| it.grants().is_some());
+        of_host.or(self.with_logins.as_ref())
     }
 
     /// Whether any registry has hosts of its own.
@@ -235,6 +262,8 @@ mod tests {
                 max_connections: 1,
             },
             rules: Rules::default(),
+            identity: AskedAs::Proxy,
+            cache_status: true,
             mirrors: Vec::new(),
         }
     }

@@ -4,19 +4,19 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::door::{Asked, Entered, NotEntered, enter};
 use super::entrance::Entrance;
 use super::observed::{Observation, ObservedBody};
-use super::reply::Reply;
+use super::reply::{Refusal, Reply};
 use super::traffic::{Counts, Traffic};
 use super::{blobs, lists, manifests, pushes};
-use crate::access::{Action, Grant, Issuer, Principal, Refused, Right, Turned};
+use crate::access::{Action, Grant, Issuer, Principal, Refused, Right, Turned, Wish};
 use crate::cache::{Cache, Listing};
 use crate::http::{InstanceId, Loop, Peer, Received, Via};
-use crate::oci::{Call, Resource};
+use crate::oci::{Call, ErrorCode, Resource};
 use crate::push::Push;
 use crate::registry::{Registry, Table};
 
@@ -98,21 +98,27 @@ impl Routes {
         let right = Right::of(&request.method, &entered.call).ok_or(Denied::NoSuchMethod)?;
         let via = Via::read(&request.headers, self.instance).map_err(Denied::Loop)?;
         let access = &entrance.access;
-        let principal = access.identify(&request.headers, peer, via).await?;
+        let asked_for = entered.registry.as_deref().filter(|_| entered.call != Call::Ping);
+        let registries = (asked_for, entered.with_logins.as_deref());
+        let principal = access.identify(&request.headers, peer, via, registries).await?;
         let (Call::In(repository, resource), Some(registry), Right::Do(action)) =
             (&entered.call, &entered.registry, right)
         else {
-            let is_somebody = principal.issuer != Issuer::Nobody;
-            if is_somebody || !access.rewards_a_login(self.reachable(entered)) {
-                return Ok(Reply::ping());
-            }
-            return Err(Denied::Nameless);
+            return self.enter_only(visit, &principal).await;
         };
         let (registry, repository) = (registry.clone(), repository.clone());
-        let granted = access.grant(&principal, registry, repository, action, resource).await;
-        let grant = granted?;
+        let wish = Wish { registry, repository, action, resource, address: peer.address };
+        let grant = access.grant(&principal, wish).await?;
         if action == Action::Pull {
-            return Ok(self.reply(visit, &grant, resource).await);
+            let reply = self.reply(visit, &grant, resource).await;
+            return match reply.refusal {
+                // Whatever others may, this client may not any more.
+                Some(refusal) if grant.is_of_client() => {
+                    access.revoke(&grant);
+                    Err(refusal.into())
+                }
+                _ => Ok(reply),
+            };
         }
         let from = self.source(&principal, visit, &grant).await;
         let asked = pushes::Asked {
@@ -123,14 +129,40 @@ impl Routes {
             head: request,
             from,
         };
-        Ok(asked.answer(resource, body).await)
+        let mut reply = asked.answer(resource, body).await;
+        if reply.response.status() == StatusCode::UNAUTHORIZED {
+            if !access.challenges() {
+                return Err(Denied::Refused(Refused::NotConfirmed));
+            }
+            reply.challenges();
+        }
+        Ok(reply)
+    }
+
+    /// `/v2/`: whether there is a registry, and whether it knows the client.
+    async fn enter_only(&self, visit: &Visit<'_>, who: &Principal) -> Result<Reply, Denied> {
+        let Visit { entered, entrance, peer, .. } = visit;
+        let access = &entrance.access;
+        if let (Some(client), Some(registry)) = (&who.credential, &entered.with_logins) {
+            access.check(client, registry, peer.address).await?;
+            return Ok(Reply::ping());
+        }
+        let is_somebody = who.issuer != Issuer::Nobody;
+        if is_somebody || !access.rewards_a_login(self.reachable(entered)) {
+            return Ok(Reply::ping());
+        }
+        Err(Denied::Nameless)
     }
 
     /// The registries that a client could reach where it asks for none of their repositories.
     fn reachable<'t>(&'t self, entered: &'t Entered) -> impl Iterator<Item = &'t Registry> {
         let one = entered.registry.as_deref().filter(|_| entered.is_named);
+        let is_here = |it: &&Registry| {
+            let with_logins = entered.with_logins.as_deref();
+            it.grants().is_none() || with_logins.is_some_and(|taken| taken.name() == it.name())
+        };
         let all = self.table.registries().filter(move |_| one.is_none()).map(AsRef::as_ref);
-        one.into_iter().chain(all)
+        one.into_iter().chain(all).filter(is_here)
     }
 
     async fn reply(&self, visit: &Visit<'_>, grant: &Grant, resource: &Resource) -> Reply {
@@ -166,7 +198,8 @@ impl Routes {
         let query = request.uri.query()?;
         let from = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "from")?.1;
         let before = request.uri.path().find("/v2/").map(|at| &request.uri.path()[..at])?;
-        let path = format!("{before}/v2/{from}/tags/list");
+        let blob = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "mount")?.1;
+        let path = format!("{before}/v2/{from}/blobs/{blob}");
         let host = entrance.host(request, self.table.has_hosts()).ok()?;
         let asked = Asked { path: &path, query, host: host.as_ref() };
         let entered = enter(&self.table, entrance.doors, asked).ok()?;
@@ -177,8 +210,9 @@ impl Routes {
         if registry.name() != grant.registry().name() {
             return None;
         }
-        let access = &entrance.access;
-        access.grant(principal, registry, repository, Action::Pull, &resource).await.ok()
+        let (action, resource, address) = (Action::Pull, &resource, visit.peer.address);
+        let wish = Wish { registry, repository, action, resource, address };
+        entrance.access.grant(principal, wish).await.ok()
     }
 }
 
@@ -205,6 +239,15 @@ impl From<Refused> for Denied {
     }
 }
 
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Credential => Self::Turned(Turned::Wrong),
+            Refusal::Repository => Self::Refused(Refused::NotConfirmed),
+        }
+    }
+}
+
 impl From<Turned> for Denied {
     fn from(turned: Turned) -> Self {
         Self::Turned(turned)
@@ -214,10 +257,14 @@ impl From<Turned> for Denied {
 impl Denied {
     fn reply(self, visit: &Visit<'_>) -> Reply {
         let host = || visit.entered.registry.as_ref().map_or("", |it| it.upstream().host());
+        let absent = || match &visit.entered.call {
+            Call::In(_, resource) => absent_code(resource),
+            Call::Ping => ErrorCode::NameUnknown,
+        };
         match self {
             Self::Loop(error) => Reply::looped(error),
             Self::NoSuchMethod => Reply::not_allowed("the protocol has no such method here"),
-            Self::Turned(turned) => Reply::turned(turned),
+            Self::Turned(turned) | Self::Refused(Refused::Turned(turned)) => Reply::turned(turned),
             // Whom nobody asks for a password cannot give one.
             Self::Nameless | Self::Refused(Refused::Nameless)
                 if visit.entrance.access.challenges() =>
@@ -225,8 +272,21 @@ impl Denied {
                 Reply::challenge(&Refused::Nameless)
             }
             Self::Nameless => Reply::refused(host(), &Refused::Nameless),
+            Self::Refused(Refused::Upstream(error)) => Reply::failed(&error.into(), absent()),
+            Self::Refused(refused @ Refused::NotConfirmed) => {
+                Reply::absent(host(), absent(), &refused)
+            }
             Self::Refused(refused) => Reply::refused(host(), &refused),
         }
+    }
+}
+
+/// The code that goes with a 404 about this.
+fn absent_code(resource: &Resource) -> ErrorCode {
+    match resource {
+        Resource::Blob(_) => ErrorCode::BlobUnknown,
+        Resource::Manifest(_) => ErrorCode::ManifestUnknown,
+        Resource::Referrers(_) | Resource::Tags | Resource::Upload(_) => ErrorCode::NameUnknown,
     }
 }
 
@@ -235,6 +295,10 @@ fn finished(mut reply: Reply, request: &http::request::Parts, entered: Option<&E
     let namespace = entered.and_then(|entered| entered.namespace.as_deref());
     if let Some(Ok(value)) = namespace.map(HeaderValue::from_str) {
         reply.set(OCI_NAMESPACE, value);
+    }
+    let registry = entered.and_then(|entered| entered.registry.as_ref());
+    if registry.is_some_and(|registry| !registry.says_how()) {
+        reply.says_not_how();
     }
     if request.method == Method::HEAD {
         reply.without_body();

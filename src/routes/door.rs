@@ -26,6 +26,8 @@ pub(super) struct Entered {
     pub(super) namespace: Option<String>,
     /// How the client reaches the repository.
     pub(super) presented: Presented,
+    /// The registry whose credentials are taken at the host that was called.
+    pub(super) with_logins: Option<Arc<Registry>>,
 }
 
 /// How the client reaches what it asked of: for paths in answers, which must lead in by the same
@@ -96,7 +98,25 @@ pub(super) struct Asked<'a> {
 }
 
 /// Finds out.
+///
+/// Where a registry is asked with clients' own credentials, it is entered only by the hosts at which its
+/// credentials are taken: elsewhere nobody could present one, and none may be taken for it.
 pub(super) fn enter(table: &Table, doors: Doors, asked: Asked<'_>) -> Result<Entered, NotEntered> {
+    let entered = enter_any(table, doors, asked)?;
+    let with_logins = table.with_logins(asked.host).cloned();
+    let theirs = entered.registry.as_ref().filter(|registry| registry.grants().is_some());
+    let Some(theirs) = theirs else { return Ok(Entered { with_logins, ..entered }) };
+    if with_logins.as_ref().is_some_and(|taken| taken.name() == theirs.name()) {
+        return Ok(Entered { with_logins, ..entered });
+    }
+    match entered.call {
+        // Nobody asks for anything of it.
+        Call::Ping if !entered.is_named => Ok(Entered { registry: None, with_logins, ..entered }),
+        _ => Err(NotEntered::UnknownRegistry(theirs.name().to_string())),
+    }
+}
+
+fn enter_any(table: &Table, doors: Doors, asked: Asked<'_>) -> Result<Entered, NotEntered> {
     let namespace = namespace(asked.query)?;
     let open = |door| if doors.contains(door) { Ok(()) } else { Err(NotEntered::Closed(door)) };
     if let Some((name, rest)) = split_registry(asked.path) {
@@ -177,7 +197,14 @@ fn finish(
     let mut presented =
         Presented { prefix: before, repository: String::new(), namespace: namespace.clone() };
     let Call::In(called, resource) = call else {
-        return Ok(Entered { registry, is_named: false, call, namespace, presented });
+        return Ok(Entered {
+            registry,
+            is_named: false,
+            call,
+            namespace,
+            presented,
+            with_logins: None,
+        });
     };
     let registry = registry.ok_or(NotEntered::NoDefault)?;
     let repository = if may_strip { stripped(&registry, called.clone())? } else { called.clone() };
@@ -185,7 +212,14 @@ fn finish(
     presented.prefix.push_str(&called.as_str()[..gone]);
     repository.as_str().clone_into(&mut presented.repository);
     let call = Call::In(in_full(&registry, repository)?, resource);
-    Ok(Entered { registry: Some(registry), is_named: false, call, namespace, presented })
+    Ok(Entered {
+        registry: Some(registry),
+        is_named: false,
+        call,
+        namespace,
+        presented,
+        with_logins: None,
+    })
 }
 
 /// Without the first component, if that names the registry and something is left.
@@ -214,7 +248,7 @@ mod tests {
 
     use super::*;
     use crate::http::{Egress, InstanceId, SystemNetwork};
-    use crate::registry::{Options, Rules, TagPolicy};
+    use crate::registry::{AskedAs, Options, Rules, TagPolicy};
     use crate::upstream::{self, Credential};
 
     fn table() -> Table {
@@ -226,6 +260,8 @@ mod tests {
             is_default: name == "docker.io",
             tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
             rules: Rules::default(),
+            identity: AskedAs::Proxy,
+            cache_status: true,
             upstream: upstream::Options {
                 url: Url::parse("http://registry.test").unwrap(),
                 credential: Credential::Anonymous,

@@ -30,6 +30,17 @@ pub(super) struct Reply {
     decision: Option<Decision>,
     /// What went wrong, for the log.
     pub(super) fault: Option<Fault>,
+    /// What the upstream refused to who asked, if that is what went wrong.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// What an upstream refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The credential, everywhere.
+    Credential,
+    /// The repository.
+    Repository,
 }
 
 /// What went wrong.
@@ -44,7 +55,7 @@ impl Reply {
     pub(super) fn bare(status: StatusCode) -> Self {
         let mut response = Response::new(ReplyBody::empty());
         *response.status_mut() = status;
-        Self { response, decision: None, fault: None }
+        Self { response, decision: None, fault: None, refusal: None }
     }
 
     /// `{}`, which says that there is a registry here.
@@ -119,12 +130,33 @@ impl Reply {
         Self::error(StatusCode::LOOP_DETECTED, ErrorCode::Unavailable, error.to_string())
     }
 
+    /// What is not there, for a client that may not know whether it is: in all but the log the same as
+    /// an upstream's own 404.
+    pub(super) fn absent(host: &str, code: ErrorCode, refused: &Refused) -> Self {
+        let absent = upstream::Error::NotFound { host: host.to_owned(), said: None };
+        let mut reply = Self::failed(&absent.into(), code);
+        if let Some(fault) = &mut reply.fault {
+            fault.message = refused.to_string();
+        }
+        reply
+    }
+
+    /// Says that a login would be of use.
+    pub(super) fn challenges(&mut self) {
+        let basic = HeaderValue::from_static(r#"Basic realm="larder", charset="UTF-8""#);
+        self.set(WWW_AUTHENTICATE, basic);
+    }
+
+    /// Keeps to itself how the answer came about.
+    pub(super) fn says_not_how(&mut self) {
+        self.headers().remove(CACHE_STATUS);
+    }
+
     /// What the client has to present. The realm is the same for every host: it is shown to people.
     pub(super) fn challenge(message: &impl ToString) -> Self {
         let (status, code) = (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized);
         let mut reply = Self::error(status, code, message.to_string());
-        let basic = HeaderValue::from_static(r#"Basic realm="larder", charset="UTF-8""#);
-        reply.set(WWW_AUTHENTICATE, basic);
+        reply.challenges();
         reply
     }
 
@@ -155,7 +187,12 @@ impl Reply {
                 let (status, code) = (StatusCode::FORBIDDEN, ErrorCode::Denied);
                 return Self::error(status, code, refused.to_string());
             }
-            Refused::Hidden | Refused::Nameless | Refused::NotHere => {}
+            Refused::Hidden
+            | Refused::Nameless
+            | Refused::NotConfirmed
+            | Refused::NotHere
+            | Refused::Turned(_)
+            | Refused::Upstream(_) => {}
         }
         let message = format!("{host} does not have it");
         let mut reply = Self::error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message);
@@ -169,6 +206,11 @@ impl Reply {
     pub(super) fn failed(error: &Error, absent: ErrorCode) -> Self {
         let (status, code) = status_of(error, absent);
         let mut reply = Self::error(status, code, error.to_string());
+        reply.refusal = match error {
+            Error::Upstream(upstream::Error::CredentialRefused { .. }) => Some(Refusal::Credential),
+            Error::Upstream(upstream::Error::Denied { .. }) => Some(Refusal::Repository),
+            _ => None,
+        };
         if let Error::Upstream(upstream::Error::Throttled { wait: Some(wait), .. }) = error {
             reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::change::Errand;
 use super::login::Login;
 use super::request::Request;
+use super::scope::Scope;
 use super::transport::{Clients, Transport, host_of};
 use super::{
     Answer, Change, Error, Identity, Location, Options, Question, Said, SetupError, retry,
@@ -99,6 +100,28 @@ impl Upstream {
         }
     }
 
+    /// Whether a client's credential is one that this upstream knows: the token server and `/v2/` take
+    /// it. That is no right to anything.
+    pub(super) async fn check(&self, client: &Identity, deadline: Instant) -> Result<(), Error> {
+        let start = Instant::now();
+        let request = Request::ping(&self.transport.url, client.tag());
+        let scope = Scope::entry().of(Some(client.clone()));
+        match timeout_at(deadline, self.login.send(&request, &scope)).await {
+            Ok(Ok(reply)) if reply.status.is_success() => Ok(()),
+            Ok(Ok(reply)) => {
+                let reason = "for /v2/".to_owned();
+                Err(Error::Unexpected { host: reply.host, status: reply.status, reason })
+            }
+            // What is refused to who asks for nothing is the credential.
+            Ok(Err(Error::Denied { host, status })) => {
+                let reason = format!("/v2/ answered {}", status.as_u16());
+                Err(Error::CredentialRefused { host, status, reason })
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(self.stalled(start)),
+        }
+    }
+
     /// Like [`Upstream::ask`], but tries nothing twice.
     pub(super) async fn ask_once(
         &self,
@@ -143,13 +166,14 @@ impl Upstream {
 
     async fn attempt(&self, question: &Question) -> Result<Answer, Error> {
         let request = Request::of(&self.transport.url, question);
-        let reply = self.login.send(&request, &question.repository).await?;
+        let scope = Scope::pull(&question.repository).of(question.client.clone());
+        let reply = self.login.send(&request, &scope).await?;
         let is_blob_head =
             request.method == Method::HEAD && matches!(question.resource, Resource::Blob(_));
         if is_blob_head && reply.is_signed_for_get_only() {
             drop(reply);
             let request = Request::first_byte(&self.transport.url, question);
-            return self.login.send(&request, &question.repository).await?.into_head();
+            return self.login.send(&request, &scope).await?.into_head();
         }
         let is_list = matches!(question.resource, Resource::Referrers(_) | Resource::Tags);
         if is_list && reply.status == StatusCode::NOT_FOUND {

@@ -1,7 +1,8 @@
 //! How long an upstream that limits us is left alone.
 //!
-//! Kept for each host that answered and each class of request, since registries count them apart:
-//! a limit on manifests is no limit on blobs. It belongs to one upstream, and so to one identity.
+//! Kept for each host that answered, each class of request and each identity, since registries count
+//! them apart: a limit on manifests is no limit on blobs, and one client's limit is not another's. It
+//! belongs to one upstream; where Larder asks for itself, that is one identity.
 //!
 //! After a refusal nothing of the class is sent until the time that the host named, or one that
 //! grows by itself. Then one request, the probe, finds out whether the limit is over; whoever comes
@@ -15,8 +16,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Error;
 use super::limit::WAIT_MIN;
+use super::{Error, Tag};
 
 /// What registries count apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +42,7 @@ pub(super) struct Backoff {
     windows: Mutex<HashMap<Key, Window>>,
 }
 
-type Key = (String, Class);
+type Key = (String, Class, Option<Tag>);
 
 /// A time in which nothing is sent.
 #[derive(Debug)]
@@ -55,16 +56,21 @@ struct Window {
 
 impl Backoff {
     /// Whether a request of this class would be sent now.
-    pub(super) fn check(&self, host: &str, class: Class) -> Result<(), Error> {
-        match self.windows().get(&(host.to_owned(), class)) {
+    pub(super) fn check(&self, host: &str, class: Class, who: Option<Tag>) -> Result<(), Error> {
+        match self.windows().get(&(host.to_owned(), class, who)) {
             Some(window) if !window.is_over() => Err(window.error(host)),
             _ => Ok(()),
         }
     }
 
     /// Leave to send one request of this class.
-    pub(super) fn enter(&self, host: &str, class: Class) -> Result<Turn<'_>, Error> {
-        let key = (host.to_owned(), class);
+    pub(super) fn enter(
+        &self,
+        host: &str,
+        class: Class,
+        who: Option<Tag>,
+    ) -> Result<Turn<'_>, Error> {
+        let key = (host.to_owned(), class, who);
         let mut windows = self.windows();
         let is_probe = match windows.get_mut(&key) {
             Some(window) if !window.is_over() => return Err(window.error(host)),
@@ -169,7 +175,7 @@ fn make_room(windows: &mut HashMap<Key, Window>) {
 /// The longest wait where none was named.
 const GROWN_MAX: Duration = Duration::from_secs(60);
 
-/// The most limits that are kept; there are six classes for each host.
+/// The most limits that are kept; there are six classes for each host and client.
 const WINDOWS_MAX: usize = 1000;
 
 #[cfg(test)]
@@ -184,17 +190,20 @@ mod tests {
     }
 
     fn is_refused(backoff: &Backoff, class: Class) -> bool {
-        matches!(backoff.check(HOST, class), Err(Error::Throttled { .. }))
+        matches!(backoff.check(HOST, class, None), Err(Error::Throttled { .. }))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_holds_for_its_class_and_host_until_its_time() {
         let backoff = Backoff::default();
-        assert_eq!(backoff.enter(HOST, CLASS).unwrap().refused(Some(secs(30))), secs(30));
+        assert_eq!(backoff.enter(HOST, CLASS, None).unwrap().refused(Some(secs(30))), secs(30));
 
         tokio::time::advance(secs(29)).await;
         assert!(is_refused(&backoff, CLASS));
-        assert!(backoff.enter(HOST, Class::Blob).is_ok() && backoff.enter("b.test", CLASS).is_ok());
+        assert!(
+            backoff.enter(HOST, Class::Blob, None).is_ok()
+                && backoff.enter("b.test", CLASS, None).is_ok()
+        );
         tokio::time::advance(secs(1)).await;
         assert!(!is_refused(&backoff, CLASS));
     }
@@ -202,29 +211,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_probe_at_the_end_and_its_answer_decides_for_all() {
         let backoff = Backoff::default();
-        backoff.enter(HOST, CLASS).unwrap().refused(Some(secs(1)));
+        backoff.enter(HOST, CLASS, None).unwrap().refused(Some(secs(1)));
         tokio::time::advance(secs(1)).await;
 
-        let probe = backoff.enter(HOST, CLASS).unwrap();
+        let probe = backoff.enter(HOST, CLASS, None).unwrap();
         assert!(is_refused(&backoff, CLASS));
         drop(probe);
-        let probe = backoff.enter(HOST, CLASS).expect("a probe that was dropped says nothing");
+        let probe =
+            backoff.enter(HOST, CLASS, None).expect("a probe that was dropped says nothing");
         probe.refused(Some(secs(9)));
         tokio::time::advance(secs(8)).await;
         assert!(is_refused(&backoff, CLASS));
         tokio::time::advance(secs(1)).await;
-        backoff.enter(HOST, CLASS).unwrap().answered();
+        backoff.enter(HOST, CLASS, None).unwrap().answered();
         assert!(backoff.windows().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_on_its_way_makes_a_limit_no_longer_than_it_says_itself() {
         let backoff = Backoff::default();
-        let turns: Vec<_> = (0..50).map(|_| backoff.enter(HOST, CLASS).unwrap()).collect();
+        let turns: Vec<_> = (0..50).map(|_| backoff.enter(HOST, CLASS, None).unwrap()).collect();
         for turn in turns {
             assert_eq!(turn.refused(None), WAIT_MIN);
         }
-        let (early, late) = (backoff.enter(HOST, Class::Blob), backoff.enter(HOST, Class::Blob));
+        let (early, late) =
+            (backoff.enter(HOST, Class::Blob, None), backoff.enter(HOST, Class::Blob, None));
         late.unwrap().refused(Some(secs(5)));
         assert_eq!(early.unwrap().refused(Some(secs(7))), secs(7));
     }
@@ -233,7 +244,7 @@ mod tests {
     async fn waits_that_nobody_named_grow_to_a_minute() {
         let backoff = Backoff::default();
         for bound in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-            let wait = backoff.enter(HOST, CLASS).unwrap().refused(None);
+            let wait = backoff.enter(HOST, CLASS, None).unwrap().refused(None);
             assert!(wait >= secs(bound).div_f64(2.0) && wait <= secs(bound), "{wait:?}/{bound}");
             tokio::time::advance(wait).await;
         }
@@ -243,7 +254,7 @@ mod tests {
     async fn hosts_that_redirects_name_do_not_pile_up() {
         let backoff = Backoff::default();
         for number in 0..WINDOWS_MAX * 2 {
-            backoff.enter(&format!("{number}.test"), CLASS).unwrap().refused(None);
+            backoff.enter(&format!("{number}.test"), CLASS, None).unwrap().refused(None);
         }
         assert!(backoff.windows().len() <= WINDOWS_MAX);
     }

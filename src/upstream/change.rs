@@ -15,8 +15,8 @@ use super::body::Body;
 use super::redirect::{HOPS_MAX, Refusal, is_redirect, next};
 use super::request::place;
 use super::scope::Scope;
-use super::transport::{Purpose, Transport, host_of};
-use super::{Error, Location, Streamed};
+use super::transport::{Purpose, Reason, Transport, host_of};
+use super::{Error, Identity, Location, Streamed};
 use crate::http::{Incoming, ReplyBody, Via};
 use crate::oci::{RepositoryName, Resource};
 
@@ -36,6 +36,8 @@ pub struct Change {
     pub headers: HeaderMap,
     /// The body.
     pub payload: Payload,
+    /// With whose credential; `None` for Larder's own.
+    pub client: Option<Identity>,
     /// Through which other instances of Larder the request came that makes us ask.
     pub via: Via,
 }
@@ -89,8 +91,8 @@ pub(super) struct Errand {
 
 impl Errand {
     pub(super) fn of(base: &Url, change: Change) -> (Self, Payload) {
-        let Change { method, repository, target, query, source, mut headers, payload, via } =
-            change;
+        let Change { method, repository, target, query, source, payload, client, via, .. } = change;
+        let mut headers = change.headers;
         let mut url = match target {
             Target::Resource(resource) => place(base, &repository, &resource, ""),
             Target::Upload(location) => location.url().clone(),
@@ -108,6 +110,7 @@ impl Errand {
         } else {
             Scope::push(&repository, source.as_ref())
         };
+        let scope = scope.of(client);
         let is_foreign = url.origin() != base.origin();
         (Self { method, url, headers, scope, via, is_foreign }, payload)
     }
@@ -183,7 +186,8 @@ impl Transport {
         payload: Payload,
         authorization: Option<&HeaderValue>,
     ) -> Result<Said, Error> {
-        self.check(&errand.url, Class::Push)?;
+        let who = errand.scope.who();
+        self.check(&errand.url, Class::Push, who)?;
         let _permits = self.push_permits().await?;
         let (mut url, mut is_foreign) = (errand.url.clone(), errand.is_foreign);
         let mut again = payload.again();
@@ -205,8 +209,10 @@ impl Transport {
                 }
             };
             let request = (&errand.method, &url, headers, body);
-            let response =
-                self.exchange(request, (purpose, Class::Push), watch.as_ref()).await?.response;
+            let response = self
+                .exchange(request, Reason { purpose, class: Class::Push, who }, watch.as_ref())
+                .await?
+                .response;
             let is_body_sent = watch.as_ref().is_none_or(super::outgoing::Watch::is_sent);
             if let Some(watch) = &watch {
                 watch.stop();

@@ -20,6 +20,8 @@ pub enum Error {
     CredentialRefused {
         /// Who refused.
         host: String,
+        /// 401 or 403.
+        status: StatusCode,
         /// What it answered, in short.
         reason: String,
     },
@@ -152,6 +154,30 @@ impl Error {
             | Self::Throttled { .. }
             | Self::Unreachable { .. } => true,
         }
+    }
+
+    /// Whether this is about who asked, and somebody else might be told otherwise.
+    pub fn is_about_the_asker(&self) -> bool {
+        match self {
+            Self::CredentialRefused { .. } | Self::Denied { .. } | Self::Throttled { .. } => true,
+            Self::Forbidden { .. }
+            | Self::Interrupted { .. }
+            | Self::NotFound { .. }
+            | Self::RangeNotSatisfiable { .. }
+            | Self::Stalled { .. }
+            | Self::Unexpected { .. }
+            | Self::Unreachable { .. } => false,
+        }
+    }
+
+    /// Whether a method is not known there. Registries that do not know HEAD for manifests say so in
+    /// one of these ways.
+    pub fn is_without_head(&self) -> bool {
+        let status = match self {
+            Self::Unexpected { status, .. } => *status,
+            _ => return false,
+        };
+        matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
     }
 
     /// Whether this is the upstream's answer about this very repository, which is obeyed, and

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
 use super::backoff::Class;
 use super::token::Token;
-use super::transport::{Purpose, Transport, host_of};
-use super::{Body, Error};
+use super::transport::{Purpose, Reason, Transport, host_of};
+use super::{Body, Error, Tag};
 
 /// The longest answer of a token server, in bytes. Tokens take up to 10 KiB.
 const ANSWER_LEN_MAX: usize = 64 * 1024;
@@ -25,18 +26,20 @@ const LIFE_MIN: Duration = Duration::from_secs(60);
 /// The longest that a token is believed to be good, whatever its server says.
 const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Asks the token server at `url`, with a Basic `credential` or anonymously.
+/// Asks the token server at `url`, with a Basic `credential` or anonymously; `who` is the client that
+/// presented it.
 pub(super) async fn exchange(
     transport: &Transport,
     url: &Url,
     credential: Option<&HeaderValue>,
+    who: Option<Tag>,
 ) -> Result<Token, Error> {
     let mut headers = HeaderMap::new();
     if let Some(credential) = credential {
         headers.insert(AUTHORIZATION, credential.clone());
     }
-    let response =
-        transport.send(&Method::GET, url, headers, (Purpose::Token, Class::Token)).await?;
+    let reason = Reason { purpose: Purpose::Token, class: Class::Token, who };
+    let response = transport.send(&Method::GET, url, headers, reason).await?;
     let (head, body) = response.into_parts();
     let (host, status) = (host_of(url), head.status);
     let unexpected = |host, reason: &str| {
@@ -46,32 +49,29 @@ pub(super) async fn exchange(
         StatusCode::OK => {
             let body = Body::new(body, status, host.clone(), None);
             match read(&body.collect(ANSWER_LEN_MAX).await?) {
-                Ok((header, life)) => Ok(Token::new(header, life)),
+                Ok((token, life)) => Ok(Token::new(token, life)),
                 Err(reason) => unexpected(host, reason),
             }
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credential.is_some() => {
             let reason = format!("its token server {host} answered {}", status.as_u16());
-            Err(Error::CredentialRefused { host: transport.host.clone(), reason })
+            Err(Error::CredentialRefused { host: transport.host.clone(), status, reason })
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Denied { host, status }),
         _ => unexpected(host, "it gave no token"),
     }
 }
 
-/// The `Authorization` header and the token's life, from a token server's answer.
-fn read(body: &[u8]) -> Result<(HeaderValue, Duration), &'static str> {
+/// The token and its life, from a token server's answer.
+fn read(body: &[u8]) -> Result<(SecretString, Duration), &'static str> {
     let answer: Value = serde_json::from_slice(body).map_err(|_| "its answer is not JSON")?;
     let member = |name| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let token = member("token").or_else(|| member("access_token")).ok_or("it gave no token")?;
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("its token cannot be written in a header");
     }
-    let mut header = HeaderValue::try_from(format!("Bearer {token}"))
-        .map_err(|_| "its token cannot be written in a header")?;
-    header.set_sensitive(true);
     let life = answer.get("expires_in").and_then(Value::as_u64).map(Duration::from_secs);
-    Ok((header, life.unwrap_or(LIFE_MIN).clamp(LIFE_MIN, LIFE_MAX)))
+    Ok((SecretString::from(token), life.unwrap_or(LIFE_MIN).clamp(LIFE_MIN, LIFE_MAX)))
 }
 
 #[cfg(test)]
@@ -86,7 +86,8 @@ mod tests {
             r#"{"token":"abc","access_token":"def"}"#,
             r#"{"token":"","access_token":"abc","issued_at":"0001-01-01T00:00:00Z"}"#,
         ] {
-            let (header, _) = read(body.as_bytes()).unwrap();
+            let (token, life) = read(body.as_bytes()).unwrap();
+            let header = Token::new(token, life).header().unwrap();
             assert_eq!(header, "Bearer abc", "{body}");
             assert!(header.is_sensitive());
         }

@@ -11,7 +11,7 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::{Answer, Error, Options, Question, SetupError, Upstream};
+use super::{Answer, Error, Identity, Options, Question, SetupError, Upstream};
 use crate::http::Egress;
 use crate::oci::{Reference, Resource};
 
@@ -100,6 +100,11 @@ impl Upstreams {
         }
         let host = self.host().to_owned();
         Err(verdict.unwrap_or(Error::Unreachable { host, reason: "it was not asked".to_owned() }))
+    }
+
+    /// Whether a client's credential is one that the registry knows. That is no right to anything.
+    pub async fn check(&self, client: &Identity, deadline: Instant) -> Result<(), Error> {
+        self.authoritative.check(client, deadline).await
     }
 
     fn at(&self, place: Place) -> &Upstream {

@@ -94,6 +94,11 @@ impl Identity {
         self.shared.tag
     }
 
+    /// Its bytes.
+    pub fn tag_bytes(&self) -> Option<&[u8]> {
+        self.shared.tag.as_ref().map(|tag| &tag.0[..])
+    }
+
     /// The value of `Authorization`, marked sensitive.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         sensitive("Basic", &self.shared.encoded)

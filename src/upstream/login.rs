@@ -6,6 +6,9 @@
 //!
 //! Tokens are asked for the repository at hand and for what is to be done there, whatever scope the
 //! challenge names: a scope is the upstream's wish, and could be another repository's.
+//!
+//! Who asks is Larder itself, or a client with a credential of its own. What one of them was given is
+//! kept apart from what the others were given.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +29,6 @@ use super::token::{Token, Tokens};
 use super::transport::{HEAD_WAIT, Transport, host_of};
 use super::{Error, Identity};
 use crate::http::HostPort;
-use crate::oci::RepositoryName;
 
 /// The most token fetches at once. They do not count as connections to the upstream: whoever
 /// waits for a token holds no place in its queue.
@@ -89,23 +91,19 @@ impl Login {
     }
 
     /// Sends `request` with what it takes.
-    pub(super) async fn send(
-        &self,
-        request: &Request,
-        repository: &RepositoryName,
-    ) -> Result<Reply, Error> {
-        let scope = Scope::pull(repository);
-        let first = self.pass_in_advance(&scope).await?;
+    pub(super) async fn send(&self, request: &Request, scope: &Scope) -> Result<Reply, Error> {
+        let first = self.pass_in_advance(scope).await?;
         let reply = self.transport.follow(request, first.as_ref().map(|pass| &pass.header)).await?;
         if !reply.is_refusal() {
             return Ok(reply);
         }
         // Waiting for another permit while holding one could deadlock.
         let (status, headers) = reply.into_refusal();
-        let Some(next) = self.next_challenge(status, &headers, first.as_ref()).await? else {
-            return Err(self.verdict(status, first.as_ref()).await);
+        let Some(next) = self.next_challenge((status, &headers), first.as_ref(), scope).await?
+        else {
+            return Err(self.verdict(status, first.as_ref(), scope).await);
         };
-        let second = self.pass(next.clone(), &scope).await?;
+        let second = self.pass(next.clone(), scope).await?;
         self.remember(Some(next));
         let reply = self.transport.follow(request, Some(&second.header)).await?;
         if !reply.is_refusal() {
@@ -113,7 +111,7 @@ impl Login {
         }
         let status = reply.status;
         drop(reply);
-        Err(self.verdict(status, Some(&second)).await)
+        Err(self.verdict(status, Some(&second), scope).await)
     }
 
     /// Sends a change with what it takes. What can be sent once is not sent before there is a token
@@ -124,7 +122,7 @@ impl Login {
         }
         let again = payload.again();
         if again.is_none() {
-            self.learn().await?;
+            self.learn(&errand.scope).await?;
         }
         let first = self.pass_in_advance(&errand.scope).await?;
         let header = first.as_ref().map(|pass| &pass.header);
@@ -135,7 +133,8 @@ impl Login {
             }
             return Ok(said);
         }
-        let next = self.next_challenge(said.status, &said.headers, first.as_ref()).await?;
+        let refusal = (said.status, &said.headers);
+        let next = self.next_challenge(refusal, first.as_ref(), &errand.scope).await?;
         let Some(next) = next else {
             self.discard(first.as_ref());
             return Ok(said);
@@ -154,15 +153,15 @@ impl Login {
     }
 
     /// Finds out what the upstream asks for, unless that is known.
-    async fn learn(&self) -> Result<(), Error> {
+    async fn learn(&self, scope: &Scope) -> Result<(), Error> {
         let open = *self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = self.known.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if is_known || open.is_some_and(|noted| noted.elapsed() < OPEN_BELIEVED) {
             return Ok(());
         }
-        let ping = self.transport.follow(&Request::ping(&self.transport.url), None).await?;
+        let ping = self.transport.follow(&self.ping(scope), None).await?;
         if ping.is_refusal()
-            && let Some(offered) = self.read(&ping.headers)?
+            && let Some(offered) = self.read(&ping.headers, scope)?
         {
             self.remember(Some(offered));
         } else {
@@ -189,6 +188,8 @@ impl Login {
         let pass = self.pass(challenge, scope).await;
         match &pass {
             Ok(_) | Err(Error::Denied { .. } | Error::Throttled { .. }) => {}
+            // That a client's credential leads nowhere says nothing about the token server.
+            Err(Error::CredentialRefused { .. }) if scope.client.is_some() => {}
             Err(_) => self.remember(None),
         }
         pass.map(Some)
@@ -197,15 +198,15 @@ impl Login {
     /// What to meet after a refusal of `used`, if a second try could end differently.
     async fn next_challenge(
         &self,
-        status: StatusCode,
-        headers: &HeaderMap,
+        (status, headers): (StatusCode, &HeaderMap),
         used: Option<&Pass>,
+        scope: &Scope,
     ) -> Result<Option<Challenge>, Error> {
-        let mut offered = self.read(headers)?;
+        let mut offered = self.read(headers, scope)?;
         let Some(used) = used else {
             if offered.is_none() && status == StatusCode::UNAUTHORIZED {
-                let ping = self.transport.follow(&Request::ping(&self.transport.url), None).await?;
-                offered = if ping.is_refusal() { self.read(&ping.headers)? } else { None };
+                let ping = self.transport.follow(&self.ping(scope), None).await?;
+                offered = if ping.is_refusal() { self.read(&ping.headers, scope)? } else { None };
             }
             return Ok(offered);
         };
@@ -218,7 +219,16 @@ impl Login {
         }
     }
 
-    fn read(&self, headers: &HeaderMap) -> Result<Option<Challenge>, Error> {
+    fn ping(&self, scope: &Scope) -> Request {
+        Request::ping(&self.transport.url, scope.who())
+    }
+
+    /// Whose credential is used.
+    fn identity<'i>(&'i self, scope: &'i Scope) -> Option<&'i Identity> {
+        scope.client.as_ref().or(self.identity.as_ref())
+    }
+
+    fn read(&self, headers: &HeaderMap, scope: &Scope) -> Result<Option<Challenge>, Error> {
         match challenge::read(headers) {
             Some(Offer::Bearer { realm, service }) => {
                 let url = &self.transport.url;
@@ -231,7 +241,7 @@ impl Login {
                 })?;
                 Ok(Some(Challenge::Bearer { realm, service }))
             }
-            Some(Offer::Basic) => Ok(self.identity.is_some().then_some(Challenge::Basic)),
+            Some(Offer::Basic) => Ok(self.identity(scope).map(|_| Challenge::Basic)),
             None => Ok(None),
         }
     }
@@ -241,15 +251,16 @@ impl Login {
     }
 
     async fn pass(&self, challenge: Challenge, scope: &Scope) -> Result<Pass, Error> {
-        match (&challenge, &self.identity) {
-            (Challenge::Bearer { realm, service }, _) => {
+        match &challenge {
+            Challenge::Bearer { realm, service } => {
                 let url = self.token_url(realm, service.as_deref(), scope);
-                let held = self.token(url, scope.rest_min).await?;
-                let header = held.token.header().clone();
+                let held = self.token(url, scope).await?;
+                let header = held.token.header();
+                let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
                 Ok(Pass { challenge, header, token: Some(held) })
             }
-            (Challenge::Basic, identity) => {
-                let header = identity.as_ref().and_then(Identity::header);
+            Challenge::Basic => {
+                let header = self.identity(scope).and_then(Identity::header);
                 let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
                 Ok(Pass { header, challenge, token: None })
             }
@@ -265,31 +276,33 @@ impl Login {
         for text in &scope.texts {
             query.append_pair("scope", text);
         }
-        if let Some(identity) = &self.identity {
+        if let Some(identity) = self.identity(scope) {
             query.append_pair("account", identity.username());
         }
         drop(query);
         url
     }
 
-    async fn token(&self, url: Url, rest_min: Duration) -> Result<HeldToken, Error> {
-        let key = url.to_string();
+    async fn token(&self, url: Url, scope: &Scope) -> Result<HeldToken, Error> {
+        let who = scope.who();
+        // No URL has a space in it.
+        let key = who.map_or_else(|| url.to_string(), |who| format!("{url} {who}"));
         let host = host_of(&url);
         let fetch = || {
             let transport = Arc::clone(&self.transport);
             let exchanges = Arc::clone(&self.exchanges);
-            let credential = self.identity.as_ref().and_then(Identity::header);
+            let credential = self.identity(scope).and_then(Identity::header);
             async move {
                 let fetch = async {
                     let _permit = exchanges.acquire().await;
-                    exchange(&transport, &url, credential.as_ref()).await
+                    exchange(&transport, &url, credential.as_ref(), who).await
                 };
                 timeout(HEAD_WAIT, fetch).await.unwrap_or_else(|_| {
                     Err(Error::Stalled { host: host_of(&url), waited: HEAD_WAIT })
                 })
             }
         };
-        match self.tokens.obtain(&key, rest_min, fetch).await {
+        match self.tokens.obtain(&key, scope.rest_min, fetch).await {
             Some(Ok((token, is_fresh))) => Ok(HeldToken { key, token, is_fresh }),
             Some(Err(error)) => Err(error),
             None => Err(Error::Unreachable { host, reason: "the login was given up".to_owned() }),
@@ -300,16 +313,16 @@ impl Login {
     ///
     /// A token server that issued a token has accepted our credential; with Basic only `/v2/`
     /// can tell whether it is the credential or the repository that is refused.
-    async fn verdict(&self, status: StatusCode, used: Option<&Pass>) -> Error {
+    async fn verdict(&self, status: StatusCode, used: Option<&Pass>, scope: &Scope) -> Error {
         match used {
             Some(Pass { token: Some(_), .. }) => self.discard(used),
             Some(Pass { challenge: Challenge::Basic, header, .. }) => {
-                let request = Request::ping(&self.transport.url);
-                match self.transport.follow(&request, Some(header)).await {
+                match self.transport.follow(&self.ping(scope), Some(header)).await {
                     Err(error) => return error,
                     Ok(ping) if ping.is_refusal() => {
                         let reason = format!("/v2/ answered {}", ping.status.as_u16());
-                        return Error::CredentialRefused { host: ping.host, reason };
+                        let status = ping.status;
+                        return Error::CredentialRefused { host: ping.host, status, reason };
                     }
                     Ok(ping) if ping.status.is_server_error() => {
                         let reason = "for /v2/".to_owned();

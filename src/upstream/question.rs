@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, StatusCode};
 
-use super::{Body, Place};
+use super::{Body, Identity, Place};
 use crate::http::Via;
 use crate::oci::{RepositoryName, Resource};
 
@@ -23,6 +23,8 @@ pub struct Question {
     pub from: u64,
     /// Which upstreams have failed with it before, and are asked last.
     pub failed: Vec<Place>,
+    /// With whose credential; `None` for Larder's own.
+    pub client: Option<Identity>,
     /// Through which other instances of Larder the request came that makes us ask.
     pub via: Via,
 }

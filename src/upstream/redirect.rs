@@ -16,7 +16,7 @@ use url::Url;
 use super::Error;
 use super::answer::Reply;
 use super::request::Request;
-use super::transport::{Purpose, Transport, host_of, origin_of};
+use super::transport::{Purpose, Reason, Transport, host_of, origin_of};
 
 /// The most redirects that are followed for one request. Two are common (registry, storage, CDN).
 pub(super) const HOPS_MAX: usize = 5;
@@ -32,7 +32,7 @@ impl Transport {
         request: &Request,
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, Error> {
-        self.check(&request.url, request.class)?;
+        self.check(&request.url, request.class, request.who)?;
         let permit = self.permit().await?;
         let mut url = request.url.clone();
         let mut is_foreign = false;
@@ -44,8 +44,8 @@ impl Transport {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let purpose = if is_foreign { Purpose::Redirect } else { Purpose::Registry };
-            let errand = (purpose, request.class);
-            let response = self.send(&request.method, &url, headers, errand).await?;
+            let reason = Reason { purpose, class: request.class, who: request.who };
+            let response = self.send(&request.method, &url, headers, reason).await?;
             let host = host_of(&url);
             if !is_redirect(response.status()) {
                 return Ok(Reply::new(response, host, is_foreign, permit));

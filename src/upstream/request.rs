@@ -9,6 +9,7 @@ use url::Url;
 
 use super::backoff::Class;
 use super::question::{self, Question};
+use super::{Identity, Tag};
 use crate::http::Via;
 use crate::oci::{Reference, RepositoryName, Resource};
 
@@ -24,6 +25,8 @@ pub(super) struct Request {
     pub(super) span: Span,
     /// As what registries count it.
     pub(super) class: Class,
+    /// For which client; `None` for Larder itself.
+    pub(super) who: Option<Tag>,
     /// What made us ask came through these.
     pub(super) via: Via,
     /// Whether only the upstream itself can answer. Registries that do not know referrers may
@@ -55,7 +58,8 @@ impl Request {
         let is_local = matches!(question.resource, Resource::Referrers(_));
         let (url, class) = (locate(base, question), class_of(question));
         let via = question.via.clone();
-        Self { method, url, accept, span, class, via, is_local }
+        let who = question.client.as_ref().and_then(Identity::tag);
+        Self { method, url, accept, span, class, who, via, is_local }
     }
 
     /// A GET of the first byte of what `question` asks for.
@@ -64,11 +68,12 @@ impl Request {
     }
 
     /// `GET /v2/`: is there a registry, and does it take our credential.
-    pub(super) fn ping(base: &Url) -> Self {
+    pub(super) fn ping(base: &Url, who: Option<Tag>) -> Self {
         let mut url = base.clone();
         url.set_path("/v2/");
         let (method, span, class) = (Method::GET, Span::Whole, Class::Token);
-        Self { method, url, accept: None, span, class, via: Via::default(), is_local: true }
+        let (accept, via) = (None, Via::default());
+        Self { method, url, accept, span, class, who, via, is_local: true }
     }
 
     /// The headers that say what is wanted. They go along to wherever a redirect leads.

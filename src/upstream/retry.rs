@@ -70,7 +70,11 @@ mod tests {
             Error::Throttled { host: host(), wait: None },
             Error::Denied { host: host(), status: StatusCode::FORBIDDEN },
             Error::Forbidden { host: host(), target: host(), reason: host() },
-            Error::CredentialRefused { host: host(), reason: host() },
+            Error::CredentialRefused {
+                host: host(),
+                status: StatusCode::UNAUTHORIZED,
+                reason: host(),
+            },
             Error::RangeNotSatisfiable { host: host(), total: None },
         ] {
             assert!(pause(&error, 1).is_none(), "{error:?}");

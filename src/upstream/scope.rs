@@ -1,11 +1,14 @@
-//! What a token is asked for (distribution, "Token Scope Documentation").
+//! What a token is asked for (distribution, "Token Scope Documentation"), and for whom.
 
 use std::time::Duration;
 
+use super::{Identity, Tag};
 use crate::oci::RepositoryName;
 
-/// What a token is asked for, and how long it has to be good for.
+/// What a token is asked for, for whom, and how long it has to be good for.
 pub(super) struct Scope {
+    /// Whose credential is used; `None` for Larder's own.
+    pub(super) client: Option<Identity>,
     /// Each goes in an argument of its own, the one that matters most first: some servers read no
     /// other.
     pub(super) texts: Vec<String>,
@@ -16,20 +19,35 @@ impl Scope {
     /// To read in a repository.
     pub(super) fn pull(repository: &RepositoryName) -> Self {
         let texts = vec![format!("repository:{repository}:pull")];
-        Self { texts, rest_min: Duration::ZERO }
+        Self { client: None, texts, rest_min: Duration::ZERO }
+    }
+
+    /// Nothing: to be known is enough.
+    pub(super) fn entry() -> Self {
+        Self { client: None, texts: Vec::new(), rest_min: Duration::ZERO }
+    }
+
+    /// The same for this client.
+    pub(super) fn of(self, client: Option<Identity>) -> Self {
+        Self { client, ..self }
+    }
+
+    /// What keeps the client apart from others.
+    pub(super) fn who(&self) -> Option<Tag> {
+        self.client.as_ref().and_then(Identity::tag)
     }
 
     /// To write in a repository, and to mount what another one has.
     pub(super) fn push(repository: &RepositoryName, source: Option<&RepositoryName>) -> Self {
         let mut texts = vec![format!("repository:{repository}:pull,push")];
         texts.extend(source.map(|source| format!("repository:{source}:pull")));
-        Self { texts, rest_min: PUSH_REST_MIN }
+        Self { client: None, texts, rest_min: PUSH_REST_MIN }
     }
 
     /// To remove from a repository. Cancelling an upload takes this right, too.
     pub(super) fn delete(repository: &RepositoryName) -> Self {
         let texts = vec![format!("repository:{repository}:pull,push,delete")];
-        Self { texts, rest_min: PUSH_REST_MIN }
+        Self { client: None, texts, rest_min: PUSH_REST_MIN }
     }
 }
 

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
+use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Error;
+use super::identity::sensitive;
 
 /// The most tokens that are kept. At about 3 KiB each, 30 MiB.
 const TOKENS_MAX: usize = 10_000;
@@ -34,24 +36,23 @@ type Slot = watch::Receiver<Option<Result<Token, Error>>>;
 pub(super) struct Token(Arc<Issued>);
 
 struct Issued {
-    /// `Bearer …`, marked sensitive.
-    header: HeaderValue,
+    secret: SecretString,
     usable_until: Instant,
     ends: Instant,
 }
 
 impl Token {
     /// A token received now, good for `life`.
-    pub(super) fn new(header: HeaderValue, life: Duration) -> Self {
+    pub(super) fn new(secret: SecretString, life: Duration) -> Self {
         let rest = (life / 5).max(REST_MIN);
         let (usable_until, ends) =
             (Instant::now() + life.saturating_sub(rest), Instant::now() + life);
-        Self(Arc::new(Issued { header, usable_until, ends }))
+        Self(Arc::new(Issued { secret, usable_until, ends }))
     }
 
-    /// The value of the `Authorization` header.
-    pub(super) fn header(&self) -> &HeaderValue {
-        &self.0.header
+    /// The value of the `Authorization` header, marked sensitive.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        sensitive("Bearer", &self.0.secret)
     }
 }
 
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     fn token(life_secs: u64) -> Token {
-        Token::new(HeaderValue::from_static("Bearer t"), Duration::from_secs(life_secs))
+        Token::new(SecretString::from("t"), Duration::from_secs(life_secs))
     }
 
     async fn is_fresh(tokens: &Tokens, life_secs: u64) -> bool {

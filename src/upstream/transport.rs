@@ -14,11 +14,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
 
-use super::Error;
 use super::backoff::{Backoff, Class};
 use super::breaker::Breaker;
 use super::limit;
 use super::outgoing::Watch;
+use super::{Error, Tag};
 use crate::http::{Client, Incoming, InstanceId, Lane, ReplyBody, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
@@ -85,6 +85,14 @@ pub(super) enum Purpose {
     Token,
 }
 
+/// Why a host is called, as what registries count it, and for which client; `None` for Larder itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reason {
+    pub(super) purpose: Purpose,
+    pub(super) class: Class,
+    pub(super) who: Option<Tag>,
+}
+
 impl Transport {
     /// A way to `url` that has room for `connections_max` requests at once.
     pub(super) fn new(
@@ -125,10 +133,10 @@ impl Transport {
         method: &Method,
         url: &Url,
         headers: HeaderMap,
-        errand: (Purpose, Class),
+        reason: Reason,
     ) -> Result<Response<Incoming>, Error> {
         let request = (method, url, headers, ReplyBody::empty());
-        let exchanged = self.exchange(request, errand, None).await?;
+        let exchanged = self.exchange(request, reason, None).await?;
         match exchanged.limit {
             Some(wait) => Err(Error::Throttled { host: host_of(url), wait: Some(wait) }),
             None => Ok(exchanged.response),
@@ -139,11 +147,11 @@ impl Transport {
     pub(super) async fn exchange(
         &self,
         (method, url, mut headers, body): (&Method, &Url, HeaderMap, ReplyBody),
-        (purpose, class): (Purpose, Class),
+        Reason { purpose, class, who }: Reason,
         watch: Option<&Watch>,
     ) -> Result<Exchanged, Error> {
         let host = host_of(url);
-        let turn = self.backoff.enter(&host, class)?;
+        let turn = self.backoff.enter(&host, class, who)?;
         let pass = self.breaker.enter(&host)?;
         headers.insert(ACCEPT_ENCODING, IDENTITY);
         headers.insert(USER_AGENT, AGENT);
@@ -219,9 +227,9 @@ impl Transport {
     }
 
     /// Whether a request would be sent now: not to one who limits us, nor to one who is down.
-    pub(super) fn check(&self, url: &Url, class: Class) -> Result<(), Error> {
+    pub(super) fn check(&self, url: &Url, class: Class, who: Option<Tag>) -> Result<(), Error> {
         let host = host_of(url);
-        self.backoff.check(&host, class)?;
+        self.backoff.check(&host, class, who)?;
         self.breaker.check(&host)
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::access::{Access, Action, Grant, Ledger, Principal};
+use larder::access::{Access, Action, Grant, Ledger, Principal, Wish};
 use larder::cache::{Cache, Decision, Error, Listing, Mutable};
 use larder::http::{Egress, InstanceId, Via};
 use larder::oci::{AcceptSet, Digest, Reference, Resource};
@@ -46,7 +46,9 @@ async fn open(setup: &Setup, clock: &Arc<TestClock>) -> (Cache, Grant) {
     let (registry, repository) = (table.default().unwrap().clone(), REPOSITORY.parse().unwrap());
     let access = Access::new(setup.access.clone(), Arc::new(Ledger::new().unwrap()));
     let nobody = Principal::anonymous(Via::default());
-    let granted = access.grant(&nobody, registry, repository, Action::Pull, &Resource::Tags);
+    let (action, resource, address) = (Action::Pull, &Resource::Tags, [127, 0, 0, 1].into());
+    let wish = Wish { registry, repository, action, resource, address };
+    let granted = access.grant(&nobody, wish);
     (cache, granted.await.unwrap())
 }
 

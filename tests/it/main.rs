@@ -10,6 +10,7 @@ mod accept;
 mod access;
 mod backoff;
 mod breaker;
+mod clients;
 mod decisions;
 mod denied;
 mod disk;

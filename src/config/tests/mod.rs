@@ -1,6 +1,7 @@
 //! Whole configurations, good and bad, through the same function that the program uses.
 
 mod access;
+mod identity;
 mod listeners;
 mod meaning;
 mod places;

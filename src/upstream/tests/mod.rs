@@ -74,6 +74,7 @@ fn blob(method: Method, from: u64) -> Question {
         accept: None,
         from,
         failed: Vec::new(),
+        client: None,
         via: Via::default(),
     }
 }
@@ -87,6 +88,7 @@ fn manifest(repository: &str) -> Question {
         accept: Some("application/x".to_owned()),
         from: 0,
         failed: Vec::new(),
+        client: None,
         via: Via::default(),
     }
 }

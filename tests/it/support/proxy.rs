@@ -16,7 +16,7 @@ use larder::clock::Boot;
 use larder::config::{ClientLimits, Settings};
 use larder::http::{Peer, ProxyOptions, Socket};
 use larder::oci::{Digest, Hasher};
-use larder::registry::{self, Rules, TagPolicy};
+use larder::registry::{self, AskedAs, Rules, TagPolicy};
 use larder::upstream::{self, Credential};
 use larder::{cache, push, store};
 use tempfile::TempDir;
@@ -140,6 +140,8 @@ impl Setup {
             is_default: self.settings.registries.is_empty(),
             tags: TagPolicy { ttl: TAG_TTL, max_stale: Duration::from_secs(30 * 24 * 60 * 60) },
             rules: Rules::default(),
+            identity: AskedAs::Proxy,
+            cache_status: true,
             upstream: upstream::Options {
                 url: url.parse().unwrap(),
                 credential: Credential::Anonymous,

@@ -175,6 +175,10 @@ fn honest_but(shared: &Shared, asked: &Asked, faults: &[Fault]) -> Answer {
             }
         }
         Target::Ping => Answer::json(200, "{}"),
+        Target::Tags { repository } => match content.tags(repository) {
+            Some(tags) => Answer::json(200, &tags),
+            None => Answer::error(404, "NAME_UNKNOWN"),
+        },
         Target::Token | Target::Unknown | Target::Upload { .. } => Answer::error(404, "NOT_FOUND"),
     }
 }

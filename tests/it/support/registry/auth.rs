@@ -29,8 +29,30 @@ pub struct Bearer {
     pub realm: String,
     /// Who gets a token; `None` is everybody.
     pub account: Option<(String, String)>,
+    /// Who gets which tokens, where not all get the same; nobody else gets any.
+    pub users: Vec<User>,
+    /// What a token for nobody in particular is good for, where there are users.
+    pub public: Vec<String>,
+    /// Whether who may nothing of what is asked for is refused a token, as GHCR does.
+    pub is_strict: bool,
     /// How long a token is good, in seconds.
     pub expires_in: u64,
+}
+
+/// Somebody with rights of their own.
+#[derive(Clone, Debug)]
+pub struct User {
+    pub name: String,
+    pub password: String,
+    /// `<repository>:<actions>`; a repository that ends in `*` is all that begin so.
+    pub may: Vec<String>,
+}
+
+impl User {
+    pub fn new(name: &str, password: &str, may: &[&str]) -> Self {
+        let may = may.iter().map(|right| (*right).to_owned()).collect();
+        Self { name: name.to_owned(), password: password.to_owned(), may }
+    }
 }
 
 impl Auth {
@@ -40,13 +62,23 @@ impl Auth {
 
     /// Tokens for everybody.
     pub fn tokens(realm: &str) -> Self {
-        Self::Bearer(Bearer { realm: realm.to_owned(), account: None, expires_in: 300 })
+        Self::bearer(realm, None, Vec::new())
     }
 
     /// Tokens for one account.
     pub fn tokens_for(realm: &str, username: &str, password: &str) -> Self {
         let account = Some((username.to_owned(), password.to_owned()));
-        Self::Bearer(Bearer { realm: realm.to_owned(), account, expires_in: 300 })
+        Self::bearer(realm, account, Vec::new())
+    }
+
+    /// Tokens for these, each for what they may.
+    pub fn users(realm: &str, users: &[User]) -> Self {
+        Self::bearer(realm, None, users.to_vec())
+    }
+
+    fn bearer(realm: &str, account: Option<(String, String)>, users: Vec<User>) -> Self {
+        let (realm, public) = (realm.to_owned(), Vec::new());
+        Self::Bearer(Bearer { realm, account, users, public, is_strict: false, expires_in: 300 })
     }
 }
 
@@ -55,6 +87,8 @@ impl Auth {
 pub(super) struct Guard {
     pub(super) auth: Auth,
     tokens: HashMap<String, Token>,
+    /// To whom each was ever issued.
+    owners: HashMap<String, String>,
     issued: usize,
 }
 
@@ -106,16 +140,71 @@ impl Guard {
         {
             return Answer::error(401, "UNAUTHORIZED");
         }
-        let scopes = asked.query("scope");
+        let mut scopes = asked.query("scope");
+        let owner = match bearer.owner(asked) {
+            Ok(owner) => owner,
+            Err(refused) => return *refused,
+        };
+        if !bearer.users.is_empty() {
+            let may = owner.map_or(&bearer.public, |owner| &owner.may);
+            let wanted = scopes.len();
+            scopes = scopes.iter().filter_map(|scope| granted(may, scope)).collect();
+            if bearer.is_strict && wanted > 0 && scopes.is_empty() {
+                return Answer::error(403, "DENIED");
+            }
+        }
         if asked.method != "GET" || asked.query("service") != ["scripted"] {
             return Answer::error(400, "NOT_A_TOKEN_REQUEST");
         }
         self.issued += 1;
         let name = format!("token-{}", self.issued);
+        let owner = owner.map_or_else(|| "nobody".to_owned(), |owner| owner.name.clone());
+        self.owners.insert(name.clone(), owner);
         let expires = Instant::now() + Duration::from_secs(bearer.expires_in);
         self.tokens.insert(name.clone(), Token { scopes, expires });
         Answer::json(200, &format!(r#"{{"token":"{name}","expires_in":{}}}"#, bearer.expires_in))
     }
+}
+
+impl Guard {
+    /// With whose credential something was asked; `None` for none.
+    pub(super) fn asker(&self, asked: &Asked) -> Option<String> {
+        let given = asked.header("authorization")?;
+        if let Some(token) = given.strip_prefix("Bearer ") {
+            return self.owners.get(token).cloned();
+        }
+        let Auth::Bearer(bearer) = &self.auth else { return Some(given.to_owned()) };
+        let owner = bearer.users.iter().find(|user| basic(&user.name, &user.password) == given);
+        Some(owner.map_or_else(|| given.to_owned(), |user| user.name.clone()))
+    }
+}
+
+impl Bearer {
+    /// Who wants a token; `None` is nobody in particular.
+    fn owner(&self, asked: &Asked) -> Result<Option<&User>, Box<Answer>> {
+        let Some(given) = asked.header("authorization").filter(|_| !self.users.is_empty()) else {
+            return Ok(None);
+        };
+        let user = self.users.iter().find(|user| basic(&user.name, &user.password) == given);
+        let status = if self.is_strict { 403 } else { 401 };
+        user.map(Some).ok_or_else(|| Box::new(Answer::error(status, "UNAUTHORIZED")))
+    }
+}
+
+/// As much of a scope as somebody may; nothing says so.
+fn granted(may: &[String], scope: &str) -> Option<String> {
+    let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+    let right = may.iter().find_map(|right| {
+        let (place, rights) = right.rsplit_once(':').unwrap();
+        let is_it = match place.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == place,
+        };
+        is_it.then_some(rights)
+    })?;
+    let actions = actions.split(',').filter(|action| right.split(',').any(|it| it == *action));
+    let actions: Vec<_> = actions.collect();
+    (!actions.is_empty()).then(|| format!("repository:{name}:{}", actions.join(",")))
 }
 
 /// Whether a token for `have` is good for `want`: every action of it, in the same repository.

@@ -14,6 +14,8 @@ pub(super) struct Content {
     pub(super) cdn: Option<String>,
     /// Whether a manifest by digest is refused to an `Accept` that does not name its type.
     pub(super) is_strict_about_accept: bool,
+    /// Whether lists of tags are answered.
+    pub(super) knows_lists: bool,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,9 @@ pub(super) enum Target<'a> {
         reference: &'a str,
     },
     Ping,
+    Tags {
+        repository: &'a str,
+    },
     Token,
     Unknown,
     /// Without an id, where uploads begin.
@@ -75,6 +80,9 @@ impl<'a> Target<'a> {
             return Self::Cdn { repository, digest };
         }
         let Some(rest) = path.strip_prefix("/v2/") else { return Self::Unknown };
+        if let Some(repository) = rest.strip_suffix("/tags/list") {
+            return Self::Tags { repository };
+        }
         if let Some((repository, id)) = parts(rest, "/blobs/uploads/") {
             return Self::Upload { repository, id };
         }
@@ -91,6 +99,7 @@ impl<'a> Target<'a> {
         match self {
             Self::Blob { repository, .. }
             | Self::Manifest { repository, .. }
+            | Self::Tags { repository }
             | Self::Upload { repository, .. } => Some(repository),
             Self::Cdn { .. } | Self::Ping | Self::Token | Self::Unknown => None,
         }
@@ -98,6 +107,14 @@ impl<'a> Target<'a> {
 }
 
 impl Content {
+    /// The tags of a repository; `None` if there is none, or nobody asks for lists here.
+    pub(super) fn tags(&self, repository: &str) -> Option<String> {
+        let tags = &self.repositories.get(repository).filter(|_| self.knows_lists)?.tags;
+        let mut tags: Vec<_> = tags.keys().map(|tag| format!("\"{tag}\"")).collect();
+        tags.sort();
+        Some(format!(r#"{{"name":"{repository}","tags":[{}]}}"#, tags.join(",")))
+    }
+
     pub(super) fn put_blob(&mut self, repository: &str, digest: &str, bytes: Bytes) {
         let repository = self.repositories.entry(repository.to_owned()).or_default();
         repository.blobs.insert(digest.to_owned(), bytes);

@@ -4,7 +4,7 @@
 //! registry itself (`/v2/…`), a token server (`/token`), and a CDN (`/cdn/…`). Every request is
 //! recorded before it is answered.
 //!
-//! What this does not do: tag lists, referrers.
+//! What this does not do: referrers; tag lists only after [`ScriptedRegistry::knows_lists`].
 
 mod answer;
 mod asked;
@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use asked::Asked;
-pub use auth::{Auth, basic};
+pub use auth::{Auth, User, basic};
 pub use fault::{Fault, Place, When};
 pub use gate::Gate;
 
@@ -133,6 +133,11 @@ impl ScriptedRegistry {
         self.shared.content.lock().unwrap().cdn = Some(base.to_owned());
     }
 
+    /// Answers lists of tags honestly, on one page.
+    pub fn knows_lists(&self) {
+        self.shared.content.lock().unwrap().knows_lists = true;
+    }
+
     /// Refuses manifests by digest to an `Accept` that does not name their type.
     pub fn be_strict_about_accept(&self) {
         self.shared.content.lock().unwrap().is_strict_about_accept = true;
@@ -205,6 +210,21 @@ impl ScriptedRegistry {
 
 /// What it was asked.
 impl ScriptedRegistry {
+    /// With whose credential something was asked: a user's name, `nobody` with a token for nobody in
+    /// particular, and nothing at all without one.
+    pub fn asker(&self, asked: &Asked) -> Option<String> {
+        self.shared.guard.lock().unwrap().asker(asked)
+    }
+
+    /// Everybody with whose credential anything was asked, sorted.
+    pub fn askers(&self) -> Vec<String> {
+        let asked = self.asked();
+        let mut askers: Vec<_> = asked.iter().filter_map(|asked| self.asker(asked)).collect();
+        askers.sort();
+        askers.dedup();
+        askers
+    }
+
     /// Every request since the last [`ScriptedRegistry::forget`], in order.
     pub fn asked(&self) -> Vec<Arc<Asked>> {
         self.shared.log.lock().unwrap().clone()

@@ -1,0 +1,88 @@
+//! Asks a registry, with a client's credential, whether the client may read in a repository.
+//!
+//! What the client asks for is what is asked after: if it is there for the client, the right is
+//! confirmed. Lists are not asked after themselves, for registries give them to others than those who
+//! may pull; the first tag of the list is.
+
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::rights::Wish;
+use crate::oci::{MANIFEST_ACCEPT, Reference, Resource};
+use crate::upstream::{Answer, Error, Method, Question};
+
+/// Returns when the registry has confirmed it.
+pub(super) async fn probe(wish: Wish<'_>, deadline: Instant) -> Result<(), Error> {
+    match wish.resource {
+        Resource::Blob(_) | Resource::Manifest(_) => head(wish, wish.resource, deadline).await,
+        Resource::Referrers(digest) => {
+            let subject = Resource::Manifest(Reference::Digest(digest.clone()));
+            match head(wish, &subject, deadline).await {
+                // Referrers may be there before what they refer to.
+                Err(Error::NotFound { .. }) => head_of_first_tag(wish, deadline).await,
+                other => other,
+            }
+        }
+        Resource::Tags => head_of_first_tag(wish, deadline).await,
+        Resource::Upload(_) => {
+            let host = wish.registry.upstream().host().to_owned();
+            Err(Error::NotFound { host, said: None })
+        }
+    }
+}
+
+async fn head(wish: Wish<'_>, resource: &Resource, deadline: Instant) -> Result<(), Error> {
+    match ask(wish, resource, Method::Head, "", deadline).await {
+        // The GET's headers say the same; its body is not read.
+        Err(error) if error.is_without_head() => {
+            ask(wish, resource, Method::Get, "", deadline).await.map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+async fn head_of_first_tag(wish: Wish<'_>, deadline: Instant) -> Result<(), Error> {
+    let host = || wish.registry.upstream().host().to_owned();
+    let answer = ask(wish, &Resource::Tags, Method::Get, "n=1", deadline).await?;
+    let collected = timeout_at(deadline, answer.body.collect(LIST_BYTES_MAX)).await;
+    let body = collected.unwrap_or_else(|_| {
+        let reason = "its list of tags does not end".to_owned();
+        Err(Error::Unreachable { host: host(), reason })
+    })?;
+    let list: TagList = serde_json::from_slice(&body).unwrap_or_default();
+    let first = list.tags.unwrap_or_default().into_iter().find_map(|tag| tag.parse().ok());
+    let tag = first.ok_or_else(|| Error::NotFound { host: host(), said: None })?;
+    head(wish, &Resource::Manifest(Reference::Tag(tag)), deadline).await
+}
+
+async fn ask(
+    wish: Wish<'_>,
+    resource: &Resource,
+    method: Method,
+    query: &str,
+    deadline: Instant,
+) -> Result<Answer, Error> {
+    let accept = matches!(resource, Resource::Manifest(_)).then(|| MANIFEST_ACCEPT.to_owned());
+    let question = Question {
+        method,
+        repository: wish.repository.clone(),
+        resource: resource.clone(),
+        query: query.to_owned(),
+        accept,
+        from: 0,
+        failed: Vec::new(),
+        client: wish.client.cloned(),
+        via: wish.via.clone(),
+    };
+    wish.registry.upstream().ask(&question, deadline).await
+}
+
+/// distribution-spec, "Listing Tags". Some registries say `null` for none.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TagList {
+    tags: Option<Vec<String>>,
+}
+
+/// Registries that do not know `n` send the whole list.
+const LIST_BYTES_MAX: usize = 4 << 20;

@@ -1,0 +1,236 @@
+//! What upstreams have confirmed of clients that ask with credentials of their own.
+//!
+//! A right is confirmed by one thing only: the registry's own 2xx to a `HEAD` of a manifest or blob in
+//! the repository, asked with the client's credential. That a token was issued confirms nothing, for
+//! token servers issue them with fewer actions than were asked for; nor does a 404, which may mean
+//! that the client may not know.
+//!
+//! A right is remembered for `grant_ttl`. After that it is asked for again; if the upstream cannot be
+//! asked, it holds for `grant_grace` more. What is remembered is a hash under a key of this process,
+//! and ends with it. That a right was not confirmed is remembered for seconds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+
+use super::Action;
+use super::keyed::Keyed;
+use super::memory::Memory;
+use super::probe::probe;
+use crate::http::Via;
+use crate::oci::{Reference, RepositoryName, Resource};
+use crate::registry::{GrantPolicy, Registry};
+use crate::upstream::{self, Identity, Tag};
+
+/// The rights that were confirmed, over all listeners and across reloads.
+#[derive(Debug)]
+pub(super) struct Rights {
+    confirmed: Memory<Right>,
+    unconfirmed: Memory<()>,
+    /// One question at a time for each right.
+    asking: Mutex<HashMap<Tag, Weak<AsyncMutex<()>>>>,
+}
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'w> {
+    /// With whose credential; `None` for none at all.
+    pub(super) client: Option<&'w Identity>,
+    pub(super) registry: &'w Registry,
+    pub(super) repository: &'w RepositoryName,
+    pub(super) action: Action,
+    /// To what.
+    pub(super) resource: &'w Resource,
+    pub(super) via: &'w Via,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Right {
+    confirmed: Instant,
+    /// When the upstream was last asked in vain.
+    in_vain: Option<Instant>,
+}
+
+/// Why a right is not confirmed.
+#[derive(Clone, Debug)]
+pub(super) enum Unconfirmed {
+    /// The registry did not confirm it.
+    Not,
+    /// The upstream could not be asked, or knows no such credential.
+    Error(upstream::Error),
+}
+
+impl Rights {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self {
+            confirmed: Memory::new(RIGHTS_MAX),
+            unconfirmed: Memory::new(RIGHTS_MAX),
+            asking: Mutex::default(),
+        }
+    }
+
+    /// Whether this right is remembered, and is not too old.
+    pub(super) fn holds(&self, tag: &Tag, policy: GrantPolicy) -> bool {
+        let right = self.confirmed.get(tag);
+        right.is_some_and(|right| right.confirmed.elapsed() < policy.ttl)
+    }
+
+    /// Remembers that the registry itself has let somebody do this.
+    pub(super) fn note(&self, tag: Tag, policy: GrantPolicy) {
+        let right = Right { confirmed: Instant::now(), in_vain: None };
+        self.confirmed.put(tag, right, policy.ttl.saturating_add(policy.grace));
+    }
+
+    /// Forgets a right: the registry has refused it.
+    pub(super) fn forget(&self, tag: &Tag) {
+        self.confirmed.forget(tag);
+    }
+
+    /// Sees to it that the right is confirmed. Gives what it is remembered by.
+    pub(super) async fn confirm(
+        &self,
+        keyed: &Keyed,
+        wish: Wish<'_>,
+        policy: GrantPolicy,
+    ) -> Result<Tag, Unconfirmed> {
+        let tag = wish.tag(keyed);
+        if self.holds_now(&tag, policy) {
+            return Ok(tag);
+        }
+        let turn = self.turn(tag);
+        let _turn = turn.lock().await;
+        // Clients send several requests at once; the first of them has settled it.
+        if self.holds_now(&tag, policy) {
+            return Ok(tag);
+        }
+        let for_this = wish.tag_for_this(keyed);
+        if self.unconfirmed.get(&tag).or_else(|| self.unconfirmed.get(&for_this)).is_some() {
+            return Err(Unconfirmed::Not);
+        }
+        self.ask(wish, policy, (tag, for_this)).await.map(|()| tag)
+    }
+
+    async fn ask(
+        &self,
+        wish: Wish<'_>,
+        policy: GrantPolicy,
+        (tag, for_this): (Tag, Tag),
+    ) -> Result<(), Unconfirmed> {
+        let old = self.confirmed.get(&tag);
+        let is_in_vain = old.is_some() && wish.registry.upstream().is_open();
+        let wait = if old.is_some() { WAIT_WITH_GRACE } else { WAIT };
+        let error = if is_in_vain {
+            None
+        } else {
+            match probe(wish, Instant::now() + wait).await {
+                Ok(()) => {
+                    self.note(tag, policy);
+                    return Ok(());
+                }
+                Err(error) => Some(error),
+            }
+        };
+        match (error, old) {
+            (Some(error @ upstream::Error::CredentialRefused { .. }), _) => {
+                self.forget(&tag);
+                Err(Unconfirmed::Error(error))
+            }
+            (Some(upstream::Error::Denied { .. }), _) => {
+                self.forget(&tag);
+                self.unconfirmed.put(tag, (), UNCONFIRMED_FOR);
+                Err(Unconfirmed::Not)
+            }
+            (Some(upstream::Error::NotFound { .. }), _) => {
+                // It may be that only this does not exist, so nothing is said of the repository; but
+                // what was confirmed is too old to go on with.
+                self.forget(&tag);
+                self.unconfirmed.put(for_this, (), UNCONFIRMED_FOR);
+                Err(Unconfirmed::Not)
+            }
+            (_, Some(old)) => {
+                let left = policy.ttl.saturating_add(policy.grace);
+                let left = left.saturating_sub(old.confirmed.elapsed());
+                let right = Right { in_vain: Some(Instant::now()), ..old };
+                self.confirmed.put(tag, right, left);
+                Ok(())
+            }
+            (Some(error), None) => Err(Unconfirmed::Error(error)),
+            (None, None) => Err(Unconfirmed::Not),
+        }
+    }
+
+    /// Whether the right need not be asked for now: it is young enough, or the upstream was asked in
+    /// vain a moment ago and it is not too old for that.
+    fn holds_now(&self, tag: &Tag, policy: GrantPolicy) -> bool {
+        let Some(right) = self.confirmed.get(tag) else { return false };
+        let was_in_vain = right.in_vain.is_some_and(|at| at.elapsed() < IN_VAIN_FOR);
+        right.confirmed.elapsed() < policy.ttl || was_in_vain
+    }
+
+    fn turn(&self, tag: Tag) -> Arc<AsyncMutex<()>> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = asking.get(&tag).and_then(Weak::upgrade) {
+            return turn;
+        }
+        // Those that nobody waits for any more.
+        if asking.len() >= asking.capacity() {
+            asking.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::new(AsyncMutex::new(()));
+        asking.insert(tag, Arc::downgrade(&turn));
+        turn
+    }
+}
+
+impl Wish<'_> {
+    /// What the right is remembered by.
+    pub(super) fn tag(&self, keyed: &Keyed) -> Tag {
+        keyed.tag(&self.parts(b"right"))
+    }
+
+    /// The same for the thing at hand only.
+    fn tag_for_this(&self, keyed: &Keyed) -> Tag {
+        let resource = match self.resource {
+            Resource::Blob(digest) => format!("blobs/{digest}"),
+            Resource::Manifest(Reference::Digest(digest)) => format!("manifests/{digest}"),
+            Resource::Manifest(Reference::Tag(tag)) => format!("manifests/{tag}"),
+            Resource::Referrers(digest) => format!("referrers/{digest}"),
+            Resource::Tags => "tags/list".to_owned(),
+            Resource::Upload(_) => "blobs/uploads/".to_owned(),
+        };
+        let [kind, who, registry, host, repository, action] = self.parts(b"right to this");
+        keyed.tag(&[kind, who, registry, host, repository, action, resource.as_bytes()])
+    }
+
+    /// With the upstream's host: another upstream of the same name has confirmed nothing.
+    fn parts<'p>(&'p self, kind: &'p [u8]) -> [&'p [u8]; 6] {
+        [
+            kind,
+            self.client.and_then(Identity::tag_bytes).unwrap_or_default(),
+            self.registry.name().as_str().as_bytes(),
+            self.registry.upstream().host().as_bytes(),
+            self.repository.as_str().as_bytes(),
+            self.action.as_str().as_bytes(),
+        ]
+    }
+}
+
+/// How long a client waits for its right to be confirmed. What comes after takes up to 25 s, and
+/// containerd gives up after 30.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// The same where an older confirmation can stand in.
+const WAIT_WITH_GRACE: Duration = Duration::from_secs(2);
+
+/// For how long nobody asks again after a question in vain.
+const IN_VAIN_FOR: Duration = Duration::from_secs(5);
+
+/// For how long it is remembered that a right was not confirmed: who is given a right gets in soon.
+const UNCONFIRMED_FOR: Duration = Duration::from_secs(5);
+
+/// A thousand clients with a hundred repositories each; at about 100 bytes, 10 MiB.
+const RIGHTS_MAX: usize = 100_000;

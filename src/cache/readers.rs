@@ -1,0 +1,71 @@
+//! Who reads along with a fill, where each client brings a credential of its own.
+//!
+//! Such a fill has no credential: whenever it has to ask, it asks with that of a reader who is there at
+//! the time, in that reader's own repository. What a reader brought goes with it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use super::hot::lock;
+use crate::access::Grant;
+use crate::oci::RepositoryName;
+use crate::upstream::Identity;
+
+/// The readers of one fill. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Readers {
+    entered: Arc<Mutex<Vec<Weak<Reader>>>>,
+}
+
+/// One reader, there as long as anybody holds it.
+#[derive(Debug)]
+pub(super) struct Reader {
+    repository: RepositoryName,
+    client: Option<Identity>,
+    is_refused: AtomicBool,
+}
+
+impl Readers {
+    /// One more.
+    pub(super) fn enter(&self, grant: &Grant) -> Arc<Reader> {
+        let reader = Arc::new(Reader {
+            repository: grant.repository().clone(),
+            client: grant.client().cloned(),
+            is_refused: AtomicBool::new(false),
+        });
+        let mut entered = lock(&self.entered);
+        // Those who have left, before there is more room to be made.
+        if entered.len() == entered.capacity() {
+            entered.retain(|reader| reader.strong_count() > 0);
+        }
+        entered.push(Arc::downgrade(&reader));
+        reader
+    }
+
+    /// Those who are there, the first come first, and were not refused; of one repository only, if
+    /// there is one `in_repository`.
+    pub(super) fn present(&self, in_repository: Option<&RepositoryName>) -> Vec<Arc<Reader>> {
+        let is_there = |reader: &Arc<Reader>| {
+            let is_right = in_repository.is_none_or(|name| *name == reader.repository);
+            is_right && !reader.is_refused.load(Ordering::Relaxed)
+        };
+        lock(&self.entered).iter().filter_map(Weak::upgrade).filter(is_there).collect()
+    }
+}
+
+impl Reader {
+    /// In which repository it may read.
+    pub(super) fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
+    /// What it presented.
+    pub(super) fn client(&self) -> Option<&Identity> {
+        self.client.as_ref()
+    }
+
+    /// The upstream has refused it: it is not asked with again.
+    pub(super) fn refuse(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
+    }
+}
