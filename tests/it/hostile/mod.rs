@@ -117,8 +117,15 @@ const ROWS: &[(RangeInclusive<u16>, Where)] = &[
     // 6.5 Request headers.
     (130..=139, Tested(&[HEADERS])),
     (140..=140, Tested(&["a_request_without_one_plain_host_is_refused_once"])),
-    // Nobody logs in yet, so that all of these are served; the rows say 401 and 400.
-    (141..=144, Tested(&[HEADERS, "a_clients_credential_goes_nowhere"])),
+    // In front of a mirror that never asks they are served, where users log in they are 401.
+    (
+        141..=144,
+        Tested(&[
+            HEADERS,
+            "a_clients_credential_goes_nowhere",
+            "what_can_be_read_two_ways_or_not_at_all_is_nobody",
+        ]),
+    ),
     (145..=149, Tested(&[HEADERS])),
     (150..=150, Tested(&[HEADERS, "trailers_say_nothing"])),
     (151..=151, Tested(&[HEADERS, "nothing_that_clients_say_is_raw_in_the_log"])),
@@ -267,7 +274,16 @@ const ROWS: &[(RangeInclusive<u16>, Where)] = &[
         ]),
     ),
     (270..=270, Tested(&["a_file_cut_off_anywhere_is_parsed_or_refused"])),
-    (271..=282, NotYet("nobody logs in yet: there is no htpasswd")),
+    (
+        271..=282,
+        Tested(&[
+            "each_way_to_be_no_user_is_named_with_its_line",
+            "a_hash_that_is_cut_or_not_ascii_is_refused_and_never_a_panic",
+            "what_would_take_too_long_is_refused",
+            "a_password_counts_as_a_whole",
+            "users_are_read_again_and_a_bad_file_changes_nothing",
+        ]),
+    ),
     (283..=289, NotYet("credentials are not read from a docker config.json yet")),
 ];
 
