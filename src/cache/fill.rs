@@ -85,6 +85,7 @@ impl Fill {
         if let Progress::Failed(error) = &end {
             tracing::warn!(digest = %self.digest, repository = %self.grant.repository(), %error, "a fill failed");
         }
+        self.shared.condition.ended(self.grant.registry().label(), &end);
         // The seat goes first: who comes now finds the blob, or starts anew.
         drop(seat);
         self.progress.send_replace(end);
@@ -244,8 +245,12 @@ impl Fill {
         let committed = blocking(move || Ok(partial.commit(hasher))).await;
         match committed.map_err(|_| Error::Internal("the commit was lost"))? {
             Ok(committed) => {
-                if let Err(error) = committed.kept {
-                    tracing::warn!(digest = %self.digest, %error, "a verified blob is not kept");
+                match committed.kept {
+                    Ok(()) => self.shared.condition.kept(),
+                    Err(error) => {
+                        self.shared.condition.passed_by(bypass_of(&error));
+                        tracing::warn!(digest = %self.digest, %error, "a verified blob is not kept");
+                    }
                 }
                 Ok(Some(committed.blob))
             }

@@ -49,6 +49,11 @@ impl Filling {
 }
 
 impl Fills {
+    /// How many there are.
+    pub(super) fn running(&self) -> usize {
+        lock(&self.under_way).len()
+    }
+
     /// Where the partial files of the running fills lie.
     pub(super) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
         let under_way = lock(&self.under_way);

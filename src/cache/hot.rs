@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
 
-use super::Manifest;
 use super::belief::Checked;
 use super::lists::HotList;
+use super::{Manifest, MemoryUse};
 use crate::access::Grant;
 use crate::oci::{Digest, Reference, Tag};
 use crate::store::Members;
@@ -61,6 +61,23 @@ impl Hot {
             })
             .build();
         Self { manifests, tags, lists, issued, members }
+    }
+
+    /// How much it holds. Entries that were added a moment ago may be missing.
+    pub(super) fn sizes(&self) -> [MemoryUse; 5] {
+        fn size<V: Clone + Send + Sync + 'static>(
+            what: &'static str,
+            cache: &Cache<String, V>,
+        ) -> MemoryUse {
+            MemoryUse { what, entries: cache.entry_count(), bytes: cache.weighted_size() }
+        }
+        [
+            size("manifests", &self.manifests),
+            size("tags", &self.tags),
+            size("lists", &self.lists),
+            size("pages", &self.issued),
+            size("members", &self.members),
+        ]
     }
 
     pub(super) fn manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<Manifest>> {

@@ -6,6 +6,7 @@ mod belief;
 mod blobs;
 mod checked;
 mod checks;
+mod condition;
 mod decision;
 mod download;
 mod error;
@@ -32,7 +33,8 @@ mod tags;
 mod writer;
 
 pub use blobs::{Blob, BlobHead, Need};
-pub use decision::{Bypass, Decision, StaleReason};
+pub use condition::{FillEnd, MemoryUse};
+pub use decision::{Bypass, Decision, Names, StaleReason};
 pub use error::{Error, ManifestFault};
 pub use generations::Mutable;
 pub use list::{List, Listing};

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::blobs::{Blob, BlobHead, Need};
 use super::checks::Checks;
+use super::condition::Condition;
 use super::fills::Fills;
 use super::flights::Flights;
 use super::generations::{Generation, Generations};
@@ -54,6 +55,7 @@ pub(super) struct Shared {
     pub(super) frames: Frames,
     pub(super) fills: Fills,
     pub(super) checks: Checks,
+    pub(super) condition: Condition,
     pub(super) generations: Generations,
     pub(super) patience: Patience,
     pub(super) manifests_asked: Flights<String, Arc<Manifest>>,
@@ -74,6 +76,7 @@ impl Cache {
             frames: Frames::default(),
             fills: Fills::default(),
             checks: Checks::default(),
+            condition: Condition::default(),
             generations: Generations::default(),
             patience: Patience::new(options.stale_wait),
             manifests_asked: Flights::new(tasks.clone()),

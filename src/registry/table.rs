@@ -11,7 +11,7 @@ use super::entry::reaches_the_same;
 use super::{AskedAs, GrantPolicy, Options, Pattern, Rules, TagPolicy};
 use crate::http::{Egress, HostPort};
 use crate::oci::{RegistryName, RepositoryName, Tag};
-use crate::upstream::{SetupError, Upstreams};
+use crate::upstream::{Meter, SetupError, Upstreams};
 
 /// One configured registry, built. A pattern would be one entry too, with many registries.
 #[derive(Debug)]
@@ -147,10 +147,13 @@ impl Table {
             with_logins: None,
         };
         for options in entries {
-            let upstream = match before.and_then(|before| before.upstream_for(options)) {
-                Some(upstream) => upstream,
-                None => Arc::new(Upstreams::new(&options.mirrors, &options.upstream, egress)?),
+            let kept = before.and_then(|before| before.upstream_for(options));
+            let built = || {
+                let meter = before.and_then(|before| before.meter_of(&options.name));
+                let (meter, last) = (meter.unwrap_or_default(), &options.upstream);
+                Upstreams::new(&options.mirrors, last, egress, meter).map(Arc::new)
             };
+            let upstream = kept.map_or_else(built, Ok)?;
             table.add(options, upstream);
         }
         Ok(table)
@@ -159,6 +162,11 @@ impl Table {
     fn upstream_for(&self, options: &Options) -> Option<Arc<Upstreams>> {
         let entry = &self.by_name.get(&options.name)?.entry;
         reaches_the_same(&entry.options, options).then(|| Arc::clone(&entry.upstream))
+    }
+
+    /// What was counted of a registry goes on to be counted, however it is reached now.
+    fn meter_of(&self, name: &RegistryName) -> Option<Arc<Meter>> {
+        Some(Arc::clone(self.by_name.get(name)?.upstream().meter()))
     }
 
     fn add(&mut self, options: &Options, upstream: Arc<Upstreams>) {

@@ -35,6 +35,7 @@ pub use options::{Machine, Options};
 pub use partial::{Committed, Partial};
 pub use records::{Members, TagRecord};
 pub use shelf::Verification;
+pub use space::Room;
 pub use sums::SumHasher;
 pub use verify::{Stored, StoredBlob, StoredFile, Verified};
 

@@ -15,7 +15,7 @@ use rustix::fs::FlockOperation;
 use super::index::Index;
 use super::layout::Layout;
 use super::shelf::{Shelf, make_parent};
-use super::space::Space;
+use super::space::{Room, Space};
 use super::stamps::Stamps;
 use super::{
     IndexReport, Machine, OpenError, Options, Partial, Row, Stored, Verification, Verified,
@@ -58,6 +58,11 @@ impl Store {
         let shelf = Arc::new(Shelf::new(layout.clone(), stamps, index));
         shelf.clear_drafts();
         Ok(Self { layout, space, shelf, options, _lock: lock })
+    }
+
+    /// The room on the store's file system.
+    pub fn room(&self) -> io::Result<Room> {
+        self.space.room()
     }
 
     /// Opens a blob; `None` when it is not stored. Costs the same whether it is due or not.

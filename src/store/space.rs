@@ -16,16 +16,31 @@ pub(super) struct Space {
     promised: Arc<AtomicU64>,
 }
 
+/// The room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What a process without privileges may still write.
+    pub available: u64,
+    /// What there is in all.
+    pub total: u64,
+}
+
 impl Space {
     pub(super) fn new(dir: &Path, min_free: u64) -> Self {
         Self { dir: dir.to_owned(), min_free, promised: Arc::default() }
     }
 
-    /// Promises `bytes`, or says that they are not to be had. Blocks for one system call.
-    pub(super) fn reserve(&self, bytes: u64) -> io::Result<Reservation> {
+    /// What there is. Blocks for one system call.
+    pub(super) fn room(&self) -> io::Result<Room> {
         let fs = rustix::fs::statvfs(&self.dir)?;
         let total = fs.f_blocks.saturating_mul(fs.f_frsize);
         let available = fs.f_bavail.saturating_mul(fs.f_frsize);
+        Ok(Room { available, total })
+    }
+
+    /// Promises `bytes`, or says that they are not to be had. Blocks for one system call.
+    pub(super) fn reserve(&self, bytes: u64) -> io::Result<Reservation> {
+        let Room { available, total } = self.room()?;
         let floor = self.min_free.min(total / FLOOR_SHARE);
 
         let before = self.promised.fetch_add(bytes, Ordering::Relaxed);

@@ -4,12 +4,14 @@
 //! because more has to be asked first: 401 and 403 from the upstream itself are the login's. From a host that a redirect led to, they say
 //! nothing about the repository or our credential, only that the storage is out of order.
 
+use std::sync::Arc;
+
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::request::Span;
-use super::{Answer, Body, Error, Place};
+use super::{Answer, Body, Error, Meter, Place};
 use crate::http::{ContentRange, Incoming};
 
 /// A response that is no redirect.
@@ -24,18 +26,19 @@ pub(super) struct Reply {
     pub(super) is_foreign: bool,
     body: Incoming,
     permit: OwnedSemaphorePermit,
+    meter: Arc<Meter>,
 }
 
 impl Reply {
-    /// The response, with the permit that it was sent under.
+    /// The response, with the permit that it was sent under and where its bytes are counted.
     pub(super) fn new(
         response: Response<Incoming>,
         host: String,
         is_foreign: bool,
-        permit: OwnedSemaphorePermit,
+        (permit, meter): (OwnedSemaphorePermit, Arc<Meter>),
     ) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status, headers: head.headers, host, is_foreign, body, permit }
+        Self { status: head.status, headers: head.headers, host, is_foreign, body, permit, meter }
     }
 
     /// Whether the upstream itself wants to know who asks, or who asks may not.
@@ -60,7 +63,7 @@ impl Reply {
         let body = if *method == Method::HEAD {
             Body::empty(self.host)
         } else {
-            Body::new(self.body, self.status, self.host, self.permit)
+            Body::new(self.body, self.status, self.host, self.permit, self.meter)
         };
         let place = Place::default();
         Ok(Answer { status: self.status, headers: self.headers, body, place })
@@ -68,7 +71,7 @@ impl Reply {
 
     /// The error that a 404 is, with what the registry itself said.
     pub(super) async fn into_absence(self) -> Error {
-        let body = Body::new(self.body, self.status, self.host.clone(), self.permit);
+        let body = Body::new(self.body, self.status, self.host.clone(), self.permit, self.meter);
         let said = if self.is_foreign { None } else { body.collect(SAID_BYTES_MAX).await.ok() };
         Error::NotFound { host: self.host, said: said.filter(|said| is_error(said)) }
     }

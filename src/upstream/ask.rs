@@ -12,7 +12,8 @@ use super::request::Request;
 use super::scope::Scope;
 use super::transport::{Clients, Transport, host_of};
 use super::{
-    Answer, Change, Error, Identity, Location, Options, Question, Said, SetupError, retry,
+    Answer, Change, Error, Identity, Location, Meter, Options, Question, Said, SetupError, Trouble,
+    TroubleKind, retry,
 };
 use crate::http::{Client, ClientIdentity, Egress, HostPort, client_config};
 use crate::oci::Resource;
@@ -24,12 +25,12 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The upstream that `options` describe. Nothing is sent yet.
+    /// The upstream that `options` describe. Nothing is sent yet; what will be is counted in `meter`.
     ///
     /// # Errors
     ///
     /// [`SetupError`] when no upstream can be reached with these options.
-    pub fn new(options: &Options, egress: &Egress) -> Result<Self, SetupError> {
+    pub fn new(options: &Options, egress: &Egress, meter: &Arc<Meter>) -> Result<Self, SetupError> {
         let url = &options.url;
         let is_bare = matches!(url.scheme(), "http" | "https")
             && url.path() == "/"
@@ -54,8 +55,8 @@ impl Upstream {
             some => client(some).map_err(|fault| SetupError::ClientCert { host, fault })?,
         };
         let clients = Clients { own, others };
-        let transport =
-            Transport::new(url.clone(), clients, egress.instance, options.max_connections);
+        let (room, meter) = (options.max_connections, Arc::clone(meter));
+        let transport = Transport::new(url.clone(), clients, egress.instance, room, meter);
         let transport = Arc::new(transport);
         let login = Login::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
         Ok(Self { transport, login })
@@ -69,6 +70,24 @@ impl Upstream {
     /// Whether it is not asked for a while, because it did not answer.
     pub fn is_open(&self) -> bool {
         self.transport.is_open(self.host())
+    }
+
+    /// What is wrong with it, or with the hosts to which it points.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let kind = TroubleKind::Breaker;
+        let hosts = self.transport.open_hosts().into_iter();
+        let mut troubles: Vec<_> =
+            hosts.map(|(host, reason)| Trouble { kind, host, reason }).collect();
+        troubles.extend(self.login.refusal().map(|reason| {
+            let host = self.host().to_owned();
+            Trouble { kind: TroubleKind::Credential, host, reason }
+        }));
+        troubles
+    }
+
+    /// How many of its limits are respected now.
+    pub fn limits_held(&self) -> usize {
+        self.transport.limits_held()
     }
 
     /// Asks, logs in as needed, follows redirects, tries again. All before the head of the final

@@ -36,6 +36,29 @@ pub(super) enum Class {
     Token,
 }
 
+impl Class {
+    /// All of them, in the order of [`Class::index`].
+    pub(super) const ALL: [Self; 6] =
+        [Self::Blob, Self::List, Self::ManifestGet, Self::ManifestHead, Self::Push, Self::Token];
+
+    /// Its place among them.
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+
+    /// What metrics call it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Blob => "blob",
+            Self::List => "list",
+            Self::ManifestGet => "manifest-get",
+            Self::ManifestHead => "manifest-head",
+            Self::Push => "push",
+            Self::Token => "token",
+        }
+    }
+}
+
 /// The limits that an upstream, its token server and its storage have set.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -82,6 +105,11 @@ impl Backoff {
         };
         drop(windows);
         Ok(Turn { backoff: self, key, is_probe })
+    }
+
+    /// How many limits hold now.
+    pub(super) fn held(&self) -> usize {
+        self.windows().values().filter(|window| !window.is_over()).count()
     }
 
     fn windows(&self) -> MutexGuard<'_, HashMap<Key, Window>> {

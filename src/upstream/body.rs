@@ -10,6 +10,7 @@
 //! It checks no digest and no length but the answer's own, and does not resume.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +20,7 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::Error;
+use super::{Error, Meter};
 use crate::http::{Incoming, root_cause};
 
 /// How long an upstream may be silent in the middle of a body.
@@ -47,7 +48,7 @@ enum State {
     /// Read to its end.
     Ended,
     /// There may be more.
-    Open { bytes: Incoming, _permit: Option<OwnedSemaphorePermit> },
+    Open { bytes: Incoming, meter: Arc<Meter>, _permit: Option<OwnedSemaphorePermit> },
 }
 
 impl Body {
@@ -56,8 +57,9 @@ impl Body {
         status: StatusCode,
         host: String,
         permit: impl Into<Option<OwnedSemaphorePermit>>,
+        meter: Arc<Meter>,
     ) -> Self {
-        let state = State::Open { bytes, _permit: permit.into() };
+        let state = State::Open { bytes, meter, _permit: permit.into() };
         Self { state, pace: Pace::default(), status, host }
     }
 
@@ -73,10 +75,10 @@ impl Body {
     /// ends before the length that was announced.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            let bytes = match &mut self.state {
+            let (bytes, meter) = match &mut self.state {
                 State::Broken(error) => return Err(error.clone()),
                 State::Ended => return Ok(None),
-                State::Open { bytes, .. } => bytes,
+                State::Open { bytes, meter, .. } => (bytes, meter),
             };
             let host = || self.host.clone();
             let began = Instant::now();
@@ -86,6 +88,7 @@ impl Body {
                 Ok(Some(Ok(frame))) => {
                     // Trailers and empty pieces, to which no registry gives a meaning.
                     let bytes = frame.into_data().unwrap_or_default();
+                    meter.received_more(bytes.len());
                     if !self.pace.keeps_up(waited, bytes.len() as u64) {
                         State::Broken(Error::Stalled { host: host(), waited: RATE_WINDOW })
                     } else if bytes.is_empty() {

@@ -49,6 +49,13 @@ impl Breaker {
         self.circuits().get(host).map_or(Ok(()), |circuit| circuit.check(host))
     }
 
+    /// The hosts that are not called, or are being tried again, each with its last fault.
+    pub(super) fn open_hosts(&self) -> Vec<(String, String)> {
+        let circuits = self.circuits();
+        let open = circuits.iter().filter(|(_, circuit)| circuit.open.is_some());
+        open.map(|(host, circuit)| (host.clone(), circuit.last_fault.clone())).collect()
+    }
+
     /// Leave to send one request.
     pub(super) fn enter(&self, host: &str) -> Result<Pass<'_>, Error> {
         let mut circuits = self.circuits();
@@ -233,12 +240,14 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
             let probe = breaker.enter(HOST).unwrap();
             assert!(breaker.is_open(HOST) && breaker.enter(HOST).is_err(), "{wait}");
+            let fault = "connection refused".to_owned();
+            assert_eq!(breaker.open_hosts(), [(HOST.to_owned(), fault)], "{wait}");
             probe.failed("connection refused");
         }
         tokio::time::advance(WAIT_MAX).await;
         breaker.enter(HOST).unwrap().answered();
         fail(&breaker, FAULTS_MAX - 1);
-        assert!(!breaker.is_open(HOST));
+        assert!(!breaker.is_open(HOST) && breaker.open_hosts().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,8 @@
 //! answer of its own is an error here. A body that comes as a stream is sent once; before its first
 //! byte is asked for, there is a token and a connection, because a refusal after it cannot be met.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -16,7 +18,7 @@ use super::redirect::{HOPS_MAX, Refusal, is_redirect, next};
 use super::request::place;
 use super::scope::Scope;
 use super::transport::{Purpose, Reason, Transport, host_of};
-use super::{Error, Identity, Location, Streamed};
+use super::{Error, Identity, Location, Meter, Streamed};
 use crate::http::{Incoming, ReplyBody, Via};
 use crate::oci::{RepositoryName, Resource};
 
@@ -166,10 +168,11 @@ impl Said {
         response: Response<Incoming>,
         url: Url,
         (is_foreign, is_body_sent): (bool, bool),
+        meter: Arc<Meter>,
     ) -> Self {
         let (head, body) = response.into_parts();
         let host = host_of(&url);
-        let body = Body::new(body, head.status, host.clone(), None);
+        let body = Body::new(body, head.status, host.clone(), None, meter);
         let is_failure = head.status.is_client_error() || head.status.is_server_error();
         let error = if is_failure { body.collect(ERROR_BYTES_MAX).await.ok() } else { None };
         let error = error.filter(|body| is_error(body));
@@ -218,7 +221,8 @@ impl Transport {
                 watch.stop();
             }
             if !is_redirect(response.status()) {
-                return Ok(Said::read(response, url, (is_foreign, is_body_sent)).await);
+                let meter = Arc::clone(&self.meter);
+                return Ok(Said::read(response, url, (is_foreign, is_body_sent), meter).await);
             }
             let (host, status) = (host_of(&url), response.status());
             // Others would turn it into a GET.

@@ -4,6 +4,7 @@
 //! kept is decided in `token`. Redirects are not followed: the credential goes to the server that
 //! was checked, or nowhere.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -47,7 +48,7 @@ pub(super) async fn exchange(
     };
     match status {
         StatusCode::OK => {
-            let body = Body::new(body, status, host.clone(), None);
+            let body = Body::new(body, status, host.clone(), None, Arc::clone(&transport.meter));
             match read(&body.collect(ANSWER_LEN_MAX).await?) {
                 Ok((token, life)) => Ok(Token::new(token, life)),
                 Err(reason) => unexpected(host, reason),

@@ -8,10 +8,11 @@
 //! Each has its own login, limits and connections: nothing of one is ever shown to another.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Answer, Error, Identity, Options, Question, SetupError, Upstream};
+use super::{Answer, Error, Identity, Meter, Options, Question, SetupError, Trouble, Upstream};
 use crate::http::Egress;
 use crate::oci::{Reference, Resource};
 
@@ -19,6 +20,7 @@ use crate::oci::{Reference, Resource};
 pub struct Upstreams {
     mirrors: Vec<Upstream>,
     authoritative: Upstream,
+    meter: Arc<Meter>,
 }
 
 /// One of the upstreams of a registry.
@@ -32,7 +34,8 @@ pub enum Place {
 }
 
 impl Upstreams {
-    /// The upstreams that these options describe. Nothing is sent yet.
+    /// The upstreams that these options describe. Nothing is sent yet; what will be is counted in
+    /// `meter`.
     ///
     /// # Errors
     ///
@@ -41,10 +44,30 @@ impl Upstreams {
         mirrors: &[Options],
         authoritative: &Options,
         egress: &Egress,
+        meter: Arc<Meter>,
     ) -> Result<Self, SetupError> {
-        let mirrors = mirrors.iter().map(|options| Upstream::new(options, egress));
+        let mirrors = mirrors.iter().map(|options| Upstream::new(options, egress, &meter));
         let mirrors = mirrors.collect::<Result<_, _>>()?;
-        Ok(Self { mirrors, authoritative: Upstream::new(authoritative, egress)? })
+        Ok(Self { mirrors, authoritative: Upstream::new(authoritative, egress, &meter)?, meter })
+    }
+
+    /// What was asked of them.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// What is wrong with any of them.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.all().flat_map(Upstream::troubles).collect()
+    }
+
+    /// How many of their limits are respected now.
+    pub fn limits_held(&self) -> usize {
+        self.all().map(Upstream::limits_held).sum()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Upstream> {
+        self.mirrors.iter().chain([&self.authoritative])
     }
 
     /// What messages call the registry: the authoritative upstream's host.
@@ -141,7 +164,6 @@ fn share(deadline: Instant, count: usize) -> Instant {
 
 impl fmt::Debug for Upstreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.mirrors.iter().chain([&self.authoritative]).map(Upstream::host);
-        f.debug_list().entries(hosts).finish()
+        f.debug_list().entries(self.all().map(Upstream::host)).finish()
     }
 }

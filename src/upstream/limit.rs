@@ -29,6 +29,33 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.clamp(WAIT_MIN, WAIT_MAX))
 }
 
+/// What Docker Hub says of its limit with each manifest: `ratelimit-limit: 100;w=21600` and
+/// `ratelimit-remaining: 20;w=21600`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// How many requests are allowed in a window.
+    pub limit: Option<u64>,
+    /// How many are left.
+    pub remaining: Option<u64>,
+    /// How long a window is.
+    pub window: Option<Duration>,
+}
+
+/// What an answer says of it; `None` if it says nothing, as when there is no limit.
+pub(super) fn allowance(headers: &HeaderMap) -> Option<Allowance> {
+    let (limit, of_limit) = quantity(headers, "ratelimit-limit").unzip();
+    let (remaining, of_rest) = quantity(headers, "ratelimit-remaining").unzip();
+    let window = of_limit.flatten().or(of_rest.flatten()).map(Duration::from_secs);
+    limit.or(remaining).map(|_| Allowance { limit, remaining, window })
+}
+
+/// `<number>`, or `<number>;w=<seconds>` among other parameters.
+fn quantity(headers: &HeaderMap, name: &str) -> Option<(u64, Option<u64>)> {
+    let mut parts = headers.get(name)?.to_str().ok()?.split(';').map(str::trim);
+    let number = parts.next()?.parse().ok()?;
+    Some((number, parts.find_map(|part| part.strip_prefix("w=")?.parse().ok())))
+}
+
 /// The shortest and the longest that a `Retry-After` is believed.
 pub(super) const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
@@ -63,5 +90,19 @@ mod tests {
         }
         let undated = headers(&[("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")]);
         assert_eq!(retry_after(&undated), None);
+    }
+
+    #[test]
+    fn docker_hub_says_how_many_pulls_are_left() {
+        let all = [("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", " 20 ; x=1; w=60")];
+        let said = |limit, remaining, window: Option<u64>| {
+            Some(Allowance { limit, remaining, window: window.map(Duration::from_secs) })
+        };
+        assert_eq!(allowance(&headers(&all)), said(Some(100), Some(20), Some(21600)));
+        assert_eq!(allowance(&headers(&all[1..])), said(None, Some(20), Some(60)));
+        let bare = [("ratelimit-limit", "100"), ("ratelimit-remaining", "-1;w=5")];
+        assert_eq!(allowance(&headers(&bare)), said(Some(100), None, None));
+        assert_eq!(allowance(&headers(&[("ratelimit-limit", "unlimited")])), None);
+        assert_eq!(allowance(&headers(&[])), None);
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Login {
     open: Mutex<Option<Instant>>,
     tokens: Tokens,
     exchanges: Arc<Semaphore>,
+    /// How our credential was refused everywhere, if it was and has not been taken since.
+    refusal: Mutex<Option<String>>,
 }
 
 /// For how long an upstream that wanted no login is believed to want none. If that is wrong, one
@@ -87,7 +89,21 @@ impl Login {
             open: Mutex::default(),
             tokens: Tokens::default(),
             exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)),
+            refusal: Mutex::default(),
         }
+    }
+
+    /// How our credential was refused everywhere, if that is how things stand.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What becomes of a client's own credential is the client's matter.
+    fn note_refusal(&self, scope: &Scope, refusal: Option<String>) {
+        if scope.client.is_some() {
+            return;
+        }
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 
     /// Sends `request` with what it takes.
@@ -95,6 +111,7 @@ impl Login {
         let first = self.pass_in_advance(scope).await?;
         let reply = self.transport.follow(request, first.as_ref().map(|pass| &pass.header)).await?;
         if !reply.is_refusal() {
+            self.taken(first.as_ref(), scope);
             return Ok(reply);
         }
         // Waiting for another permit while holding one could deadlock.
@@ -107,11 +124,20 @@ impl Login {
         self.remember(Some(next));
         let reply = self.transport.follow(request, Some(&second.header)).await?;
         if !reply.is_refusal() {
+            self.taken(Some(&second), scope);
             return Ok(reply);
         }
         let status = reply.status;
         drop(reply);
         Err(self.verdict(status, Some(&second), scope).await)
+    }
+
+    /// The upstream answered what came with `used`. A token says nothing: it may be of an earlier day,
+    /// and its server has spoken when it issued it.
+    fn taken(&self, used: Option<&Pass>, scope: &Scope) {
+        if let Some(Pass { challenge: Challenge::Basic, .. }) = used {
+            self.note_refusal(scope, None);
+        }
     }
 
     /// Sends a change with what it takes. What can be sent once is not sent before there is a token
@@ -128,6 +154,7 @@ impl Login {
         let header = first.as_ref().map(|pass| &pass.header);
         let said = self.transport.change(errand, payload, header).await?;
         if !said.is_refusal() {
+            self.taken(first.as_ref(), &errand.scope);
             if first.is_none() {
                 self.note_open();
             }
@@ -303,8 +330,18 @@ impl Login {
             }
         };
         match self.tokens.obtain(&key, scope.rest_min, fetch).await {
-            Some(Ok((token, is_fresh))) => Ok(HeldToken { key, token, is_fresh }),
-            Some(Err(error)) => Err(error),
+            Some(Ok((token, is_fresh))) => {
+                if is_fresh {
+                    self.note_refusal(scope, None);
+                }
+                Ok(HeldToken { key, token, is_fresh })
+            }
+            Some(Err(error)) => {
+                if let Error::CredentialRefused { reason, .. } = &error {
+                    self.note_refusal(scope, Some(reason.clone()));
+                }
+                Err(error)
+            }
             None => Err(Error::Unreachable { host, reason: "the login was given up".to_owned() }),
         }
     }
@@ -321,6 +358,7 @@ impl Login {
                     Err(error) => return error,
                     Ok(ping) if ping.is_refusal() => {
                         let reason = format!("/v2/ answered {}", ping.status.as_u16());
+                        self.note_refusal(scope, Some(reason.clone()));
                         let status = ping.status;
                         return Error::CredentialRefused { host: ping.host, status, reason };
                     }

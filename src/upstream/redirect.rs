@@ -9,6 +9,8 @@
 //! only, and not even there again once the walk has left it, because whoever points back chooses
 //! the path.
 
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, LOCATION, VIA};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
@@ -48,7 +50,12 @@ impl Transport {
             let response = self.send(&request.method, &url, headers, reason).await?;
             let host = host_of(&url);
             if !is_redirect(response.status()) {
-                return Ok(Reply::new(response, host, is_foreign, permit));
+                return Ok(Reply::new(
+                    response,
+                    host,
+                    is_foreign,
+                    (permit, Arc::clone(&self.meter)),
+                ));
             }
             status = response.status();
             url = next(&url, response.headers()).map_err(|refusal| match refusal {

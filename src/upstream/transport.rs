@@ -17,6 +17,7 @@ use url::Url;
 use super::backoff::{Backoff, Class};
 use super::breaker::Breaker;
 use super::limit;
+use super::meter::{Meter, Outcome};
 use super::outgoing::Watch;
 use super::{Error, Tag};
 use crate::http::{Client, Incoming, InstanceId, Lane, ReplyBody, SendError};
@@ -48,6 +49,8 @@ pub(super) struct Transport {
     pub(super) host: String,
     /// Who we are.
     pub(super) instance: InstanceId,
+    /// Where it is counted what is sent and what comes.
+    pub(super) meter: Arc<Meter>,
     clients: Clients,
     permits: Arc<Semaphore>,
     /// Fewer than `permits`: clients decide how long a push takes.
@@ -100,6 +103,7 @@ impl Transport {
         clients: Clients,
         instance: InstanceId,
         connections_max: usize,
+        meter: Arc<Meter>,
     ) -> Self {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(&url);
@@ -107,7 +111,18 @@ impl Transport {
         let permits = Arc::new(Semaphore::new(permits));
         let (backoff, breaker) = (Backoff::default(), Breaker::default());
         let redirects_blobs = AtomicBool::new(false);
-        Self { url, host, instance, clients, permits, pushes, backoff, breaker, redirects_blobs }
+        Self {
+            url,
+            host,
+            instance,
+            meter,
+            clients,
+            permits,
+            pushes,
+            backoff,
+            breaker,
+            redirects_blobs,
+        }
     }
 
     /// Waits, first come first served, until the upstream has room for one more request.
@@ -176,21 +191,25 @@ impl Transport {
                 patience
             }
         };
+        let asking = self.meter.begin(class, is_own);
         let sent = tokio::select! {
             biased;
             sent = client.send(request, lane) => sent,
             waited = too_slow => {
+                asking.failed(Outcome::Stalled);
                 pass.failed(&format!("it sent nothing for {} s", waited.as_secs()));
                 return Err(Error::Stalled { host, waited });
             }
         };
         match sent {
             Ok(response) if limit::is_limit(response.status(), response.headers()) => {
+                asking.limited(response.headers());
                 pass.answered();
                 let limit = Some(turn.refused(limit::retry_after(response.headers())));
                 Ok(Exchanged { response, limit })
             }
             Ok(response) => {
+                asking.answered(response.status(), response.headers());
                 turn.answered();
                 if purpose == Purpose::Registry && is_blob(method, class) {
                     let is_redirect = response.status().is_redirection();
@@ -202,16 +221,17 @@ impl Transport {
                 }
                 Ok(Exchanged { response, limit: None })
             }
-            Err(SendError::NotPublic(target)) => Err(Error::Forbidden {
-                host: self.host.clone(),
-                target: format!("{}://{target}", url.scheme()),
-                reason: purpose.refusal().to_owned(),
-            }),
+            Err(SendError::NotPublic(target)) => {
+                asking.failed(Outcome::Forbidden);
+                let (host, target) = (self.host.clone(), format!("{}://{target}", url.scheme()));
+                Err(Error::Forbidden { host, target, reason: purpose.refusal().to_owned() })
+            }
             // The host has done nothing wrong.
             Err(SendError::Failed(reason)) if watch.is_some_and(Watch::is_broken) => {
                 Err(Error::Interrupted { host, reason })
             }
             Err(SendError::Failed(reason)) => {
+                asking.failed(Outcome::Unreachable);
                 pass.failed(&reason);
                 Err(self.unreachable(url, reason))
             }
@@ -236,6 +256,16 @@ impl Transport {
     /// Whether nothing is sent to this host because it did not answer.
     pub(super) fn is_open(&self, host: &str) -> bool {
         self.breaker.is_open(host)
+    }
+
+    /// The hosts that did not answer, each with its last fault.
+    pub(super) fn open_hosts(&self) -> Vec<(String, String)> {
+        self.breaker.open_hosts()
+    }
+
+    /// How many limits are respected now.
+    pub(super) fn limits_held(&self) -> usize {
+        self.backoff.held()
     }
 
     fn unreachable(&self, url: &Url, reason: String) -> Error {

@@ -16,7 +16,7 @@ fn upstreams(internet: &Internet) -> Upstreams {
     let at = |url: &str| Options { url: url.parse().unwrap(), ..options() };
     let mirrors = [at("http://one.test"), at("http://two.test")];
     let real = Options { url: "http://real.test".parse().unwrap(), ..with_password("hunter2") };
-    Upstreams::new(&mirrors, &real, &egress(internet)).unwrap()
+    Upstreams::new(&mirrors, &real, &egress(internet), Arc::default()).unwrap()
 }
 
 const ONE: &str = "1.1.0.1:80";

@@ -58,7 +58,7 @@ fn with_password(password: &str) -> Options {
 }
 
 fn upstream(internet: &Internet, options: &Options) -> Arc<Upstream> {
-    Arc::new(Upstream::new(options, &egress(internet)).unwrap())
+    Arc::new(Upstream::new(options, &egress(internet), &Arc::default()).unwrap())
 }
 
 fn egress(internet: &Internet) -> Egress {

@@ -92,7 +92,8 @@ async fn a_given_ca_is_believed_and_nobody_else_is() {
     assert_eq!(pull(&upstream(&internet, &https(Some(pem)))).await.unwrap(), "layer");
 
     for ca_pem in [None, Some(other_pem)] {
-        let Ok(upstream) = Upstream::new(&https(ca_pem), &egress(&internet)) else {
+        let Ok(upstream) = Upstream::new(&https(ca_pem), &egress(&internet), &Arc::default())
+        else {
             continue;
         };
         let error = pull(&upstream).await.unwrap_err();
@@ -160,8 +161,9 @@ async fn what_does_not_speak_tls_is_unreachable() {
 #[test]
 fn options_that_cannot_work_are_refused_by_name() {
     let internet = Internet::default();
-    let setup =
-        |options: &Options| Upstream::new(options, &egress(&internet)).map(|_| ()).unwrap_err();
+    let setup = |options: &Options| {
+        Upstream::new(options, &egress(&internet), &Arc::default()).map(|_| ()).unwrap_err()
+    };
     for url in [
         "ftp://up.test",
         "http://up.test/v2",

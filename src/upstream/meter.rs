@@ -1,0 +1,217 @@
+//! What was asked of a registry's upstreams and what came of it, in numbers.
+//!
+//! One meter for all upstreams of a registry, their token servers and their storage. It counts what is
+//! sent, redirects and further tries each by itself; what back-off or breaker hold back is not sent.
+
+use std::sync::{Mutex, PoisonError};
+
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+use super::backoff::Class;
+use super::limit;
+use super::limit::Allowance;
+use crate::telemetry::{Counter, Grid, Histogram, Observed};
+
+/// What was asked and what came of it.
+#[derive(Debug, Default)]
+pub struct Meter {
+    requests: Grid<{ Class::ALL.len() }, { Outcome::ALL.len() }>,
+    heads: [Histogram; Class::ALL.len()],
+    received: Counter,
+    allowance: Mutex<Option<Allowance>>,
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Success,
+    Redirect,
+    Refusal,
+    Fault,
+    /// It asks us to slow down.
+    Limit,
+    /// Whoever asked had no more time, or no more interest.
+    Abandoned,
+    /// Its address may not be dialled: nothing was sent.
+    Forbidden,
+    /// No head came in time.
+    Stalled,
+    /// No connection, or one that broke.
+    Unreachable,
+}
+
+impl Outcome {
+    const ALL: [Self; 9] = [
+        Self::Success,
+        Self::Redirect,
+        Self::Refusal,
+        Self::Fault,
+        Self::Limit,
+        Self::Abandoned,
+        Self::Forbidden,
+        Self::Stalled,
+        Self::Unreachable,
+    ];
+
+    fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            ..300 => Self::Success,
+            300..400 => Self::Redirect,
+            400..500 => Self::Refusal,
+            500.. => Self::Fault,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "2xx",
+            Self::Redirect => "3xx",
+            Self::Refusal => "4xx",
+            Self::Fault => "5xx",
+            Self::Limit => "limited",
+            Self::Abandoned => "abandoned",
+            Self::Forbidden => "forbidden",
+            Self::Stalled => "stalled",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+impl Meter {
+    /// A request of this class is being sent, to an upstream itself (`is_own`) or to where it points.
+    pub(super) fn begin(&self, class: Class, is_own: bool) -> Asking<'_> {
+        let (began, outcome) = (Instant::now(), Outcome::Abandoned);
+        Asking { meter: self, class, is_own, began, outcome }
+    }
+
+    /// Bytes of a body have come.
+    pub(super) fn received_more(&self, bytes: usize) {
+        self.received.add(bytes as u64);
+    }
+
+    /// Requests by class and by what came of them.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.requests.counted().filter_map(|(class, outcome, count)| {
+            Some((Class::ALL.get(class)?.as_str(), Outcome::ALL.get(outcome)?.as_str(), count))
+        })
+    }
+
+    /// How long answers took to begin, by class; of classes that were answered at all.
+    pub fn heads(&self) -> impl Iterator<Item = (&'static str, Observed)> {
+        let all = Class::ALL.into_iter().zip(&self.heads);
+        let read = all.map(|(class, heads)| (class.as_str(), heads.read()));
+        read.filter(|(_, observed)| observed.count > 0)
+    }
+
+    /// Bytes of bodies that came.
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// What an upstream said last that it allows.
+    pub fn allowance(&self) -> Option<Allowance> {
+        *self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request under way. Dropped without more, it was abandoned.
+#[derive(Debug)]
+pub(super) struct Asking<'m> {
+    meter: &'m Meter,
+    class: Class,
+    is_own: bool,
+    began: Instant,
+    outcome: Outcome,
+}
+
+impl Asking<'_> {
+    /// The head of an answer came.
+    pub(super) fn answered(self, status: StatusCode, headers: &HeaderMap) {
+        self.ended(Outcome::of(status), headers);
+    }
+
+    /// The head of an answer came, and asks us to slow down.
+    pub(super) fn limited(self, headers: &HeaderMap) {
+        self.ended(Outcome::Limit, headers);
+    }
+
+    fn ended(mut self, outcome: Outcome, headers: &HeaderMap) {
+        self.outcome = outcome;
+        if let Some(heads) = self.meter.heads.get(self.class.index()) {
+            heads.observe(self.began.elapsed());
+        }
+        if let Some(allowance) = limit::allowance(headers).filter(|_| self.is_own) {
+            let mut last = self.meter.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some(allowance);
+        }
+    }
+
+    /// None came.
+    pub(super) fn failed(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(counter) = self.meter.requests.at(self.class.index(), self.outcome.index()) {
+            counter.increment();
+        }
+    }
+}
+
+impl Outcome {
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_is_counted_whatever_came_of_it() {
+        let meter = Meter::default();
+        let asking = meter.begin(Class::Blob, true);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        asking.answered(StatusCode::PARTIAL_CONTENT, &HeaderMap::new());
+        meter.begin(Class::Token, false).failed(Outcome::Unreachable);
+        drop(meter.begin(Class::Token, false));
+
+        let requests: Vec<_> = meter.requests().collect();
+        let want = [("blob", "2xx", 1), ("token", "abandoned", 1), ("token", "unreachable", 1)];
+        assert_eq!(requests, want);
+        let heads: Vec<_> = meter.heads().collect();
+        let [("blob", observed)] = &heads[..] else { panic!("{heads:?}") };
+        assert_eq!((observed.count, observed.sum), (1, 2.0));
+    }
+
+    /// Storage may have limits of its own, which are not the registry's.
+    #[tokio::test]
+    async fn the_allowance_is_the_upstreams_own() {
+        let headers = |value: &'static str| {
+            let name = http::HeaderName::from_static("ratelimit-limit");
+            HeaderMap::from_iter([(name, http::HeaderValue::from_static(value))])
+        };
+        let meter = Meter::default();
+        meter.begin(Class::Blob, false).answered(StatusCode::OK, &headers("7"));
+        assert_eq!(meter.allowance(), None);
+        meter.begin(Class::ManifestGet, true).limited(&headers("100;w=21600"));
+        assert_eq!(meter.allowance().and_then(|it| it.limit), Some(100));
+    }
+
+    #[test]
+    fn statuses_are_told_by_their_class_and_indices_are_places() {
+        for (status, word) in [(200, "2xx"), (206, "2xx"), (307, "3xx"), (404, "4xx"), (599, "5xx")]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(Outcome::of(status).as_str(), word);
+        }
+        assert!(Outcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
+        assert!(Class::ALL.iter().enumerate().all(|(at, class)| class.index() == at));
+    }
+}
