@@ -20,5 +20,6 @@ mod crash;
 mod credentials;
 mod disk;
 mod large;
+mod metrics;
 mod ranges;
 mod support;

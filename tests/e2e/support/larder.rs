@@ -15,6 +15,7 @@ use super::{tools, wait};
 /// A Larder on a port of its own, which it keeps from one start to the next.
 pub(crate) struct Larder {
     pub(crate) port: u16,
+    admin_port: u16,
     cache: PathBuf,
     config: PathBuf,
     log: PathBuf,
@@ -43,18 +44,20 @@ impl<'a> Setup<'a> {
 
     pub(crate) fn start(self) -> Larder {
         let port = self.way.map_or_else(wait::free_port, |way| way.port);
+        let admin_port = wait::free_port();
         let cache = self.cache.map_or_else(|| self.work.new_dir("cache"), Path::to_owned);
-        let file = self.work.file(&format!("larder-{port}.toml"), &self.config(port, &cache));
+        let config = self.config(port, admin_port, &cache);
+        let file = self.work.file(&format!("larder-{port}.toml"), &config);
         // It may hold a password.
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(&file, private).expect("the file is ours");
         let log = self.work.log(&format!("larder-{port}.log"));
-        let mut larder = Larder { port, cache, config: file, log, process: None };
+        let mut larder = Larder { port, admin_port, cache, config: file, log, process: None };
         larder.start();
         larder
     }
 
-    fn config(&self, port: u16, cache: &Path) -> String {
+    fn config(&self, port: u16, admin_port: u16, cache: &Path) -> String {
         let listen = match self.way {
             None => format!("listen = [\"127.0.0.1:{port}\"]\n"),
             Some(way) => format!(
@@ -67,7 +70,7 @@ impl<'a> Setup<'a> {
         let Self { upstream, cache_keys, registry_keys, .. } = self;
         // Every pull asks for the tag anew, so that an upstream that is gone is noticed.
         format!(
-            "{listen}\n\
+            "admin_listen = \"127.0.0.1:{admin_port}\"\n{listen}\n\
              [cache]\n\
              dir = \"{}\"\n\
              {cache_keys}\n\n\
@@ -103,6 +106,11 @@ impl Larder {
     /// The URL of something under `/v2/`, by the mirror door.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/v2/{path}", self.port)
+    }
+
+    /// The URL of something on the admin side.
+    pub(crate) fn admin_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.admin_port)
     }
 
     pub(crate) fn start(&mut self) {
