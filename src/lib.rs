@@ -33,6 +33,7 @@
 //! - [`cache`]: pull-through: hit, miss, stale, revalidate; one fetch per missing thing
 //! - [`push`]: push-through: what a client pushes, sent on to the upstream and kept
 //! - [`routes`]: from a request to one use of the cache, and back to an answer
+//! - [`admin`]: the operator's side: health, readiness, metrics
 //! - [`config`]: TOML as written, resolved into every module's options
 //! - [`app`]: the parts, joined
 //! - [`cli`]: one file for each subcommand
@@ -46,6 +47,7 @@ pub mod store;
 pub mod upstream;
 
 pub mod access;
+pub mod admin;
 pub mod cache;
 pub mod push;
 pub mod registry;

@@ -3,6 +3,7 @@
 //! `ports.rs` has the addresses that are listened on, `certificates.rs` and `users.rs` look after the
 //! files that these rest on, `run.rs` is the process: its signals, and what they lead to.
 
+mod admin_port;
 mod certificates;
 mod error;
 mod latest;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::latest::Latest;
 use crate::access::{self, Access, Ledger};
+use crate::admin::{Admin, Sources};
 use crate::cache::Cache;
 use crate::clock::{Boot, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
@@ -124,6 +126,18 @@ impl App {
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())
+    }
+
+    /// Lets operators see this proxy.
+    pub fn show_to(&self, admin: &Admin) {
+        let routes = Arc::clone(&self.routes);
+        admin.serves(Sources {
+            cache: self.cache.clone(),
+            routes: Box::new(move || routes.take()),
+            traffic: Arc::clone(&self.traffic),
+            connections: self.connections.clone(),
+            stop: self.stop.clone(),
+        });
     }
 
     /// What is known of the requests so far.

@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
+use super::admin_port::AdminPort;
 use super::certificates::LOOK_EVERY;
 use super::notify::Manager;
 use super::ports::Ports;
@@ -20,14 +21,16 @@ pub async fn run(settings: Settings, source: Source) -> Result<(), StartError> {
     raise_descriptor_limit();
     warn(&settings);
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let mut ports = Ports::default();
+    let (mut ports, mut admin_port) = (Ports::default(), AdminPort::default());
     let prepared = ports.prepare(&settings.listeners).await?;
+    admin_port.commit(admin_port.prepare(settings.admin).await?);
     let app = App::open(&settings, Parts::default()).await?;
+    app.show_to(&admin_port.admin);
     let request_log = RequestLog::start(app.traffic());
     ports.commit(prepared, &app);
     let manager = Manager::of(&source.environment);
     manager.ready();
-    let process = Process { app: app.clone(), ports, settings, source, manager };
+    let process = Process { app: app.clone(), ports, admin_port, settings, source, manager };
     tokio::join!(app.sweep_now_and_then(), process.serve(&mut signals));
     request_log.finish().await;
     Ok(())
@@ -37,6 +40,7 @@ pub async fn run(settings: Settings, source: Source) -> Result<(), StartError> {
 struct Process {
     app: App,
     ports: Ports,
+    admin_port: AdminPort,
     /// What holds.
     settings: Settings,
     source: Source,
@@ -88,8 +92,10 @@ impl Process {
         let settings = loaded.map_err(|_| StartError::Interrupted)??.settings;
         // All that can fail comes first, so that nothing is changed by half.
         let prepared = self.ports.prepare(&settings.listeners).await?;
+        let admin = self.admin_port.prepare(settings.admin).await?;
         self.app.reload(&settings).map_err(StartError::from)?;
         self.ports.commit(prepared, &self.app);
+        self.admin_port.commit(admin);
         warn(&settings);
         warn_of_what_stays(&self.settings, &settings);
         self.settings = settings;

@@ -58,6 +58,8 @@ impl fmt::Display for Report<'_> {
             let addresses: Vec<_> = settings.listeners.iter().map(|it| it.address).collect();
             line(f, "listen", &list(&addresses))?;
         }
+        let admin = settings.admin.map(|admin| admin.to_string());
+        line(f, "admin_listen", admin.as_deref().unwrap_or("none"))?;
         line(f, "client_stall", &time(settings.clients.stall))?;
         let connections =
             settings.clients.connections.map_or("any number".into(), |max| max.to_string());
@@ -258,6 +260,7 @@ mod tests {
             out,
             "configuration    DIR/config.toml\n\
              listen           0.0.0.0:5000\n\
+             admin_listen     127.0.0.1:5001\n\
              client_stall     10m\n\
              connections      1024 per client\n\
              shutdown_grace   30s\n\

@@ -12,6 +12,10 @@ use super::problem::Fault;
 pub(super) const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
+/// Only this machine: there are no secrets there, but what there is is nobody else's business.
+pub const ADMIN_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
+
 /// Longer than any network is away without its connections being lost.
 pub(super) const CLIENT_STALL: Duration = Duration::from_secs(600);
 

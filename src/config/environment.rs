@@ -96,6 +96,7 @@ mod tests {
             names,
             [
                 "LARDER_LISTEN",
+                "LARDER_ADMIN_LISTEN",
                 "LARDER_CLIENT_STALL",
                 "LARDER_CONNECTIONS_PER_CLIENT",
                 "LARDER_SHUTDOWN_GRACE",

@@ -63,6 +63,26 @@ impl Tls {
     }
 }
 
+/// Where operators are answered; an empty text stands for nowhere.
+pub(super) fn admin(
+    written: Option<&Text>,
+    listeners: &[Listener],
+    resolver: &mut Resolver<'_>,
+) -> Option<SocketAddr> {
+    let Some(text) = written else {
+        return Some(defaults::ADMIN_LISTEN);
+    };
+    if text.get_ref().is_empty() {
+        return None;
+    }
+    let address = resolver.given(Some(text), address)?;
+    if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
+        let fault = Fault::new(format!("clients are served on `{address}`"));
+        resolver.complain(text.span(), fault.hint("give the admin side an address of its own"));
+    }
+    Some(address)
+}
+
 /// What one client may hold, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientLimits {

@@ -31,6 +31,7 @@ mod written;
 mod tests;
 
 pub use access::Access;
+pub use defaults::ADMIN_LISTEN;
 pub use environment::{Environment, LOG};
 pub use example::EXAMPLE;
 pub use listeners::{ClientLimits, Listener, Tls};

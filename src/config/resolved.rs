@@ -27,6 +27,8 @@ use crate::store;
 pub struct Settings {
     /// Where clients are listened to; at least one.
     pub listeners: Vec<Listener>,
+    /// Where operators are answered, if anywhere.
+    pub admin: Option<SocketAddr>,
     /// What one client may hold.
     pub clients: ClientLimits,
     /// How long running transfers may go on after the request to stop.
@@ -52,6 +54,7 @@ pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings
     let (stall, connections) = (file.client_stall, file.connections_per_client);
     let clients = listeners::client_limits(stall.as_ref(), connections.as_ref(), &mut resolver);
     let grace = file.shutdown_grace.as_ref();
+    let admin = listeners::admin(file.admin_listen.as_ref(), &listeners, &mut resolver);
     let settings = Settings {
         shutdown_grace: resolver.duration(grace, Zero::Meaningful, defaults::SHUTDOWN_GRACE),
         store: store_options(&file.cache, &mut resolver),
@@ -60,6 +63,7 @@ pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings
         push: push_options(&file.cache, &mut resolver),
         registries: registries::resolve(file.registry, &mut resolver),
         listeners,
+        admin,
         clients,
         warnings: Vec::new(),
     };

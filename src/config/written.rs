@@ -24,6 +24,7 @@ pub(super) type Text = Spanned<String>;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub listen: Option<Spanned<OneOrMany<String>>>,
+    pub admin_listen: Option<Text>,
     pub tls: Option<Spanned<Tls>>,
     pub access: Option<Spanned<Access>>,
     pub listener: Vec<Spanned<Listener>>,

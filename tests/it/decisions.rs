@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::support::image::SCHEMA_1;
 use crate::support::log::Log;
+use crate::support::metrics::Metrics;
 use crate::support::{Auth, Blob, Fault, Gate, Image, Manifest, Proxy, Reach, Reply};
 use crate::support::{ScriptedRegistry, Setup, TAG_TTL, When};
 
@@ -153,6 +154,15 @@ fn told_by_line(line: &Value) -> (String, String) {
     (text("decision"), text("detail"))
 }
 
+/// Counts each sample as often as it says.
+fn told_by_metrics(metrics: &Metrics) -> Told {
+    let samples = metrics.samples.iter().filter(|it| it.name == "larder_requests_total");
+    count(samples.flat_map(|sample| {
+        let told = (sample.labels["decision"].clone(), sample.labels["detail"].clone());
+        (0..sample.whole()).map(move |_| told.clone())
+    }))
+}
+
 fn count(told: impl Iterator<Item = (String, String)>) -> Told {
     told.fold(Told::new(), |mut counts, told| {
         *counts.entry(told).or_default() += 1;
@@ -162,7 +172,7 @@ fn count(told: impl Iterator<Item = (String, String)>) -> Told {
 
 /// An operator compares them: what a client reports, what the log has of it, what a graph shows.
 #[tokio::test(start_paused = true)]
-async fn every_decision_is_the_same_in_header_and_log() {
+async fn every_decision_is_the_same_in_header_log_and_metric() {
     let log = Log::capture();
     let mut world = World::new().await;
     world.proxy.log_requests();
@@ -176,6 +186,7 @@ async fn every_decision_is_the_same_in_header_and_log() {
     let by_header = count(world.replies.iter().map(told_by_header));
     let lines = log.lines("request");
     assert_eq!(count(lines.iter().map(told_by_line)), by_header);
+    assert_eq!(told_by_metrics(&world.proxy.metrics().await), by_header);
     let all = Decision::ALL.map(|decision| {
         let names = decision.names();
         (names.word.to_owned(), names.detail.to_owned())

@@ -8,6 +8,7 @@ mod support;
 
 mod accept;
 mod access;
+mod admin;
 mod backoff;
 mod breaker;
 mod clients;
@@ -28,6 +29,7 @@ mod listeners;
 mod lists;
 mod manifests;
 mod membership;
+mod metrics;
 mod negative;
 mod offline;
 mod parts;

@@ -141,6 +141,21 @@ fn a_client_may_hold_a_number_of_connections() {
     assert!(by_variable[0].what.contains("it must be a number"), "{}", by_variable[0]);
 }
 
+#[test]
+fn the_admin_side_has_one_address_or_none() {
+    let admin = |text: &str| Case::of(text).settings().admin;
+    let given = |address: &str| Some(address.parse().unwrap());
+    assert_eq!(admin(""), given("127.0.0.1:5001"));
+    assert_eq!(admin("admin_listen = '[::]:9'"), given("[::]:9"));
+    assert_eq!(admin("admin_listen = ''"), None);
+    let by_variable = Case::of("").variable("LARDER_ADMIN_LISTEN", "10.0.0.1:1").settings().admin;
+    assert_eq!(by_variable, given("10.0.0.1:1"));
+    refused(&[
+        ("admin_listen = '5001'", 1, "admin_listen", "is not an IP address with a port"),
+        ("admin_listen = '127.0.0.1:5000'", 1, "admin_listen", "clients are served on"),
+    ]);
+}
+
 #[track_caller]
 fn refused_with_tls(rows: &[Row]) {
     for (text, want_line, want_key, want) in rows {

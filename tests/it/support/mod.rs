@@ -10,6 +10,7 @@ pub mod h2;
 pub mod image;
 pub mod instance;
 pub mod log;
+pub mod metrics;
 pub mod network;
 pub mod process;
 pub mod proxy;

@@ -40,7 +40,7 @@ impl Process {
 
     async fn start(dir: TempDir, cache_dir: PathBuf, upstream: SocketAddr, keys: &str) -> Self {
         let config = format!(
-            "[cache]\ndir = '{}'\nmin_free = \"0B\"\n\n\
+            "admin_listen = ''\n[cache]\ndir = '{}'\nmin_free = \"0B\"\n\n\
              [registry.\"docker.io\"]\nupstream = \"http://{upstream}\"\ndefault = true\n{keys}\n",
             cache_dir.display()
         );

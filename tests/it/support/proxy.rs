@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::Method;
 use larder::access::{self, Policy};
+use larder::admin::Admin;
 use larder::app::{App, Parts};
 use larder::clock::Boot;
 use larder::config::{ClientLimits, Settings};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Client, Decision, Reply};
 use super::clock::TestClock;
 use super::image::Image;
+use super::metrics::Metrics;
 use super::network::TestNetwork;
 use super::registry::ScriptedRegistry;
 use super::tls::TestCa;
@@ -73,6 +75,7 @@ impl Setup {
         let cache_dir = dir.path().join("cache");
         let settings = Settings {
             listeners: Vec::new(),
+            admin: None,
             clients: ClientLimits { stall: Duration::from_secs(600), connections: None },
             shutdown_grace: Duration::from_secs(30),
             store: store::Options {
@@ -224,6 +227,21 @@ impl Proxy {
     pub fn log_requests(&self) {
         let events = self.app().traffic().events().subscribe();
         tokio::spawn(larder::routes::write_log(events, CancellationToken::new()));
+    }
+
+    /// What an operator sees of it.
+    pub fn admin(&self) -> Admin {
+        let admin = Admin::default();
+        self.show_to(&admin);
+        admin
+    }
+
+    pub fn show_to(&self, admin: &Admin) {
+        self.app().show_to(admin);
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        Metrics::of(&self.admin()).await
     }
 
     fn app(&self) -> App {

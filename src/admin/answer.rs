@@ -1,0 +1,107 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::exposition::Format;
+use super::health::Health;
+use super::{exposition, families};
+use crate::cache::Cache;
+use crate::http::ReplyBody;
+use crate::routes::{Routes, Traffic};
+
+/// Answers operators, from before Larder serves until its process ends.
+#[derive(Debug, Default)]
+pub struct Admin {
+    sources: OnceLock<Sources>,
+}
+
+/// Where everything is known from.
+pub struct Sources {
+    /// The cache.
+    pub cache: Cache,
+    /// Gives what holds now.
+    pub routes: Box<dyn Fn() -> Arc<Routes> + Send + Sync>,
+    /// What is known of past requests.
+    pub traffic: Arc<Traffic>,
+    /// The clients' connections.
+    pub connections: TaskTracker,
+    /// Cancelled when no more requests are taken.
+    pub stop: CancellationToken,
+}
+
+impl Admin {
+    /// Larder serves. Only the first call counts.
+    pub fn serves(&self, sources: Sources) {
+        // There is one start in the life of a process.
+        drop(self.sources.set(sources));
+    }
+
+    /// Answers a request.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<ReplyBody> {
+        let (head, _body) = request.into_parts();
+        let answer = match (&head.method, head.uri.path()) {
+            (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "alive\n"),
+            (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
+            (&Method::GET | &Method::HEAD, "/metrics") => {
+                self.metrics(Format::of(&head.headers)).await
+            }
+            (_, "/healthz" | "/readyz" | "/metrics") => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "this is for reading\n")
+            }
+            _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+        };
+        if head.method == Method::HEAD { answer.map(|_| ReplyBody::empty()) } else { answer }
+    }
+
+    fn ready(&self) -> Response<ReplyBody> {
+        let health = self.sources.get().map_or_else(Health::starting, Health::of);
+        let status =
+            if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        // Strings and lists of such always serialise.
+        let mut body = serde_json::to_vec(&health).unwrap_or_default();
+        body.push(b'\n');
+        answer(status, "application/json", body)
+    }
+
+    async fn metrics(&self, format: Format) -> Response<ReplyBody> {
+        let Some(sources) = self.sources.get() else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "nothing is served yet\n");
+        };
+        match exposition::write(families::collect(sources).await, format) {
+            Ok(body) => answer(StatusCode::OK, format.media_type(), body),
+            Err(fmt::Error) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<ReplyBody> {
+    answer(status, "text/plain; charset=utf-8", body)
+}
+
+fn answer(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::full(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

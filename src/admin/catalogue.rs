@@ -1,0 +1,156 @@
+//! Every metric: its name, its labels, and what it says.
+//!
+//! Names follow Prometheus' conventions (<https://prometheus.io/docs/practices/naming/>). What is not
+//! in here cannot be shown. `docs/metrics.md` has the same, for people, and a test compares the two.
+//!
+//! Labels are bounded: registries are those of the configuration, by the names it gives them, and all
+//! other values are words of this program.
+
+/// A metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// As it is shown.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it says, in one sentence.
+    pub help: &'static str,
+}
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It grows until the process ends.
+    Counter,
+    /// It is what it is now.
+    Gauge,
+    /// Counters by upper bounds, with a sum.
+    Histogram,
+}
+
+macro_rules! catalogue {
+    ($($constant:ident $kind:ident $name:literal $labels:tt $help:literal)*) => {
+        $(pub(super) const $constant: &Metric = &Metric {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &$labels,
+            help: $help,
+        };)*
+
+        /// All of them.
+        pub const CATALOGUE: &[&Metric] = &[$($constant),*];
+    };
+}
+
+catalogue! {
+    REQUESTS Counter "larder_requests_total"
+        ["registry", "route", "decision", "detail", "status"]
+        "Requests of clients that have ended."
+    SENT_BYTES Counter "larder_sent_bytes_total"
+        ["registry", "route", "decision"]
+        "Bytes of answers' bodies that were given to clients."
+    UNFINISHED Counter "larder_unfinished_answers_total"
+        ["registry", "end"]
+        "Answers whose body was cut off by Larder, or whose client left."
+    DURATION Histogram "larder_request_duration_seconds"
+        ["route"]
+        "Time from a request's head to the end of its answer."
+    FIRST_BYTE Histogram "larder_request_first_byte_seconds"
+        ["route"]
+        "Time from a request's head to the first byte of the answer's body."
+    CONNECTIONS Gauge "larder_connections"
+        []
+        "Connections of clients that are open."
+    EVENTS_LOST Counter "larder_events_lost_total"
+        []
+        "Events that a reader, such as the log, was too slow to read."
+    UPSTREAM_REQUESTS Counter "larder_upstream_requests_total"
+        ["registry", "class", "result"]
+        "Requests that were sent to upstreams, their token servers and their storage."
+    UPSTREAM_HEADS Histogram "larder_upstream_head_seconds"
+        ["registry", "class"]
+        "Time from a request to the head of an upstream's answer, connecting included."
+    UPSTREAM_BYTES Counter "larder_upstream_received_bytes_total"
+        ["registry"]
+        "Bytes of bodies that came from upstreams."
+    RATELIMIT_LIMIT Gauge "larder_upstream_ratelimit_limit"
+        ["registry"]
+        "Requests that the upstream says it allows in a window."
+    RATELIMIT_REMAINING Gauge "larder_upstream_ratelimit_remaining"
+        ["registry"]
+        "Requests that the upstream says are left in the window."
+    RATELIMIT_WINDOW Gauge "larder_upstream_ratelimit_window_seconds"
+        ["registry"]
+        "The length of the upstream's window."
+    LIMITS_HELD Gauge "larder_upstream_backoffs"
+        ["registry"]
+        "Kinds of requests that are held back because the upstream limits them."
+    TROUBLES Gauge "larder_upstream_troubles"
+        ["registry", "reason"]
+        "Hosts behind a registry that are of no use, by reason."
+    FILLS_RUNNING Gauge "larder_fills_running"
+        []
+        "Blobs that are being fetched into the store."
+    FILLS_ENDED Counter "larder_fills_ended_total"
+        ["registry", "result"]
+        "Fetches of blobs that have ended."
+    DISK_TROUBLE Gauge "larder_disk_bypassed"
+        ["reason"]
+        "Whether the last blob could not be kept."
+    DISK_FREE Gauge "larder_disk_free_bytes"
+        []
+        "Space on the file system of the cache that may still be written."
+    DISK_SIZE Gauge "larder_disk_size_bytes"
+        []
+        "Size of the file system of the cache."
+    MEMORY_BYTES Gauge "larder_memory_cache_bytes"
+        ["cache"]
+        "Memory taken by what is hot and small, about."
+    MEMORY_ENTRIES Gauge "larder_memory_cache_entries"
+        ["cache"]
+        "Entries of what is hot and small, about."
+    READY Gauge "larder_ready"
+        ["state"]
+        "What /readyz says."
+    BUILD Gauge "larder_build_info"
+        ["version"]
+        "The program that runs; always 1."
+    CPU Counter "process_cpu_seconds_total"
+        []
+        "Processor time of the process, of user and system."
+    RESIDENT Gauge "process_resident_memory_bytes"
+        []
+        "Memory of the process that is in RAM."
+    OPEN_FDS Gauge "process_open_fds"
+        []
+        "File descriptors that are open."
+    MAX_FDS Gauge "process_max_fds"
+        []
+        "File descriptors that may be open."
+    STARTED Gauge "process_start_time_seconds"
+        []
+        "When the process began, in seconds since 1970."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What promtool would complain about, where there is no promtool.
+    #[test]
+    fn names_follow_the_conventions() {
+        for metric in CATALOGUE {
+            let Metric { name, kind, labels, help } = metric;
+            let is_counter = *kind == Kind::Counter;
+            assert_eq!(name.ends_with("_total"), is_counter, "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert!(name.starts_with("larder_") || name.starts_with("process_"), "{name}");
+            assert!(!labels.iter().any(|label| ["le", "repository", "tag"].contains(label)));
+            assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
+            let count = CATALOGUE.iter().filter(|other| other.name == *name).count();
+            assert_eq!(count, 1, "{name}");
+        }
+    }
+}

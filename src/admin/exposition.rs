@@ -1,0 +1,201 @@
+//! Metrics as text: `OpenMetrics`, or the older format that Prometheus' tools read.
+//!
+//! The only place that knows which library writes it. The library writes `OpenMetrics`; the other one
+//! differs in what a counter is called in its description, and in the end mark.
+
+use std::fmt;
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::catalogue::{Kind, Metric};
+use crate::telemetry::Observed;
+
+/// A metric with all that is known of it.
+#[derive(Clone, Debug)]
+pub(super) struct Family {
+    pub(super) metric: &'static Metric,
+    pub(super) samples: Vec<Sample>,
+}
+
+/// One value, and for what.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    /// As many as the metric has labels, in their order.
+    pub(super) labels: Vec<String>,
+    pub(super) value: Value,
+}
+
+/// A value.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Histogram(Observed),
+    Number(f64),
+    Whole(u64),
+}
+
+/// How metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// `OpenMetrics` 1.0.
+    OpenMetrics,
+    /// Prometheus' text format, 0.0.4.
+    Plain,
+}
+
+impl Format {
+    /// The one that a client takes.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
+        let takes = lines.any(|line| line.contains("application/openmetrics-text"));
+        if takes { Self::OpenMetrics } else { Self::Plain }
+    }
+
+    /// Its media type.
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// Writes them.
+pub(super) fn write(families: Vec<Family>, format: Format) -> Result<String, fmt::Error> {
+    let counters: Vec<_> = families
+        .iter()
+        .filter(|family| family.metric.kind == Kind::Counter)
+        .map(|family| family.metric.name)
+        .collect();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Families(families)));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::Plain => plain(&text, &counters),
+    })
+}
+
+/// The same in the older format, which describes a counter by the name that its samples have.
+fn plain(text: &str, counters: &[&str]) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        let described = ["# HELP ", "# TYPE "].iter().find_map(|mark| {
+            let (name, rest) = line.strip_prefix(mark)?.split_once(' ')?;
+            let name = counters.iter().find(|counter| counter.strip_suffix(TOTAL) == Some(name))?;
+            Some(format!("{mark}{name} {rest}"))
+        });
+        plain.push_str(described.as_deref().unwrap_or(line));
+        plain.push('\n');
+    }
+    plain
+}
+
+/// What `OpenMetrics` adds to the name of a counter.
+const TOTAL: &str = "_total";
+
+#[derive(Debug)]
+struct Families(Vec<Family>);
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Family { metric, samples } in &self.0 {
+            let kind = match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
+            };
+            let name = metric.name.strip_suffix(TOTAL).unwrap_or(metric.name);
+            let mut family = encoder.encode_descriptor(name, metric.help, None, kind)?;
+            for sample in samples {
+                let values = sample.labels.iter().map(String::as_str);
+                let labels: Vec<_> = metric.labels.iter().copied().zip(values).collect();
+                if labels.is_empty() {
+                    write_value(&mut family, metric.kind, &sample.value)?;
+                } else {
+                    let mut one = family.encode_family(&labels)?;
+                    write_value(&mut one, metric.kind, &sample.value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_value(encoder: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Result {
+    match (kind, value) {
+        (Kind::Counter, Value::Whole(value)) => {
+            encoder.encode_counter::<NoLabelSet, _, u64>(value, None)
+        }
+        (Kind::Counter, Value::Number(value)) => {
+            encoder.encode_counter::<NoLabelSet, _, f64>(value, None)
+        }
+        (Kind::Gauge, Value::Whole(value)) => encoder.encode_gauge(value),
+        (Kind::Gauge, Value::Number(value)) => encoder.encode_gauge(value),
+        (Kind::Histogram, Value::Histogram(Observed { count, sum, buckets })) => {
+            encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
+        }
+        (Kind::Histogram, _) | (_, Value::Histogram(_)) => Err(fmt::Error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::admin::catalogue::{CONNECTIONS, DURATION, UPSTREAM_BYTES};
+    use crate::telemetry::Histogram;
+
+    fn families() -> Vec<Family> {
+        let of = |metric, label: Option<&str>, value| {
+            let labels = label.map(str::to_owned).into_iter().collect();
+            Family { metric, samples: vec![Sample { labels, value }] }
+        };
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_secs(1000));
+        vec![
+            of(UPSTREAM_BYTES, Some("a\"b.test"), Value::Whole(7)),
+            of(CONNECTIONS, None, Value::Whole(3)),
+            of(DURATION, Some("blob"), Value::Histogram(histogram.read())),
+        ]
+    }
+
+    #[test]
+    fn a_counter_is_described_as_each_format_wants_it() {
+        let [open, plain] =
+            [Format::OpenMetrics, Format::Plain].map(|format| write(families(), format).unwrap());
+        assert!(open.contains("# TYPE larder_upstream_received_bytes counter\n"), "{open}");
+        assert!(open.ends_with("# EOF\n"), "{open}");
+        assert!(plain.contains("# TYPE larder_upstream_received_bytes_total counter\n"), "{plain}");
+        assert!(plain.contains("# HELP larder_upstream_received_bytes_total Bytes"), "{plain}");
+        assert!(!plain.contains("EOF"), "{plain}");
+        for text in [open, plain] {
+            let sample = "larder_upstream_received_bytes_total{registry=\"a\\\"b.test\"} 7\n";
+            assert!(text.contains(sample), "{text}");
+            assert!(text.contains("\nlarder_connections 3\n"), "{text}");
+            let sum = "larder_request_duration_seconds_sum{route=\"blob\"} 1000.0\n";
+            let last = "larder_request_duration_seconds_bucket{le=\"600.0\",route=\"blob\"} 0\n";
+            let all = "larder_request_duration_seconds_bucket{le=\"+Inf\",route=\"blob\"} 1\n";
+            assert!([sum, last, all].iter().all(|line| text.contains(line)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_gets_the_format_that_it_takes() {
+        let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+        for (accept, want) in [
+            (Some(prometheus), Format::OpenMetrics),
+            (Some("text/plain"), Format::Plain),
+            (None, Format::Plain),
+        ] {
+            let accept = accept.map(|text| (ACCEPT, http::HeaderValue::from_static(text)));
+            assert_eq!(Format::of(&accept.into_iter().collect()), want);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What is shown, from whoever knows it.
+
+use super::Sources;
+use super::catalogue as metrics;
+use super::catalogue::Metric;
+use super::exposition::{Family, Sample, Value};
+use super::health::{Health, State};
+use super::process;
+use crate::cache::Decision;
+use crate::registry::Table;
+use crate::routes::{End, Traffic};
+use crate::upstream::{Allowance, TroubleKind};
+
+/// Every metric in the catalogue, with what is known of it now.
+pub(super) async fn collect(sources: &Sources) -> Vec<Family> {
+    let routes = (sources.routes)();
+    let mut families = requests(&sources.traffic);
+    families.extend(upstreams(routes.table()));
+    families.extend(fills(sources));
+    families.extend(disk(sources).await);
+    families.extend(memory(sources));
+    families.push(one(metrics::CONNECTIONS, sources.connections.len() as u64));
+    families.push(one(metrics::EVENTS_LOST, sources.traffic.events().lost()));
+    families.push(ready(&Health::of(sources)));
+    families.push(of(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], Value::Whole(1))]));
+    families.extend(process::families().await);
+    families
+}
+
+fn requests(traffic: &Traffic) -> Vec<Family> {
+    let counts = traffic.counts();
+    let mut answered = Vec::new();
+    let mut sent = Vec::new();
+    let mut unfinished = Vec::new();
+    for (registry, counts) in &counts {
+        let registry = registry.as_str();
+        answered.extend(counts.answered().map(|it| {
+            let (word, detail) = names(it.decision);
+            ([registry, it.route.as_str(), word, detail, it.status], Value::Whole(it.count))
+        }));
+        sent.extend(counts.sent().map(|(route, decision, bytes)| {
+            ([registry, route.as_str(), names(decision).0], Value::Whole(bytes))
+        }));
+        let ends = counts.ends().filter(|(end, _)| *end != End::Whole);
+        unfinished.extend(ends.map(|(end, count)| ([registry, end.as_str()], Value::Whole(count))));
+    }
+    let timings = || traffic.timings().map(|(route, timing)| ([route.as_str()], timing));
+    let took = timings().map(|(route, timing)| (route, timing.took.read()));
+    let first_byte = timings().map(|(route, timing)| (route, timing.first_byte.read()));
+    vec![
+        of(metrics::REQUESTS, answered),
+        of(metrics::SENT_BYTES, merged(sent)),
+        of(metrics::UNFINISHED, unfinished),
+        of(metrics::DURATION, took.map(|(route, seen)| (route, Value::Histogram(seen)))),
+        of(metrics::FIRST_BYTE, first_byte.map(|(route, seen)| (route, Value::Histogram(seen)))),
+    ]
+}
+
+/// What an answer was decided by; of what the cache had no part in, `none`.
+fn names(decision: Option<Decision>) -> (&'static str, &'static str) {
+    decision.map_or(("none", ""), |decision| (decision.names().word, decision.names().detail))
+}
+
+/// Adds up what has the same labels: bytes are shown without the decision's detail.
+fn merged<const N: usize>(samples: Vec<([&str; N], Value)>) -> Vec<([&str; N], Value)> {
+    let mut merged: Vec<([&str; N], Value)> = Vec::new();
+    for (labels, value) in samples {
+        match (merged.iter_mut().find(|(before, _)| *before == labels), value) {
+            (Some((_, Value::Whole(sum))), Value::Whole(more)) => *sum += more,
+            (_, value) => merged.push((labels, value)),
+        }
+    }
+    merged
+}
+
+fn upstreams(table: &Table) -> Vec<Family> {
+    let registries =
+        || table.registries().map(|registry| (registry.label(), registry.upstream().as_ref()));
+    let requests = registries().flat_map(|(label, upstreams)| {
+        let requests = upstreams.meter().requests();
+        requests.map(move |(class, result, count)| ([label, class, result], Value::Whole(count)))
+    });
+    let heads = registries().flat_map(|(label, upstreams)| {
+        let heads = upstreams.meter().heads();
+        heads.map(move |(class, seen)| ([label, class], Value::Histogram(seen)))
+    });
+    let received = registries()
+        .map(|(label, upstreams)| ([label], Value::Whole(upstreams.meter().received())));
+    let held = registries()
+        .map(|(label, upstreams)| ([label], Value::Whole(upstreams.limits_held() as u64)));
+    let troubles = registries().flat_map(|(label, upstreams)| {
+        let troubles = upstreams.troubles();
+        [TroubleKind::Breaker, TroubleKind::Credential].map(|kind| {
+            let count = troubles.iter().filter(|trouble| trouble.kind == kind).count();
+            ([label, kind.as_str()], Value::Whole(count as u64))
+        })
+    });
+    let allowed = |part: fn(&Allowance) -> Option<u64>| {
+        let told = registries().filter_map(move |(label, upstreams)| {
+            Some(([label], Value::Whole(part(&upstreams.meter().allowance()?)?)))
+        });
+        told.collect::<Vec<_>>()
+    };
+    vec![
+        of(metrics::UPSTREAM_REQUESTS, requests),
+        of(metrics::UPSTREAM_HEADS, heads),
+        of(metrics::UPSTREAM_BYTES, received),
+        of(metrics::RATELIMIT_LIMIT, allowed(|it| it.limit)),
+        of(metrics::RATELIMIT_REMAINING, allowed(|it| it.remaining)),
+        of(metrics::RATELIMIT_WINDOW, allowed(|it| it.window.map(|window| window.as_secs()))),
+        of(metrics::LIMITS_HELD, held),
+        of(metrics::TROUBLES, troubles),
+    ]
+}
+
+fn fills(sources: &Sources) -> Vec<Family> {
+    let ended = sources.cache.fills_ended();
+    let ended = ended
+        .iter()
+        .map(|(label, end, count)| ([label.as_str(), end.as_str()], Value::Whole(*count)));
+    vec![
+        one(metrics::FILLS_RUNNING, sources.cache.fills_running() as u64),
+        of(metrics::FILLS_ENDED, ended),
+    ]
+}
+
+/// A disk that cannot be asked has no size.
+async fn disk(sources: &Sources) -> Vec<Family> {
+    let trouble = sources.cache.disk_trouble().map(|reason| ([reason], Value::Whole(1)));
+    let room = sources.cache.room().await.ok();
+    let free = room.map(|room| ([], Value::Whole(room.available)));
+    let size = room.map(|room| ([], Value::Whole(room.total)));
+    vec![
+        of(metrics::DISK_TROUBLE, trouble),
+        of(metrics::DISK_FREE, free),
+        of(metrics::DISK_SIZE, size),
+    ]
+}
+
+fn memory(sources: &Sources) -> Vec<Family> {
+    let parts = sources.cache.memory();
+    vec![
+        of(metrics::MEMORY_BYTES, parts.map(|it| ([it.what], Value::Whole(it.bytes)))),
+        of(metrics::MEMORY_ENTRIES, parts.map(|it| ([it.what], Value::Whole(it.entries)))),
+    ]
+}
+
+fn ready(health: &Health) -> Family {
+    let states = State::ALL
+        .map(|state| ([state.as_str()], Value::Whole(u64::from(health.state() == state))));
+    of(metrics::READY, states)
+}
+
+pub(super) fn one(metric: &'static Metric, value: u64) -> Family {
+    of(metric, [([], Value::Whole(value))])
+}
+
+/// A family of these samples.
+pub(super) fn of<'l, const N: usize>(
+    metric: &'static Metric,
+    samples: impl IntoIterator<Item = ([&'l str; N], Value)>,
+) -> Family {
+    debug_assert_eq!(metric.labels.len(), N, "{}", metric.name);
+    let samples = samples
+        .into_iter()
+        .map(|(labels, value)| Sample { labels: labels.map(str::to_owned).to_vec(), value });
+    Family { metric, samples: samples.collect() }
+}

@@ -1,0 +1,115 @@
+//! Whether Larder is of use, and what is wrong if it is less so than it could be.
+//!
+//! Degraded is ready: what is cached is served, and neither a restart nor another replica would bring
+//! the upstream back, or the disk. So only what has not begun, and what is ending, is not ready.
+
+use serde::Serialize;
+
+use super::Sources;
+use crate::cache::Cache;
+use crate::registry::{Registry, Table};
+
+/// How it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Health {
+    status: State,
+    /// Why it is degraded.
+    reasons: Vec<Reason>,
+}
+
+/// Whether it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "&'static str")]
+pub(super) enum State {
+    /// It serves, but not all that it should.
+    Degraded,
+    /// It serves.
+    Ready,
+    /// It does not serve yet.
+    Starting,
+    /// It takes no more requests.
+    Stopping,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Reason {
+    #[serde(rename = "reason")]
+    what: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registry: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    detail: String,
+}
+
+impl State {
+    pub(super) const ALL: [Self; 4] = [Self::Degraded, Self::Ready, Self::Starting, Self::Stopping];
+
+    /// What operators read.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Degraded => "degraded",
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl From<State> for &'static str {
+    fn from(state: State) -> Self {
+        state.as_str()
+    }
+}
+
+impl Health {
+    /// Of one that does not serve yet.
+    pub(super) fn starting() -> Self {
+        Self { status: State::Starting, reasons: Vec::new() }
+    }
+
+    /// Of one that serves, or did.
+    pub(super) fn of(sources: &Sources) -> Self {
+        let routes = (sources.routes)();
+        let reasons: Vec<_> = upstreams(routes.table()).chain(disk(&sources.cache)).collect();
+        let status = match () {
+            () if sources.stop.is_cancelled() => State::Stopping,
+            () if reasons.is_empty() => State::Ready,
+            () => State::Degraded,
+        };
+        Self { status, reasons }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.status
+    }
+
+    /// Whether requests should be sent here.
+    pub(super) fn is_ready(&self) -> bool {
+        match self.status {
+            State::Degraded | State::Ready => true,
+            State::Starting | State::Stopping => false,
+        }
+    }
+}
+
+/// A registry that is offline on purpose is not asked, and so not missed.
+fn upstreams(table: &Table) -> impl Iterator<Item = Reason> {
+    let asked = |registry: &&std::sync::Arc<Registry>| !registry.is_offline();
+    table.registries().filter(asked).flat_map(|registry| {
+        let troubles = registry.upstream().troubles().into_iter();
+        troubles.map(|trouble| Reason {
+            what: trouble.kind.as_str(),
+            registry: Some(registry.label().to_owned()),
+            host: Some(trouble.host),
+            detail: trouble.reason,
+        })
+    })
+}
+
+fn disk(cache: &Cache) -> Option<Reason> {
+    let detail = cache.disk_trouble()?;
+    let detail = format!("blobs are passed through without being kept: {detail}");
+    Some(Reason { what: "disk-bypassed", registry: None, host: None, detail })
+}

@@ -1,0 +1,127 @@
+//! The address at which operators ask.
+//!
+//! It is open before Larder serves and until its process ends, so that whoever asks is told that it
+//! starts, or stops. Its connections are not among those that a stop waits for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::StartError;
+use crate::admin::Admin;
+use crate::config::ADMIN_LISTEN;
+use crate::http::{Guarded, Listener, Socket, serve_connection};
+
+/// The address, if one is listened on.
+#[derive(Debug)]
+pub(super) struct AdminPort {
+    pub(super) admin: Arc<Admin>,
+    /// As configured; port 0 stays 0.
+    open: Option<(SocketAddr, DropGuard)>,
+    connections: TaskTracker,
+    /// An address that is done without if it is taken.
+    optional: SocketAddr,
+}
+
+impl Default for AdminPort {
+    /// Closed. The default address is optional: a second Larder on a machine is no mistake.
+    fn default() -> Self {
+        let (admin, connections) = (Arc::default(), TaskTracker::new());
+        Self { admin, open: None, connections, optional: ADMIN_LISTEN }
+    }
+}
+
+/// What is to become of it.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    Close,
+    Keep,
+    Open(SocketAddr, Listener),
+}
+
+impl AdminPort {
+    /// Binds what is not bound yet. Does all that can fail.
+    pub(super) async fn prepare(&self, wanted: Option<SocketAddr>) -> Result<Prepared, StartError> {
+        let Some(address) = wanted else { return Ok(Prepared::Close) };
+        if self.open.as_ref().is_some_and(|(open, _)| *open == address && address.port() != 0) {
+            return Ok(Prepared::Keep);
+        }
+        match Listener::bind(address).await {
+            Ok(listener) => Ok(Prepared::Open(address, listener)),
+            Err(error) if address == self.optional && error.kind() == io::ErrorKind::AddrInUse => {
+                tracing::warn!(
+                    %address,
+                    "no health and metrics: the address is in use; set `admin_listen` to another"
+                );
+                Ok(Prepared::Close)
+            }
+            Err(source) => Err(StartError::Bind { address, source }),
+        }
+    }
+
+    /// Listens there and nowhere else.
+    pub(super) fn commit(&mut self, prepared: Prepared) {
+        let (address, listener) = match prepared {
+            Prepared::Keep => return,
+            Prepared::Close => return self.open = None,
+            Prepared::Open(address, listener) => (address, listener),
+        };
+        if let Ok(address) = listener.address() {
+            tracing::info!(%address, "health and metrics");
+        }
+        let stop = CancellationToken::new();
+        self.open = Some((address, stop.clone().drop_guard()));
+        let (admin, connections) = (Arc::clone(&self.admin), self.connections.clone());
+        tokio::spawn(async move {
+            let serve = |socket, _client| serve(Arc::clone(&admin), socket, stop.clone());
+            listener.accept(serve, &connections, stop.clone()).await;
+        });
+    }
+}
+
+/// Serves one operator's connection until it ends.
+fn serve(
+    admin: Arc<Admin>,
+    socket: Socket,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let answer = move |request| {
+        let admin = Arc::clone(&admin);
+        async move { admin.answer(request).await }
+    };
+    let io = Guarded::new(Box::new(socket), STALL_MAX);
+    serve_connection(Box::new(io), None, answer, stop)
+}
+
+/// Answers here are small and made at once; Prometheus keeps its connection for its next scrape.
+const STALL_MAX: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_address_is_done_without_only_if_it_is_optional() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let port = AdminPort { optional: address, ..AdminPort::default() };
+        assert!(matches!(port.prepare(Some(address)).await, Ok(Prepared::Close)));
+        let refused = AdminPort::default().prepare(Some(address)).await;
+        assert!(matches!(refused, Err(StartError::Bind { .. })));
+    }
+
+    /// An operator who reloads must not lose a scrape.
+    #[tokio::test]
+    async fn an_address_that_stays_is_kept_open() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut port = AdminPort::default();
+        let prepared = port.prepare(Some(free)).await.unwrap();
+        port.commit(prepared);
+        assert!(matches!(port.prepare(Some(free)).await, Ok(Prepared::Keep)));
+        assert!(matches!(port.prepare(None).await, Ok(Prepared::Close)));
+    }
+}

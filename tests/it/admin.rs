@@ -1,0 +1,245 @@
+//! The operator's side: alive, of use, and at an address of its own.
+
+use http::Method;
+use larder::admin::Admin;
+use larder::upstream::Credential;
+use serde_json::Value;
+
+use crate::support::instance::{client_of, free_address};
+use crate::support::metrics::{Metrics, ask};
+use crate::support::{Auth, Blob, Fault, Image, Instance, Proxy, Reach, Reply, ScriptedRegistry};
+use crate::support::{Setup, TAG_TTL, When};
+
+const REPOSITORY: &str = "library/alpine";
+const LATEST: &str = "/v2/library/alpine/manifests/latest";
+
+async fn ready(admin: &Admin) -> (u16, Value) {
+    let reply = ask(admin, Method::GET, "/readyz", "*/*").await;
+    (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
+}
+
+/// That it serves, and the reasons why it is degraded.
+async fn reasons(proxy: &Proxy) -> Vec<String> {
+    let (status, body) = ready(&proxy.admin()).await;
+    assert_eq!(status, 200, "{body}");
+    let reasons = body["reasons"].as_array().unwrap();
+    let is_degraded = body["status"] == "degraded";
+    assert_eq!(is_degraded, !reasons.is_empty(), "{body}");
+    assert!(is_degraded || body["status"] == "ready", "{body}");
+    let metrics = proxy.metrics().await;
+    assert_eq!(metrics.value("larder_ready", &[("state", "degraded")]), u64::from(is_degraded));
+    reasons.iter().map(|reason| reason["reason"].as_str().unwrap().to_owned()).collect()
+}
+
+fn before_one_image() -> (ScriptedRegistry, Image, Setup) {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[1000]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub);
+    (hub, image, setup)
+}
+
+/// An orchestrator must not send requests too early or too late, nor restart what is alive.
+#[tokio::test(start_paused = true)]
+async fn it_is_ready_from_its_start_to_its_stop_and_alive_all_the_time() {
+    let (_hub, _image, setup) = before_one_image();
+    let admin = Admin::default();
+    let state = |body: &Value| body["status"].as_str().unwrap().to_owned();
+    let alive = || ask(&admin, Method::GET, "/healthz", "*/*");
+    alive().await.assert_status(200);
+    let (status, body) = ready(&admin).await;
+    assert_eq!((status, state(&body).as_str()), (503, "starting"));
+    ask(&admin, Method::GET, "/metrics", "*/*").await.assert_status(503);
+
+    let proxy = setup.start().await;
+    proxy.show_to(&admin);
+    let (status, body) = ready(&admin).await;
+    assert_eq!((status, state(&body).as_str()), (200, "ready"));
+
+    proxy.stop().await;
+    alive().await.assert_status(200);
+    let (status, body) = ready(&admin).await;
+    assert_eq!((status, state(&body).as_str()), (503, "stopping"));
+}
+
+/// Nothing can be changed here, and nothing else can be reached.
+#[tokio::test(start_paused = true)]
+async fn it_is_for_reading_and_has_three_paths() {
+    let (_hub, _image, setup) = before_one_image();
+    let proxy = setup.start().await;
+    let admin = proxy.admin();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+            ask(&admin, method, path, "*/*").await.assert_status(405);
+        }
+        let head = ask(&admin, Method::HEAD, path, "*/*").await;
+        head.assert_status(200);
+        assert!(head.body.is_empty() && head.header("cache-control") == Some("no-store"));
+    }
+    for path in ["/", "/v2/", LATEST, "/metrics/", "/debug"] {
+        ask(&admin, Method::GET, path, "*/*").await.assert_status(404);
+    }
+    proxy.get("/metrics").await.assert_status(404);
+}
+
+/// A dead upstream is no reason to restart a mirror or to send its clients elsewhere.
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_does_not_answer_degrades_until_it_does() {
+    let (_hub, _image, setup) = before_one_image();
+    let proxy = setup.start().await;
+    proxy.network.set("registry-1.docker.io", Reach::Down);
+    assert_eq!(reasons(&proxy).await, [""; 0], "nobody has asked yet");
+
+    for _ in 0..2 {
+        proxy.get(LATEST).await.error(502);
+    }
+    assert_eq!(reasons(&proxy).await, ["breaker-open"]);
+    let (_, body) = ready(&proxy.admin()).await;
+    assert_eq!(body["reasons"][0]["registry"], "docker.io");
+    assert_eq!(body["reasons"][0]["host"], "registry-1.docker.io");
+    tokio::time::advance(TAG_TTL * 10).await;
+    assert_eq!(reasons(&proxy).await, ["breaker-open"], "time alone mends nothing");
+
+    proxy.network.set("registry-1.docker.io", Reach::Up);
+    proxy.get(LATEST).await.assert_status(200);
+    assert_eq!(reasons(&proxy).await, [""; 0]);
+}
+
+/// Promise 5: what is cached goes on being served, so somebody has to be told.
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_is_refused_everywhere_degrades_until_it_is_taken() {
+    const REALM: &str = "http://auth.docker.io/token";
+    for (good, bad) in [
+        (Auth::basic("robot", "pa55word"), Auth::basic("robot", "another")),
+        (Auth::tokens_for(REALM, "robot", "pa55word"), Auth::tokens_for(REALM, "robot", "another")),
+    ] {
+        let (hub, image, mut setup) = before_one_image();
+        setup.network.put("auth.docker.io", 80, hub.clone());
+        setup.settings.registries[0].upstream.credential =
+            Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
+        hub.requires(bad);
+        let proxy = setup.start().await;
+        proxy.get(LATEST).await.error(502);
+        assert_eq!(reasons(&proxy).await, ["credential-refused"]);
+        let (_, body) = ready(&proxy.admin()).await;
+        assert!(!body.to_string().contains("pa55word"), "{body}");
+        let labels = [("registry", "docker.io"), ("reason", "credential-refused")];
+        assert_eq!(proxy.metrics().await.value("larder_upstream_troubles", &labels), 1);
+
+        hub.requires(good);
+        tokio::time::advance(TAG_TTL * 20).await;
+        proxy.get(LATEST).await.assert_is(&image.manifest.blob);
+        assert_eq!(reasons(&proxy).await, [""; 0]);
+    }
+}
+
+/// A repository that is closed to us says nothing about the credential.
+#[tokio::test(start_paused = true)]
+async fn a_repository_that_refuses_degrades_nothing() {
+    let (hub, _image, mut setup) = before_one_image();
+    setup.settings.registries[0].upstream.credential =
+        Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
+    hub.requires(Auth::basic("robot", "pa55word"));
+    hub.refuse(REPOSITORY, Some(403));
+    let proxy = setup.start().await;
+
+    let refused = proxy.get(LATEST).await;
+
+    assert!(refused.status.is_client_error(), "{}", refused.text());
+    assert_eq!(reasons(&proxy).await, [""; 0]);
+}
+
+/// The air gap is no outage.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_offline_on_purpose_degrades_nothing() {
+    let (_hub, _image, setup) = before_one_image();
+    let mut proxy = setup.start().await;
+    proxy.network.set("registry-1.docker.io", Reach::Down);
+    for _ in 0..2 {
+        proxy.get(LATEST).await.error(502);
+    }
+    proxy.reload(|settings| settings.registries[0].rules.offline = true);
+    assert_eq!(reasons(&proxy).await, [""; 0]);
+}
+
+/// Pulls go on without a disk, and so nobody would notice.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_keeps_nothing_degrades_until_it_keeps_something() {
+    let (hub, image, setup) = before_one_image();
+    let proxy = setup.start().await;
+    let fills = proxy.cache_dir().join("fills");
+    std::fs::remove_dir_all(&fills).unwrap();
+    std::fs::write(&fills, "in the way").unwrap();
+    let blob = Blob::random(2, 1000);
+    hub.put_blob(REPOSITORY, &blob);
+    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+    assert_eq!(reasons(&proxy).await, ["disk-bypassed"]);
+    let labels = [("reason", "disk-failed")];
+    assert_eq!(proxy.metrics().await.value("larder_disk_bypassed", &labels), 1);
+
+    std::fs::remove_file(&fills).unwrap();
+    std::fs::create_dir(&fills).unwrap();
+    proxy.get(&image.layers[0].path(REPOSITORY)).await.assert_is(&image.layers[0]);
+    proxy.until_stored(&image.layers[0].digest).await;
+    assert_eq!(reasons(&proxy).await, [""; 0]);
+}
+
+/// A limit is an operator's matter too, but what is limited is served as far as it is held.
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_shown_and_degrades_nothing() {
+    let (hub, _image, setup) = before_one_image();
+    let proxy = setup.start().await;
+    let limit = vec![("Retry-After", "60".to_owned())];
+    hub.breaks(When::asked("/manifests/"), Fault::Status(429, limit, "toomanyrequests"));
+    proxy.get(LATEST).await.error(429);
+
+    assert_eq!(reasons(&proxy).await, [""; 0]);
+    let held = [("registry", "docker.io")];
+    assert_eq!(proxy.metrics().await.value("larder_upstream_backoffs", &held), 1);
+}
+
+const REGISTRY: &str = "[registry.'a.test']\nupstream = 'http://127.0.0.1:9'\n";
+
+async fn get(address: std::net::SocketAddr, path: &str) -> Result<Reply, String> {
+    client_of(address).try_get(crate::support::Version::Http11, path).await
+}
+
+/// Over the wire, and across a reload: where it was and where it is.
+#[tokio::test]
+async fn the_admin_side_has_an_address_of_its_own_and_can_move() {
+    let (clients, first, second) = (free_address(), free_address(), free_address());
+    let config =
+        |admin: &str| format!("listen = '{clients}'\nadmin_listen = '{admin}'\n{REGISTRY}");
+    let mut larder = Instance::start(&[], &config(&first.to_string())).await;
+    assert_eq!(get(first, "/readyz").await.unwrap().status, 200);
+    assert_eq!(get(clients, "/metrics").await.unwrap().status, 404);
+    get(clients, "/v2/").await.unwrap().assert_status(200);
+    let text = get(first, "/metrics").await.unwrap();
+    let metrics = Metrics::read(std::str::from_utf8(&text.body).unwrap());
+    assert_eq!(metrics.sum("larder_requests_total", &[("route", "ping")]), 1);
+
+    larder.write("config.toml", &config(&second.to_string()));
+    larder.reload().await;
+    assert_eq!(get(second, "/readyz").await.unwrap().status, 200);
+    assert!(get(first, "/readyz").await.is_err(), "nobody is there any more");
+
+    larder.write("config.toml", &config(""));
+    larder.reload().await;
+    assert!(get(second, "/readyz").await.is_err(), "nobody is there any more");
+}
+
+/// Two Larders on one machine are no mistake; two owners of an address that was asked for are.
+#[tokio::test]
+async fn an_admin_address_that_is_taken_leaves_the_old_one_in_service() {
+    let (clients, admin) = (free_address(), free_address());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = |admin| format!("listen = '{clients}'\nadmin_listen = '{admin}'\n{REGISTRY}");
+    let mut larder = Instance::start(&[], &config(admin)).await;
+
+    larder.write("config.toml", &config(taken.local_addr().unwrap()));
+    let said = larder.reload().await;
+
+    assert!(said.contains("cannot listen on"), "{said}");
+    assert_eq!(get(admin, "/readyz").await.unwrap().status, 200);
+}
