@@ -27,8 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "access", "cache", "clock", "config", "http", "push", "registry", "routes", "store",
-            "upstream",
+            "access", "admin", "cache", "clock", "config", "http", "push", "registry", "routes",
+            "store", "upstream",
         ],
     ),
     ("cli", &["app", "config", "registry", "upstream"]),
