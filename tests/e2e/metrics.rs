@@ -6,14 +6,13 @@ use std::path::Path;
 use crate::support::curl::Curl;
 use crate::support::image::Image;
 use crate::support::larder::Larder;
-use crate::support::registry::{Guard, Registry};
-use crate::support::tools::{command, print_version, requires, run};
+use crate::support::registry::{DISTRIBUTION, Guard, Registry};
+use crate::support::tools::{command, requires, run};
 use crate::support::work::Work;
 
 #[test]
 fn promtool_finds_nothing_wrong_with_the_metrics_of_a_busy_larder() {
-    let test = requires!("promtool", "docker-registry", "curl");
-    print_version("promtool", "--version");
+    let test = requires!(DISTRIBUTION, PROMTOOL);
     let image = Image::debian();
     let work = Work::new(test);
     let mut upstream = Registry::start(&work, &Guard::Open);
@@ -43,8 +42,11 @@ fn promtool_finds_nothing_wrong_with_the_metrics_of_a_busy_larder() {
 
 #[test]
 fn promtool_understands_the_alerts() {
-    requires!("promtool");
+    requires!(PROMTOOL);
     let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.yml");
     let said = run(command("promtool").args(["check", "rules"]).arg(alerts));
     println!("{}", said.expect("the rules are right"));
 }
+
+/// Debian has it in the package `prometheus`.
+const PROMTOOL: &[&str] = &["promtool"];
