@@ -26,7 +26,7 @@ pub(super) struct Owner {
     pub(super) shared: Arc<Shared>,
     pub(super) place: Place,
     pub(super) layout: Layout,
-    /// See [`super::Options`].
+    /// See the options of the index.
     pub(super) checker: Option<PathBuf>,
 }
 
