@@ -180,6 +180,24 @@ async fn what_is_not_theirs_looks_as_what_does_not_exist_by_every_way() {
     log.assert_without(&[ANN, BEN], &USERS);
 }
 
+/// Who may read elsewhere sees no difference either between what is not there and what is not theirs.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_theirs_looks_as_what_their_own_repository_has_not() {
+    let (hub, image, proxy) = corp(&[ann(&["team/*:pull"]), ben(&["ben/*:pull"])]).await;
+    hub.put_image("ben/app", "latest", &image);
+    pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+    pull(&proxy, "ben/app", &image, ("ben", BEN)).await;
+    let foreign = Blob::random(9, 10).digest;
+    for (theirs, own) in [
+        ("manifests/latest".to_owned(), "manifests/none".to_owned()),
+        (format!("blobs/{}", image.layers[0].digest), format!("blobs/{foreign}")),
+    ] {
+        let one = get(&proxy, &format!("/v2/team/app/{theirs}"), ("ben", BEN)).await;
+        let other = get(&proxy, &format!("/v2/ben/app/{own}"), ("ben", BEN)).await;
+        assert_eq!(shown(&one), shown(&other), "{theirs}");
+    }
+}
+
 /// "401 at once", whatever is cached.
 #[tokio::test(start_paused = true)]
 async fn a_wrong_password_gets_nothing_and_is_not_tried_again_and_again() {

@@ -1,13 +1,14 @@
 //! The log of this test, and of no other.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use tracing::Level;
-use tracing::subscriber::DefaultGuard;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::{DefaultGuard, Interest};
+use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What is logged on this thread, while it lives, as `--log-format json` writes it.
@@ -27,6 +28,10 @@ impl Log {
     }
 
     fn of(level: Level) -> Self {
+        LISTENED.call_once(|| {
+            // Fails only where another one is set already, which there is none.
+            tracing::subscriber::set_global_default(Undecided).expect("nobody else listens");
+        });
         let bytes = Buffer::default();
         let subscriber =
             tracing_subscriber::fmt().json().with_writer(bytes.clone()).with_max_level(level);
@@ -65,6 +70,40 @@ pub fn assert_without(text: &str, secrets: &[&str], users: &[&str]) {
             assert!(line.is_none(), "a secret was shown: {}", line.unwrap_or_default());
         }
     }
+}
+
+static LISTENED: Once = Once::new();
+
+/// Hears nothing, and has every place asked each time. Where an event can be said is decided once for
+/// the whole process otherwise, by whoever comes by first, and other tests come by without a log.
+struct Undecided;
+
+impl Subscriber for Undecided {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
 }
 
 #[derive(Clone, Default)]
