@@ -70,6 +70,7 @@ async fn ask(
         query: query.to_owned(),
         accept,
         from: 0,
+        until: None,
         failed: Vec::new(),
         client: wish.client.cloned(),
         via: wish.via.clone(),

@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -202,13 +202,11 @@ impl App {
         self.stop.cancel();
         self.connections.close();
         let grace = *self.grace.take();
-        let ended = timeout(grace, async {
-            self.connections.wait().await;
-            self.cache.stop(grace).await;
-        });
-        if ended.await.is_err() {
+        let begin = Instant::now();
+        if timeout(grace, self.connections.wait()).await.is_err() {
             tracing::warn!(open = self.connections.len(), "stopping with transfers under way");
         }
+        self.cache.stop(grace.saturating_sub(begin.elapsed())).await;
         self.cache.close().await;
     }
 }

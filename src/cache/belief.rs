@@ -20,7 +20,7 @@ use crate::upstream;
 
 /// When something was last heard of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Checked {
+pub(super) struct Heard {
     /// By the wall clock.
     pub(super) at: SystemTime,
     /// By the clock that does not jump; `None` when it was an earlier process that heard it.
@@ -29,7 +29,7 @@ pub(super) struct Checked {
     pub(super) generation: Generation,
 }
 
-impl Checked {
+impl Heard {
     /// Just now.
     pub(super) fn now(at: SystemTime, generation: Generation) -> Self {
         Self { at, instant: Some(Instant::now()), generation }
@@ -99,7 +99,7 @@ impl Shared {
     pub(super) async fn settle<V: Clone>(
         &self,
         grant: &Grant,
-        known: Option<&Checked>,
+        known: Option<&Heard>,
         policy: TagPolicy,
         ask: impl Fn(Company) -> (bool, Pending<V>),
     ) -> Result<Settled<V>, Error> {
@@ -222,7 +222,7 @@ mod tests {
     fn a_clock_that_went_backwards_makes_nothing_fresh() {
         let policy = TagPolicy { ttl: s(60), max_stale: s(100) };
         let now = SystemTime::UNIX_EPOCH + s(1000);
-        let earlier = |at| Checked::earlier(at, Generation::default()).age(now, policy);
+        let earlier = |at| Heard::earlier(at, Generation::default()).age(now, policy);
         assert_eq!(earlier(now - s(5)), s(5));
         assert_eq!(Belief::of(earlier(now + s(5)), policy), Belief::Stale { since: s(1) });
     }

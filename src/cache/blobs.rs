@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::checked::{Checked, Elsewhere};
 use super::checks::{Check, Found};
-use super::fill::Progress;
 use super::fills::Filling;
+use super::fills::Progress;
 use super::flights::{Company, told};
 use super::follow::{Follow, Span, Whole};
 use super::hot::question_key;
@@ -180,7 +180,7 @@ impl Shared {
                 let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
                 async move {
                     let total = ask_length(&grant, &digest).await?;
-                    let confirm = move || shared.confirm(&grant, &digest);
+                    let confirm = move || shared.confirm(&grant, &digest, total);
                     // A panic in it has been reported; the answer is right all the same.
                     drop(tokio::task::spawn_blocking(confirm).await);
                     Ok(total)
@@ -276,6 +276,7 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         query: String::new(),
         accept: None,
         from: 0,
+        until: None,
         failed: Vec::new(),
         client: grant.client().cloned(),
         via: grant.via().clone(),

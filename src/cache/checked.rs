@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::blobs::{Need, wait_for_headers};
 use super::checks::Check;
-use super::fill::Progress;
+use super::fills::Progress;
 use super::follow::{Follow, Span, Whole};
 use super::pull::deadline;
 use super::{Error, Shared};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::fill::Progress;
+use super::fills::Progress;
 use super::hot::lock;
 use super::{Bypass, Cache, Decision, Error};
 use crate::store::Room;

@@ -5,7 +5,7 @@
 //! hashes them.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -13,98 +13,8 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
 use super::Error;
-use super::pull::deadline;
-use super::readers::Readers;
-use crate::access::Grant;
-use crate::http::Via;
-use crate::oci::{Digest, RepositoryName, Resource};
-use crate::upstream::{self, Answer, Body, Identity, Method, Place, Question, Upstreams};
-
-/// Where a blob can be had.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    upstream: Arc<Upstreams>,
-    repository: RepositoryName,
-    digest: Digest,
-    via: Via,
-    /// Which upstreams have failed, and are asked last.
-    failed: Vec<Place>,
-    /// With whose credentials; `None` for Larder's own.
-    readers: Option<Readers>,
-    /// Whether readers of other repositories will do, too.
-    is_of_any_reader: bool,
-}
-
-impl Source {
-    pub(super) fn new(grant: &Grant, digest: &Digest, readers: Option<Readers>) -> Self {
-        Self {
-            upstream: Arc::clone(grant.registry().upstream()),
-            repository: grant.repository().clone(),
-            digest: digest.clone(),
-            via: grant.via().clone(),
-            failed: Vec::new(),
-            readers,
-            is_of_any_reader: false,
-        }
-    }
-
-    /// The same, with the credentials of readers of other repositories, too: each in its own.
-    pub(super) fn of_any_reader(self) -> Self {
-        Self { is_of_any_reader: true, ..self }
-    }
-
-    /// The same, after a mirror gave wrong bytes: all of them are asked last.
-    pub(super) fn without_mirrors(&self) -> Self {
-        Self { failed: self.upstream.mirrors(), ..self.clone() }
-    }
-
-    pub(super) fn digest(&self) -> &Digest {
-        &self.digest
-    }
-
-    fn has_failed(&self, place: Place) -> bool {
-        self.failed.contains(&place)
-    }
-
-    async fn ask(&self, from: u64) -> Result<Answer, upstream::Error> {
-        let Some(readers) = &self.readers else {
-            return self.ask_as(&self.repository, None, from).await;
-        };
-        let only = Some(&self.repository).filter(|_| !self.is_of_any_reader);
-        let (host, reason) = (self.upstream.host().to_owned(), DESERTED.to_owned());
-        let mut last = upstream::Error::Unreachable { host, reason };
-        for reader in readers.present(only) {
-            match self.ask_as(reader.repository(), reader.client(), from).await {
-                Err(error) if error.is_about_the_asker() => {
-                    reader.refuse();
-                    last = error;
-                }
-                other => return other,
-            }
-        }
-        Err(last)
-    }
-
-    async fn ask_as(
-        &self,
-        repository: &RepositoryName,
-        client: Option<&Identity>,
-        from: u64,
-    ) -> Result<Answer, upstream::Error> {
-        let question = Question {
-            method: Method::Get,
-            repository: repository.clone(),
-            resource: Resource::Blob(self.digest.clone()),
-            query: String::new(),
-            accept: None,
-            from,
-            failed: self.failed.clone(),
-            client: client.cloned(),
-            via: self.via.clone(),
-        };
-        self.upstream.ask(&question, deadline()).await
-    }
-}
+use super::source::Source;
+use crate::upstream::{self, Answer, Body, Place};
 
 /// One blob being read.
 #[derive(Debug)]
@@ -112,6 +22,8 @@ pub(super) struct Download {
     source: Source,
     /// The offset of the next byte that is handed out.
     at: u64,
+    /// Behind the last byte that is wanted; `None` if all are.
+    until: Option<u64>,
     /// The whole blob's length, where anybody told.
     total: Option<u64>,
     body: Option<Body>,
@@ -139,9 +51,24 @@ impl Download {
         from: u64,
         expected: Option<u64>,
     ) -> Result<Self, Error> {
+        Self::open_until(source, from, None, expected).await
+    }
+
+    /// Asks for these bytes and no others, so that the upstream need not send what nobody reads.
+    pub(super) async fn part(source: Source, part: Range<u64>) -> Result<Self, Error> {
+        Self::open_until(source, part.start, Some(part.end), None).await
+    }
+
+    async fn open_until(
+        source: Source,
+        from: u64,
+        until: Option<u64>,
+        expected: Option<u64>,
+    ) -> Result<Self, Error> {
         let mut this = Self {
             source,
             at: from,
+            until,
             total: None,
             body: None,
             place: Place::default(),
@@ -153,14 +80,14 @@ impl Download {
             is_resumed: from > 0,
         };
         while this.body.is_none() {
-            match this.source.ask(from).await {
+            match this.source.ask(from, until).await {
                 Ok(answer) => {
                     let place = answer.place;
                     let is_last = place == Place::Authoritative || this.source.has_failed(place);
                     match this.begin(answer) {
                         Err(error) if is_last => return Err(error),
                         // The next one may know better.
-                        Err(_) => this.source.failed.push(place),
+                        Err(_) => this.source.fail(place),
                         Ok(()) => {}
                     }
                 }
@@ -181,7 +108,7 @@ impl Download {
 
     /// The repository has been seen to have it, so from now on whoever reads it will do.
     pub(super) fn go_on_for_any_reader(&mut self) {
-        self.source.is_of_any_reader = true;
+        self.source.take_any_reader();
     }
 
     /// The whole blob's length.
@@ -211,8 +138,8 @@ impl Download {
 
     /// What is wrong with its bytes, and who sent the last of them.
     pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
-        let host = self.source.upstream.host_of(self.place).to_owned();
-        Error::Corrupt { host, digest: self.source.digest.clone(), reason: reason.into() }
+        let host = self.source.host_of(self.place).to_owned();
+        Error::Corrupt { host, digest: self.source.digest().clone(), reason: reason.into() }
     }
 
     /// Takes back bytes that were handed out last and not used.
@@ -230,7 +157,7 @@ impl Download {
             return Ok(Some(bytes));
         }
         loop {
-            if self.total == Some(self.at) {
+            if self.total == Some(self.at) || self.until == Some(self.at) {
                 self.body = None;
                 return Ok(None);
             }
@@ -258,6 +185,9 @@ impl Download {
         let skipped = self.skip.min(bytes.len() as u64);
         bytes.advance(usize::try_from(skipped).unwrap_or(bytes.len()));
         self.skip -= skipped;
+        // An upstream may send more than it was asked for.
+        let room = self.until.map_or(u64::MAX, |until| until.saturating_sub(self.at));
+        bytes.truncate(usize::try_from(room).unwrap_or(usize::MAX));
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -271,7 +201,7 @@ impl Download {
 
     async fn reopen(&mut self) -> Result<(), Error> {
         self.is_resumed = true;
-        match self.source.ask(self.at).await {
+        match self.source.ask(self.at, self.until).await {
             Ok(answer) => self.begin(answer),
             Err(upstream::Error::RangeNotSatisfiable { .. }) => {
                 Err(self.corrupt("it has become shorter while it was read"))
@@ -285,7 +215,7 @@ impl Download {
         let total = if is_part { total_of_range(&answer) } else { length(&answer) };
         self.place = answer.place;
         // An answer of no bytes is complete with its head: there is no tail to hold back.
-        if total == Some(0) && !self.source.digest.is_of_nothing() {
+        if total == Some(0) && !self.source.digest().is_of_nothing() {
             return Err(self.corrupt("there are none"));
         }
         if let (Some(before), Some(now)) = (self.total, total)
@@ -304,7 +234,7 @@ impl Download {
     /// Notes a failure and pauses, or gives up.
     async fn failed(&mut self, error: upstream::Error) -> Result<(), Error> {
         if self.body.take().is_some() && !self.source.has_failed(self.place) {
-            self.source.failed.push(self.place);
+            self.source.fail(self.place);
         }
         if self.since_failure >= PROGRESS_MIN {
             self.failures = 0;
@@ -328,15 +258,9 @@ impl Download {
 
     fn ended_early(&self) -> upstream::Error {
         let reason = format!("the body ended at byte {}", self.at);
-        upstream::Error::Unreachable {
-            host: self.source.upstream.host_of(self.place).to_owned(),
-            reason,
-        }
+        upstream::Error::Unreachable { host: self.source.host_of(self.place).to_owned(), reason }
     }
 }
-
-/// Why nothing is asked where only readers' own credentials may be used.
-const DESERTED: &str = "nobody who may ask for it reads it any more";
 
 /// How often in a row a fetch may break off.
 const FAILURES_MAX: u32 = 4;

@@ -7,57 +7,23 @@
 //! How it ends: verified and in the store; failed, with the partial file kept to go on from;
 //! or, when the disk takes no more, as a relay, which readers carry on for themselves.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::download::{Download, Source};
-use super::fills::Seat;
+use super::download::Download;
+use super::fills::{Progress, Seat};
 use super::members::Membership;
 use super::relay::{Prefix, RelayPoint};
+use super::source::Source;
 use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking};
 use super::{Bypass, Error, Shared};
 use crate::access::Grant;
 use crate::oci::Digest;
 use crate::store::{Partial, StoredBlob, SumHasher};
 use crate::upstream;
-
-/// How far a fill is.
-#[derive(Clone, Debug)]
-pub(super) enum Progress {
-    /// The upstream has not answered yet.
-    Asking,
-    /// Verified.
-    Done {
-        /// The whole blob.
-        blob: StoredBlob,
-        /// As in [`Progress::Filling`].
-        generation: u32,
-    },
-    /// Given up. What readers have is not whole.
-    Failed(Error),
-    /// Bytes are on disk, not verified.
-    Filling {
-        /// The whole length, where it is known.
-        total: Option<u64>,
-        /// The partial file.
-        file: Arc<File>,
-        /// How many of its bytes may be read.
-        written: u64,
-        /// Raised when the fill starts again from zero: what was read before is void.
-        generation: u32,
-    },
-    /// The disk takes no more: readers go on from the upstream.
-    Relaying {
-        /// From where on, and how.
-        point: Arc<RelayPoint>,
-        /// As in [`Progress::Filling`].
-        generation: u32,
-    },
-}
 
 /// The fetch itself.
 pub(super) struct Fill {
@@ -103,7 +69,7 @@ impl Fill {
         let mut partial = self.open_partial().await;
         let mut download = self.open_download(self.source.clone(), &mut partial).await?;
         if self.member.is_none() {
-            self.confirm().await;
+            self.confirm(download.total()).await;
         }
         download.go_on_for_any_reader();
         for generation in 0..GENERATIONS_MAX {
@@ -149,7 +115,7 @@ impl Fill {
         partial: &mut Option<Partial>,
     ) -> Result<Download, Error> {
         let from = partial.as_ref().map_or(0, Partial::len);
-        match Download::open(source.clone(), from, self.expected()).await {
+        let opened = match Download::open(source.clone(), from, self.expected()).await {
             Err(Error::Upstream(upstream::Error::RangeNotSatisfiable { .. })) if from > 0 => {
                 if let Some(partial) = partial.take() {
                     drop(blocking(move || partial.discard()).await);
@@ -158,7 +124,11 @@ impl Fill {
                 Download::open(source, 0, self.expected()).await
             }
             other => other,
+        };
+        if opened.is_err() {
+            leave(partial.take()).await;
         }
+        opened
     }
 
     /// The length that a manifest states.
@@ -167,11 +137,11 @@ impl Fill {
     }
 
     /// The upstream has answered 200 for this repository.
-    async fn confirm(&self) {
+    async fn confirm(&self, total: Option<u64>) {
         let (shared, grant) = (Arc::clone(&self.shared), self.grant.clone());
         let digest = self.digest.clone();
         let confirm = move || {
-            shared.confirm(&grant, &digest);
+            shared.confirm(&grant, &digest, total);
             Ok(())
         };
         // The disk never fails a pull; its trouble was told where it was met.
@@ -179,7 +149,10 @@ impl Fill {
     }
 
     async fn reserve(&self, mut partial: Partial, total: Option<u64>) -> Result<Partial, Bypass> {
-        let reserve = move || partial.reserve(total.unwrap_or_default()).map(|()| partial);
+        let reserve = move || match partial.reserve(total.unwrap_or_default()) {
+            Ok(()) => Ok(partial),
+            Err(error) => partial.leave().and(Err(error)),
+        };
         blocking(reserve).await.map_err(|error| bypass_of(&error))
     }
 
@@ -216,7 +189,10 @@ impl Fill {
             tokio::join!(receive(download, sender), writer.drain(queue, publish));
         match written {
             Drained::Whole(writer) => {
-                received?;
+                if let Err(error) = received {
+                    leave(Some(writer.into_partial())).await;
+                    return Err(error);
+                }
                 let (partial, hasher) = writer.finish().await?;
                 Ok(Written::Whole(partial, hasher))
             }
@@ -227,7 +203,9 @@ impl Fill {
                     left.push(chunk);
                 }
                 download.put_back(left);
-                Ok(Written::Refused(writer.into_prefix(&self.digest), bypass))
+                let (prefix, partial) = writer.into_prefix(&self.digest);
+                leave(Some(partial)).await;
+                Ok(Written::Refused(prefix, bypass))
             }
             Drained::Stuck => {
                 tracing::warn!(digest = %self.digest, "the disk is stuck; relaying");
@@ -259,6 +237,15 @@ impl Fill {
                 Ok(None)
             }
         }
+    }
+}
+
+/// Lets a partial file go. One with nothing in it would lie there until it is swept.
+async fn leave(partial: Option<Partial>) {
+    if let Some(partial) = partial
+        && let Err(error) = blocking(move || partial.leave()).await
+    {
+        tracing::debug!(%error, "cannot remove an empty partial file");
     }
 }
 

@@ -4,26 +4,62 @@
 //! other; the first verified wins. Within a registry whoever misses joins the running fill.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
-use super::Shared;
-use super::download::Source;
-use super::fill::{Fill, Progress};
+use super::fill::Fill;
 use super::hot::lock;
 use super::members::Membership;
 use super::readers::{Reader, Readers};
+use super::relay::RelayPoint;
 use super::side::SideFetches;
+use super::source::Source;
+use super::{Error, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, RepositoryName};
-use crate::store::Store;
+use crate::store::{Store, StoredBlob};
 
 /// The fills under way.
 #[derive(Debug, Default)]
 pub(super) struct Fills {
     under_way: Mutex<HashMap<(RegistryName, Digest), Filling>>,
+}
+
+/// How far a fill is.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    /// The upstream has not answered yet.
+    Asking,
+    /// Verified.
+    Done {
+        /// The whole blob.
+        blob: StoredBlob,
+        /// As in [`Progress::Filling`].
+        generation: u32,
+    },
+    /// Given up. What readers have is not whole.
+    Failed(Error),
+    /// Bytes are on disk, not verified.
+    Filling {
+        /// The whole length, where it is known.
+        total: Option<u64>,
+        /// The partial file.
+        file: Arc<File>,
+        /// How many of its bytes may be read.
+        written: u64,
+        /// Raised when the fill starts again from zero: what was read before is void.
+        generation: u32,
+    },
+    /// The disk takes no more: readers go on from the upstream.
+    Relaying {
+        /// From where on, and how.
+        point: Arc<RelayPoint>,
+        /// As in [`Progress::Filling`].
+        generation: u32,
+    },
 }
 
 /// A fill, as those see it who follow it.

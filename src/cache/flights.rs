@@ -11,9 +11,9 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 
 use super::Error;
+use super::tasks::Tasks;
 use crate::access::Grant;
 use crate::upstream::Identity;
 
@@ -21,7 +21,7 @@ use crate::upstream::Identity;
 #[derive(Debug)]
 pub(super) struct Flights<K, V> {
     under_way: Arc<Mutex<Map<K, V>>>,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 type Map<K, V> = HashMap<K, watch::Receiver<Option<Result<V, Error>>>>;
@@ -32,7 +32,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// No questions; their tasks will be counted by `tasks`.
-    pub(super) fn new(tasks: TaskTracker) -> Self {
+    pub(super) fn new(tasks: Tasks) -> Self {
         Self { under_way: Arc::default(), tasks }
     }
 
@@ -142,7 +142,7 @@ mod tests {
     /// A client that goes away takes nothing with it: the others still get the one answer.
     #[tokio::test(start_paused = true)]
     async fn all_who_ask_get_one_answer_whoever_leaves() {
-        let flights = Flights::<&str, usize>::new(TaskTracker::new());
+        let flights = Flights::<&str, usize>::new(Tasks::default());
         let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let join = || {
             let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
@@ -169,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_frees_its_key_and_its_followers() {
-        let flights = Flights::<&str, usize>::new(TaskTracker::new());
+        let flights = Flights::<&str, usize>::new(Tasks::default());
         let (_, lost) = flights.join("key", || async { panic!("on purpose") });
         assert!(matches!(lost.landed().await, Err(Error::Internal(_))));
         let (joined, answer) = flights.join("key", || async { Ok(1) });

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Error;
-use super::fill::Progress;
+use super::fills::Progress;
 use super::readers::Reader;
 use super::relay::Relay;
 use crate::http::{self, Delivery, FrameReader, Next};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
 
-use super::belief::Checked;
+use super::belief::Heard;
 use super::lists::HotList;
 use super::{Manifest, MemoryUse};
 use crate::access::Grant;
@@ -30,7 +30,7 @@ pub(super) struct Hot {
 pub(super) struct HotTag {
     /// The manifest that it names; `None` when there was no such tag.
     pub(super) digest: Option<Digest>,
-    pub(super) checked: Checked,
+    pub(super) checked: Heard,
 }
 
 impl Hot {
@@ -134,6 +134,19 @@ impl Hot {
     ) -> Arc<Mutex<Members>> {
         self.members.get_with(key(grant, ""), || Arc::new(Mutex::new(load())))
     }
+
+    /// Weighs memberships again that have grown, which is when they are put. Not to be called while
+    /// they are locked.
+    pub(super) fn weigh_members(&self, grant: &Grant, members: &Arc<Mutex<Members>>) {
+        self.weigh(key(grant, ""), members);
+    }
+
+    fn weigh(&self, key: String, members: &Arc<Mutex<Members>>) {
+        // What has been dropped or loaded anew meanwhile is better than these.
+        if self.members.get(&key).is_some_and(|held| Arc::ptr_eq(&held, members)) {
+            self.members.insert(key, Arc::clone(members));
+        }
+    }
 }
 
 /// What one membership costs: the text of a sha256 digest, its box, a size, a slot.
@@ -183,4 +196,38 @@ pub(super) fn question_key(grant: &Grant, reference: &Reference, view: Option<&s
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    fn grow(members: &Mutex<Members>, count: usize) {
+        for number in 0..count {
+            let digest = Digest::of(Algorithm::Sha256, &number.to_le_bytes());
+            lock(members).insert(digest, None);
+        }
+    }
+
+    /// A repository is loaded when it is small, and grows with each manifest.
+    #[test]
+    fn memberships_weigh_what_they_have_grown_to() {
+        let hot = Hot::new(8 << 20);
+        let members = Arc::new(Mutex::new(Members::new()));
+        hot.members.insert("a".to_owned(), Arc::clone(&members));
+        grow(&members, 1000);
+        hot.weigh("a".to_owned(), &members);
+        hot.members.run_pending_tasks();
+        assert!(hot.members.weighted_size() >= 1000 * MEMBER_BYTES as u64);
+
+        grow(&members, 20_000);
+        hot.weigh("a".to_owned(), &members);
+        hot.members.run_pending_tasks();
+        assert!(hot.members.get("a").is_none(), "more than there is room for does not stay");
+
+        hot.members.insert("a".to_owned(), Arc::default());
+        hot.weigh("a".to_owned(), &members);
+        assert!(lock(&hot.members.get("a").unwrap()).is_empty(), "what was loaded anew stays");
+    }
 }

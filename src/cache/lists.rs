@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
-use super::belief::{Checked, Settled};
+use super::belief::{Heard, Settled};
 use super::flights::Company;
 use super::generations::{Generation, Subject};
 use super::hot::list_key;
@@ -29,7 +29,7 @@ use crate::upstream::{self, Method, Question};
 #[derive(Clone, Debug)]
 pub(super) struct HotList {
     pub(super) content: ListContent,
-    checked: Checked,
+    checked: Heard,
 }
 
 /// A page, or that there is none.
@@ -115,7 +115,7 @@ impl Shared {
                 let absent = self.store.absent(registry, repository, name).ok()??;
                 (ListContent::Absent(absent.said), absent.checked_at)
             };
-            let checked = Checked::earlier(at, generation);
+            let checked = Heard::earlier(at, generation);
             Some((Arc::new(HotList { content, checked }), at))
         };
         let keep = |hot: &Arc<HotList>| self.put_hot_list(grant, listing, name, Arc::clone(hot));
@@ -154,7 +154,7 @@ impl Shared {
         };
         let (subject, name) = (Subject::lists(&grant), listing.name(&page));
         let keep = move |shared: &Self| {
-            let checked = Checked::now(shared.clock.now(), generation);
+            let checked = Heard::now(shared.clock.now(), generation);
             match content.clone() {
                 None => shared.hot.drop_list(&grant, &name),
                 Some(content) => {
@@ -232,6 +232,7 @@ async fn fetch(grant: &Grant, listing: &Listing, page: &Page) -> Result<List, Er
         query: page.to_query(),
         accept: Some(listing.media_type().to_owned()),
         from: 0,
+        until: None,
         failed: Vec::new(),
         client: grant.client().cloned(),
         via: grant.via().clone(),

@@ -6,24 +6,20 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use bytes::Bytes;
 
 use super::flights::{Company, told};
 use super::hot::question_key;
 use super::manifest::settle_type;
+use super::manifest_ask::{Got, header_type};
 use super::members::warn_of;
-use super::pull::deadline;
-use super::tags::told_digest;
 use super::{
     Content, Decision, Error, MANIFEST_BYTES_MAX, Manifest, ManifestFault, Pulled, Shared,
 };
 use crate::access::Grant;
-use crate::oci::{
-    Algorithm, Digest, MANIFEST_ACCEPT, ManifestFacts, MediaType, Reference, Resource,
-};
+use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, Reference};
 use crate::store::Verified;
-use crate::upstream::{self, Answer, Method, Place, Question};
+use crate::upstream::{Method, Place};
 
 impl Shared {
     pub(super) async fn manifest_by_digest(
@@ -97,18 +93,41 @@ impl Shared {
         let mut failed = Vec::new();
         loop {
             let got = self.get_manifest(&grant, &reference, None, failed.clone()).await?;
-            if let Some(media_type) = got.media_type.as_ref().filter(|kind| kind.is_schema1()) {
-                return Ok(schema1(media_type.clone(), got.body, Some(digest)));
-            }
-            match check(&grant, got.place, &digest, got.body) {
-                Ok(verified) => return self.keep(grant, got.media_type, verified).await,
+            let place = got.place;
+            match self.accept(&grant, got, Some(&digest)).await {
                 // That a mirror is wrong is no reason to fail a pull.
-                Err(_) if got.place != Place::Authoritative && failed.is_empty() => {
-                    failed = grant.registry().upstream().mirrors();
+                Err(error) if place != Place::Authoritative && !failed.contains(&place) => {
+                    tracing::warn!(%digest, %error, "asking the next upstream for a manifest");
+                    failed.push(place);
                 }
-                Err(error) => return Err(error),
+                accepted => return accepted,
             }
         }
+    }
+
+    /// What an upstream gave, if it is a manifest that can be served. Its digest is the one that was
+    /// asked for, or the one that was told, or ours.
+    async fn accept(
+        self: &Arc<Self>,
+        grant: &Grant,
+        got: Got,
+        digest: Option<&Digest>,
+    ) -> Result<Arc<Manifest>, Error> {
+        let Got { media_type, told, body, place } = got;
+        let fault = |reason| manifest_fault(grant, place, reason);
+        let body = body.ok_or_else(|| fault(ManifestFault::TooLong { max: MANIFEST_BYTES_MAX }))?;
+        let wanted = digest.cloned().or(told);
+        if let Some(media_type) = media_type.as_ref().filter(|kind| kind.is_schema1()) {
+            // What has such a digest cannot be checked, so only the registry itself is believed.
+            if let Some(digest) = digest.filter(|_| place != Place::Authoritative) {
+                let reason = "they are of schema 1, which cannot be checked";
+                return Err(corrupt(grant, place, digest, &reason));
+            }
+            return Ok(schema1(media_type.clone(), body, wanted));
+        }
+        let digest = wanted.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &body));
+        let verified = check(grant, place, &digest, body)?;
+        self.keep_from(grant.clone(), place, media_type, verified).await
     }
 
     /// The bytes, if another repository brought them.
@@ -125,7 +144,17 @@ impl Shared {
         header: Option<MediaType>,
         verified: Verified<Bytes>,
     ) -> Result<Arc<Manifest>, Error> {
-        let fault = |reason: ManifestFault| manifest_fault(&grant, reason);
+        self.keep_from(grant, Place::Authoritative, header, verified).await
+    }
+
+    async fn keep_from(
+        self: &Arc<Self>,
+        grant: Grant,
+        place: Place,
+        header: Option<MediaType>,
+        verified: Verified<Bytes>,
+    ) -> Result<Arc<Manifest>, Error> {
+        let fault = |reason: ManifestFault| manifest_fault(&grant, place, reason);
         let facts = ManifestFacts::read(verified.content()).map_err(|error| fault(error.into()))?;
         let media_type = settle_type(header, &facts).map_err(fault)?;
         let content = Content::Verified(verified.clone());
@@ -159,46 +188,6 @@ impl Shared {
         self.confirm_named(grant, facts);
     }
 
-    pub(super) async fn ask_manifest(
-        &self,
-        grant: &Grant,
-        reference: &Reference,
-        method: Method,
-        accept: Option<&str>,
-    ) -> Result<Answer, upstream::Error> {
-        let question = question(grant, reference, method, accept);
-        grant.registry().upstream().ask(&question, deadline()).await
-    }
-
-    /// What the header says, and the body. A body that breaks off is asked for again, from those
-    /// who have `failed` last.
-    async fn get_manifest(
-        &self,
-        grant: &Grant,
-        reference: &Reference,
-        accept: Option<&str>,
-        failed: Vec<Place>,
-    ) -> Result<Got, Error> {
-        let mut question = Question { failed, ..question(grant, reference, Method::Get, accept) };
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let answer = grant.registry().upstream().ask(&question, deadline()).await?;
-            let (media_type, told) = (header_type(&answer), told_digest(&answer.headers));
-            let place = answer.place;
-            question.failed.push(place);
-            match collect(answer).await {
-                Ok(Some(body)) => return Ok(Got { media_type, told, body, place }),
-                Ok(None) => {
-                    let reason = ManifestFault::TooLong { max: MANIFEST_BYTES_MAX };
-                    return Err(manifest_fault(grant, reason));
-                }
-                Err(error) if error.is_transient() && tries < BODY_TRIES_MAX => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// A manifest by tag where `HEAD` does not tell its digest: one GET, hashed by us. A digest
     /// that the answer tells must be the right one.
     pub(super) async fn get_manifest_by_tag(
@@ -208,39 +197,7 @@ impl Shared {
         accept: Option<&str>,
     ) -> Result<Arc<Manifest>, Error> {
         let got = self.get_manifest(grant, reference, accept, Vec::new()).await?;
-        let Got { media_type, told, body, place } = got;
-        if let Some(media_type) = media_type.as_ref().filter(|kind| kind.is_schema1()) {
-            return Ok(schema1(media_type.clone(), body, told));
-        }
-        let digest = told.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &body));
-        self.keep(grant.clone(), media_type, check(grant, place, &digest, body)?).await
-    }
-}
-
-/// A manifest as it came.
-struct Got {
-    media_type: Option<MediaType>,
-    told: Option<Digest>,
-    body: Bytes,
-    place: Place,
-}
-
-fn question(
-    grant: &Grant,
-    reference: &Reference,
-    method: Method,
-    accept: Option<&str>,
-) -> Question {
-    Question {
-        method,
-        repository: grant.repository().clone(),
-        resource: Resource::Manifest(reference.clone()),
-        query: String::new(),
-        accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
-        from: 0,
-        failed: Vec::new(),
-        client: grant.client().cloned(),
-        via: grant.via().clone(),
+        self.accept(grant, got, None).await
     }
 }
 
@@ -250,42 +207,25 @@ fn check(
     digest: &Digest,
     body: Bytes,
 ) -> Result<Verified<Bytes>, Error> {
-    Verified::check(digest, body).map_err(|mismatch| Error::Corrupt {
-        host: grant.registry().upstream().host_of(place).to_owned(),
-        digest: digest.clone(),
-        reason: mismatch.to_string(),
-    })
+    let checked = Verified::check(digest, body);
+    checked.map_err(|mismatch| corrupt(grant, place, digest, &mismatch))
+}
+
+fn corrupt(grant: &Grant, place: Place, digest: &Digest, reason: &impl ToString) -> Error {
+    let host = grant.registry().upstream().host_of(place).to_owned();
+    Error::Corrupt { host, digest: digest.clone(), reason: reason.to_string() }
 }
 
 fn says_its_type(manifest: &Verified<Bytes>) -> bool {
     ManifestFacts::read(manifest.content()).is_ok_and(|facts| settle_type(None, &facts).is_ok())
 }
 
-/// How often a manifest whose body broke off is asked for.
-const BODY_TRIES_MAX: usize = 3;
-
 const MAX: u64 = MANIFEST_BYTES_MAX as u64;
 
-pub(super) fn header_type(answer: &Answer) -> Option<MediaType> {
-    answer.headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
-}
-
-fn manifest_fault(grant: &Grant, reason: ManifestFault) -> Error {
-    Error::Manifest { host: grant.registry().upstream().host().to_owned(), reason }
+fn manifest_fault(grant: &Grant, place: Place, reason: ManifestFault) -> Error {
+    Error::Manifest { host: grant.registry().upstream().host_of(place).to_owned(), reason }
 }
 
 fn schema1(media_type: MediaType, body: Bytes, told: Option<Digest>) -> Arc<Manifest> {
     Arc::new(Manifest { media_type, content: Content::Schema1(body, told) })
-}
-
-/// The whole body; `None` when it is longer than a manifest may be.
-async fn collect(mut answer: Answer) -> Result<Option<Bytes>, upstream::Error> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = answer.body.chunk().await? {
-        if body.len() + chunk.len() > MANIFEST_BYTES_MAX {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body.freeze()))
 }

@@ -37,24 +37,30 @@ impl Shared {
         size.map(|size| Membership { size })
     }
 
-    /// Notes that the upstream itself said that the repository has the blob. Blocks.
-    pub(super) fn confirm(&self, grant: &Grant, digest: &Digest) {
+    /// Notes that the upstream itself said that the repository has the blob, and of what size, if it
+    /// said that. Blocks.
+    pub(super) fn confirm(&self, grant: &Grant, digest: &Digest, size: Option<u64>) {
         let members = self.hot.members_or_load(grant, || self.load_members(grant));
-        if lock(&members).contains_key(digest) {
+        if let Some(known) = lock(&members).get_mut(digest) {
+            *known = known.or(size);
             return;
         }
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let noted = self.store.put_member(registry, repository, digest, self.clock.now());
         warn_of(noted, "cannot note a membership");
-        lock(&members).insert(digest.clone(), None);
+        lock(&members).insert(digest.clone(), size);
+        self.hot.weigh_members(grant, &members);
     }
 
     /// Notes everything that a manifest, which is held for the repository, names. Blocks.
     pub(super) fn confirm_named(&self, grant: &Grant, facts: &ManifestFacts) {
         let members = self.hot.members_or_load(grant, || self.load_members(grant));
-        let mut members = lock(&members);
+        let before = lock(&members).len();
         for descriptor in &facts.descriptors {
-            members.insert(descriptor.digest.clone(), descriptor.size);
+            lock(&members).insert(descriptor.digest.clone(), descriptor.size);
+        }
+        if lock(&members).len() > before {
+            self.hot.weigh_members(grant, &members);
         }
     }
 

@@ -20,6 +20,7 @@ mod link;
 mod list;
 mod lists;
 mod manifest;
+mod manifest_ask;
 mod manifests;
 mod members;
 mod options;
@@ -29,7 +30,9 @@ mod pushed;
 mod readers;
 mod relay;
 mod side;
+mod source;
 mod tags;
+mod tasks;
 mod writer;
 
 pub use blobs::{Blob, BlobHead, Need};

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use tokio_util::task::TaskTracker;
 
 use super::blobs::{Blob, BlobHead, Need};
 use super::checks::Checks;
@@ -21,6 +20,7 @@ use super::hot::Hot;
 use super::members::warn_of;
 use super::patience::Patience;
 use super::tags::Resolved;
+use super::tasks::Tasks;
 use super::{Decision, Error, List, Listing, Manifest, Options};
 use crate::access::Grant;
 use crate::clock::WallClock;
@@ -62,13 +62,13 @@ pub(super) struct Shared {
     pub(super) tags_asked: Flights<(String, Generation), Resolved>,
     pub(super) lists_asked: Flights<(String, Generation), Arc<List>>,
     pub(super) lookups: Flights<String, Option<u64>>,
-    pub(super) tasks: TaskTracker,
+    pub(super) tasks: Tasks,
 }
 
 impl Cache {
     /// A cache over `store`.
     pub fn new(store: Arc<Store>, clock: Arc<dyn WallClock>, options: Options) -> Self {
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::default();
         let shared = Shared {
             store,
             clock,
@@ -155,13 +155,18 @@ impl Cache {
         self.shared.store.report()
     }
 
-    /// Waits for what runs detached from any client, at most this long. Fills that are not done
-    /// by then stay on disk, to be gone on with.
+    /// Waits for what runs detached from any client, at most this long, and then ends it. Fills that
+    /// are not done by then stay on disk, to be gone on with. Nothing keeps the cache directory
+    /// after that but clones of this.
     pub async fn stop(&self, grace: Duration) {
-        self.shared.tasks.close();
-        if timeout(grace, self.shared.tasks.wait()).await.is_err() {
-            tracing::info!(running = self.shared.tasks.len(), "stopping with fetches under way");
+        let Shared { tasks, .. } = &*self.shared;
+        tasks.close();
+        if timeout(grace, tasks.wait()).await.is_err() {
+            tracing::info!(running = tasks.len(), "stopping with fetches under way");
         }
+        tasks.end();
+        // What the disk does not let go of is left to the end of the process.
+        drop(timeout(END_WAIT, tasks.wait()).await);
     }
 
     /// Has what is not yet on disk written, and waits for that, a few seconds.
@@ -184,6 +189,9 @@ impl Shared {
         }
     }
 }
+
+/// How long what was ended may take to notice.
+const END_WAIT: Duration = Duration::from_secs(1);
 
 /// Tries, queueing and failover before an answer's headers share this much time: containerd gives
 /// up after 30 s.

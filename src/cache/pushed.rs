@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::belief::Checked;
+use super::belief::Heard;
 use super::generations::{Mutable, Subject};
 use super::hot::HotTag;
 use super::members::warn_of;
@@ -74,7 +74,7 @@ impl Shared {
                     return warn_of(dropped, "cannot drop a tag record");
                 };
                 let record = TagRecord { digest: Some(digest), checked_at: now };
-                let checked = Checked::now(now, shared.generations.of(|| subject.clone()));
+                let checked = Heard::now(now, shared.generations.of(|| subject.clone()));
                 let hot = HotTag { digest: record.digest.clone(), checked };
                 shared.hot.put_tag(&grant, tag, None, Arc::new(hot));
                 let put = shared.store.put_tag(registry, repository, tag, None, &record);

@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex};
 
 use bytes::{Buf as _, Bytes};
 
-use super::download::{Download, Source};
+use super::download::Download;
 use super::follow::{Span, TAIL_BYTES};
 use super::hot::lock;
+use super::source::Source;
 use super::{Bypass, Error};
 use crate::http::{self, Next};
 use crate::oci::{Digest, Hasher};
@@ -74,11 +75,12 @@ impl RelayPoint {
         self.bypass
     }
 
-    async fn download(&self, from: u64) -> Result<Download, Error> {
+    async fn download(&self, from: u64, end: Option<u64>) -> Result<Download, Error> {
         let own = if from == self.prefix.len { lock(&self.download).take() } else { None };
-        match own {
-            Some(download) => Ok(download),
-            None => Download::open(self.source.clone(), from, self.total).await,
+        match (own, end) {
+            (Some(download), _) => Ok(download),
+            (None, Some(end)) => Download::part(self.source.clone(), from..end).await,
+            (None, None) => Download::open(self.source.clone(), from, self.total).await,
         }
     }
 }
@@ -107,7 +109,7 @@ impl Relay {
 
     async fn start(&mut self) -> Result<Running, Error> {
         if !self.span.reaches_end {
-            let download = self.point.download(self.span.at).await?;
+            let download = self.point.download(self.span.at, self.span.end).await?;
             return Ok(Running { download, hasher: None, is_over: false });
         }
         let prefix = &self.point.prefix;
@@ -115,7 +117,7 @@ impl Relay {
             let bytes = self.read_prefix().await;
             self.hold(bytes.map_err(|_| Error::Internal("cannot read what is on disk"))?);
         }
-        let download = self.point.download(self.point.prefix.len).await?;
+        let download = self.point.download(self.point.prefix.len, None).await?;
         let hasher = Some(self.point.prefix.hasher.clone());
         Ok(Running { download, hasher, is_over: false })
     }

@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Error;
-use super::download::{Download, Source};
-use super::fill::Progress;
+use super::download::Download;
+use super::fills::Progress;
 use super::follow::{Follow, Span};
 use super::readers::Reader;
+use super::source::Source;
 use crate::http::{self, Next};
 
 /// What may be fetched beside one fill.
@@ -103,7 +104,8 @@ impl Side {
         };
         let Some(place) = place else { return State::Following(follow) };
         // What cannot be had on its own may still come by with the fill.
-        match Download::open(self.fetches.source.clone(), self.span.at, None).await {
+        let part = self.span.at..self.span.end.unwrap_or(u64::MAX);
+        match Download::part(self.fetches.source.clone(), part).await {
             Ok(download) => State::Fetching { download, _place: place },
             Err(_) => State::Following(follow),
         }
@@ -115,9 +117,7 @@ impl Side {
             error = failure(&mut self.progress) => return Err(error.into()),
             chunk = download.chunk() => chunk?,
         };
-        let mut chunk = chunk.ok_or("the range ended before its end")?;
-        let left = self.span.end.unwrap_or(u64::MAX) - self.span.at;
-        chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let chunk = chunk.ok_or("the range ended before its end")?;
         self.span.at += chunk.len() as u64;
         Ok(Some(chunk.into()))
     }

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::belief::{Checked, Settled};
+use super::belief::{Heard, Settled};
 use super::flights::Company;
 use super::generations::{Generation, Subject};
 use super::hot::{HotTag, question_key};
-use super::manifests::header_type;
+use super::manifest_ask::header_type;
 use super::members::warn_of;
 use super::{Bypass, Content, Decision, Error, Manifest, Pulled, Shared};
 use crate::access::Grant;
@@ -151,7 +151,7 @@ impl Shared {
             let read = |generation| {
                 let record =
                     shared.store.tag(registry, repository, &tag, name.as_deref()).ok()??;
-                let checked = Checked::earlier(record.checked_at, generation);
+                let checked = Heard::earlier(record.checked_at, generation);
                 Some((Arc::new(HotTag { digest: record.digest, checked }), record.checked_at))
             };
             let keep = |hot: &Arc<HotTag>| {
@@ -187,7 +187,7 @@ impl Shared {
             Ok(Resolved::Uncached(_)) | Err(_) => return resolved,
         };
         let keep = move |shared: &Self| {
-            let checked = Checked::now(shared.clock.now(), generation);
+            let checked = Heard::now(shared.clock.now(), generation);
             shared.put_tag(&grant, &tag, name.as_deref(), digest, checked);
         };
         self.commit(subject, generation, keep).await;
@@ -236,7 +236,7 @@ impl Shared {
         tag: &Tag,
         name: Option<&str>,
         digest: Option<Digest>,
-        checked: Checked,
+        checked: Heard,
     ) {
         let record = TagRecord { digest: digest.clone(), checked_at: checked.at };
         self.hot.put_tag(grant, tag, name, Arc::new(HotTag { digest, checked }));

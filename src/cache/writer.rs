@@ -93,14 +93,20 @@ impl Writer {
         blocking(hash).await.map_err(|_| Error::Internal("cannot hash a partial file"))
     }
 
-    /// What is on disk and hashed.
-    pub(super) fn into_prefix(self, digest: &Digest) -> Prefix {
-        match self.hasher {
+    /// What is on disk and hashed, and the file.
+    pub(super) fn into_prefix(self, digest: &Digest) -> (Prefix, Partial) {
+        let prefix = match self.hasher {
             Some(hasher) => {
                 Prefix::of(self.partial.file(), self.partial.len(), hasher.into_hasher())
             }
             None => Prefix::none(digest),
-        }
+        };
+        (prefix, self.partial)
+    }
+
+    /// The file, whose bytes are not of interest.
+    pub(super) fn into_partial(self) -> Partial {
+        self.partial
     }
 }
 

@@ -128,7 +128,7 @@ fn split_resource(path: &str) -> Result<(&str, Resource), NotACall> {
     }
     let (head, last) = path.rsplit_once('/').unwrap_or(("", path));
     if let Some(name) = head.strip_suffix("/manifests") {
-        return Ok((name, Resource::Manifest(last.parse().map_err(NotACall::Reference)?)));
+        return Ok((name, Resource::Manifest(last.parse().map_err(not_a_reference)?)));
     }
     if let Some(name) = head.strip_suffix("/referrers") {
         return Ok((name, Resource::Referrers(last.parse().map_err(NotACall::Digest)?)));
@@ -142,6 +142,14 @@ fn split_resource(path: &str) -> Result<(&str, Resource), NotACall> {
         return Ok((name, Resource::Blob(last.parse().map_err(NotACall::Digest)?)));
     }
     Err(if last == "_catalog" { NotACall::Catalogue } else { NotACall::NoSuchRoute })
+}
+
+/// What has a colon was meant to be a digest, and clients are told of digests in other words.
+fn not_a_reference(error: InvalidReference) -> NotACall {
+    match error {
+        InvalidReference::Digest(error) => NotACall::Digest(error),
+        InvalidReference::Tag => NotACall::Reference(error),
+    }
 }
 
 #[cfg(test)]

@@ -129,6 +129,11 @@ impl Partial {
         fs::remove_file(&self.path)
     }
 
+    /// Leaves the file to be gone on with, unless there is nothing in it.
+    pub fn leave(self) -> io::Result<()> {
+        if self.is_empty() { self.discard() } else { Ok(()) }
+    }
+
     /// Checks `hasher`, which has seen every byte, and makes the file a blob.
     ///
     /// The order is what makes a crash harmless: content to disk, then the name, then the

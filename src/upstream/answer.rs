@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn only_200_and_the_part_asked_for_are_answers() {
         let part = |text: &'static str| [("content-range", text)];
-        let from = Span::From(5);
+        let from = Span::Part(5, None);
         assert_eq!(outcome(200, &[], Span::Whole), "ok");
         assert_eq!(outcome(200, &[], from), "ok");
         assert_eq!(outcome(200, &[("content-encoding", "Identity")], from), "ok");
@@ -200,7 +200,7 @@ mod tests {
                 StatusCode::RANGE_NOT_SATISFIABLE,
                 &headers(&[("content-range", text)]),
                 "up.test",
-                Span::From(9),
+                Span::Part(9, None),
             );
             let Err(Error::RangeNotSatisfiable { total, .. }) = judged else { panic!("{text}") };
             assert_eq!(total, want, "{text}");

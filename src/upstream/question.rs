@@ -21,6 +21,8 @@ pub struct Question {
     pub accept: Option<String>,
     /// From which byte on; 0 asks for the whole without a `Range` header.
     pub from: u64,
+    /// Up to which byte, without it; `None` asks for all that follow. An upstream may send more.
+    pub until: Option<u64>,
     /// Which upstreams have failed with it before, and are asked last.
     pub failed: Vec<Place>,
     /// With whose credential; `None` for Larder's own.

@@ -39,8 +39,8 @@ pub(super) struct Request {
 pub(super) enum Span {
     /// Its first byte, to learn its length where HEAD does not work.
     FirstByte,
-    /// From this byte on.
-    From(u64),
+    /// From this byte on, and up to that one, without it.
+    Part(u64, Option<u64>),
     /// All.
     Whole,
 }
@@ -51,8 +51,10 @@ impl Request {
         let (method, span) = match question.method {
             // A range means nothing in a HEAD (RFC 9110, 14.2).
             question::Method::Head => (Method::HEAD, Span::Whole),
-            question::Method::Get if question.from > 0 => (Method::GET, Span::From(question.from)),
-            question::Method::Get => (Method::GET, Span::Whole),
+            question::Method::Get if question.from == 0 && question.until.is_none() => {
+                (Method::GET, Span::Whole)
+            }
+            question::Method::Get => (Method::GET, Span::Part(question.from, question.until)),
         };
         let accept = question.accept.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         let is_local = matches!(question.resource, Resource::Referrers(_));
@@ -84,7 +86,10 @@ impl Request {
         }
         let range = match self.span {
             Span::FirstByte => Some("bytes=0-0".to_owned()),
-            Span::From(from) => Some(format!("bytes={from}-")),
+            Span::Part(from, None) => Some(format!("bytes={from}-")),
+            Span::Part(from, Some(until)) => {
+                Some(format!("bytes={from}-{}", until.saturating_sub(1)))
+            }
             Span::Whole => None,
         };
         if let Some(range) = range.and_then(|text| HeaderValue::try_from(text).ok()) {
@@ -99,7 +104,7 @@ impl Span {
     pub(super) fn start(self) -> Option<u64> {
         match self {
             Self::FirstByte => Some(0),
-            Self::From(from) => Some(from),
+            Self::Part(from, _) => Some(from),
             Self::Whole => None,
         }
     }

@@ -95,6 +95,7 @@ async fn a_layer_larger_than_the_disk_is_passed_through() {
     pull_small(&larder, &image).await;
     hub.assert_not_asked();
     assert!(larder.files("blobs").iter().all(|(_, len)| *len < DISK as u64));
+    assert_eq!(larder.files("fills"), [], "nothing was begun");
 }
 
 /// Where the length is not known, the disk fills up under the fill: it goes on without one.

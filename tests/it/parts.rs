@@ -132,11 +132,32 @@ async fn a_range_far_ahead_of_the_fill_does_not_wait_for_it() {
     }
     let beside = hub.gets(&blob.digest);
     assert_eq!(beside.len(), 3, "the fill, and one for each range");
-    assert!(beside[1].header("range").unwrap().starts_with("bytes=20000000-"));
+    // Not a byte more than the reader wants: whoever asks for the rest and hangs up costs the upstream
+    // what is on its way, and both a connection.
+    assert_eq!(beside[1].header("range"), Some("bytes=20000000-20000099"));
+    assert_eq!((beside[1].body_sent(), beside[2].body_sent()), (100, 100));
     assert_eq!(proxy.stored(), [""; 0]);
     gate.open();
     proxy.until_stored(&blob.digest).await;
     assert_eq!(hub.gets(&blob.digest).len(), 3, "the fill was not disturbed");
+}
+
+/// A registry without ranges sends the whole; the reader gets what it asked for.
+#[tokio::test(start_paused = true)]
+async fn a_range_is_cut_out_of_what_comes_in_its_stead() {
+    let (hub, blob, proxy, _gate) = held().await;
+    hub.breaks(When::asked(&blob.digest).get().nth(2), Fault::IgnoreRange);
+    hub.breaks(When::asked(&blob.digest).get().nth(3), Fault::IgnoreRange);
+    let range = [("range", "bytes=20000000-20000099,21000000-21000099")];
+
+    let reply = proxy.get_with(&blob.path(REPOSITORY), &range).await;
+
+    let parts = reply.parts();
+    assert_eq!(parts.len(), 2);
+    for ((_, bytes), at) in parts.iter().zip([20_000_000, 21_000_000]) {
+        assert!(*bytes == blob.bytes[at..at + 100], "{at}");
+    }
+    assert!(hub.gets(&blob.digest)[1].body_sent() > 20_000_000);
 }
 
 /// What the fill will soon bring is not fetched a second time.

@@ -107,6 +107,29 @@ fn an_end_in_mid_fill_leaves_half_to_go() {
     }
 }
 
+/// Whoever stops and starts again in one process finds its own directory free.
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_fills_that_outlast_the_grace() {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(1, LEN);
+    hub.put_blob(REPOSITORY, &blob);
+    hub.breaks(When::asked(&blob.digest), Fault::stall_at(LEN / 2));
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub);
+    setup.settings.shutdown_grace = Duration::from_secs(1);
+    let proxy = setup.start().await;
+    let clients = proxy.get_often(&blob.path(REPOSITORY), 1);
+    proxy.until(|| proxy.fills() == [HALF], "half of it is on disk").await;
+    drop(clients);
+
+    proxy.stop().await;
+    proxy.start_again().await;
+
+    hub.heal();
+    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+    assert_eq!(ranges(&hub, &blob)[1..], [Some("bytes=200000-".to_owned())]);
+}
+
 /// Half a download that nobody came back for is lost space, and the disk is not ours alone.
 #[test]
 fn an_old_partial_download_is_swept_at_the_start_and_a_young_one_is_not() {

@@ -161,3 +161,20 @@ async fn what_a_failed_pull_left_is_where_the_next_begins() {
     assert_eq!(ranges(&hub, &blob), [Some("bytes=250000-".to_owned())]);
     assert_eq!(hub.body_bytes(&blob.digest), LEN as u64 / 2);
 }
+
+/// Nothing came, so there is nothing to go on from, and nothing to keep for a day.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_brings_nothing_leaves_nothing() {
+    for fault in [Fault::status(404), Fault::status(500), Fault::CutAt(0)] {
+        let hub = ScriptedRegistry::new();
+        let blob = Blob::random(1, 1000);
+        hub.put_blob(REPOSITORY, &blob);
+        hub.breaks(When::asked(&blob.digest), fault.clone());
+        let proxy = Proxy::before(&hub).await;
+
+        let reply = proxy.get(&blob.path(REPOSITORY)).await;
+
+        assert!(reply.status != 200 || !reply.is_complete(), "{fault:?}");
+        assert_eq!(proxy.fills(), [0_u64; 0], "{fault:?}");
+    }
+}

@@ -152,3 +152,58 @@ async fn what_the_real_one_says_is_gone_is_gone() {
 
     assert_eq!(proxy.get(LATEST).await.status, 404);
 }
+
+/// A mirror that is wrong about what a manifest is, is as good as one that does not have it.
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_a_mirror_spoils_comes_from_the_next() {
+    let other = "application/vnd.oci.image.index.v1+json".to_owned();
+    let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws".to_owned();
+    for fault in [
+        Fault::Header("Content-Type", other),
+        Fault::Header("Content-Type", schema1),
+        Fault::FlipByte(Place::Middle),
+        Fault::TooLong(5 << 20),
+        Fault::Html200,
+    ] {
+        let (mirror, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+        let image = Image::random(1, &[10]);
+        for registry in [&mirror, &hub] {
+            registry.put_image(REPOSITORY, "latest", &image);
+        }
+        hub.requires(Auth::basic("me", "hunter2"));
+        mirror.breaks(When::asked("/manifests/"), fault.clone());
+        let proxy = mirrored(&mirror, &hub).await;
+
+        let reply = proxy.get(&image.manifest.path(REPOSITORY)).await;
+
+        reply.assert_is(&image.manifest.blob);
+        assert_eq!(reply.header("content-type"), Some(image.manifest.media_type.as_str()));
+        assert_eq!(mirror.gets(image.manifest.digest()).len(), 1, "{fault:?}");
+    }
+}
+
+/// With two mirrors, the second is asked before the real one is.
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_spoils_a_manifest_does_not_speak_for_the_others() {
+    let (bad, good) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[10]);
+    for registry in [&bad, &good, &hub] {
+        registry.put_image(REPOSITORY, "latest", &image);
+    }
+    bad.breaks(When::asked("/manifests/"), Fault::FlipByte(Place::Middle));
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub);
+    let registry = setup.settings.registries.last_mut().unwrap();
+    for (host, mirror) in [("bad.test", &bad), ("good.test", &good)] {
+        setup.network.put(host, 80, mirror.clone());
+        let url = format!("http://{host}").parse().unwrap();
+        registry.mirrors.push(Options { url, ..registry.upstream.clone() });
+    }
+    let proxy = setup.start().await;
+
+    proxy.get(&image.manifest.path(REPOSITORY)).await.assert_is(&image.manifest.blob);
+
+    assert_eq!((bad.asked().len(), good.asked().len()), (1, 1));
+    hub.assert_not_asked();
+}

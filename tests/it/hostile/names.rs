@@ -145,6 +145,8 @@ async fn what_is_refused_is_called_by_its_code() {
         ("/v2/a..b/manifests/latest".to_owned(), "NAME_INVALID"),
         (format!("/v2/a/blobs/sha256:{}", HEX.to_uppercase()), "DIGEST_INVALID"),
         ("/v2/a/blobs/md5:d41d8cd98f00b204e9800998ecf8427e".to_owned(), "DIGEST_INVALID"),
+        ("/v2/a/manifests/md5:d41d8cd98f00b204e9800998ecf8427e".to_owned(), "DIGEST_INVALID"),
+        ("/v2/a/manifests/sha256:abc".to_owned(), "DIGEST_INVALID"),
     ];
     for (path, code) in table {
         assert_eq!(proxy.get(&path).await.error(400).0, code, "{path}");

@@ -1,0 +1,99 @@
+//! Asking upstreams for a manifest.
+//!
+//! Asks and reads. What an answer is worth is decided where it was wanted.
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+
+use super::pull::deadline;
+use super::tags::told_digest;
+use super::{Error, MANIFEST_BYTES_MAX, Shared};
+use crate::access::Grant;
+use crate::oci::{Digest, MANIFEST_ACCEPT, MediaType, Reference, Resource};
+use crate::upstream::{self, Answer, Method, Place, Question};
+
+impl Shared {
+    pub(super) async fn ask_manifest(
+        &self,
+        grant: &Grant,
+        reference: &Reference,
+        method: Method,
+        accept: Option<&str>,
+    ) -> Result<Answer, upstream::Error> {
+        let question = question(grant, reference, method, accept);
+        grant.registry().upstream().ask(&question, deadline()).await
+    }
+
+    /// What the header says, and the body. A body that breaks off is asked for again, from those
+    /// who have `failed` last.
+    pub(super) async fn get_manifest(
+        &self,
+        grant: &Grant,
+        reference: &Reference,
+        accept: Option<&str>,
+        failed: Vec<Place>,
+    ) -> Result<Got, Error> {
+        let mut question = Question { failed, ..question(grant, reference, Method::Get, accept) };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let answer = grant.registry().upstream().ask(&question, deadline()).await?;
+            let (media_type, told) = (header_type(&answer), told_digest(&answer.headers));
+            let place = answer.place;
+            question.failed.push(place);
+            match collect(answer).await {
+                Ok(body) => return Ok(Got { media_type, told, body, place }),
+                Err(error) if error.is_transient() && tries < BODY_TRIES_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// A manifest as it came.
+pub(super) struct Got {
+    pub(super) media_type: Option<MediaType>,
+    pub(super) told: Option<Digest>,
+    /// `None` when it is longer than a manifest may be.
+    pub(super) body: Option<Bytes>,
+    pub(super) place: Place,
+}
+
+fn question(
+    grant: &Grant,
+    reference: &Reference,
+    method: Method,
+    accept: Option<&str>,
+) -> Question {
+    Question {
+        method,
+        repository: grant.repository().clone(),
+        resource: Resource::Manifest(reference.clone()),
+        query: String::new(),
+        accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
+        from: 0,
+        until: None,
+        failed: Vec::new(),
+        client: grant.client().cloned(),
+        via: grant.via().clone(),
+    }
+}
+
+/// How often a manifest whose body broke off is asked for.
+const BODY_TRIES_MAX: usize = 3;
+
+pub(super) fn header_type(answer: &Answer) -> Option<MediaType> {
+    answer.headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
+}
+
+/// The whole body; `None` when it is longer than a manifest may be.
+async fn collect(mut answer: Answer) -> Result<Option<Bytes>, upstream::Error> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.body.chunk().await? {
+        if body.len() + chunk.len() > MANIFEST_BYTES_MAX {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
+}

@@ -1,0 +1,121 @@
+//! Where a blob can be had: which upstreams, which of them last, and on whose behalf.
+
+use std::sync::Arc;
+
+use super::pull::deadline;
+use super::readers::Readers;
+use crate::access::Grant;
+use crate::http::Via;
+use crate::oci::{Digest, RepositoryName, Resource};
+use crate::upstream::{self, Answer, Identity, Method, Place, Question, Upstreams};
+
+/// Where a blob can be had.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    upstream: Arc<Upstreams>,
+    repository: RepositoryName,
+    digest: Digest,
+    via: Via,
+    /// Which upstreams have failed, and are asked last.
+    failed: Vec<Place>,
+    /// With whose credentials; `None` for Larder's own.
+    readers: Option<Readers>,
+    /// Whether readers of other repositories will do, too.
+    is_of_any_reader: bool,
+}
+
+impl Source {
+    pub(super) fn new(grant: &Grant, digest: &Digest, readers: Option<Readers>) -> Self {
+        Self {
+            upstream: Arc::clone(grant.registry().upstream()),
+            repository: grant.repository().clone(),
+            digest: digest.clone(),
+            via: grant.via().clone(),
+            failed: Vec::new(),
+            readers,
+            is_of_any_reader: false,
+        }
+    }
+
+    /// The same, with the credentials of readers of other repositories, too: each in its own.
+    pub(super) fn of_any_reader(self) -> Self {
+        Self { is_of_any_reader: true, ..self }
+    }
+
+    /// From now on like that.
+    pub(super) fn take_any_reader(&mut self) {
+        self.is_of_any_reader = true;
+    }
+
+    /// The same, after a mirror gave wrong bytes: all of them are asked last.
+    pub(super) fn without_mirrors(&self) -> Self {
+        Self { failed: self.upstream.mirrors(), ..self.clone() }
+    }
+
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// What messages call one of its upstreams.
+    pub(super) fn host_of(&self, place: Place) -> &str {
+        self.upstream.host_of(place)
+    }
+
+    /// Asks this one last from now on.
+    pub(super) fn fail(&mut self, place: Place) {
+        self.failed.push(place);
+    }
+
+    pub(super) fn has_failed(&self, place: Place) -> bool {
+        self.failed.contains(&place)
+    }
+
+    /// Asks for the bytes from `from` on, and up to `until` if nothing behind it is wanted.
+    pub(super) async fn ask(
+        &self,
+        from: u64,
+        until: Option<u64>,
+    ) -> Result<Answer, upstream::Error> {
+        let part = (from, until);
+        let Some(readers) = &self.readers else {
+            return self.ask_as(&self.repository, None, part).await;
+        };
+        let only = Some(&self.repository).filter(|_| !self.is_of_any_reader);
+        let (host, reason) = (self.upstream.host().to_owned(), DESERTED.to_owned());
+        let mut last = upstream::Error::Unreachable { host, reason };
+        for reader in readers.present(only) {
+            match self.ask_as(reader.repository(), reader.client(), part).await {
+                Err(error) if error.is_about_the_asker() => {
+                    reader.refuse();
+                    last = error;
+                }
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_as(
+        &self,
+        repository: &RepositoryName,
+        client: Option<&Identity>,
+        (from, until): (u64, Option<u64>),
+    ) -> Result<Answer, upstream::Error> {
+        let question = Question {
+            method: Method::Get,
+            repository: repository.clone(),
+            resource: Resource::Blob(self.digest.clone()),
+            query: String::new(),
+            accept: None,
+            from,
+            until,
+            failed: self.failed.clone(),
+            client: client.cloned(),
+            via: self.via.clone(),
+        };
+        self.upstream.ask(&question, deadline()).await
+    }
+}
+
+/// Why nothing is asked where only readers' own credentials may be used.
+const DESERTED: &str = "nobody who may ask for it reads it any more";
