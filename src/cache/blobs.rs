@@ -19,6 +19,7 @@ use super::flights::{Company, told};
 use super::follow::{Follow, Span, Whole};
 use super::hot::question_key;
 use super::members::Membership;
+use super::passed::Passing;
 use super::pull::{HEADERS_WAIT_MAX, deadline};
 use super::side::Side;
 use super::{Bypass, Decision, Error, Pulled, Shared};
@@ -30,11 +31,13 @@ use crate::upstream::{Method, Question};
 
 /// What has to be known of a blob before its headers can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Need<'r> {
     /// Nothing: bytes may be sent without an announced length.
     Bytes,
-    /// Its length: a range was asked for, or the connection cannot show where a body ends.
+    /// Its length: the connection cannot show where a body ends.
     Length,
+    /// The length, to take this range of it.
+    Range(&'r str),
 }
 
 /// A blob that can be read.
@@ -50,6 +53,7 @@ enum BlobSource {
     /// Stored, and being verified again.
     Checking(Arc<Check>, Elsewhere),
     Filling(Filling),
+    Passing(Passing),
     Stored(StoredBlob),
 }
 
@@ -112,6 +116,10 @@ impl Blob {
                 let side = Side::new(follow, side.clone(), progress.clone(), span);
                 Box::new(side.of(reader.clone()))
             }
+            // Only parts of it are ever asked for.
+            BlobSource::Passing(passing) => {
+                Box::new(passing.part(at..end.or(self.total).unwrap_or(at)))
+            }
             BlobSource::Stored(blob) => {
                 let (file, whole) = (blob.content().file(), blob.content().len());
                 Box::new(Whole::new(file, delivery, at, end.unwrap_or(whole)))
@@ -125,10 +133,18 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        need: Need,
+        need: Need<'_>,
     ) -> Result<Pulled<Blob>, Error> {
         let member = self.membership(grant, digest).await;
         let Some(blob) = self.stored(digest).await else {
+            if let Need::Range(range) = need
+                && let Some(passing) = self.passing(grant, digest, member, range).await?
+            {
+                let (total, source) = (Some(passing.total()), BlobSource::Passing(passing));
+                let delivery = Delivery::new(self.frames.clone());
+                let decision = Decision::Bypass(Bypass::Range);
+                return Ok(Pulled { what: Blob { total, source, delivery }, decision, age: None });
+            }
             return self.filled(grant, digest, member, need).await;
         };
         if member.is_none() {
@@ -196,7 +212,7 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
         member: Option<Membership>,
-        need: Need,
+        need: Need<'_>,
     ) -> Result<Pulled<Blob>, Error> {
         Error::if_offline(grant)?;
         let until = deadline();
@@ -229,7 +245,7 @@ impl Shared {
                 }
                 // Without a length there is nothing to select from, and no end that could be seen.
                 Progress::Relaying { point, .. }
-                    if need == Need::Length && point.total().is_none() =>
+                    if need != Need::Bytes && point.total().is_none() =>
                 {
                     let host = grant.registry().upstream().host().to_owned();
                     return Err(Error::NoLength { host });
@@ -253,7 +269,7 @@ impl Shared {
 /// How far the fill is when enough is known for the headers; `None` when it took too long.
 pub(super) async fn wait_for_headers(
     mut progress: watch::Receiver<Progress>,
-    need: Need,
+    need: Need<'_>,
     until: Instant,
 ) -> Option<Progress> {
     let is_ready = |progress: &Progress| match progress {

@@ -44,6 +44,8 @@ pub enum Bypass {
     NoSpace,
     /// Only the upstream can say: existence of what is not in the cache.
     Lookup,
+    /// A range, which is not to begin a fill, and whose bytes are as the upstream gave them.
+    Range,
 }
 
 /// Why a tag was not revalidated.
@@ -74,7 +76,7 @@ pub struct Names {
 
 impl Decision {
     /// One of each kind, in the order of [`Decision::index`].
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Hit,
         Self::Revalidated,
         Self::Miss { collapsed: false, unverified: false },
@@ -90,6 +92,7 @@ impl Decision {
         Self::Bypass(Bypass::Lookup),
         Self::Bypass(Bypass::NoSpace),
         Self::Bypass(Bypass::NotCacheable),
+        Self::Bypass(Bypass::Range),
     ];
 
     /// Its place among the kinds of decisions; for how long an answer is stale makes no kind.
@@ -109,6 +112,7 @@ impl Decision {
             Self::Bypass(Bypass::Lookup) => 12,
             Self::Bypass(Bypass::NoSpace) => 13,
             Self::Bypass(Bypass::NotCacheable) => 14,
+            Self::Bypass(Bypass::Range) => 15,
         }
     }
 
@@ -153,6 +157,7 @@ const NAMES: [Names; Decision::ALL.len()] = [
     names("bypass", "lookup", "larder; fwd=bypass; detail=lookup"),
     names("bypass", "no-space", "larder; fwd=bypass; detail=no-space"),
     names("bypass", "not-cacheable", "larder; fwd=bypass; detail=not-cacheable"),
+    names("bypass", "unverified-range", "larder; fwd=bypass; detail=unverified-range"),
 ];
 
 const STALE: &str = "larder; hit; ttl=-";

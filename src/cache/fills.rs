@@ -98,6 +98,12 @@ impl Fills {
 }
 
 impl Shared {
+    /// Whether a fill of a digest is under way.
+    pub(super) fn is_filling(&self, grant: &Grant, digest: &Digest) -> bool {
+        let key = (grant.registry().name().clone(), digest.clone());
+        lock(&self.fills.under_way).contains_key(&key)
+    }
+
     /// Joins the fill of a digest, or starts it. Returns whether it was joined.
     pub(super) fn join_fill(
         self: &Arc<Self>,

@@ -24,6 +24,7 @@ mod manifest_ask;
 mod manifests;
 mod members;
 mod options;
+mod passed;
 mod patience;
 mod pull;
 mod pushed;

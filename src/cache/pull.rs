@@ -119,7 +119,7 @@ impl Cache {
         &self,
         grant: &Grant,
         digest: &Digest,
-        need: Need,
+        need: Need<'_>,
     ) -> Result<Pulled<Blob>, Error> {
         let pulled = self.shared.blob(grant, digest, need).await?;
         self.shared.store.used(Row::Blob(digest));

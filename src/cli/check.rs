@@ -164,6 +164,9 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
     if !entry.rules.deny.is_empty() {
         line(f, "deny", &list(&entry.rules.deny))?;
     }
+    if !entry.rules.fill_on_range {
+        line(f, "fill_on_range", "no: ranges of what is not held are passed through")?;
+    }
     if entry.rules.offline {
         line(f, "offline", "yes: the upstream is never asked")?;
     }

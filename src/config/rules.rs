@@ -18,6 +18,7 @@ pub(super) fn resolve(written: &mut Registry, resolver: &mut Resolver<'_>) -> Ru
     let rules = written.tag_rules.take().unwrap_or_default();
     let membership_ttl = written.membership_ttl.as_ref();
     Rules {
+        fill_on_range: written.fill_on_range.take().is_none_or(Spanned::into_inner),
         offline: written.offline.take().is_some_and(Spanned::into_inner),
         push: written.push.take().is_some_and(Spanned::into_inner),
         membership_ttl: resolver.duration(membership_ttl, Zero::Meaningful, Rules::MEMBERSHIP_TTL),

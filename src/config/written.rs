@@ -112,6 +112,7 @@ pub(super) struct Registry {
     pub tag_rules: Option<Vec<Spanned<TagRule>>>,
     pub max_stale: Option<Text>,
     pub offline: Option<Spanned<bool>>,
+    pub fill_on_range: Option<Spanned<bool>>,
     pub push: Option<Spanned<bool>>,
     pub membership_ttl: Option<Text>,
     pub allow: Option<Vec<Text>>,

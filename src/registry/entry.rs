@@ -70,6 +70,8 @@ pub struct TagPolicy {
 pub struct Rules {
     /// Whether the cache alone answers: the upstream is never asked, and nothing is too old.
     pub offline: bool,
+    /// Whether a range of a blob that is not held begins a fetch of the whole.
+    pub fill_on_range: bool,
     /// Tags that are believed for another time than the others; the first that takes a tag counts.
     pub tags: Vec<TagRule>,
     /// The repositories that may be asked for, by their names at the registry.
@@ -88,7 +90,7 @@ impl Default for Rules {
         let allow = vec![Pattern::any()];
         let (tags, deny) = (Vec::new(), Vec::new());
         let membership_ttl = Self::MEMBERSHIP_TTL;
-        Self { offline: false, push: false, membership_ttl, tags, allow, deny }
+        Self { offline: false, fill_on_range: true, push: false, membership_ttl, tags, allow, deny }
     }
 }
 

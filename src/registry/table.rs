@@ -81,6 +81,11 @@ impl Registry {
         self.entry.tags
     }
 
+    /// Whether a range of a blob that is not held begins a fetch of the whole.
+    pub fn fills_on_range(&self) -> bool {
+        self.entry.rules.fill_on_range
+    }
+
     /// Whether the cache alone answers for it.
     pub fn is_offline(&self) -> bool {
         self.entry.rules.offline

@@ -25,8 +25,11 @@ pub(super) async fn pull(
     }
     let range = range_of(&request.headers, digest);
     // HTTP/1.0 cannot show that a body without a length was cut off.
-    let needs_length = range.is_some() || request.version <= Version::HTTP_10;
-    let need = if needs_length { Need::Length } else { Need::Bytes };
+    let need = match range {
+        Some(range) => Need::Range(range),
+        None if request.version <= Version::HTTP_10 => Need::Length,
+        None => Need::Bytes,
+    };
     let outlet = request.extensions.get::<Outlet>().cloned();
     let pulled = cache.blob(grant, digest, need).await;
     match pulled.map(|it| Pulled { what: it.what.through(outlet), ..it }) {

@@ -25,6 +25,7 @@ mod hostile;
 mod hosts;
 mod index;
 mod kill;
+mod lazy;
 mod listeners;
 mod lists;
 mod manifests;

@@ -164,7 +164,7 @@ fn certificates_are_read() {
 #[test]
 fn rules_are_read() {
     let settings = Case::of(
-        "[registry.'a.b']\noffline = true\nallow = ['team/**']\ndeny = ['**/x']\n\
+        "[registry.'a.b']\noffline = true\nfill_on_range = false\nallow = ['team/**']\ndeny = ['**/x']\n\
          tag_rules = [{ match = 'v*', ttl = '1d' }, { match = '*', ttl = '0s' }]\n[registry.'c.d']",
     )
     .settings();
@@ -175,6 +175,7 @@ fn rules_are_read() {
     let ttls: Vec<_> = rules.tags.iter().map(|rule| (rule.pattern.to_string(), rule.ttl)).collect();
     let day = Duration::from_secs(24 * 3600);
     assert_eq!(ttls, [("v*".to_owned(), day), ("*".to_owned(), Duration::ZERO)]);
+    assert!(!rules.fill_on_range && plain.rules.fill_on_range);
     assert!(
         !plain.rules.offline && plain.rules.allow[0].takes("a/b") && plain.rules.deny.is_empty()
     );

@@ -1,0 +1,117 @@
+//! `fill_on_range = false`: what lazy pullers read of a cold layer is passed through.
+
+use crate::support::{Blob, Fault, Gate, Proxy, ScriptedRegistry, Setup, When, settle};
+
+const REPOSITORY: &str = "library/alpine";
+const LEN: usize = 1 << 20;
+
+async fn lazy(fills: bool) -> (ScriptedRegistry, Blob, Proxy) {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(1, LEN);
+    hub.put_blob(REPOSITORY, &blob);
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub).rules.fill_on_range = fills;
+    (hub, blob, setup.start().await)
+}
+
+/// The reason for the key: a hundredth of a layer must not cost the whole layer.
+#[tokio::test(start_paused = true)]
+async fn the_upstream_sends_what_is_read_and_no_more() {
+    let (hub, blob, proxy) = lazy(false).await;
+    let path = blob.path(REPOSITORY);
+
+    for at in [0, 500_000, 1_000_000] {
+        let reply = proxy.get_with(&path, &[("range", &format!("bytes={at}-{}", at + 999))]).await;
+        reply.assert_status(206);
+        assert!(reply.is_complete() && reply.body == blob.bytes[at..at + 1000]);
+        let content_range = format!("bytes {at}-{}/{LEN}", at + 999);
+        assert_eq!(reply.header("content-range"), Some(content_range.as_str()));
+        let decision = reply.decision();
+        assert!(decision.is_bypass(), "{decision:?}");
+        assert_eq!(decision.get("detail"), Some("unverified-range"));
+    }
+    let several = [("range", "bytes=0-9,700000-700009,5-6")];
+    let parts = proxy.get_with(&path, &several).await.parts();
+    settle().await;
+
+    let parts: Vec<_> = parts.iter().map(|(_, bytes)| &bytes[..]).collect();
+    assert_eq!(parts, [&blob.bytes[..10], &blob.bytes[700_000..700_010], &blob.bytes[5..7]]);
+    assert_eq!(hub.body_bytes(&blob.digest), 3000 + 10 + 10 + 2);
+    assert_eq!(hub.heads(&blob.digest).len(), 1, "the length is asked for once");
+    assert_eq!((proxy.stored(), proxy.fills()), (Vec::new(), Vec::new()));
+}
+
+/// By default the cache has it after the first who asks for any of it.
+#[tokio::test(start_paused = true)]
+async fn by_default_a_range_brings_the_whole_once() {
+    let (hub, blob, proxy) = lazy(true).await;
+    let path = blob.path(REPOSITORY);
+    proxy.get_with(&path, &[("range", "bytes=500000-500999")]).await.assert_status(206);
+    proxy.until_stored(&blob.digest).await;
+    proxy.get_with(&path, &[("range", "bytes=0-999")]).await.assert_status(206);
+    assert_eq!(hub.body_bytes(&blob.digest), LEN as u64);
+}
+
+/// An answer that a client could take for the end of the blob is checked, whatever the key says.
+#[tokio::test(start_paused = true)]
+async fn a_range_with_the_last_byte_is_checked_all_the_same() {
+    for range in ["bytes=1048575-1048575", "bytes=5-", "bytes=-51", "bytes=0-1,1048000-"] {
+        let (hub, blob, proxy) = lazy(false).await;
+        let path = blob.path(REPOSITORY);
+        proxy.get_with(&path, &[("range", range)]).await.assert_status(206);
+        proxy.until_stored(&blob.digest).await;
+        assert_eq!(hub.body_bytes(&blob.digest), LEN as u64, "{range}");
+
+        let (hub, blob, proxy) = lazy(false).await;
+        hub.breaks(When::asked(&blob.digest).get(), Fault::FlipByte(crate::support::Place::First));
+        let reply = proxy.get_with(&blob.path(REPOSITORY), &[("range", range)]).await;
+        assert!(reply.status != 206 || !reply.is_complete(), "{range}");
+    }
+}
+
+/// Who pulls the whole fills the cache, and ranges follow that.
+#[tokio::test(start_paused = true)]
+async fn a_fill_that_runs_is_used() {
+    let (hub, blob, proxy) = lazy(false).await;
+    let (path, gate) = (blob.path(REPOSITORY), Gate::new());
+    hub.breaks(When::asked(&blob.digest).get().nth(1), Fault::HoldAt(LEN / 2, gate.clone()));
+    let whole = proxy.get_often(&path, 1);
+    gate.reached().await;
+    settle().await;
+
+    let reply = proxy.get_with(&path, &[("range", "bytes=1000-1999")]).await;
+    gate.open();
+
+    assert!(reply.is_complete() && reply.body == blob.bytes[1000..2000]);
+    whole.join_all().await[0].assert_is(&blob);
+    assert_eq!(hub.body_bytes(&blob.digest), LEN as u64);
+}
+
+/// What the upstream refuses is told as such, not as a cut.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_and_an_impossible_range_have_their_status() {
+    let (hub, blob, proxy) = lazy(false).await;
+    let path = blob.path(REPOSITORY);
+    let beyond = proxy.get_with(&path, &[("range", "bytes=9999999-")]).await;
+    beyond.assert_status(416);
+    assert_eq!(hub.gets(&blob.digest).len(), 0);
+    hub.breaks(When::asked(&blob.digest).get(), Fault::status(404));
+    proxy.get_with(&path, &[("range", "bytes=0-9")]).await.error(404);
+    hub.heal();
+    hub.breaks(When::asked(&blob.digest).get(), Fault::status(500));
+    proxy.get_with(&path, &[("range", "bytes=0-9")]).await.error(502);
+}
+
+/// A cut in the middle is gone on from, as for a fill, and no further than to the range's end.
+#[tokio::test(start_paused = true)]
+async fn a_range_that_breaks_off_is_gone_on_with() {
+    let (hub, blob, proxy) = lazy(false).await;
+    hub.breaks(When::asked(&blob.digest).get().nth(1), Fault::CutAt(4000));
+    let range = [("range", "bytes=100000-109999")];
+
+    let reply = proxy.get_with(&blob.path(REPOSITORY), &range).await;
+
+    assert!(reply.is_complete() && reply.body == blob.bytes[100_000..110_000]);
+    let gets = hub.gets(&blob.digest);
+    assert_eq!(gets[1].header("range"), Some("bytes=104000-109999"));
+}
