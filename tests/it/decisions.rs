@@ -46,6 +46,9 @@ impl World {
                 Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
             others.push((name, registry));
         }
+        let lazy = ScriptedRegistry::new();
+        lazy.put_image(REPOSITORY, "latest", &image);
+        setup.registry("lazy.test", &lazy).rules.fill_on_range = false;
         let proxy = setup.start().await;
         Self { hub, others, image, proxy, replies: Vec::new() }
     }
@@ -72,6 +75,13 @@ impl World {
         self.hub.put_tagged(REPOSITORY, "old", &Manifest::raw(SCHEMA_1, signed));
         self.hub.breaks(When::asked("/manifests/old"), Fault::NoDigestHeader);
         self.get(&format!("/v2/{REPOSITORY}/manifests/old")).await;
+    }
+
+    /// A range that is not to begin a fill.
+    async fn with_a_lazy_puller(&mut self) {
+        let path = format!("/v2/lazy.test/{REPOSITORY}/blobs/{}", self.image.layers[0].digest);
+        let reply = self.proxy.get_with(&path, &[("range", "bytes=0-9")]).await;
+        self.replies.push(reply);
     }
 
     /// Ranges of blobs that are on their way, and who joins them.
@@ -178,6 +188,7 @@ async fn every_decision_is_the_same_in_header_log_and_metric() {
     world.proxy.log_requests();
 
     world.with_a_healthy_upstream().await;
+    world.with_a_lazy_puller().await;
     world.while_blobs_arrive().await;
     world.with_ailing_upstreams().await;
     world.with_an_ailing_disk().await;
