@@ -23,6 +23,7 @@ pub struct Grant {
     registry: Arc<Registry>,
     repository: RepositoryName,
     action: Action,
+    may_push: bool,
     client: Option<Identity>,
     /// What it is remembered by, if the registry has confirmed it.
     right: Option<Tag>,
@@ -54,6 +55,11 @@ impl Grant {
     /// Whether the registry was asked whether this very client may, and others may not.
     pub fn is_of_client(&self) -> bool {
         self.right.is_some()
+    }
+
+    /// Whether the principal may push here, too: then what exists here must not be claimed in vain.
+    pub fn may_push(&self) -> bool {
+        self.may_push
     }
 
     /// The client's own credential, with which the upstream is to be asked. `None`: with Larder's, if
@@ -95,9 +101,10 @@ impl Access {
         let may =
             |action| self.options.policy.allows(principal, registry.name(), repository, action);
         if may(*action) {
+            let may_push = registry.takes_pushes() && may(Action::Push);
             let (client, right, via) = (None, None, principal.via.clone());
             let Wish { registry, repository, action, .. } = wish;
-            return Ok(Grant { registry, repository, action, client, right, via });
+            return Ok(Grant { registry, repository, action, may_push, client, right, via });
         }
         Err(match principal.issuer {
             Issuer::Nobody => Refused::Nameless,
@@ -144,7 +151,9 @@ impl Access {
         }
         let (right, via) = (Some(right), principal.via.clone());
         let Wish { registry, repository, action, .. } = wish;
-        Ok(Grant { registry, repository, action, client, right, via })
+        // Whether this client may, only the registry knows.
+        let may_push = registry.takes_pushes();
+        Ok(Grant { registry, repository, action, may_push, client, right, via })
     }
 
     /// What it means that the upstream could not be asked.

@@ -94,8 +94,8 @@ impl App {
         let opened = tokio::task::spawn_blocking(move || Store::open(options, machine)).await;
         let store = opened.map_err(|_| StartError::Interrupted)??;
         let store = Arc::new(store);
-        let push = open_push(&store, &parts.clock, settings.push.clone()).await?;
-        let cache = Cache::new(store, parts.clock, settings.cache.clone());
+        let cache = Cache::new(Arc::clone(&store), parts.clock.clone(), settings.cache.clone());
+        let push = open_push(store, cache.clone(), parts.clock, settings.push.clone()).await?;
         cache.sweep().await;
         let traffic = Arc::<Traffic>::default();
         let (paths, noted_in) = ((cache.clone(), push.clone()), Arc::clone(&traffic));
@@ -206,19 +206,21 @@ impl App {
         if timeout(grace, self.connections.wait()).await.is_err() {
             tracing::warn!(open = self.connections.len(), "stopping with transfers under way");
         }
-        self.cache.stop(grace.saturating_sub(begin.elapsed())).await;
+        let left = || grace.saturating_sub(begin.elapsed());
+        self.push.stop(left()).await;
+        self.cache.stop(left()).await;
         self.cache.close().await;
     }
 }
 
 /// The push path, whose key may have to be read.
 async fn open_push(
-    store: &Arc<Store>,
-    clock: &Arc<dyn WallClock>,
+    store: Arc<Store>,
+    cache: Cache,
+    clock: Arc<dyn WallClock>,
     options: push::Options,
 ) -> Result<Push, StartError> {
-    let (store, clock) = (Arc::clone(store), Arc::clone(clock));
-    let open = move || Push::new(&store, clock, &options);
+    let open = move || Push::new(store, cache, clock, &options);
     let opened = tokio::task::spawn_blocking(open).await;
     opened.map_err(|_| StartError::Interrupted)?.map_err(StartError::Push)
 }

@@ -191,7 +191,10 @@ impl App {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(SWEEP_EVERY) => self.cache.sweep().await,
+                () = tokio::time::sleep(SWEEP_EVERY) => {
+                    self.push.sweep();
+                    self.cache.sweep().await;
+                }
             }
         }
     }

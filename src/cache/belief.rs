@@ -80,6 +80,16 @@ impl Belief {
     }
 }
 
+/// What a client does with what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reliance {
+    /// It pulls.
+    Reading,
+    /// It decides by it what to push: the upstream is asked each time. An outage it survives like any
+    /// other client; who pushes to what is down is told so there.
+    Writing,
+}
+
 /// What a client is to be answered with.
 #[derive(Debug)]
 pub(super) enum Settled<V> {
@@ -100,7 +110,7 @@ impl Shared {
         &self,
         grant: &Grant,
         known: Option<&Heard>,
-        policy: TagPolicy,
+        (policy, reliance): (TagPolicy, Reliance),
         ask: impl Fn(Company) -> (bool, Pending<V>),
     ) -> Result<Settled<V>, Error> {
         let Some(known) = known else {
@@ -110,7 +120,9 @@ impl Shared {
             return Ok(Settled::Told(answer?, miss));
         };
         let age = known.age(self.clock.now(), policy);
+        let is_written_by = reliance == Reliance::Writing;
         let (since, is_too_old) = match Belief::of(age, policy) {
+            Belief::Fresh if is_written_by => (Duration::ZERO, false),
             Belief::Fresh => return Ok(Settled::Known { decision: Decision::Hit, age }),
             Belief::Stale { since } => (since, false),
             Belief::TooOld { since } => (since, true),
@@ -118,6 +130,16 @@ impl Shared {
         let stale = |reason| Settled::Known { decision: Decision::Stale { since, reason }, age };
         if grant.registry().is_offline() {
             return Ok(stale(StaleReason::Offline));
+        }
+        if is_written_by {
+            // Waited for as long as it takes: what is merely late would be taken for what is.
+            return match told(grant, ask).await.1 {
+                Ok(told) => Ok(Settled::Told(told, Decision::Revalidated)),
+                Err(error) if is_too_old || error.is_an_answer() || error.refuses(grant) => {
+                    Err(error)
+                }
+                Err(error) => Ok(stale(stale_reason(&error))),
+            };
         }
         let patience = self.patience.with(grant.registry(), is_too_old);
         // Asked also where nobody waits.

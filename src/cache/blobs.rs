@@ -13,11 +13,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::checked::{Checked, Elsewhere};
 use super::checks::{Check, Found};
+use super::claims::claim_key;
 use super::fills::Filling;
 use super::fills::Progress;
 use super::flights::{Company, told};
 use super::follow::{Follow, Span, Whole};
-use super::hot::question_key;
 use super::members::Membership;
 use super::passed::Passing;
 use super::pull::{HEADERS_WAIT_MAX, deadline};
@@ -25,9 +25,9 @@ use super::side::Side;
 use super::{Bypass, Decision, Error, Pulled, Shared};
 use crate::access::Grant;
 use crate::http::{Delivery, Outlet, ReplyBody, Source};
-use crate::oci::{Digest, Reference, Resource};
+use crate::oci::{Digest, Resource};
 use crate::store::StoredBlob;
-use crate::upstream::{Method, Question};
+use crate::upstream::{self, Method, Place, Question};
 
 /// What has to be known of a blob before its headers can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,9 +158,12 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Pulled<BlobHead>, Error> {
-        if self.membership(grant, digest).await.is_some()
-            && let Some(blob) = self.stored(digest).await
-        {
+        let is_known = if grant.may_push() {
+            self.is_claimable(grant, digest)
+        } else {
+            self.membership(grant, digest).await.is_some()
+        };
+        if is_known && let Some(blob) = self.stored(digest).await {
             let total = Some(blob.len());
             return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
         }
@@ -190,13 +193,20 @@ impl Shared {
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
         Error::if_offline(grant)?;
+        let asked = self.denials.now();
         let ask = |company: Company| {
-            let key = question_key(grant, &Reference::Digest(digest.clone()), None);
+            let key = claim_key(grant, digest, asked);
             self.lookups.join(company.key(key, grant), || {
                 let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
                 async move {
                     let total = ask_length(&grant, &digest).await?;
-                    let confirm = move || shared.confirm(&grant, &digest, total);
+                    let confirm = move || {
+                        // What was removed while the answer was on its way is not there.
+                        if shared.denials.now() == asked {
+                            shared.confirm(&grant, &digest, total);
+                            shared.claim(&grant, &digest, asked);
+                        }
+                    };
                     // A panic in it has been reported; the answer is right all the same.
                     drop(tokio::task::spawn_blocking(confirm).await);
                     Ok(total)
@@ -298,6 +308,10 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         via: grant.via().clone(),
     };
     let upstream = grant.registry().upstream();
+    // Where pushes go, a mirror's word is not the registry's, nor good enough to skip an upload.
+    let is_strict = grant.registry().takes_pushes();
+    let failed = if is_strict { upstream.mirrors() } else { Vec::new() };
+    let question = |method| Question { failed: failed.clone(), ..question(method) };
     let answer = match upstream.ask(&question(Method::Head), deadline()).await {
         // The GET's headers say the same; its body is not read.
         Err(error) if error.is_without_head() => {
@@ -306,5 +320,9 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         other => other,
     };
     let answer = answer?;
+    if is_strict && answer.place != Place::Authoritative {
+        let (host, reason) = (upstream.host().to_owned(), "only a mirror of it answers".to_owned());
+        return Err(upstream::Error::Unreachable { host, reason }.into());
+    }
     Ok(answer.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()))
 }

@@ -22,6 +22,11 @@ pub enum Decision {
         /// Whether the answer ends before the blob does, and so before it is verified.
         unverified: bool,
     },
+    /// Not the cache's to answer: a push or a deletion, which only the registry can do.
+    Relayed {
+        /// Whether nothing was sent, because the registry had it in another repository.
+        mounted: bool,
+    },
     /// From the cache, after the upstream was asked whether it still holds.
     Revalidated,
     /// From the cache, though the upstream should have been asked and could not be.
@@ -76,7 +81,7 @@ pub struct Names {
 
 impl Decision {
     /// One of each kind, in the order of [`Decision::index`].
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Hit,
         Self::Revalidated,
         Self::Miss { collapsed: false, unverified: false },
@@ -93,6 +98,8 @@ impl Decision {
         Self::Bypass(Bypass::NoSpace),
         Self::Bypass(Bypass::NotCacheable),
         Self::Bypass(Bypass::Range),
+        Self::Relayed { mounted: false },
+        Self::Relayed { mounted: true },
     ];
 
     /// Its place among the kinds of decisions; for how long an answer is stale makes no kind.
@@ -113,6 +120,7 @@ impl Decision {
             Self::Bypass(Bypass::NoSpace) => 13,
             Self::Bypass(Bypass::NotCacheable) => 14,
             Self::Bypass(Bypass::Range) => 15,
+            Self::Relayed { mounted } => 16 + usize::from(mounted),
         }
     }
 
@@ -158,6 +166,8 @@ const NAMES: [Names; Decision::ALL.len()] = [
     names("bypass", "no-space", "larder; fwd=bypass; detail=no-space"),
     names("bypass", "not-cacheable", "larder; fwd=bypass; detail=not-cacheable"),
     names("bypass", "unverified-range", "larder; fwd=bypass; detail=unverified-range"),
+    names("relayed", "", "larder; fwd=method"),
+    names("relayed", "mounted", "larder; fwd=method; detail=mounted"),
 ];
 
 const STALE: &str = "larder; hit; ttl=-";
@@ -177,6 +187,7 @@ mod tests {
             "revalidated" => "fwd=stale",
             "miss" | "collapsed" => "fwd=uri-miss",
             "bypass" => "fwd=bypass",
+            "relayed" => "fwd=method",
             other => panic!("{other}"),
         }
     }

@@ -6,12 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
+use tokio::time::Instant;
 
 use super::belief::Heard;
 use super::lists::HotList;
 use super::{Manifest, MemoryUse};
 use crate::access::Grant;
-use crate::oci::{Digest, Reference, Tag};
+use crate::oci::{Digest, Reference, RegistryName, RepositoryName, Tag};
 use crate::store::Members;
 
 /// The memory cache.
@@ -23,6 +24,10 @@ pub(super) struct Hot {
     /// Pages that an upstream's own link leads to.
     issued: Cache<String, ()>,
     members: Cache<String, Arc<Mutex<Members>>>,
+    /// When a registry last said that a repository has something.
+    claims: Cache<String, Instant>,
+    /// Repositories that are known to have something, by registry and digest.
+    homes: Cache<String, Arc<[RepositoryName]>>,
 }
 
 /// What is known of a tag.
@@ -54,13 +59,23 @@ impl Hot {
             .max_capacity(bytes / 32)
             .weigher(|key: &String, (): &()| weight(key.len()))
             .build();
+        let claims = Cache::builder()
+            .max_capacity(bytes / 32)
+            .weigher(|key: &String, _: &Instant| weight(key.len()))
+            .build();
+        let homes = Cache::builder()
+            .max_capacity(bytes / 32)
+            .weigher(|key: &String, homes: &Arc<[RepositoryName]>| {
+                weight(key.len() + homes.iter().map(|home| home.as_str().len()).sum::<usize>())
+            })
+            .build();
         let members = Cache::builder()
-            .max_capacity(bytes / 4)
+            .max_capacity(bytes / 16 * 3)
             .weigher(|key: &String, members: &Arc<Mutex<Members>>| {
                 weight(key.len() + lock(members).len() * MEMBER_BYTES)
             })
             .build();
-        Self { manifests, tags, lists, issued, members }
+        Self { manifests, tags, lists, issued, members, claims, homes }
     }
 
     /// How much it holds. Entries that were added a moment ago may be missing.
@@ -121,9 +136,55 @@ impl Hot {
         self.issued.contains_key(&key(grant, name))
     }
 
+    pub(super) fn drop_manifest(&self, grant: &Grant, digest: &Digest) {
+        self.manifests.invalidate(&key(grant, digest.as_str()));
+    }
+
+    pub(super) fn claimed(&self, grant: &Grant, digest: &Digest) -> Option<Instant> {
+        self.claims.get(&key(grant, digest.as_str()))
+    }
+
+    pub(super) fn put_claim(&self, grant: &Grant, digest: &Digest) {
+        self.claims.insert(key(grant, digest.as_str()), Instant::now());
+    }
+
+    pub(super) fn drop_claim(&self, grant: &Grant, digest: &Digest) {
+        self.claims.invalidate(&key(grant, digest.as_str()));
+    }
+
+    pub(super) fn homes(&self, registry: &RegistryName, digest: &Digest) -> Vec<RepositoryName> {
+        self.homes.get(&home_key(registry, digest)).map_or_else(Vec::new, |homes| homes.to_vec())
+    }
+
+    /// Notes that the grant's repository has it. Two that do so at once may lose one of the two.
+    pub(super) fn put_home(&self, grant: &Grant, digest: &Digest) {
+        let key = home_key(grant.registry().name(), digest);
+        let own = grant.repository();
+        let before = self.homes.get(&key);
+        if before.as_ref().is_some_and(|homes| homes.first() == Some(own)) {
+            return;
+        }
+        let others = before.iter().flat_map(|homes| homes.iter()).filter(|home| *home != own);
+        let homes = std::iter::once(own).chain(others).take(HOMES_MAX).cloned().collect();
+        self.homes.insert(key, homes);
+    }
+
+    pub(super) fn drop_home(&self, grant: &Grant, digest: &Digest) {
+        let key = home_key(grant.registry().name(), digest);
+        if let Some(homes) = self.homes.get(&key) {
+            let others = homes.iter().filter(|home| *home != grant.repository());
+            self.homes.insert(key, others.cloned().collect());
+        }
+    }
+
     /// The memberships of the grant's repository, if they are in memory.
     pub(super) fn members(&self, grant: &Grant) -> Option<Arc<Mutex<Members>>> {
         self.members.get(&key(grant, ""))
+    }
+
+    /// Lets the memberships be loaded anew.
+    pub(super) fn drop_members(&self, grant: &Grant) {
+        self.members.invalidate(&key(grant, ""));
     }
 
     /// The memberships, loaded by `load` once however many ask. Blocks.
@@ -148,6 +209,9 @@ impl Hot {
         }
     }
 }
+
+/// How many repositories are remembered that have the same thing.
+const HOMES_MAX: usize = 4;
 
 /// What one membership costs: the text of a sha256 digest, its box, a size, a slot.
 const MEMBER_BYTES: usize = 160;
@@ -179,6 +243,10 @@ fn tag_key(grant: &Grant, tag: &Tag, view: Option<&str>) -> String {
         key.push_str(view);
     }
     key
+}
+
+fn home_key(registry: &RegistryName, digest: &Digest) -> String {
+    format!("{registry} {digest}")
 }
 
 /// The key of a question about a page of a list.

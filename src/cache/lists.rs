@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
-use super::belief::{Heard, Settled};
+use super::belief::{Heard, Reliance, Settled};
 use super::flights::Company;
 use super::generations::{Generation, Subject};
 use super::hot::list_key;
@@ -58,7 +58,8 @@ impl Shared {
             })
         };
         let checked = known.as_ref().map(|known| &known.checked);
-        match self.settle(grant, checked, grant.registry().tags(), ask).await? {
+        match self.settle(grant, checked, (grant.registry().tags(), Reliance::Reading), ask).await?
+        {
             Settled::Told(what, decision) => {
                 Ok(Pulled { what, decision, age: Some(Duration::ZERO) })
             }

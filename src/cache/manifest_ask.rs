@@ -59,7 +59,7 @@ pub(super) struct Got {
     pub(super) place: Place,
 }
 
-fn question(
+pub(super) fn question(
     grant: &Grant,
     reference: &Reference,
     method: Method,

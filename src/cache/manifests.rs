@@ -11,15 +11,16 @@ use bytes::Bytes;
 use super::flights::{Company, told};
 use super::hot::question_key;
 use super::manifest::settle_type;
-use super::manifest_ask::{Got, header_type};
+use super::manifest_ask::{Got, header_type, question};
 use super::members::warn_of;
+use super::pull::deadline;
 use super::{
     Content, Decision, Error, MANIFEST_BYTES_MAX, Manifest, ManifestFault, Pulled, Shared,
 };
 use crate::access::Grant;
 use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, Reference};
 use crate::store::Verified;
-use crate::upstream::{Method, Place};
+use crate::upstream::{self, Method, Place, Question};
 
 impl Shared {
     pub(super) async fn manifest_by_digest(
@@ -39,6 +40,44 @@ impl Shared {
         let (collapsed, answer) = told(grant, ask).await;
         let what = answer?;
         Ok(Pulled { what, decision: Decision::Miss { collapsed, unverified: false }, age: None })
+    }
+
+    /// The manifest, if the registry itself says, or has said lately, that the repository has it.
+    pub(super) async fn claimed_manifest(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+        if self.is_claimable(grant, digest)
+            && let Some(what) = self.held_manifest(grant, digest).await
+        {
+            return Ok(Pulled { what, decision: Decision::Hit, age: None });
+        }
+        let asked = self.denials.now();
+        let reference = Reference::Digest(digest.clone());
+        let upstream = grant.registry().upstream();
+        let head = Question {
+            failed: upstream.mirrors(),
+            ..question(grant, &reference, Method::Head, None)
+        };
+        match upstream.ask(&head, deadline()).await {
+            Ok(answer) if answer.place == Place::Authoritative => {
+                self.claim(grant, digest, asked);
+            }
+            Ok(_) => {
+                let reason = "only a mirror of it answers".to_owned();
+                let host = upstream.host().to_owned();
+                return Err(upstream::Error::Unreachable { host, reason }.into());
+            }
+            Err(error) if error.is_without_head() => {}
+            Err(error) => return Err(error.into()),
+        }
+        let pulled = self.manifest_by_digest(grant, digest).await?;
+        let decision = match pulled.decision {
+            Decision::Hit => Decision::Revalidated,
+            decision => decision,
+        };
+        Ok(Pulled { decision, ..pulled })
     }
 
     /// The manifest if it is held for the repository.

@@ -40,6 +40,7 @@ impl Shared {
     /// Notes that the upstream itself said that the repository has the blob, and of what size, if it
     /// said that. Blocks.
     pub(super) fn confirm(&self, grant: &Grant, digest: &Digest, size: Option<u64>) {
+        self.hot.put_home(grant, digest);
         let members = self.hot.members_or_load(grant, || self.load_members(grant));
         if let Some(known) = lock(&members).get_mut(digest) {
             *known = known.or(size);
@@ -58,9 +59,19 @@ impl Shared {
         let before = lock(&members).len();
         for descriptor in &facts.descriptors {
             lock(&members).insert(descriptor.digest.clone(), descriptor.size);
+            self.hot.put_home(grant, &descriptor.digest);
         }
         if lock(&members).len() > before {
             self.hot.weigh_members(grant, &members);
+        }
+    }
+
+    /// Takes these out of what is known in memory. Blocks.
+    pub(super) fn forget_members(&self, grant: &Grant, digests: &[Digest]) {
+        let members = self.hot.members_or_load(grant, || self.load_members(grant));
+        let mut members = lock(&members);
+        for digest in digests {
+            members.remove(digest);
         }
     }
 

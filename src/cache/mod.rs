@@ -6,6 +6,7 @@ mod belief;
 mod blobs;
 mod checked;
 mod checks;
+mod claims;
 mod condition;
 mod decision;
 mod download;

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::belief::Reliance;
 use super::blobs::{Blob, BlobHead, Need};
 use super::checks::Checks;
+use super::claims::Denials;
 use super::condition::Condition;
 use super::fills::Fills;
 use super::flights::Flights;
@@ -52,6 +54,7 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) options: Options,
     pub(super) hot: Hot,
+    pub(super) denials: Denials,
     pub(super) frames: Frames,
     pub(super) fills: Fills,
     pub(super) checks: Checks,
@@ -73,6 +76,7 @@ impl Cache {
             store,
             clock,
             hot: Hot::new(options.memory),
+            denials: Denials::default(),
             frames: Frames::default(),
             fills: Fills::default(),
             checks: Checks::default(),
@@ -98,10 +102,29 @@ impl Cache {
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let pulled = match reference {
             Reference::Digest(digest) => self.shared.manifest_by_digest(grant, digest).await?,
-            Reference::Tag(tag) => self.shared.manifest_by_tag(grant, tag, accept).await?,
+            Reference::Tag(tag) => {
+                self.shared.manifest_by_tag(grant, tag, accept, Reliance::Reading).await?
+            }
         };
         self.shared.manifest_used(grant, reference, &pulled.what);
         Ok(pulled)
+    }
+
+    /// The same for a client that asks whether there is one. Who might push decides by it what to
+    /// push, and is told what the registry says.
+    pub async fn manifest_head(
+        &self,
+        grant: &Grant,
+        reference: &Reference,
+        accept: &AcceptSet,
+    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+        match reference {
+            _ if !grant.may_push() => self.manifest(grant, reference, accept).await,
+            Reference::Digest(digest) => self.shared.claimed_manifest(grant, digest).await,
+            Reference::Tag(tag) => {
+                self.shared.manifest_by_tag(grant, tag, accept, Reliance::Writing).await
+            }
+        }
     }
 
     /// A page of a list.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::belief::{Heard, Settled};
+use super::belief::{Heard, Reliance, Settled};
 use super::flights::Company;
 use super::generations::{Generation, Subject};
 use super::hot::{HotTag, question_key};
@@ -49,11 +49,12 @@ impl Shared {
         grant: &Grant,
         tag: &Tag,
         accept: &AcceptSet,
+        reliance: Reliance,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
-        let pulled = self.manifest_in_view(grant, tag, None).await?;
+        let pulled = self.manifest_in_view(grant, tag, None, reliance).await?;
         match View::of(accept) {
             Some(view) if !accept.takes(&pulled.what.media_type) => {
-                self.manifest_in_view(grant, tag, Some(view)).await
+                self.manifest_in_view(grant, tag, Some(view), reliance).await
             }
             _ => Ok(pulled),
         }
@@ -64,6 +65,7 @@ impl Shared {
         grant: &Grant,
         tag: &Tag,
         view: Option<View>,
+        reliance: Reliance,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
         let ask = |company: Company| {
@@ -79,7 +81,7 @@ impl Shared {
         };
         let checked = known.as_ref().map(|known| &known.checked);
         let policy = policy(grant, tag, known.as_deref());
-        match self.settle(grant, checked, policy, ask).await? {
+        match self.settle(grant, checked, (policy, reliance), ask).await? {
             Settled::Told(resolved, decision) => self.served(grant, resolved, decision).await,
             Settled::Known { decision, age } => {
                 let digest = known.as_ref().and_then(|known| known.digest.as_ref());

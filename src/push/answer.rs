@@ -22,6 +22,8 @@ pub struct Answer {
     pub host: String,
     /// Where the client finds what it asked for.
     pub place: Option<Place>,
+    /// Whether the registry had it elsewhere, so that nothing was sent.
+    pub is_mounted: bool,
 }
 
 /// A place in a repository.
@@ -49,12 +51,16 @@ impl Answer {
             }
         }
         let Said { status, error, host, .. } = said;
-        Self { status, headers, error, host, place: None }
+        Self { status, headers, error, host, place: None, is_mounted: false }
     }
 
     /// Whether the registry did what it was asked.
     pub fn is_success(&self) -> bool {
         self.status.is_success()
+    }
+
+    pub(super) fn mounted(self) -> Self {
+        Self { is_mounted: true, ..self }
     }
 
     pub(super) fn at(self, place: Place) -> Self {

@@ -1,30 +1,71 @@
-//! A client's body on its way to the upstream.
+//! A client's body on its way to the upstream, and the copy that it leaves.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use super::Error;
+use super::tee::Spout;
 use crate::http::{Next, Received, Source};
 use crate::upstream::{Payload, Streamed};
 
-/// The body, to be sent as it comes.
-pub(super) fn payload(received: Received) -> Result<Payload, Error> {
-    let length = received.length();
-    if length == Some(0) {
-        return Ok(Payload::Empty);
+/// Counts the bytes of a body as they pass.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Passed(Arc<AtomicU64>);
+
+impl Passed {
+    /// How many there were.
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
     }
+}
+
+/// The body, to be sent as it comes, and copied by `spout`.
+pub(super) fn payload(
+    received: Received,
+    mut spout: Option<Spout>,
+) -> Result<(Payload, Passed), Error> {
+    let (length, passed) = (received.length(), Passed::default());
     if length.is_some_and(|length| length > UPLOAD_BYTES_MAX) {
         return Err(Error::TooLong { max: UPLOAD_BYTES_MAX });
     }
-    let passing = Passing { received, left: UPLOAD_BYTES_MAX };
-    Ok(Payload::Streamed(Streamed::new(Box::new(passing), length)))
+    if length == Some(0) {
+        if let Some(spout) = &mut spout {
+            spout.end();
+        }
+        return Ok((Payload::Empty, passed));
+    }
+    let passing = Passing { received, length, passed: passed.clone(), spout };
+    Ok((Payload::Streamed(Streamed::new(Box::new(passing), length)), passed))
 }
 
 struct Passing {
     received: Received,
-    /// How many more bytes are passed on.
-    left: u64,
+    length: Option<u64>,
+    passed: Passed,
+    spout: Option<Spout>,
+}
+
+impl Passing {
+    /// Counts and copies a piece, or the end.
+    fn pass(&mut self, piece: Option<&Bytes>) -> Result<(), String> {
+        let bytes = piece.map_or(0, Bytes::len) as u64;
+        let passed = self.passed.0.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        if passed > UPLOAD_BYTES_MAX {
+            return Err(format!("more than {UPLOAD_BYTES_MAX} bytes came"));
+        }
+        let Some(spout) = &mut self.spout else { return Ok(()) };
+        if let Some(piece) = piece {
+            spout.pour(piece);
+        }
+        // Who knows the length does not ask for what comes after the last byte.
+        if piece.is_none() || self.length == Some(passed) {
+            spout.end();
+        }
+        Ok(())
+    }
 }
 
 impl Source for Passing {
@@ -35,11 +76,7 @@ impl Source for Passing {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
         Box::pin(async {
             let next = self.received.chunk().await?;
-            let bytes = next.as_ref().map_or(0, Bytes::len) as u64;
-            match self.left.checked_sub(bytes) {
-                Some(left) => self.left = left,
-                None => return Err(format!("more than {UPLOAD_BYTES_MAX} bytes came").into()),
-            }
+            self.pass(next.as_ref())?;
             Ok(next.map(Into::into))
         })
     }

@@ -3,17 +3,19 @@
 //! A manifest is held whole before it is sent on: it is small, it has to be hashed, and so it can be
 //! sent again when the upstream wants another token.
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::answer::{Answer, Place};
 use super::uploads::{change, refused, send};
 use super::{Error, Push};
 use crate::access::Grant;
-use crate::cache::MANIFEST_BYTES_MAX;
+use crate::cache::{MANIFEST_BYTES_MAX, Mutable};
 use crate::http::{CollectError, Received};
-use crate::oci::{Algorithm, Digest, Reference, Resource, Tag};
-use crate::upstream::{Payload, Target};
+use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
+use crate::store::Verified;
+use crate::upstream::{Payload, Said, Target};
 
 /// A manifest to be put.
 #[derive(Clone, Debug)]
@@ -44,9 +46,10 @@ impl Push {
         };
         let digest = Digest::of(algorithm, &body);
         let target = Target::Resource(Resource::Manifest(put.reference.clone()));
-        let mut change = change(grant, Method::PUT, target, Payload::Small(body));
-        match put.media_type {
-            Some(media_type) => change.headers.insert(CONTENT_TYPE, media_type),
+        let mut change = change(grant, Method::PUT, target, Payload::Small(body.clone()));
+        let media_type = put.media_type.as_ref().and_then(|text| text.to_str().ok()?.parse().ok());
+        match &put.media_type {
+            Some(media_type) => change.headers.insert(CONTENT_TYPE, media_type.clone()),
             None => change.headers.remove(CONTENT_TYPE),
         };
         // Tags hold no character that a query would have to escape.
@@ -54,16 +57,80 @@ impl Push {
         change.query = tags.join("&");
         let said = send(grant, change).await?;
         if said.status != StatusCode::CREATED {
+            // Whatever is wrong with it may be that something is missing that was claimed to be there.
+            if is_about_content(said.status) {
+                self.shared.cache.manifest_refused(grant, &body).await;
+            }
             return refused(said);
         }
+        self.keep(grant, media_type, (&digest, body), &tags_of(&put, &said)).await;
         let place = Place::Manifest(Reference::Digest(digest.clone()));
         Ok(Answer::of(said).about(&digest).at(place))
     }
 
+    /// Before the client hears that the registry has it, the cache does.
+    async fn keep(
+        &self,
+        grant: &Grant,
+        media_type: Option<MediaType>,
+        (digest, body): (&Digest, Bytes),
+        tags: &[Tag],
+    ) {
+        let cache = &self.shared.cache;
+        let tags_changed: Vec<_> = tags.iter().cloned().map(Mutable::Tag).collect();
+        // The digest of a schema 1 manifest is not over its bytes.
+        let is_schema1 = media_type.as_ref().is_some_and(MediaType::is_schema1);
+        let verified = Verified::check(digest, body).ok().filter(|_| !is_schema1);
+        let Some(verified) = verified else {
+            cache.raise(grant, &[&tags_changed[..], &[Mutable::Lists]].concat()).await;
+            return;
+        };
+        match cache.pushed(grant, media_type, verified, tags).await {
+            Ok(()) => cache.manifest_pushed(grant, digest),
+            // What nobody could be served is the registry's to serve.
+            Err(error) => tracing::debug!(%digest, %error, "a pushed manifest is not kept"),
+        }
+    }
+
     /// DELETE of a manifest, a tag or a blob.
     pub async fn delete(&self, grant: &Grant, resource: Resource) -> Result<Answer, Error> {
-        let target = Target::Resource(resource);
+        let target = Target::Resource(resource.clone());
         let said = send(grant, change(grant, Method::DELETE, target, Payload::Empty)).await?;
-        if said.status.is_success() { Ok(Answer::of(said)) } else { refused(said) }
+        let cache = &self.shared.cache;
+        match (said.status, resource) {
+            // What is not there any more is not to be served either.
+            (status, resource) if status.is_success() || status == StatusCode::NOT_FOUND => {
+                match resource {
+                    Resource::Blob(digest) => cache.blob_deleted(grant, &digest).await,
+                    Resource::Manifest(Reference::Digest(digest)) => {
+                        cache.manifest_deleted(grant, &digest).await;
+                    }
+                    Resource::Manifest(Reference::Tag(tag)) => cache.tag_deleted(grant, &tag).await,
+                    Resource::Referrers(_) | Resource::Tags | Resource::Upload(_) => {}
+                }
+                if status.is_success() { Ok(Answer::of(said)) } else { refused(said) }
+            }
+            _ => refused(said),
+        }
     }
 }
+
+/// The tags that mean the manifest now: of those in a query, the ones that the registry says it took.
+fn tags_of(put: &Put, said: &Said) -> Vec<Tag> {
+    if let Reference::Tag(tag) = &put.reference {
+        return vec![tag.clone()];
+    }
+    let lines = said.headers.get_all(OCI_TAG).into_iter().filter_map(|line| line.to_str().ok());
+    let taken: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+    put.tags.iter().filter(|tag| taken.contains(&tag.as_str())).cloned().collect()
+}
+
+/// Whether a refusal may be about what a manifest lists, and not about who puts it or how often.
+fn is_about_content(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY
+    )
+}
+
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");

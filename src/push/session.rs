@@ -23,6 +23,8 @@ pub(super) struct Session {
     pub(super) owner: Owner,
     /// The upstream's URL for it. A secret.
     pub(super) location: String,
+    /// How many bytes have been passed on so far: whether a copy can still become whole.
+    pub(super) passed: u64,
     /// Seconds since 1970.
     pub(super) expires: u64,
 }
@@ -129,7 +131,7 @@ mod tests {
 
     fn session() -> Session {
         let location = "https://up.test/v2/o/a/blobs/uploads/7?_state=secret".to_owned();
-        Session { id: SessionId(7), owner: owner(), location, expires: 1000 }
+        Session { id: SessionId(7), owner: owner(), location, passed: 0, expires: 1000 }
     }
 
     fn seal(secret: &[u8]) -> Seal {

@@ -1,36 +1,25 @@
 //! The life of a blob that is pushed: begun, appended to, finished, asked after, cancelled.
 //!
 //! Each request is one request to the authoritative upstream, and its answer is the client's answer.
-//! What is ours is the session id in between (`session.rs`). Authentication towards the upstream is
-//! settled when an upload begins, and each request starts with a token that lasts for a while.
+//! What is ours is the session id in between (`session.rs`), and a copy of what passes (`tee.rs`),
+//! which becomes a blob when the upstream has said 201 and the digest is right. Authentication
+//! towards the upstream is settled when an upload begins, and each request starts with a token that
+//! lasts for a while.
 
-use std::sync::Arc;
-
-use http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::answer::{Answer, Place};
 use super::incoming::payload;
-use super::session::{Owner, Seal, Session, SessionId};
-use super::{Error, Options};
+use super::session::{Owner, Session, SessionId};
+use super::tee::{Spout, Tee};
+use super::{Error, Push};
 use crate::access::Grant;
-use crate::clock::{WallClock, unix_seconds};
+use crate::clock::unix_seconds;
 use crate::http::Received;
 use crate::oci::{Algorithm, Digest, RepositoryName, Resource};
-use crate::store::Store;
+use crate::store::Stored;
 use crate::upstream::{self, Change, Location, Payload, Said, Target};
-
-/// Passes pushes on. Clones are the same.
-#[derive(Clone, Debug)]
-pub struct Push {
-    pub(super) shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared {
-    clock: Arc<dyn WallClock>,
-    seal: Seal,
-}
 
 /// Who pushes, and how the repository is reached: an upload belongs to both.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +37,6 @@ pub struct Begin {
     pub digest: Option<Digest>,
     /// What the blob will be named by, where the client says so before.
     pub algorithm: Option<Algorithm>,
-    /// The blob that another repository may have.
-    pub mount: Option<Digest>,
-    /// That repository, of the same registry.
-    pub from: Option<RepositoryName>,
 }
 
 /// Which part of the blob a body is (distribution-spec, "Pushing a blob in chunks").
@@ -63,47 +48,16 @@ pub struct Part {
     pub last: u64,
 }
 
-impl Begin {
-    fn query(&self) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        if let Some(digest) = &self.digest {
-            query.append_pair("digest", digest.as_str());
-        }
-        if let Some(algorithm) = self.algorithm {
-            query.append_pair("digest-algorithm", algorithm.as_str());
-        }
-        if let Some(mount) = &self.mount {
-            query.append_pair("mount", mount.as_str());
-        }
-        if let Some(from) = &self.from {
-            query.append_pair("from", from.as_str());
-        }
-        query.finish()
-    }
+/// An upload under way.
+pub(super) struct Under {
+    pub(super) id: SessionId,
+    /// How many bytes have passed.
+    pub(super) before: u64,
+    /// Where the upstream has it.
+    pub(super) at: Location,
 }
 
 impl Push {
-    /// Passes pushes on from now on. Blocks for the key.
-    ///
-    /// # Errors
-    ///
-    /// When the machine gives no random numbers.
-    pub fn new(store: &Store, clock: Arc<dyn WallClock>, options: &Options) -> Result<Self, Error> {
-        use secrecy::ExposeSecret as _;
-        let seal = if let Some(key) = &options.session_key {
-            Seal::new(key.expose_secret())
-        } else {
-            let fresh = Seal::fresh_secret().ok_or(NO_RANDOM)?;
-            let kept = store.session_key(fresh.clone()).unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot keep a key; a restart ends all uploads");
-                fresh
-            });
-            Seal::new(&kept)
-        };
-        let seal = seal.ok_or(NO_RANDOM)?;
-        Ok(Self { shared: Arc::new(Shared { clock, seal }) })
-    }
-
     /// POST: begins an upload, or does all of it at once.
     pub async fn begin(
         &self,
@@ -112,26 +66,25 @@ impl Push {
         begin: Begin,
         received: Received,
     ) -> Result<Answer, Error> {
-        let payload = match begin.digest {
-            Some(_) => payload(received)?,
-            None => Payload::Empty,
-        };
-        let target = Target::Resource(Resource::Upload(None));
-        let mut change = change(grant, Method::POST, target, payload);
-        change.query = begin.query();
-        change.source.clone_from(&begin.from);
-        let said = send(grant, change).await?;
-        let id = SessionId::random().ok_or(NO_RANDOM)?;
-        match said.status {
-            StatusCode::CREATED => {
-                let done = begin.digest.or(begin.mount);
-                let done = done.ok_or(NOTHING_MADE)?;
-                if !said.is_body_sent {
-                    return Err(too_early(&said));
-                }
-                Ok(Answer::of(said).about(&done).at(Place::Blob(done)))
+        let id = new_id()?;
+        let (tee, payload) = match &begin.digest {
+            Some(digest) => {
+                let (tee, spout) = self.copy(id, 0, Some(digest)).await;
+                (tee, payload(received, spout)?.0)
             }
-            StatusCode::ACCEPTED => self.goes_on(grant, caller, id, said),
+            None => (None, Payload::Empty),
+        };
+        // Digests and algorithms hold no character that a query would have to escape.
+        let digest = begin.digest.as_ref().map(|digest| format!("digest={digest}"));
+        let algorithm = begin.algorithm.map(|it| format!("digest-algorithm={}", it.as_str()));
+        let query: Vec<_> = digest.into_iter().chain(algorithm).collect();
+        let target = Target::Resource(Resource::Upload(None));
+        let change = change(grant, Method::POST, target, payload);
+        let said = send(grant, Change { query: query.join("&"), ..change }).await?;
+        match (said.status, begin.digest) {
+            (StatusCode::CREATED, Some(digest)) => self.done(grant, digest, tee, said).await,
+            // What came with the request, if anything did, has not been taken.
+            (StatusCode::ACCEPTED, _) => self.goes_on(grant, caller, (id, 0), said),
             _ => refused(said),
         }
     }
@@ -145,8 +98,10 @@ impl Push {
         part: Option<Part>,
         received: Received,
     ) -> Result<Answer, Error> {
-        let (id, at) = self.open(grant, caller, sealed)?;
-        let payload = part_of(part, received)?;
+        let Under { id, before, at } = self.open(grant, caller, sealed)?;
+        check(part, &received)?;
+        let (tee, spout) = self.copy(id, before, None).await;
+        let (payload, passed) = payload(received, spout)?;
         let mut change = change(grant, Method::PATCH, Target::Upload(at.clone()), payload);
         set_part(&mut change.headers, part);
         let mut said = send(grant, change).await?;
@@ -157,9 +112,14 @@ impl Push {
             // Amazon's registry answers 201 to some, and clients take nothing but 202.
             StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
                 said.status = StatusCode::ACCEPTED;
-                self.goes_on(grant, caller, id, said)
+                if let Some(tee) = tee {
+                    self.shared.copies.put(id, tee);
+                }
+                self.goes_on(grant, caller, (id, before + passed.get()), said)
             }
-            StatusCode::RANGE_NOT_SATISFIABLE => self.out_of_order(grant, caller, (id, at), said),
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                self.out_of_order(grant, caller, Under { id, before, at }, said)
+            }
             _ => refused(said),
         }
     }
@@ -173,21 +133,19 @@ impl Push {
         (digest, part): (Digest, Option<Part>),
         received: Received,
     ) -> Result<Answer, Error> {
-        let (id, at) = self.open(grant, caller, sealed)?;
-        let payload = part_of(part, received)?;
+        let Under { id, before, at } = self.open(grant, caller, sealed)?;
+        check(part, &received)?;
+        let (tee, spout) = self.copy(id, before, Some(&digest)).await;
+        let (payload, _) = payload(received, spout)?;
         let mut change = change(grant, Method::PUT, Target::Upload(at.clone()), payload);
         set_part(&mut change.headers, part);
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("digest", digest.as_str())
-            .finish();
-        change.query = query;
+        change.query = format!("digest={digest}");
         let said = send(grant, change).await?;
         match said.status {
-            StatusCode::CREATED if said.is_body_sent => {
-                Ok(Answer::of(said).about(&digest).at(Place::Blob(digest)))
+            StatusCode::CREATED => self.done(grant, digest, tee, said).await,
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                self.out_of_order(grant, caller, Under { id, before, at }, said)
             }
-            StatusCode::CREATED => Err(too_early(&said)),
-            StatusCode::RANGE_NOT_SATISFIABLE => self.out_of_order(grant, caller, (id, at), said),
             _ => refused(said),
         }
     }
@@ -199,16 +157,16 @@ impl Push {
         caller: Caller<'_>,
         sealed: &str,
     ) -> Result<Answer, Error> {
-        let (id, location) = self.open(grant, caller, sealed)?;
-        let target = Target::Upload(location.clone());
+        let Under { id, before, at } = self.open(grant, caller, sealed)?;
+        let target = Target::Upload(at.clone());
         let said = send(grant, change(grant, Method::GET, target, Payload::Empty)).await?;
         match said.status {
-            StatusCode::NO_CONTENT if said.headers.contains_key(http::header::LOCATION) => {
-                self.goes_on(grant, caller, id, said)
+            StatusCode::NO_CONTENT if said.headers.contains_key(LOCATION) => {
+                self.goes_on(grant, caller, (id, before), said)
             }
             // It is where it was.
             StatusCode::NO_CONTENT => {
-                let place = self.sealed(grant, caller, id, &location)?;
+                let place = self.sealed(grant, caller, &Under { id, before, at })?;
                 Ok(Answer::of(said).at(place))
             }
             _ => refused(said),
@@ -222,37 +180,74 @@ impl Push {
         caller: Caller<'_>,
         sealed: &str,
     ) -> Result<Answer, Error> {
-        let (_, location) = self.open(grant, caller, sealed)?;
-        let target = Target::Upload(location);
+        let Under { id, at, .. } = self.open(grant, caller, sealed)?;
+        let target = Target::Upload(at);
         let said = send(grant, change(grant, Method::DELETE, target, Payload::Empty)).await?;
-        if said.status.is_success() { Ok(Answer::of(said)) } else { refused(said) }
+        if !said.status.is_success() {
+            return refused(said);
+        }
+        self.shared.copies.drop(id);
+        Ok(Answer::of(said))
     }
 
-    /// The upload that a sealed id means, if it is this client's, and where it goes on.
-    fn open(
+    /// The registry has the blob. Before the client hears of it, the cache does.
+    async fn done(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
-        sealed: &str,
-    ) -> Result<(SessionId, Location), Error> {
+        digest: Digest,
+        tee: Option<Tee>,
+        said: Said,
+    ) -> Result<Answer, Error> {
+        if !said.is_body_sent {
+            return Err(too_early(&said));
+        }
+        if let Some(tee) = tee {
+            tee.commit(digest.clone(), &self.shared.copies.tasks).await;
+        }
+        self.shared.cache.blob_pushed(grant, &digest).await;
+        Ok(Answer::of(said).about(&digest).at(Place::Blob(digest)))
+    }
+
+    /// The copy for the next part of an upload, and where the part leaves it; none when the blob is
+    /// stored already, or cannot become whole.
+    async fn copy(
+        &self,
+        id: SessionId,
+        before: u64,
+        digest: Option<&Digest>,
+    ) -> (Option<Tee>, Option<Spout>) {
+        let algorithm = digest.map_or(Algorithm::Sha256, Digest::algorithm);
+        if let Some(digest) = digest {
+            let (store, digest) = (self.shared.store.clone(), digest.clone());
+            let find = move || matches!(store.blob(&digest), Ok(Some(Stored::Verified(_))));
+            if tokio::task::spawn_blocking(find).await.unwrap_or_default() {
+                self.shared.copies.drop(id);
+                return (None, None);
+            }
+        }
+        self.shared.copies.take(id, before, algorithm).unzip()
+    }
+
+    /// The upload that a sealed id means, if it is this client's.
+    fn open(&self, grant: &Grant, caller: Caller<'_>, sealed: &str) -> Result<Under, Error> {
         let now = unix_seconds(self.shared.clock.now());
         let session = self.shared.seal.open(sealed, &owner(grant, caller), now);
-        let session = session.ok_or(Error::UnknownUpload)?;
+        let Session { id, location, passed, .. } = session.ok_or(Error::UnknownUpload)?;
         let upstream = grant.registry().upstream().authoritative();
-        let location = upstream.location_of(&session.location).ok_or(Error::UnknownUpload)?;
-        Ok((session.id, location))
+        let at = upstream.location_of(&location).ok_or(Error::UnknownUpload)?;
+        Ok(Under { id, before: passed, at })
     }
 
     /// The answer to what has not ended: the upload goes on where the upstream says.
-    fn goes_on(
+    pub(super) fn goes_on(
         &self,
         grant: &Grant,
         caller: Caller<'_>,
-        id: SessionId,
+        (id, before): (SessionId, u64),
         said: Said,
     ) -> Result<Answer, Error> {
-        let location = grant.registry().upstream().authoritative().location_in(&said)?;
-        let place = self.sealed(grant, caller, id, &location)?;
+        let at = grant.registry().upstream().authoritative().location_in(&said)?;
+        let place = self.sealed(grant, caller, &Under { id, before, at })?;
         Ok(Answer::of(said).at(place))
     }
 
@@ -262,25 +257,23 @@ impl Push {
         &self,
         grant: &Grant,
         caller: Caller<'_>,
-        (id, at): (SessionId, Location),
+        before: Under,
         said: Said,
     ) -> Result<Answer, Error> {
         let upstream = grant.registry().upstream().authoritative();
-        let location = upstream.location_in(&said).unwrap_or(at);
-        let place = self.sealed(grant, caller, id, &location)?;
+        let at = upstream.location_in(&said).unwrap_or(before.at);
+        let place = self.sealed(grant, caller, &Under { at, ..before })?;
         Ok(Answer::of(said).at(place))
     }
 
-    fn sealed(
-        &self,
-        grant: &Grant,
-        caller: Caller<'_>,
-        id: SessionId,
-        location: &Location,
-    ) -> Result<Place, Error> {
-        let expires = unix_seconds(self.shared.clock.now()) + SESSION_SECONDS;
-        let (owner, location) = (owner(grant, caller), location.expose().to_owned());
-        let session = Session { id, owner, location, expires };
+    fn sealed(&self, grant: &Grant, caller: Caller<'_>, under: &Under) -> Result<Place, Error> {
+        let session = Session {
+            id: under.id,
+            owner: owner(grant, caller),
+            location: under.at.expose().to_owned(),
+            passed: under.before,
+            expires: unix_seconds(self.shared.clock.now()) + SESSION_SECONDS,
+        };
         let sealed = self.shared.seal.seal(&session);
         Ok(Place::Upload(sealed.ok_or(Error::Internal("an upload cannot be sealed"))?))
     }
@@ -295,23 +288,21 @@ fn owner(grant: &Grant, caller: Caller<'_>) -> Owner {
     }
 }
 
+/// The name of an upload that begins.
+pub(super) fn new_id() -> Result<SessionId, Error> {
+    SessionId::random().ok_or(Error::Internal("the machine gives no random numbers"))
+}
+
 /// A change of the grant's repository.
 pub(super) fn change(grant: &Grant, method: Method, target: Target, payload: Payload) -> Change {
     let mut headers = HeaderMap::new();
     if !matches!(payload, Payload::Empty) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     }
-    Change {
-        method,
-        repository: grant.repository().clone(),
-        target,
-        query: String::new(),
-        source: None,
-        headers,
-        payload,
-        client: grant.client().cloned(),
-        via: grant.via().clone(),
-    }
+    let (query, source) = (String::new(), None::<RepositoryName>);
+    let (repository, via) = (grant.repository().clone(), grant.via().clone());
+    let client = grant.client().cloned();
+    Change { method, repository, target, query, source, headers, payload, client, via }
 }
 
 /// Pushes go to the authoritative upstream only.
@@ -336,20 +327,16 @@ fn too_early(said: &Said) -> Error {
     upstream::Error::Unexpected { host, status, reason }.into()
 }
 
-/// The body of a part, seen to be as long as it says.
-fn part_of(part: Option<Part>, received: Received) -> Result<Payload, Error> {
-    if let Some(Part { first, last }) = part {
-        let len = last.checked_sub(first).ok_or(Error::Range("it ends before it begins"))?;
-        let len = len.checked_add(1).ok_or(Error::Range("no blob is that long"))?;
-        match received.length() {
-            None => return Err(Error::Invalid("a part of a blob must say how long it is")),
-            Some(length) if length != len => {
-                return Err(Error::Invalid("the part and its length say two things"));
-            }
-            Some(_) => {}
-        }
+/// Sees to it that a part is as long as it says.
+fn check(part: Option<Part>, received: &Received) -> Result<(), Error> {
+    let Some(Part { first, last }) = part else { return Ok(()) };
+    let len = last.checked_sub(first).ok_or(Error::Range("it ends before it begins"))?;
+    let len = len.checked_add(1).ok_or(Error::Range("no blob is that long"))?;
+    match received.length() {
+        Some(length) if length == len => Ok(()),
+        Some(_) => Err(Error::Invalid("the part and its length say two things")),
+        None => Err(Error::Invalid("a part of a blob must say how long it is")),
     }
-    payload(received)
 }
 
 fn set_part(headers: &mut HeaderMap, part: Option<Part>) {
@@ -360,9 +347,5 @@ fn set_part(headers: &mut HeaderMap, part: Option<Part>) {
     }
 }
 
-const NO_RANDOM: Error = Error::Internal("the machine gives no random numbers");
-
-const NOTHING_MADE: Error = Error::Internal("the upstream made what it was not asked for");
-
-/// For how long an upload may be left alone: registries keep theirs for days, builders theirs for hours.
+/// For how long an upload may be left alone: registries keep theirs for days, builders for hours.
 const SESSION_SECONDS: u64 = 24 * 60 * 60;

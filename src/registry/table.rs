@@ -91,9 +91,9 @@ impl Registry {
         self.entry.rules.offline
     }
 
-    /// Whether pushes and deletions are passed on to its upstream.
+    /// Whether pushes and deletions are passed on to its upstream, which takes that it is asked.
     pub fn takes_pushes(&self) -> bool {
-        self.entry.rules.push
+        self.entry.rules.push && !self.entry.rules.offline
     }
 
     /// For how long the upstream's word that a repository has something is passed on; `None` where

@@ -11,6 +11,7 @@ use super::door::{Asked, Entered, NotEntered, enter};
 use super::entrance::Entrance;
 use super::observed::{Observation, ObservedBody};
 use super::reply::{Refusal, Reply};
+use super::sources::Sources;
 use super::traffic::{Counts, Traffic};
 use super::{blobs, lists, manifests, pushes};
 use crate::access::{Action, Grant, Issuer, Principal, Refused, Right, Turned, Wish};
@@ -120,17 +121,24 @@ impl Routes {
                 _ => Ok(reply),
             };
         }
-        let from = self.source(&principal, visit, &grant).await;
         let asked = pushes::Asked {
             push: &self.push,
             grant: &grant,
             principal: &principal,
             presented: &entered.presented,
             head: request,
-            from,
+            sources: Sources {
+                cache: &self.cache,
+                entrance,
+                grant: &grant,
+                head: request,
+                peer,
+                principal: &principal,
+                table: &self.table,
+            },
         };
         let mut reply = asked.answer(resource, body).await;
-        if reply.response.status() == StatusCode::UNAUTHORIZED {
+        if reply.response.status() == StatusCode::UNAUTHORIZED && grant.is_of_client() {
             if !access.challenges() {
                 return Err(Denied::Refused(Refused::NotConfirmed));
             }
@@ -171,7 +179,7 @@ impl Routes {
         match resource {
             Resource::Blob(digest) => blobs::pull(&self.cache, grant, digest, request).await,
             Resource::Manifest(reference) => {
-                manifests::pull(&self.cache, grant, reference, &request.headers).await
+                manifests::pull(&self.cache, grant, reference, request).await
             }
             Resource::Referrers(digest) => {
                 let listing = Listing::Referrers(digest.clone());
@@ -184,35 +192,6 @@ impl Routes {
             // Every method of theirs is part of a push.
             Resource::Upload(_) => Reply::not_allowed("the protocol has no such method here"),
         }
-    }
-
-    /// Leave to read in the repository that `from` names to this client, if it is one of the same
-    /// registry.
-    async fn source(
-        &self,
-        principal: &Principal,
-        visit: &Visit<'_>,
-        grant: &Grant,
-    ) -> Option<Grant> {
-        let Visit { entrance, request, .. } = visit;
-        let query = request.uri.query()?;
-        let from = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "from")?.1;
-        let before = request.uri.path().find("/v2/").map(|at| &request.uri.path()[..at])?;
-        let blob = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "mount")?.1;
-        let path = format!("{before}/v2/{from}/blobs/{blob}");
-        let host = entrance.host(request, self.table.has_hosts()).ok()?;
-        let asked = Asked { path: &path, query, host: host.as_ref() };
-        let entered = enter(&self.table, entrance.doors, asked).ok()?;
-        let (Some(registry), Call::In(repository, resource)) = (entered.registry, entered.call)
-        else {
-            return None;
-        };
-        if registry.name() != grant.registry().name() {
-            return None;
-        }
-        let (action, resource, address) = (Action::Pull, &resource, visit.peer.address);
-        let wish = Wish { registry, repository, action, resource, address };
-        entrance.access.grant(principal, wish).await.ok()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `manifests/<reference>`.
 
-use http::{HeaderMap, StatusCode};
+use http::{Method, StatusCode};
 
 use super::reply::Reply;
 use crate::access::Grant;
@@ -13,11 +13,17 @@ pub(super) async fn pull(
     cache: &Cache,
     grant: &Grant,
     reference: &Reference,
-    headers: &HeaderMap,
+    request: &http::request::Parts,
 ) -> Reply {
+    let headers = &request.headers;
     let lines = headers.get_all(http::header::ACCEPT).into_iter();
     let accept = AcceptSet::parse(lines.filter_map(|line| line.to_str().ok()));
-    let pulled = match cache.manifest(grant, reference, &accept).await {
+    let pulled = if request.method == Method::HEAD {
+        cache.manifest_head(grant, reference, &accept).await
+    } else {
+        cache.manifest(grant, reference, &accept).await
+    };
+    let pulled = match pulled {
         Ok(pulled) => pulled,
         Err(error) => return Reply::failed(&error, ErrorCode::ManifestUnknown),
     };

@@ -11,6 +11,7 @@ mod manifests;
 mod observed;
 mod pushes;
 mod reply;
+mod sources;
 mod traffic;
 
 pub use answer::Routes;

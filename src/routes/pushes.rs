@@ -8,10 +8,11 @@ use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 
 use super::door::Presented;
 use super::reply::Reply;
+use super::sources::Sources;
 use crate::access::{Grant, Principal};
 use crate::http::Received;
 use crate::oci::{Algorithm, Digest, ErrorCode, Reference, Resource, Tag};
-use crate::push::{Answer, Begin, Caller, Error, Part, Place, Push, Put};
+use crate::push::{Answer, Begin, Caller, Error, Mount, Part, Place, Push, Put};
 
 /// A request that changes something.
 pub(super) struct Asked<'a> {
@@ -20,8 +21,7 @@ pub(super) struct Asked<'a> {
     pub(super) principal: &'a Principal,
     pub(super) presented: &'a Presented,
     pub(super) head: &'a http::request::Parts,
-    /// Leave to read in the repository that `from` names, if it is one of the same registry.
-    pub(super) from: Option<Grant>,
+    pub(super) sources: Sources<'a>,
 }
 
 impl Asked<'_> {
@@ -39,9 +39,10 @@ impl Asked<'_> {
         let principal = self.principal.label();
         let caller = Caller { door: &door, principal: &principal };
         match (&self.head.method, resource) {
-            (&Method::POST, Resource::Upload(None)) => {
-                push.begin(grant, caller, self.begin()?, body).await
-            }
+            (&Method::POST, Resource::Upload(None)) => match self.mount().await? {
+                Some(mount) => push.mount(grant, caller, mount).await,
+                None => push.begin(grant, caller, self.begin()?, body).await,
+            },
             (&Method::PATCH, Resource::Upload(Some(id))) => {
                 push.append(grant, caller, id, self.part()?, body).await
             }
@@ -71,12 +72,17 @@ impl Asked<'_> {
                 return Err(Error::Digest("`digest-algorithm` is neither sha256 nor sha512"));
             }
         };
-        let (digest, mount) = (self.digest("digest")?, self.digest("mount")?);
-        let from = self.from.as_ref().filter(|_| mount.is_some());
-        let from = from.map(|source| source.repository().clone());
-        // What another registry has, or nobody, is uploaded.
-        let is_elsewhere = from.is_none() && self.argument("from")?.is_some();
-        Ok(Begin { digest, algorithm, mount: mount.filter(|_| !is_elsewhere), from })
+        Ok(Begin { digest: self.digest("digest")?, algorithm })
+    }
+
+    /// The blob that is to be mounted, and where the client may read it.
+    async fn mount(&self) -> Result<Option<Mount>, Error> {
+        let Some(digest) = self.digest("mount")? else { return Ok(None) };
+        let from = self.sources.named().await;
+        let others = self.sources.known(&digest).await;
+        // The registry knows nothing of what another one has.
+        let anywhere = self.argument("from")?.is_none();
+        Ok(Some(Mount { digest, from, others, anywhere }))
     }
 
     fn put(&self, reference: &Reference) -> Result<Put, Error> {

@@ -229,7 +229,7 @@ impl Reply {
 
     /// What a registry said to a push. `absent` is the code of a 404 that it does not explain.
     pub(super) fn pushed(answer: Answer, location: Option<&str>, absent: ErrorCode) -> Self {
-        let Answer { status, headers, error, host, .. } = answer;
+        let Answer { status, headers, error, host, is_mounted, .. } = answer;
         let mut reply = if status.is_success() {
             let mut reply = Self::bare(status);
             // 204 has none (RFC 9110, 8.6).
@@ -246,6 +246,7 @@ impl Reply {
             *reply.response.body_mut() = ReplyBody::full(error);
         }
         reply.headers().extend(headers);
+        reply.decided(Decision::Relayed { mounted: is_mounted });
         if let Some(Ok(value)) = location.map(HeaderValue::from_str) {
             reply.set(LOCATION, value);
         }

@@ -4,9 +4,9 @@
 //! below a repository begin with `_`, which no component of a repository name can: repositories
 //! `a` and `a/_tags`-like clashes cannot exist.
 
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
 
@@ -72,6 +72,15 @@ impl Layout {
     pub(super) fn fill(&self, registry: &RegistryName, digest: &Digest) -> PathBuf {
         let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
         self.fills().join(registry.as_str()).join(name)
+    }
+
+    pub(super) fn uploads(&self) -> PathBuf {
+        self.dir.join("uploads")
+    }
+
+    /// The copy of a blob that is being pushed: `uploads/<number>`.
+    pub(super) fn upload(&self, number: u64) -> PathBuf {
+        self.uploads().join(number.to_string())
     }
 
     /// Where small files are written before they are renamed into place. No registry is called
@@ -143,6 +152,29 @@ impl Layout {
         name: &Digest,
     ) -> PathBuf {
         self.lists(registry, repository).join(&name.hex()[..NAME_HEX_LEN])
+    }
+
+    /// Every directory of tags that there is.
+    pub(super) fn tag_dirs(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> io::Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(self.repository(registry, repository)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut dirs = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name == "_tags" || name.starts_with("_tags-") {
+                dirs.push(entry.path());
+            }
+        }
+        Ok(dirs)
     }
 
     /// What a tag was last heard to be: `_tags/<tag>`, or `_tags-<view>/<tag>` for clients that

@@ -6,6 +6,7 @@
 mod absent;
 mod due;
 mod error;
+mod growing;
 mod index;
 mod key;
 mod layout;
@@ -16,6 +17,7 @@ mod partial;
 mod records;
 mod shelf;
 mod space;
+mod staged;
 mod stamps;
 mod sums;
 mod verify;
@@ -25,6 +27,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use absent::AbsentRecord;
 pub use due::{DueBlob, Verdict};
 pub use error::{Mismatch, OpenError};
+pub use growing::Committed;
 pub use index::{
     CHECK_COMMAND, IndexOptions, IndexReport, IndexState, Row, Totals, check_index, index_rows,
     index_rows_of_files,
@@ -32,10 +35,11 @@ pub use index::{
 pub use lists::ListRecord;
 pub use open::{Store, StoreReport};
 pub use options::{Machine, Options};
-pub use partial::{Committed, Partial};
+pub use partial::Partial;
 pub use records::{Members, TagRecord};
 pub use shelf::Verification;
 pub use space::Room;
+pub use staged::Staged;
 pub use sums::SumHasher;
 pub use verify::{Stored, StoredBlob, StoredFile, Verified};
 

@@ -1,6 +1,6 @@
 //! Opening the store: make the directories, take the lock, sweep what is left over.
 //!
-//! Nothing here walks the store: a start looks at `fills/` and nowhere else.
+//! Nothing here walks the store: a start looks at `fills/` and `uploads/` and nowhere else.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -49,7 +49,7 @@ impl Store {
         let layout = Layout::new(options.dir.clone());
         make_dir(layout.dir())?;
         let lock = take_lock(&layout)?;
-        for dir in [layout.blobs(), layout.fills(), layout.drafts()] {
+        for dir in [layout.blobs(), layout.fills(), layout.drafts(), layout.uploads()] {
             make_dir(&dir)?;
         }
         let space = Space::new(layout.dir(), options.min_free);
@@ -57,6 +57,7 @@ impl Store {
         let stamps = Stamps::new(machine.boot, machine.clock, options.verify_every);
         let shelf = Arc::new(Shelf::new(layout.clone(), stamps, index));
         shelf.clear_drafts();
+        Self::clear_uploads(&layout);
         Ok(Self { layout, space, shelf, options, _lock: lock })
     }
 

@@ -3,7 +3,7 @@
 //! Each is a small file of its own, replaced whole by a rename, so a reader sees the old or the
 //! new. A record that cannot be read is as good as absent: what it said can be asked again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -143,6 +143,39 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets that the repository has this manifest.
+    pub fn drop_manifest(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> io::Result<()> {
+        absent_is_fine(fs::remove_file(self.layout.manifest(registry, repository, digest)))
+    }
+
+    /// The tags of the repository that mean this manifest, to whatever clients.
+    pub fn tags_naming(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> io::Result<Vec<Tag>> {
+        let mut found = Vec::new();
+        for dir in self.layout.tag_dirs(registry, repository)? {
+            for entry in fs::read_dir(dir)? {
+                let entry = entry?;
+                let tag = entry.file_name().to_str().and_then(|name| name.parse().ok());
+                let file = read_json::<TagFile>(&entry.path())?;
+                if let (Some(tag), Some(file)) = (tag, file)
+                    && file.digest == digest.as_str()
+                {
+                    found.push(tag);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Notes that the upstream itself said that the repository has this blob.
     ///
     /// Appended in one write, so that a torn line can only be the last one, which is then ignored.
@@ -153,6 +186,30 @@ impl Store {
         digest: &Digest,
         at: SystemTime,
     ) -> io::Result<()> {
+        let line = format!("{digest} {}\n", unix_seconds(at));
+        self.append_to_members(registry, repository, &line)
+    }
+
+    /// Notes that the upstream itself said that the repository does not have these any more, whatever
+    /// its manifests name.
+    pub fn drop_members(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digests: &[Digest],
+        at: SystemTime,
+    ) -> io::Result<()> {
+        let at = unix_seconds(at);
+        let lines: Vec<_> = digests.iter().map(|digest| format!("!{digest} {at}\n")).collect();
+        self.append_to_members(registry, repository, &lines.concat())
+    }
+
+    fn append_to_members(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        lines: &str,
+    ) -> io::Result<()> {
         let path = self.layout.members(registry, repository);
         make_parent(&path)?;
         let mut file = OpenOptions::new()
@@ -161,7 +218,7 @@ impl Store {
             .mode(0o600)
             .custom_flags(NOFOLLOW)
             .open(path)?;
-        file.write_all(format!("{digest} {}\n", unix_seconds(at)).as_bytes())
+        file.write_all(lines.as_bytes())
     }
 
     /// Everything that the repository is known to have: what its manifests name, its manifests
@@ -174,16 +231,24 @@ impl Store {
         let mut members = Members::new();
         let list = read_small(&self.layout.members(registry, repository), MEMBERS_BYTES_MAX)?;
         let list = String::from_utf8_lossy(list.as_deref().unwrap_or_default()).into_owned();
+        let mut gone = HashSet::new();
         for line in list.lines() {
-            let digest = line.split(' ').next().unwrap_or_default();
-            if let Ok(digest) = digest.parse() {
+            let text = line.split(' ').next().unwrap_or_default();
+            let (is_gone, text) = text.strip_prefix('!').map_or((false, text), |it| (true, it));
+            let Ok(digest) = text.parse::<Digest>() else { continue };
+            if is_gone {
+                members.remove(&digest);
+                gone.insert(digest);
+            } else {
+                gone.remove(&digest);
                 members.insert(digest, None);
             }
         }
         for digest in self.manifests_held(registry, repository)? {
             let body = self.small(&digest, MANIFEST_BYTES_MAX)?;
             let facts = body.and_then(|body| ManifestFacts::read(body.content()).ok());
-            for descriptor in facts.into_iter().flat_map(|facts| facts.descriptors) {
+            let named = facts.into_iter().flat_map(|facts| facts.descriptors);
+            for descriptor in named.filter(|descriptor| !gone.contains(&descriptor.digest)) {
                 members.insert(descriptor.digest, descriptor.size);
             }
         }

@@ -198,9 +198,14 @@ impl Shelf {
         Sums::read(&bytes.ok()??, digest, len)
     }
 
+    /// A number that no other file of this process has.
+    pub(super) fn next_number(&self) -> u64 {
+        self.drafts.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// A new file beside the place that it will be renamed to.
     pub(super) fn draft(&self) -> io::Result<(File, PathBuf)> {
-        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_number();
         let path = self.layout.drafts().join(number.to_string());
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok((file, path))

@@ -89,12 +89,19 @@ pub(super) struct Errand {
     pub(super) via: Via,
     /// Whether it goes to another origin than the upstream's, where no credential of it goes.
     pub(super) is_foreign: bool,
+    is_repeatable: bool,
 }
 
 impl Errand {
     pub(super) fn of(base: &Url, change: Change) -> (Self, Payload) {
         let Change { method, repository, target, query, source, payload, client, via, .. } = change;
         let mut headers = change.headers;
+        // An upload that is begun twice is one that nobody goes on with, a manifest put twice is put.
+        // A part of an upload, or its end, is another thing the second time.
+        let is_repeatable = match &target {
+            Target::Resource(_) => method != Method::DELETE,
+            Target::Upload(_) => method == Method::GET,
+        };
         let mut url = match target {
             Target::Resource(resource) => place(base, &repository, &resource, ""),
             Target::Upload(location) => location.url().clone(),
@@ -114,13 +121,12 @@ impl Errand {
         };
         let scope = scope.of(client);
         let is_foreign = url.origin() != base.origin();
-        (Self { method, url, headers, scope, via, is_foreign }, payload)
+        (Self { method, url, headers, scope, via, is_foreign, is_repeatable }, payload)
     }
 
-    /// Whether it may be sent again when no answer came: an upload that is begun twice is one that
-    /// nobody goes on with, a manifest put twice is put.
+    /// Whether it may be sent again when no answer came.
     pub(super) fn is_repeatable(&self) -> bool {
-        self.method != Method::DELETE
+        self.is_repeatable
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use http::Method;
 use larder::cache::Decision;
 use larder::upstream::Credential;
 use serde_json::Value;
@@ -49,6 +50,9 @@ impl World {
         let lazy = ScriptedRegistry::new();
         lazy.put_image(REPOSITORY, "latest", &image);
         setup.registry("lazy.test", &lazy).rules.fill_on_range = false;
+        let pushed = ScriptedRegistry::new();
+        pushed.put_image(REPOSITORY, "latest", &image);
+        setup.registry("push.test", &pushed).rules.push = true;
         let proxy = setup.start().await;
         Self { hub, others, image, proxy, replies: Vec::new() }
     }
@@ -56,6 +60,16 @@ impl World {
     async fn get(&mut self, path: &str) {
         let reply = self.proxy.get(path).await;
         self.replies.push(reply);
+    }
+
+    /// What only the registry can do.
+    async fn with_pushes(&mut self) {
+        let uploads = "/push.test/v2/library/other/blobs/uploads/";
+        let mount = &self.image.layers[0].digest;
+        for path in [uploads.to_owned(), format!("{uploads}?mount={mount}&from={REPOSITORY}")] {
+            let reply = self.proxy.call(Method::POST, &path).await;
+            self.replies.push(reply);
+        }
     }
 
     /// Hits, misses and revalidations, and what makes stale answers.
@@ -154,6 +168,7 @@ fn told_by_header(reply: &Reply) -> (String, String) {
         () if decision.is_miss() && decision.is_collapsed() => "collapsed",
         () if decision.is_miss() => "miss",
         () if decision.get("fwd") == Some("stale") => "revalidated",
+        () if decision.get("fwd") == Some("method") => "relayed",
         () => panic!("{decision:?}"),
     };
     (word.to_owned(), decision.get("detail").unwrap_or_default().to_owned())
@@ -187,6 +202,7 @@ async fn every_decision_is_the_same_in_header_log_and_metric() {
     let mut world = World::new().await;
     world.proxy.log_requests();
 
+    world.with_pushes().await;
     world.with_a_healthy_upstream().await;
     world.with_a_lazy_puller().await;
     world.while_blobs_arrive().await;

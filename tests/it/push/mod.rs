@@ -1,11 +1,20 @@
 //! Pushes: what a client pushes to Larder lands in the upstream registry, and nowhere else first.
 
+mod cached;
+mod claims;
+mod deletes;
+mod faults;
+mod locations;
+mod mounts;
+mod refusals;
 mod sessions;
+mod tokens;
 mod uploads;
 
 use bytes::Bytes;
 use http::Method;
 
+use crate::support::proxy::files_under;
 use crate::support::{Blob, Image, Manifest, Proxy, Reply, ScriptedRegistry, Setup};
 
 /// A proxy before docker.io that takes pushes.
@@ -13,6 +22,11 @@ async fn open(hub: &ScriptedRegistry) -> Proxy {
     let mut setup = Setup::new();
     setup.registry("docker.io", hub).rules.push = true;
     setup.start().await
+}
+
+/// The copies of uploads under way that are on disk.
+fn copies(proxy: &Proxy) -> usize {
+    files_under(&proxy.cache_dir().join("uploads")).len()
 }
 
 /// Begins an upload; where it goes on.

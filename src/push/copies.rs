@@ -1,0 +1,85 @@
+//! The copies of uploads under way, between two requests.
+//!
+//! An upload without one goes on all the same, as after a restart. Clients begin uploads and leave
+//! them, so copies that wait are bounded in number and time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::session::SessionId;
+use super::tee::{Spout, Tee};
+use crate::oci::Algorithm;
+use crate::store::Store;
+
+/// The copies that wait, and what it takes to make one.
+#[derive(Debug)]
+pub(super) struct Copies {
+    waiting: Mutex<HashMap<SessionId, Waiting>>,
+    store: Arc<Store>,
+    pub(super) tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    tee: Tee,
+    since: Instant,
+}
+
+impl Copies {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { waiting: Mutex::default(), store, tasks: TaskTracker::new() }
+    }
+
+    /// The copy for the next part of an upload, of which `passed` bytes have passed before. `None`
+    /// when what passed before was not copied: the whole will not be.
+    pub(super) fn take(
+        &self,
+        id: SessionId,
+        passed: u64,
+        algorithm: Algorithm,
+    ) -> Option<(Tee, Spout)> {
+        let waiting = self.waiting().remove(&id);
+        match waiting {
+            Some(Waiting { tee, .. }) => Some(tee.go_on(&self.tasks)),
+            None if passed == 0 => Some(Tee::begin(&self.store, &self.tasks, algorithm)),
+            None => None,
+        }
+    }
+
+    /// Lets a copy wait for the next part.
+    pub(super) fn put(&self, id: SessionId, tee: Tee) {
+        let mut waiting = self.waiting();
+        waiting.retain(|_, waiting| waiting.since.elapsed() < WAIT_MAX);
+        if waiting.len() >= WAITING_MAX {
+            let oldest = waiting.iter().min_by_key(|(_, waiting)| waiting.since);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                waiting.remove(&oldest);
+            }
+        }
+        waiting.insert(id, Waiting { tee, since: Instant::now() });
+    }
+
+    /// Gives a copy up.
+    pub(super) fn drop(&self, id: SessionId) {
+        self.waiting().remove(&id);
+    }
+
+    /// Gives up what has waited for too long.
+    pub(super) fn sweep(&self) {
+        self.waiting().retain(|_, waiting| waiting.since.elapsed() < WAIT_MAX);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<SessionId, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many copies wait at once, each with an open file. Clients push five layers at a time.
+const WAITING_MAX: usize = 256;
+
+/// How long one waits. Between two requests of one upload there are moments.
+const WAIT_MAX: Duration = Duration::from_secs(3600);

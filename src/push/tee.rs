@@ -1,0 +1,304 @@
+//! The copy of a blob that is kept while the blob is passed on.
+//!
+//! Its writer runs on its own and takes what has arrived since it last looked. Nobody waits for it
+//! while a body passes: the queue in between is short, and when it is full, or the disk refuses,
+//! the copy is given up. That costs a fetch when somebody pulls the blob, and nothing before.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::oci::{Algorithm, Digest};
+use crate::store::{Staged, Store, SumHasher};
+
+/// What is in the copy so far, and the hash of it.
+#[derive(Debug)]
+struct Copied {
+    staged: Held,
+    hasher: SumHasher,
+    algorithm: Algorithm,
+}
+
+/// Removes the file where that may block: a large one takes its time.
+#[derive(Debug)]
+struct Held(Option<Staged>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let (Some(staged), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            drop(runtime.spawn_blocking(move || drop(staged)));
+        }
+    }
+}
+
+/// A copy that is being written, or waits for the next part.
+///
+/// Dropped, it is given up, and its file goes.
+#[derive(Debug)]
+pub(super) struct Tee {
+    writing: Writing,
+}
+
+/// `None` when it was given up.
+#[derive(Debug)]
+struct Writing(JoinHandle<Option<Copied>>);
+
+/// Where a body leaves its copy as it passes.
+#[derive(Debug)]
+pub(super) struct Spout {
+    queue: Option<mpsc::Sender<Bytes>>,
+}
+
+impl Tee {
+    /// An empty copy, to be hashed by `algorithm` as it comes.
+    pub(super) fn begin(
+        store: &Arc<Store>,
+        tasks: &TaskTracker,
+        algorithm: Algorithm,
+    ) -> (Self, Spout) {
+        let store = Arc::clone(store);
+        let stage = spawn_blocking(move || {
+            let staged = store.stage();
+            let staged =
+                staged.inspect_err(|error| tracing::warn!(%error, "cannot copy an upload"));
+            let hasher = SumHasher::new(algorithm);
+            Some(Copied { staged: Held(Some(staged.ok()?)), hasher, algorithm })
+        });
+        Self::write(Writing(stage), tasks)
+    }
+
+    /// The same copy, for the next part of the blob.
+    pub(super) fn go_on(self, tasks: &TaskTracker) -> (Self, Spout) {
+        Self::write(self.writing, tasks)
+    }
+
+    fn write(before: Writing, tasks: &TaskTracker) -> (Self, Spout) {
+        let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
+        let writing = Writing(tasks.spawn(write(before, queue)));
+        (Self { writing }, Spout { queue: Some(sender) })
+    }
+
+    /// Makes the copy the blob of `digest`, if it is. The upstream has all of it by now, so a disk
+    /// that is slow is waited for a little only, and does it on its own after that.
+    pub(super) async fn commit(self, digest: Digest, tasks: &TaskTracker) {
+        let committing = tasks.spawn(commit(self.writing, digest));
+        // Whatever became of it has been told.
+        drop(timeout(COMMIT_WAIT, committing).await);
+    }
+}
+
+impl Spout {
+    /// Leaves a copy of these bytes, or gives all of it up.
+    pub(super) fn pour(&mut self, bytes: &Bytes) {
+        let Some(queue) = &self.queue else { return };
+        if let Err(error) = queue.try_send(bytes.clone()) {
+            if matches!(error, TrySendError::Full(_)) {
+                tracing::debug!("the disk is slower than a push; its copy is given up");
+            }
+            // An end without a mark: what came is not all.
+            self.queue = None;
+        }
+    }
+
+    /// All of the part has passed. Without this the copy is given up: the body broke off.
+    pub(super) fn end(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            // Full, it is given up like any other time.
+            drop(queue.try_send(Bytes::new()));
+        }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Writes until the part ends.
+async fn write(mut before: Writing, mut queue: mpsc::Receiver<Bytes>) -> Option<Copied> {
+    let mut copied = (&mut before.0).await.ok()??;
+    loop {
+        let (chunks, is_end) = batch(&mut queue).await?;
+        if !chunks.is_empty() {
+            copied = append(copied, chunks).await?;
+        }
+        if is_end {
+            return Some(copied);
+        }
+    }
+}
+
+/// What has arrived, and whether it is the last of the part; `None` when the part broke off.
+async fn batch(queue: &mut mpsc::Receiver<Bytes>) -> Option<(Vec<Bytes>, bool)> {
+    let mut chunk = queue.recv().await?;
+    let mut chunks = Vec::new();
+    let mut bytes = 0;
+    loop {
+        if chunk.is_empty() {
+            return Some((chunks, true));
+        }
+        bytes += chunk.len();
+        chunks.push(chunk);
+        match queue.try_recv() {
+            Ok(next) if bytes < BATCH_BYTES => chunk = next,
+            Ok(next) => {
+                let is_end = next.is_empty();
+                if !is_end {
+                    chunks.push(next);
+                }
+                return Some((chunks, is_end));
+            }
+            Err(_) => return Some((chunks, false)),
+        }
+    }
+}
+
+/// Writes and hashes, chunk by chunk, while each is in the core's cache.
+async fn append(mut copied: Copied, chunks: Vec<Bytes>) -> Option<Copied> {
+    let append = move || -> io::Result<Copied> {
+        for chunk in chunks {
+            if let Some(staged) = &mut copied.staged.0 {
+                staged.append(std::slice::from_ref(&chunk))?;
+            }
+            copied.hasher.update(&chunk);
+        }
+        Ok(copied)
+    };
+    let appended = spawn_blocking(append).await.ok()?;
+    appended.inspect_err(|error| tracing::warn!(%error, "cannot copy an upload")).ok()
+}
+
+async fn commit(mut writing: Writing, digest: Digest) {
+    let Ok(Some(copied)) = (&mut writing.0).await else { return };
+    let commit = move || {
+        let Copied { mut staged, mut hasher, algorithm } = copied;
+        let Some(staged) = staged.0.take() else { return };
+        if algorithm != digest.algorithm() {
+            hasher = match staged.hash(digest.algorithm()) {
+                Ok(hasher) => hasher,
+                Err(error) => return tracing::warn!(%error, "cannot read a copy of an upload"),
+            };
+        }
+        match staged.commit(&digest, hasher) {
+            Ok(Some(committed)) => {
+                if let Err(error) = committed.kept {
+                    tracing::warn!(%digest, %error, "what was pushed is not kept");
+                }
+            }
+            Ok(None) => {}
+            // The upstream has checked what it got; what we got was not that.
+            Err(mismatch) => tracing::debug!(%mismatch, "the copy of an upload is another blob"),
+        }
+    };
+    // A panic in it has been reported; the push is done all the same.
+    drop(spawn_blocking(commit).await);
+}
+
+/// How many chunks of at most 64 KiB wait for the writer: 4 MiB for each body that passes.
+const QUEUE_CHUNKS: usize = 64;
+
+/// What one job takes, as with fills.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// How long an answer waits for its copy to be in the store: a client takes what was pushed for
+/// pulled a moment later, and its next push waits for this one.
+const COMMIT_WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Machine, Options, Stored};
+
+    fn store(dir: &tempfile::TempDir) -> Arc<Store> {
+        let options = Options {
+            dir: dir.path().to_owned(),
+            min_free: 0,
+            fill_keep: Duration::from_secs(3600),
+            verify_every: Duration::from_secs(86_400),
+            index: None,
+        };
+        Arc::new(Store::open(options, Machine::default()).unwrap())
+    }
+
+    /// Waits until no copy is on disk: what removes it runs on its own.
+    async fn until_gone(dir: &tempfile::TempDir) {
+        while std::fs::read_dir(dir.path().join("uploads")).unwrap().next().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn pour(mut spout: Spout, pieces: &[&'static [u8]]) {
+        for piece in pieces {
+            spout.pour(&Bytes::from_static(piece));
+        }
+        spout.end();
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_all_parts_becomes_the_blob() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
+        let store = store(&dir);
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let digest = Digest::of(algorithm, b"abcdef");
+            let (tee, spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+            pour(spout, &[b"ab", b"c"]);
+            let (tee, spout) = tee.go_on(&tasks);
+            pour(spout, &[b"def"]);
+            tee.commit(digest.clone(), &tasks).await;
+            assert!(matches!(store.blob(&digest), Ok(Some(Stored::Verified(_)))), "{digest}");
+        }
+        until_gone(&dir).await;
+    }
+
+    /// Nothing but what has the digest may enter the store, whatever the upstream said.
+    #[tokio::test]
+    async fn a_copy_of_something_else_is_removed() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
+        let store = store(&dir);
+        let digest = Digest::of(Algorithm::Sha256, b"abc");
+        let (tee, spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+        pour(spout, &[b"abd"]);
+        tee.commit(digest.clone(), &tasks).await;
+        assert!(matches!(store.blob(&digest), Ok(None)));
+        until_gone(&dir).await;
+    }
+
+    #[tokio::test]
+    async fn a_copy_whose_body_broke_off_is_removed() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
+        let store = store(&dir);
+        let digest = Digest::of(Algorithm::Sha256, b"abc");
+        let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+        spout.pour(&Bytes::from_static(b"abc"));
+        drop(spout);
+        tee.commit(digest.clone(), &tasks).await;
+        assert!(matches!(store.blob(&digest), Ok(None)));
+        until_gone(&dir).await;
+    }
+
+    /// A push is never slowed: what the writer cannot take is the end of the copy.
+    #[tokio::test]
+    async fn a_copy_that_cannot_keep_up_is_given_up() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
+        let store = store(&dir);
+        let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+        // Nothing else runs in between, the writer least of all.
+        for _ in 0..=QUEUE_CHUNKS {
+            spout.pour(&Bytes::from_static(b"a"));
+        }
+        assert!(spout.queue.is_none());
+        spout.end();
+        let digest = Digest::of(Algorithm::Sha256, &[b'a'; QUEUE_CHUNKS + 1]);
+        tee.commit(digest.clone(), &tasks).await;
+        assert!(matches!(store.blob(&digest), Ok(None)));
+    }
+}

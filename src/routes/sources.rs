@@ -1,0 +1,61 @@
+//! Where a client may have a blob mounted from.
+//!
+//! Only repositories of the very registry, and only such as the client may read right now: a mount
+//! tells, and gives, what reading gives.
+
+use super::door::{Asked, enter};
+use super::entrance::Entrance;
+use crate::access::{Action, Grant, Principal, Wish};
+use crate::cache::Cache;
+use crate::http::Peer;
+use crate::oci::{Call, Digest, RepositoryName, Resource};
+use crate::registry::Table;
+
+/// What it takes to find out.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) cache: &'a Cache,
+    pub(super) entrance: &'a Entrance,
+    /// Of the repository that the blob is to be mounted in.
+    pub(super) grant: &'a Grant,
+    pub(super) head: &'a http::request::Parts,
+    pub(super) peer: &'a Peer,
+    pub(super) principal: &'a Principal,
+    pub(super) table: &'a Table,
+}
+
+impl Sources<'_> {
+    /// Leave to read in the repository that `from` names to this client.
+    pub(super) async fn named(&self) -> Option<Grant> {
+        let uri = &self.head.uri;
+        let query = uri.query()?;
+        let from = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "from")?.1;
+        // What stands before `/v2/` names the registry, and so does the first part of a name.
+        let before = uri.path().find("/v2/").map(|at| &uri.path()[..at])?;
+        let blob = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "mount")?.1;
+        let path = format!("{before}/v2/{from}/blobs/{blob}");
+        let host = self.entrance.host(self.head, self.table.has_hosts()).ok()?;
+        let asked = Asked { path: &path, query, host: host.as_ref() };
+        let entered = enter(self.table, self.entrance.doors, asked).ok()?;
+        let Call::In(repository, resource) = entered.call else { return None };
+        if entered.registry?.name() != self.grant.registry().name() {
+            return None;
+        }
+        self.may_read(repository, &resource).await
+    }
+
+    /// Leave to read in repositories that are known to have it.
+    pub(super) async fn known(&self, digest: &Digest) -> Vec<Grant> {
+        let mut known = Vec::new();
+        for repository in self.cache.homes(self.grant.registry(), digest) {
+            known.extend(self.may_read(repository, &Resource::Blob(digest.clone())).await);
+        }
+        known
+    }
+
+    async fn may_read(&self, repository: RepositoryName, resource: &Resource) -> Option<Grant> {
+        let (registry, address) = (self.grant.registry().clone(), self.peer.address);
+        let wish = Wish { registry, repository, action: Action::Pull, resource, address };
+        self.entrance.access.grant(self.principal, wish).await.ok()
+    }
+}

@@ -1,0 +1,196 @@
+//! A file on its way into the store: appended to, in space that was set aside for it.
+//!
+//! `fallocate` keeps the size, so the length is always what was written. What it is on its way from
+//! is told by the types around it: a download (`partial.rs`) or an upload (`staged.rs`).
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::shelf::{Shelf, make_parent};
+use super::space::{Reservation, Space};
+use super::sums::{BLOCK_BYTES, Sums};
+use super::{Mismatch, StoredBlob, SumHasher};
+use crate::oci::{Algorithm, Digest};
+
+/// The file. All methods block and belong on the blocking pool.
+#[derive(Debug)]
+pub(super) struct Growing {
+    file: Arc<File>,
+    path: PathBuf,
+    space: Space,
+    shelf: Arc<Shelf>,
+    reservation: Option<Reservation>,
+    /// How far the file system has set space aside, or been asked to.
+    allocated: u64,
+    len: u64,
+}
+
+impl Growing {
+    /// Opens the file with what is in it, or makes it.
+    pub(super) fn open(path: PathBuf, space: Space, shelf: Arc<Shelf>) -> io::Result<Self> {
+        make_parent(&path)?;
+        let file = options().create(true).open(&path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("what is on its way is not a plain file"));
+        }
+        let len = metadata.len();
+        let (file, reservation) = (Arc::new(file), None);
+        Ok(Self { file, path, space, shelf, reservation, allocated: len, len })
+    }
+
+    /// The bytes written so far, also by an earlier process.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The file, for those who follow it.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Sets space aside for the file to become `total` bytes long.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::StorageFull`] when that would leave less than the floor free.
+    pub(super) fn reserve(&mut self, total: u64) -> io::Result<()> {
+        if total <= self.allocated {
+            return Ok(());
+        }
+        let more = total - self.allocated;
+        let mut reservation = self.space.reserve(more)?;
+        match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.allocated, more) {
+            Ok(()) => reservation.taken(more),
+            // Without fallocate the promise is kept in memory until the file is done.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.allocated = total;
+        self.reservation = Some(reservation);
+        Ok(())
+    }
+
+    /// Writes at the end, reserving in steps where the total was not known.
+    pub(super) fn append(&mut self, chunks: &[Bytes]) -> io::Result<()> {
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        let end = self.len + bytes as u64;
+        if end > self.allocated {
+            self.reserve(end.next_multiple_of(STEP_BYTES))?;
+        }
+        for chunk in chunks {
+            self.file.write_all_at(chunk, self.len)?;
+            self.len += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Hashes what is in it.
+    pub(super) fn hash(&self, algorithm: Algorithm) -> io::Result<SumHasher> {
+        let mut hasher = SumHasher::new(algorithm);
+        let mut buffer = vec![0; HASH_READ_BYTES];
+        let mut at = 0;
+        while at < self.len {
+            let read = self.file.read_at(&mut buffer, at)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            hasher.update(&buffer[..read]);
+            at += read as u64;
+        }
+        Ok(hasher)
+    }
+
+    /// Removes the file: its bytes are wrong, or of no more use.
+    pub(super) fn discard(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+
+    /// Checks `hasher`, which has seen every byte, and makes the file the blob of `digest`, whose
+    /// place is `target`.
+    ///
+    /// The order is what makes a crash harmless: content to disk, then the name, then the
+    /// checksums, without which it is only slower to verify again. When another file of the same
+    /// digest was first, that one stays and this one is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch`]: the bytes are wrong, and gone.
+    pub(super) fn commit(
+        self,
+        digest: &Digest,
+        target: &Path,
+        hasher: SumHasher,
+    ) -> Result<Committed, Mismatch> {
+        match StoredBlob::hashed(digest, hasher, self.file(), self.len) {
+            Ok((blob, sums)) => Ok(Committed { blob, kept: self.keep(digest, target, &sums) }),
+            Err(mismatch) => {
+                if let Err(error) = self.discard() {
+                    tracing::warn!(%error, "cannot remove a file with wrong bytes");
+                }
+                Err(mismatch)
+            }
+        }
+    }
+
+    fn keep(self, digest: &Digest, target: &Path, sums: &Sums) -> io::Result<()> {
+        // What was set aside beyond the end of an unknown length is given back.
+        if self.allocated > self.len {
+            self.file.set_len(self.len)?;
+        }
+        self.file.set_permissions(Permissions::from_mode(0o400))?;
+        self.shelf.stamp(&self.file);
+        rustix::fs::fdatasync(&*self.file)?;
+        make_parent(target)?;
+        self.rename(digest, target)?;
+        if self.len > BLOCK_BYTES {
+            self.shelf.put_sums(digest, self.len, sums);
+        }
+        self.shelf.kept(digest, self.len);
+        Ok(())
+    }
+
+    /// Renames without replacing: whoever was first has verified the same bytes. If that was too
+    /// long ago, these are the better ones.
+    fn rename(&self, digest: &Digest, to: &Path) -> io::Result<()> {
+        let from = &self.path;
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) if self.shelf.has_fresh(digest) => fs::remove_file(from),
+            // Or a file system without the flag: replacing a verified file by its equal harms
+            // nobody.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => fs::rename(from, to),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A download whose bytes are right.
+#[derive(Debug)]
+pub struct Committed {
+    /// The bytes, to be served.
+    pub blob: StoredBlob,
+    /// Whether they are in the store. If not, this is their last use.
+    pub kept: io::Result<()>,
+}
+
+/// Unknown lengths are reserved in steps of this size: small beside a layer, large beside the
+/// cost of asking.
+const STEP_BYTES: u64 = 64 << 20;
+
+/// Large enough that the system call does not matter, small enough to stay in a core's cache.
+const HASH_READ_BYTES: usize = 256 << 10;
+
+fn options() -> OpenOptions {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(flags.bits().cast_signed());
+    options
+}

@@ -1,0 +1,84 @@
+//! The copy of a blob that is being pushed, on its way into the store.
+//!
+//! It lies under `uploads/` by a number and means nothing to a later process: which upload it was of
+//! is known to this one alone. So it goes with whoever holds it, and what a killed process left goes
+//! at the next start.
+
+use std::fs;
+use std::io;
+
+use bytes::Bytes;
+
+use super::growing::{Committed, Growing};
+use super::layout::Layout;
+use super::{Mismatch, Store, SumHasher};
+use crate::oci::{Algorithm, Digest};
+
+/// A copy, open for writing. Dropped, its file is removed.
+///
+/// All methods block and belong on the blocking pool, dropping it included.
+#[derive(Debug)]
+pub struct Staged {
+    /// `None` when it has become a blob.
+    growing: Option<Growing>,
+    layout: Layout,
+}
+
+impl Store {
+    /// An empty copy. Blocks.
+    pub fn stage(&self) -> io::Result<Staged> {
+        let path = self.layout.upload(self.shelf.next_number());
+        let growing = Growing::open(path, self.space.clone(), self.shelf.clone())?;
+        if growing.len() > 0 {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        Ok(Staged { growing: Some(growing), layout: self.layout.clone() })
+    }
+
+    /// Removes what a killed process left.
+    pub(super) fn clear_uploads(layout: &Layout) {
+        let Ok(entries) = fs::read_dir(layout.uploads()) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot clear a copy of an upload");
+            }
+        }
+    }
+}
+
+impl Staged {
+    /// Writes at the end.
+    pub fn append(&mut self, chunks: &[Bytes]) -> io::Result<()> {
+        self.growing.as_mut().map_or(Ok(()), |growing| growing.append(chunks))
+    }
+
+    /// Hashes all of it anew.
+    pub fn hash(&self, algorithm: Algorithm) -> io::Result<SumHasher> {
+        let hash = |growing: &Growing| growing.hash(algorithm);
+        self.growing.as_ref().map_or_else(|| Ok(SumHasher::new(algorithm)), hash)
+    }
+
+    /// Checks `hasher`, which has seen every byte, and makes the copy the blob of `digest`; `None`
+    /// when it has become one before.
+    ///
+    /// # Errors
+    ///
+    /// [`Mismatch`]: the bytes are wrong, and gone.
+    pub fn commit(
+        mut self,
+        digest: &Digest,
+        hasher: SumHasher,
+    ) -> Result<Option<Committed>, Mismatch> {
+        let target = self.layout.blob(digest);
+        let growing = self.growing.take();
+        growing.map(|growing| growing.commit(digest, &target, hasher)).transpose()
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.growing.take().map(Growing::discard) {
+            tracing::warn!(%error, "cannot remove a copy of an upload");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Deletions: the registry's to do, and at once nobody's to get from here.
+
+use http::Method;
+use larder::access::{Action, CertificateUser, Rule};
+use larder::http::Peer;
+
+use super::{begin, location, push_blob, push_image, put_manifest};
+use crate::support::{Client, Fault, Image, Proxy, Reach, ScriptedRegistry, Setup, When};
+
+/// A proxy that takes pushes from everybody, and deletions from `admin`; and a client that is.
+async fn open(hub: &ScriptedRegistry) -> (Proxy, Client) {
+    let mut setup = Setup::new();
+    setup.registry("docker.io", hub).rules.push = true;
+    let user = |name: &str| CertificateUser { name: name.parse().unwrap(), user: name.to_owned() };
+    setup.access.certificates = vec![user("admin"), user("other")];
+    setup.access.policy.rules = vec![Rule {
+        users: vec!["admin".parse().unwrap()],
+        registries: Vec::new(),
+        repositories: vec!["**".parse().unwrap()],
+        actions: Action::ALL.to_vec(),
+    }];
+    let proxy = setup.start().await;
+    let admin = named(&proxy, "admin");
+    (proxy, admin)
+}
+
+fn named(proxy: &Proxy, name: &str) -> Client {
+    proxy.client_of(Peer { names: vec![name.to_owned()], ..Peer::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_is_gone_at_once_by_every_name() {
+    let hub = ScriptedRegistry::new();
+    let (proxy, admin) = open(&hub).await;
+    let (image, other) = (Image::random(1, &[1000]), Image::random(2, &[1000]));
+    for tag in ["v1", "latest"] {
+        push_image(&proxy, "o/a", tag, &image).await;
+    }
+    push_image(&proxy, "o/a", "other", &other).await;
+    push_image(&proxy, "o/b", "v1", &image).await;
+    let manifest = image.manifest.path("o/a");
+
+    admin.call(Method::DELETE, &manifest, &[]).await.assert_status(202);
+
+    for path in [&*manifest, "/v2/o/a/manifests/v1", "/v2/docker.io/o/a/manifests/latest"] {
+        proxy.get(path).await.error(404);
+        proxy.head(path).await.assert_status(404);
+    }
+    proxy.pull("o/a", "other", &other).await;
+    proxy.pull("o/b", "v1", &image).await;
+    proxy.restart().await;
+    proxy.get(&manifest).await.error(404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_is_deleted_is_gone_though_a_manifest_names_it() {
+    let hub = ScriptedRegistry::new();
+    let (proxy, admin) = open(&hub).await;
+    let image = Image::random(1, &[1000]);
+    push_image(&proxy, "o/a", "v1", &image).await;
+    push_image(&proxy, "o/b", "v1", &image).await;
+    let layer = &image.layers[0];
+
+    admin.call(Method::DELETE, &layer.path("o/a"), &[]).await.assert_status(202);
+
+    for _ in ["now", "after a restart"] {
+        proxy.head(&layer.path("o/a")).await.assert_status(404);
+        proxy.get(&layer.path("o/a")).await.error(404);
+        proxy.get(&layer.path("o/b")).await.assert_is(layer);
+        proxy.restart().await;
+    }
+    push_blob(&proxy, "o/a", layer).await.assert_status(201);
+    proxy.get(&layer.path("o/a")).await.assert_is(layer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_is_deleted_takes_its_manifest_with_it_nowhere() {
+    let hub = ScriptedRegistry::new();
+    let (proxy, admin) = open(&hub).await;
+    let image = Image::random(1, &[1000]);
+    push_image(&proxy, "o/a", "v1", &image).await;
+
+    admin.call(Method::DELETE, "/v2/o/a/manifests/v1", &[]).await.assert_status(202);
+
+    proxy.get("/v2/o/a/manifests/v1").await.error(404);
+    proxy.get(&image.manifest.path("o/a")).await.assert_is(&image.manifest.blob);
+}
+
+/// A registry that deletes nothing says so, and what it has stays what it is.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_is_refused_changes_nothing() {
+    let hub = ScriptedRegistry::new();
+    let (proxy, admin) = open(&hub).await;
+    let image = Image::random(1, &[1000]);
+    push_image(&proxy, "o/a", "v1", &image).await;
+    hub.breaks(When::asked("").by("DELETE"), Fault::status(405));
+
+    let manifest = image.manifest.path("o/a");
+    for path in [&*manifest, &*image.layers[0].path("o/a"), "/v2/o/a/manifests/v1"] {
+        assert_eq!(admin.call(Method::DELETE, path, &[]).await.error(405).0, "SCRIPTED");
+    }
+
+    proxy.network.set("registry-1.docker.io", Reach::Down);
+    proxy.pull("o/a", "v1", &image).await;
+    admin.call(Method::DELETE, &manifest, &[]).await.error(502);
+    proxy.pull("o/a", "v1", &image).await;
+}
+
+/// To push is not to delete, whoever may do the former.
+#[tokio::test(start_paused = true)]
+async fn nobody_deletes_who_was_not_named_for_it() {
+    let hub = ScriptedRegistry::new();
+    let (proxy, _) = open(&hub).await;
+    let image = Image::random(1, &[10]);
+    push_image(&proxy, "o/a", "v1", &image).await;
+    hub.forget();
+
+    for client in [&proxy.client, &named(&proxy, "other")] {
+        for path in [&*image.manifest.path("o/a"), "/v2/o/a/manifests/v1"] {
+            let reply = client.call(Method::DELETE, path, &[]).await;
+            assert!(matches!(reply.status.as_u16(), 403 | 404), "{}", reply.status);
+        }
+    }
+    assert!(hub.changes("DELETE", "").is_empty());
+}
+
+/// Quay-32589: an upload is its user's, whoever learns its name.
+#[tokio::test(start_paused = true)]
+async fn an_upload_of_another_user_is_unknown() {
+    let hub = ScriptedRegistry::new();
+    let (proxy, admin) = open(&hub).await;
+    let other = named(&proxy, "other");
+    let begun = begin(&proxy, "o/a").await;
+    let own = location(&admin.call(Method::POST, "/v2/o/a/blobs/uploads/", &[]).await);
+    hub.forget();
+
+    for (client, path) in [(&other, &own), (&proxy.client, &own), (&admin, &begun)] {
+        for method in [Method::GET, Method::PATCH, Method::PUT, Method::DELETE] {
+            let path = format!("{path}?digest=sha256:{}", "0".repeat(64));
+            let reply = client.send(method.clone(), &path, &[], "x".into()).await;
+            assert_eq!(reply.error(404).0, "BLOB_UPLOAD_UNKNOWN", "{method}");
+        }
+    }
+    hub.assert_not_asked();
+    admin.call(Method::GET, &own, &[]).await.assert_status(204);
+}
+
+/// Who may only read is told what there is to read, in an outage as well: it skips no upload.
+#[tokio::test(start_paused = true)]
+async fn who_may_not_push_is_not_asked_about() {
+    let hub = ScriptedRegistry::new();
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub).rules.push = true;
+    setup.access.policy = larder::access::Policy::open_for_pull();
+    let user = CertificateUser { name: "ci".parse().unwrap(), user: "ci".to_owned() };
+    setup.access.certificates = vec![user];
+    let proxy = setup.start().await;
+    let image = Image::random(1, &[10]);
+    hub.put_image("o/a", "v1", &image);
+    proxy.pull("o/a", "v1", &image).await;
+    proxy.network.set("registry-1.docker.io", Reach::Down);
+
+    for path in [&*image.layers[0].path("o/a"), &*image.manifest.path("o/a")] {
+        proxy.head(path).await.assert_status(200);
+        named(&proxy, "ci").head(path).await.assert_status(502);
+    }
+    let refused = put_manifest(&proxy, "o/a", "v1", &image.manifest).await;
+    assert!(matches!(refused.status.as_u16(), 403 | 404), "{}", refused.status);
+}
