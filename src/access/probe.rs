@@ -3,6 +3,9 @@
 //! What the client asks for is what is asked after: if it is there for the client, the right is
 //! confirmed. Lists are not asked after themselves, for registries give them to others than those who
 //! may pull; the first tag of the list is.
+//!
+//! The token that is shown is asked for anew. Registries believe one as long as it lives, whatever has
+//! been taken back since, so one from before would confirm what was and not what is.
 
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -11,19 +14,27 @@ use super::rights::Wish;
 use crate::oci::{MANIFEST_ACCEPT, Reference, Resource};
 use crate::upstream::{Answer, Error, Method, Question};
 
+/// Between which instants all of it happens.
+#[derive(Clone, Copy)]
+struct Span {
+    begin: Instant,
+    deadline: Instant,
+}
+
 /// Returns when the registry has confirmed it.
 pub(super) async fn probe(wish: Wish<'_>, deadline: Instant) -> Result<(), Error> {
+    let span = Span { begin: Instant::now(), deadline };
     match wish.resource {
-        Resource::Blob(_) | Resource::Manifest(_) => head(wish, wish.resource, deadline).await,
+        Resource::Blob(_) | Resource::Manifest(_) => head(wish, wish.resource, span).await,
         Resource::Referrers(digest) => {
             let subject = Resource::Manifest(Reference::Digest(digest.clone()));
-            match head(wish, &subject, deadline).await {
+            match head(wish, &subject, span).await {
                 // Referrers may be there before what they refer to.
-                Err(Error::NotFound { .. }) => head_of_first_tag(wish, deadline).await,
+                Err(Error::NotFound { .. }) => head_of_first_tag(wish, span).await,
                 other => other,
             }
         }
-        Resource::Tags => head_of_first_tag(wish, deadline).await,
+        Resource::Tags => head_of_first_tag(wish, span).await,
         Resource::Upload(_) => {
             let host = wish.registry.upstream().host().to_owned();
             Err(Error::NotFound { host, said: None })
@@ -31,20 +42,20 @@ pub(super) async fn probe(wish: Wish<'_>, deadline: Instant) -> Result<(), Error
     }
 }
 
-async fn head(wish: Wish<'_>, resource: &Resource, deadline: Instant) -> Result<(), Error> {
-    match ask(wish, resource, Method::Head, "", deadline).await {
+async fn head(wish: Wish<'_>, resource: &Resource, span: Span) -> Result<(), Error> {
+    match ask(wish, resource, Method::Head, "", span).await {
         // The GET's headers say the same; its body is not read.
         Err(error) if error.is_without_head() => {
-            ask(wish, resource, Method::Get, "", deadline).await.map(drop)
+            ask(wish, resource, Method::Get, "", span).await.map(drop)
         }
         other => other.map(drop),
     }
 }
 
-async fn head_of_first_tag(wish: Wish<'_>, deadline: Instant) -> Result<(), Error> {
+async fn head_of_first_tag(wish: Wish<'_>, span: Span) -> Result<(), Error> {
     let host = || wish.registry.upstream().host().to_owned();
-    let answer = ask(wish, &Resource::Tags, Method::Get, "n=1", deadline).await?;
-    let collected = timeout_at(deadline, answer.body.collect(LIST_BYTES_MAX)).await;
+    let answer = ask(wish, &Resource::Tags, Method::Get, "n=1", span).await?;
+    let collected = timeout_at(span.deadline, answer.body.collect(LIST_BYTES_MAX)).await;
     let body = collected.unwrap_or_else(|_| {
         let reason = "its list of tags does not end".to_owned();
         Err(Error::Unreachable { host: host(), reason })
@@ -52,7 +63,7 @@ async fn head_of_first_tag(wish: Wish<'_>, deadline: Instant) -> Result<(), Erro
     let list: TagList = serde_json::from_slice(&body).unwrap_or_default();
     let first = list.tags.unwrap_or_default().into_iter().find_map(|tag| tag.parse().ok());
     let tag = first.ok_or_else(|| Error::NotFound { host: host(), said: None })?;
-    head(wish, &Resource::Manifest(Reference::Tag(tag)), deadline).await
+    head(wish, &Resource::Manifest(Reference::Tag(tag)), span).await
 }
 
 async fn ask(
@@ -60,7 +71,7 @@ async fn ask(
     resource: &Resource,
     method: Method,
     query: &str,
-    deadline: Instant,
+    span: Span,
 ) -> Result<Answer, Error> {
     let accept = matches!(resource, Resource::Manifest(_)).then(|| MANIFEST_ACCEPT.to_owned());
     let question = Question {
@@ -73,9 +84,10 @@ async fn ask(
         until: None,
         failed: Vec::new(),
         client: wish.client.cloned(),
+        token_since: Some(span.begin),
         via: wish.via.clone(),
     };
-    wish.registry.upstream().ask(&question, deadline).await
+    wish.registry.upstream().ask(&question, span.deadline).await
 }
 
 /// distribution-spec, "Listing Tags". Some registries say `null` for none.

@@ -305,6 +305,7 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
         until: None,
         failed: Vec::new(),
         client: grant.client().cloned(),
+        token_since: None,
         via: grant.via().clone(),
     };
     let upstream = grant.registry().upstream();

@@ -236,6 +236,7 @@ async fn fetch(grant: &Grant, listing: &Listing, page: &Page) -> Result<List, Er
         until: None,
         failed: Vec::new(),
         client: grant.client().cloned(),
+        token_since: None,
         via: grant.via().clone(),
     };
     let upstream = grant.registry().upstream();

@@ -75,6 +75,7 @@ pub(super) fn question(
         until: None,
         failed: Vec::new(),
         client: grant.client().cloned(),
+        token_since: None,
         via: grant.via().clone(),
     }
 }

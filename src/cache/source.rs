@@ -111,6 +111,7 @@ impl Source {
             until,
             failed: self.failed.clone(),
             client: client.cloned(),
+            token_since: None,
             via: self.via.clone(),
         };
         self.upstream.ask(&question, deadline()).await

@@ -186,6 +186,7 @@ impl Upstream {
     async fn attempt(&self, question: &Question) -> Result<Answer, Error> {
         let request = Request::of(&self.transport.url, question);
         let scope = Scope::pull(&question.repository).of(question.client.clone());
+        let scope = scope.since(question.token_since);
         let reply = self.login.send(&request, &scope).await?;
         let is_blob_head =
             request.method == Method::HEAD && matches!(question.resource, Resource::Blob(_));

@@ -329,7 +329,7 @@ impl Login {
                 })
             }
         };
-        match self.tokens.obtain(&key, scope.rest_min, fetch).await {
+        match self.tokens.obtain(&key, scope.need, fetch).await {
             Some(Ok((token, is_fresh))) => {
                 if is_fresh {
                     self.note_refusal(scope, None);

@@ -1,6 +1,7 @@
 //! What an upstream is asked, and what it answers.
 
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
 use super::{Body, Identity, Place};
 use crate::http::Via;
@@ -27,6 +28,8 @@ pub struct Question {
     pub failed: Vec<Place>,
     /// With whose credential; `None` for Larder's own.
     pub client: Option<Identity>,
+    /// Since when the token that is shown has to have been asked for; `None`: any that is good.
+    pub token_since: Option<Instant>,
     /// Through which other instances of Larder the request came that makes us ask.
     pub via: Via,
 }

@@ -2,34 +2,43 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::token::Need;
 use super::{Identity, Tag};
 use crate::oci::RepositoryName;
 
-/// What a token is asked for, for whom, and how long it has to be good for.
+/// What a token is asked for, for whom, and which will do.
 pub(super) struct Scope {
     /// Whose credential is used; `None` for Larder's own.
     pub(super) client: Option<Identity>,
     /// Each goes in an argument of its own, the one that matters most first: some servers read no
     /// other.
     pub(super) texts: Vec<String>,
-    pub(super) rest_min: Duration,
+    pub(super) need: Need,
 }
 
 impl Scope {
     /// To read in a repository.
     pub(super) fn pull(repository: &RepositoryName) -> Self {
         let texts = vec![format!("repository:{repository}:pull")];
-        Self { client: None, texts, rest_min: Duration::ZERO }
+        Self { client: None, texts, need: Need::default() }
     }
 
     /// Nothing: to be known is enough.
     pub(super) fn entry() -> Self {
-        Self { client: None, texts: Vec::new(), rest_min: Duration::ZERO }
+        Self { client: None, texts: Vec::new(), need: Need::default() }
     }
 
     /// The same for this client.
     pub(super) fn of(self, client: Option<Identity>) -> Self {
         Self { client, ..self }
+    }
+
+    /// The same with a token that is not older than this.
+    pub(super) fn since(mut self, since: Option<Instant>) -> Self {
+        self.need.since = since;
+        self
     }
 
     /// What keeps the client apart from others.
@@ -41,15 +50,15 @@ impl Scope {
     pub(super) fn push(repository: &RepositoryName, source: Option<&RepositoryName>) -> Self {
         let mut texts = vec![format!("repository:{repository}:pull,push")];
         texts.extend(source.map(|source| format!("repository:{source}:pull")));
-        Self { client: None, texts, rest_min: PUSH_REST_MIN }
+        Self { client: None, texts, need: FOR_A_CHANGE }
     }
 
     /// To remove from a repository. Cancelling an upload takes this right, too.
     pub(super) fn delete(repository: &RepositoryName) -> Self {
         let texts = vec![format!("repository:{repository}:pull,push,delete")];
-        Self { client: None, texts, rest_min: PUSH_REST_MIN }
+        Self { client: None, texts, need: FOR_A_CHANGE }
     }
 }
 
 /// A body that is on its way cannot be sent again when the token ends before it.
-const PUSH_REST_MIN: Duration = Duration::from_secs(60);
+const FOR_A_CHANGE: Need = Need { rest_min: Duration::from_secs(60), since: None };

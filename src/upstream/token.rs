@@ -28,8 +28,23 @@ pub(super) struct Tokens {
     slots: Mutex<HashMap<String, Slot>>,
 }
 
-/// `None` while the fetch is under way.
-type Slot = watch::Receiver<Option<Result<Token, Error>>>;
+/// What a token is needed for decides which will do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Need {
+    /// How long it has to be good for, unless its whole life is shorter.
+    pub(super) rest_min: Duration,
+    /// Since when it has to have been asked for. A token may outlive the right that it was issued
+    /// for by its whole life, and registries believe it until then.
+    pub(super) since: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Slot {
+    /// When its server was asked.
+    begun: Instant,
+    /// `None` while the fetch is under way.
+    outcome: watch::Receiver<Option<Result<Token, Error>>>,
+}
 
 /// A token that some server issued.
 #[derive(Clone)]
@@ -57,34 +72,35 @@ impl Token {
 }
 
 impl Tokens {
-    /// The token for `key`, good for `rest_min` more unless its whole life is shorter, and whether
-    /// it was fetched only after this was called or had a fetch already under way.
+    /// A token for `key` that will do, and whether it was fetched only after this was called or had a
+    /// fetch already under way.
     pub(super) async fn obtain<F>(
         &self,
         key: &str,
-        rest_min: Duration,
+        need: Need,
         fetch: impl FnOnce() -> F,
     ) -> Option<Result<(Token, bool), Error>>
     where
         F: Future<Output = Result<Token, Error>> + Send + 'static,
     {
-        let (mut slot, is_fresh) = self.slot(key, rest_min, fetch);
+        let (mut slot, is_fresh) = self.slot(key, need, fetch);
         // The sender is lost only with the whole runtime, or when a fetch panics.
-        let outcome = slot.wait_for(Option::is_some).await.ok()?.clone()?;
+        let outcome = slot.outcome.wait_for(Option::is_some).await.ok()?.clone()?;
         Some(outcome.map(|token| (token, is_fresh)))
     }
 
-    fn slot<F>(&self, key: &str, rest_min: Duration, fetch: impl FnOnce() -> F) -> (Slot, bool)
+    fn slot<F>(&self, key: &str, need: Need, fetch: impl FnOnce() -> F) -> (Slot, bool)
     where
         F: Future<Output = Result<Token, Error>> + Send + 'static,
     {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(key).filter(|slot| is_usable(slot, rest_min)) {
-            let is_under_way = slot.borrow().is_none();
+        if let Some(slot) = slots.get(key).filter(|slot| is_usable(slot, need)) {
+            let is_under_way = slot.outcome.borrow().is_none();
             return (slot.clone(), is_under_way);
         }
         make_room(&mut slots);
-        let (done, slot) = watch::channel(None);
+        let (done, outcome) = watch::channel(None);
+        let slot = Slot { begun: Instant::now(), outcome };
         slots.insert(key.to_owned(), slot.clone());
         let fetch = fetch();
         tokio::spawn(async move { done.send_replace(Some(fetch.await)) });
@@ -94,7 +110,7 @@ impl Tokens {
     /// Forgets `token`, unless another has taken its place already.
     pub(super) fn discard(&self, key: &str, token: &Token) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = slots.get(key).is_some_and(|slot| match &*slot.borrow() {
+        let is_same = slots.get(key).is_some_and(|slot| match &*slot.outcome.borrow() {
             Some(Ok(held)) => Arc::ptr_eq(&held.0, &token.0),
             _ => false,
         });
@@ -104,12 +120,15 @@ impl Tokens {
     }
 }
 
-fn is_usable(slot: &Slot, rest_min: Duration) -> bool {
+fn is_usable(slot: &Slot, need: Need) -> bool {
     let now = Instant::now();
-    match &*slot.borrow() {
+    if need.since.is_some_and(|since| slot.begun < since) {
+        return false;
+    }
+    match &*slot.outcome.borrow() {
         // A lost sender is an error here.
-        None => slot.has_changed().is_ok(),
-        Some(Ok(token)) => now < token.0.usable_until && now + rest_min <= token.0.ends,
+        None => slot.outcome.has_changed().is_ok(),
+        Some(Ok(token)) => now < token.0.usable_until && now + need.rest_min <= token.0.ends,
         Some(Err(_)) => false,
     }
 }
@@ -117,10 +136,10 @@ fn is_usable(slot: &Slot, rest_min: Duration) -> bool {
 /// What is unusable goes first; if that is not enough, everything but the fetches under way.
 fn make_room(slots: &mut HashMap<String, Slot>) {
     if slots.len() >= TOKENS_MAX {
-        slots.retain(|_, slot| is_usable(slot, Duration::ZERO));
+        slots.retain(|_, slot| is_usable(slot, Need::default()));
     }
     if slots.len() >= TOKENS_MAX {
-        slots.retain(|_, slot| slot.borrow().is_none());
+        slots.retain(|_, slot| slot.outcome.borrow().is_none());
     }
 }
 
@@ -133,7 +152,8 @@ mod tests {
     }
 
     async fn is_fresh(tokens: &Tokens, life_secs: u64) -> bool {
-        let obtained = tokens.obtain("k", Duration::ZERO, async move || Ok(token(life_secs))).await;
+        let obtained =
+            tokens.obtain("k", Need::default(), async move || Ok(token(life_secs))).await;
         obtained.unwrap().unwrap().1
     }
 
@@ -153,7 +173,8 @@ mod tests {
         let tokens = Tokens::default();
         let minute = Duration::from_secs(60);
         let is_fresh = async |life_secs, rest_min| {
-            let obtained = tokens.obtain("k", rest_min, async move || Ok(token(life_secs))).await;
+            let need = Need { rest_min, since: None };
+            let obtained = tokens.obtain("k", need, async move || Ok(token(life_secs))).await;
             obtained.unwrap().unwrap().1
         };
         assert!(is_fresh(200, minute).await);
@@ -162,6 +183,33 @@ mod tests {
         assert!(is_fresh(60, minute).await);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(is_fresh(60, minute).await, "one of a minute is good for one request");
+    }
+
+    /// Who confirms a right asks for a token now; one that is on its way since before says what was.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_was_asked_for_too_early_is_replaced() {
+        let tokens = Tokens::default();
+        let since_now = || Need { since: Some(Instant::now()), ..Need::default() };
+        let is_fresh = async |need| {
+            let obtained = tokens.obtain("k", need, async || Ok(token(300))).await;
+            obtained.unwrap().unwrap().1
+        };
+        assert!(is_fresh(Need::default()).await);
+        assert!(!is_fresh(since_now()).await, "of this very instant");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let need = since_now();
+        assert!(is_fresh(need).await);
+        assert!(!is_fresh(need).await);
+
+        let slow = async || {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(token(300))
+        };
+        let (under_way, is_fresh) = tokens.slot("slow", Need::default(), slow);
+        assert!(is_fresh);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let (other, _) = tokens.slot("slow", since_now(), slow);
+        assert!(!under_way.outcome.same_channel(&other.outcome));
     }
 
     #[tokio::test(start_paused = true)]
@@ -173,13 +221,13 @@ mod tests {
         };
         let leader = tokio::spawn({
             let tokens = Arc::clone(&tokens);
-            async move { tokens.obtain("k", Duration::ZERO, slow).await.is_some() }
+            async move { tokens.obtain("k", Need::default(), slow).await.is_some() }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         leader.abort();
 
         let follower = tokens
-            .obtain("k", Duration::ZERO, async || panic!("a fetch is under way already"))
+            .obtain("k", Need::default(), async || panic!("a fetch is under way already"))
             .await;
 
         assert!(follower.unwrap().unwrap().1);
@@ -189,9 +237,9 @@ mod tests {
     async fn a_failed_or_broken_fetch_is_not_kept() {
         let tokens = Tokens::default();
         let error = Error::NotFound { host: String::new(), said: None };
-        let failed = tokens.obtain("k", Duration::ZERO, async move || Err(error)).await;
+        let failed = tokens.obtain("k", Need::default(), async move || Err(error)).await;
         assert!(failed.unwrap().is_err());
-        let broken = tokens.obtain("k", Duration::ZERO, async || panic!("on purpose")).await;
+        let broken = tokens.obtain("k", Need::default(), async || panic!("on purpose")).await;
         assert!(broken.is_none());
         assert!(is_fresh(&tokens, 300).await);
     }
@@ -203,7 +251,7 @@ mod tests {
         tokens.discard("k", &token(300));
         assert!(!is_fresh(&tokens, 300).await);
         let held =
-            tokens.obtain("k", Duration::ZERO, async || Ok(token(300))).await.unwrap().unwrap().0;
+            tokens.obtain("k", Need::default(), async || Ok(token(300))).await.unwrap().unwrap().0;
         tokens.discard("k", &held);
         assert!(is_fresh(&tokens, 300).await);
     }
@@ -213,7 +261,7 @@ mod tests {
         let tokens = Tokens::default();
         for i in 0..TOKENS_MAX + 5 {
             let obtained =
-                tokens.obtain(&i.to_string(), Duration::ZERO, async || Ok(token(300))).await;
+                tokens.obtain(&i.to_string(), Need::default(), async || Ok(token(300))).await;
             assert!(obtained.unwrap().is_ok());
         }
         assert!(tokens.slots.lock().unwrap().len() <= TOKENS_MAX);

@@ -277,6 +277,36 @@ async fn a_right_that_is_revoked_ends_with_its_ttl() {
     assert_challenged(&get(&proxy, &layer, ("ann", ANN)).await);
 }
 
+/// Tokens live on after the right that they were issued for: here for an hour. A right that was
+/// confirmed with one of those again and again would have no end before theirs.
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_revoked_ends_with_its_ttl_and_not_with_its_token() {
+    let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+    let issues_to = |user: User| {
+        let Auth::Bearer(mut bearer) = Auth::users(REALM, &[user]) else { unreachable!() };
+        bearer.expires_in = 3600;
+        Auth::Bearer(bearer)
+    };
+    hub.requires(issues_to(ann(&["team/*:pull"])));
+    pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+    hub.requires_from_now_on(issues_to(ann(&["other/*:pull"])));
+    let layer = image.layers[0].path("team/app");
+
+    tokio::time::advance(GRANTS.ttl.saturating_sub(SECOND)).await;
+    get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+    tokio::time::advance(2 * SECOND).await;
+    for path in [&layer, LATEST, "/v2/team/app/tags/list"] {
+        get(&proxy, path, ("ann", ANN)).await.error(404);
+    }
+    // And so does a credential that is taken back altogether.
+    hub.requires_from_now_on(issues_to(ann(&["team/*:pull"])));
+    tokio::time::advance(6 * SECOND).await;
+    get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+    hub.requires_from_now_on(issues_to(ben(&["team/*:pull"])));
+    tokio::time::advance(GRANTS.ttl).await;
+    assert_challenged(&get(&proxy, &layer, ("ann", ANN)).await);
+}
+
 /// An outage of the registry is no reason to stop those who could read a moment before.
 #[tokio::test(start_paused = true)]
 async fn a_right_outlives_the_registry_for_its_grace_and_no_longer() {

@@ -76,6 +76,7 @@ fn blob(method: Method, from: u64) -> Question {
         until: None,
         failed: Vec::new(),
         client: None,
+        token_since: None,
         via: Via::default(),
     }
 }
@@ -91,6 +92,7 @@ fn manifest(repository: &str) -> Question {
         until: None,
         failed: Vec::new(),
         client: None,
+        token_since: None,
         via: Via::default(),
     }
 }

@@ -202,6 +202,11 @@ impl ScriptedRegistry {
         guard.revoke();
     }
 
+    /// The same for what comes; tokens that were given out are good as long as they live.
+    pub fn requires_from_now_on(&self, auth: Auth) {
+        self.shared.guard.lock().unwrap().auth = auth;
+    }
+
     /// Voids the tokens given out.
     pub fn revoke_tokens(&self) {
         self.shared.guard.lock().unwrap().revoke();
