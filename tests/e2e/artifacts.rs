@@ -97,7 +97,7 @@ fn content_by_sha512_is_pulled_without_the_upstream() {
 
 fn publish(work: &Work, upstream: &Registry, algorithm: &'static str) -> Image {
     let publisher = Publisher { registry: &upstream.url(), algorithm, work };
-    let images = publisher.publish("artifact", "1", &[HERE, ELSEWHERE], small_layers);
+    let images = publisher.publish("library/artifact", "1", &[HERE, ELSEWHERE], small_layers);
     images.into_iter().next().expect("one for each platform")
 }
 

@@ -37,7 +37,9 @@ fn conformance_finds_no_fault_with_referrers_through_larder() {
     let url = upstream.url();
     let [image, by_sha512] = ["sha256", "sha512"].map(|algorithm| {
         let publisher = Publisher { registry: &url, algorithm, work: &work };
-        publisher.publish("artifact", algorithm, &[HERE, ELSEWHERE], small_layers).swap_remove(0)
+        publisher
+            .publish("library/artifact", algorithm, &[HERE, ELSEWHERE], small_layers)
+            .swap_remove(0)
     });
     let direct = Way::plain(Door::Mirror, upstream.port);
     Oras::new(&work).attach(&Wanted::by_tag(&image).at(&direct.place()), SBOM);

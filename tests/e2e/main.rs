@@ -12,6 +12,7 @@
 //! packages once, before), or touch a daemon that it did not start.
 #![allow(clippy::print_stdout, reason = "a test's findings and skips are for whoever ran it")]
 
+mod access;
 mod artifacts;
 mod clients;
 mod conformance;

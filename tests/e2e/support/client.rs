@@ -14,6 +14,31 @@ pub(crate) trait Client {
     ///
     /// (dockerd keeps manifests for a while, and asks for them then or not.)
     fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String>;
+
+    /// Logs in as its users do, in place of whoever was logged in there. Some clients only remember
+    /// it, and find out with the next pull what it is worth.
+    fn log_in(&self, way: &Way<'_>, login: Login) -> Result<(), String>;
+}
+
+/// A user and a password.
+#[derive(Clone, Copy)]
+pub(crate) struct Login {
+    pub(crate) user: &'static str,
+    pub(crate) password: &'static str,
+}
+
+impl Login {
+    /// As arguments of nearly every client's `login`.
+    pub(crate) fn arguments(&self) -> [&'static str; 4] {
+        ["--username", self.user, "--password", self.password]
+    }
+}
+
+impl std::fmt::Display for Login {
+    /// As Basic has it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.user, self.password)
+    }
 }
 
 /// A client that the tests know.
@@ -60,7 +85,10 @@ pub(crate) const KINDS: [&Kind; 8] = [
         tools: &["containerd-pull"],
         version: "--version",
         doors: ALL,
-        start: |work, _| Box::new(OneShot::new(work, one_shot::containerd_pull)),
+        start: |work, _| {
+            let (pull, log_in) = (one_shot::containerd_pull, one_shot::containerd_pull_login);
+            Box::new(OneShot::logging_in(work, pull, log_in))
+        },
     },
     &Kind {
         name: "podman",
@@ -81,21 +109,25 @@ pub(crate) const KINDS: [&Kind; 8] = [
         tools: &["skopeo"],
         version: "--version",
         doors: NAMED,
-        start: |work, _| Box::new(OneShot::new(work, one_shot::skopeo)),
+        start: |work, _| {
+            Box::new(OneShot::logging_in(work, one_shot::skopeo, one_shot::skopeo_login))
+        },
     },
     &Kind {
         name: "crane",
         tools: &["crane"],
         version: "version",
         doors: NAMED,
-        start: |work, _| Box::new(OneShot::new(work, one_shot::crane)),
+        start: |work, _| {
+            Box::new(OneShot::logging_in(work, one_shot::crane, one_shot::crane_login))
+        },
     },
     &Kind {
         name: "oras",
         tools: &["oras"],
         version: "version",
         doors: NAMED,
-        start: |work, _| Box::new(OneShot::new(work, one_shot::oras)),
+        start: |work, _| Box::new(OneShot::logging_in(work, one_shot::oras, one_shot::oras_login)),
     },
 ];
 

@@ -1,9 +1,10 @@
 //! containerd on directories and a socket of its own, and `ctr` to talk to it.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::client::Client;
+use super::client::{Client, Login};
 use super::process::Process;
 use super::way::{Wanted, Way};
 use super::work::Work;
@@ -13,6 +14,8 @@ use super::{hosts_toml, tools};
 pub(crate) struct Containerd {
     pub(crate) socket: PathBuf,
     hosts: PathBuf,
+    /// What each pull is given; containerd itself keeps none.
+    login: Cell<Option<Login>>,
     _process: Process,
 }
 
@@ -40,7 +43,7 @@ impl Containerd {
         process.wait_until_ready(|| {
             ctr(&socket).args(["version"]).output().is_ok_and(|out| out.status.success())
         });
-        Self { socket, hosts: work.dir("hosts"), _process: process }
+        Self { socket, hosts: work.dir("hosts"), login: Cell::new(None), _process: process }
     }
 
     fn content(&self) -> Result<String, String> {
@@ -55,6 +58,9 @@ impl Client for Containerd {
         let mut pull = ctr(&self.socket);
         // Its plain copies work on any file system; overlayfs does not.
         pull.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]).arg(&self.hosts);
+        if let Some(login) = self.login.get() {
+            pull.args(["--user", &login.to_string()]);
+        }
         tools::run(pull.args(["--platform", &wanted.image.platform, &name]))?;
         let content = self.content()?;
         for digest in wanted.image.digests() {
@@ -63,6 +69,11 @@ impl Client for Containerd {
 
         tools::run(ctr(&self.socket).args(["images", "rm", "--sync", &name]))?;
         assert_eq!(self.content()?.trim(), "", "so that the next pull has to fetch it again");
+        Ok(())
+    }
+
+    fn log_in(&self, _: &Way<'_>, login: Login) -> Result<(), String> {
+        self.login.set(Some(login));
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::client::Client;
+use super::client::{Client, Login};
 use super::registries_conf::RegistriesConf;
 use super::tools;
 use super::way::{Wanted, Way};
@@ -75,5 +75,16 @@ impl Client for ContainersStorage {
         tools::run(self.command().args(["rmi", "--all", "--force"]))?;
         assert_eq!(self.images()?.trim(), "", "so that the next pull has to fetch it again");
         Ok(())
+    }
+
+    fn log_in(&self, way: &Way<'_>, login: Login) -> Result<(), String> {
+        self.files.write(way);
+        let mut command = self.command();
+        command.arg("login").args(login.arguments());
+        match way.tls {
+            Some(_) => command.arg("--cert-dir").arg(self.files.certificates()),
+            None => command.arg("--tls-verify=false"),
+        };
+        tools::run(command.arg(way.authority())).map(drop)
     }
 }

@@ -1,9 +1,13 @@
 //! dockerd with a registry mirror, on directories and sockets of its own.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::client::Client;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::client::{Client, Login};
 use super::containerd::Containerd;
 use super::process::Process;
 use super::tools;
@@ -47,6 +51,17 @@ impl Dockerd {
             docker(&socket).arg("info").output().is_ok_and(|output| output.status.success())
         });
         Self { socket, _process: process, _containerd: containerd }
+    }
+
+    /// Has the daemon given Docker Hub's password with each pull from there. (A `docker login` would
+    /// ask Docker Hub.)
+    pub(crate) fn log_in_at_docker_hub(&self, login: Login) {
+        let auth = STANDARD.encode(login.to_string());
+        let text =
+            format!(r#"{{"auths": {{"https://index.docker.io/v1/": {{"auth": "{auth}"}}}}}}"#);
+        let dir = config(&self.socket);
+        fs::create_dir_all(&dir).expect("the test's directory can be written");
+        fs::write(dir.join("config.json"), text).expect("the test's directory can be written");
     }
 
     /// Runs a command in a container of a pulled image, without a network; what it printed.
@@ -97,12 +112,23 @@ impl Client for Dockerd {
         let name = self.fetch(way, wanted)?;
         self.forget(&name)
     }
+
+    fn log_in(&self, way: &Way<'_>, login: Login) -> Result<(), String> {
+        let mut command = docker(&self.socket);
+        command.arg("login").args(login.arguments());
+        tools::run(command.arg(way.authority())).map(drop)
+    }
+}
+
+/// docker's own directory.
+fn config(socket: &Path) -> PathBuf {
+    socket.with_extension("config")
 }
 
 fn docker(socket: &Path) -> Command {
     let mut command = tools::command("docker");
-    // An empty directory: nobody's log-ins, proxies or contexts.
-    command.arg("--config").arg(socket.with_extension("config"));
+    // A directory of its own: nobody's log-ins, proxies or contexts.
+    command.arg("--config").arg(config(socket));
     command.arg("-H").arg(format!("unix://{}", socket.display()));
     command
 }

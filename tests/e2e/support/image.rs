@@ -31,7 +31,7 @@ impl Image {
     /// `library/debian:bookworm`: Debian's root file system, and a second layer with
     /// `/larder-e2e`. Where debootstrap cannot work, busybox stands in for Debian.
     pub(crate) fn debian() -> Self {
-        let [image] = made("debian", "bookworm", [HERE], |_, dir| {
+        let [image] = made("library/debian", "bookworm", [HERE], |_, dir| {
             let base = layer::debian(dir).unwrap_or_else(|reason| {
                 println!("busybox instead of Debian: {reason}");
                 layer::busybox(dir)
@@ -43,19 +43,27 @@ impl Image {
 
     /// One index of two platforms: this machine's, and another.
     pub(crate) fn small() -> [Self; 2] {
-        made("small", "1", [HERE, ELSEWHERE], small_layers)
+        made("library/small", "1", [HERE, ELSEWHERE], small_layers)
+    }
+
+    /// `team/app:1`, for this machine's platform: another tenant's.
+    pub(crate) fn of_a_team() -> Self {
+        let [image] = made("team/app", "1", [HERE], small_layers);
+        image
     }
 
     /// One layer of a little more than 1 GiB.
     pub(crate) fn large() -> Self {
-        let [image] =
-            made("large", "1", [HERE], |_, dir| vec![layer::noise(dir, (1 << 30) + 12_345)]);
+        let [image] = made("library/large", "1", [HERE], |_, dir| {
+            vec![layer::noise(dir, (1 << 30) + 12_345)]
+        });
         image
     }
 
     /// One layer of 100 MiB.
     pub(crate) fn medium() -> Self {
-        let [image] = made("medium", "1", [HERE], |_, dir| vec![layer::noise(dir, 100 << 20)]);
+        let [image] =
+            made("library/medium", "1", [HERE], |_, dir| vec![layer::noise(dir, 100 << 20)]);
         image
     }
 
@@ -91,7 +99,7 @@ pub(crate) fn storage() -> PathBuf {
 }
 
 fn made<const N: usize>(
-    name: &str,
+    repository: &str,
     tag: &str,
     platforms: [&str; N],
     layers: impl Fn(&str, &Path) -> Vec<Layer>,
@@ -99,6 +107,7 @@ fn made<const N: usize>(
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
 
+    let name = repository.strip_prefix("library/").unwrap_or(repository).replace('/', "-");
     let record = kept().join(format!("{name}.json"));
     // One that cannot be read is of an older version of this file.
     let known = fs::read(&record).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -108,7 +117,7 @@ fn made<const N: usize>(
         let work = Work::new(&format!("making-{name}"));
         let upstream = Registry::writable(&storage(), &work);
         let publisher = Publisher { registry: &upstream.url(), algorithm: "sha256", work: &work };
-        let images = publisher.publish(name, tag, &platforms, layers);
+        let images = publisher.publish(repository, tag, &platforms, layers);
         fs::write(&record, json!(images).to_string()).expect("target/e2e can be written");
         images
     });

@@ -19,6 +19,7 @@ pub(crate) struct Larder {
     cache: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    log_level: &'static str,
     process: Option<Process>,
 }
 
@@ -28,22 +29,32 @@ pub(crate) struct Setup<'a> {
     pub(crate) upstream: &'a str,
     /// The one way in; by default by all doors, at a port that is free.
     pub(crate) way: Option<Way<'a>>,
+    /// Where it listens if there is no such way; by default at a port that is free.
+    pub(crate) port: Option<u16>,
+    /// Whether `localhost` means docker.io. A registry that is asked with clients' own credentials and
+    /// has hosts is served at those alone.
+    pub(crate) has_host: bool,
     /// By default an empty directory.
     pub(crate) cache: Option<&'a Path>,
     /// Further lines of `[cache]`.
     pub(crate) cache_keys: &'a str,
     /// Further lines of `[registry."docker.io"]`.
     pub(crate) registry_keys: &'a str,
+    /// The lines of `[access]`, where there is no way of its own.
+    pub(crate) access_keys: &'a str,
 }
 
 impl<'a> Setup<'a> {
     /// For docker.io, which it finds at `upstream`.
     pub(crate) fn new(work: &'a Work, upstream: &'a str) -> Self {
-        Self { work, upstream, way: None, cache: None, cache_keys: "", registry_keys: "" }
+        let (way, port, cache) = (None, None, None);
+        let (cache_keys, registry_keys, access_keys) = ("", "", "");
+        let has_host = true;
+        Self { work, upstream, way, port, has_host, cache, cache_keys, registry_keys, access_keys }
     }
 
     pub(crate) fn start(self) -> Larder {
-        let port = self.way.map_or_else(wait::free_port, |way| way.port);
+        let port = self.way.map(|way| way.port).or(self.port).unwrap_or_else(wait::free_port);
         let admin_port = wait::free_port();
         let cache = self.cache.map_or_else(|| self.work.new_dir("cache"), Path::to_owned);
         let config = self.config(port, admin_port, &cache);
@@ -52,14 +63,16 @@ impl<'a> Setup<'a> {
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(&file, private).expect("the file is ours");
         let log = self.work.log(&format!("larder-{port}.log"));
-        let mut larder = Larder { port, admin_port, cache, config: file, log, process: None };
+        let log_level = if self.access_keys.is_empty() { "info" } else { "trace" };
+        let (config, process) = (file, None);
+        let mut larder = Larder { port, admin_port, cache, config, log, log_level, process };
         larder.start();
         larder
     }
 
     fn config(&self, port: u16, admin_port: u16, cache: &Path) -> String {
         let listen = match self.way {
-            None => format!("listen = [\"127.0.0.1:{port}\"]\n"),
+            None => format!("listen = [\"127.0.0.1:{port}\"]\n[access]\n{}\n", self.access_keys),
             Some(way) => format!(
                 "[[listener]]\naddress = \"127.0.0.1:{port}\"\ndoors = [\"{}\"]\n{}",
                 way.door.key(),
@@ -67,6 +80,7 @@ impl<'a> Setup<'a> {
             ),
         };
         let is_default = self.way.is_none_or(|way| way.door == Door::Mirror);
+        let host = if self.has_host { format!("\"localhost:{port}\"") } else { String::new() };
         let Self { upstream, cache_keys, registry_keys, .. } = self;
         // Every pull asks for the tag anew, so that an upstream that is gone is noticed.
         format!(
@@ -77,7 +91,7 @@ impl<'a> Setup<'a> {
              [registry.\"docker.io\"]\n\
              upstream = \"{upstream}\"\n\
              default = {is_default}\n\
-             hosts = [\"localhost:{port}\"]\n\
+             hosts = [{host}]\n\
              tag_ttl = \"0s\"\n\
              {registry_keys}\n",
             cache.display(),
@@ -116,6 +130,7 @@ impl Larder {
     pub(crate) fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
         command.args(["serve", "--config"]).arg(&self.config);
+        command.env("LARDER_LOG", self.log_level);
         tools::confine(&mut command);
         let mut process = Process::spawn("larder", &command, &self.log);
         let port = self.port;
@@ -161,6 +176,13 @@ impl Larder {
         let fills = files(&self.cache.join("fills"));
         let len = |file: &Path| fs::metadata(file).map_or(0, |metadata| metadata.len());
         fills.into_iter().map(|file| (file.clone(), len(&file))).collect()
+    }
+
+    /// What `larder check` says of its configuration.
+    pub(crate) fn report(&self) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+        tools::run(command.args(["check", "--config"]).arg(&self.config))
+            .expect("what it was started with is right")
     }
 
     /// What it has said.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::client::Client;
+use super::client::{Client, Login};
 use super::image::Image;
 use super::registries_conf::RegistriesConf;
 use super::way::{Wanted, Way};
@@ -18,6 +18,7 @@ pub(crate) struct OneShot {
     more: Vec<String>,
     /// For its configuration.
     dir: PathBuf,
+    log_in: Option<LogIn>,
     /// Laid out as the OCI image layout is: `blobs/<algorithm>/<hex>`.
     into: PathBuf,
 }
@@ -26,10 +27,18 @@ pub(crate) struct OneShot {
 /// the one given last.
 type Pull = fn(&Path, &Way<'_>, &Wanted<'_>, &Path) -> Command;
 
+/// Logs in, so that what is pulled with the files in the same directory is pulled as that user.
+type LogIn = fn(&Path, &Way<'_>, Login) -> Result<(), String>;
+
 impl OneShot {
     pub(crate) fn new(work: &Work, command: Pull) -> Self {
         let dir = work.new_dir("one-shot");
-        Self { command, more: Vec::new(), into: dir.join("pulled"), dir }
+        Self { command, more: Vec::new(), log_in: None, into: dir.join("pulled"), dir }
+    }
+
+    /// One that can log in.
+    pub(crate) fn logging_in(work: &Work, command: Pull, log_in: LogIn) -> Self {
+        Self { log_in: Some(log_in), ..Self::new(work, command) }
     }
 
     /// Adds to the command line.
@@ -47,6 +56,11 @@ impl Client for OneShot {
         holds(&self.into, wanted.image);
         Ok(())
     }
+
+    fn log_in(&self, way: &Way<'_>, login: Login) -> Result<(), String> {
+        let by = self.log_in.expect("the test wants a client that can log in");
+        by(&self.dir, way, login)
+    }
 }
 
 /// Panics unless the layout has every file of the image, and each is what its name says.
@@ -62,6 +76,7 @@ pub(crate) fn skopeo(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path
     let name = wanted.at(&files.write(way));
     let (os, arch) = platform(wanted.image);
     let mut command = tools::command("skopeo");
+    files.apply(&mut command);
     command.arg("--policy").arg(files.policy());
     command.arg("--registries-conf").arg(files.registries());
     command.args(["--override-os", os, "--override-arch", arch]);
@@ -74,16 +89,36 @@ pub(crate) fn skopeo(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path
     command
 }
 
+pub(crate) fn skopeo_login(dir: &Path, way: &Way<'_>, login: Login) -> Result<(), String> {
+    let files = RegistriesConf::new(dir.to_owned());
+    files.write(way);
+    let mut command = tools::command("skopeo");
+    files.apply(&mut command);
+    command.arg("login").args(login.arguments());
+    match way.tls {
+        Some(_) => command.arg("--cert-dir").arg(files.certificates()),
+        None => command.arg("--tls-verify=false"),
+    };
+    tools::run(command.arg(way.authority())).map(drop)
+}
+
 pub(crate) fn crane(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) -> Command {
     let mut command = tools::command("crane");
     command.args(["pull", "--format", "oci", "--platform", &wanted.image.platform]);
     if let Some(tls) = way.tls {
         command.env("SSL_CERT_FILE", &tls.ca);
     }
-    // It is empty; nobody's log-ins.
+    // The log-ins that are made here, and nobody's else.
     command.env("DOCKER_CONFIG", dir);
     command.arg(wanted.at(&way.place())).arg(into);
     command
+}
+
+/// It asks nobody whether they are right.
+pub(crate) fn crane_login(dir: &Path, way: &Way<'_>, login: Login) -> Result<(), String> {
+    let mut command = tools::command("crane");
+    command.env("DOCKER_CONFIG", dir).args(["auth", "login"]).args(login.arguments());
+    tools::run(command.arg(way.authority())).map(drop)
 }
 
 pub(crate) fn oras(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) -> Command {
@@ -97,6 +132,16 @@ pub(crate) fn oras(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) 
     command.arg(wanted.at(&way.place())).arg("--to-oci-layout");
     command.arg(format!("{}:it", into.display()));
     command
+}
+
+pub(crate) fn oras_login(dir: &Path, way: &Way<'_>, login: Login) -> Result<(), String> {
+    let mut command = tools::command("oras");
+    command.env("DOCKER_CONFIG", dir).arg("login").args(login.arguments());
+    match way.tls {
+        Some(tls) => command.arg("--ca-file").arg(&tls.ca),
+        None => command.arg("--plain-http"),
+    };
+    tools::run(command.arg(way.authority())).map(drop)
 }
 
 /// In ranges so short that the test images have some of them.
@@ -119,6 +164,11 @@ pub(crate) fn containerd_pull_wide(
     in_ranges(dir, way, wanted, into, &["--parallel", "8", "--chunk", "8388608"])
 }
 
+/// What a daemon is given with each pull.
+pub(crate) fn containerd_pull_login(dir: &Path, _: &Way<'_>, login: Login) -> Result<(), String> {
+    fs::write(dir.join(LOGIN), login.to_string()).map_err(|error| error.to_string())
+}
+
 fn in_ranges(
     dir: &Path,
     way: &Way<'_>,
@@ -130,9 +180,15 @@ fn in_ranges(
     let name = wanted.at(&hosts_toml::write(&hosts, way));
     let mut command = tools::command("containerd-pull");
     command.arg("--hosts-dir").arg(hosts).args(["--platform", &wanted.image.platform]);
+    if let Ok(login) = fs::read_to_string(dir.join(LOGIN)) {
+        command.args(["--user", &login]);
+    }
     command.args(ranges).arg(name).arg(into);
     command
 }
+
+/// The file with which login `containerd-pull` is called.
+const LOGIN: &str = "login";
 
 fn platform(image: &Image) -> (&str, &str) {
     image.platform.split_once('/').expect("a platform has two parts")

@@ -22,22 +22,22 @@ pub(crate) struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// Publishes `library/<name>:<tag>`, an index of an image for each platform.
+    /// Publishes `<repository>:<tag>`, an index of an image for each platform.
     pub(crate) fn publish(
         &self,
-        name: &str,
+        repository: &str,
         tag: &str,
         platforms: &[&str],
         layers: impl Fn(&str, &Path) -> Vec<Layer>,
     ) -> Vec<Image> {
-        let repository = format!("library/{name}");
+        let name = repository.replace('/', "-");
         let to = format!("{}/v2/{repository}", self.registry);
         let mut images = Vec::new();
         let mut entries = Vec::new();
         for platform in platforms {
             let dir = self.work.dir(&format!("{name}-{}", platform.replace('/', "-")));
             let (image, entry) = self.put_image(&to, platform, &layers(platform, &dir));
-            images.push(Image { repository: repository.clone(), tag: tag.into(), ..image });
+            images.push(Image { repository: repository.into(), tag: tag.into(), ..image });
             entries.push(entry);
         }
 

@@ -33,7 +33,9 @@ impl RegistriesConf {
             (String::new(), way.place())
         };
         fs::write(self.registries(), text).expect("the test's directory can be written");
-        fs::write(self.log_ins(), "{}").expect("the test's directory can be written");
+        if !self.log_ins().exists() {
+            fs::write(self.log_ins(), "{}").expect("the test's directory can be written");
+        }
         fs::write(self.policy(), ACCEPT_ANYTHING).expect("the test's directory can be written");
         if let Some(tls) = way.tls {
             fs::create_dir_all(self.certificates()).expect("the test's directory can be written");
@@ -42,13 +44,13 @@ impl RegistriesConf {
         place
     }
 
-    /// Makes podman and buildah use them, and none of this machine's own.
+    /// Makes a client use them, and none of this machine's own.
     pub(crate) fn apply(&self, command: &mut Command) {
         command.env("CONTAINERS_REGISTRIES_CONF", self.registries());
         command.env("REGISTRY_AUTH_FILE", self.log_ins());
     }
 
-    /// Nobody's.
+    /// Nobody's, until somebody logs in.
     fn log_ins(&self) -> PathBuf {
         self.dir.join("auth.json")
     }

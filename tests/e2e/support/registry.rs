@@ -142,6 +142,11 @@ impl Registry {
         self.forgotten = self.logged().len();
     }
 
+    /// All that it has said, with who asked for what.
+    pub(crate) fn raw_log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     fn logged(&self) -> Vec<Request> {
         self.access_log().lines().filter_map(|line| line.parse().ok()).collect()
     }

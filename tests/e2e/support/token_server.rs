@@ -2,9 +2,10 @@
 //! takes its users from such a file and signs tokens with a key of its own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::certificates::{Certificates, self_signed};
+use super::client::Login;
 use super::process::Process;
 use super::registry::{Guard, Registry};
 use super::work::Work;
@@ -13,6 +14,7 @@ use super::{tools, wait};
 /// A running token server, over TLS.
 pub(crate) struct TokenServer {
     pub(crate) port: u16,
+    users: PathBuf,
     /// What a registry trusts its tokens by.
     signer: PathBuf,
     log: PathBuf,
@@ -20,7 +22,7 @@ pub(crate) struct TokenServer {
 }
 
 impl TokenServer {
-    pub(crate) fn start(work: &Work, users: &Path, certificates: &Certificates) -> Self {
+    pub(crate) fn start(work: &Work, users: PathBuf, certificates: &Certificates) -> Self {
         let port = wait::free_port();
         let (key, signer) = (work.data().join("token.key"), work.data().join("token.pem"));
         self_signed(&key, &signer, "/CN=larder e2e tokens");
@@ -29,12 +31,12 @@ impl TokenServer {
         let mut command = tools::command("token-server");
         command.args(["-debug", "-realm", "e2e", "-issuer", ISSUER, "-addr"]);
         command.arg(format!("127.0.0.1:{port}"));
-        command.arg("-passwd").arg(users).arg("-key").arg(&key);
+        command.arg("-passwd").arg(&users).arg("-key").arg(&key);
         command.arg("-tlscert").arg(&certificates.certificate);
         command.arg("-tlskey").arg(&certificates.key);
         let mut process = Process::spawn("token-server", &command, &log);
         process.wait_until_ready(|| wait::answers(port));
-        Self { port, signer, log, _process: process }
+        Self { port, users, signer, log, _process: process }
     }
 
     /// As the registry's `auth` section.
@@ -44,6 +46,24 @@ impl TokenServer {
             "auth: {{token: {{realm: \"https://127.0.0.1:{port}/token/\", service: e2e, \
              issuer: {ISSUER}, rootcertbundle: {signer}}}}}\n"
         )
+    }
+
+    /// Lets only these in from now on. What it has signed for others is good for a quarter of an hour
+    /// all the same.
+    pub(crate) fn admit(&self, users: &[Login]) {
+        fs::write(&self.users, hashed(users)).expect("the test's directory can be written");
+    }
+
+    /// Who has asked it for something since it began to write `log` bytes of its log; see
+    /// [`TokenServer::logged`].
+    pub(crate) fn asked_by(&self, user: &str, from: usize) -> bool {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.get(from..).unwrap_or_default().contains(&format!("acctSubject={user}"))
+    }
+
+    /// How many bytes it has logged.
+    pub(crate) fn logged(&self) -> usize {
+        fs::read_to_string(&self.log).unwrap_or_default().len()
     }
 
     /// Whether anybody asked it for a token.
@@ -60,9 +80,14 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    pub(crate) fn by_tokens(work: &Work, password: &str) -> Self {
+    /// For `USER`.
+    pub(crate) fn by_tokens(work: &Work, password: &'static str) -> Self {
+        Self::for_users(work, &[Login { user: USER, password }])
+    }
+
+    pub(crate) fn for_users(work: &Work, users: &[Login]) -> Self {
         let certificates = Certificates::make(work);
-        let server = TokenServer::start(work, &users(work, password), &certificates);
+        let server = TokenServer::start(work, htpasswd(work, users), &certificates);
         let guard = Guard::Tokens { server: &server, certificates: &certificates };
         let upstream = Registry::start(work, &guard);
         Self { certificates, server, upstream }
@@ -70,14 +95,25 @@ impl Guarded {
 }
 
 /// A registry that wants `USER` and the password, over plain HTTP.
-pub(crate) fn behind_htpasswd(work: &Work, password: &str) -> Registry {
-    Registry::start(work, &Guard::Htpasswd { file: &users(work, password) })
+pub(crate) fn behind_htpasswd(work: &Work, password: &'static str) -> Registry {
+    let file = htpasswd(work, &[Login { user: USER, password }]);
+    Registry::start(work, &Guard::Htpasswd { file: &file })
 }
 
-/// An htpasswd file in bcrypt, the one form that distribution reads.
-fn users(work: &Work, password: &str) -> PathBuf {
-    let line = tools::run(tools::command("htpasswd").args(["-Bbn", USER, password]));
-    work.file("users", &line.expect("htpasswd hashes a password"))
+/// A file of users with bcrypt, the one form that distribution reads.
+pub(crate) fn htpasswd(work: &Work, users: &[Login]) -> PathBuf {
+    let file = work.new_dir("users").join("htpasswd");
+    fs::write(&file, hashed(users)).expect("the test's directory can be written");
+    file
+}
+
+fn hashed(users: &[Login]) -> String {
+    let line = |login: &Login| {
+        let hash =
+            tools::run(tools::command("htpasswd").args(["-Bbn", login.user, login.password]));
+        hash.expect("htpasswd hashes a password").trim().to_owned() + "\n"
+    };
+    users.iter().map(line).collect()
 }
 
 /// What a test needs for the one.

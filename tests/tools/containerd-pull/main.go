@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -31,6 +32,7 @@ type options struct {
 	platform string
 	chunk    int
 	parallel int
+	user     string
 }
 
 func main() {
@@ -41,6 +43,7 @@ func main() {
 	// containerd's own names are concurrent_layer_fetch_buffer and max_concurrent_downloads.
 	flag.IntVar(&opts.chunk, "chunk", 0, "bytes of each range of a layer; 0: one request for all of it")
 	flag.IntVar(&opts.parallel, "parallel", 3, "requests at once")
+	flag.StringVar(&opts.user, "user", "", "NAME:PASSWORD to log in with where a host asks for it")
 	flag.Parse()
 
 	if *version {
@@ -69,6 +72,11 @@ func pull(ctx context.Context, opts options, name, dir string) error {
 	resolver := docker.NewResolver(docker.ResolverOptions{
 		Hosts: config.ConfigureHosts(ctx, config.HostOptions{
 			HostDir: config.HostDirFromRoot(opts.hosts),
+			// For every host, as ctr does; the hosts.toml of the tests has only one.
+			Credentials: func(string) (string, string, error) {
+				name, password, _ := strings.Cut(opts.user, ":")
+				return name, password, nil
+			},
 		}),
 	})
 	limiter := semaphore.NewWeighted(int64(opts.parallel))
