@@ -52,6 +52,16 @@ impl Right {
     }
 }
 
+/// The methods that the protocol has for a call; where nothing takes pushes, those that read.
+/// Written as in `Allow` (RFC 9110, 10.2.1).
+pub fn methods(call: &Call, takes_pushes: bool) -> String {
+    let route = Route::of(call);
+    let is_taken =
+        |right: Right| takes_pushes || matches!(right, Right::Enter | Right::Do(Action::Pull));
+    let of_route = TABLE.iter().filter(|(_, of, right)| *of == route && is_taken(*right));
+    of_route.map(|(method, ..)| *method).collect::<Vec<_>>().join(", ")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Base,

@@ -27,6 +27,7 @@ pub struct Grant {
     client: Option<Identity>,
     /// What it is remembered by, if the registry has confirmed it.
     right: Option<Tag>,
+    is_live: bool,
     via: Via,
 }
 
@@ -55,6 +56,12 @@ impl Grant {
     /// Whether the registry was asked whether this very client may, and others may not.
     pub fn is_of_client(&self) -> bool {
         self.right.is_some()
+    }
+
+    /// Whether it is as good as when it was given. Out of a grace period one may read what is held, and
+    /// not more.
+    pub fn is_live(&self) -> bool {
+        self.is_live
     }
 
     /// Whether the principal may push here, too: then what exists here must not be claimed in vain.
@@ -102,9 +109,18 @@ impl Access {
             |action| self.options.policy.allows(principal, registry.name(), repository, action);
         if may(*action) {
             let may_push = registry.takes_pushes() && may(Action::Push);
-            let (client, right, via) = (None, None, principal.via.clone());
+            let (client, right, is_live, via) = (None, None, true, principal.via.clone());
             let Wish { registry, repository, action, .. } = wish;
-            return Ok(Grant { registry, repository, action, may_push, client, right, via });
+            return Ok(Grant {
+                registry,
+                repository,
+                action,
+                may_push,
+                client,
+                right,
+                is_live,
+                via,
+            });
         }
         Err(match principal.issuer {
             Issuer::Nobody => Refused::Nameless,
@@ -149,11 +165,12 @@ impl Access {
                 }
             }
         }
+        let is_live = wish.action != Action::Pull || rights.holds(&right, policy);
         let (right, via) = (Some(right), principal.via.clone());
         let Wish { registry, repository, action, .. } = wish;
         // Whether this client may, only the registry knows.
         let may_push = registry.takes_pushes();
-        Ok(Grant { registry, repository, action, may_push, client, right, via })
+        Ok(Grant { registry, repository, action, may_push, client, right, is_live, via })
     }
 
     /// What it means that the upstream could not be asked.

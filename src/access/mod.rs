@@ -17,7 +17,7 @@ mod principal;
 mod probe;
 mod rights;
 
-pub use action::{Action, Right};
+pub use action::{Action, Right, methods};
 pub use gate::{Access, CertificateUser, Challenge, Htpasswd, Options};
 pub use grant::{Grant, Refused, Wish};
 pub use htpasswd::{BadLine, Cheap, Fault, Users};

@@ -14,6 +14,7 @@ use super::health::Health;
 use super::{exposition, families};
 use crate::cache::Cache;
 use crate::http::ReplyBody;
+use crate::push::Push;
 use crate::routes::{Routes, Traffic};
 
 /// Answers operators, from before Larder serves until its process ends.
@@ -26,6 +27,8 @@ pub struct Admin {
 pub struct Sources {
     /// The cache.
     pub cache: Cache,
+    /// The push path.
+    pub push: Push,
     /// Gives what holds now.
     pub routes: Box<dyn Fn() -> Arc<Routes> + Send + Sync>,
     /// What is known of past requests.

@@ -96,6 +96,12 @@ catalogue! {
     FILLS_ENDED Counter "larder_fills_ended_total"
         ["registry", "result"]
         "Fetches of blobs that have ended."
+    MOUNTED Counter "larder_mounted_blobs_total"
+        []
+        "Blobs that were pushed by a mount and not sent to the upstream."
+    MOUNTED_BYTES Counter "larder_mounted_bytes_total"
+        []
+        "Bytes of blobs that were pushed by a mount and not sent to the upstream, as far as known."
     DISK_TROUBLE Gauge "larder_disk_bypassed"
         ["reason"]
         "Whether the last blob could not be kept."

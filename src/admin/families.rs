@@ -17,6 +17,8 @@ pub(super) async fn collect(sources: &Sources) -> Vec<Family> {
     let mut families = requests(&sources.traffic);
     families.extend(upstreams(routes.table()));
     families.extend(fills(sources));
+    families.push(one(metrics::MOUNTED, sources.push.mounts().blobs()));
+    families.push(one(metrics::MOUNTED_BYTES, sources.push.mounts().bytes()));
     families.extend(disk(sources).await);
     families.extend(memory(sources));
     families.push(one(metrics::CONNECTIONS, sources.connections.len() as u64));

@@ -133,6 +133,7 @@ impl App {
         let routes = Arc::clone(&self.routes);
         admin.serves(Sources {
             cache: self.cache.clone(),
+            push: self.push.clone(),
             routes: Box::new(move || routes.take()),
             traffic: Arc::clone(&self.traffic),
             connections: self.connections.clone(),

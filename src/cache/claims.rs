@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::generations::Subject;
 use super::hot::question_key;
 use super::members::warn_of;
 use super::{Cache, Mutable, Shared};
@@ -102,9 +103,13 @@ impl Cache {
         let forget = move || {
             let (registry, repository) = (of.registry().name(), of.repository());
             let tags = shared.store.tags_naming(registry, repository, &gone);
-            let dropped = shared.store.drop_manifest(registry, repository, &gone);
-            warn_of(dropped, "cannot drop a manifest");
-            shared.hot.drop_manifest(&of, &gone);
+            let subject = Subject::manifest(&of, &gone);
+            shared.generations.exclusively(&subject, || {
+                shared.generations.raise(&subject, shared.clock.now());
+                let dropped = shared.store.drop_manifest(registry, repository, &gone);
+                warn_of(dropped, "cannot drop a manifest");
+                shared.hot.drop_manifest(&of, &gone);
+            });
             shared.deny(&of, std::slice::from_ref(&gone));
             // What it named is another one's to vouch for now.
             shared.hot.drop_members(&of);

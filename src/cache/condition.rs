@@ -110,7 +110,7 @@ impl Cache {
     }
 
     /// What is in memory.
-    pub fn memory(&self) -> [MemoryUse; 5] {
+    pub fn memory(&self) -> [MemoryUse; 7] {
         self.shared.hot.sizes()
     }
 

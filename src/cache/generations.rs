@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use super::hot::{key, lock};
 use crate::access::Grant;
-use crate::oci::Tag;
+use crate::oci::{Digest, Tag};
 
 /// What of a repository may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +33,19 @@ pub(super) struct Subject(String);
 impl Subject {
     pub(super) fn of(grant: &Grant, what: &Mutable) -> Self {
         match what {
-            // No tag has a slash.
             Mutable::Lists => Self::lists(grant),
             Mutable::Tag(tag) => Self::tag(grant, tag),
         }
     }
 
+    // No tag has a slash or a colon.
     pub(super) fn lists(grant: &Grant) -> Self {
         Self(key(grant, "/lists"))
+    }
+
+    /// Whether the repository has a manifest.
+    pub(super) fn manifest(grant: &Grant, digest: &Digest) -> Self {
+        Self(key(grant, digest.as_str()))
     }
 
     pub(super) fn tag(grant: &Grant, tag: &Tag) -> Self {
@@ -51,6 +56,10 @@ impl Subject {
 /// How often a subject was pushed, so to speak: another one is another time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Generation(u64);
+
+/// A point in the time that pushes and deletes make.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(u64);
 
 /// The generations of everything.
 #[derive(Debug)]
@@ -84,6 +93,20 @@ impl Generations {
         }
         let raised = lock(&self.raised);
         Generation(raised.subjects.get(&subject()).map_or(raised.floor, |(count, _)| *count))
+    }
+
+    /// Now. For questions whose subject only the answer tells.
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.count.load(Ordering::Acquire))
+    }
+
+    /// Whether what was asked at a moment says nothing about the subject any more.
+    pub(super) fn has_overtaken(&self, subject: &Subject, asked: Moment) -> bool {
+        if self.count.load(Ordering::Acquire) == asked.0 {
+            return false;
+        }
+        let raised = lock(&self.raised);
+        raised.subjects.get(subject).map_or(raised.floor, |(count, _)| *count) > asked.0
     }
 
     /// Whether what was last confirmed at this time, by an earlier process or so, is older than
@@ -146,6 +169,20 @@ mod tests {
         assert!(generations.has_outdated(&subject(1), at(9)));
         assert!(!generations.has_outdated(&subject(1), at(10)));
         assert!(!generations.has_outdated(&subject(2), at(0)));
+    }
+
+    #[test]
+    fn what_was_asked_before_is_overtaken_in_its_own_subject_only() {
+        let generations = Generations::default();
+        generations.raise(&subject(1), SystemTime::UNIX_EPOCH);
+        let asked = generations.now();
+        assert!(!generations.has_overtaken(&subject(1), asked));
+
+        generations.raise(&subject(1), SystemTime::UNIX_EPOCH);
+
+        assert!(generations.has_overtaken(&subject(1), asked));
+        assert!(!generations.has_overtaken(&subject(1), generations.now()));
+        assert!(!generations.has_overtaken(&subject(2), asked));
     }
 
     /// Whoever pushes for months must not fill the memory, nor bring back what was overtaken.

@@ -79,7 +79,7 @@ impl Hot {
     }
 
     /// How much it holds. Entries that were added a moment ago may be missing.
-    pub(super) fn sizes(&self) -> [MemoryUse; 5] {
+    pub(super) fn sizes(&self) -> [MemoryUse; 7] {
         fn size<V: Clone + Send + Sync + 'static>(
             what: &'static str,
             cache: &Cache<String, V>,
@@ -92,6 +92,8 @@ impl Hot {
             size("lists", &self.lists),
             size("pages", &self.issued),
             size("members", &self.members),
+            size("claims", &self.claims),
+            size("homes", &self.homes),
         ]
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::flights::{Company, told};
+use super::generations::{Moment, Subject};
 use super::hot::question_key;
 use super::manifest::settle_type;
 use super::manifest_ask::{Got, header_type, question};
@@ -33,7 +34,8 @@ impl Shared {
         }
         let ask = |company: Company| {
             let key = question_key(grant, &Reference::Digest(digest.clone()), None);
-            self.manifests_asked.join(company.key(key, grant), || {
+            let generation = self.generations.of(|| Subject::manifest(grant, digest));
+            self.manifests_asked.join((company.key(key, grant), generation), || {
                 Arc::clone(self).fetch_manifest(grant.clone(), digest.clone())
             })
         };
@@ -96,11 +98,17 @@ impl Shared {
 
     /// Blocks.
     fn read_manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<Manifest>> {
+        let asked = self.generations.now();
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let media_type = self.store.manifest_type(registry, repository, digest).ok()??;
         let content = Content::Verified(self.store.small(digest, MAX).ok()??);
         let manifest = Arc::new(Manifest { media_type, content });
-        self.hot.put_manifest(grant, digest, Arc::clone(&manifest));
+        let subject = Subject::manifest(grant, digest);
+        self.generations.exclusively(&subject, || {
+            if !self.generations.has_overtaken(&subject, asked) {
+                self.hot.put_manifest(grant, digest, Arc::clone(&manifest));
+            }
+        });
         Some(manifest)
     }
 
@@ -113,18 +121,19 @@ impl Shared {
         if let Some(manifest) = self.held_manifest(&grant, &digest).await {
             return Ok(manifest);
         }
+        let asked = self.generations.now();
         let reference = Reference::Digest(digest.clone());
         let warm = self.warm_elsewhere(&digest).await;
         // Named by an index that is held for the repository: that is enough to read it.
         if let Some(warm) = warm.clone().filter(says_its_type)
             && self.membership(&grant, &digest).await.is_some()
         {
-            return self.keep(grant, None, warm).await;
+            return self.keep(grant, None, warm, asked).await;
         }
         Error::if_offline(&grant)?;
         if let Some(warm) = warm {
             match self.ask_manifest(&grant, &reference, Method::Head, None).await {
-                Ok(answer) => return self.keep(grant, header_type(&answer), warm).await,
+                Ok(answer) => return self.keep(grant, header_type(&answer), warm, asked).await,
                 Err(error) if error.is_without_head() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -133,7 +142,7 @@ impl Shared {
         loop {
             let got = self.get_manifest(&grant, &reference, None, failed.clone()).await?;
             let place = got.place;
-            match self.accept(&grant, got, Some(&digest)).await {
+            match self.accept(&grant, got, Some(&digest), asked).await {
                 // That a mirror is wrong is no reason to fail a pull.
                 Err(error) if place != Place::Authoritative && !failed.contains(&place) => {
                     tracing::warn!(%digest, %error, "asking the next upstream for a manifest");
@@ -151,6 +160,7 @@ impl Shared {
         grant: &Grant,
         got: Got,
         digest: Option<&Digest>,
+        asked: Moment,
     ) -> Result<Arc<Manifest>, Error> {
         let Got { media_type, told, body, place } = got;
         let fault = |reason| manifest_fault(grant, place, reason);
@@ -166,7 +176,7 @@ impl Shared {
         }
         let digest = wanted.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &body));
         let verified = check(grant, place, &digest, body)?;
-        self.keep_from(grant.clone(), place, media_type, verified).await
+        self.keep_from(grant.clone(), place, (media_type, verified), asked).await
     }
 
     /// The bytes, if another repository brought them.
@@ -176,32 +186,41 @@ impl Shared {
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
-    /// Holds a manifest for the repository, in memory and, if the disk takes it, there.
+    /// Holds a manifest for the repository, in memory and, if the disk takes it, there; unless it has
+    /// been deleted since the question.
     pub(super) async fn keep(
         self: &Arc<Self>,
         grant: Grant,
         header: Option<MediaType>,
         verified: Verified<Bytes>,
+        asked: Moment,
     ) -> Result<Arc<Manifest>, Error> {
-        self.keep_from(grant, Place::Authoritative, header, verified).await
+        self.keep_from(grant, Place::Authoritative, (header, verified), asked).await
     }
 
     async fn keep_from(
         self: &Arc<Self>,
         grant: Grant,
         place: Place,
-        header: Option<MediaType>,
-        verified: Verified<Bytes>,
+        (header, verified): (Option<MediaType>, Verified<Bytes>),
+        asked: Moment,
     ) -> Result<Arc<Manifest>, Error> {
         let fault = |reason: ManifestFault| manifest_fault(&grant, place, reason);
         let facts = ManifestFacts::read(verified.content()).map_err(|error| fault(error.into()))?;
         let media_type = settle_type(header, &facts).map_err(fault)?;
         let content = Content::Verified(verified.clone());
         let manifest = Arc::new(Manifest { media_type, content });
-        self.hot.put_manifest(&grant, verified.digest(), Arc::clone(&manifest));
 
         let (shared, kept) = (Arc::clone(self), Arc::clone(&manifest));
-        let write = move || shared.write_manifest(&grant, &kept.media_type, &verified, &facts);
+        let write = move || {
+            let subject = Subject::manifest(&grant, verified.digest());
+            shared.generations.exclusively(&subject, || {
+                if !shared.generations.has_overtaken(&subject, asked) {
+                    shared.hot.put_manifest(&grant, verified.digest(), Arc::clone(&kept));
+                    shared.write_manifest(&grant, &kept.media_type, &verified, &facts);
+                }
+            });
+        };
         tokio::task::spawn_blocking(write)
             .await
             .map_err(|_| Error::Internal("the manifest was not stored"))?;
@@ -235,8 +254,9 @@ impl Shared {
         reference: &Reference,
         accept: Option<&str>,
     ) -> Result<Arc<Manifest>, Error> {
+        let asked = self.generations.now();
         let got = self.get_manifest(grant, reference, accept, Vec::new()).await?;
-        self.accept(grant, got, None).await
+        self.accept(grant, got, None, asked).await
     }
 }
 

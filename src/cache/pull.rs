@@ -61,7 +61,7 @@ pub(super) struct Shared {
     pub(super) condition: Condition,
     pub(super) generations: Generations,
     pub(super) patience: Patience,
-    pub(super) manifests_asked: Flights<String, Arc<Manifest>>,
+    pub(super) manifests_asked: Flights<(String, Generation), Arc<Manifest>>,
     pub(super) tags_asked: Flights<(String, Generation), Resolved>,
     pub(super) lists_asked: Flights<(String, Generation), Arc<List>>,
     pub(super) lookups: Flights<String, Option<u64>>,

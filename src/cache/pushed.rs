@@ -41,7 +41,8 @@ impl Cache {
     ) -> Result<(), Error> {
         let digest = manifest.digest().clone();
         // Before the tags: a tag that names what is not held would be asked for.
-        let kept = self.shared.keep(grant.clone(), media_type, manifest).await;
+        let now = self.shared.generations.now();
+        let kept = self.shared.keep(grant.clone(), media_type, manifest, now).await;
         for tag in tags {
             let digest = kept.is_ok().then(|| digest.clone());
             self.shared.overtake(grant, Mutable::Tag(tag.clone()), digest).await;

@@ -14,7 +14,7 @@ use super::reply::{Refusal, Reply};
 use super::sources::Sources;
 use super::traffic::{Counts, Traffic};
 use super::{blobs, lists, manifests, pushes};
-use crate::access::{Action, Grant, Issuer, Principal, Refused, Right, Turned, Wish};
+use crate::access::{Action, Grant, Issuer, Principal, Refused, Right, Turned, Wish, methods};
 use crate::cache::{Cache, Listing};
 use crate::http::{InstanceId, Loop, Peer, Received, Via};
 use crate::oci::{Call, ErrorCode, Resource};
@@ -190,7 +190,7 @@ impl Routes {
                 lists::pull(&self.cache, grant, &listing, presented, query).await
             }
             // Every method of theirs is part of a push.
-            Resource::Upload(_) => Reply::not_allowed("the protocol has no such method here"),
+            Resource::Upload(_) => Denied::NoSuchMethod.reply(visit),
         }
     }
 }
@@ -236,13 +236,22 @@ impl From<Turned> for Denied {
 impl Denied {
     fn reply(self, visit: &Visit<'_>) -> Reply {
         let host = || visit.entered.registry.as_ref().map_or("", |it| it.upstream().host());
+        let methods = || {
+            let registry = visit.entered.registry.as_ref();
+            methods(&visit.entered.call, registry.is_some_and(|it| it.takes_pushes()))
+        };
         let absent = || match &visit.entered.call {
             Call::In(_, resource) => absent_code(resource),
             Call::Ping => ErrorCode::NameUnknown,
         };
         match self {
             Self::Loop(error) => Reply::looped(error),
-            Self::NoSuchMethod => Reply::not_allowed("the protocol has no such method here"),
+            Self::NoSuchMethod => {
+                Reply::not_allowed("the protocol has no such method here", &methods())
+            }
+            Self::Refused(refused @ Refused::ReadOnly { .. }) => {
+                Reply::not_allowed(&refused.to_string(), &methods())
+            }
             Self::Turned(turned) | Self::Refused(Refused::Turned(turned)) => Reply::turned(turned),
             // Whom nobody asks for a password cannot give one.
             Self::Nameless | Self::Refused(Refused::Nameless)

@@ -82,7 +82,7 @@ impl Particulars {
         let fault = reply.fault.as_ref();
         Self {
             method: request.method.clone(),
-            path: shown(request.uri.path()).into(),
+            path: shown(request.uri.path()),
             registry: registry.map(|registry| registry.name().as_str().into()),
             repository,
             request_id: fault.map(|fault| fault.request_id.clone()),
@@ -96,10 +96,17 @@ impl Particulars {
     }
 }
 
-/// As much of a path as is shown. It may have any bytes in it.
-fn shown(path: &str) -> &str {
-    path.char_indices().nth(PATH_SHOWN_MAX).map_or(path, |(end, _)| &path[..end])
+/// As much of a path as is shown. It may have any bytes in it. The id of an upload is a key to it, so `-`
+/// stands in its place.
+fn shown(path: &str) -> Box<str> {
+    let beginning = |path: &str| path.chars().take(PATH_SHOWN_MAX).collect::<String>();
+    match path.split_once(UPLOADS) {
+        Some((before, id)) if !id.is_empty() => format!("{}{UPLOADS}-", beginning(before)).into(),
+        _ => beginning(path).into(),
+    }
 }
+
+const UPLOADS: &str = "/blobs/uploads/";
 
 /// Longer paths are hostile.
 const PATH_SHOWN_MAX: usize = 512;

@@ -29,7 +29,15 @@ impl Asked<'_> {
     pub(super) async fn answer(self, resource: &Resource, body: Received) -> Reply {
         match self.pushed(resource, body).await {
             Ok(answer) => self.presented(answer),
-            Err(error) => Reply::not_pushed(&error),
+            Err(error) => {
+                let is_manifest = matches!(resource, Resource::Manifest(_));
+                let invalid = if is_manifest {
+                    ErrorCode::ManifestInvalid
+                } else {
+                    ErrorCode::BlobUploadInvalid
+                };
+                Reply::not_pushed(&error, invalid)
+            }
         }
     }
 

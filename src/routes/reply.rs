@@ -117,11 +117,13 @@ impl Reply {
         reply
     }
 
-    /// A method that the route does not have, or that this registry does not allow.
-    pub(super) fn not_allowed(message: &str) -> Self {
+    /// A method that the route does not have, or not where nobody pushes. `methods` are those it has.
+    pub(super) fn not_allowed(message: &str, methods: &str) -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let mut reply = Self::error(status, ErrorCode::Unsupported, message.to_owned());
-        reply.set(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        if let Ok(methods) = HeaderValue::from_str(methods) {
+            reply.set(http::header::ALLOW, methods);
+        }
         reply
     }
 
@@ -182,8 +184,7 @@ impl Reply {
     /// that does not exist at all; the log says why.
     pub(super) fn refused(host: &str, refused: &Refused) -> Self {
         match refused {
-            Refused::ReadOnly { .. } => return Self::not_allowed(&refused.to_string()),
-            Refused::NotThat => {
+            Refused::NotThat | Refused::ReadOnly { .. } => {
                 let (status, code) = (StatusCode::FORBIDDEN, ErrorCode::Denied);
                 return Self::error(status, code, refused.to_string());
             }
@@ -253,12 +254,11 @@ impl Reply {
         reply
     }
 
-    /// A push that is not passed on, or to which nothing was said.
-    pub(super) fn not_pushed(error: &push::Error) -> Self {
+    /// A push that is not passed on, or to which nothing was said. `invalid` is the code for a request
+    /// that makes no sense.
+    pub(super) fn not_pushed(error: &push::Error, invalid: ErrorCode) -> Self {
         let (status, code) = match error {
-            push::Error::Body(_) | push::Error::Invalid(_) => {
-                (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid)
-            }
+            push::Error::Body(_) | push::Error::Invalid(_) => (StatusCode::BAD_REQUEST, invalid),
             push::Error::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
             push::Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
             push::Error::Range(_) => {

@@ -1,7 +1,8 @@
 //! Where a client may have a blob mounted from.
 //!
 //! Only repositories of the very registry, and only such as the client may read right now: a mount
-//! tells, and gives, what reading gives.
+//! tells, and gives, what reading gives, and lasts. So a right that only a grace period holds up does
+//! not do.
 
 use super::door::{Asked, enter};
 use super::entrance::Entrance;
@@ -56,6 +57,7 @@ impl Sources<'_> {
     async fn may_read(&self, repository: RepositoryName, resource: &Resource) -> Option<Grant> {
         let (registry, address) = (self.grant.registry().clone(), self.peer.address);
         let wish = Wish { registry, repository, action: Action::Pull, resource, address };
-        self.entrance.access.grant(self.principal, wish).await.ok()
+        let grant = self.entrance.access.grant(self.principal, wish).await.ok()?;
+        grant.is_live().then_some(grant)
     }
 }

@@ -620,3 +620,36 @@ async fn a_push_is_made_with_the_own_credential() {
     assert_eq!(stolen.status, 404, "another's upload is none");
     log.assert_without(&[ANN, BEN], &USERS);
 }
+
+/// What is read out of a grace period stays here; a mount would give it away for good.
+#[tokio::test(start_paused = true)]
+async fn a_right_that_only_its_grace_holds_up_is_no_source_of_a_mount() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[1000, 2000]);
+    hub.put_image("team/app", "latest", &image);
+    let mut setup = Setup::new();
+    put(&mut setup, "corp.test", &hub, &[ann(&["team/*:pull,push"]), ben(&["team/b:pull,push"])]);
+    setup.settings.registries[0].rules.push = true;
+    setup.access = asking(Anonymous::None);
+    let proxy = setup.start().await;
+    pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+    let mounted = async |number: usize, user, from: &str| {
+        let digest = &image.layers[number].digest;
+        let path = format!("/v2/team/b/blobs/uploads/?mount={digest}{from}");
+        let reply = ask(&proxy.client, Method::POST, &path, user).await;
+        let tried = hub.changes("POST", "from=team%2Fapp").len();
+        hub.forget();
+        (reply.status.as_u16(), tried)
+    };
+
+    assert_eq!(mounted(0, ("ann", ANN), "").await, (201, 1));
+    for from in ["", "&from=team/app"] {
+        assert_eq!(mounted(1, ("ben", BEN), from).await, (202, 0), "what he may not read");
+    }
+    tokio::time::advance(GRANTS.ttl + SECOND).await;
+    hub.breaks(When::asked("").head(), Fault::status(500));
+    for from in ["", "&from=team/app"] {
+        assert_eq!(mounted(1, ("ann", ANN), from).await, (202, 0));
+    }
+    get(&proxy, &image.layers[1].path("team/app"), ("ann", ANN)).await.assert_is(&image.layers[1]);
+}

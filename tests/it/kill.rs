@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Method;
+
 use crate::support::{Blob, Fault, Gate, Image, Process, ScriptedRegistry, When};
 
 const REPOSITORY: &str = "library/alpine";
@@ -47,6 +50,45 @@ async fn a_kill_in_mid_fill_is_resumed_by_the_next_process() {
     let range = format!("bytes={half}-");
     assert_eq!((gets.len(), gets[0].header("range")), (1, Some(range.as_str())));
     assert_eq!(hub.body_bytes(&large.digest), half);
+}
+
+/// Sessions need no table: kill -9 between two requests of an upload costs the copy, and nothing else.
+#[tokio::test]
+async fn a_kill_in_mid_upload_is_gone_on_with_by_the_next_process() {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(5, 1 << 20);
+    let mut larder =
+        Process::before(hub.listen().await, "push = true\n[access]\nanonymous = 'push'").await;
+    let send = async |larder: &Process, method: Method, path: &str, bytes: &Bytes| {
+        let reply = larder.client().send(method, path, &[], bytes.clone()).await;
+        (reply.status.as_u16(), reply.header("location").map(str::to_owned))
+    };
+    let uploads = format!("/v2/{REPOSITORY}/blobs/uploads/");
+    let (status, begun) = send(&larder, Method::POST, &uploads, &Bytes::new()).await;
+    assert_eq!(status, 202);
+    let (status, appended) =
+        send(&larder, Method::PATCH, &begun.unwrap(), &blob.bytes.slice(..LEN / 16)).await;
+    assert_eq!(status, 202);
+    assert_eq!(larder.files("uploads").len(), 1);
+
+    larder.kill();
+    larder.start_again().await;
+
+    larder.until(|larder| larder.files("uploads").is_empty(), "a copy of nobody's goes").await;
+    let path = format!("{}?digest={}", appended.unwrap(), blob.digest);
+    let (status, _) = send(&larder, Method::PUT, &path, &blob.bytes.slice(LEN / 16..)).await;
+    assert_eq!(status, 201);
+    let log = larder.log();
+    let sealed = log.split('"').find(|it| it.contains("/uploads/") && !it.ends_with("uploads/"));
+    assert_eq!(
+        sealed,
+        Some("/v2/library/alpine/blobs/uploads/-"),
+        "ids are not for the log: {log}"
+    );
+    assert_eq!(hub.blob(REPOSITORY, &blob.digest).as_ref(), Some(&blob.bytes));
+    hub.forget();
+    larder.client().get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+    assert_eq!(hub.gets(&blob.digest).len(), 1, "the missing copy costs a miss");
 }
 
 /// Every start is after some stop; the ordinary one ends with 0 and loses nothing either.

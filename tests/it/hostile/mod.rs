@@ -1,8 +1,7 @@
 //! Hostile input: the numbered list of the reliability notes (section 6), row by row.
 //!
 //! Each row has a test that sends it, here or where it is at home, or a reason why it cannot be sent
-//! yet. Rows 185 to 216 are of pushes and of manifests that are pushed; what of the latter can come
-//! from an upstream is in `manifests.rs` and in `src/oci/manifest.rs`.
+//! yet.
 
 mod answers;
 mod h2;
@@ -42,9 +41,12 @@ const HEADERS: &str = "no_header_is_an_error_of_ours_or_goes_upstream";
 const DOUBTFUL: &str = "a_doubtful_end_is_the_end_of_the_connection";
 const BODIES: &str = "whatever_a_body_is_no_client_has_it_wrong_and_whole";
 const HEADS: &str = "whatever_a_head_is_it_is_a_fault_or_of_no_consequence";
+const UPLOADS: &str = "what_makes_no_sense_is_refused_here";
+const MANIFESTS: &[&str] =
+    &["hostile_manifests_are_opaque_bytes", "what_is_no_manifest_is_refused"];
 const CHALLENGES: &str = "a_challenge_is_read_in_bounds_and_leads_nowhere_else";
 
-/// Every row of 6.1 to 6.6, 6.9 and 6.10.
+/// Every row of 6.1 to 6.10.
 const ROWS: &[(RangeInclusive<u16>, Where)] = &[
     // 6.1 Names and paths.
     (1..=10, Tested(&[NAMES])),
@@ -107,13 +109,10 @@ const ROWS: &[(RangeInclusive<u16>, Where)] = &[
     (107..=116, Tested(&["an_unknown_namespace_is_not_found_and_nobody_is_asked", QUERIES[0]])),
     (117..=117, Tested(&["a_namespace_given_twice_is_refused", QUERIES[0]])),
     (118..=118, Tested(QUERIES)),
-    (
-        119..=126,
-        NotYet("of pushes: no mount and no end of an upload is odd yet in `tests/it/push`"),
-    ),
+    (119..=126, Tested(&["no_argument_of_an_upload_does_more_than_it_may"])),
     (127..=127, Tested(&["each_filter_is_an_index_of_its_own", QUERIES[0]])),
     (128..=128, Tested(QUERIES)),
-    (129..=129, NotYet("of pushes: no manifest is put oddly yet in `tests/it/push`")),
+    (129..=129, Tested(&["a_manifest_gets_64_tags_at_once_and_no_more"])),
     // 6.5 Request headers.
     (130..=139, Tested(&[HEADERS])),
     (140..=140, Tested(&["a_request_without_one_plain_host_is_refused_once"])),
@@ -170,6 +169,54 @@ const ROWS: &[(RangeInclusive<u16>, Where)] = &[
         ]),
     ),
     (184..=184, Tested(&["what_is_not_http_ends_the_connection"])),
+    // 6.7 Uploads.
+    (185..=186, Tested(&[UPLOADS])),
+    (187..=187, Tested(&["a_chunk_out_of_order_is_416_and_the_upload_goes_on"])),
+    (188..=188, Tested(&[UPLOADS, "a_body_without_a_length_stays_one"])),
+    (189..=189, Tested(&["an_upload_that_has_ended_is_unknown"])),
+    (
+        190..=191,
+        Tested(&[
+            "an_upload_of_another_user_is_unknown",
+            "a_session_is_good_where_it_was_begun_and_nowhere_else",
+            "a_session_that_was_made_up_is_unknown_and_goes_no_further",
+        ]),
+    ),
+    (192..=192, Tested(&["an_upload_that_is_only_begun_takes_no_room"])),
+    (193..=193, Tested(&["a_terabyte_is_refused_at_once"])),
+    (194..=194, Tested(&["a_copy_of_all_parts_becomes_the_blob"])),
+    (
+        195..=195,
+        Tested(&[
+            "what_is_deleted_is_gone_at_once_by_every_name",
+            "a_deletion_that_is_refused_changes_nothing",
+            "nobody_deletes_who_was_not_named_for_it",
+        ]),
+    ),
+    // 6.8 Manifests, from clients and from upstreams.
+    (196..=197, Tested(MANIFESTS)),
+    (
+        198..=198,
+        Tested(&[
+            "a_manifest_may_have_four_mebibytes",
+            "a_manifest_of_4_mib_is_the_largest_that_is_taken",
+        ]),
+    ),
+    (199..=201, Tested(MANIFESTS)),
+    (202..=202, Tested(&["a_manifest_that_can_be_read_in_two_ways_is_refused"])),
+    (
+        203..=203,
+        Tested(&[MANIFESTS[0], "a_content_type_is_kept_when_the_body_does_not_contradict"]),
+    ),
+    (204..=204, Tested(&["a_manifest_that_can_be_read_in_two_ways_is_refused"])),
+    (205..=207, Tested(&["what_lists_itself_or_far_too_much_is_bytes_like_any_other"])),
+    (208..=208, Tested(MANIFESTS)),
+    (209..=209, Tested(&["what_lists_itself_or_far_too_much_is_bytes_like_any_other"])),
+    (210..=211, Tested(MANIFESTS)),
+    (212..=212, Tested(&["a_manifest_is_served_as_it_came"])),
+    (213..=214, Tested(&["odd_members_are_as_good_as_absent", MANIFESTS[0]])),
+    (215..=215, Tested(&["manifests_of_every_kind_keep_their_bytes_and_their_type"])),
+    (216..=216, Tested(MANIFESTS)),
     // 6.9 Answers of upstreams.
     (217..=218, Tested(&[CHALLENGES, "a_foreign_realm_gets_no_credential_and_no_request"])),
     (219..=219, Tested(&["an_https_registry_has_no_http_token_server"])),
@@ -198,7 +245,7 @@ const ROWS: &[(RangeInclusive<u16>, Where)] = &[
             "a_location_that_is_no_url_leads_nowhere",
         ]),
     ),
-    (230..=230, NotYet("of pushes: no upload is redirected yet in `tests/it/push`")),
+    (230..=230, Tested(&["an_upload_is_not_led_inwards", "a_redirect_of_a_body_is_not_followed"])),
     (231..=231, Tested(&["no_secret_is_in_any_message"])),
     (232..=234, Tested(&["a_link_that_leads_nowhere_is_a_fault", "what_is_in_a_link_stays_in_it"])),
     (235..=242, Tested(&[BODIES])),
@@ -300,6 +347,6 @@ fn every_row_is_tested_or_has_its_reason() {
             NotYet(reason) => assert!(!reason.is_empty()),
         }
     }
-    let wanted: BTreeSet<u16> = (1..=184).chain(217..=289).collect();
+    let wanted: BTreeSet<u16> = (1..=289).collect();
     assert_eq!(rows, wanted);
 }

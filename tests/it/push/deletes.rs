@@ -5,7 +5,9 @@ use larder::access::{Action, CertificateUser, Rule};
 use larder::http::Peer;
 
 use super::{begin, location, push_blob, push_image, put_manifest};
-use crate::support::{Client, Fault, Image, Proxy, Reach, ScriptedRegistry, Setup, When};
+use crate::support::{
+    Client, Fault, Gate, Image, Proxy, Reach, ScriptedRegistry, Setup, When, settle,
+};
 
 /// A proxy that takes pushes from everybody, and deletions from `admin`; and a client that is.
 async fn open(hub: &ScriptedRegistry) -> (Proxy, Client) {
@@ -50,6 +52,38 @@ async fn what_is_deleted_is_gone_at_once_by_every_name() {
     proxy.pull("o/b", "v1", &image).await;
     proxy.restart().await;
     proxy.get(&manifest).await.error(404);
+}
+
+/// A pull that is on its way when the manifest is deleted may get it, and nobody after it.
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_arrives_after_its_deletion_is_not_kept() {
+    for reference in ["by digest", "by tag"] {
+        let hub = ScriptedRegistry::new();
+        let (proxy, admin) = open(&hub).await;
+        let image = Image::random(1, &[1000]);
+        hub.put_image("o/a", "v1", &image);
+        let by_digest = image.manifest.path("o/a");
+        let path = if reference == "by tag" { "/v2/o/a/manifests/v1" } else { &by_digest };
+        let gate = Gate::new();
+        let last = image.manifest.blob.len() - 1;
+        hub.breaks(When::asked("/manifests/").get(), Fault::HoldAt(last, gate.clone()));
+        let early = tokio::spawn(proxy.client.get(path));
+        gate.reached().await;
+
+        admin.call(Method::DELETE, &by_digest, &[]).await.assert_status(202);
+        let during = tokio::spawn(proxy.client.get(&by_digest));
+        settle().await;
+        gate.open();
+        let early = early.await.unwrap();
+        assert!(early.status == 404 || early.body == image.manifest.blob.bytes, "{reference}");
+
+        during.await.unwrap().error(404);
+        for path in [&*by_digest, "/v2/o/a/manifests/v1"] {
+            assert_eq!(proxy.get(path).await.status, 404, "{reference}: {path}");
+        }
+        proxy.restart().await;
+        assert_eq!(proxy.get(&by_digest).await.status, 404, "{reference}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

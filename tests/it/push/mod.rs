@@ -6,6 +6,7 @@ mod deletes;
 mod faults;
 mod locations;
 mod mounts;
+mod odd;
 mod refusals;
 mod sessions;
 mod tokens;

@@ -120,6 +120,9 @@ async fn a_blob_known_elsewhere_in_the_registry_is_mounted_whatever_the_client_k
         assert!(hub.blob("o/b", &blob.digest).is_some());
     }
     assert_eq!(hub.received(), 0);
+    let metrics = proxy.metrics().await;
+    assert_eq!(metrics.value("larder_mounted_blobs_total", &[]), 3);
+    assert_eq!(metrics.value("larder_mounted_bytes_total", &[]), 3500);
     assert_eq!(hub.uploads(), 0, "an upload that a mount made needless is cancelled");
 }
 
