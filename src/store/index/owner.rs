@@ -62,7 +62,10 @@ impl Owner {
     /// Puts the database out of the way. Returns whether a new one may be tried.
     fn set_aside(&self, why: &str) -> bool {
         tracing::warn!(why, "the index is set aside and built anew from the files");
-        self.shared.report(|report| report.set_aside += 1);
+        self.shared.report(|report| {
+            report.set_aside += 1;
+            report.state = IndexState::Opening;
+        });
         let done = self.place.set_aside();
         if let Err(error) = &done {
             tracing::error!(%error, "the index cannot be set aside");
