@@ -1,17 +1,43 @@
 //! How long does one download take? A client that reads and discards, at little cost of its own.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use tokio::time::Instant;
 
 /// One keep-alive connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Buffer,
+}
+
+/// Bytes both ways.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(room),
+            Self::Tls(stream) => stream.read(room),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes),
+            Self::Tls(stream) => stream.write_all(bytes),
+        }
+    }
 }
 
 /// A response whose body is being read.
@@ -43,15 +69,21 @@ struct Buffer {
 
 impl Client {
     pub(crate) fn connect(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(READ_MAX))?;
-        Ok(Self { stream, buffer: Buffer::new() })
+        Ok(Self { stream: Stream::Plain(dial(port)?), buffer: Buffer::new() })
+    }
+
+    /// The same over TLS, or not.
+    pub(crate) fn connect_by(port: u16, tls: Option<&Arc<ClientConfig>>) -> Result<Self> {
+        let Some(config) = tls else { return Self::connect(port) };
+        let session =
+            ClientConnection::new(Arc::clone(config), ServerName::try_from("localhost")?)?;
+        let stream = StreamOwned::new(session, dial(port)?);
+        Ok(Self { stream: Stream::Tls(Box::new(stream)), buffer: Buffer::new() })
     }
 
     /// Sends a request, reads at least `bytes` of the answer, and stops. The connection is kept
     /// without the buffer, of which a thousand would be a gigabyte.
-    pub(crate) fn stop_after(mut self, request: &str, bytes: u64) -> Result<TcpStream> {
+    pub(crate) fn stop_after(mut self, request: &str, bytes: u64) -> Result<Stream> {
         self.stream.write_all(request.as_bytes())?;
         let mut read = 0;
         while read < bytes {
@@ -107,6 +139,13 @@ impl Client {
         }
         Ok(bytes)
     }
+}
+
+fn dial(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(READ_MAX))?;
+    Ok(stream)
 }
 
 /// Downloads `path` over a new connection.

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::peers::{self, Upstream};
 use crate::stats::MIB;
+use crate::tls::Tls;
 
 /// Everything that rows measure with.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Lab {
     pub(crate) larder: PathBuf,
     pub(crate) upstream: Upstream,
     pub(crate) manifest: Manifest,
+    pub(crate) tls: Tls,
     root: PathBuf,
     blobs: RefCell<HashMap<(u64, u64), Rc<str>>>,
     // Last, so that the upstream has stopped when it goes.
@@ -49,8 +51,8 @@ impl Lab {
         let (manifest, digest) = Manifest::write(&root)?;
         let upstream = Upstream::start(dir.path(), &root, &digest)
             .context("the upstream, an nginx, does not start")?;
-        let blobs = RefCell::default();
-        Ok(Self { runs, is_pinned, larder, upstream, manifest, root, blobs, dir })
+        let (tls, blobs) = (Tls::new(dir.path())?, RefCell::default());
+        Ok(Self { runs, is_pinned, larder, upstream, manifest, tls, root, blobs, dir })
     }
 
     /// The path of a blob of `bytes` at the upstream; another one for each `seed`.
@@ -84,10 +86,12 @@ impl Lab {
             let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
             line.rsplit(": ").next().unwrap_or_default().trim().to_owned()
         };
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let mut text = String::from("# Larder beside its peers\n\n");
+        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
+        let memory = first("/proc/meminfo", "MemTotal").replace("MemTotal:", "");
+        let mut text = String::from(HEAD);
         let lines = [
-            format!("{cores} cores, {}", first("/proc/cpuinfo", "model name")),
+            format!("{cores} cores, {}, {}", first("/proc/cpuinfo", "model name"), memory.trim()),
             format!("Linux {}", first("/proc/sys/kernel/osrelease", "")),
             format!("load before: {}", first("/proc/loadavg", "")),
             format!("{} runs, {}", self.runs, if self.is_pinned { "pinned" } else { "not pinned" }),
@@ -101,6 +105,16 @@ impl Lab {
         text
     }
 }
+
+const HEAD: &str = "\
+# Larder beside its peers
+
+Written by `cargo bench --bench compare -- --markdown FILE`. Servers take turns on one machine; what
+counts is the ratio of their medians, held against what is to be reached and where it is to end. CPU
+is user and system time of all of a server's processes. The configurations are in
+`benches/compare/peers/`.
+
+";
 
 impl Manifest {
     /// Writes an image of six layers under its digest and a tag. Gives the digest too.

@@ -17,7 +17,9 @@ mod requests;
 mod rows;
 mod stats;
 mod table;
+mod tls;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 
 use lab::Lab;
+use peers::Peer;
+use table::Table;
 
 /// Compares Larder with nginx and distribution, and prints ratios
 #[derive(Debug, Parser)]
@@ -79,7 +83,7 @@ fn main() -> Result<()> {
     for row in rows::ALL.iter().filter(|row| chosen(row.name)) {
         eprintln!("measuring {} …", row.name);
         let table = match (row.measure)(&lab) {
-            Ok(table) => table.to_string(),
+            Ok(table) => format!("{table}\n{}", configurations(&table)),
             Err(error) => format!("not measured: {error:#}\n"),
         };
         let mut section = String::new();
@@ -91,4 +95,11 @@ fn main() -> Result<()> {
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// Which files say how those in a table were set up.
+fn configurations(table: &Table) -> String {
+    let by = |peer: Peer| format!("{} `{}`", peer.name(), peer.configured_by());
+    let peers: BTreeSet<Peer> = table.peers().collect();
+    format!("Set up by: {}.\n", peers.into_iter().map(by).collect::<Vec<_>>().join(", "))
 }

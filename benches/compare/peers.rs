@@ -24,6 +24,8 @@ pub(crate) enum Peer {
     NginxProxy,
     Registry,
     Direct,
+    LarderTls,
+    NginxTls,
 }
 
 impl Peer {
@@ -35,6 +37,8 @@ impl Peer {
             Self::NginxProxy => "nginx proxy_cache",
             Self::Registry => "distribution",
             Self::Direct => "direct",
+            Self::LarderTls => "Larder over TLS",
+            Self::NginxTls => "nginx over TLS",
         }
     }
 
@@ -46,6 +50,8 @@ impl Peer {
         let values = [
             ("DIR", state.display().to_string()),
             ("ROOT", lab.root().display().to_string()),
+            ("CERT", lab.tls.cert.display().to_string()),
+            ("KEY", lab.tls.key.display().to_string()),
             ("PORT", port.to_string()),
             ("UPSTREAM", upstream.to_string()),
             ("FILES", process::file_limit().to_string()),
@@ -53,7 +59,7 @@ impl Peer {
         fs::write(&file, fill_in(template, &values))?;
         let mut command = process::measured(&self.program(lab), lab.is_pinned);
         match self {
-            Self::Larder => {
+            Self::Larder | Self::LarderTls => {
                 let listen = format!("127.0.0.1:{port}");
                 command.arg("serve").arg("--config").arg(file).args(["--listen", &listen]);
                 command.env("LARDER_LOG", "warn");
@@ -66,20 +72,29 @@ impl Peer {
 
     fn program(self, lab: &Lab) -> PathBuf {
         match self {
-            Self::Larder => lab.larder.clone(),
+            Self::Larder | Self::LarderTls => lab.larder.clone(),
             Self::Registry => REGISTRY.into(),
             _ => NGINX.into(),
         }
     }
 
+    /// The file of its configuration; the upstream's own where it is asked directly.
+    pub(crate) fn configured_by(self) -> &'static str {
+        if self == Self::Direct { "upstream.conf" } else { self.configuration().1 }
+    }
+
     fn configuration(self) -> (&'static str, &'static str) {
         match self {
             Self::Larder => (include_str!("peers/larder.toml"), "larder.toml"),
-            Self::NginxOpenFiles => (include_str!("peers/nginx-open-file-cache.conf"), "open.conf"),
-            Self::NginxProxy => (include_str!("peers/nginx-proxy.conf"), "proxy.conf"),
+            Self::LarderTls => (include_str!("peers/larder-tls.toml"), "larder-tls.toml"),
+            Self::NginxTls => (include_str!("peers/nginx-tls.conf"), "nginx-tls.conf"),
+            Self::NginxOpenFiles => {
+                (include_str!("peers/nginx-open-file-cache.conf"), "nginx-open-file-cache.conf")
+            }
+            Self::NginxProxy => (include_str!("peers/nginx-proxy.conf"), "nginx-proxy.conf"),
             Self::Registry => (include_str!("peers/registry.yml"), "registry.yml"),
             Self::NginxStatic | Self::Direct => {
-                (include_str!("peers/nginx-static.conf"), "static.conf")
+                (include_str!("peers/nginx-static.conf"), "nginx-static.conf")
             }
         }
     }
@@ -92,6 +107,8 @@ pub(crate) struct Upstream {
     pub(crate) port: u16,
     /// 10 MB/s for each connection, and logged.
     pub(crate) slow_port: u16,
+    /// 100 MB/s for each connection.
+    pub(crate) limited_port: u16,
     /// Lines of status, body bytes and path, of what the slow port sent.
     pub(crate) slow_log: PathBuf,
     _server: Server,
@@ -99,13 +116,14 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn start(dir: &Path, root: &Path, manifest: &str) -> Result<Self> {
-        let (port, slow_port) = (free_port()?, free_port()?);
+        let (port, slow_port, limited_port) = (free_port()?, free_port()?, free_port()?);
         let values = [
             ("DIR", dir.display().to_string()),
             ("ROOT", root.display().to_string()),
             ("MANIFEST", manifest.to_owned()),
             ("PORT", port.to_string()),
             ("SLOW_PORT", slow_port.to_string()),
+            ("LIMITED_PORT", limited_port.to_string()),
             ("FILES", process::file_limit().to_string()),
         ];
         let write = |file: &str, template| fs::write(dir.join(file), fill_in(template, &values));
@@ -115,7 +133,8 @@ impl Upstream {
         command.args(["-e", "stderr", "-c"]).arg(dir.join("upstream.conf"));
         let log = dir.join("upstream.said.log");
         let server = Server::start(Launch { command, port, log: &log })?;
-        Ok(Self { port, slow_port, slow_log: dir.join("slow.log"), _server: server })
+        let slow_log = dir.join("slow.log");
+        Ok(Self { port, slow_port, limited_port, slow_log, _server: server })
     }
 }
 

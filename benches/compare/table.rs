@@ -91,6 +91,17 @@ impl Table {
         self.series.iter().find(is_it)?.samples.median()
     }
 
+    /// Larder's, however it was reached.
+    fn ours(&self, figure: Figure) -> Option<f64> {
+        let larder = self.median(figure, Peer::Larder);
+        larder.or_else(|| self.median(figure, Peer::LarderTls))
+    }
+
+    /// Who was measured.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = Peer> {
+        self.series.iter().map(|series| series.peer)
+    }
+
     fn measured(&self) -> Vec<[String; 5]> {
         let line = |Series { figure, peer, samples }: &Series| {
             let number = |value: Option<f64>| value.map_or_else(String::new, number);
@@ -107,7 +118,7 @@ impl Table {
 
 impl Bar {
     fn value(&self, table: &Table) -> Option<f64> {
-        let ours = table.median(self.figure, Peer::Larder)?;
+        let ours = table.ours(self.figure)?;
         match self.against {
             Against::Difference(peer) => Some(ours - table.median(self.figure, peer)?),
             Against::Ratio(peer) => Some(ours / table.median(self.figure, peer)?),

@@ -14,8 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::checked::{Checked, Elsewhere};
 use super::checks::{Check, Found};
 use super::claims::claim_key;
-use super::fills::Filling;
-use super::fills::Progress;
+use super::fills::{Filling, Missed, Progress};
 use super::flights::{Company, told};
 use super::follow::{Follow, Span, Whole};
 use super::members::Membership;
@@ -136,21 +135,24 @@ impl Shared {
         need: Need<'_>,
     ) -> Result<Pulled<Blob>, Error> {
         let member = self.membership(grant, digest).await;
-        let Some(blob) = self.stored(digest).await else {
-            if let Need::Range(range) = need
-                && let Some(passing) = self.passing(grant, digest, member, range).await?
-            {
-                let (total, source) = (Some(passing.total()), BlobSource::Passing(passing));
-                let delivery = Delivery::new(self.frames.clone());
-                let decision = Decision::Bypass(Bypass::Range);
-                return Ok(Pulled { what: Blob { total, source, delivery }, decision, age: None });
+        let missed = match self.find(grant, digest).await {
+            Ok(blob) => {
+                if member.is_none() {
+                    self.look_up(grant, digest).await?;
+                }
+                return Ok(self.hit(grant, blob));
             }
-            return self.filled(grant, digest, member, need).await;
+            Err(missed) => missed,
         };
-        if member.is_none() {
-            self.look_up(grant, digest).await?;
+        if let Need::Range(range) = need
+            && let Some(passing) = self.passing(grant, digest, member, range).await?
+        {
+            let (total, source) = (Some(passing.total()), BlobSource::Passing(passing));
+            let delivery = Delivery::new(self.frames.clone());
+            let decision = Decision::Bypass(Bypass::Range);
+            return Ok(Pulled { what: Blob { total, source, delivery }, decision, age: None });
         }
-        Ok(self.hit(grant, blob))
+        self.filled(grant, digest, (member, missed), need).await
     }
 
     pub(super) async fn blob_head(
@@ -170,6 +172,26 @@ impl Shared {
         let total = self.look_up(grant, digest).await?;
         let decision = Decision::Bypass(Bypass::Lookup);
         Ok(Pulled { what: BlobHead { total }, decision, age: None })
+    }
+
+    /// The blob, if it is in the store; if not, what a fill may take for granted.
+    async fn find(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<Found, Option<Missed>> {
+        let ended = self.fills.ended();
+        let (shared, registry) = (Arc::clone(self), grant.registry().name().clone());
+        let name = digest.clone();
+        let look = move || match shared.store.blob(&name) {
+            Ok(None) => Err(shared.store.partial_len(&registry, &name).ok()),
+            opened => Ok(opened),
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(opened)) => self.found(digest, opened).await.ok_or(None),
+            Ok(Err(Some(partial_len))) => Err(Some(Missed { ended, partial_len })),
+            Ok(Err(None)) | Err(_) => Err(None),
+        }
     }
 
     fn hit(self: &Arc<Self>, grant: &Grant, blob: Found) -> Pulled<Blob> {
@@ -221,13 +243,13 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        member: Option<Membership>,
+        (member, missed): (Option<Membership>, Option<Missed>),
         need: Need<'_>,
     ) -> Result<Pulled<Blob>, Error> {
         Error::if_offline(grant)?;
         let until = deadline();
         loop {
-            let (joined, filling) = self.join_fill(grant, digest, member);
+            let (joined, filling) = self.join_fill(grant, digest, member, missed);
             // A fill proves that its own repository has the blob, and no other.
             let asked_elsewhere = joined && filling.repository != *grant.repository();
             if asked_elsewhere && member.is_none() {

@@ -75,7 +75,7 @@ impl Checked {
         let (digest, total) = (self.check.due().digest(), self.check.due().len());
         Error::if_offline(grant)?;
         let member = shared.membership(grant, digest).await;
-        let (_, filling) = shared.join_fill(grant, digest, member);
+        let (_, filling) = shared.join_fill(grant, digest, member, None);
         let ready = wait_for_headers(filling.progress.clone(), Need::Length, deadline()).await;
         let length = match ready {
             Some(Progress::Done { blob, .. }) => Some(blob.content().len()),

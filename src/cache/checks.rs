@@ -5,6 +5,7 @@
 //! comes here.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ impl Check {
     }
 
     /// Proves the block at `at`, or gets nearer to it.
-    pub(super) async fn step(self: &Arc<Self>, at: u64) -> std::io::Result<Verdict> {
+    pub(super) async fn step(self: &Arc<Self>, at: u64) -> io::Result<Verdict> {
         let _turn = self.turn.lock().await;
         // Another one's turn may have done it.
         if self.due.proven_until(at) > at || self.due.verdict() != Verdict::Open {
@@ -82,7 +83,7 @@ impl Check {
     }
 
     /// Goes on until the verdict is there.
-    pub(super) async fn settle(self: &Arc<Self>) -> std::io::Result<Verdict> {
+    pub(super) async fn settle(self: &Arc<Self>) -> io::Result<Verdict> {
         while let Some(at) = self.due.first_open() {
             self.step(at).await?;
         }
@@ -102,8 +103,17 @@ impl Shared {
     /// The blob, if it is in the store. A disk that cannot say is as good as one that has not.
     pub(super) async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<Found> {
         let (shared, name) = (Arc::clone(self), digest.clone());
-        let stored = blocking(move || shared.store.blob(&name)).await;
-        let due = match stored {
+        let opened = blocking(move || shared.store.blob(&name)).await;
+        self.found(digest, opened).await
+    }
+
+    /// What was opened, as far as it may be served.
+    pub(super) async fn found(
+        self: &Arc<Self>,
+        digest: &Digest,
+        opened: io::Result<Option<Stored>>,
+    ) -> Option<Found> {
+        let due = match opened {
             Ok(Some(Stored::Verified(blob))) => return Some(Found::Verified(blob)),
             Ok(Some(Stored::Due(due))) => due,
             Ok(None) => return None,

@@ -8,17 +8,18 @@
 //! or, when the disk takes no more, as a relay, which readers carry on for themselves.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::download::Download;
-use super::fills::{Progress, Seat};
+use super::fills::{Missed, Progress, Seat};
 use super::members::Membership;
 use super::relay::{Prefix, RelayPoint};
 use super::source::Source;
-use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking};
+use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking, close};
 use super::{Bypass, Error, Shared};
 use crate::access::Grant;
 use crate::oci::Digest;
@@ -33,6 +34,8 @@ pub(super) struct Fill {
     digest: Digest,
     /// What the repository was known to have before.
     member: Option<Membership>,
+    /// A look-up that still holds; without one it has to be made again.
+    missed: Option<Missed>,
     progress: watch::Sender<Progress>,
 }
 
@@ -41,9 +44,10 @@ impl Fill {
         (shared, grant, source): (Arc<Shared>, Grant, Source),
         digest: Digest,
         member: Option<Membership>,
+        missed: Option<Missed>,
         progress: watch::Sender<Progress>,
     ) -> Self {
-        Self { shared, grant, source, digest, member, progress }
+        Self { shared, grant, source, digest, member, missed, progress }
     }
 
     pub(super) async fn run(self, seat: Seat) {
@@ -58,29 +62,57 @@ impl Fill {
     }
 
     async fn fetch(&self) -> Result<Progress, Error> {
-        // An earlier fill may have ended between the look-up and the start of this one. If it was
-        // another repository's, it proves nothing for this one.
-        if let Some(blob) = self.shared.verified(&self.digest).await {
-            if self.member.is_none() {
-                self.shared.look_up(&self.grant, &self.digest).await?;
+        let source = self.source.clone();
+        let (partial, mut download) = if let Some(missed) = self.missed {
+            self.open_both(source, missed.partial_len).await?
+        } else {
+            // If it was another repository's fill that ended, it proves nothing for this one.
+            if let Some(blob) = self.shared.verified(&self.digest).await {
+                if self.member.is_none() {
+                    self.shared.look_up(&self.grant, &self.digest).await?;
+                }
+                return Ok(Progress::Done { blob, generation: 0 });
             }
-            return Ok(Progress::Done { blob, generation: 0 });
-        }
-        let mut partial = self.open_partial().await;
-        let mut download = self.open_download(self.source.clone(), &mut partial).await?;
-        if self.member.is_none() {
-            self.confirm(download.total()).await;
-        }
+            let mut partial = self.open_partial().await;
+            let download = self.open_download(source, &mut partial).await?;
+            (partial, download)
+        };
         download.go_on_for_any_reader();
+        let total = download.total();
+        let mut filling = Box::pin(self.fill(partial, download));
+        tokio::select! {
+            end = &mut filling => {
+                self.confirm(total).await;
+                end
+            }
+            // Readers wait for the first bytes, nobody for the note but the end of the fill.
+            () = self.first_bytes() => {
+                let (end, ()) = tokio::join!(filling, self.confirm(total));
+                end
+            }
+        }
+    }
+
+    /// Until readers have something.
+    async fn first_bytes(&self) {
+        let has_bytes =
+            |progress: &Progress| matches!(progress, Progress::Filling { written: 1.., .. });
+        if self.progress.subscribe().wait_for(has_bytes).await.is_err() {
+            // The sender is ours: it cannot be gone.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn fill(
+        &self,
+        mut partial: Option<Partial>,
+        mut download: Download,
+    ) -> Result<Progress, Error> {
         for generation in 0..GENERATIONS_MAX {
             let Some(opened) = partial.take() else {
                 return self.relay(download, Bypass::DiskFailed, generation).await;
             };
-            let reserved = match self.reserve(opened, download.total()).await {
-                Ok(reserved) => reserved,
-                Err(bypass) => return self.relay(download, bypass, generation).await,
-            };
-            match self.write(reserved, &mut download, generation).await? {
+            match self.write(opened, &mut download, generation).await? {
                 Written::Whole(partial, hasher) => match self.commit(partial, hasher).await? {
                     Some(blob) => return Ok(Progress::Done { blob, generation }),
                     // Bytes of two answers may not fit together, and a mirror may be wrong: once
@@ -88,6 +120,7 @@ impl Fill {
                     None if download.is_resumed() || download.is_of_mirrors() => {}
                     None => break,
                 },
+                Written::NoRoom(bypass) => return self.relay(download, bypass, generation).await,
                 Written::Refused(prefix, bypass) => {
                     let point = Arc::new(RelayPoint::new(prefix, download, bypass));
                     return Ok(Progress::Relaying { point, generation });
@@ -108,15 +141,45 @@ impl Fill {
         opened.inspect_err(|error| tracing::warn!(%error, "cannot open a partial file")).ok()
     }
 
-    /// Asks for what the partial file lacks. One that is longer than the blob is discarded.
+    /// Opens the partial file, which should have `len` bytes, and asks for what it lacks, at the same
+    /// time.
+    async fn open_both(
+        &self,
+        source: Source,
+        len: u64,
+    ) -> Result<(Option<Partial>, Download), Error> {
+        let asking = Download::open(source.clone(), len, self.expected());
+        let (mut partial, asked) = tokio::join!(self.open_partial(), asking);
+        if partial.as_ref().map_or(0, Partial::len) == len {
+            let download = self.fitting(source, asked, &mut partial).await?;
+            return Ok((partial, download));
+        }
+        let download = self.open_download(source, &mut partial).await?;
+        Ok((partial, download))
+    }
+
+    /// Asks for what the partial file lacks.
     async fn open_download(
         &self,
         source: Source,
         partial: &mut Option<Partial>,
     ) -> Result<Download, Error> {
         let from = partial.as_ref().map_or(0, Partial::len);
-        let opened = match Download::open(source.clone(), from, self.expected()).await {
-            Err(Error::Upstream(upstream::Error::RangeNotSatisfiable { .. })) if from > 0 => {
+        let asked = Download::open(source.clone(), from, self.expected()).await;
+        self.fitting(source, asked, partial).await
+    }
+
+    /// A partial file that is longer than the blob is discarded.
+    async fn fitting(
+        &self,
+        source: Source,
+        asked: Result<Download, Error>,
+        partial: &mut Option<Partial>,
+    ) -> Result<Download, Error> {
+        let opened = match asked {
+            Err(Error::Upstream(upstream::Error::RangeNotSatisfiable { .. }))
+                if partial.as_ref().is_some_and(|partial| !partial.is_empty()) =>
+            {
                 if let Some(partial) = partial.take() {
                     drop(blocking(move || partial.discard()).await);
                 }
@@ -138,6 +201,9 @@ impl Fill {
 
     /// The upstream has answered 200 for this repository.
     async fn confirm(&self, total: Option<u64>) {
+        if self.member.is_some() {
+            return;
+        }
         let (shared, grant) = (Arc::clone(&self.shared), self.grant.clone());
         let digest = self.digest.clone();
         let confirm = move || {
@@ -146,14 +212,6 @@ impl Fill {
         };
         // The disk never fails a pull; its trouble was told where it was met.
         drop(blocking(confirm).await);
-    }
-
-    async fn reserve(&self, mut partial: Partial, total: Option<u64>) -> Result<Partial, Bypass> {
-        let reserve = move || match partial.reserve(total.unwrap_or_default()) {
-            Ok(()) => Ok(partial),
-            Err(error) => partial.leave().and(Err(error)),
-        };
-        blocking(reserve).await.map_err(|error| bypass_of(&error))
     }
 
     /// Hands the fetch to the readers, from its first byte.
@@ -177,16 +235,19 @@ impl Fill {
         download: &mut Download,
         generation: u32,
     ) -> Result<Written, Error> {
-        let (total, file) = (download.total(), partial.file());
-        let publish = |written| {
-            let file = Arc::clone(&file);
-            self.progress.send_replace(Progress::Filling { total, file, written, generation });
-        };
-        publish(partial.len());
         let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
-        let writer = Writer::new(partial);
-        let (received, written) =
-            tokio::join!(receive(download, sender), writer.drain(queue, publish));
+        let (received, written) = {
+            let mut writing = pin!(self.write_queue(partial, download.total(), queue, generation));
+            let mut receiving = pin!(receive(download, sender));
+            tokio::select! {
+                received = &mut receiving => (received, writing.await),
+                // A job that is stuck has the queue, which is never closed then.
+                written = &mut writing => match written {
+                    Drained::Stuck => (Ok(None), Drained::Stuck),
+                    written => (receiving.await, written),
+                },
+            }
+        };
         match written {
             Drained::Whole(writer) => {
                 if let Err(error) = received {
@@ -196,12 +257,15 @@ impl Fill {
                 let (partial, hasher) = writer.finish().await?;
                 Ok(Written::Whole(partial, hasher))
             }
+            Drained::NoRoom { mut left, error } => {
+                left.extend(received.ok().flatten());
+                download.put_back(left);
+                Ok(Written::NoRoom(bypass_of(&error)))
+            }
             Drained::Refused { writer, mut left, error } => {
                 let bypass = bypass_of(&error);
                 tracing::warn!(digest = %self.digest, %error, "the disk takes no more; relaying");
-                if let Ok(Some(chunk)) = received {
-                    left.push(chunk);
-                }
+                left.extend(received.ok().flatten());
                 download.put_back(left);
                 let (prefix, partial) = writer.into_prefix(&self.digest);
                 leave(Some(partial)).await;
@@ -212,6 +276,31 @@ impl Fill {
                 Ok(Written::Refused(Prefix::none(&self.digest), Bypass::DiskFailed))
             }
         }
+    }
+
+    /// Sets space aside while the first bytes arrive; then readers may begin, and all is written.
+    async fn write_queue(
+        &self,
+        mut partial: Partial,
+        total: Option<u64>,
+        mut queue: mpsc::Receiver<Bytes>,
+        generation: u32,
+    ) -> Drained {
+        let reserve = move || match partial.reserve(total.unwrap_or_default()) {
+            Ok(()) => Ok(partial),
+            Err(error) => partial.leave().and(Err(error)),
+        };
+        let partial = match blocking(reserve).await {
+            Ok(partial) => partial,
+            Err(error) => return Drained::NoRoom { left: close(&mut queue), error },
+        };
+        let (file, written) = (partial.file(), partial.len());
+        self.progress.send_replace(Progress::Filling { total, file, written, generation });
+        let progress = self.progress.clone();
+        let publish = move |now| {
+            progress.send_if_modified(|progress| progress.advance(generation, now));
+        };
+        Writer::new(partial).drain(queue, publish).await
     }
 
     /// The verified blob; `None` when the bytes are wrong, and gone.
@@ -251,6 +340,7 @@ async fn leave(partial: Option<Partial>) {
 
 /// How writing ended, as the fill sees it.
 enum Written {
+    NoRoom(Bypass),
     Whole(Partial, SumHasher),
     Refused(Prefix, Bypass),
 }
@@ -279,5 +369,30 @@ fn bypass_of(error: &io::Error) -> Bypass {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Bypass::NoSpace,
         _ => Bypass::DiskFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filling(written: u64, generation: u32) -> Progress {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        Progress::Filling { total: None, file, written, generation }
+    }
+
+    /// A job that was given up as stuck may end after all, when its fill has gone on without it.
+    #[test]
+    fn a_job_that_comes_back_late_tells_readers_nothing() {
+        let mut now = filling(5, 1);
+        assert!(now.advance(1, 9), "its own");
+        assert!(!now.advance(1, 9), "no news");
+        assert!(!now.advance(1, 7), "less than they know of");
+        assert!(!now.advance(0, 100), "of a file that was given up");
+        assert!(matches!(now, Progress::Filling { written: 9, generation: 1, .. }));
+
+        let mut over = Progress::Failed(Error::Internal("over"));
+        assert!(!over.advance(1, 100));
+        assert!(matches!(over, Progress::Failed(_)));
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ use crate::store::{Store, StoredBlob};
 #[derive(Debug, Default)]
 pub(super) struct Fills {
     under_way: Mutex<HashMap<(RegistryName, Digest), Filling>>,
+    /// How many have ended. Only raised while `under_way` is locked, with the end.
+    ended: AtomicU64,
 }
 
 /// How far a fill is.
@@ -62,6 +65,30 @@ pub(super) enum Progress {
     },
 }
 
+impl Progress {
+    /// Notes how much may be read of this generation; whether that is news. A job that was given up
+    /// as stuck may come back with it when the fill has long gone on without.
+    pub(super) fn advance(&mut self, of: u32, now: u64) -> bool {
+        match self {
+            Self::Filling { written, generation, .. } if *generation == of && *written < now => {
+                *written = now;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A look-up that did not find the blob.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missed {
+    /// How many fills had ended before it. As long as no more have, the blob is still not stored,
+    /// and its partial file is as it was.
+    pub(super) ended: u64,
+    /// Bytes in the partial file.
+    pub(super) partial_len: u64,
+}
+
 /// A fill, as those see it who follow it.
 #[derive(Clone, Debug)]
 pub(super) struct Filling {
@@ -90,6 +117,12 @@ impl Fills {
         lock(&self.under_way).len()
     }
 
+    /// How many have ended so far. If no more have when a fill begins, none has stored a blob since
+    /// then, or left more of it.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Where the partial files of the running fills lie.
     pub(super) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
         let under_way = lock(&self.under_way);
@@ -104,12 +137,14 @@ impl Shared {
         lock(&self.fills.under_way).contains_key(&key)
     }
 
-    /// Joins the fill of a digest, or starts it. Returns whether it was joined.
+    /// Joins the fill of a digest, or starts it. Returns whether it was joined. `missed` is
+    /// a look-up that did not find the blob.
     pub(super) fn join_fill(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
         member: Option<Membership>,
+        missed: Option<Missed>,
     ) -> (bool, Filling) {
         let key = (grant.registry().name().clone(), digest.clone());
         let mut under_way = lock(&self.fills.under_way);
@@ -123,13 +158,14 @@ impl Shared {
         let repository = grant.repository().clone();
         let filling = Filling { repository, progress, side, readers, reader: None };
         under_way.insert(key.clone(), filling.clone());
+        let missed = missed.filter(|missed| missed.ended == self.fills.ended());
         drop(under_way);
 
         // Before the fill asks for the first time.
         let filling = filling.with(grant);
         let seat = Seat { shared: Arc::clone(self), key };
         let (shared, grant) = (Arc::clone(self), grant.clone());
-        let fill = Fill::new((shared, grant, source), digest.clone(), member, sender);
+        let fill = Fill::new((shared, grant, source), digest.clone(), member, missed, sender);
         self.tasks.spawn(fill.run(seat));
         (false, filling)
     }
@@ -144,6 +180,9 @@ pub(super) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        lock(&self.shared.fills.under_way).remove(&self.key);
+        let fills = &self.shared.fills;
+        let mut under_way = lock(&fills.under_way);
+        under_way.remove(&self.key);
+        fills.ended.fetch_add(1, Ordering::Release);
     }
 }

@@ -35,8 +35,15 @@ pub(super) struct Growing {
 impl Growing {
     /// Opens the file with what is in it, or makes it.
     pub(super) fn open(path: PathBuf, space: Space, shelf: Arc<Shelf>) -> io::Result<Self> {
-        make_parent(&path)?;
-        let file = options().create(true).open(&path)?;
+        let open = || options().create(true).open(&path);
+        // Nearly always the directory is there, and a client waits.
+        let file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_parent(&path)?;
+                open()?
+            }
+            opened => opened?,
+        };
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("what is on its way is not a plain file"));

@@ -2,6 +2,7 @@
 
 mod blob_hit;
 mod cold_blob;
+mod cold_limited;
 mod first_byte;
 mod herd;
 mod manifest_hit;
@@ -23,8 +24,17 @@ pub(crate) struct Row {
     pub(crate) measure: fn(&Lab) -> Result<Table>,
 }
 
-pub(crate) const ALL: &[Row] =
-    &[blob_hit::ROW, manifest_hit::ROW, cold_blob::ROW, herd::ROW, stalled::ROW, first_byte::ROW];
+pub(crate) const ALL: &[Row] = &[
+    blob_hit::ROW,
+    blob_hit::TLS_ROW,
+    manifest_hit::ROW,
+    cold_blob::ROW,
+    cold_limited::ROW,
+    first_byte::ROW,
+    herd::ROW,
+    stalled::ROW,
+    stalled::TLS_ROW,
+];
 
 /// A server that is measured several times, with the directory of its state.
 struct Running {

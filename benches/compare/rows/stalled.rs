@@ -1,12 +1,14 @@
-//! How much memory do clients hold that do not read?
+//! How much memory do clients hold that do not read? Plain, and over TLS.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use rustls::ClientConfig;
 
 use super::{Row, Running, take_turns};
-use crate::client::{Client, download, request};
+use crate::client::{Client, Stream, request};
 use crate::lab::Lab;
 use crate::peers::Peer;
 use crate::stats::MIB;
@@ -29,11 +31,11 @@ const STOPPED: Figure = Figure("MiB, fast and then stopped");
 /// Until the servers have filled what they fill.
 const PAUSE: Duration = Duration::from_secs(2);
 
+pub(super) const TLS_ROW: Row =
+    Row { name: "stalled-tls", question: "The same over TLS 1.3.", measure: measure_tls };
+
 fn measure(lab: &Lab) -> Result<Table> {
-    let path = lab.blob(BLOB_BYTES, 0)?;
-    let mut table = Table::default();
-    let peers = [Peer::Larder, Peer::NginxStatic];
-    take_turns(lab, &mut table, &peers, |peer| *peer, |peer, table| turn(lab, *peer, &path, table));
+    let mut table = compare(lab, [Peer::Larder, Peer::NginxStatic], None)?;
     for figure in [SLOW, STOPPED] {
         let (reach, goal) = (Bound::AtMost(100.0), Some(Bound::AtMost(64.0)));
         table.bar(Bar { figure, against: Against::Value, reach, goal });
@@ -41,13 +43,39 @@ fn measure(lab: &Lab) -> Result<Table> {
     Ok(table)
 }
 
-fn turn(lab: &Lab, peer: Peer, path: &str, table: &mut Table) -> Result<()> {
+fn measure_tls(lab: &Lab) -> Result<Table> {
+    let mut table = compare(lab, [Peer::LarderTls, Peer::NginxTls], Some(&lab.tls.client))?;
+    for figure in [SLOW, STOPPED] {
+        let reach = Bound::AtMost(200.0);
+        table.bar(Bar { figure, against: Against::Value, reach, goal: None });
+    }
+    Ok(table)
+}
+
+fn compare(lab: &Lab, peers: [Peer; 2], tls: Option<&Arc<ClientConfig>>) -> Result<Table> {
+    let path = lab.blob(BLOB_BYTES, 0)?;
+    let mut table = Table::default();
+    let turn = |peer: &Peer, table: &mut Table| turn(lab, *peer, &path, tls, table);
+    take_turns(lab, &mut table, &peers, |peer| *peer, turn);
+    Ok(table)
+}
+
+fn turn(
+    lab: &Lab,
+    peer: Peer,
+    path: &str,
+    tls: Option<&Arc<ClientConfig>>,
+    table: &mut Table,
+) -> Result<()> {
     for (figure, fast_bytes) in [(SLOW, 0), (STOPPED, 8 * MIB)] {
         let running = Running::start(lab, peer, lab.upstream.port)?;
-        download(running.server.port, path)?;
+        let mut client = Client::connect_by(running.server.port, tls)?;
+        let mut body = client.get(path)?;
+        client.discard(&mut body, 0)?;
+        drop(client);
         running.server.cpu_settled()?;
         table.add(peer, IDLE, running.server.resident()?);
-        let readers = readers(running.server.port, path, fast_bytes)?;
+        let readers = readers(running.server.port, path, fast_bytes, tls)?;
         thread::sleep(PAUSE);
         table.add(peer, figure, running.server.resident()?);
         drop(readers);
@@ -56,9 +84,14 @@ fn turn(lab: &Lab, peer: Peer, path: &str, table: &mut Table) -> Result<()> {
 }
 
 /// Clients that have read about that much and read no more.
-fn readers(port: u16, path: &str, fast_bytes: u64) -> Result<Vec<std::net::TcpStream>> {
+fn readers(
+    port: u16,
+    path: &str,
+    fast_bytes: u64,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<Vec<Stream>> {
     let reader = |_| {
-        let client = Client::connect(port)?;
+        let client = Client::connect_by(port, tls)?;
         client.stop_after(&request(path), fast_bytes)
     };
     (0..READERS).map(reader).collect()

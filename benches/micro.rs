@@ -1,0 +1,176 @@
+//! What do the hot loops cost, one by one? `cargo bench --bench micro`.
+//!
+//! For the eye of whoever changes one of them; what counts is `benches/compare`.
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails may stop")]
+#![allow(missing_docs, reason = "the macros of criterion make functions without")]
+
+use std::fs::File;
+use std::future::Future;
+use std::hint::black_box;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use larder::app::{App, Parts};
+use larder::config::{Arguments, Environment, load};
+use larder::http::{Connection, Delivery, Frames, Network, Pending, Selection};
+use larder::oci::{Algorithm, Call, Digest, Hasher};
+use larder::store::{Machine, Store};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Runtime;
+
+const MIB: usize = 1 << 20;
+
+/// As large as what is received at once.
+const CHUNK: usize = 256 << 10;
+
+fn random(len: usize) -> Bytes {
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
+    bytes.into()
+}
+
+fn digest(c: &mut Criterion) {
+    let bytes = random(MIB);
+    let mut group = c.benchmark_group("digest");
+    group.throughput(Throughput::Bytes(MIB as u64));
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        group.bench_function(algorithm.as_str(), |b| {
+            b.iter(|| {
+                let mut hasher = Hasher::new(algorithm);
+                bytes.chunks(CHUNK).for_each(|chunk| hasher.update(chunk));
+                hasher.finish()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn parsing(c: &mut Criterion) {
+    let hex = "0123456789abcdef".repeat(4);
+    let path = format!("/library/alpine/blobs/sha256:{hex}");
+    c.bench_function("parse/path", |b| b.iter(|| Call::parse(black_box(&path)).unwrap()));
+    let mut range = |name: &str, text: String| {
+        c.bench_function(name, |b| b.iter(|| Selection::of(black_box(&text), 1 << 30)));
+    };
+    range("parse/range", "bytes=1048576-2097151".to_owned());
+    let parts: Vec<String> = (0..100).map(|n| format!("{}-{}", n * 1000, n * 1000 + 99)).collect();
+    range("parse/ranges", format!("bytes={}", parts.join(",")));
+}
+
+/// What a fill does with each chunk: write it and hash it.
+fn fill(c: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path(), "");
+    let store = Store::open(settings.store, Machine::default()).unwrap();
+    let bytes = random(CHUNK);
+    let digest = Digest::of(Algorithm::Sha256, &bytes);
+    let mut group = c.benchmark_group("fill");
+    group.throughput(Throughput::Bytes(MIB as u64));
+    group.bench_function("write and hash", |b| {
+        b.iter(|| {
+            let mut partial = store.partial(&"docker.io".parse().unwrap(), &digest).unwrap();
+            let mut hasher = partial.hash().unwrap();
+            for _ in 0..MIB / CHUNK {
+                partial.append(std::slice::from_ref(&bytes)).unwrap();
+                hasher.update(&bytes);
+            }
+            partial.discard().unwrap();
+            hasher
+        });
+    });
+    group.finish();
+}
+
+/// What a body costs that is read into frames.
+fn frames(c: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("blob");
+    std::fs::write(&path, random(MIB)).unwrap();
+    let file = Arc::new(File::open(path).unwrap());
+    let delivery = Delivery::new(Frames::default());
+    let mut group = c.benchmark_group("hit");
+    group.throughput(Throughput::Bytes(MIB as u64));
+    group.bench_function("frames", |b| {
+        b.iter(|| {
+            let (mut reader, mut at) = (delivery.reader(&file), 0);
+            while at < MIB as u64 {
+                let Some(data) = reader.read_now(at, MIB as u64 - at).unwrap() else { return };
+                at += data.len() as u64;
+            }
+        });
+    });
+    group.finish();
+}
+
+/// A whole request for a cached blob, from its bytes to those of the answer, over memory.
+fn request(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let blob = random(1000);
+    let digest = Digest::of(Algorithm::Sha256, &blob);
+    let settings =
+        settings(dir.path(), "[registry.'docker.io']\nupstream = 'http://127.0.0.1:9'\n");
+    let parts = Parts { network: Arc::new(OneBlob(blob)), ..Parts::default() };
+    let app = runtime.block_on(App::open(&settings, parts)).unwrap();
+    let (mut near, far) = tokio::io::duplex(64 << 10);
+    runtime.spawn(app.serve_connection(Box::new(far)));
+    let request = format!("GET /v2/library/a/blobs/{digest} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut ask = || runtime.block_on(answer(&mut near, request.as_bytes()));
+    ask();
+    c.bench_function("hit/request", |b| b.iter(&mut ask));
+}
+
+async fn answer(io: &mut DuplexStream, request: &[u8]) {
+    io.write_all(request).await.unwrap();
+    let mut answer = Vec::with_capacity(4096);
+    loop {
+        assert!(io.read_buf(&mut answer).await.unwrap() > 0, "closed");
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        if end.is_some_and(|end| answer.len() == end + 4 + 1000) {
+            return;
+        }
+    }
+}
+
+fn settings(dir: &std::path::Path, registry: &str) -> larder::config::Settings {
+    let file = dir.join("config.toml");
+    let text = format!("[cache]\ndir = '{}'\nmin_free = '0B'\n{registry}", dir.display());
+    std::fs::write(&file, text).unwrap();
+    let arguments = Arguments { config: Some(file), ..Arguments::default() };
+    let environment: Environment = std::iter::empty::<(String, String)>().collect();
+    load(&arguments, &environment).unwrap().settings
+}
+
+/// An upstream that has one blob, and answers with it whatever is asked.
+#[derive(Debug)]
+struct OneBlob(Bytes);
+
+impl Network for OneBlob {
+    fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>> {
+        Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+    }
+
+    fn connect(
+        &self,
+        _address: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Connection>> + Send + '_>> {
+        let (near, mut far) = tokio::io::duplex(64 << 10);
+        let blob = self.0.clone();
+        tokio::spawn(async move {
+            let mut asked = vec![0; 4096];
+            while far.read(&mut asked).await.is_ok_and(|len| len > 0) {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", blob.len());
+                far.write_all(head.as_bytes()).await.unwrap();
+                far.write_all(&blob).await.unwrap();
+            }
+        });
+        Box::pin(async move { Ok(Box::new(near) as Connection) })
+    }
+}
+
+criterion_group!(benches, digest, parsing, fill, frames, request);
+criterion_main!(benches);
