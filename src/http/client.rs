@@ -22,6 +22,8 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{AlertDescription, ClientConfig};
 
+use super::connect::InTime;
+use super::room::dialling;
 use super::{ConnectError, Connector, Egress, HostPort, Proxies, ReplyBody};
 
 /// The largest read from a connection, which is also the most that an answer's head may take.
@@ -63,7 +65,7 @@ pub struct Client {
     only_http2: Hosts,
 }
 
-type Inner = legacy::Client<HttpsConnector<Connector>, ReplyBody>;
+type Inner = legacy::Client<InTime<HttpsConnector<Connector>>, ReplyBody>;
 
 type Hosts = Arc<Mutex<VecDeque<Authority>>>;
 
@@ -77,27 +79,28 @@ pub enum Lane {
 }
 
 impl Client {
-    /// A client that dials `exempt` hosts at any address, and others at public ones only. Up to
-    /// `idle_max` connections to a host are kept, and so many responses may be read at once.
+    /// A client that dials `exempt` hosts at any address, and others at public ones only. In either
+    /// lane up to `connections_max` connections to a host are open, at work or kept for later.
     pub fn new(
         egress: &Egress,
-        exempt: Vec<HostPort>,
+        exempt: &[HostPort],
         tls: &ClientConfig,
-        idle_max: usize,
+        connections_max: usize,
     ) -> Self {
-        let connector = Connector::new(egress, exempt);
         // No stream may use up what another needs, also if its reader has stopped reading.
-        let window =
-            u32::try_from(idle_max).unwrap_or(u32::MAX).saturating_mul(STREAM_WINDOW_BYTES);
+        let streams = u32::try_from(connections_max).unwrap_or(u32::MAX);
+        let window = streams.saturating_mul(STREAM_WINDOW_BYTES);
         let inner = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
             let [interval, patience] = SIGN_OF_LIFE;
+            // Each lane has room of its own: what is idle in one is of no use to the other.
+            let connector = Connector::new(egress, exempt.to_vec(), connections_max);
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_WAIT)
-                .pool_max_idle_per_host(idle_max)
+                .pool_max_idle_per_host(connections_max)
                 .retry_canceled_requests(true)
                 .http1_max_buf_size(READ_BUFFER_BYTES)
                 .http1_max_headers(HEADERS_MAX)
@@ -106,7 +109,7 @@ impl Client {
                 .http2_initial_connection_window_size(window.min(WINDOW_BYTES_MAX))
                 .http2_keep_alive_interval(interval)
                 .http2_keep_alive_timeout(patience)
-                .build(HttpsConnector::from((connector.clone(), tls)))
+                .build(InTime(HttpsConnector::from((connector, tls))))
         };
         let (own, shared) = (inner(&[b"http/1.1"]), inner(&[b"h2", b"http/1.1"]));
         let (http2, only_http2) = (Hosts::default(), Hosts::default());
@@ -129,7 +132,7 @@ impl Client {
         let sent = match lane {
             Lane::Own if !is_among(&self.only_http2, request.uri()) => {
                 let (uri, again) = (request.uri().clone(), once_more(&request));
-                match self.own.request(request).await {
+                match dialling(self.own.request(request)).await {
                     Err(error) if self.is_without_http1(&uri, &error) => match again {
                         Some(request) => self.share(request).await,
                         None => Err(error),
@@ -154,7 +157,7 @@ impl Client {
         request: Request<ReplyBody>,
     ) -> Result<Response<Incoming>, legacy::Error> {
         let host = request.uri().authority().cloned();
-        let response = self.shared.request(request).await?;
+        let response = dialling(self.shared.request(request)).await?;
         if response.version() == Version::HTTP_2 {
             remember(&self.http2, host.as_ref());
         }

@@ -13,8 +13,7 @@
 //!
 //! # What this does not do
 //!
-//! It speaks no TLS (that is wrapped around it), follows nothing, and does not bound the time of
-//! a handshake; whoever sends a request does.
+//! It speaks no TLS and follows nothing. [`InTime`] is put around that which does.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +28,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -36,6 +36,7 @@ use url::{Host, Url};
 
 use super::address::may_be_public;
 use super::egress::Proxy;
+use super::room::Room;
 use super::{Connection, Egress, HostPort, Network, Proxies, is_public, root_cause};
 
 /// How long a name lookup may take. Resolvers ask a second server after 5 s; by then the client
@@ -48,6 +49,10 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long an address is waited for before the next is tried beside it (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// How long all of it may take, waiting for room and the handshake of TLS included. Who sends a
+/// request gives up before.
+const OPEN_WAIT: Duration = Duration::from_secs(60);
+
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
@@ -57,38 +62,50 @@ pub struct Connector {
     network: Arc<dyn Network>,
     proxies: Proxies,
     exempt: Arc<[HostPort]>,
+    /// How many connections to a host may be open; `None` for one within another.
+    room: Option<Room>,
 }
 
 impl Connector {
-    /// A connector that dials `exempt` hosts at any address, and others at public ones only.
-    pub fn new(egress: &Egress, exempt: Vec<HostPort>) -> Self {
+    /// A connector that dials `exempt` hosts at any address, and others at public ones only, each up
+    /// to `connections_max` times at once.
+    pub fn new(egress: &Egress, exempt: Vec<HostPort>, connections_max: usize) -> Self {
         let (network, proxies) = (Arc::clone(&egress.network), egress.proxies.clone());
-        Self { network, proxies, exempt: exempt.into() }
+        Self { network, proxies, exempt: exempt.into(), room: Some(Room::new(connections_max)) }
     }
 
     async fn connect(self, uri: Uri) -> Result<Opened, ConnectError> {
         let url = Url::parse(&uri.to_string()).map_err(|_| ConnectError::NoHost)?;
         let target = HostPort::of(&url).ok_or(ConnectError::NoHost)?;
-        let is_exempt = self.exempt.iter().any(|entry| entry.covers(&target));
+        let permit = match &self.room {
+            Some(room) => Some(room.enter(&target).await.map_err(ConnectError::Connect)?),
+            None => None,
+        };
+        let opened = self.open(uri, &target).await?;
+        Ok(Opened { _permit: permit, ..opened })
+    }
+
+    async fn open(self, uri: Uri, target: &HostPort) -> Result<Opened, ConnectError> {
+        let is_exempt = self.exempt.iter().any(|entry| entry.covers(target));
         let Some(proxy) = self.proxies.on_the_way_to(&uri) else {
-            let io = self.dial(&target, is_exempt).await?;
-            return Ok(Opened { io, is_to_proxy: false });
+            let io = self.dial(target, is_exempt).await?;
+            return Ok(Opened { io, is_to_proxy: false, _permit: None });
         };
         if !is_exempt && !may_be_public(&target.host) {
-            return Err(ConnectError::NotPublic(target));
+            return Err(ConnectError::NotPublic(target.clone()));
         }
         if uri.scheme() == Some(&http::uri::Scheme::HTTPS) {
             return self.tunnel(uri, proxy).await;
         }
         let io = self.dial(&proxy.address, true).await;
         let io = io.map_err(|error| proxy.failed(&error.to_string()))?;
-        Ok(Opened { io, is_to_proxy: true })
+        Ok(Opened { io, is_to_proxy: true, _permit: None })
     }
 
     /// Has the proxy connect us (`CONNECT`, RFC 9110, 9.3.6). Only it sees its credential.
     async fn tunnel(self, uri: Uri, proxy: Proxy) -> Result<Opened, ConnectError> {
         let exempt = [proxy.address.clone()].into();
-        let to_proxy = Self { proxies: Proxies::default(), exempt, ..self };
+        let to_proxy = Self { proxies: Proxies::default(), exempt, room: None, ..self };
         let mut tunnel = Tunnel::new(proxy.uri.clone(), to_proxy);
         if let Some(credential) = &proxy.credential {
             tunnel = tunnel.with_auth(credential.clone());
@@ -189,6 +206,36 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// Connects in time, handshakes and all, or not at all. The pool lets a dial go on which a request
+/// turned out not to need, and nobody else would end it.
+#[derive(Clone)]
+pub(super) struct InTime<S>(pub(super) S);
+
+impl<S> Service<Uri> for InTime<S>
+where
+    S: Service<Uri>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move {
+            let connected = timeout(OPEN_WAIT, connecting).await;
+            connected.map_err(|_| slow("the handshake took too long"))?.map_err(Into::into)
+        })
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 impl Proxy {
     fn failed(&self, reason: &str) -> ConnectError {
         ConnectError::Proxy { proxy: self.address.clone(), reason: reason.to_owned() }
@@ -199,6 +246,8 @@ impl Proxy {
 pub struct Opened {
     io: TokioIo<Connection>,
     is_to_proxy: bool,
+    /// Its room, given back with it.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl connect::Connection for Opened {

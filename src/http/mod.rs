@@ -20,6 +20,7 @@ mod peer;
 mod quota;
 mod range;
 mod received;
+mod room;
 mod sendfile;
 mod server_tls;
 mod socket;

@@ -47,7 +47,7 @@ impl Upstream {
         exempt.extend_from_slice(&options.redirect_hosts);
         let client = |identity: Option<&ClientIdentity>| {
             let tls = client_config(options.ca_pem.as_deref(), identity, url.scheme() == "https")?;
-            Ok(Client::new(egress, exempt.clone(), &tls, options.max_connections))
+            Ok(Client::new(egress, &exempt, &tls, options.max_connections))
         };
         let others = client(None).map_err(|fault| SetupError::Ca { host: host.clone(), fault })?;
         let own = match options.client_identity.as_ref() {

@@ -51,6 +51,9 @@ struct State {
     names: HashMap<String, Vec<IpAddr>>,
     sites: HashMap<SocketAddr, Site>,
     connections: Vec<SocketAddr>,
+    /// Connections that neither side has ended, and the most that there were of them.
+    open: usize,
+    most_open: usize,
     lookups: Vec<String>,
     tripped: Vec<SocketAddr>,
 }
@@ -102,6 +105,11 @@ impl TestNetwork {
         self.state().connections.clone()
     }
 
+    /// The most connections that were open at once.
+    pub fn most_open(&self) -> usize {
+        self.state().most_open
+    }
+
     /// Every name that was looked up, in order.
     pub fn lookups(&self) -> Vec<String> {
         self.state().lookups.clone()
@@ -111,6 +119,12 @@ impl TestNetwork {
     pub fn assert_untripped(&self) {
         let tripped = self.state().tripped.clone();
         assert!(tripped.is_empty(), "connections to where nothing may connect: {tripped:?}");
+    }
+
+    fn opened(&self) {
+        let mut state = self.state();
+        state.open += 1;
+        state.most_open = state.most_open.max(state.open);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -151,9 +165,12 @@ impl Network for TestNetwork {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             let (near, far) = tokio::io::duplex(BUFFER);
+            self.opened();
+            let this = self.clone();
             tokio::spawn(async move {
                 let serving = site.server.serve(Box::new(far));
                 reachable(reach, serving).await;
+                this.state().open -= 1;
             });
             Ok(Box::new(near) as Connection)
         })
