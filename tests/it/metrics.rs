@@ -9,7 +9,9 @@ use larder::admin::{CATALOGUE, Kind};
 use serde_json::Value;
 
 use crate::support::metrics::{Metrics, ask};
-use crate::support::{Blob, Fault, Image, Proxy, ScriptedRegistry, Setup, TAG_TTL, When};
+use crate::support::{
+    Blob, Fault, Gate, Image, Proxy, ScriptedRegistry, Setup, TAG_TTL, When, settle,
+};
 
 const REPOSITORY: &str = "secret-team/app";
 const HUB: (&str, &str) = ("registry", "docker.io");
@@ -95,10 +97,16 @@ async fn answers_that_did_not_end_are_counted() {
     let wrong = Blob::random(5, 300_000);
     hub.put_blob(REPOSITORY, &wrong);
     hub.breaks(When::asked(&wrong.digest), Fault::FlipByte(crate::support::Place::Middle));
+    let gate = Gate::new();
+    hub.breaks(When::asked(&wrong.digest), Fault::HoldAt(200_000, gate.clone()));
 
-    let reply = proxy.get(&wrong.path(REPOSITORY)).await;
+    let clients = proxy.get_often(&wrong.path(REPOSITORY), 1);
+    gate.reached().await;
+    // A fill that ends before its client has heard of it is answered with 502, whole.
+    settle().await;
+    gate.open();
 
-    assert!(!reply.is_complete());
+    assert!(!clients.join_all().await[0].is_complete());
     let metrics = proxy.metrics().await;
     assert_eq!(metrics.value("larder_unfinished_answers_total", &[HUB, ("end", "cut")]), 1);
     assert_eq!(metrics.value("larder_fills_ended_total", &[HUB, ("result", "corrupt")]), 1);
