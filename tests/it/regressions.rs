@@ -1,7 +1,7 @@
 //! Bugs of others that must not be repeated here, and the tests that would show them.
 //!
 //! Each row is something that really happened, with where it was reported. What was tested already is
-//! named; what was not is tested below. Rows of pushes and of eviction are not here yet.
+//! named; what was not is tested below. Rows of eviction are not here yet.
 
 use http::Method;
 
@@ -232,6 +232,43 @@ const ROWS: &[Row] = &[
             "no_argument_of_a_query_changes_more_than_it_may",
             "what_is_not_known_in_a_query_is_ignored",
         ],
+    ),
+    row(
+        "a 202 to a mount was taken for a mount",
+        &["https://github.com/goharbor/harbor/pull/22863"],
+        &["a_blob_that_is_not_there_is_uploaded", "no_argument_of_an_upload_does_more_than_it_may"],
+    ),
+    row(
+        "a mount from another registry was a 401",
+        &["https://github.com/google/go-containerregistry/pull/219"],
+        &["a_source_elsewhere_is_a_plain_upload", "a_source_is_named_by_the_clients_door"],
+    ),
+    row(
+        "a name that began as a privileged one could push into the cache",
+        &["https://github.com/goharbor/harbor/issues/23681"],
+        &[
+            "a_registry_that_takes_no_pushes_says_so_first",
+            "bytes_that_are_not_what_they_claim_are_refused_and_not_kept",
+            "nobody_deletes_who_was_not_named_for_it",
+        ],
+    ),
+    row(
+        "a client's way to upload was a 400",
+        &["https://github.com/sonatype/nexus-public/issues/967"],
+        &["every_way_to_upload_a_blob_works", "an_empty_part_is_a_part"],
+    ),
+    row(
+        "a push was refused after gigabytes had been sent",
+        &["https://github.com/goharbor/harbor/issues/12731"],
+        &[
+            "a_registry_that_takes_no_pushes_says_so_first",
+            "a_refusal_in_the_middle_of_a_body_reaches_the_client_at_once",
+        ],
+    ),
+    row(
+        "a tag that was pushed again was still the old one",
+        &["https://github.com/distribution/distribution/issues/3424"],
+        &["a_tag_that_is_pushed_again_is_the_new_one_at_once_at_every_door"],
     ),
 ];
 
