@@ -1,8 +1,8 @@
 //! The copy of a blob that is kept while the blob is passed on.
 //!
 //! Its writer runs on its own and takes what has arrived since it last looked. Nobody waits for it
-//! while a body passes: the queue in between is short, and when it is full, or the disk refuses,
-//! the copy is given up. That costs a fetch when somebody pulls the blob, and nothing before.
+//! while a body passes: the queue in between holds few bytes, and when it is full, or the disk
+//! refuses, the copy is given up. That costs a fetch when somebody pulls the blob, and nothing before.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -54,7 +53,17 @@ struct Writing(JoinHandle<Option<Copied>>);
 /// Where a body leaves its copy as it passes.
 #[derive(Debug)]
 pub(super) struct Spout {
-    queue: Option<mpsc::Sender<Bytes>>,
+    queue: Option<mpsc::UnboundedSender<Piece>>,
+    /// For what waits, in bytes. By their number pieces would count as if each were long; those of
+    /// HTTP/2 are short.
+    room: Arc<Semaphore>,
+}
+
+/// What waits for the writer; empty, the end of the part.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Tee {
@@ -81,9 +90,10 @@ impl Tee {
     }
 
     fn write(before: Writing, tasks: &TaskTracker) -> (Self, Spout) {
-        let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
+        let (sender, queue) = mpsc::unbounded_channel();
         let writing = Writing(tasks.spawn(write(before, queue)));
-        (Self { writing }, Spout { queue: Some(sender) })
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+        (Self { writing }, Spout { queue: Some(sender), room })
     }
 
     /// Makes the copy the blob of `digest`, if it is. The upstream has all of it by now, so a disk
@@ -99,10 +109,14 @@ impl Spout {
     /// Leaves a copy of these bytes, or gives all of it up.
     pub(super) fn pour(&mut self, bytes: &Bytes) {
         let Some(queue) = &self.queue else { return };
-        if let Err(error) = queue.try_send(bytes.clone()) {
-            if matches!(error, TrySendError::Full(_)) {
-                tracing::debug!("the disk is slower than a push; its copy is given up");
-            }
+        let cost = u32::try_from(bytes.len().max(PIECE_BYTES_MIN)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(cost);
+        if room.is_err() {
+            tracing::debug!("the disk is slower than a push; its copy is given up");
+        }
+        let bytes = bytes.clone();
+        let is_taken = room.is_ok_and(|room| queue.send(Piece { bytes, _room: room }).is_ok());
+        if !is_taken {
             // An end without a mark: what came is not all.
             self.queue = None;
         }
@@ -110,9 +124,11 @@ impl Spout {
 
     /// All of the part has passed. Without this the copy is given up: the body broke off.
     pub(super) fn end(&mut self) {
-        if let Some(queue) = self.queue.take() {
-            // Full, it is given up like any other time.
-            drop(queue.try_send(Bytes::new()));
+        let Some(queue) = self.queue.take() else { return };
+        // It takes no room, so there is some.
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(0) {
+            // Refused, it was given up before.
+            drop(queue.send(Piece { bytes: Bytes::new(), _room: room }));
         }
     }
 }
@@ -124,7 +140,7 @@ impl Drop for Writing {
 }
 
 /// Writes until the part ends.
-async fn write(mut before: Writing, mut queue: mpsc::Receiver<Bytes>) -> Option<Copied> {
+async fn write(mut before: Writing, mut queue: mpsc::UnboundedReceiver<Piece>) -> Option<Copied> {
     let mut copied = (&mut before.0).await.ok()??;
     loop {
         let (chunks, is_end) = batch(&mut queue).await?;
@@ -138,20 +154,20 @@ async fn write(mut before: Writing, mut queue: mpsc::Receiver<Bytes>) -> Option<
 }
 
 /// What has arrived, and whether it is the last of the part; `None` when the part broke off.
-async fn batch(queue: &mut mpsc::Receiver<Bytes>) -> Option<(Vec<Bytes>, bool)> {
+async fn batch(queue: &mut mpsc::UnboundedReceiver<Piece>) -> Option<(Vec<Piece>, bool)> {
     let mut chunk = queue.recv().await?;
     let mut chunks = Vec::new();
     let mut bytes = 0;
     loop {
-        if chunk.is_empty() {
+        if chunk.bytes.is_empty() {
             return Some((chunks, true));
         }
-        bytes += chunk.len();
+        bytes += chunk.bytes.len();
         chunks.push(chunk);
         match queue.try_recv() {
             Ok(next) if bytes < BATCH_BYTES => chunk = next,
             Ok(next) => {
-                let is_end = next.is_empty();
+                let is_end = next.bytes.is_empty();
                 if !is_end {
                     chunks.push(next);
                 }
@@ -163,9 +179,9 @@ async fn batch(queue: &mut mpsc::Receiver<Bytes>) -> Option<(Vec<Bytes>, bool)> 
 }
 
 /// Writes and hashes, chunk by chunk, while each is in the core's cache.
-async fn append(mut copied: Copied, chunks: Vec<Bytes>) -> Option<Copied> {
+async fn append(mut copied: Copied, chunks: Vec<Piece>) -> Option<Copied> {
     let append = move || -> io::Result<Copied> {
-        for chunk in chunks {
+        for Piece { bytes: chunk, _room } in chunks {
             if let Some(staged) = &mut copied.staged.0 {
                 staged.append(std::slice::from_ref(&chunk))?;
             }
@@ -203,8 +219,11 @@ async fn commit(mut writing: Writing, digest: Digest) {
     drop(spawn_blocking(commit).await);
 }
 
-/// How many chunks of at most 64 KiB wait for the writer: 4 MiB for each body that passes.
-const QUEUE_CHUNKS: usize = 64;
+/// How many bytes of a body wait for the writer, those that it is writing among them.
+const QUEUE_BYTES: usize = 4 << 20;
+
+/// What a piece counts for at least, for it has to be told from others.
+const PIECE_BYTES_MIN: usize = 512;
 
 /// What one job takes, as with fills.
 const BATCH_BYTES: usize = 256 << 10;
@@ -292,13 +311,41 @@ mod tests {
         let store = store(&dir);
         let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
         // Nothing else runs in between, the writer least of all.
-        for _ in 0..=QUEUE_CHUNKS {
-            spout.pour(&Bytes::from_static(b"a"));
+        let piece = vec![b'a'; QUEUE_BYTES / 4];
+        for _ in 0..5 {
+            spout.pour(&Bytes::from(piece.clone()));
         }
         assert!(spout.queue.is_none());
         spout.end();
-        let digest = Digest::of(Algorithm::Sha256, &[b'a'; QUEUE_CHUNKS + 1]);
+        let digest = Digest::of(Algorithm::Sha256, &piece.repeat(5));
         tee.commit(digest.clone(), &tasks).await;
         assert!(matches!(store.blob(&digest), Ok(None)));
+
+        let (_tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+        for _ in 0..=QUEUE_BYTES / PIECE_BYTES_MIN {
+            spout.pour(&Bytes::from_static(b"a"));
+        }
+        assert!(spout.queue.is_none(), "nor may there be any number of them");
+    }
+
+    /// Over HTTP/2 pieces are of 16 KiB: a layer of 3 MiB is as good as in pieces of 64 KiB.
+    #[tokio::test]
+    async fn a_copy_in_short_pieces_waits_as_one_in_long_ones_does() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
+        let store = store(&dir);
+        for (byte, len) in [(b'a', 64 << 10), (b'b', 16 << 10), (b'c', 1024)] {
+            let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+            // Nothing else runs in between, as above.
+            let piece = vec![byte; len];
+            let count = (3 << 20) / piece.len();
+            for _ in 0..count {
+                spout.pour(&Bytes::from(piece.clone()));
+            }
+            spout.end();
+            let digest = Digest::of(Algorithm::Sha256, &piece.repeat(count));
+            tee.commit(digest.clone(), &tasks).await;
+            assert!(matches!(store.blob(&digest), Ok(Some(_))), "{len} bytes");
+        }
+        until_gone(&dir).await;
     }
 }
