@@ -47,3 +47,4 @@ pub use manifest::{Content, MANIFEST_BYTES_MAX, Manifest};
 pub use options::Options;
 use pull::Shared;
 pub use pull::{Cache, Pulled};
+pub use pushed::Before;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::belief::Heard;
-use super::generations::{Mutable, Subject};
+use super::generations::{Generation, Mutable, Subject};
 use super::hot::HotTag;
 use super::members::warn_of;
 use super::{Cache, Error, Shared};
@@ -16,7 +16,24 @@ use crate::access::Grant;
 use crate::oci::{Digest, MediaType, Tag};
 use crate::store::{TagRecord, Verified};
 
+/// What was known of some tags when a push of them began.
+#[derive(Debug, Default)]
+pub struct Before(Vec<(Tag, Generation)>);
+
+impl Before {
+    fn of(&self, tag: &Tag) -> Option<Generation> {
+        self.0.iter().find(|(it, _)| it == tag).map(|(_, generation)| *generation)
+    }
+}
+
 impl Cache {
+    /// To be asked before the upstream is: which of two pushes that overlap it took last, the order of
+    /// its answers does not tell.
+    pub fn before(&self, grant: &Grant, tags: &[Tag]) -> Before {
+        let now = |tag: &Tag| self.shared.generations.of(|| Subject::tag(grant, tag));
+        Before(tags.iter().map(|tag| (tag.clone(), now(tag))).collect())
+    }
+
     /// What is known of these things does not hold any more: it is forgotten, and what is being
     /// asked about them now is not kept. The next who wants them asks anew.
     pub async fn raise(&self, grant: &Grant, what: &[Mutable]) {
@@ -26,7 +43,8 @@ impl Cache {
     }
 
     /// The upstream has taken this manifest, under these tags or none: it is held from now on, and
-    /// the tags mean it. The repository's lists are to be asked for anew.
+    /// the tags mean it, but for those that somebody else has pushed since `before`: nobody here knows
+    /// what they mean. The repository's lists are to be asked for anew.
     ///
     /// # Errors
     ///
@@ -38,14 +56,15 @@ impl Cache {
         media_type: Option<MediaType>,
         manifest: Verified<Bytes>,
         tags: &[Tag],
+        before: &Before,
     ) -> Result<(), Error> {
         let digest = manifest.digest().clone();
         // Before the tags: a tag that names what is not held would be asked for.
         let now = self.shared.generations.now();
         let kept = self.shared.keep(grant.clone(), media_type, manifest, now).await;
         for tag in tags {
-            let digest = kept.is_ok().then(|| digest.clone());
-            self.shared.overtake(grant, Mutable::Tag(tag.clone()), digest).await;
+            let meaning = kept.is_ok().then(|| (digest.clone(), before.of(tag)));
+            self.shared.overtake(grant, Mutable::Tag(tag.clone()), meaning).await;
         }
         self.shared.overtake(grant, Mutable::Lists, None).await;
         kept.map(drop)
@@ -53,14 +72,30 @@ impl Cache {
 }
 
 impl Shared {
-    /// Forgets what is known, or puts a digest in its place.
-    async fn overtake(self: &Arc<Self>, grant: &Grant, what: Mutable, digest: Option<Digest>) {
+    /// Whether this is what a tag means, as far as is known: then the order of two pushes does not
+    /// matter.
+    fn means(&self, grant: &Grant, what: &Mutable, digest: &Digest) -> bool {
+        let Mutable::Tag(tag) = what else { return false };
+        self.hot.tag(grant, tag, None).is_some_and(|hot| hot.digest.as_ref() == Some(digest))
+    }
+
+    /// Forgets what is known, or puts a digest in its place, if no other has taken that since.
+    async fn overtake(
+        self: &Arc<Self>,
+        grant: &Grant,
+        what: Mutable,
+        meaning: Option<(Digest, Option<Generation>)>,
+    ) {
         let (shared, grant) = (Arc::clone(self), grant.clone());
         let overtake = move || {
             let subject = Subject::of(&grant, &what);
             let (registry, repository) = (grant.registry().name(), grant.repository());
             shared.generations.exclusively(&subject, || {
                 let now = shared.clock.now();
+                let last = shared.generations.of(|| subject.clone());
+                let digest = meaning.filter(|(digest, before)| {
+                    before.is_none_or(|it| it == last) || shared.means(&grant, &what, digest)
+                });
                 shared.generations.raise(&subject, now);
                 let Mutable::Tag(tag) = &what else {
                     // In memory they are of another generation.
@@ -69,7 +104,7 @@ impl Shared {
                 };
                 let dropped = shared.store.drop_views(registry, repository, tag);
                 warn_of(dropped, "cannot drop a tag's other records");
-                let Some(digest) = digest else {
+                let Some((digest, _)) = digest else {
                     shared.hot.drop_tag(&grant, tag, None);
                     let dropped = shared.store.drop_tag(registry, repository, tag, None);
                     return warn_of(dropped, "cannot drop a tag record");

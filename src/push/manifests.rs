@@ -11,7 +11,7 @@ use super::answer::{Answer, Place};
 use super::uploads::{change, refused, send};
 use super::{Error, Push};
 use crate::access::Grant;
-use crate::cache::{MANIFEST_BYTES_MAX, Mutable};
+use crate::cache::{Before, MANIFEST_BYTES_MAX, Mutable};
 use crate::http::{CollectError, Received};
 use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
 use crate::store::Verified;
@@ -55,6 +55,10 @@ impl Push {
         // Tags hold no character that a query would have to escape.
         let tags: Vec<_> = put.tags.iter().map(|tag| format!("tag={tag}")).collect();
         change.query = tags.join("&");
+        let before = match &put.reference {
+            Reference::Tag(tag) => self.shared.cache.before(grant, std::slice::from_ref(tag)),
+            Reference::Digest(_) => self.shared.cache.before(grant, &put.tags),
+        };
         let said = send(grant, change).await?;
         if said.status != StatusCode::CREATED {
             // Whatever is wrong with it may be that something is missing that was claimed to be there.
@@ -63,7 +67,7 @@ impl Push {
             }
             return refused(said);
         }
-        self.keep(grant, media_type, (&digest, body), &tags_of(&put, &said)).await;
+        self.keep(grant, media_type, (&digest, body), (&tags_of(&put, &said), &before)).await;
         let place = Place::Manifest(Reference::Digest(digest.clone()));
         Ok(Answer::of(said).about(&digest).at(place))
     }
@@ -74,7 +78,7 @@ impl Push {
         grant: &Grant,
         media_type: Option<MediaType>,
         (digest, body): (&Digest, Bytes),
-        tags: &[Tag],
+        (tags, before): (&[Tag], &Before),
     ) {
         let cache = &self.shared.cache;
         let tags_changed: Vec<_> = tags.iter().cloned().map(Mutable::Tag).collect();
@@ -85,7 +89,7 @@ impl Push {
             cache.raise(grant, &[&tags_changed[..], &[Mutable::Lists]].concat()).await;
             return;
         };
-        match cache.pushed(grant, media_type, verified, tags).await {
+        match cache.pushed(grant, media_type, verified, tags, before).await {
             Ok(()) => cache.manifest_pushed(grant, digest),
             // What nobody could be served is the registry's to serve.
             Err(error) => tracing::debug!(%digest, %error, "a pushed manifest is not kept"),

@@ -72,7 +72,8 @@ impl Case {
         let verified = Verified::check(manifest.digest(), manifest.blob.bytes.clone()).unwrap();
         let media_type = Some(manifest.media_type.parse().unwrap());
         let tags = ["v1".parse().unwrap()];
-        self.cache.pushed(&self.grant, media_type, verified, &tags).await.unwrap();
+        let before = self.cache.before(&self.grant, &tags);
+        self.cache.pushed(&self.grant, media_type, verified, &tags, &before).await.unwrap();
     }
 
     /// Holds the next answer about this, and says when it was asked for.
@@ -240,7 +241,8 @@ async fn other_tags_stay_as_they_are() {
 
     let verified = Verified::check(new.manifest.digest(), new.manifest.blob.bytes.clone()).unwrap();
     let tags = ["v2".parse().unwrap()];
-    case.cache.pushed(&case.grant, None, verified, &tags).await.unwrap();
+    let before = case.cache.before(&case.grant, &tags);
+    case.cache.pushed(&case.grant, None, verified, &tags, &before).await.unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
 
     assert_eq!(case.tag().await.unwrap(), (old.manifest.digest().clone(), Decision::Hit));

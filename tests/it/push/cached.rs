@@ -4,7 +4,9 @@ use http::Method;
 
 use super::{begin, copies, location, open, patch, push_blob, push_image, put, put_manifest};
 use crate::support::image::OCI_INDEX;
-use crate::support::{Blob, Image, Manifest, Reach, ScriptedRegistry, Setup};
+use crate::support::{
+    Blob, Fault, Gate, Image, Manifest, Reach, ScriptedRegistry, Setup, When, settle,
+};
 
 const HUB: &str = "registry-1.docker.io";
 
@@ -239,4 +241,36 @@ async fn pushes_go_to_the_registry_itself_and_to_no_mirror() {
 
     mirror.assert_not_asked();
     assert!(hub.tagged("o/a", "v1").is_some());
+}
+
+/// The registry took the one before the other, and answered to them the other way round: the order of
+/// its answers does not tell what the tag means.
+#[tokio::test(start_paused = true)]
+async fn two_pushes_of_a_tag_that_overlap_leave_what_the_registry_has() {
+    let hub = ScriptedRegistry::new();
+    let (first, last) = (Image::random(1, &[10]), Image::random(2, &[20]));
+    let proxy = open(&hub).await;
+    for image in [&first, &last] {
+        for blob in image.blobs() {
+            push_blob(&proxy, "o/a", blob).await.assert_status(201);
+        }
+    }
+    let gate = Gate::new();
+    let puts = When::asked("/manifests/v1").by("PUT").first(1);
+    hub.breaks(puts, Fault::HoldHeaders(gate.clone()));
+    let (client, manifest) = (proxy.client.clone(), first.manifest.clone());
+    let early = tokio::spawn(async move {
+        let media_type = [("content-type", manifest.media_type.as_str())];
+        let body = manifest.blob.bytes.clone();
+        client.send(Method::PUT, "/v2/o/a/manifests/v1", &media_type, body).await
+    });
+    gate.reached().await;
+
+    put_manifest(&proxy, "o/a", "v1", &last.manifest).await.assert_status(201);
+    proxy.get("/v2/o/a/manifests/v1").await.assert_is(&last.manifest.blob);
+    gate.open();
+    early.await.unwrap().assert_status(201);
+
+    proxy.get("/v2/o/a/manifests/v1").await.assert_is(&last.manifest.blob);
+    proxy.get("/v2/docker.io/o/a/manifests/v1").await.assert_is(&last.manifest.blob);
 }
