@@ -22,5 +22,6 @@ mod credentials;
 mod disk;
 mod large;
 mod metrics;
+mod push;
 mod ranges;
 mod support;

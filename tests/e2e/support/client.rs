@@ -1,5 +1,6 @@
 //! What all clients have in common, and the table of them.
 
+use super::built::Built;
 use super::containerd::Containerd;
 use super::containers_storage::{BUILDAH, ContainersStorage, PODMAN};
 use super::dockerd::Dockerd;
@@ -8,7 +9,7 @@ use super::tools;
 use super::way::{Door, Wanted, Way};
 use super::work::Work;
 
-/// A program that pulls images, with whatever it keeps them in.
+/// A program that pulls and pushes images, with whatever it keeps them in.
 pub(crate) trait Client {
     /// Pulls, checks that all of it came, and drops it, so that the next pull has to fetch it again.
     ///
@@ -18,6 +19,9 @@ pub(crate) trait Client {
     /// Logs in as its users do, in place of whoever was logged in there. Some clients only remember
     /// it, and find out with the next pull what it is worth.
     fn log_in(&self, way: &Way<'_>, login: Login) -> Result<(), String>;
+
+    /// Pushes an image to a repository, under the tag that it has, and keeps what it loaded for that.
+    fn push(&self, way: &Way<'_>, built: &Built, repository: &str) -> Result<(), String>;
 }
 
 /// A user and a password.
@@ -87,7 +91,8 @@ pub(crate) const KINDS: [&Kind; 8] = [
         doors: ALL,
         start: |work, _| {
             let (pull, log_in) = (one_shot::containerd_pull, one_shot::containerd_pull_login);
-            Box::new(OneShot::logging_in(work, pull, log_in))
+            let client = OneShot::logging_in(work, pull, log_in);
+            Box::new(client.pushing(one_shot::containerd_push))
         },
     },
     &Kind {
@@ -110,7 +115,8 @@ pub(crate) const KINDS: [&Kind; 8] = [
         version: "--version",
         doors: NAMED,
         start: |work, _| {
-            Box::new(OneShot::logging_in(work, one_shot::skopeo, one_shot::skopeo_login))
+            let client = OneShot::logging_in(work, one_shot::skopeo, one_shot::skopeo_login);
+            Box::new(client.pushing(one_shot::skopeo_push))
         },
     },
     &Kind {
@@ -119,7 +125,8 @@ pub(crate) const KINDS: [&Kind; 8] = [
         version: "version",
         doors: NAMED,
         start: |work, _| {
-            Box::new(OneShot::logging_in(work, one_shot::crane, one_shot::crane_login))
+            let client = OneShot::logging_in(work, one_shot::crane, one_shot::crane_login);
+            Box::new(client.pushing(one_shot::crane_push))
         },
     },
     &Kind {
@@ -127,7 +134,10 @@ pub(crate) const KINDS: [&Kind; 8] = [
         tools: &["oras"],
         version: "version",
         doors: NAMED,
-        start: |work, _| Box::new(OneShot::logging_in(work, one_shot::oras, one_shot::oras_login)),
+        start: |work, _| {
+            let client = OneShot::logging_in(work, one_shot::oras, one_shot::oras_login);
+            Box::new(client.pushing(one_shot::oras_push))
+        },
     },
 ];
 

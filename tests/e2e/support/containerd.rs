@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::built::Built;
 use super::client::{Client, Login};
 use super::process::Process;
 use super::way::{Wanted, Way};
@@ -75,6 +76,22 @@ impl Client for Containerd {
     fn log_in(&self, _: &Way<'_>, login: Login) -> Result<(), String> {
         self.login.set(Some(login));
         Ok(())
+    }
+
+    fn push(&self, way: &Way<'_>, built: &Built, repository: &str) -> Result<(), String> {
+        let place = hosts_toml::write(&self.hosts, way);
+        let name = format!("{place}/{repository}:{}", built.tag);
+        let ctr = || ctr(&self.socket);
+        tools::run(ctr().args(["images", "import", "--no-unpack"]).arg(&built.archive))?;
+        // It completes the names that it loads as docker does.
+        let loaded = format!("docker.io/library/{}", built.name());
+        tools::run(ctr().args(["images", "tag", "--force", &loaded, &name]))?;
+        let mut push = ctr();
+        push.args(["images", "push", "--hosts-dir"]).arg(&self.hosts);
+        if let Some(login) = self.login.get() {
+            push.args(["--user", &login.to_string()]);
+        }
+        tools::run(push.arg(&name)).map(drop)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::built::Built;
 use super::client::{Client, Login};
 use super::registries_conf::RegistriesConf;
 use super::tools;
@@ -86,5 +87,23 @@ impl Client for ContainersStorage {
             None => command.arg("--tls-verify=false"),
         };
         tools::run(command.arg(way.authority())).map(drop)
+    }
+
+    fn push(&self, way: &Way<'_>, built: &Built, repository: &str) -> Result<(), String> {
+        self.files.write(way);
+        let mut load = self.command();
+        load.args(["pull", "--quiet", "--signature-policy"]).arg(self.files.policy());
+        let said = tools::run(load.arg(format!("docker-archive:{}", built.archive.display())))?;
+        let id = said.lines().last().unwrap_or_default().trim();
+
+        let mut push = self.command();
+        push.args(["push", "--quiet"]);
+        match way.tls {
+            Some(_) => push.arg("--cert-dir").arg(self.files.certificates()),
+            None => push.arg("--tls-verify=false"),
+        };
+        // What a name stands for in their files is where it is pulled from, and no more.
+        let name = format!("docker://{}/{repository}:{}", way.place(), built.tag);
+        tools::run(push.args([id, &name])).map(drop)
     }
 }

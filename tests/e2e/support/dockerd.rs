@@ -7,6 +7,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::built::Built;
 use super::client::{Client, Login};
 use super::containerd::Containerd;
 use super::process::Process;
@@ -117,6 +118,13 @@ impl Client for Dockerd {
         let mut command = docker(&self.socket);
         command.arg("login").args(login.arguments());
         tools::run(command.arg(way.authority())).map(drop)
+    }
+
+    fn push(&self, way: &Way<'_>, built: &Built, repository: &str) -> Result<(), String> {
+        tools::run(docker(&self.socket).args(["load", "--quiet", "--input"]).arg(&built.archive))?;
+        let name = format!("{}/{repository}:{}", way.place(), built.tag);
+        tools::run(docker(&self.socket).args(["tag", &built.name(), &name]))?;
+        tools::run(docker(&self.socket).args(["push", &name])).map(drop)
     }
 }
 

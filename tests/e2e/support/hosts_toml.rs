@@ -21,7 +21,7 @@ pub(crate) fn write(hosts: &Path, way: &Way<'_>) -> String {
     let text = format!(
         "server = \"{url}\"\n{ca}\n\
          [host.\"{url}\"]\n\
-         capabilities = [\"pull\", \"resolve\"]\n{ca}"
+         capabilities = [\"pull\", \"resolve\", \"push\"]\n{ca}"
     );
 
     fs::remove_dir_all(hosts).ok();

@@ -36,6 +36,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) has_host: bool,
     /// By default an empty directory.
     pub(crate) cache: Option<&'a Path>,
+    /// Whether it takes pushes, from anybody.
+    pub(crate) pushes: bool,
+    /// How long a tag is believed: by default not at all, so that an upstream that is gone is noticed.
+    pub(crate) tag_ttl: &'a str,
     /// Further lines of `[cache]`.
     pub(crate) cache_keys: &'a str,
     /// Further lines of `[registry."docker.io"]`.
@@ -47,10 +51,19 @@ pub(crate) struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// For docker.io, which it finds at `upstream`.
     pub(crate) fn new(work: &'a Work, upstream: &'a str) -> Self {
-        let (way, port, cache) = (None, None, None);
-        let (cache_keys, registry_keys, access_keys) = ("", "", "");
-        let has_host = true;
-        Self { work, upstream, way, port, has_host, cache, cache_keys, registry_keys, access_keys }
+        Self {
+            work,
+            upstream,
+            way: None,
+            port: None,
+            has_host: true,
+            cache: None,
+            pushes: false,
+            tag_ttl: "0s",
+            cache_keys: "",
+            registry_keys: "",
+            access_keys: "",
+        }
     }
 
     pub(crate) fn start(self) -> Larder {
@@ -71,18 +84,21 @@ impl<'a> Setup<'a> {
     }
 
     fn config(&self, port: u16, admin_port: u16, cache: &Path) -> String {
+        let access = if self.pushes { "anonymous = \"push\"\n" } else { "" };
         let listen = match self.way {
-            None => format!("listen = [\"127.0.0.1:{port}\"]\n[access]\n{}\n", self.access_keys),
+            None => {
+                format!("listen = [\"127.0.0.1:{port}\"]\n[access]\n{access}{}\n", self.access_keys)
+            }
             Some(way) => format!(
-                "[[listener]]\naddress = \"127.0.0.1:{port}\"\ndoors = [\"{}\"]\n{}",
+                "[[listener]]\naddress = \"127.0.0.1:{port}\"\ndoors = [\"{}\"]\n{}\
+                 [listener.access]\n{access}",
                 way.door.key(),
                 way.tls.map_or_else(String::new, Certificates::as_toml),
             ),
         };
         let is_default = self.way.is_none_or(|way| way.door == Door::Mirror);
         let host = if self.has_host { format!("\"localhost:{port}\"") } else { String::new() };
-        let Self { upstream, cache_keys, registry_keys, .. } = self;
-        // Every pull asks for the tag anew, so that an upstream that is gone is noticed.
+        let Self { upstream, pushes, tag_ttl, cache_keys, registry_keys, .. } = self;
         format!(
             "admin_listen = \"127.0.0.1:{admin_port}\"\n{listen}\n\
              [cache]\n\
@@ -92,7 +108,8 @@ impl<'a> Setup<'a> {
              upstream = \"{upstream}\"\n\
              default = {is_default}\n\
              hosts = [{host}]\n\
-             tag_ttl = \"0s\"\n\
+             tag_ttl = \"{tag_ttl}\"\n\
+             push = {pushes}\n\
              {registry_keys}\n",
             cache.display(),
         )
@@ -183,6 +200,11 @@ impl Larder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
         tools::run(command.args(["check", "--config"]).arg(&self.config))
             .expect("what it was started with is right")
+    }
+
+    /// The copies of what is being pushed.
+    pub(crate) fn uploads(&self) -> Vec<PathBuf> {
+        files(&self.cache.join("uploads"))
     }
 
     /// What it has said.

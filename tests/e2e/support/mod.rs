@@ -1,5 +1,7 @@
 //! What the end-to-end tests are made of: processes that end with their test, registries, clients.
 
+pub(crate) mod arrived;
+pub(crate) mod built;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod containerd;
@@ -17,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod publish;
 pub(crate) mod registries_conf;
 pub(crate) mod registry;
+pub(crate) mod relay;
 pub(crate) mod token_server;
 pub(crate) mod tools;
 pub(crate) mod traffic;

@@ -1,9 +1,11 @@
-//! Clients that fetch an image into a directory of files, and know nothing the next time.
+//! Clients that fetch an image into a directory of files or push it from one, and know nothing the
+//! next time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::built::Built;
 use super::client::{Client, Login};
 use super::image::Image;
 use super::registries_conf::RegistriesConf;
@@ -14,6 +16,7 @@ use super::{hash, hosts_toml, tools};
 /// One of them; its pulls go into one directory, one at a time.
 pub(crate) struct OneShot {
     command: Pull,
+    push: Option<Push>,
     /// At the end of each command.
     more: Vec<String>,
     /// For its configuration.
@@ -30,15 +33,25 @@ type Pull = fn(&Path, &Way<'_>, &Wanted<'_>, &Path) -> Command;
 /// Logs in, so that what is pulled with the files in the same directory is pulled as that user.
 type LogIn = fn(&Path, &Way<'_>, Login) -> Result<(), String>;
 
+/// Makes the command that pushes to the name given last, with the files that it needs in the directory
+/// given first.
+type Push = fn(&Path, &Way<'_>, &Built, &str) -> Command;
+
 impl OneShot {
     pub(crate) fn new(work: &Work, command: Pull) -> Self {
         let dir = work.new_dir("one-shot");
-        Self { command, more: Vec::new(), log_in: None, into: dir.join("pulled"), dir }
+        let (push, log_in) = (None, None);
+        Self { command, push, log_in, more: Vec::new(), into: dir.join("pulled"), dir }
     }
 
     /// One that can log in.
     pub(crate) fn logging_in(work: &Work, command: Pull, log_in: LogIn) -> Self {
         Self { log_in: Some(log_in), ..Self::new(work, command) }
+    }
+
+    /// One that can push.
+    pub(crate) fn pushing(self, push: Push) -> Self {
+        Self { push: Some(push), ..self }
     }
 
     /// Adds to the command line.
@@ -60,6 +73,12 @@ impl Client for OneShot {
     fn log_in(&self, way: &Way<'_>, login: Login) -> Result<(), String> {
         let by = self.log_in.expect("the test wants a client that can log in");
         by(&self.dir, way, login)
+    }
+
+    fn push(&self, way: &Way<'_>, built: &Built, repository: &str) -> Result<(), String> {
+        let by = self.push.expect("the test wants a client that pushes");
+        let name = format!("{repository}:{}", built.tag);
+        tools::run(by(&self.dir, way, built, &name).args(&self.more)).map(drop)
     }
 }
 
@@ -102,6 +121,24 @@ pub(crate) fn skopeo_login(dir: &Path, way: &Way<'_>, login: Login) -> Result<()
     tools::run(command.arg(way.authority())).map(drop)
 }
 
+/// Compresses the layers on their way.
+pub(crate) fn skopeo_push(dir: &Path, way: &Way<'_>, built: &Built, name: &str) -> Command {
+    let files = RegistriesConf::new(dir.to_owned());
+    files.write(way);
+    let mut command = tools::command("skopeo");
+    files.apply(&mut command);
+    command.arg("--policy").arg(files.policy());
+    command.arg("--registries-conf").arg(files.registries());
+    command.args(["copy", "--quiet"]);
+    match way.tls {
+        Some(_) => command.arg("--dest-cert-dir").arg(files.certificates()),
+        None => command.arg("--dest-tls-verify=false"),
+    };
+    command.arg(format!("oci:{}:{}", built.layout.display(), built.tag));
+    command.arg(format!("docker://{}/{name}", way.place()));
+    command
+}
+
 pub(crate) fn crane(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) -> Command {
     let mut command = tools::command("crane");
     command.args(["pull", "--format", "oci", "--platform", &wanted.image.platform]);
@@ -119,6 +156,16 @@ pub(crate) fn crane_login(dir: &Path, way: &Way<'_>, login: Login) -> Result<(),
     let mut command = tools::command("crane");
     command.env("DOCKER_CONFIG", dir).args(["auth", "login"]).args(login.arguments());
     tools::run(command.arg(way.authority())).map(drop)
+}
+
+pub(crate) fn crane_push(dir: &Path, way: &Way<'_>, built: &Built, name: &str) -> Command {
+    let mut command = tools::command("crane");
+    command.arg("push").env("DOCKER_CONFIG", dir);
+    if let Some(tls) = way.tls {
+        command.env("SSL_CERT_FILE", &tls.ca);
+    }
+    command.arg(&built.layout).arg(format!("{}/{name}", way.place()));
+    command
 }
 
 pub(crate) fn oras(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) -> Command {
@@ -142,6 +189,18 @@ pub(crate) fn oras_login(dir: &Path, way: &Way<'_>, login: Login) -> Result<(), 
         None => command.arg("--plain-http"),
     };
     tools::run(command.arg(way.authority())).map(drop)
+}
+
+pub(crate) fn oras_push(dir: &Path, way: &Way<'_>, built: &Built, name: &str) -> Command {
+    let mut command = tools::command("oras");
+    command.env("DOCKER_CONFIG", dir).args(["copy", "--no-tty"]);
+    match way.tls {
+        Some(tls) => command.arg("--to-ca-file").arg(&tls.ca).arg("--to-plain-http=false"),
+        None => command.arg("--to-plain-http"),
+    };
+    command.arg("--from-oci-layout").arg(format!("{}:{}", built.layout.display(), built.tag));
+    command.arg(format!("{}/{name}", way.place()));
+    command
 }
 
 /// In ranges so short that the test images have some of them.
@@ -189,6 +248,18 @@ fn in_ranges(
 
 /// The file with which login `containerd-pull` is called.
 const LOGIN: &str = "login";
+
+pub(crate) fn containerd_push(dir: &Path, way: &Way<'_>, built: &Built, name: &str) -> Command {
+    let hosts = dir.join("hosts");
+    let place = hosts_toml::write(&hosts, way);
+    let mut command = tools::command("containerd-pull");
+    if let Ok(login) = fs::read_to_string(dir.join(LOGIN)) {
+        command.args(["--user", &login]);
+    }
+    command.arg("--push").arg("--hosts-dir").arg(hosts);
+    command.arg(format!("{place}/{name}")).arg(&built.layout);
+    command
+}
 
 fn platform(image: &Image) -> (&str, &str) {
     image.platform.split_once('/').expect("a platform has two parts")

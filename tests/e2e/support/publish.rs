@@ -112,7 +112,7 @@ impl Publisher<'_> {
     }
 }
 
-fn descriptor(media_type: &str, file: &Path, digest: &str) -> Value {
+pub(super) fn descriptor(media_type: &str, file: &Path, digest: &str) -> Value {
     let size = fs::metadata(file).expect("a file that was just written").len();
     json!({ "mediaType": media_type, "digest": digest, "size": size })
 }
@@ -123,6 +123,6 @@ fn put_manifest(url: &str, media_type: &str, file: &Path) {
     assert_eq!(put.status, 201, "{put:?}");
 }
 
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

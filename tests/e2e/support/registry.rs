@@ -45,7 +45,13 @@ impl Registry {
 
     /// Serves `storage`, and takes pushes.
     pub(crate) fn writable(storage: &Path, work: &Work) -> Self {
-        Self::over(storage, "maintenance: {uploadpurging: {enabled: false}}", work, &Guard::Open)
+        Self::guarded(storage, work, &Guard::Open)
+    }
+
+    /// The same for who may, and takes deletions, too.
+    pub(crate) fn guarded(storage: &Path, work: &Work, guard: &Guard<'_>) -> Self {
+        let maintenance = "maintenance: {uploadpurging: {enabled: false}}, delete: {enabled: true}";
+        Self::over(storage, maintenance, work, guard)
     }
 
     fn over(storage: &Path, maintenance: &str, work: &Work, guard: &Guard<'_>) -> Self {

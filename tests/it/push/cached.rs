@@ -4,9 +4,7 @@ use http::Method;
 
 use super::{begin, copies, location, open, patch, push_blob, push_image, put, put_manifest};
 use crate::support::image::OCI_INDEX;
-use crate::support::{
-    Blob, Fault, Gate, Image, Manifest, Reach, ScriptedRegistry, Setup, When, settle,
-};
+use crate::support::{Blob, Fault, Gate, Image, Manifest, Reach, ScriptedRegistry, Setup, When};
 
 const HUB: &str = "registry-1.docker.io";
 
@@ -127,8 +125,8 @@ async fn a_registry_that_takes_wrong_bytes_does_not_spoil_the_store() {
     let proxy = open(&hub).await;
     let begun = begin(&proxy, "o/a").await;
     let appended = patch(&proxy, &begun, &other.bytes).await;
-    let created = crate::support::Fault::Status(201, Vec::new(), "");
-    hub.breaks(crate::support::When::asked("digest=").by("PUT"), created);
+    let created = Fault::Status(201, Vec::new(), "");
+    hub.breaks(When::asked("digest=").by("PUT"), created);
 
     put(&proxy, &location(&appended), &blob, &[]).await.assert_status(201);
 

@@ -1,5 +1,6 @@
 // containerd-pull pulls an image with the registry client of a current containerd, which is also
-// the one of Docker 29 and later: layers in parallel, and each layer in parallel ranges.
+// the one of Docker 29 and later: layers in parallel, and each layer in parallel ranges. With --push
+// it pushes one.
 //
 // It stands for daemons that are newer than the distribution's packages. It decides nothing that
 // they would not: which hosts to ask is in a hosts.toml as theirs, and what it fetched lies in a
@@ -44,6 +45,7 @@ func main() {
 	flag.IntVar(&opts.chunk, "chunk", 0, "bytes of each range of a layer; 0: one request for all of it")
 	flag.IntVar(&opts.parallel, "parallel", 3, "requests at once")
 	flag.StringVar(&opts.user, "user", "", "NAME:PASSWORD to log in with where a host asks for it")
+	pushes := flag.Bool("push", false, "push the OCI image layout in DIRECTORY instead")
 	flag.Parse()
 
 	if *version {
@@ -54,7 +56,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: containerd-pull [options] NAME DIRECTORY")
 		os.Exit(2)
 	}
-	if err := pull(context.Background(), opts, flag.Arg(0), flag.Arg(1)); err != nil {
+	run := pull
+	if *pushes {
+		run = push
+	}
+	if err := run(context.Background(), opts, flag.Arg(0), flag.Arg(1)); err != nil {
 		fmt.Fprintln(os.Stderr, "containerd-pull:", err)
 		os.Exit(1)
 	}
@@ -69,16 +75,7 @@ func pull(ctx context.Context, opts options, name, dir string) error {
 	if err != nil {
 		return err
 	}
-	resolver := docker.NewResolver(docker.ResolverOptions{
-		Hosts: config.ConfigureHosts(ctx, config.HostOptions{
-			HostDir: config.HostDirFromRoot(opts.hosts),
-			// For every host, as ctr does; the hosts.toml of the tests has only one.
-			Credentials: func(string) (string, string, error) {
-				name, password, _ := strings.Cut(opts.user, ":")
-				return name, password, nil
-			},
-		}),
-	})
+	resolver := newResolver(ctx, opts)
 	limiter := semaphore.NewWeighted(int64(opts.parallel))
 	tunable, ok := resolver.(remotes.ResolverWithOptions)
 	if !ok {
@@ -104,6 +101,19 @@ func pull(ctx context.Context, opts options, name, dir string) error {
 	handler := images.Handlers(remotes.FetchHandler(store, fetcher), children)
 	// Without a limit of its own: the resolver's counts requests already.
 	return images.Dispatch(ctx, handler, nil, descriptor)
+}
+
+func newResolver(ctx context.Context, opts options) remotes.Resolver {
+	return docker.NewResolver(docker.ResolverOptions{
+		Hosts: config.ConfigureHosts(ctx, config.HostOptions{
+			HostDir: config.HostDirFromRoot(opts.hosts),
+			// For every host, as ctr does; the hosts.toml of the tests has only one.
+			Credentials: func(string) (string, string, error) {
+				name, password, _ := strings.Cut(opts.user, ":")
+				return name, password, nil
+			},
+		}),
+	})
 }
 
 func moduleVersion() string {
