@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cache", &["access", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("push", &["access", "cache", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("routes", &["access", "cache", "http", "oci", "push", "registry", "telemetry", "upstream"]),
-    ("admin", &["cache", "http", "push", "registry", "routes", "telemetry", "upstream"]),
+    ("admin", &["cache", "http", "push", "registry", "routes", "store", "telemetry", "upstream"]),
     ("config", &["access", "cache", "http", "oci", "push", "registry", "store", "upstream"]),
     (
         "app",
