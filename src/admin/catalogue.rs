@@ -111,6 +111,30 @@ catalogue! {
     DISK_SIZE Gauge "larder_disk_size_bytes"
         []
         "Size of the file system of the cache."
+    STORED Gauge "larder_store_entries"
+        ["kind"]
+        "How many contents, manifests by repository and tags are stored, as far as the index knows."
+    STORED_BYTES Gauge "larder_store_bytes"
+        []
+        "Bytes of all stored contents, as far as the index knows."
+    INDEX Gauge "larder_index_state"
+        ["state"]
+        "Whether the index can be believed."
+    INDEX_WALKS Counter "larder_index_comparisons_total"
+        []
+        "Comparisons of the index with the files that were finished."
+    INDEX_BAD Counter "larder_index_set_aside_total"
+        []
+        "Databases of the index that were set aside, because they were damaged."
+    INDEX_LOST Counter "larder_index_lost_changes_total"
+        []
+        "Changes that the index was too slow to take; a comparison with the files makes up for them."
+    VERIFIED Counter "larder_verifications_total"
+        ["result"]
+        "Stored contents that were hashed again."
+    HEALED Counter "larder_healed_total"
+        []
+        "Stored contents that were wrong and have been fetched anew."
     MEMORY_BYTES Gauge "larder_memory_cache_bytes"
         ["cache"]
         "Memory taken by what is hot and small, about."

@@ -9,6 +9,7 @@ use super::process;
 use crate::cache::Decision;
 use crate::registry::Table;
 use crate::routes::{End, Traffic};
+use crate::store::{IndexState, StoreReport};
 use crate::upstream::{Allowance, TroubleKind};
 
 /// Every metric in the catalogue, with what is known of it now.
@@ -20,6 +21,7 @@ pub(super) async fn collect(sources: &Sources) -> Vec<Family> {
     families.push(one(metrics::MOUNTED, sources.push.mounts().blobs()));
     families.push(one(metrics::MOUNTED_BYTES, sources.push.mounts().bytes()));
     families.extend(disk(sources).await);
+    families.extend(store(&sources.cache.store_report()));
     families.extend(memory(sources));
     families.push(one(metrics::CONNECTIONS, sources.connections.len() as u64));
     families.push(one(metrics::EVENTS_LOST, sources.traffic.events().lost()));
@@ -136,6 +138,28 @@ async fn disk(sources: &Sources) -> Vec<Family> {
         of(metrics::DISK_TROUBLE, trouble),
         of(metrics::DISK_FREE, free),
         of(metrics::DISK_SIZE, size),
+    ]
+}
+
+/// Without an index, and before it is open, nobody knows how much is stored.
+fn store(StoreReport { index, verification }: &StoreReport) -> Vec<Family> {
+    let is_known = !matches!(index.state, IndexState::Off | IndexState::Opening);
+    let totals = is_known.then_some(index.totals);
+    let counts =
+        totals.map(|it| [("content", it.blobs), ("manifest", it.manifests), ("tag", it.tags)]);
+    let counts = counts.into_iter().flatten().map(|(kind, count)| ([kind], Value::Whole(count)));
+    let states = IndexState::ALL
+        .map(|state| ([state.as_str()], Value::Whole(u64::from(index.state == state))));
+    let results = [("right", verification.checked), ("wrong", verification.bad)];
+    vec![
+        of(metrics::STORED, counts),
+        of(metrics::STORED_BYTES, totals.map(|it| ([], Value::Whole(it.bytes)))),
+        of(metrics::INDEX, states),
+        one(metrics::INDEX_WALKS, index.walks),
+        one(metrics::INDEX_BAD, index.set_aside),
+        one(metrics::INDEX_LOST, index.dropped),
+        of(metrics::VERIFIED, results.map(|(result, count)| ([result], Value::Whole(count)))),
+        one(metrics::HEALED, verification.healed),
     ]
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use http::Method;
 use larder::admin::{CATALOGUE, Kind};
+use larder::store::{IndexOptions, IndexState};
 use serde_json::Value;
 
 use crate::support::metrics::{Metrics, ask};
@@ -84,6 +85,47 @@ async fn what_docker_hub_says_is_left_is_shown() {
         let name = format!("larder_upstream_ratelimit_{name}");
         assert_eq!(metrics.value(&name, &[HUB]), value, "{name}");
     }
+}
+
+/// How large the cache is, and whether that can be believed.
+#[tokio::test]
+async fn what_the_index_knows_is_shown() {
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &ScriptedRegistry::new());
+    let cache = setup.settings.store.dir.clone();
+    for number in 1..=3 {
+        let blob = Blob::random(number, 2000);
+        let dir = cache.join("blobs/sha256").join(&blob.digest.hex()[..2]);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(blob.digest.hex()), &blob.bytes).unwrap();
+    }
+    setup.settings.store.index = Some(IndexOptions { checker: None });
+    let proxy = setup.start().await;
+    let is_ready = || proxy.store_report().index.state == IndexState::Ready;
+    proxy.until(is_ready, "the index is not ready").await;
+
+    let metrics = proxy.metrics().await;
+
+    let count = |kind| metrics.value("larder_store_entries", &[("kind", kind)]);
+    assert_eq!([count("content"), count("manifest"), count("tag")], [3, 0, 0]);
+    assert_eq!(metrics.value("larder_store_bytes", &[]), 6000);
+    assert_eq!(metrics.value("larder_index_state", &[("state", "ready")]), 1);
+    assert_eq!(metrics.sum("larder_index_state", &[]), 1);
+    assert_eq!(metrics.value("larder_index_comparisons_total", &[]), 1);
+    assert_eq!(metrics.value("larder_index_set_aside_total", &[]), 0);
+}
+
+/// Nobody knows how much is stored where nobody keeps count; a zero would be a lie.
+#[tokio::test(start_paused = true)]
+async fn without_an_index_no_size_is_shown() {
+    let (_hub, image, proxy) = mirrored().await;
+    proxy.pull(REPOSITORY, "latest", &image).await;
+
+    let metrics = proxy.metrics().await;
+
+    let has = |name: &str| metrics.samples.iter().any(|sample| sample.name == name);
+    assert!(!has("larder_store_entries") && !has("larder_store_bytes"));
+    assert_eq!(metrics.value("larder_index_state", &[("state", "off")]), 1);
 }
 
 fn header(name: &'static str, value: &str) -> Fault {

@@ -82,6 +82,11 @@ async fn a_flipped_byte_is_never_served_and_is_put_right() {
                 settle().await;
                 assert_eq!(hub.gets(&blob.digest).len(), 1, "{case}");
                 assert_eq!(proxy.verification(), (0, 1, 1), "{case}");
+                let metrics = proxy.metrics().await;
+                let verified =
+                    |result| metrics.value("larder_verifications_total", &[("result", result)]);
+                assert_eq!((verified("right"), verified("wrong")), (0, 1), "{case}");
+                assert_eq!(metrics.value("larder_healed_total", &[]), 1, "{case}");
                 let again = proxy.get(&blob.path(REPOSITORY)).await;
                 again.assert_is(&blob);
                 assert!(again.decision().is_hit(), "{case}");

@@ -75,6 +75,9 @@ pub enum IndexState {
 }
 
 impl IndexState {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Building, Self::Off, Self::Opening, Self::Ready, Self::Stuck];
+
     /// Its name, for people and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -211,9 +211,13 @@ impl Proxy {
         self.cache_dir().join(place).join(digest.hex())
     }
 
+    pub fn store_report(&self) -> store::StoreReport {
+        self.app().store_report()
+    }
+
     /// What verification at rest has come to: checked, bad, healed.
     pub fn verification(&self) -> (u64, u64, u64) {
-        let verification = self.app().store_report().verification;
+        let verification = self.store_report().verification;
         (verification.checked, verification.bad, verification.healed)
     }
 
