@@ -171,7 +171,9 @@ fn htpasswd(
     let path = resolver.path(written.get_ref()).ok();
     let bytes = resolver.file(written, HTPASSWD_LEN_MAX, true);
     let path = path?;
-    let users = match Users::parse(&bytes?) {
+    // That it cannot be read is one problem, and that nobody has a password would be no other.
+    let Some(bytes) = bytes else { return Some((path, None)) };
+    let users = match Users::parse(&bytes) {
         Ok(users) => users,
         Err(bad) => {
             resolver.problems.extend(bad.iter().map(|line| problem(&path, line)));

@@ -45,6 +45,7 @@ mod restart;
 mod resume;
 mod rot;
 mod rules;
+mod secrets;
 mod selftest;
 mod sendfile;
 mod sha512;

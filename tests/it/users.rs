@@ -72,28 +72,123 @@ async fn users_are_read_again_and_a_bad_file_changes_nothing() {
     assert_without(&larder.log(), &[ANN, BEN, WRONG], &["ann", "ben", "eve"]);
 }
 
+/// Each file that cannot be used, and the line that says why.
+fn bad_files() -> Vec<(&'static str, Vec<u8>, usize)> {
+    let good = line("ann", ANN);
+    let hash = good.trim().strip_prefix("ann:").unwrap().to_owned();
+    let second = |text: &str| format!("{good}{text}\n").into_bytes();
+    let of_cost = |cost: &str| second(&format!("ben:{}", hash.replacen("$04$", cost, 1)));
+    let of_58_bytes = format!("ben:$2y$04${}", "ä".repeat(26));
+    vec![
+        ("empty", Vec::new(), 1),
+        ("only remarks", b"# nobody\n\n".to_vec(), 1),
+        ("no colon", second("ben"), 2),
+        ("no hash", second("ben:"), 2),
+        ("no user", second(&format!(":{hash}")), 2),
+        ("a plain password", second(&format!("ben:{WRONG}")), 2),
+        ("SHA-1", second("ben:{SHA}87v6s3eHqd2RLCJcj3rX9yLAHmo="), 2),
+        ("MD5", second("ben:$apr1$hR3lF0Mv$yiHFOcmEoSZ0TdpG5xJKR/"), 2),
+        ("crypt", second("ben:rl0uE0OTLKZ0c"), 2),
+        ("an hour of bcrypt", of_cost("$31$"), 2),
+        ("no cost of bcrypt's", of_cost("$00$"), 2),
+        ("letters that are longer than a byte", second(&of_58_bytes), 2),
+        ("half a hash", second(&format!("ben:{}", &hash[..40])), 2),
+        ("a hash and more", second(&format!("ben:{hash}x")), 2),
+        ("a user twice", second(&format!("ben:{hash}\nann:{hash}")), 3),
+        ("a user with a space", second(&format!("b n:{hash}")), 2),
+        ("a user with a colon", second(&format!("b:n:{hash}")), 2),
+        ("a user with NUL", second(&format!("b\0n:{hash}")), 2),
+        ("a carriage return in the middle", second(&format!("b\rn:{hash}")), 2),
+        ("no text", [good.as_bytes(), b"b\xff:x\n"].concat(), 2),
+    ]
+}
+
+fn run(command: &str, config: &std::path::Path) -> (Option<i32>, String) {
+    let program = Command::new(env!("CARGO_BIN_EXE_larder"))
+        .args([command, "--config"])
+        .arg(config)
+        .env_clear()
+        .env("HOME", "/home/test")
+        .output()
+        .unwrap();
+    let said = [program.stdout, program.stderr].concat();
+    (program.status.code(), String::from_utf8(said).unwrap())
+}
+
+/// A start with it is refused, and whoever runs with another one goes on with that.
+#[tokio::test]
+async fn each_bad_file_of_users_is_named_with_its_line_and_never_used() {
+    let (mut larder, address, blob) = guarded("", &[]).await;
+    for (what, text, at) in bad_files() {
+        std::fs::write(larder.path("users"), &text).unwrap();
+        for command in ["check", "serve"] {
+            let (code, said) = run(command, &larder.path("config.toml"));
+            assert_eq!(code, Some(2), "{what}: {said}");
+            assert!(said.contains(&format!("users:{at}:1")), "{what}: {said}");
+            assert!(!said.contains("panicked"), "{what}: {said}");
+            assert_without(&said, &[ANN, WRONG, "$2b$", "87v6s3eHqd2RLCJcj3rX9yLAHmo="], &["ben"]);
+        }
+        let said = larder.reload().await;
+        assert!(said.contains(&format!("users:{at}:1")), "{what}: {said}");
+        assert!(said.contains("the old one stays"), "{what}: {said}");
+        assert_eq!(status(address, &blob, "ann", ANN).await, 200, "{what}");
+    }
+    assert_without(&larder.log(), &[ANN, WRONG], &["ann", "ben"]);
+}
+
+/// What is no fault, and yet another file than it looks.
+#[tokio::test]
+async fn files_of_users_may_be_odd_and_mean_what_they_say() {
+    let (mut larder, address, blob) = guarded("", &[]).await;
+    let long = "x".repeat(72);
+    let nul = format!("{BEN}\0");
+    // One letter that is two: `ë`, and `e` with dots. Neither user is the other.
+    let users = format!(
+        "\u{feff}# people\r\n\r\n{}{}zo\u{eb}:{}",
+        line("ann", ANN).replace('\n', "\r\n"),
+        line("long", &long),
+        line("x", BEN).trim().strip_prefix("x:").unwrap(),
+    );
+    larder.write("users", &users);
+    let said = larder.reload().await;
+    assert!(said.contains("was read again"), "{said}");
+    assert!(larder.log().contains("a bcrypt cost below 10"), "cheap hashes are warned of");
+    for (user, password, want) in [
+        ("ann", ANN, 200),
+        ("long", &long, 200),
+        ("long", &format!("{long}x"), 401),
+        ("zo\u{eb}", BEN, 200),
+        ("zoe\u{308}", BEN, 401),
+        ("zo\u{eb}", &nul, 401),
+        ("zo\u{eb}\0", BEN, 401),
+        ("ANN", ANN, 401),
+    ] {
+        assert_eq!(status(address, &blob, user, password).await, want, "{user:?} {password:?}");
+    }
+    // A million users are more than a file may hold.
+    larder.write("users", &"u:x\n".repeat(4 << 20));
+    let said = larder.reload().await;
+    assert!(
+        said.contains("8388608 bytes")
+            && !said.contains("nobody has one")
+            && said.contains("the old one stays"),
+        "{said}"
+    );
+    assert_eq!(status(address, &blob, "ann", ANN).await, 200);
+}
+
 /// What `larder check` prints is pasted into tickets.
 #[tokio::test]
 async fn a_report_of_the_configuration_has_no_secret_in_it() {
     let (larder, ..) = guarded("", &[]).await;
-    let check = |larder: &Instance| {
-        let check = Command::new(env!("CARGO_BIN_EXE_larder"))
-            .args(["check", "--config"])
-            .arg(larder.path("config.toml"))
-            .env_clear()
-            .env("HOME", "/home/test")
-            .output()
-            .unwrap();
-        let said = [check.stdout, check.stderr].concat();
-        (check.status.code(), String::from_utf8(said).unwrap())
-    };
-    let (code, said) = check(&larder);
+    let check = || run("check", &larder.path("config.toml"));
+    let (code, said) = check();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("anonymous        none\nchallenge        basic\nhtpasswd"), "{said}");
     assert!(!said.contains("$2"), "{said}");
 
     larder.write("users", &format!("{}ann2:{WRONG}\n", line("ann", ANN)));
-    let (code, said) = check(&larder);
+    let (code, said) = check();
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("users:2:1") && !said.contains(WRONG), "{said}");
 }

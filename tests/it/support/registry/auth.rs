@@ -157,7 +157,7 @@ impl Guard {
             return Answer::error(400, "NOT_A_TOKEN_REQUEST");
         }
         self.issued += 1;
-        let name = format!("token-{}", self.issued);
+        let name = format!("canary-of-token-{}", self.issued);
         let owner = owner.map_or_else(|| "nobody".to_owned(), |owner| owner.name.clone());
         self.owners.insert(name.clone(), owner);
         let expires = Instant::now() + Duration::from_secs(bearer.expires_in);
