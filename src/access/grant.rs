@@ -89,6 +89,9 @@ pub struct Wish<'w> {
     pub resource: &'w Resource,
     /// Where the client is.
     pub address: IpAddr,
+    /// Whether a registry that vouches for its clients itself may be asked for it, and waited for.
+    /// Otherwise only what it has confirmed lately counts.
+    pub may_ask: bool,
 }
 
 impl Access {
@@ -153,6 +156,9 @@ impl Access {
         let right = asked.tag(&ledger.keyed);
         // What changes something is passed on with this credential, and the registry decides.
         if wish.action == Action::Pull && !rights.holds(&right, policy) {
+            if !wish.may_ask {
+                return Err(Refused::NotConfirmed);
+            }
             let trying =
                 client.as_ref().map(|client| ledger.may_try(client, &wish.registry, wish.address));
             let trying = trying.transpose()?;

@@ -108,7 +108,8 @@ impl Routes {
             return self.enter_only(visit, &principal).await;
         };
         let (registry, repository) = (registry.clone(), repository.clone());
-        let wish = Wish { registry, repository, action, resource, address: peer.address };
+        let address = peer.address;
+        let wish = Wish { registry, repository, action, resource, address, may_ask: true };
         let grant = access.grant(&principal, wish).await?;
         if action == Action::Pull {
             let reply = self.reply(visit, &grant, resource).await;

@@ -42,21 +42,28 @@ impl Sources<'_> {
         if entered.registry?.name() != self.grant.registry().name() {
             return None;
         }
-        self.may_read(repository, &resource).await
+        self.may_read(repository, &resource, true).await
     }
 
-    /// Leave to read in repositories that are known to have it.
+    /// Leave to read in repositories that are known to have it. The client has not named them, and must
+    /// not be able to tell by the time it takes that there are such: nobody is asked about them.
     pub(super) async fn known(&self, digest: &Digest) -> Vec<Grant> {
         let mut known = Vec::new();
         for repository in self.cache.homes(self.grant.registry(), digest) {
-            known.extend(self.may_read(repository, &Resource::Blob(digest.clone())).await);
+            known.extend(self.may_read(repository, &Resource::Blob(digest.clone()), false).await);
         }
         known
     }
 
-    async fn may_read(&self, repository: RepositoryName, resource: &Resource) -> Option<Grant> {
+    async fn may_read(
+        &self,
+        repository: RepositoryName,
+        resource: &Resource,
+        may_ask: bool,
+    ) -> Option<Grant> {
         let (registry, address) = (self.grant.registry().clone(), self.peer.address);
-        let wish = Wish { registry, repository, action: Action::Pull, resource, address };
+        let action = Action::Pull;
+        let wish = Wish { registry, repository, action, resource, address, may_ask };
         let grant = self.entrance.access.grant(self.principal, wish).await.ok()?;
         grant.is_live().then_some(grant)
     }

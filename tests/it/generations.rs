@@ -47,7 +47,7 @@ async fn open(setup: &Setup, clock: &Arc<TestClock>) -> (Cache, Grant) {
     let access = Access::new(setup.access.clone(), Arc::new(Ledger::new().unwrap()));
     let nobody = Principal::anonymous(Via::default());
     let (action, resource, address) = (Action::Pull, &Resource::Tags, [127, 0, 0, 1].into());
-    let wish = Wish { registry, repository, action, resource, address };
+    let wish = Wish { registry, repository, action, resource, address, may_ask: true };
     let granted = access.grant(&nobody, wish);
     (cache, granted.await.unwrap())
 }

@@ -128,7 +128,7 @@ impl World {
     ) -> Reply {
         let client = client_of(self.address);
         let reply = client.send(method, path, headers, body.into()).await;
-        self.told += &format!("{:?}\n{}\n", reply.headers, reply.text());
+        self.told.extend([&*format!("{:?}\n", reply.headers), &reply.text(), "\n"]);
         reply
     }
 

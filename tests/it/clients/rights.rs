@@ -1,0 +1,158 @@
+//! What a right is, and when it ends.
+
+use std::time::Duration;
+
+use super::{
+    ANN, BEN, GRANTS, LATEST, REALM, SECOND, WRONG, ann, assert_challenged, ben, corp, get, pull,
+};
+use crate::support::registry::{User, basic};
+use crate::support::{Auth, Fault, Gate, Reach, When, settle};
+
+/// Token servers issue tokens for less than was asked for; a token is no right.
+#[tokio::test(start_paused = true)]
+async fn a_token_confirms_nothing_and_a_server_that_gives_none_says_which_it_is() {
+    for is_strict in [false, true] {
+        let (hub, image, proxy) = corp(&[ann(&["team/*:pull"]), ben(&["ben/*:pull"])]).await;
+        let Auth::Bearer(mut bearer) =
+            Auth::users(REALM, &[ann(&["team/*:pull"]), ben(&["ben/*:pull"])])
+        else {
+            unreachable!()
+        };
+        bearer.is_strict = is_strict;
+        hub.requires(Auth::Bearer(bearer));
+        pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+        hub.forget();
+
+        get(&proxy, LATEST, ("ben", BEN)).await.error(404);
+        get(&proxy, &image.layers[0].path("team/app"), ("ben", BEN)).await.error(404);
+        assert_challenged(&get(&proxy, LATEST, ("ben", WRONG)).await);
+
+        let tokens = hub.gets("/token");
+        assert!(tokens.iter().any(|asked| asked.status() == if is_strict { 403 } else { 200 }));
+    }
+}
+
+/// What the registry takes back is taken back here, no later than `grant_ttl` after.
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_revoked_ends_with_its_ttl() {
+    let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+    pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+    hub.requires(Auth::users(REALM, &[ann(&["other/*:pull"])]));
+    hub.forget();
+    let layer = image.layers[0].path("team/app");
+
+    tokio::time::advance(GRANTS.ttl.saturating_sub(5 * SECOND)).await;
+    get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+    hub.assert_not_asked();
+    tokio::time::advance(6 * SECOND).await;
+    get(&proxy, &layer, ("ann", ANN)).await.error(404);
+    get(&proxy, LATEST, ("ann", ANN)).await.error(404);
+
+    hub.requires(Auth::users(REALM, &[ann(&["team/*:pull"])]));
+    tokio::time::advance(6 * SECOND).await;
+    get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+
+    // A user who is deleted is refused, not served stale.
+    hub.requires(Auth::users(REALM, &[ben(&["team/*:pull"])]));
+    tokio::time::advance(GRANTS.ttl).await;
+    assert_challenged(&get(&proxy, &layer, ("ann", ANN)).await);
+}
+
+/// Tokens live on after the right that they were issued for: here for an hour. A right that was
+/// confirmed with one of those again and again would have no end before theirs.
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_revoked_ends_with_its_ttl_and_not_with_its_token() {
+    let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+    let issues_to = |user: User| {
+        let Auth::Bearer(mut bearer) = Auth::users(REALM, &[user]) else { unreachable!() };
+        bearer.expires_in = 3600;
+        Auth::Bearer(bearer)
+    };
+    hub.requires(issues_to(ann(&["team/*:pull"])));
+    pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+    hub.requires_from_now_on(issues_to(ann(&["other/*:pull"])));
+    let layer = image.layers[0].path("team/app");
+
+    tokio::time::advance(GRANTS.ttl.saturating_sub(SECOND)).await;
+    get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+    tokio::time::advance(2 * SECOND).await;
+    for path in [&layer, LATEST, "/v2/team/app/tags/list"] {
+        get(&proxy, path, ("ann", ANN)).await.error(404);
+    }
+    // And so does a credential that is taken back altogether.
+    hub.requires_from_now_on(issues_to(ann(&["team/*:pull"])));
+    tokio::time::advance(6 * SECOND).await;
+    get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+    hub.requires_from_now_on(issues_to(ben(&["team/*:pull"])));
+    tokio::time::advance(GRANTS.ttl).await;
+    assert_challenged(&get(&proxy, &layer, ("ann", ANN)).await);
+}
+
+/// An outage of the registry is no reason to stop those who could read a moment before.
+#[tokio::test(start_paused = true)]
+async fn a_right_outlives_the_registry_for_its_grace_and_no_longer() {
+    for reach in [Reach::Down, Reach::Dark] {
+        let (hub, image, proxy) = corp(&[ann(&["team/*:pull"]), ben(&["team/*:pull"])]).await;
+        pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+        proxy.network.set("corp.test", reach);
+        proxy.network.set("auth.corp.test", reach);
+        let layer = image.layers[0].path("team/app");
+        tokio::time::advance(GRANTS.ttl + SECOND).await;
+
+        let began = tokio::time::Instant::now();
+        get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+        assert!(began.elapsed() <= 2 * SECOND, "{:?}", began.elapsed());
+        let began = tokio::time::Instant::now();
+        get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+        assert!(began.elapsed() < SECOND, "nobody waits again and again: {:?}", began.elapsed());
+        let other = get(&proxy, &layer, ("ben", BEN)).await;
+        assert!(other.status.is_server_error(), "{}", other.status);
+
+        tokio::time::advance(GRANTS.grace).await;
+        let late = get(&proxy, &layer, ("ann", ANN)).await;
+        assert!(late.status.is_server_error(), "{}", late.status);
+        proxy.network.set("corp.test", Reach::Up);
+        proxy.network.set("auth.corp.test", Reach::Up);
+        tokio::time::advance(Duration::from_secs(120)).await;
+        get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
+        drop(hub);
+    }
+}
+
+/// A rollout is not a storm of questions whether it may be one.
+#[tokio::test(start_paused = true)]
+async fn many_requests_of_one_client_confirm_its_right_once() {
+    let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+    let path = image.layers[0].path("team/app");
+    let gate = Gate::new();
+    hub.breaks(When::asked("/token"), Fault::HoldHeaders(gate.clone()));
+    let header = basic("ann", ANN);
+    let mut clients: tokio::task::JoinSet<_> = (0..20)
+        .map(|_| proxy.client.get_with(&path, &[("authorization", header.as_str())]))
+        .collect();
+    gate.reached().await;
+    settle().await;
+    gate.open();
+    while let Some(reply) = clients.join_next().await {
+        reply.unwrap().assert_is(&image.layers[0]);
+    }
+    assert_eq!(hub.heads(&image.layers[0].digest).len(), 2, "one refused without a token, and one");
+    assert_eq!(hub.gets("/token").len(), 1);
+    assert_eq!(hub.gets(&image.layers[0].digest).len(), 1);
+}
+
+/// Lists and referrers are the first that some clients ask for.
+#[tokio::test(start_paused = true)]
+async fn a_list_is_given_to_who_may_pull() {
+    let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+    let reply = get(&proxy, "/v2/team/app/tags/list", ("ann", ANN)).await;
+    assert_eq!(
+        (reply.status.as_u16(), &*reply.text()),
+        (200, r#"{"name":"team/app","tags":["latest"]}"#)
+    );
+    assert_eq!(hub.heads("/manifests/latest").len(), 1, "the first tag is asked after");
+    let other = "/v2/team/other/tags/list";
+    get(&proxy, other, ("ann", ANN)).await.error(404);
+    let path = format!("/v2/team/app/referrers/{}", image.manifest.digest());
+    get(&proxy, &path, ("ann", ANN)).await.error(404);
+}
