@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::ledger::Try;
+use super::ledger::{Ledger, Try};
 use super::rights::{self, Unconfirmed};
 use super::{Access, Action, Issuer, Principal, Turned};
 use crate::http::Via;
@@ -232,6 +232,15 @@ impl Access {
             self.ledger.note_known(trying);
         }
         Ok(())
+    }
+
+    /// The registry has taken what this grant was for. Before the client hears of it, it holds no more
+    /// for anybody that nothing of it is there.
+    pub fn pushed(&self, grant: &Grant) {
+        if grant.registry.grants().is_some() {
+            let Ledger { keyed, rights, .. } = &*self.ledger;
+            rights.note_pushed(keyed, &grant.registry, &grant.repository);
+        }
     }
 
     /// The registry itself has refused what this grant is for.

@@ -7,7 +7,8 @@
 //!
 //! A right is remembered for `grant_ttl`. After that it is asked for again; if the upstream cannot be
 //! asked, it holds for `grant_grace` more. What is remembered is a hash under a key of this process,
-//! and ends with it. That a right was not confirmed is remembered for seconds.
+//! and ends with it. That a right was not confirmed is remembered for seconds, and not across a push:
+//! what was not there to be asked after is there now.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -29,7 +30,10 @@ use crate::upstream::{self, Identity, Tag};
 #[derive(Debug)]
 pub(super) struct Rights {
     confirmed: Memory<Right>,
-    unconfirmed: Memory<()>,
+    /// When the registry was asked.
+    unconfirmed: Memory<Instant>,
+    /// When something was last pushed to a repository, by whomever.
+    pushed: Memory<Instant>,
     /// One question at a time for each right.
     asking: Mutex<HashMap<Tag, Weak<AsyncMutex<()>>>>,
 }
@@ -69,6 +73,7 @@ impl Rights {
         Self {
             confirmed: Memory::new(RIGHTS_MAX),
             unconfirmed: Memory::new(RIGHTS_MAX),
+            pushed: Memory::new(RIGHTS_MAX),
             asking: Mutex::default(),
         }
     }
@@ -90,6 +95,12 @@ impl Rights {
         self.confirmed.forget(tag);
     }
 
+    /// Notes that something was pushed to a repository: what was said before of what is not there holds
+    /// no more.
+    pub(super) fn note_pushed(&self, keyed: &Keyed, registry: &Registry, into: &RepositoryName) {
+        self.pushed.put(repository_tag(keyed, registry, into), Instant::now(), PUSHED_FOR);
+    }
+
     /// Sees to it that the right is confirmed. Gives what it is remembered by.
     pub(super) async fn confirm(
         &self,
@@ -108,7 +119,12 @@ impl Rights {
             return Ok(tag);
         }
         let for_this = wish.tag_for_this(keyed);
-        if self.unconfirmed.get(&tag).or_else(|| self.unconfirmed.get(&for_this)).is_some() {
+        let pushed = self.pushed.get(&repository_tag(keyed, wish.registry, wish.repository));
+        let is_refused = |tag| {
+            let asked = self.unconfirmed.get(tag);
+            asked.is_some_and(|asked| pushed.is_none_or(|pushed| pushed < asked))
+        };
+        if is_refused(&tag) || is_refused(&for_this) {
             return Err(Unconfirmed::Not);
         }
         self.ask(wish, policy, (tag, for_this)).await.map(|()| tag)
@@ -120,7 +136,7 @@ impl Rights {
         policy: GrantPolicy,
         (tag, for_this): (Tag, Tag),
     ) -> Result<(), Unconfirmed> {
-        let old = self.confirmed.get(&tag);
+        let (old, begin) = (self.confirmed.get(&tag), Instant::now());
         let is_in_vain = old.is_some() && wish.registry.upstream().is_open();
         let wait = if old.is_some() { WAIT_WITH_GRACE } else { WAIT };
         let error = if is_in_vain {
@@ -141,14 +157,14 @@ impl Rights {
             }
             (Some(upstream::Error::Denied { .. }), _) => {
                 self.forget(&tag);
-                self.unconfirmed.put(tag, (), UNCONFIRMED_FOR);
+                self.unconfirmed.put(tag, begin, UNCONFIRMED_FOR);
                 Err(Unconfirmed::Not)
             }
             (Some(upstream::Error::NotFound { .. }), _) => {
                 // It may be that only this does not exist, so nothing is said of the repository; but
                 // what was confirmed is too old to go on with.
                 self.forget(&tag);
-                self.unconfirmed.put(for_this, (), UNCONFIRMED_FOR);
+                self.unconfirmed.put(for_this, begin, UNCONFIRMED_FOR);
                 Err(Unconfirmed::Not)
             }
             (_, Some(old)) => {
@@ -219,6 +235,17 @@ impl Wish<'_> {
     }
 }
 
+/// What pushes to a repository are remembered by.
+fn repository_tag(keyed: &Keyed, registry: &Registry, repository: &RepositoryName) -> Tag {
+    let host = registry.upstream().host().as_bytes();
+    keyed.tag(&[
+        b"pushed",
+        registry.name().as_str().as_bytes(),
+        host,
+        repository.as_str().as_bytes(),
+    ])
+}
+
 /// How long a client waits for its right to be confirmed. What comes after takes up to 25 s, and
 /// containerd gives up after 30.
 const WAIT: Duration = Duration::from_secs(5);
@@ -231,6 +258,10 @@ const IN_VAIN_FOR: Duration = Duration::from_secs(5);
 
 /// For how long it is remembered that a right was not confirmed: who is given a right gets in soon.
 const UNCONFIRMED_FOR: Duration = Duration::from_secs(5);
+
+/// As long as anything is remembered that was said before: a question that took all its time, and then
+/// for as long as it is remembered.
+const PUSHED_FOR: Duration = WAIT.saturating_add(UNCONFIRMED_FOR);
 
 /// A thousand clients with a hundred repositories each; at about 100 bytes, 10 MiB.
 const RIGHTS_MAX: usize = 100_000;

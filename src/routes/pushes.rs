@@ -28,7 +28,12 @@ impl Asked<'_> {
     /// Answers it.
     pub(super) async fn answer(self, resource: &Resource, body: Received) -> Reply {
         match self.pushed(resource, body).await {
-            Ok(answer) => self.presented(answer),
+            Ok(answer) => {
+                if matches!(answer.place, Some(Place::Blob(_) | Place::Manifest(_))) {
+                    self.sources.entrance.access.pushed(self.grant);
+                }
+                self.presented(answer)
+            }
             Err(error) => {
                 let is_manifest = matches!(resource, Resource::Manifest(_));
                 let invalid = if is_manifest {

@@ -2,6 +2,7 @@
 
 mod cached;
 mod claims;
+mod clients;
 mod deletes;
 mod faults;
 mod locations;
