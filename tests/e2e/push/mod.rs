@@ -5,6 +5,7 @@ mod every_client;
 mod more;
 mod sessions;
 mod tags;
+mod tenants;
 mod thrift;
 
 use crate::support::arrived::Reader;

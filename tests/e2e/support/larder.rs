@@ -84,7 +84,9 @@ impl<'a> Setup<'a> {
     }
 
     fn config(&self, port: u16, admin_port: u16, cache: &Path) -> String {
-        let access = if self.pushes { "anonymous = \"push\"\n" } else { "" };
+        // Where `access_keys` say who may, this does not.
+        let access =
+            if self.pushes && self.access_keys.is_empty() { "anonymous = \"push\"\n" } else { "" };
         let listen = match self.way {
             None => {
                 format!("listen = [\"127.0.0.1:{port}\"]\n[access]\n{access}{}\n", self.access_keys)

@@ -2,7 +2,7 @@
 //! takes its users from such a file and signs tokens with a key of its own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::certificates::{Certificates, self_signed};
 use super::client::Login;
@@ -86,10 +86,19 @@ impl Guarded {
     }
 
     pub(crate) fn for_users(work: &Work, users: &[Login]) -> Self {
+        Self::with(work, users, |guard| Registry::start(work, guard))
+    }
+
+    /// Over a storage of its own.
+    pub(crate) fn taking_pushes(work: &Work, storage: &Path, users: &[Login]) -> Self {
+        Self::with(work, users, |guard| Registry::guarded(storage, work, guard))
+    }
+
+    fn with(work: &Work, users: &[Login], start: impl Fn(&Guard<'_>) -> Registry) -> Self {
         let certificates = Certificates::make(work);
         let server = TokenServer::start(work, htpasswd(work, users), &certificates);
         let guard = Guard::Tokens { server: &server, certificates: &certificates };
-        let upstream = Registry::start(work, &guard);
+        let upstream = start(&guard);
         Self { certificates, server, upstream }
     }
 }
