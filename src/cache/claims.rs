@@ -31,6 +31,10 @@ impl Denials {
     }
 }
 
+/// When a registry was asked for a change.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked(u64);
+
 impl Shared {
     /// Whether the registry has said within `membership_ttl` that the repository has this.
     pub(super) fn is_claimable(&self, grant: &Grant, digest: &Digest) -> bool {
@@ -62,13 +66,21 @@ impl Shared {
 
 /// What pushes change of it.
 impl Cache {
-    /// The registry has taken a blob.
-    pub async fn blob_pushed(&self, grant: &Grant, digest: &Digest) {
+    /// To be asked before the registry is.
+    pub fn asking(&self) -> Asked {
+        Asked(self.shared.denials.now())
+    }
+
+    /// The registry has taken a blob. If something was removed since it was asked, that may have been
+    /// this: nothing is known then.
+    pub async fn blob_pushed(&self, grant: &Grant, digest: &Digest, asked: Asked) {
         let (shared, grant, digest) = (Arc::clone(&self.shared), grant.clone(), digest.clone());
         let note = move || {
-            let now = shared.denials.now();
-            shared.confirm(&grant, &digest, None);
-            shared.claim(&grant, &digest, now);
+            let Asked(asked) = asked;
+            if shared.denials.now() == asked {
+                shared.confirm(&grant, &digest, None);
+                shared.claim(&grant, &digest, asked);
+            }
         };
         // A panic in it has been reported; the registry has the blob all the same.
         drop(tokio::task::spawn_blocking(note).await);

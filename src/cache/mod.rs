@@ -38,6 +38,7 @@ mod tasks;
 mod writer;
 
 pub use blobs::{Blob, BlobHead, Need};
+pub use claims::Asked;
 pub use condition::{FillEnd, MemoryUse};
 pub use decision::{Bypass, Decision, Names, StaleReason};
 pub use error::{Error, ManifestFault};

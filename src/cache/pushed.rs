@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::belief::Heard;
-use super::generations::{Generation, Mutable, Subject};
+use super::generations::{Generation, Moment, Mutable, Subject};
 use super::hot::HotTag;
 use super::members::warn_of;
 use super::{Cache, Error, Shared};
@@ -16,13 +16,16 @@ use crate::access::Grant;
 use crate::oci::{Digest, MediaType, Tag};
 use crate::store::{TagRecord, Verified};
 
-/// What was known of some tags when a push of them began.
-#[derive(Debug, Default)]
-pub struct Before(Vec<(Tag, Generation)>);
+/// When a push of a manifest began, and what was known of its tags then.
+#[derive(Debug)]
+pub struct Before {
+    asked: Moment,
+    tags: Vec<(Tag, Generation)>,
+}
 
 impl Before {
     fn of(&self, tag: &Tag) -> Option<Generation> {
-        self.0.iter().find(|(it, _)| it == tag).map(|(_, generation)| *generation)
+        self.tags.iter().find(|(it, _)| it == tag).map(|(_, generation)| *generation)
     }
 }
 
@@ -31,7 +34,8 @@ impl Cache {
     /// its answers does not tell.
     pub fn before(&self, grant: &Grant, tags: &[Tag]) -> Before {
         let now = |tag: &Tag| self.shared.generations.of(|| Subject::tag(grant, tag));
-        Before(tags.iter().map(|tag| (tag.clone(), now(tag))).collect())
+        let asked = self.shared.generations.now();
+        Before { asked, tags: tags.iter().map(|tag| (tag.clone(), now(tag))).collect() }
     }
 
     /// What is known of these things does not hold any more: it is forgotten, and what is being
@@ -43,8 +47,8 @@ impl Cache {
     }
 
     /// The upstream has taken this manifest, under these tags or none: it is held from now on, and
-    /// the tags mean it, but for those that somebody else has pushed since `before`: nobody here knows
-    /// what they mean. The repository's lists are to be asked for anew.
+    /// the tags mean it. Of what somebody else has pushed or deleted since `before`, nobody here knows
+    /// what it is, so it is forgotten. The repository's lists are to be asked for anew.
     ///
     /// # Errors
     ///
@@ -60,8 +64,7 @@ impl Cache {
     ) -> Result<(), Error> {
         let digest = manifest.digest().clone();
         // Before the tags: a tag that names what is not held would be asked for.
-        let now = self.shared.generations.now();
-        let kept = self.shared.keep(grant.clone(), media_type, manifest, now).await;
+        let kept = self.shared.keep(grant.clone(), media_type, manifest, before.asked).await;
         for tag in tags {
             let meaning = kept.is_ok().then(|| (digest.clone(), before.of(tag)));
             self.shared.overtake(grant, Mutable::Tag(tag.clone()), meaning).await;

@@ -11,6 +11,7 @@ use super::answer::{Answer, Place};
 use super::uploads::{Caller, change, new_id, refused, send};
 use super::{Error, Push};
 use crate::access::Grant;
+use crate::cache::Asked;
 use crate::oci::{Digest, Resource};
 use crate::upstream::{Change, Payload, Said, Target};
 
@@ -47,13 +48,14 @@ impl Push {
         if sources.is_empty() || (anywhere && from.is_none()) {
             sources.push(None);
         }
+        let asked = self.shared.cache.asking();
         let mut begun: Option<Said> = None;
         for source in sources {
             let said = self.try_mount(grant, &digest, source, anywhere).await?;
             match said.status {
                 StatusCode::CREATED => {
                     self.cancel_begun(grant, begun).await;
-                    return Ok(self.mounted(grant, digest, source, said).await);
+                    return Ok(self.mounted(grant, (digest, asked), source, said).await);
                 }
                 StatusCode::ACCEPTED => self.cancel_begun(grant, begun.replace(said)).await,
                 // What one source was refused for says nothing about uploading.
@@ -93,12 +95,12 @@ impl Push {
     async fn mounted(
         &self,
         grant: &Grant,
-        digest: Digest,
+        (digest, asked): (Digest, Asked),
         source: Option<&Grant>,
         said: Said,
     ) -> Answer {
         let cache = &self.shared.cache;
-        cache.blob_pushed(grant, &digest).await;
+        cache.blob_pushed(grant, &digest, asked).await;
         let length = cache.length(source.unwrap_or(grant), &digest).await;
         self.shared.mounts.count(length.unwrap_or_default());
         Answer::of(said).about(&digest).at(Place::Blob(digest)).mounted()

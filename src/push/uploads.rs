@@ -15,6 +15,7 @@ use super::session::{Owner, Session, SessionId};
 use super::tee::{Spout, Tee};
 use super::{Error, Push};
 use crate::access::Grant;
+use crate::cache::Asked;
 use crate::clock::unix_seconds;
 use crate::http::Received;
 use crate::oci::{Algorithm, Digest, RepositoryName, Resource};
@@ -80,9 +81,12 @@ impl Push {
         let query: Vec<_> = digest.into_iter().chain(algorithm).collect();
         let target = Target::Resource(Resource::Upload(None));
         let change = change(grant, Method::POST, target, payload);
+        let asked = self.shared.cache.asking();
         let said = send(grant, Change { query: query.join("&"), ..change }).await?;
         match (said.status, begin.digest) {
-            (StatusCode::CREATED, Some(digest)) => self.done(grant, digest, tee, said).await,
+            (StatusCode::CREATED, Some(digest)) => {
+                self.done(grant, (digest, asked), tee, said).await
+            }
             // What came with the request, if anything did, has not been taken.
             (StatusCode::ACCEPTED, _) => self.goes_on(grant, caller, (id, 0), said),
             _ => refused(said),
@@ -140,9 +144,10 @@ impl Push {
         let mut change = change(grant, Method::PUT, Target::Upload(at.clone()), payload);
         set_part(&mut change.headers, part);
         change.query = format!("digest={digest}");
+        let asked = self.shared.cache.asking();
         let said = send(grant, change).await?;
         match said.status {
-            StatusCode::CREATED => self.done(grant, digest, tee, said).await,
+            StatusCode::CREATED => self.done(grant, (digest, asked), tee, said).await,
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.out_of_order(grant, caller, Under { id, before, at }, said)
             }
@@ -194,7 +199,7 @@ impl Push {
     async fn done(
         &self,
         grant: &Grant,
-        digest: Digest,
+        (digest, asked): (Digest, Asked),
         tee: Option<Tee>,
         said: Said,
     ) -> Result<Answer, Error> {
@@ -204,7 +209,7 @@ impl Push {
         if let Some(tee) = tee {
             tee.commit(digest.clone(), &self.shared.copies.tasks).await;
         }
-        self.shared.cache.blob_pushed(grant, &digest).await;
+        self.shared.cache.blob_pushed(grant, &digest, asked).await;
         Ok(Answer::of(said).about(&digest).at(Place::Blob(digest)))
     }
 

@@ -6,7 +6,7 @@ use larder::http::Peer;
 
 use super::{begin, location, push_blob, push_image, put_manifest};
 use crate::support::{
-    Client, Fault, Gate, Image, Proxy, Reach, ScriptedRegistry, Setup, When, settle,
+    Blob, Client, Fault, Gate, Image, Proxy, Reach, ScriptedRegistry, Setup, When, settle,
 };
 
 /// A proxy that takes pushes from everybody, and deletions from `admin`; and a client that is.
@@ -83,6 +83,45 @@ async fn a_manifest_that_arrives_after_its_deletion_is_not_kept() {
         }
         proxy.restart().await;
         assert_eq!(proxy.get(&by_digest).await.status, 404, "{reference}");
+    }
+}
+
+/// The registry took a push, then a deletion, and answered to them the other way round.
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_while_its_push_is_answered_is_gone() {
+    let hub = ScriptedRegistry::new();
+    let (proxy, admin) = open(&hub).await;
+    let (image, blob) = (Image::random(1, &[1000]), Blob::random(2, 1000));
+    push_image(&proxy, "o/a", "v0", &image).await;
+    let begun = begin(&proxy, "o/a").await;
+    let gate = Gate::new();
+    hub.breaks(When::asked("").by("PUT"), Fault::HoldHeaders(gate.clone()));
+    let manifest = image.manifest.path("o/a");
+    let types = [("content-type", image.manifest.media_type.as_str())];
+    let put = |path: &str, headers: &[(&str, &str)], body: &Blob| {
+        let sent = proxy.client.send(Method::PUT, path, headers, body.bytes.clone());
+        tokio::spawn(sent)
+    };
+    let early = [
+        put(&super::with_digest(&begun, &blob), &[], &blob),
+        put(&manifest, &types, &image.manifest.blob),
+    ];
+    while hub.changes("PUT", "").len() < 2 + 3 {
+        tokio::task::yield_now().await;
+    }
+    settle().await;
+
+    for path in [&blob.path("o/a"), &manifest] {
+        admin.call(Method::DELETE, path, &[]).await.assert_status(202);
+    }
+    gate.open();
+    for early in early {
+        early.await.unwrap().assert_status(201);
+    }
+
+    for path in [&blob.path("o/a"), &manifest] {
+        proxy.get(path).await.error(404);
+        proxy.head(path).await.assert_status(404);
     }
 }
 
