@@ -78,13 +78,6 @@ async fn a_kill_in_mid_upload_is_gone_on_with_by_the_next_process() {
     let path = format!("{}?digest={}", appended.unwrap(), blob.digest);
     let (status, _) = send(&larder, Method::PUT, &path, &blob.bytes.slice(LEN / 16..)).await;
     assert_eq!(status, 201);
-    let log = larder.log();
-    let sealed = log.split('"').find(|it| it.contains("/uploads/") && !it.ends_with("uploads/"));
-    assert_eq!(
-        sealed,
-        Some("/v2/library/alpine/blobs/uploads/-"),
-        "ids are not for the log: {log}"
-    );
     assert_eq!(hub.blob(REPOSITORY, &blob.digest).as_ref(), Some(&blob.bytes));
     hub.forget();
     larder.client().get(&blob.path(REPOSITORY)).await.assert_is(&blob);
