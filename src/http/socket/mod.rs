@@ -9,11 +9,13 @@ use std::io::IoSlice;
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::sendfile::{Outlet, Unsent, is_placeholder};
 
@@ -22,18 +24,33 @@ use super::sendfile::{Outlet, Unsent, is_placeholder};
 pub struct Socket {
     stream: TcpStream,
     outlet: Outlet,
+    /// How fast the client takes what it is sent; `None` once that has been acted upon.
+    pace: Option<Pace>,
 }
 
 impl Socket {
     /// Nothing has been sent on `stream` yet.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, outlet: Outlet::default() }
+        Self { stream, outlet: Outlet::default(), pace: Some(Pace::default()) }
     }
 
     /// Where bodies of this connection put files. To be used only if what is above this passes
     /// slices on as they are, in the order in which bodies yield them: HTTP/1, without TLS.
     pub fn outlet(&self) -> Outlet {
         self.outlet.clone()
+    }
+
+    /// Notes what the socket took. The kernel lets the buffer of a connection grow to 4 MiB, as one to
+    /// a far client needs. To a near one, that much of a queue costs as much again as sending does:
+    /// nothing in it is in the cores' caches any more when its turn comes.
+    fn took(&mut self, count: usize) {
+        let is_near = |pace: &mut Pace| pace.is_near(count as u64, Instant::now());
+        if self.pace.as_mut().is_some_and(is_near) {
+            self.pace = None;
+            // Where that is not possible, it goes on as it did.
+            let set = rustix::net::sockopt::set_socket_send_buffer_size(&self.stream, NEAR_BYTES);
+            set.unwrap_or_default();
+        }
     }
 
     /// What stands before a file waits for its first bytes, to leave in one packet with them.
@@ -49,13 +66,18 @@ impl Socket {
         })
     }
 
-    fn poll_send_file(&self, cx: &mut Context<'_>, placeholder: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        placeholder: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let unsent = self.outlet.unsent(placeholder)?;
         let count = ready!(self.poll_socket(cx, || self.send(&unsent)))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         self.outlet.sent(count);
+        self.took(count);
         Poll::Ready(Ok(count))
     }
 
@@ -91,6 +113,37 @@ impl Socket {
     }
 }
 
+/// Bytes that went since some moment.
+#[derive(Debug, Default)]
+struct Pace {
+    since: Option<Instant>,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Counts bytes; whether the client is near. No more than a buffer is on the way at once, so what
+    /// fills many of them in this time has a round trip of a few milliseconds at most.
+    fn is_near(&mut self, count: u64, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        self.bytes += count;
+        if self.bytes < PACE_BYTES {
+            return false;
+        }
+        *self = Self::default();
+        now.duration_since(since) <= PACE_TIME
+    }
+}
+
+/// Many times what a connection's buffer can become, which takes the first bytes of any client at once.
+const PACE_BYTES: u64 = 32 << 20;
+
+/// 400 MiB/s, which with the kernel's 4 MiB on the way is a round trip of 10 ms or less. Then half a
+/// mebibyte, which the kernel doubles for its own needs, still lets 100 MiB/s through.
+const PACE_TIME: Duration = Duration::from_millis(80);
+
+/// The buffer of a connection to a near client. Of 128 KiB to 4 MiB it is what costs least.
+const NEAR_BYTES: usize = 512 << 10;
+
 /// Read on the reactor, where nothing better is known of the file system.
 const COPY_BYTES: usize = 64 << 10;
 
@@ -120,7 +173,9 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         self.outlet.check()?;
         let Some(first) = slices.iter().position(is_placeholder) else {
-            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+            let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+            self.took(count);
+            return Poll::Ready(Ok(count));
         };
         if slices[..first].iter().any(|slice| !slice.is_empty()) {
             return self.poll_write_before_file(cx, &slices[..first]);

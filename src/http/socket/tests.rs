@@ -280,3 +280,37 @@ async fn requests_over_http2_bear_no_outlet() {
     let answer = sender.send_request(request).await.unwrap();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "false");
 }
+
+/// A client far away, of a link as fast as can be, needs all the buffer that it can get.
+#[test]
+fn only_who_cannot_be_far_is_near() {
+    const BUFFER: u64 = 4 << 20;
+    let begin = Instant::now();
+    // What the first buffer takes is no sign of anything.
+    assert!(!Pace::default().is_near(BUFFER, begin));
+    for (round_trip_ms, is_near) in [(1, true), (10, true), (12, false), (100, false)] {
+        let mut pace = Pace::default();
+        let mut signs = (0..20)
+            .map(|turn| pace.is_near(BUFFER, begin + Duration::from_millis(turn * round_trip_ms)));
+        assert_eq!(signs.any(|sign| sign), is_near, "{round_trip_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_near_client_gets_a_small_buffer_and_every_byte() {
+    let (mut client, mut socket) = pair().await;
+    let taking = tokio::spawn(async move {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        all.len()
+    });
+    // As if all of that had gone in no time.
+    socket.took(usize::try_from(PACE_BYTES).unwrap());
+    assert!(socket.pace.is_none());
+    let buffer = rustix::net::sockopt::socket_send_buffer_size(&socket.stream).unwrap();
+    assert!((1..=2 * NEAR_BYTES).contains(&buffer), "{buffer}");
+
+    socket.write_all(&content(3 << 20)).await.unwrap();
+    drop(socket);
+    assert_eq!(taking.await.unwrap(), 3 << 20);
+}
