@@ -111,6 +111,19 @@ impl Client {
         Ok(Body { length, left: length - begin.len() as u64, begin })
     }
 
+    /// Asks whether there is something, and reads the 200.
+    pub(crate) fn head(&mut self, path: &str) -> Result<()> {
+        let request = request(path).replacen("GET", "HEAD", 1);
+        self.stream.write_all(request.as_bytes())?;
+        let mut head = Vec::new();
+        while head_end(&head).is_none() {
+            let len = self.stream.read(self.buffer.room())?;
+            ensure!(len > 0, "the connection was closed before a response");
+            head.extend_from_slice(&self.buffer.room()[..len]);
+        }
+        length_of_ok(&head).map(drop)
+    }
+
     /// Reads once.
     pub(crate) fn read(&mut self, body: &mut Body) -> Result<usize> {
         let room = self.buffer.room();

@@ -23,6 +23,8 @@ pub(crate) struct Lab {
     /// How often each figure is taken.
     pub(crate) runs: usize,
     pub(crate) is_pinned: bool,
+    /// Where what has very many files is put, if not beside the rest.
+    pub(crate) large_dir: Option<PathBuf>,
     pub(crate) larder: PathBuf,
     pub(crate) upstream: Upstream,
     pub(crate) manifest: Manifest,
@@ -52,7 +54,8 @@ impl Lab {
         let upstream = Upstream::start(dir.path(), &root, &digest)
             .context("the upstream, an nginx, does not start")?;
         let (tls, blobs) = (Tls::new(dir.path())?, RefCell::default());
-        Ok(Self { runs, is_pinned, larder, upstream, manifest, tls, root, blobs, dir })
+        let large_dir = None;
+        Ok(Self { runs, is_pinned, large_dir, larder, upstream, manifest, tls, root, blobs, dir })
     }
 
     /// The path of a blob of `bytes` at the upstream; another one for each `seed`.
@@ -77,6 +80,12 @@ impl Lab {
     /// A new directory for a server's state.
     pub(crate) fn state(&self) -> Result<TempDir> {
         Ok(TempDir::with_prefix_in("state-", self.dir.path())?)
+    }
+
+    /// The same for one with very many files.
+    pub(crate) fn large_state(&self) -> Result<TempDir> {
+        let dir = self.large_dir.as_deref().unwrap_or(self.dir.path());
+        Ok(TempDir::with_prefix_in("compare-state-", dir)?)
     }
 
     /// What the figures depend on.

@@ -19,6 +19,8 @@ pub(crate) const REGISTRY: &str = "docker-registry";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Peer {
     Larder,
+    /// Larder with little in its store.
+    LarderEmpty,
     NginxStatic,
     NginxOpenFiles,
     NginxProxy,
@@ -32,6 +34,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Larder => "Larder",
+            Self::LarderEmpty => "Larder, small store",
             Self::NginxStatic => "nginx sendfile",
             Self::NginxOpenFiles => "nginx open_file_cache",
             Self::NginxProxy => "nginx proxy_cache",
@@ -44,7 +47,7 @@ impl Peer {
 
     /// Starts it with its state in `state`, before the upstream at port `upstream`.
     pub(crate) fn start(self, lab: &Lab, state: &Path, upstream: u16) -> Result<Server> {
-        let port = free_port()?;
+        let (port, admin) = (free_port()?, free_port()?);
         let (template, file) = self.configuration();
         let file = state.join(file);
         let values = [
@@ -53,13 +56,14 @@ impl Peer {
             ("CERT", lab.tls.cert.display().to_string()),
             ("KEY", lab.tls.key.display().to_string()),
             ("PORT", port.to_string()),
+            ("ADMIN", admin.to_string()),
             ("UPSTREAM", upstream.to_string()),
             ("FILES", process::file_limit().to_string()),
         ];
         fs::write(&file, fill_in(template, &values))?;
         let mut command = process::measured(&self.program(lab), lab.is_pinned);
         match self {
-            Self::Larder | Self::LarderTls => {
+            Self::Larder | Self::LarderEmpty | Self::LarderTls => {
                 let listen = format!("127.0.0.1:{port}");
                 command.arg("serve").arg("--config").arg(file).args(["--listen", &listen]);
                 command.env("LARDER_LOG", "warn");
@@ -67,12 +71,12 @@ impl Peer {
             Self::Registry => _ = command.arg("serve").arg(file),
             _ => _ = command.args(["-e", "stderr", "-c"]).arg(file),
         }
-        Server::start(Launch { command, port, log: &state.join("said.log") })
+        Server::start(Launch { command, port, admin, log: &state.join("said.log") })
     }
 
     fn program(self, lab: &Lab) -> PathBuf {
         match self {
-            Self::Larder | Self::LarderTls => lab.larder.clone(),
+            Self::Larder | Self::LarderEmpty | Self::LarderTls => lab.larder.clone(),
             Self::Registry => REGISTRY.into(),
             _ => NGINX.into(),
         }
@@ -85,7 +89,7 @@ impl Peer {
 
     fn configuration(self) -> (&'static str, &'static str) {
         match self {
-            Self::Larder => (include_str!("peers/larder.toml"), "larder.toml"),
+            Self::Larder | Self::LarderEmpty => (include_str!("peers/larder.toml"), "larder.toml"),
             Self::LarderTls => (include_str!("peers/larder-tls.toml"), "larder-tls.toml"),
             Self::NginxTls => (include_str!("peers/nginx-tls.conf"), "nginx-tls.conf"),
             Self::NginxOpenFiles => {
@@ -132,10 +136,29 @@ impl Upstream {
         let mut command = Command::new(NGINX);
         command.args(["-e", "stderr", "-c"]).arg(dir.join("upstream.conf"));
         let log = dir.join("upstream.said.log");
-        let server = Server::start(Launch { command, port, log: &log })?;
+        let server = Server::start(Launch { command, port, admin: port, log: &log })?;
         let slow_log = dir.join("slow.log");
         Ok(Self { port, slow_port, limited_port, slow_log, _server: server })
     }
+}
+
+/// All configurations, word for word.
+pub(crate) fn appendix() -> String {
+    let files = [
+        ("larder.toml", include_str!("peers/larder.toml")),
+        ("larder-tls.toml", include_str!("peers/larder-tls.toml")),
+        ("nginx-static.conf", include_str!("peers/nginx-static.conf")),
+        ("nginx-open-file-cache.conf", include_str!("peers/nginx-open-file-cache.conf")),
+        ("nginx-tls.conf", include_str!("peers/nginx-tls.conf")),
+        ("nginx-proxy.conf", include_str!("peers/nginx-proxy.conf")),
+        ("registry.yml", include_str!("peers/registry.yml")),
+        ("upstream.conf", include_str!("peers/upstream.conf")),
+        ("registry.inc", include_str!("peers/registry.inc")),
+    ];
+    let section =
+        |(name, text): (&str, &str)| format!("\n### {name}\n\n```\n{}\n```\n", text.trim_end());
+    let begin = "\n## Configurations\n\nPorts and directories are filled in by the command.\n";
+    [begin.to_owned()].into_iter().chain(files.map(section)).collect()
 }
 
 fn fill_in(template: &str, values: &[(&str, String)]) -> String {

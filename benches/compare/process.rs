@@ -26,6 +26,10 @@ pub(crate) const CLIENT_CORE: usize = 1;
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
+    /// Where Larder shows its metrics.
+    pub(crate) admin: u16,
+    /// When its program began.
+    pub(crate) began: Instant,
 }
 
 /// How to start one.
@@ -33,6 +37,7 @@ pub(crate) struct Server {
 pub(crate) struct Launch<'a> {
     pub(crate) command: Command,
     pub(crate) port: u16,
+    pub(crate) admin: u16,
     /// Gets what it says.
     pub(crate) log: &'a Path,
 }
@@ -40,24 +45,31 @@ pub(crate) struct Launch<'a> {
 impl Server {
     /// Starts it and waits until it listens.
     pub(crate) fn start(launch: Launch<'_>) -> Result<Self> {
-        let Launch { mut command, port, log } = launch;
+        let Launch { mut command, port, admin, log } = launch;
         let program = command.get_program().display().to_string();
         let said = File::create(log)?;
         command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        let began = Instant::now();
         let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
-        let mut this = Self { child, port };
-        let since = Instant::now();
+        let mut this = Self { child, port, admin, began };
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let said = || fs::read_to_string(log).unwrap_or_default();
             if let Some(status) = this.child.try_wait()? {
                 bail!("{program} ended with {status}: {}", said().trim());
             }
-            if since.elapsed() > START_MAX {
+            if began.elapsed() > START_MAX {
                 bail!("{program} does not listen: {}", said().trim());
             }
-            sleep(POLL);
+            sleep(LISTEN_POLL);
         }
         Ok(this)
+    }
+
+    /// Ends it with nothing said and nothing tidied.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Seconds of user and system time so far, of all its processes.
@@ -98,6 +110,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Its id may be another's by now.
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         let tree = self.tree();
         signal(self.child.id(), Signal::TERM);
         let since = Instant::now();
@@ -178,6 +194,8 @@ fn resident_of(pid: u32) -> Result<f64> {
 }
 
 const POLL: Duration = Duration::from_millis(10);
+/// Short beside what a start takes.
+const LISTEN_POLL: Duration = Duration::from_millis(1);
 const START_MAX: Duration = Duration::from_secs(10);
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// Work that pauses longer than this is not the request's.

@@ -10,12 +10,21 @@ impl Samples {
         self.0.insert(at, value);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn min(&self) -> Option<f64> {
         self.0.first().copied()
     }
 
     pub(crate) fn max(&self) -> Option<f64> {
         self.0.last().copied()
+    }
+
+    /// The one that so many are smaller than, or the greatest.
+    pub(crate) fn at(&self, index: usize) -> Option<f64> {
+        self.0.get(index).or(self.0.last()).copied()
     }
 
     /// The middle one; of an even number, the mean of the middle two.

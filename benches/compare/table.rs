@@ -102,6 +102,14 @@ impl Table {
         self.series.iter().map(|series| series.peer)
     }
 
+    /// A line for each bar of the row of this name, under [`summary_head`].
+    pub(crate) fn summary(&self, row: &str) -> String {
+        let line = |[figure, against, is, reach, goal]: [String; 5]| {
+            format!("| {row} | {figure} | {against} | {is} | {reach} | {goal} |\n")
+        };
+        self.judged().into_iter().map(line).collect()
+    }
+
     fn measured(&self) -> Vec<[String; 5]> {
         let line = |Series { figure, peer, samples }: &Series| {
             let number = |value: Option<f64>| value.map_or_else(String::new, number);
@@ -176,6 +184,12 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+/// The head of a table of all bars.
+pub(crate) fn summary_head() -> String {
+    "| row | figure | medians | is | reach | goal |\n| --- | --- | --- | --- | --- | --- |\n"
+        .to_owned()
 }
 
 fn write_lines(f: &mut fmt::Formatter<'_>, head: [&str; 5], lines: &[[String; 5]]) -> fmt::Result {

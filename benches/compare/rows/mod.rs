@@ -6,6 +6,7 @@ mod cold_limited;
 mod first_byte;
 mod herd;
 mod manifest_hit;
+mod scale;
 mod stalled;
 
 use anyhow::Result;
@@ -34,6 +35,7 @@ pub(crate) const ALL: &[Row] = &[
     herd::ROW,
     stalled::ROW,
     stalled::TLS_ROW,
+    scale::ROW,
 ];
 
 /// A server that is measured several times, with the directory of its state.
