@@ -1,5 +1,6 @@
 //! A private CA and a server certificate for 127.0.0.1 and localhost, made by openssl.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::tools;
@@ -15,15 +16,14 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     pub(crate) fn make(work: &Work) -> Self {
-        let dir = work.dir("certificates");
+        let dir = work.new_dir("certificates");
         let (ca, ca_key) = (dir.join("ca.pem"), dir.join("ca.key"));
         let (certificate, key) = (dir.join("server.pem"), dir.join("server.key"));
         let request = dir.join("server.csr");
-        let names = work.file(
-            "certificates/names",
-            "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n\
-             extendedKeyUsage=serverAuth\n",
-        );
+        let names = dir.join("names");
+        let text = "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n\
+             extendedKeyUsage=serverAuth\n";
+        fs::write(&names, text).expect("the test's directory can be written");
 
         self_signed(&ca_key, &ca, "/CN=larder e2e CA");
         let new_key = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];

@@ -24,9 +24,10 @@ pub(crate) struct TokenServer {
 impl TokenServer {
     pub(crate) fn start(work: &Work, users: PathBuf, certificates: &Certificates) -> Self {
         let port = wait::free_port();
-        let (key, signer) = (work.data().join("token.key"), work.data().join("token.pem"));
+        let dir = work.new_dir("tokens");
+        let (key, signer) = (dir.join("key"), dir.join("pem"));
         self_signed(&key, &signer, "/CN=larder e2e tokens");
-        let log = work.log("token-server.log");
+        let log = work.log(&format!("token-server-{port}.log"));
 
         let mut command = tools::command("token-server");
         command.args(["-debug", "-realm", "e2e", "-issuer", ISSUER, "-addr"]);
@@ -59,6 +60,14 @@ impl TokenServer {
     pub(crate) fn asked_by(&self, user: &str, from: usize) -> bool {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         log.get(from..).unwrap_or_default().contains(&format!("acctSubject={user}"))
+    }
+
+    /// Whether anybody of that name has ever been at it, with a right password or a wrong one.
+    pub(crate) fn was_told_of(&self, user: &str) -> bool {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        [format!("account={user}"), format!("Subject={user}"), format!("user \\\"{user}\\\"")]
+            .iter()
+            .any(|trace| log.contains(trace))
     }
 
     /// How many bytes it has logged.
