@@ -1,10 +1,14 @@
-//! The conformance program of the OCI distribution specification, in its read-only form.
+//! The conformance program of the OCI distribution specification: in its read-only form, and whole.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::support::client::Login;
 use crate::support::image::{ELSEWHERE, HERE, Image, small_layers};
-use crate::support::larder::Larder;
+use crate::support::larder::{Larder, Setup};
 use crate::support::oras::{Oras, SBOM};
 use crate::support::publish::Publisher;
 use crate::support::registry::{DISTRIBUTION, Guard, OLAREG, Registry};
+use crate::support::token_server::{HTPASSWD, htpasswd};
 use crate::support::tools::{self, requires};
 use crate::support::way::{Door, Wanted, Way};
 use crate::support::work::{Work, kept};
@@ -56,6 +60,79 @@ fn conformance_finds_no_fault_with_referrers_through_larder() {
     passes(program, &[&PULL[..], &DISCOVERY].concat());
 }
 
+/// All four categories, with all kinds of data: what Larder passes on is what the registry does. One
+/// thing may differ, for the better: olareg mounts only from a repository that is named, and Larder
+/// names one that it knows of.
+#[test]
+fn conformance_finds_through_larder_what_it_finds_without() {
+    if !is_here() {
+        return;
+    }
+    let work = Work::new(requires!(OLAREG, HTPASSWD));
+    let (straight, behind) = (Registry::olareg(&work), Registry::olareg(&work));
+    let users = htpasswd(&work, &[CI]);
+    let access = format!(
+        "anonymous = \"none\"\nchallenge = \"basic\"\nhtpasswd = \"{}\"\n\
+         [[access.rule]]\nusers = [\"{}\"]\nactions = [\"pull\", \"push\", \"delete\"]\n",
+        users.display(),
+        CI.user,
+    );
+    let url = behind.url();
+    let larder = Setup { pushes: true, access_keys: &access, ..Setup::new(&work, &url) }.start();
+
+    let straight = Findings::of(&format!("127.0.0.1:{}", straight.port), None);
+    let through = Findings::of(&larder.address(), Some(CI));
+
+    // It takes no image whose layers it was not given.
+    let known = |name: &&String| name.contains("/non-distributable-layers/");
+    let unknown: Vec<_> = straight.failed.iter().filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "the registry fails more than it should: {unknown:?}");
+    assert_eq!(through.failed, straight.failed);
+    for (what, result) in &straight.results {
+        let through = through.results.get(what).map(String::as_str);
+        let is_better = what == "Blob anonymous mount" && result == "Skip";
+        let result = if is_better { "Pass" } else { result };
+        assert_eq!(through, Some(result), "{what}");
+    }
+    assert!(straight.results.len() > 40, "{:?}", straight.results);
+}
+
+/// What the whole program says of a registry.
+struct Findings {
+    /// By interface, and by kind of data.
+    results: BTreeMap<String, String>,
+    /// The names of tests.
+    failed: BTreeSet<String>,
+}
+
+impl Findings {
+    fn of(registry: &str, login: Option<Login>) -> Self {
+        let mut program = tools::command("conformance");
+        program.env("OCI_REGISTRY", registry).env("OCI_TLS", "disabled");
+        program.env("OCI_REPO1", "library/one").env("OCI_REPO2", "library/two");
+        program.env("OCI_VERSION", "1.1").env("OCI_RESULTS_DIR", kept().join("conformance"));
+        if let Some(Login { user, password }) = login {
+            program.env("OCI_USERNAME", user).env("OCI_PASSWORD", password);
+        }
+        let output = program.output().expect("the conformance program can be run");
+        let [said, report] =
+            [&output.stderr, &output.stdout].map(|text| String::from_utf8_lossy(text).into_owned());
+        println!("{registry}: {report}");
+        let failed = said.lines().chain(report.lines()).filter_map(|line| {
+            let (_, rest) = line.split_once("msg=\"failed test\" name=\"")?;
+            Some(rest.split('"').next()?.to_owned())
+        });
+        // `  Tag listing...................:       Pass`
+        let (_, tables) = report.split_once("API conformance:").expect("there is a report");
+        let results = tables.lines().filter_map(|line| {
+            let (what, result) = line.split_once(':')?;
+            let what = what.trim().trim_end_matches('.');
+            Some((what.to_owned(), result.trim().to_owned()))
+        });
+        Self { results: results.collect(), failed: failed.collect() }
+    }
+}
+
 /// Never a failure: it has no release, so not every machine can install it.
 fn is_here() -> bool {
     let here = tools::has("conformance");
@@ -96,6 +173,9 @@ fn passes(mut program: std::process::Command, interfaces: &[&str]) {
         assert!(line.trim_end().ends_with(" Pass"), "{line}");
     }
 }
+
+/// A user of Larder's who may do everything.
+const CI: Login = Login { user: "ci", password: "right-51e0" };
 
 /// What its report lists under "API conformance" for the pull category.
 const PULL: [&str; 7] = [

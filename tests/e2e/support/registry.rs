@@ -81,13 +81,14 @@ impl Registry {
         Self::run(work, port, scheme, "docker-registry", arguments)
     }
 
-    /// One that is empty, takes pushes, and knows version 1.1 of the OCI's specification.
+    /// One that is empty, takes pushes and deletions, and knows version 1.1 of the OCI's specification.
     pub(crate) fn olareg(work: &Work) -> Self {
         let port = wait::free_port();
         let storage = work.dir(&format!("olareg-{port}"));
         // Its access log is on the level of traces.
-        let arguments = ["serve", "--verbosity=trace", "--addr=127.0.0.1", "--port"];
+        let arguments = ["serve", "--verbosity=trace", "--api-delete", "--api-blob-delete"];
         let mut arguments: Vec<OsString> = arguments.into_iter().map(OsString::from).collect();
+        arguments.extend(["--addr=127.0.0.1".into(), "--port".into()]);
         arguments.extend([port.to_string().into(), "--dir".into(), storage.into()]);
         Self::run(work, port, "http", "olareg", arguments)
     }
