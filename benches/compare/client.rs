@@ -62,7 +62,7 @@ pub(crate) struct Transfer {
 /// allocator puts large blocks, takes twice as long on some CPUs: the client would be what is
 /// measured.
 #[derive(Debug)]
-struct Buffer {
+pub(crate) struct Buffer {
     memory: Vec<u8>,
     begin: usize,
 }
@@ -205,13 +205,13 @@ pub(crate) fn length_of_ok(head: &[u8]) -> Result<u64> {
 }
 
 impl Buffer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let memory = vec![0; BUFFER_BYTES + PAGE_BYTES];
         let begin = memory.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
         Self { memory, begin }
     }
 
-    fn room(&mut self) -> &mut [u8] {
+    pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.memory[self.begin..self.begin + BUFFER_BYTES]
     }
 }

@@ -15,6 +15,7 @@ mod peers;
 mod process;
 mod requests;
 mod rows;
+mod sink;
 mod stats;
 mod store;
 mod table;
@@ -111,7 +112,7 @@ fn main() -> Result<()> {
 
 /// Which files say how those in a table were set up.
 fn configurations(table: &Table) -> String {
-    let by = |peer: Peer| format!("{} `{}`", peer.name(), peer.configured_by());
+    let by = |peer: Peer| Some(format!("{} `{}`", peer.name(), peer.configured_by()?));
     let peers: BTreeSet<Peer> = table.peers().collect();
-    format!("Set up by: {}.\n", peers.into_iter().map(by).collect::<Vec<_>>().join(", "))
+    format!("Set up by: {}.\n", peers.into_iter().filter_map(by).collect::<Vec<_>>().join(", "))
 }

@@ -28,6 +28,9 @@ pub(crate) enum Peer {
     Direct,
     LarderTls,
     NginxTls,
+    LarderPush,
+    NginxPush,
+    DirectPush,
 }
 
 impl Peer {
@@ -39,9 +42,11 @@ impl Peer {
             Self::NginxOpenFiles => "nginx open_file_cache",
             Self::NginxProxy => "nginx proxy_cache",
             Self::Registry => "distribution",
-            Self::Direct => "direct",
+            Self::Direct | Self::DirectPush => "direct",
             Self::LarderTls => "Larder over TLS",
             Self::NginxTls => "nginx over TLS",
+            Self::LarderPush => "Larder taking pushes",
+            Self::NginxPush => "nginx unbuffered",
         }
     }
 
@@ -63,7 +68,7 @@ impl Peer {
         fs::write(&file, fill_in(template, &values))?;
         let mut command = process::measured(&self.program(lab), lab.is_pinned);
         match self {
-            Self::Larder | Self::LarderEmpty | Self::LarderTls => {
+            Self::Larder | Self::LarderEmpty | Self::LarderTls | Self::LarderPush => {
                 let listen = format!("127.0.0.1:{port}");
                 command.arg("serve").arg("--config").arg(file).args(["--listen", &listen]);
                 command.env("LARDER_LOG", "warn");
@@ -76,28 +81,36 @@ impl Peer {
 
     fn program(self, lab: &Lab) -> PathBuf {
         match self {
-            Self::Larder | Self::LarderEmpty | Self::LarderTls => lab.larder.clone(),
+            Self::Larder | Self::LarderEmpty | Self::LarderTls | Self::LarderPush => {
+                lab.larder.clone()
+            }
             Self::Registry => REGISTRY.into(),
             _ => NGINX.into(),
         }
     }
 
-    /// The file of its configuration; the upstream's own where it is asked directly.
-    pub(crate) fn configured_by(self) -> &'static str {
-        if self == Self::Direct { "upstream.conf" } else { self.configuration().1 }
+    /// The file of its configuration; the upstream's own where it is asked directly, if it has one.
+    pub(crate) fn configured_by(self) -> Option<&'static str> {
+        match self {
+            Self::Direct => Some("upstream.conf"),
+            Self::DirectPush => None,
+            _ => Some(self.configuration().1),
+        }
     }
 
     fn configuration(self) -> (&'static str, &'static str) {
         match self {
             Self::Larder | Self::LarderEmpty => (include_str!("peers/larder.toml"), "larder.toml"),
             Self::LarderTls => (include_str!("peers/larder-tls.toml"), "larder-tls.toml"),
+            Self::LarderPush => (include_str!("peers/larder-push.toml"), "larder-push.toml"),
+            Self::NginxPush => (include_str!("peers/nginx-push.conf"), "nginx-push.conf"),
             Self::NginxTls => (include_str!("peers/nginx-tls.conf"), "nginx-tls.conf"),
             Self::NginxOpenFiles => {
                 (include_str!("peers/nginx-open-file-cache.conf"), "nginx-open-file-cache.conf")
             }
             Self::NginxProxy => (include_str!("peers/nginx-proxy.conf"), "nginx-proxy.conf"),
             Self::Registry => (include_str!("peers/registry.yml"), "registry.yml"),
-            Self::NginxStatic | Self::Direct => {
+            Self::NginxStatic | Self::Direct | Self::DirectPush => {
                 (include_str!("peers/nginx-static.conf"), "nginx-static.conf")
             }
         }
@@ -150,6 +163,9 @@ pub(crate) fn appendix() -> String {
         ("nginx-static.conf", include_str!("peers/nginx-static.conf")),
         ("nginx-open-file-cache.conf", include_str!("peers/nginx-open-file-cache.conf")),
         ("nginx-tls.conf", include_str!("peers/nginx-tls.conf")),
+        ("larder-push.toml", include_str!("peers/larder-push.toml")),
+        ("nginx-push.conf", include_str!("peers/nginx-push.conf")),
+        ("registry-push.yml", include_str!("peers/registry-push.yml")),
         ("nginx-proxy.conf", include_str!("peers/nginx-proxy.conf")),
         ("registry.yml", include_str!("peers/registry.yml")),
         ("upstream.conf", include_str!("peers/upstream.conf")),
@@ -159,6 +175,17 @@ pub(crate) fn appendix() -> String {
         |(name, text): (&str, &str)| format!("\n### {name}\n\n```\n{}\n```\n", text.trim_end());
     let begin = "\n## Configurations\n\nPorts and directories are filled in by the command.\n";
     [begin.to_owned()].into_iter().chain(files.map(section)).collect()
+}
+
+/// distribution as a registry of its own, with its state in `state`.
+pub(crate) fn registry_for_pushes(state: &Path) -> Result<Server> {
+    let port = free_port()?;
+    let values = [("DIR", state.display().to_string()), ("PORT", port.to_string())];
+    let file = state.join("registry-push.yml");
+    fs::write(&file, fill_in(include_str!("peers/registry-push.yml"), &values))?;
+    let mut command = Command::new(REGISTRY);
+    command.arg("serve").arg(file);
+    Server::start(Launch { command, port, admin: port, log: &state.join("registry.said.log") })
 }
 
 fn fill_in(template: &str, values: &[(&str, String)]) -> String {

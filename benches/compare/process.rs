@@ -94,7 +94,12 @@ impl Server {
 
     /// Resident memory in MiB, of all its processes. Pages that they share count for each.
     pub(crate) fn resident(&self) -> Result<f64> {
-        self.tree().iter().map(|pid| resident_of(*pid)).sum()
+        self.tree().iter().map(|pid| memory_of(*pid, "VmRSS:")).sum()
+    }
+
+    /// The most of it so far, by process.
+    pub(crate) fn resident_at_most(&self) -> Result<f64> {
+        self.tree().iter().map(|pid| memory_of(*pid, "VmHWM:")).sum()
     }
 
     fn tree(&self) -> Vec<u32> {
@@ -185,10 +190,10 @@ fn cpu_of(pid: u32) -> Result<f64> {
     Ok(float(ticks.iter().sum()) / float(rustix::param::clock_ticks_per_second()))
 }
 
-fn resident_of(pid: u32) -> Result<f64> {
+fn memory_of(pid: u32, what: &str) -> Result<f64> {
     let path = PathBuf::from(format!("/proc/{pid}/status"));
     let status = fs::read_to_string(path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).context("no such line")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(float(kib) / 1024.0)
 }

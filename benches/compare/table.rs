@@ -94,7 +94,8 @@ impl Table {
     /// Larder's, however it was reached.
     fn ours(&self, figure: Figure) -> Option<f64> {
         let larder = self.median(figure, Peer::Larder);
-        larder.or_else(|| self.median(figure, Peer::LarderTls))
+        let others = [Peer::LarderTls, Peer::LarderPush];
+        larder.or_else(|| others.iter().find_map(|peer| self.median(figure, *peer)))
     }
 
     /// Who was measured.

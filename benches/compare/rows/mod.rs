@@ -6,6 +6,7 @@ mod cold_limited;
 mod first_byte;
 mod herd;
 mod manifest_hit;
+mod push;
 mod scale;
 mod stalled;
 
@@ -33,6 +34,9 @@ pub(crate) const ALL: &[Row] = &[
     cold_limited::ROW,
     first_byte::ROW,
     herd::ROW,
+    push::ROW,
+    push::FAST_ROW,
+    push::REGISTRY_ROW,
     stalled::ROW,
     stalled::TLS_ROW,
     scale::ROW,
