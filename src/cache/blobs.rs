@@ -165,7 +165,12 @@ impl Shared {
         } else {
             self.membership(grant, digest).await.is_some()
         };
-        if is_known && let Some(blob) = self.stored(digest).await {
+        let proven = self.proven(grant, digest).map(Found::Verified);
+        let found = match proven {
+            None if is_known => self.stored(digest).await,
+            proven => proven.filter(|_| is_known),
+        };
+        if let Some(blob) = found {
             let total = Some(blob.len());
             return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
         }
@@ -252,6 +257,7 @@ impl Shared {
             let (joined, filling) = self.join_fill(grant, digest, member, missed);
             // A fill proves that its own repository has the blob, and no other.
             let asked_elsewhere = joined && filling.repository != *grant.repository();
+            let is_there = joined && matches!(*filling.progress.borrow(), Progress::Done { .. });
             if asked_elsewhere && member.is_none() {
                 self.look_up(grant, digest).await?;
             }
@@ -261,6 +267,10 @@ impl Shared {
                 return Err(Error::TimedOut { host, waited: HEADERS_WAIT_MAX });
             };
             match ready {
+                // All that is missing is that the disk says so.
+                Progress::Done { blob, .. } if is_there => {
+                    return Ok(self.hit(grant, Found::Verified(blob)));
+                }
                 Progress::Done { blob, .. } => {
                     let decision = Decision::Miss { collapsed: joined, unverified: false };
                     return Ok(Pulled { decision, ..self.hit(grant, Found::Verified(blob)) });

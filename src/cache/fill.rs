@@ -113,13 +113,15 @@ impl Fill {
                 return self.relay(download, Bypass::DiskFailed, generation).await;
             };
             match self.write(opened, &mut download, generation).await? {
-                Written::Whole(partial, hasher) => match self.commit(partial, hasher).await? {
-                    Some(blob) => return Ok(Progress::Done { blob, generation }),
-                    // Bytes of two answers may not fit together, and a mirror may be wrong: once
-                    // more, all from one, and not from a mirror.
-                    None if download.is_resumed() || download.is_of_mirrors() => {}
-                    None => break,
-                },
+                Written::Whole(partial, hasher) => {
+                    match self.commit(partial, hasher, generation).await? {
+                        Some(blob) => return Ok(Progress::Done { blob, generation }),
+                        // Bytes of two answers may not fit together, and a mirror may be wrong: once
+                        // more, all from one, and not from a mirror.
+                        None if download.is_resumed() || download.is_of_mirrors() => {}
+                        None => break,
+                    }
+                }
                 Written::NoRoom(bypass) => return self.relay(download, bypass, generation).await,
                 Written::Refused(prefix, bypass) => {
                     let point = Arc::new(RelayPoint::new(prefix, download, bypass));
@@ -303,13 +305,19 @@ impl Fill {
         Writer::new(partial).drain(queue, publish).await
     }
 
-    /// The verified blob; `None` when the bytes are wrong, and gone.
+    /// The verified blob; `None` when the bytes are wrong, and gone. Readers have it before the disk
+    /// does.
     async fn commit(
         &self,
         partial: Partial,
         hasher: SumHasher,
+        generation: u32,
     ) -> Result<Option<StoredBlob>, Error> {
-        let committed = blocking(move || Ok(partial.commit(hasher))).await;
+        let progress = self.progress.clone();
+        let proven = move |blob: &StoredBlob| {
+            progress.send_replace(Progress::Done { blob: blob.clone(), generation });
+        };
+        let committed = blocking(move || Ok(partial.commit_telling(hasher, proven))).await;
         match committed.map_err(|_| Error::Internal("the commit was lost"))? {
             Ok(committed) => {
                 match committed.kept {

@@ -137,6 +137,15 @@ impl Shared {
         lock(&self.fills.under_way).contains_key(&key)
     }
 
+    /// The blob whose fill has nothing left to do but to have it on disk.
+    pub(super) fn proven(&self, grant: &Grant, digest: &Digest) -> Option<StoredBlob> {
+        let key = (grant.registry().name().clone(), digest.clone());
+        match &*lock(&self.fills.under_way).get(&key)?.progress.borrow() {
+            Progress::Done { blob, .. } => Some(blob.clone()),
+            _ => None,
+        }
+    }
+
     /// Joins the fill of a digest, or starts it. Returns whether it was joined. `missed` is
     /// a look-up that did not find the blob.
     pub(super) fn join_fill(

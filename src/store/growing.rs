@@ -135,9 +135,13 @@ impl Growing {
         digest: &Digest,
         target: &Path,
         hasher: SumHasher,
+        proven: impl FnOnce(&StoredBlob),
     ) -> Result<Committed, Mismatch> {
         match StoredBlob::hashed(digest, hasher, self.file(), self.len) {
-            Ok((blob, sums)) => Ok(Committed { blob, kept: self.keep(digest, target, &sums) }),
+            Ok((blob, sums)) => {
+                proven(&blob);
+                Ok(Committed { blob, kept: self.keep(digest, target, &sums) })
+            }
             Err(mismatch) => {
                 if let Err(error) = self.discard() {
                     tracing::warn!(%error, "cannot remove a file with wrong bytes");

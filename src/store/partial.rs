@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::growing::{Committed, Growing};
 use super::shelf::Shelf;
 use super::space::Space;
-use super::{Mismatch, SumHasher};
+use super::{Mismatch, StoredBlob, SumHasher};
 use crate::oci::Digest;
 
 /// A partial file, open for writing by one fill and for reading by those who follow it.
@@ -88,6 +88,19 @@ impl Partial {
     ///
     /// [`Mismatch`]: the bytes are wrong, and gone.
     pub fn commit(self, hasher: SumHasher) -> Result<Committed, Mismatch> {
-        self.growing.commit(&self.digest, &self.target, hasher)
+        self.commit_telling(hasher, |_| {})
+    }
+
+    /// The same. `proven` is told when the bytes are known to be right, before the disk is waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit`].
+    pub fn commit_telling(
+        self,
+        hasher: SumHasher,
+        proven: impl FnOnce(&StoredBlob),
+    ) -> Result<Committed, Mismatch> {
+        self.growing.commit(&self.digest, &self.target, hasher, proven)
     }
 }

@@ -71,7 +71,7 @@ impl Staged {
     ) -> Result<Option<Committed>, Mismatch> {
         let target = self.layout.blob(digest);
         let growing = self.growing.take();
-        growing.map(|growing| growing.commit(digest, &target, hasher)).transpose()
+        growing.map(|growing| growing.commit(digest, &target, hasher, |_| {})).transpose()
     }
 }
 

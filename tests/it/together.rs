@@ -146,7 +146,7 @@ async fn two_registries_fill_one_digest_apart() {
     for reply in stalled.join_all().await {
         reply.assert_is(&blob);
     }
-    assert_eq!(proxy.fills(), [0_u64; 0], "the second to finish leaves nothing");
+    proxy.until(|| proxy.fills().is_empty(), "the second to finish leaves something").await;
 }
 
 /// A door is how a client spells a name; behind it the content is the same.
