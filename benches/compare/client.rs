@@ -50,6 +50,9 @@ pub(crate) struct Body {
     pub(crate) begin: Vec<u8>,
 }
 
+/// What the kernel may hold for a client that has stopped reading; it doubles that.
+const STOPPED_RECEIVE_BYTES: usize = 128 << 10;
+
 /// How a download went, counted from before the connection was opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transfer {
@@ -82,8 +85,14 @@ impl Client {
     }
 
     /// Sends a request, reads at least `bytes` of the answer, and stops. The connection is kept
-    /// without the buffer, of which a thousand would be a gigabyte.
+    /// without the buffer, of which a thousand would be a gigabyte. So would what the kernel keeps
+    /// for each: it lets a receiver's share grow to 32 MiB, and has 2 GiB for all connections.
     pub(crate) fn stop_after(mut self, request: &str, bytes: u64) -> Result<Stream> {
+        let socket = match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => &stream.sock,
+        };
+        rustix::net::sockopt::set_socket_recv_buffer_size(socket, STOPPED_RECEIVE_BYTES)?;
         self.stream.write_all(request.as_bytes())?;
         let mut read = 0;
         while read < bytes {
