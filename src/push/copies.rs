@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::session::SessionId;
-use super::tee::{Spout, Tee};
+use super::tee::{Room, Spout, Tee};
 use crate::oci::Algorithm;
 use crate::store::Store;
 
@@ -20,6 +20,7 @@ use crate::store::Store;
 pub(super) struct Copies {
     waiting: Mutex<HashMap<SessionId, Waiting>>,
     store: Arc<Store>,
+    room: Room,
     pub(super) tasks: TaskTracker,
 }
 
@@ -31,7 +32,8 @@ struct Waiting {
 
 impl Copies {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { waiting: Mutex::default(), store, tasks: TaskTracker::new() }
+        let (waiting, room, tasks) = (Mutex::default(), Room::default(), TaskTracker::new());
+        Self { waiting, store, room, tasks }
     }
 
     /// The copy for the next part of an upload, of which `passed` bytes have passed before. `None`
@@ -44,8 +46,10 @@ impl Copies {
     ) -> Option<(Tee, Spout)> {
         let waiting = self.waiting().remove(&id);
         match waiting {
-            Some(Waiting { tee, .. }) => Some(tee.go_on(&self.tasks)),
-            None if passed == 0 => Some(Tee::begin(&self.store, &self.tasks, algorithm)),
+            Some(Waiting { tee, .. }) => Some(tee.go_on(&self.tasks, &self.room)),
+            None if passed == 0 => {
+                Some(Tee::begin(&self.store, &self.tasks, algorithm, &self.room))
+            }
             None => None,
         }
     }

@@ -1,8 +1,8 @@
 //! The copy of a blob that is kept while the blob is passed on.
 //!
 //! Its writer runs on its own and takes what has arrived since it last looked. Nobody waits for it
-//! while a body passes: the queue in between holds few bytes, and when it is full, or the disk
-//! refuses, the copy is given up. That costs a fetch when somebody pulls the blob, and nothing before.
+//! while a body passes: what waits in between, of all copies together, is bounded, and when there is no
+//! more room, or the disk refuses, the copy is given up. That costs a fetch when somebody pulls the blob, and nothing before.
 
 use std::io;
 use std::sync::Arc;
@@ -54,9 +54,25 @@ struct Writing(JoinHandle<Option<Copied>>);
 #[derive(Debug)]
 pub(super) struct Spout {
     queue: Option<mpsc::UnboundedSender<Piece>>,
-    /// For what waits, in bytes. By their number pieces would count as if each were long; those of
-    /// HTTP/2 are short.
-    room: Arc<Semaphore>,
+    room: Room,
+}
+
+/// For what waits, of all copies together, in bytes. By their number pieces would count as if each were
+/// long; those of HTTP/2 are short.
+#[derive(Clone, Debug)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(WAITING_BYTES_MAX)))
+    }
+}
+
+impl Room {
+    /// Some of it, if there is so much.
+    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
 }
 
 /// What waits for the writer; empty, the end of the part.
@@ -72,6 +88,7 @@ impl Tee {
         store: &Arc<Store>,
         tasks: &TaskTracker,
         algorithm: Algorithm,
+        room: &Room,
     ) -> (Self, Spout) {
         let store = Arc::clone(store);
         let stage = spawn_blocking(move || {
@@ -81,19 +98,18 @@ impl Tee {
             let hasher = SumHasher::new(algorithm);
             Some(Copied { staged: Held(Some(staged.ok()?)), hasher, algorithm })
         });
-        Self::write(Writing(stage), tasks)
+        Self::write(Writing(stage), tasks, room)
     }
 
     /// The same copy, for the next part of the blob.
-    pub(super) fn go_on(self, tasks: &TaskTracker) -> (Self, Spout) {
-        Self::write(self.writing, tasks)
+    pub(super) fn go_on(self, tasks: &TaskTracker, room: &Room) -> (Self, Spout) {
+        Self::write(self.writing, tasks, room)
     }
 
-    fn write(before: Writing, tasks: &TaskTracker) -> (Self, Spout) {
+    fn write(before: Writing, tasks: &TaskTracker, room: &Room) -> (Self, Spout) {
         let (sender, queue) = mpsc::unbounded_channel();
         let writing = Writing(tasks.spawn(write(before, queue)));
-        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-        (Self { writing }, Spout { queue: Some(sender), room })
+        (Self { writing }, Spout { queue: Some(sender), room: room.clone() })
     }
 
     /// Makes the copy the blob of `digest`, if it is. The upstream has all of it by now, so a disk
@@ -109,13 +125,12 @@ impl Spout {
     /// Leaves a copy of these bytes, or gives all of it up.
     pub(super) fn pour(&mut self, bytes: &Bytes) {
         let Some(queue) = &self.queue else { return };
-        let cost = u32::try_from(bytes.len().max(PIECE_BYTES_MIN)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(cost);
-        if room.is_err() {
+        let room = self.room.take(bytes.len().max(PIECE_BYTES_MIN));
+        if room.is_none() {
             tracing::debug!("the disk is slower than a push; its copy is given up");
         }
         let bytes = bytes.clone();
-        let is_taken = room.is_ok_and(|room| queue.send(Piece { bytes, _room: room }).is_ok());
+        let is_taken = room.is_some_and(|room| queue.send(Piece { bytes, _room: room }).is_ok());
         if !is_taken {
             // An end without a mark: what came is not all.
             self.queue = None;
@@ -126,7 +141,7 @@ impl Spout {
     pub(super) fn end(&mut self) {
         let Some(queue) = self.queue.take() else { return };
         // It takes no room, so there is some.
-        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(0) {
+        if let Some(room) = self.room.take(0) {
             // Refused, it was given up before.
             drop(queue.send(Piece { bytes: Bytes::new(), _room: room }));
         }
@@ -219,8 +234,9 @@ async fn commit(mut writing: Writing, digest: Digest) {
     drop(spawn_blocking(commit).await);
 }
 
-/// How many bytes of a body wait for the writer, those that it is writing among them.
-const QUEUE_BYTES: usize = 4 << 20;
+/// How many bytes wait for their writers, those that are being written among them. Half a second of
+/// 100 MB/s: a disk that does other things too stops for longer than the moments that 4 MiB last.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// What a piece counts for at least, for it has to be told from others.
 const PIECE_BYTES_MIN: usize = 512;
@@ -255,6 +271,9 @@ mod tests {
         }
     }
 
+    /// Room for a test to use up.
+    const SCANT: usize = 4 << 20;
+
     fn pour(mut spout: Spout, pieces: &[&'static [u8]]) {
         for piece in pieces {
             spout.pour(&Bytes::from_static(piece));
@@ -268,9 +287,9 @@ mod tests {
         let store = store(&dir);
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let digest = Digest::of(algorithm, b"abcdef");
-            let (tee, spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+            let (tee, spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &Room::default());
             pour(spout, &[b"ab", b"c"]);
-            let (tee, spout) = tee.go_on(&tasks);
+            let (tee, spout) = tee.go_on(&tasks, &Room::default());
             pour(spout, &[b"def"]);
             tee.commit(digest.clone(), &tasks).await;
             assert!(matches!(store.blob(&digest), Ok(Some(Stored::Verified(_)))), "{digest}");
@@ -284,7 +303,7 @@ mod tests {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         let store = store(&dir);
         let digest = Digest::of(Algorithm::Sha256, b"abc");
-        let (tee, spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+        let (tee, spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &Room::default());
         pour(spout, &[b"abd"]);
         tee.commit(digest.clone(), &tasks).await;
         assert!(matches!(store.blob(&digest), Ok(None)));
@@ -296,7 +315,7 @@ mod tests {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         let store = store(&dir);
         let digest = Digest::of(Algorithm::Sha256, b"abc");
-        let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+        let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &Room::default());
         spout.pour(&Bytes::from_static(b"abc"));
         drop(spout);
         tee.commit(digest.clone(), &tasks).await;
@@ -309,20 +328,24 @@ mod tests {
     async fn a_copy_that_cannot_keep_up_is_given_up() {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         let store = store(&dir);
-        let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+        let scant = Room(Arc::new(Semaphore::new(SCANT)));
+        let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &scant);
         // Nothing else runs in between, the writer least of all.
-        let piece = vec![b'a'; QUEUE_BYTES / 4];
+        let piece = vec![b'a'; SCANT / 4];
         for _ in 0..5 {
             spout.pour(&Bytes::from(piece.clone()));
         }
         assert!(spout.queue.is_none());
+        let (_other, mut other) = Tee::begin(&store, &tasks, Algorithm::Sha256, &scant);
+        other.pour(&Bytes::from_static(b"a"));
+        assert!(other.queue.is_none(), "the room is for all of them");
         spout.end();
         let digest = Digest::of(Algorithm::Sha256, &piece.repeat(5));
         tee.commit(digest.clone(), &tasks).await;
         assert!(matches!(store.blob(&digest), Ok(None)));
 
-        let (_tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
-        for _ in 0..=QUEUE_BYTES / PIECE_BYTES_MIN {
+        let (_tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &scant);
+        for _ in 0..=SCANT / PIECE_BYTES_MIN {
             spout.pour(&Bytes::from_static(b"a"));
         }
         assert!(spout.queue.is_none(), "nor may there be any number of them");
@@ -333,8 +356,9 @@ mod tests {
     async fn a_copy_in_short_pieces_waits_as_one_in_long_ones_does() {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         let store = store(&dir);
+        let scant = Room(Arc::new(Semaphore::new(SCANT)));
         for (byte, len) in [(b'a', 64 << 10), (b'b', 16 << 10), (b'c', 1024)] {
-            let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256);
+            let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &scant);
             // Nothing else runs in between, as above.
             let piece = vec![byte; len];
             let count = (3 << 20) / piece.len();
