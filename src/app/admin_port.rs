@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
+use super::accepting::Accepting;
 use crate::admin::Admin;
 use crate::config::ADMIN_LISTEN;
 use crate::http::{Guarded, Listener, Socket, serve_connection};
@@ -21,7 +22,7 @@ use crate::http::{Guarded, Listener, Socket, serve_connection};
 pub(super) struct AdminPort {
     pub(super) admin: Arc<Admin>,
     /// As configured; port 0 stays 0.
-    open: Option<(SocketAddr, DropGuard)>,
+    open: Option<(SocketAddr, Accepting)>,
     connections: TaskTracker,
     /// An address that is done without if it is taken.
     optional: SocketAddr,
@@ -64,22 +65,27 @@ impl AdminPort {
     }
 
     /// Listens there and nowhere else.
-    pub(super) fn commit(&mut self, prepared: Prepared) {
-        let (address, listener) = match prepared {
+    pub(super) async fn commit(&mut self, prepared: Prepared) {
+        let opened = match prepared {
             Prepared::Keep => return,
-            Prepared::Close => return self.open = None,
-            Prepared::Open(address, listener) => (address, listener),
+            Prepared::Close => None,
+            Prepared::Open(address, listener) => Some((address, self.accept(listener))),
         };
+        if let Some((_, closed)) = std::mem::replace(&mut self.open, opened) {
+            closed.close().await;
+        }
+    }
+
+    fn accept(&self, listener: Listener) -> Accepting {
         if let Ok(address) = listener.address() {
             tracing::info!(%address, "health and metrics");
         }
         let stop = CancellationToken::new();
-        self.open = Some((address, stop.clone().drop_guard()));
         let (admin, connections) = (Arc::clone(&self.admin), self.connections.clone());
-        tokio::spawn(async move {
+        Accepting::start(stop.clone(), async move {
             let serve = |socket, _client| serve(Arc::clone(&admin), socket, stop.clone());
             listener.accept(serve, &connections, stop.clone()).await;
-        });
+        })
     }
 }
 
@@ -120,7 +126,7 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut port = AdminPort::default();
         let prepared = port.prepare(Some(free)).await.unwrap();
-        port.commit(prepared);
+        port.commit(prepared).await;
         assert!(matches!(port.prepare(Some(free)).await, Ok(Prepared::Keep)));
         assert!(matches!(port.prepare(None).await, Ok(Prepared::Close)));
     }

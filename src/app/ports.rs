@@ -7,8 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use tokio_util::sync::{CancellationToken, DropGuard};
-
+use super::accepting::Accepting;
 use super::latest::Latest;
 use super::{App, StartError};
 use crate::access::Access;
@@ -51,7 +50,7 @@ struct Open {
     /// As configured; port 0 stays 0.
     address: SocketAddr,
     port: Arc<Port>,
-    _accepting: DropGuard,
+    accepting: Accepting,
 }
 
 /// Ports that are ready to take the place of those there are.
@@ -92,7 +91,7 @@ impl Ports {
     }
 
     /// Serves at these and at no others. Connections that are open stay so.
-    pub(super) fn commit(&mut self, prepared: Prepared, app: &App) {
+    pub(super) async fn commit(&mut self, prepared: Prepared, app: &App) {
         let mut before = std::mem::take(&mut self.open);
         for (address, ready) in prepared.ports {
             let entrance = app.entrance(&ready.listener);
@@ -113,11 +112,11 @@ impl Ports {
             if let Ok(address) = listener.address() {
                 tracing::info!(%address, tls = port.tls.take().is_some(), "listening");
             }
-            let stop = app.stop.child_token();
-            app.accept(listener, Arc::clone(&port), stop.clone());
-            self.open.push(Open { address, port, _accepting: stop.drop_guard() });
+            let accepting = app.accept(listener, Arc::clone(&port));
+            self.open.push(Open { address, port, accepting });
         }
         for closed in before {
+            closed.accepting.close().await;
             tracing::info!(address = %closed.address, "no longer listening");
         }
     }
@@ -147,13 +146,12 @@ impl App {
         }
     }
 
-    /// Accepts in a task of its own, until told to stop.
-    fn accept(&self, listener: Listener, port: Arc<Port>, stop: CancellationToken) {
-        let app = self.clone();
-        tokio::spawn(async move {
+    fn accept(&self, listener: Listener, port: Arc<Port>) -> Accepting {
+        let (app, stop) = (self.clone(), self.stop.child_token());
+        Accepting::start(stop.clone(), async move {
             let serve = |socket, client| app.serve_port(socket, client, Arc::clone(&port));
             listener.accept(serve, &app.connections, stop).await;
-        });
+        })
     }
 
     fn serve_port(

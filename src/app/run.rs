@@ -23,11 +23,12 @@ pub async fn run(settings: Settings, source: Source) -> Result<(), StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
     let (mut ports, mut admin_port) = (Ports::default(), AdminPort::default());
     let prepared = ports.prepare(&settings.listeners).await?;
-    admin_port.commit(admin_port.prepare(settings.admin).await?);
+    let prepared_admin = admin_port.prepare(settings.admin).await?;
+    admin_port.commit(prepared_admin).await;
     let app = App::open(&settings, Parts::default()).await?;
     app.show_to(&admin_port.admin);
     let request_log = RequestLog::start(app.traffic());
-    ports.commit(prepared, &app);
+    ports.commit(prepared, &app).await;
     let manager = Manager::of(&source.environment);
     manager.ready();
     let process = Process { app: app.clone(), ports, admin_port, settings, source, manager };
@@ -94,8 +95,8 @@ impl Process {
         let prepared = self.ports.prepare(&settings.listeners).await?;
         let admin = self.admin_port.prepare(settings.admin).await?;
         self.app.reload(&settings).map_err(StartError::from)?;
-        self.ports.commit(prepared, &self.app);
-        self.admin_port.commit(admin);
+        self.ports.commit(prepared, &self.app).await;
+        self.admin_port.commit(admin).await;
         warn(&settings);
         warn_of_what_stays(&self.settings, &settings);
         self.settings = settings;

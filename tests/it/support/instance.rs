@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -126,9 +126,11 @@ impl Drop for Instance {
     }
 }
 
-/// A loopback port that was free a moment ago.
+/// A free loopback address that nobody else takes: a port of 127.0.0.1 would soon be another
+/// test's, and here the host is one of millions.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let host = Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..255));
+    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
 }
 
 /// A client of this address over plain TCP.

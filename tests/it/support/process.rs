@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::client::{Client, RawClient};
+use super::instance::free_address;
 use super::proxy::files_under;
 
 /// How long anything may take before the test gives up.
@@ -151,11 +152,6 @@ fn spawn(dir: &Path, address: SocketAddr) -> Child {
         .stderr(log)
         .spawn()
         .expect("the larder program starts")
-}
-
-/// A loopback port that was free a moment ago.
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The pause between two looks at another process, which cannot wake us.
