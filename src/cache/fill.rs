@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::download::Download;
 use super::fills::{Missed, Progress, Seat};
@@ -36,6 +36,8 @@ pub(super) struct Fill {
     member: Option<Membership>,
     /// A look-up that still holds; without one it has to be made again.
     missed: Option<Missed>,
+    /// That the membership is noted; by whoever comes to it first.
+    confirmed: OnceCell<()>,
     progress: watch::Sender<Progress>,
 }
 
@@ -47,7 +49,7 @@ impl Fill {
         missed: Option<Missed>,
         progress: watch::Sender<Progress>,
     ) -> Self {
-        Self { shared, grant, source, digest, member, missed, progress }
+        Self { shared, grant, source, digest, member, missed, confirmed: OnceCell::new(), progress }
     }
 
     pub(super) async fn run(self, seat: Seat) {
@@ -85,7 +87,7 @@ impl Fill {
                 self.confirm(total).await;
                 end
             }
-            // Readers wait for the first bytes, nobody for the note but the end of the fill.
+            // Readers wait for the first bytes, and for the note only with the last ones.
             () = self.first_bytes() => {
                 let (end, ()) = tokio::join!(filling, self.confirm(total));
                 end
@@ -114,6 +116,8 @@ impl Fill {
             };
             match self.write(opened, &mut download, generation).await? {
                 Written::Whole(partial, hasher) => {
+                    // Who has the whole and asks again is not to send a question upstream.
+                    self.confirm(download.total()).await;
                     match self.commit(partial, hasher, generation).await? {
                         Some(blob) => return Ok(Progress::Done { blob, generation }),
                         // Bytes of two answers may not fit together, and a mirror may be wrong: once
@@ -201,11 +205,14 @@ impl Fill {
         self.member.and_then(|member| member.size)
     }
 
-    /// The upstream has answered 200 for this repository.
+    /// Notes, once, that the upstream has answered 200 for this repository.
     async fn confirm(&self, total: Option<u64>) {
-        if self.member.is_some() {
-            return;
+        if self.member.is_none() {
+            self.confirmed.get_or_init(|| self.note_membership(total)).await;
         }
+    }
+
+    async fn note_membership(&self, total: Option<u64>) {
         let (shared, grant) = (Arc::clone(&self.shared), self.grant.clone());
         let digest = self.digest.clone();
         let confirm = move || {
