@@ -75,17 +75,12 @@ async fn ask(
 ) -> Result<Answer, Error> {
     let accept = matches!(resource, Resource::Manifest(_)).then(|| MANIFEST_ACCEPT.to_owned());
     let question = Question {
-        method,
-        repository: wish.repository.clone(),
-        resource: resource.clone(),
         query: query.to_owned(),
         accept,
-        from: 0,
-        until: None,
-        failed: Vec::new(),
         client: wish.client.cloned(),
         token_since: Some(span.begin),
         via: wish.via.clone(),
+        ..Question::new(method, wish.repository.clone(), resource.clone())
     };
     wish.registry.upstream().ask(&question, span.deadline).await
 }

@@ -19,14 +19,14 @@ use super::flights::{Company, told};
 use super::follow::{Follow, Span, Whole};
 use super::members::Membership;
 use super::passed::Passing;
-use super::pull::{HEADERS_WAIT_MAX, deadline};
+use super::pull::{HEADERS_WAIT_MAX, deadline, question_of};
 use super::side::Side;
 use super::{Bypass, Decision, Error, Pulled, Shared};
 use crate::access::Grant;
 use crate::http::{Delivery, Outlet, ReplyBody, Source};
 use crate::oci::{Digest, Resource};
 use crate::store::StoredBlob;
-use crate::upstream::{self, Method, Place, Question};
+use crate::upstream::Method;
 
 /// What has to be known of a blob before its headers can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,10 +165,10 @@ impl Shared {
         } else {
             self.membership(grant, digest).await.is_some()
         };
-        let proven = self.proven(grant, digest).map(Found::Verified);
-        let found = match proven {
-            None if is_known => self.stored(digest).await,
-            proven => proven.filter(|_| is_known),
+        let found = match self.proven(grant, digest) {
+            _ if !is_known => None,
+            Some(blob) => Some(Found::Verified(blob)),
+            None => self.stored(digest).await,
         };
         if let Some(blob) = found {
             let total = Some(blob.len());
@@ -327,35 +327,21 @@ pub(super) async fn wait_for_headers(
 }
 
 async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error> {
-    let question = |method| Question {
-        method,
-        repository: grant.repository().clone(),
-        resource: Resource::Blob(digest.clone()),
-        query: String::new(),
-        accept: None,
-        from: 0,
-        until: None,
-        failed: Vec::new(),
-        client: grant.client().cloned(),
-        token_since: None,
-        via: grant.via().clone(),
-    };
     let upstream = grant.registry().upstream();
-    // Where pushes go, a mirror's word is not the registry's, nor good enough to skip an upload.
-    let is_strict = grant.registry().takes_pushes();
-    let failed = if is_strict { upstream.mirrors() } else { Vec::new() };
-    let question = |method| Question { failed: failed.clone(), ..question(method) };
-    let answer = match upstream.ask(&question(Method::Head), deadline()).await {
-        // The GET's headers say the same; its body is not read.
-        Err(error) if error.is_without_head() => {
-            upstream.ask(&question(Method::Get), deadline()).await
+    let ask = async |method| {
+        let question = question_of(grant, method, Resource::Blob(digest.clone()));
+        // Where pushes go, a mirror's word is not the registry's, nor good enough to skip an upload.
+        if grant.registry().takes_pushes() {
+            upstream.authoritative().ask(&question, deadline()).await
+        } else {
+            upstream.ask(&question, deadline()).await
         }
+    };
+    let answer = match ask(Method::Head).await {
+        // The GET's headers say the same; its body is not read.
+        Err(error) if error.is_without_head() => ask(Method::Get).await,
         other => other,
     };
     let answer = answer?;
-    if is_strict && answer.place != Place::Authoritative {
-        let (host, reason) = (upstream.host().to_owned(), "only a mirror of it answers".to_owned());
-        return Err(upstream::Error::Unreachable { host, reason }.into());
-    }
     Ok(answer.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()))
 }

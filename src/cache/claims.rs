@@ -142,8 +142,7 @@ impl Cache {
         drop(tokio::task::spawn_blocking(move || shared.deny(&grant, &digests)).await);
     }
 
-    /// Repositories of a registry that were lately known to have this, those heard of last first, and
-    /// how long it is.
+    /// Repositories of a registry that were lately known to have this, those heard of last first.
     pub fn homes(&self, registry: &Registry, digest: &Digest) -> Vec<RepositoryName> {
         self.shared.hot.homes(registry.name(), digest)
     }

@@ -324,7 +324,7 @@ impl Fill {
         let proven = move |blob: &StoredBlob| {
             progress.send_replace(Progress::Done { blob: blob.clone(), generation });
         };
-        let committed = blocking(move || Ok(partial.commit_telling(hasher, proven))).await;
+        let committed = blocking(move || Ok(partial.commit(hasher, proven))).await;
         match committed.map_err(|_| Error::Internal("the commit was lost"))? {
             Ok(committed) => {
                 match committed.kept {

@@ -18,7 +18,7 @@ use super::flights::Company;
 use super::generations::{Generation, Subject};
 use super::hot::list_key;
 use super::members::warn_of;
-use super::pull::{HEADERS_WAIT_MAX, deadline};
+use super::pull::{HEADERS_WAIT_MAX, deadline, question_of};
 use super::{Decision, Error, List, Listing, Pulled, Shared};
 use crate::access::Grant;
 use crate::oci::Page;
@@ -227,17 +227,9 @@ impl HotList {
 /// The page from the upstream. A body that breaks off is asked for again.
 async fn fetch(grant: &Grant, listing: &Listing, page: &Page) -> Result<List, Error> {
     let question = Question {
-        method: Method::Get,
-        repository: grant.repository().clone(),
-        resource: listing.resource(),
         query: page.to_query(),
         accept: Some(listing.media_type().to_owned()),
-        from: 0,
-        until: None,
-        failed: Vec::new(),
-        client: grant.client().cloned(),
-        token_since: None,
-        via: grant.via().clone(),
+        ..question_of(grant, Method::Get, listing.resource())
     };
     let upstream = grant.registry().upstream();
     let host = || upstream.host().to_owned();

@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 
-use super::pull::deadline;
+use super::pull::{deadline, question_of};
 use super::tags::told_digest;
 use super::{Error, MANIFEST_BYTES_MAX, Shared};
 use crate::access::Grant;
@@ -65,19 +65,8 @@ pub(super) fn question(
     method: Method,
     accept: Option<&str>,
 ) -> Question {
-    Question {
-        method,
-        repository: grant.repository().clone(),
-        resource: Resource::Manifest(reference.clone()),
-        query: String::new(),
-        accept: Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned()),
-        from: 0,
-        until: None,
-        failed: Vec::new(),
-        client: grant.client().cloned(),
-        token_since: None,
-        via: grant.via().clone(),
-    }
+    let accept = Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned());
+    Question { accept, ..question_of(grant, method, Resource::Manifest(reference.clone())) }
 }
 
 /// How often a manifest whose body broke off is asked for.

@@ -21,7 +21,7 @@ use super::{
 use crate::access::Grant;
 use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, Reference};
 use crate::store::Verified;
-use crate::upstream::{self, Method, Place, Question};
+use crate::upstream::{Method, Place};
 
 impl Shared {
     pub(super) async fn manifest_by_digest(
@@ -57,20 +57,10 @@ impl Shared {
         }
         let asked = self.denials.now();
         let reference = Reference::Digest(digest.clone());
-        let upstream = grant.registry().upstream();
-        let head = Question {
-            failed: upstream.mirrors(),
-            ..question(grant, &reference, Method::Head, None)
-        };
-        match upstream.ask(&head, deadline()).await {
-            Ok(answer) if answer.place == Place::Authoritative => {
-                self.claim(grant, digest, asked);
-            }
-            Ok(_) => {
-                let reason = "only a mirror of it answers".to_owned();
-                let host = upstream.host().to_owned();
-                return Err(upstream::Error::Unreachable { host, reason }.into());
-            }
+        let head = question(grant, &reference, Method::Head, None);
+        // A mirror's word is not the registry's.
+        match grant.registry().upstream().authoritative().ask(&head, deadline()).await {
+            Ok(_) => self.claim(grant, digest, asked),
             Err(error) if error.is_without_head() => {}
             Err(error) => return Err(error.into()),
         }

@@ -27,8 +27,9 @@ use super::{Decision, Error, List, Listing, Manifest, Options};
 use crate::access::Grant;
 use crate::clock::WallClock;
 use crate::http::Frames;
-use crate::oci::{AcceptSet, Digest, Page, Reference};
+use crate::oci::{AcceptSet, Digest, Page, Reference, Resource};
 use crate::store::{Row, Store, StoreReport};
+use crate::upstream::{Method, Question};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
@@ -215,6 +216,15 @@ impl Shared {
 
 /// How long what was ended may take to notice.
 const END_WAIT: Duration = Duration::from_secs(1);
+
+/// A question on behalf of who was granted this.
+pub(super) fn question_of(grant: &Grant, method: Method, resource: Resource) -> Question {
+    Question {
+        client: grant.client().cloned(),
+        via: grant.via().clone(),
+        ..Question::new(method, grant.repository().clone(), resource)
+    }
+}
 
 /// Tries, queueing and failover before an answer's headers share this much time: containerd gives
 /// up after 30 s.

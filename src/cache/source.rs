@@ -101,18 +101,14 @@ impl Source {
         client: Option<&Identity>,
         (from, until): (u64, Option<u64>),
     ) -> Result<Answer, upstream::Error> {
+        let resource = Resource::Blob(self.digest.clone());
         let question = Question {
-            method: Method::Get,
-            repository: repository.clone(),
-            resource: Resource::Blob(self.digest.clone()),
-            query: String::new(),
-            accept: None,
             from,
             until,
             failed: self.failed.clone(),
             client: client.cloned(),
-            token_since: None,
             via: self.via.clone(),
+            ..Question::new(Method::Get, repository.clone(), resource)
         };
         self.upstream.ask(&question, deadline()).await
     }

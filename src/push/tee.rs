@@ -2,7 +2,8 @@
 //!
 //! Its writer runs on its own and takes what has arrived since it last looked. Nobody waits for it
 //! while a body passes: what waits in between, of all copies together, is bounded, and when there is no
-//! more room, or the disk refuses, the copy is given up. That costs a fetch when somebody pulls the blob, and nothing before.
+//! more room, or the disk refuses, the copy is given up. That costs a fetch when somebody pulls the
+//! blob, and nothing before.
 
 use std::io;
 use std::sync::Arc;

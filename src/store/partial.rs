@@ -82,21 +82,13 @@ impl Partial {
         if self.is_empty() { self.discard() } else { Ok(()) }
     }
 
-    /// Checks `hasher`, which has seen every byte, and makes the file a blob.
+    /// Checks `hasher`, which has seen every byte, and makes the file a blob. `proven` is told when the
+    /// bytes are known to be right, before the disk is waited for.
     ///
     /// # Errors
     ///
     /// [`Mismatch`]: the bytes are wrong, and gone.
-    pub fn commit(self, hasher: SumHasher) -> Result<Committed, Mismatch> {
-        self.commit_telling(hasher, |_| {})
-    }
-
-    /// The same. `proven` is told when the bytes are known to be right, before the disk is waited for.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::commit`].
-    pub fn commit_telling(
+    pub fn commit(
         self,
         hasher: SumHasher,
         proven: impl FnOnce(&StoredBlob),

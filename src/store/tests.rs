@@ -41,14 +41,14 @@ fn only_matching_bytes_become_a_blob() {
 
     let mut partial = store.partial(&registry(), &digest).unwrap();
     partial.append(&[Bytes::from_static(b"wrong")]).unwrap();
-    let refused = partial.commit(hasher_of(b"wrong"));
+    let refused = partial.commit(hasher_of(b"wrong"), |_| panic!("it is not"));
     assert!(refused.is_err());
     assert!(store.blob(&digest).unwrap().is_none());
     assert!(!store.partial_path(&registry(), &digest).exists(), "wrong bytes are not resumed");
 
     let mut partial = store.partial(&registry(), &digest).unwrap();
     partial.append(&[Bytes::from_static(b"ri"), Bytes::from_static(b"ght")]).unwrap();
-    partial.commit(hasher_of(b"right")).unwrap().kept.unwrap();
+    partial.commit(hasher_of(b"right"), |_| {}).unwrap().kept.unwrap();
     let stored = store.blob(&digest).unwrap();
     assert!(matches!(stored, Some(Stored::Verified(blob)) if blob.content().len() == 5));
     assert_eq!(store.small(&digest, 10).unwrap().unwrap().content(), "right");
@@ -70,7 +70,7 @@ fn a_partial_file_is_found_again_with_its_length_and_its_hash() {
     let mut hasher = partial.hash().unwrap();
     hasher.update(b"world");
     partial.append(&[Bytes::from_static(b"world")]).unwrap();
-    partial.commit(hasher).unwrap().kept.unwrap();
+    partial.commit(hasher, |_| {}).unwrap().kept.unwrap();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn fills_of_two_registries_are_separate_and_the_first_wins() {
         let mut partial = store.partial(&registry.parse().unwrap(), &digest).unwrap();
         assert!(partial.is_empty());
         partial.append(&[Bytes::from_static(b"x")]).unwrap();
-        partial.commit(hasher_of(b"x")).unwrap().kept.unwrap();
+        partial.commit(hasher_of(b"x"), |_| {}).unwrap().kept.unwrap();
     }
     assert!(store.blob(&digest).unwrap().is_some());
 }
@@ -197,7 +197,7 @@ fn what_was_just_verified_takes_the_place_of_what_is_due() {
         fs::write(&path, stored).unwrap();
         let mut partial = store.partial(&registry(), &digest).unwrap();
         partial.append(&[Bytes::from_static(b"right")]).unwrap();
-        partial.commit(hasher_of(b"right")).unwrap().kept.unwrap();
+        partial.commit(hasher_of(b"right"), |_| {}).unwrap().kept.unwrap();
         assert!(matches!(store.blob(&digest).unwrap(), Some(Stored::Verified(_))));
         assert_eq!(fs::read(&path).unwrap(), b"right");
     }

@@ -34,6 +34,25 @@ pub struct Question {
     pub via: Via,
 }
 
+impl Question {
+    /// One about all of a resource, to any upstream, with Larder's own credential.
+    pub fn new(method: Method, repository: RepositoryName, resource: Resource) -> Self {
+        Self {
+            method,
+            repository,
+            resource,
+            query: String::new(),
+            accept: None,
+            from: 0,
+            until: None,
+            failed: Vec::new(),
+            client: None,
+            token_since: None,
+            via: Via::default(),
+        }
+    }
+}
+
 /// The two idempotent methods that registries know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::network::{FakeNetwork, Internet};
 use super::{Answer, Credential, Error, Method, Options, Place, Question, Upstream, Upstreams};
-use crate::http::{Egress, InstanceId, Via};
+use crate::http::{Egress, InstanceId};
 use crate::oci::Resource;
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -66,35 +66,14 @@ fn egress(internet: &Internet) -> Egress {
 }
 
 fn blob(method: Method, from: u64) -> Question {
-    Question {
-        method,
-        repository: "a/b".parse().unwrap(),
-        resource: Resource::Blob(format!("sha256:{HEX}").parse().unwrap()),
-        query: String::new(),
-        accept: None,
-        from,
-        until: None,
-        failed: Vec::new(),
-        client: None,
-        token_since: None,
-        via: Via::default(),
-    }
+    let resource = Resource::Blob(format!("sha256:{HEX}").parse().unwrap());
+    Question { from, ..Question::new(method, "a/b".parse().unwrap(), resource) }
 }
 
 fn manifest(repository: &str) -> Question {
-    Question {
-        method: Method::Get,
-        repository: repository.parse().unwrap(),
-        resource: Resource::Manifest("latest".parse().unwrap()),
-        query: String::new(),
-        accept: Some("application/x".to_owned()),
-        from: 0,
-        until: None,
-        failed: Vec::new(),
-        client: None,
-        token_since: None,
-        via: Via::default(),
-    }
+    let resource = Resource::Manifest("latest".parse().unwrap());
+    let question = Question::new(Method::Get, repository.parse().unwrap(), resource);
+    Question { accept: Some("application/x".to_owned()), ..question }
 }
 
 /// Asks with the deadline that the product uses.

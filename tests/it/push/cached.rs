@@ -239,6 +239,14 @@ async fn pushes_go_to_the_registry_itself_and_to_no_mirror() {
 
     mirror.assert_not_asked();
     assert!(hub.tagged("o/a", "v1").is_some());
+
+    // Nor is it asked when the registry cannot be: its word would not do.
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    proxy.network.set(HUB, Reach::Down);
+    for path in [&*image.layers[0].path("o/a"), &*image.manifest.path("o/a")] {
+        proxy.head(path).await.assert_status(502);
+    }
+    mirror.assert_not_asked();
 }
 
 /// The registry took the one before the other, and answered to them the other way round: the order of
