@@ -19,7 +19,7 @@ use super::fills::{Missed, Progress, Seat};
 use super::members::Membership;
 use super::relay::{Prefix, RelayPoint};
 use super::source::Source;
-use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking, close};
+use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking};
 use super::{Bypass, Error, Shared};
 use crate::access::Grant;
 use crate::oci::Digest;
@@ -99,6 +99,9 @@ impl Fill {
     async fn first_bytes(&self) {
         let has_bytes =
             |progress: &Progress| matches!(progress, Progress::Filling { written: 1.., .. });
+        if has_bytes(&self.progress.borrow()) {
+            return;
+        }
         if self.progress.subscribe().wait_for(has_bytes).await.is_err() {
             // The sender is ours: it cannot be gone.
             std::future::pending::<()>().await;
@@ -247,7 +250,7 @@ impl Fill {
         let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
         let (received, written) = {
             let mut writing = pin!(self.write_queue(partial, download.total(), queue, generation));
-            let mut receiving = pin!(receive(download, sender));
+            let mut receiving = pin!(self.receive(download, sender));
             tokio::select! {
                 received = &mut receiving => (received, writing.await),
                 // A job that is stuck has the queue, which is never closed then.
@@ -287,29 +290,49 @@ impl Fill {
         }
     }
 
+    /// Receives until the end, or until the writer takes no more; then what it did not take.
+    async fn receive(
+        &self,
+        download: &mut Download,
+        sender: mpsc::Sender<Bytes>,
+    ) -> Result<Option<Bytes>, Error> {
+        loop {
+            let next = tokio::select! {
+                next = download.chunk() => next?,
+                () = sender.closed() => return Ok(None),
+            };
+            let Some(chunk) = next else { return Ok(None) };
+            if let Err(refused) = sender.send(chunk).await {
+                return Ok(Some(refused.0));
+            }
+            // Where cores are few, receiving more would keep readers from the first bytes.
+            tokio::select! {
+                () = self.first_bytes() => {}
+                () = sender.closed() => {}
+            }
+        }
+    }
+
     /// Sets space aside while the first bytes arrive; then readers may begin, and all is written.
     async fn write_queue(
         &self,
-        mut partial: Partial,
+        partial: Partial,
         total: Option<u64>,
-        mut queue: mpsc::Receiver<Bytes>,
+        queue: mpsc::Receiver<Bytes>,
         generation: u32,
     ) -> Drained {
-        let reserve = move || match partial.reserve(total.unwrap_or_default()) {
-            Ok(()) => Ok(partial),
-            Err(error) => partial.leave().and(Err(error)),
+        let progress = self.progress.clone();
+        let prepare = move |partial: &mut Partial| {
+            partial.reserve(total.unwrap_or_default())?;
+            let (file, written) = (partial.file(), partial.len());
+            progress.send_replace(Progress::Filling { total, file, written, generation });
+            Ok(())
         };
-        let partial = match blocking(reserve).await {
-            Ok(partial) => partial,
-            Err(error) => return Drained::NoRoom { left: close(&mut queue), error },
-        };
-        let (file, written) = (partial.file(), partial.len());
-        self.progress.send_replace(Progress::Filling { total, file, written, generation });
         let progress = self.progress.clone();
         let publish = move |now| {
             progress.send_if_modified(|progress| progress.advance(generation, now));
         };
-        Writer::new(partial).drain(queue, publish).await
+        Writer::new(partial).drain(queue, prepare, publish).await
     }
 
     /// The verified blob; `None` when the bytes are wrong, and gone. Readers have it before the disk
@@ -358,23 +381,6 @@ enum Written {
     NoRoom(Bypass),
     Whole(Partial, SumHasher),
     Refused(Prefix, Bypass),
-}
-
-/// Receives until the end, or until the writer takes no more; then what it did not take.
-async fn receive(
-    download: &mut Download,
-    sender: mpsc::Sender<Bytes>,
-) -> Result<Option<Bytes>, Error> {
-    loop {
-        let next = tokio::select! {
-            next = download.chunk() => next?,
-            () = sender.closed() => return Ok(None),
-        };
-        let Some(chunk) = next else { return Ok(None) };
-        if let Err(refused) = sender.send(chunk).await {
-            return Ok(Some(refused.0));
-        }
-    }
 }
 
 /// Bytes pieced together from several answers get one more try, all from one answer.

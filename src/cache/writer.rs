@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -30,10 +31,11 @@ pub(super) enum Drained {
     Whole(Writer),
 }
 
-/// A chunk that the disk did not take.
-struct NotTaken {
-    chunk: Bytes,
-    error: io::Error,
+/// What the disk did not take.
+enum NotTaken {
+    Chunk(Bytes, io::Error),
+    /// The space that all of it would need.
+    Room(io::Error),
 }
 
 /// The partial file, and the hash of what is in it.
@@ -44,59 +46,85 @@ pub(super) struct Writer {
     hasher: Option<SumHasher>,
     /// How many bytes are written, for whoever waits for a job.
     on_disk: Arc<AtomicU64>,
+    /// Whether anybody was told of a byte.
+    is_published: bool,
 }
 
 impl Writer {
     pub(super) fn new(partial: Partial) -> Self {
-        Self { partial, hasher: None, on_disk: Arc::default() }
+        Self { partial, hasher: None, on_disk: Arc::default(), is_published: false }
     }
 
-    /// Writes until the queue ends, or until the disk takes no more. `publish` is told how much is
-    /// on disk, at the latest after every [`BATCH_BYTES`].
+    /// Has `prepare` set space aside and then writes until the queue ends, or until the disk takes no
+    /// more. `publish` is told how much is on disk: of the first bytes at once, for they are waited
+    /// for, and at the latest after every [`BATCH_BYTES`].
     ///
     /// When the disk is stuck the queue stays with the job that is, open and unread.
     pub(super) async fn drain(
         mut self,
         mut queue: mpsc::Receiver<Bytes>,
+        prepare: impl FnOnce(&mut Partial) -> io::Result<()> + Send + 'static,
         publish: impl Fn(u64) + Clone + Send + 'static,
     ) -> Drained {
-        while let Some(chunk) = queue.recv().await {
-            let (on_disk, publish) = (Arc::clone(&self.on_disk), publish.clone());
-            let job = tokio::task::spawn_blocking(move || self.work(chunk, queue, &publish));
-            let Some((writer, rest, result)) = patiently(job, &on_disk).await else {
+        let (mut prepare, mut chunk) = (Some(prepare), None);
+        loop {
+            let (on_disk, prepare, publish) =
+                (Arc::clone(&self.on_disk), prepare.take(), publish.clone());
+            let job = tokio::task::spawn_blocking(move || {
+                let prepared = prepare.map_or(Ok(()), |prepare| prepare(&mut self.partial));
+                let done = prepared.map_err(NotTaken::Room);
+                let done = done.and_then(|()| self.work(chunk, &mut queue, &publish));
+                (self, queue, done)
+            });
+            let Some((writer, rest, done)) = patiently(job, &on_disk).await else {
                 return Drained::Stuck;
             };
             (self, queue) = (writer, rest);
-            if let Err(NotTaken { chunk, error }) = result {
-                let left = std::iter::once(chunk).chain(close(&mut queue)).collect();
-                return Drained::Refused { writer: self, left, error };
+            match done {
+                Ok(()) => {}
+                Err(NotTaken::Room(error)) => return self.without_room(queue, error).await,
+                Err(NotTaken::Chunk(chunk, error)) => {
+                    let left = std::iter::once(chunk).chain(close(&mut queue)).collect();
+                    return Drained::Refused { writer: self, left, error };
+                }
+            }
+            chunk = queue.recv().await;
+            if chunk.is_none() {
+                return Drained::Whole(self);
             }
         }
-        Drained::Whole(self)
     }
 
-    /// Writes a chunk and what has arrived behind it. Blocks.
+    async fn without_room(self, mut queue: mpsc::Receiver<Bytes>, error: io::Error) -> Drained {
+        if let Err(error) = blocking(move || self.partial.leave()).await {
+            tracing::debug!(%error, "cannot remove an empty partial file");
+        }
+        Drained::NoRoom { left: close(&mut queue), error }
+    }
+
+    /// Writes a chunk, if there is one, and what has arrived. Blocks.
     fn work(
-        mut self,
-        chunk: Bytes,
-        mut queue: mpsc::Receiver<Bytes>,
+        &mut self,
+        chunk: Option<Bytes>,
+        queue: &mut mpsc::Receiver<Bytes>,
         publish: &impl Fn(u64),
-    ) -> (Self, mpsc::Receiver<Bytes>, Result<(), NotTaken>) {
-        let (mut next, mut unpublished, mut done) = (Some(chunk), 0, 0);
+    ) -> Result<(), NotTaken> {
+        let (mut unpublished, mut done) = (0, 0);
+        let mut next = chunk.or_else(|| queue.try_recv().ok());
         while let Some(chunk) = next {
             if let Err(error) = self.write(&chunk) {
                 publish(self.partial.len());
-                return (self, queue, Err(NotTaken { chunk, error }));
+                return Err(NotTaken::Chunk(chunk, error));
             }
             unpublished += chunk.len();
             done += chunk.len();
             next = if done < JOB_BYTES { queue.try_recv().ok() } else { None };
-            if unpublished >= BATCH_BYTES || next.is_none() {
+            if unpublished >= BATCH_BYTES || next.is_none() || !self.is_published {
                 publish(self.partial.len());
-                unpublished = 0;
+                (unpublished, self.is_published) = (0, true);
             }
         }
-        (self, queue, Ok(()))
+        Ok(())
     }
 
     /// Writes and hashes a chunk, so that it is hashed while it is in the core's cache, and so that
@@ -140,7 +168,7 @@ impl Writer {
 }
 
 /// What is in a queue that will get no more.
-pub(super) fn close(queue: &mut mpsc::Receiver<Bytes>) -> Vec<Bytes> {
+fn close(queue: &mut mpsc::Receiver<Bytes>) -> Vec<Bytes> {
     queue.close();
     std::iter::from_fn(|| queue.try_recv().ok()).collect()
 }
@@ -172,7 +200,7 @@ const JOB_BYTES: usize = 8 << 20;
 pub(super) const QUEUE_CHUNKS: usize = 8;
 
 /// A write that takes longer than this is not waited for.
-const DISK_STALL: std::time::Duration = std::time::Duration::from_secs(30);
+const DISK_STALL: Duration = Duration::from_secs(30);
 
 /// Runs file operations where they may block.
 pub(super) async fn blocking<T: Send + 'static>(
@@ -184,11 +212,13 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Mutex;
 
     use tokio::time::sleep;
 
     use super::*;
+    use crate::oci::Algorithm;
+    use crate::store::{Machine, Options, Store};
 
     const ALMOST: Duration = Duration::from_secs(29);
 
@@ -209,5 +239,36 @@ mod tests {
 
         let stuck = tokio::spawn(std::future::pending::<()>());
         assert_eq!(patiently(stuck, &on_disk).await, None);
+    }
+
+    /// Readers wait for the first bytes; to be told of each chunk after them would only wake them.
+    #[tokio::test]
+    async fn the_first_bytes_are_told_of_at_once_and_the_rest_in_batches() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dir: dir.path().to_owned(),
+            min_free: 0,
+            fill_keep: Duration::from_secs(3600),
+            verify_every: Duration::from_secs(86_400),
+            index: None,
+        };
+        let store = Store::open(options, Machine::default()).unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"any");
+        let partial = store.partial(&"a.test".parse().unwrap(), &digest).unwrap();
+        let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
+        for _ in 0..6 {
+            sender.send(Bytes::from(vec![0; 100 << 10])).await.unwrap();
+        }
+        drop(sender);
+        let told = Arc::new(Mutex::new(Vec::<u64>::new()));
+        let publish = {
+            let told = Arc::clone(&told);
+            move |bytes| told.lock().unwrap().push(bytes >> 10)
+        };
+
+        let drained = Writer::new(partial).drain(queue, |_| Ok(()), publish).await;
+
+        assert!(matches!(drained, Drained::Whole(_)));
+        assert_eq!(*told.lock().unwrap(), [100, 400, 600]);
     }
 }
