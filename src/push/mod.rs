@@ -6,6 +6,7 @@
 mod answer;
 mod copies;
 mod error;
+mod flush;
 mod incoming;
 mod manifests;
 mod mount;

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::flush::Flusher;
 use crate::oci::{Algorithm, Digest};
 use crate::store::{Staged, Store, SumHasher};
 
@@ -25,6 +26,7 @@ struct Copied {
     staged: Held,
     hasher: SumHasher,
     algorithm: Algorithm,
+    flusher: Flusher,
 }
 
 /// Removes the file where that may block: a large one takes its time.
@@ -97,7 +99,8 @@ impl Tee {
             let staged =
                 staged.inspect_err(|error| tracing::warn!(%error, "cannot copy an upload"));
             let hasher = SumHasher::new(algorithm);
-            Some(Copied { staged: Held(Some(staged.ok()?)), hasher, algorithm })
+            let (staged, flusher) = (Held(Some(staged.ok()?)), Flusher::default());
+            Some(Copied { staged, hasher, algorithm, flusher })
         });
         Self::write(Writing(stage), tasks, room)
     }
@@ -194,8 +197,14 @@ async fn batch(queue: &mut mpsc::UnboundedReceiver<Piece>) -> Option<(Vec<Piece>
     }
 }
 
+async fn append(copied: Copied, chunks: Vec<Piece>) -> Option<Copied> {
+    let appended = try_append(copied, chunks).await;
+    appended.inspect_err(|error| tracing::warn!(%error, "cannot copy an upload")).ok()
+}
+
 /// Writes and hashes, chunk by chunk, while each is in the core's cache.
-async fn append(mut copied: Copied, chunks: Vec<Piece>) -> Option<Copied> {
+async fn try_append(mut copied: Copied, chunks: Vec<Piece>) -> io::Result<Copied> {
+    let bytes = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
     let append = move || -> io::Result<Copied> {
         for Piece { bytes: chunk, _room } in chunks {
             if let Some(staged) = &mut copied.staged.0 {
@@ -205,14 +214,20 @@ async fn append(mut copied: Copied, chunks: Vec<Piece>) -> Option<Copied> {
         }
         Ok(copied)
     };
-    let appended = spawn_blocking(append).await.ok()?;
-    appended.inspect_err(|error| tracing::warn!(%error, "cannot copy an upload")).ok()
+    let mut copied = spawn_blocking(append).await.map_err(io::Error::other)??;
+    if let Some(staged) = &copied.staged.0 {
+        copied.flusher.wrote(bytes, staged.flush()).await?;
+    }
+    Ok(copied)
 }
 
 async fn commit(mut writing: Writing, digest: Digest) {
-    let Ok(Some(copied)) = (&mut writing.0).await else { return };
+    let Ok(Some(mut copied)) = (&mut writing.0).await else { return };
+    if let Err(error) = copied.flusher.end().await {
+        return tracing::warn!(%digest, %error, "what was pushed is not kept");
+    }
     let commit = move || {
-        let Copied { mut staged, mut hasher, algorithm } = copied;
+        let Copied { mut staged, mut hasher, algorithm, .. } = copied;
         let Some(staged) = staged.0.take() else { return };
         if algorithm != digest.algorithm() {
             hasher = match staged.hash(digest.algorithm()) {

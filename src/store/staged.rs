@@ -52,6 +52,12 @@ impl Staged {
         self.growing.as_mut().map_or(Ok(()), |growing| growing.append(chunks))
     }
 
+    /// What has the disk take all that is written so far. It can be done while more is.
+    pub fn flush(&self) -> impl FnOnce() -> io::Result<()> + Send + use<> {
+        let file = self.growing.as_ref().map(Growing::file);
+        move || file.map_or(Ok(()), |file| file.sync_data())
+    }
+
     /// Hashes all of it anew.
     pub fn hash(&self, algorithm: Algorithm) -> io::Result<SumHasher> {
         let hash = |growing: &Growing| growing.hash(algorithm);
