@@ -162,12 +162,13 @@ impl Access {
             let trying =
                 client.as_ref().map(|client| ledger.may_try(client, &wish.registry, wish.address));
             let trying = trying.transpose()?;
-            match rights.confirm(&ledger.keyed, asked, policy).await {
+            match Box::pin(rights.confirm(&ledger.keyed, asked, policy)).await {
                 Ok(_) => {}
                 Err(Unconfirmed::Not) if is_nobody => return Err(Refused::Nameless),
                 Err(Unconfirmed::Not) => return Err(Refused::NotConfirmed),
                 Err(Unconfirmed::Error(error)) => {
-                    return Err(self.refusal(error, asked, trying.as_ref()).await);
+                    let refusing = Box::pin(self.refusal(error, asked, trying.as_ref()));
+                    return Err(refusing.await);
                 }
             }
         }

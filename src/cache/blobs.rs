@@ -145,7 +145,7 @@ impl Shared {
             Err(missed) => missed,
         };
         if let Need::Range(range) = need
-            && let Some(passing) = self.passing(grant, digest, member, range).await?
+            && let Some(passing) = Box::pin(self.passing(grant, digest, member, range)).await?
         {
             let (total, source) = (Some(passing.total()), BlobSource::Passing(passing));
             let delivery = Delivery::new(self.frames.clone());

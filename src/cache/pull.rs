@@ -99,7 +99,7 @@ impl Cache {
         &self,
         grant: &Grant,
         reference: &Reference,
-        accept: &AcceptSet,
+        accept: &AcceptSet<'_>,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let pulled = match reference {
             Reference::Digest(digest) => self.shared.manifest_by_digest(grant, digest).await?,
@@ -117,7 +117,7 @@ impl Cache {
         &self,
         grant: &Grant,
         reference: &Reference,
-        accept: &AcceptSet,
+        accept: &AcceptSet<'_>,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         match reference {
             _ if !grant.may_push() => self.manifest(grant, reference, accept).await,

@@ -48,15 +48,16 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         tag: &Tag,
-        accept: &AcceptSet,
+        accept: &AcceptSet<'_>,
         reliance: Reliance,
     ) -> Result<Pulled<Arc<Manifest>>, Error> {
         let pulled = self.manifest_in_view(grant, tag, None, reliance).await?;
+        if accept.takes(&pulled.what.media_type) {
+            return Ok(pulled);
+        }
         match View::of(accept) {
-            Some(view) if !accept.takes(&pulled.what.media_type) => {
-                self.manifest_in_view(grant, tag, Some(view), reliance).await
-            }
-            _ => Ok(pulled),
+            Some(view) => self.manifest_in_view(grant, tag, Some(view), reliance).await,
+            None => Ok(pulled),
         }
     }
 
@@ -258,7 +259,7 @@ impl Shared {
 
 impl View {
     /// The view of a client; `None` for one that takes anything.
-    fn of(accept: &AcceptSet) -> Option<Self> {
+    fn of(accept: &AcceptSet<'_>) -> Option<Self> {
         let accept = accept.to_header();
         if accept.is_empty() {
             return None;

@@ -76,41 +76,37 @@ pub const MANIFEST_ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.oci.artifact.manifest.v1+json";
 
-/// The media types that a client's `Accept` lines name, q-values read, order forgotten.
+/// The media types that a client's `Accept` lines name, q-values read, order of no account.
 ///
 /// Clients send one line, many lines, or none, in any order (containerd one, dockerd many in
-/// random order). Equal sets are equal values, so a set can be a cache key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AcceptSet {
-    /// Sorted, without duplicates, without those of `q=0`.
-    ranges: Vec<String>,
-    /// Sorted; `q=0`.
-    refused: Vec<String>,
+/// random order).
+#[derive(Clone, Debug)]
+pub struct AcceptSet<'a> {
+    /// Without those of `q=0`.
+    ranges: Vec<&'a str>,
+    /// `q=0`.
+    refused: Vec<&'a str>,
 }
 
-impl AcceptSet {
+impl<'a> AcceptSet<'a> {
     /// How many ranges are read; the rest is ignored. Real clients send fewer than ten.
     pub const RANGES_MAX: usize = 64;
 
     /// Reads all `Accept` lines of a request.
-    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn parse(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut set = Self { ranges: Vec::new(), refused: Vec::new() };
         let items = lines.into_iter().flat_map(|line| line.split(',')).take(Self::RANGES_MAX);
         for item in items {
-            let mut parts = item.split(';').map(str::trim);
-            let range = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let (range, parameters) = item.split_once(';').unwrap_or((item, ""));
+            let range = range.trim();
             if range.is_empty() {
                 continue;
             }
-            let weight = parts.find_map(|part| {
+            let weight = parameters.split(';').map(str::trim).find_map(|part| {
                 part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")).map(str::trim)
             });
             let is_refused = weight.and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0);
             if is_refused { set.refused.push(range) } else { set.ranges.push(range) }
-        }
-        for list in [&mut set.ranges, &mut set.refused] {
-            list.sort_unstable();
-            list.dedup();
         }
         set
     }
@@ -119,12 +115,12 @@ impl AcceptSet {
     pub fn takes(&self, media_type: &MediaType) -> bool {
         let text = media_type.as_str();
         let family = text.split_once('/').map(|(family, _)| family).unwrap_or_default();
-        let matches = |range: &String| {
-            range == text
-                || range == "*/*"
-                || range.strip_suffix("/*").is_some_and(|range| range == family)
+        let matches = |range: &&str| {
+            range.eq_ignore_ascii_case(text)
+                || *range == "*/*"
+                || range.strip_suffix("/*").is_some_and(|it| it.eq_ignore_ascii_case(family))
         };
-        if self.refused.iter().any(|range| range == text) {
+        if self.refused.iter().any(|range| range.eq_ignore_ascii_case(text)) {
             return false;
         }
         if self.ranges.is_empty() {
@@ -133,9 +129,13 @@ impl AcceptSet {
         self.ranges.iter().any(matches)
     }
 
-    /// The set as one `Accept` value, in its fixed order; empty when the client named nothing.
+    /// The set as one `Accept` value, the same for equal sets, so that it can be a cache key; empty
+    /// when the client named nothing.
     pub fn to_header(&self) -> String {
-        self.ranges.join(", ")
+        let mut ranges: Vec<_> = self.ranges.iter().map(|it| it.to_ascii_lowercase()).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        ranges.join(", ")
     }
 }
 
@@ -155,7 +155,7 @@ mod tests {
         assert!(takes(&[], INDEX), "no Accept takes anything");
         assert!(takes(&[V2S2, INDEX], INDEX), "many lines are one set");
         assert!(takes(&["application/vnd.OCI.image.index.v1+json;q=0.5"], INDEX));
-        assert!(takes(&["*/*"], INDEX) && takes(&["application/*"], INDEX));
+        assert!(takes(&["*/*"], INDEX) && takes(&["Application/*"], INDEX));
         assert!(!takes(&[V2S2], INDEX));
         assert!(!takes(&["*/*;q=0"], INDEX));
         assert!(!takes(&[&format!("{INDEX};q=0, */*")], INDEX));
@@ -164,10 +164,11 @@ mod tests {
 
     #[test]
     fn order_and_repetition_do_not_make_another_set() {
-        let one = AcceptSet::parse([INDEX, V2S2]);
-        let two = AcceptSet::parse([format!("{V2S2}, {INDEX};q=0.9,{V2S2}").as_str()]);
-        assert_eq!(one, two);
-        assert_eq!(one.to_header(), format!("{V2S2}, {INDEX}"));
+        let one = AcceptSet::parse([INDEX, V2S2]).to_header();
+        let shouted = INDEX.to_uppercase();
+        let line = format!("{V2S2}, {shouted} ;q=0.9,{V2S2}");
+        assert_eq!(one, AcceptSet::parse([line.as_str()]).to_header());
+        assert_eq!(one, format!("{V2S2}, {INDEX}"));
     }
 
     #[test]

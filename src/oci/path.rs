@@ -49,9 +49,11 @@ impl Call {
     ///
     /// [`NotACall`] tells what is wrong, and so which error code the client gets.
     pub fn parse(rest: &str) -> Result<Self, NotACall> {
-        let name = rest.rfind(UPLOADS).map_or(rest, |at| &rest[..at]);
-        if name.len() > Self::PATH_LEN_MAX || rest.len() > Self::UPLOAD_PATH_LEN_MAX {
-            return Err(NotACall::TooLong);
+        if rest.len() > Self::PATH_LEN_MAX {
+            let name = rest.rfind(UPLOADS).map_or(rest, |at| &rest[..at]);
+            if name.len() > Self::PATH_LEN_MAX || rest.len() > Self::UPLOAD_PATH_LEN_MAX {
+                return Err(NotACall::TooLong);
+            }
         }
         if rest.is_empty() || rest == "/" {
             return Ok(Self::Ping);

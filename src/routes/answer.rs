@@ -138,7 +138,7 @@ impl Routes {
                 table: &self.table,
             },
         };
-        let mut reply = asked.answer(resource, body).await;
+        let mut reply = Box::pin(asked.answer(resource, body)).await;
         if reply.response.status() == StatusCode::UNAUTHORIZED && grant.is_of_client() {
             if !access.challenges() {
                 return Err(Denied::Refused(Refused::NotConfirmed));

@@ -165,6 +165,9 @@ fn call(path: &str) -> Result<Call, NotACall> {
 
 /// The value of `ns=`; an empty one is as good as none.
 fn namespace(query: &str) -> Result<Option<String>, NotEntered> {
+    if query.is_empty() {
+        return Ok(None);
+    }
     let mut values = form_urlencoded::parse(query.as_bytes())
         .filter(|(key, _)| key == "ns")
         .map(|(_, value)| value.into_owned());

@@ -286,7 +286,7 @@ impl Reply {
             if let Ok(value) = HeaderValue::from_str(digest.as_str()) {
                 reply.set(CONTENT_DIGEST, value);
             }
-            if let Ok(value) = HeaderValue::from_str(&format!("\"{digest}\"")) {
+            if let Ok(value) = HeaderValue::try_from(["\"", digest.as_str(), "\""].concat()) {
                 reply.set(ETAG, value);
             }
         }

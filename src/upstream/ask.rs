@@ -100,7 +100,7 @@ impl Upstream {
         let start = Instant::now();
         let mut tries = 0;
         loop {
-            let error = match timeout_at(deadline, self.attempt(question)).await {
+            let error = match timeout_at(deadline, Box::pin(self.attempt(question))).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(self.stalled(start)),
@@ -125,7 +125,7 @@ impl Upstream {
         let start = Instant::now();
         let request = Request::ping(&self.transport.url, client.tag());
         let scope = Scope::entry().of(Some(client.clone()));
-        match timeout_at(deadline, self.login.send(&request, &scope)).await {
+        match timeout_at(deadline, Box::pin(self.login.send(&request, &scope))).await {
             Ok(Ok(reply)) if reply.status.is_success() => Ok(()),
             Ok(Ok(reply)) => {
                 let reason = "for /v2/".to_owned();
@@ -148,7 +148,7 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Answer, Error> {
         let start = Instant::now();
-        let attempt = timeout_at(deadline, self.attempt(question)).await;
+        let attempt = timeout_at(deadline, Box::pin(self.attempt(question))).await;
         attempt.unwrap_or_else(|_| Err(self.stalled(start)))
     }
 
@@ -160,10 +160,10 @@ impl Upstream {
     pub async fn change(&self, change: Change) -> Result<Said, Error> {
         let (errand, payload) = Errand::of(&self.transport.url, change);
         let again = payload.again().filter(|_| errand.is_repeatable());
-        match (self.login.change(&errand, payload).await, again) {
+        match (Box::pin(self.login.change(&errand, payload)).await, again) {
             // Most often a connection that was closed as it was taken up again.
             (Err(Error::Unreachable { .. }), Some(payload)) => {
-                self.login.change(&errand, payload).await
+                Box::pin(self.login.change(&errand, payload)).await
             }
             (said, _) => said,
         }

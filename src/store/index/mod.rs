@@ -144,7 +144,8 @@ impl Index {
 
     fn note(&self, row: Row<'_>, change: impl FnOnce(u32) -> Change) {
         if let Some(running) = &self.running {
-            running.shared.note(row.key(), change(seconds(self.clock.now())));
+            let change = change(seconds(self.clock.now()));
+            running.shared.note(|pending| pending.note_row(row, change));
         }
     }
 
@@ -217,9 +218,10 @@ struct Taken {
 }
 
 impl Shared {
-    fn note(&self, key: Key, change: Change) {
+    /// Has `note` note something, which tells whether it should be written soon.
+    fn note(&self, note: impl FnOnce(&mut Pending) -> bool) {
         let mut inbox = lock(&self.inbox);
-        if !inbox.has_ended && inbox.pending.note(key, change) {
+        if !inbox.has_ended && note(&mut inbox.pending) {
             self.arrived.notify_one();
         }
     }

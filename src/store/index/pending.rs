@@ -4,9 +4,8 @@
 //! compared with the files later.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
-use super::rows::{Facts, Key};
+use super::rows::{Facts, Key, Row};
 
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,21 +23,28 @@ pub(super) enum Change {
 pub(super) struct Pending {
     changes: HashMap<Key, Change>,
     dropped: u64,
+    /// Where names are written: most have been noted a moment ago, and need no memory of their own.
+    name: Vec<u8>,
 }
 
 impl Pending {
     /// Notes a change. Returns whether there are now so many that they should be written soon.
-    pub(super) fn note(&mut self, key: Key, change: Change) -> bool {
+    pub(super) fn note_row(&mut self, row: Row<'_>, change: Change) -> bool {
+        let mut name = std::mem::take(&mut self.name);
+        row.name(&mut name);
+        let are_many = self.note(&name, change);
+        self.name = name;
+        are_many
+    }
+
+    pub(super) fn note(&mut self, name: &[u8], change: Change) -> bool {
         let len = self.changes.len();
-        match self.changes.entry(key) {
-            Entry::Occupied(mut entry) => {
-                let merged = entry.get().then(change);
-                entry.insert(merged);
-            }
-            Entry::Vacant(_) if len >= CHANGES_MAX => self.dropped += 1,
-            Entry::Vacant(entry) => {
-                entry.insert(change);
-            }
+        if let Some(before) = self.changes.get_mut(name) {
+            *before = before.then(change);
+        } else if len >= CHANGES_MAX {
+            self.dropped += 1;
+        } else {
+            self.changes.insert(name.into(), change);
         }
         len == CHANGES_SOON
     }
@@ -92,7 +98,7 @@ mod tests {
         for (changes, want) in cases {
             let mut pending = Pending::default();
             for change in &changes {
-                assert!(!pending.note(key(1), *change), "one is not many");
+                assert!(!pending.note(&key(1), *change), "one is not many");
             }
             let (taken, dropped) = pending.take();
             assert_eq!((taken.get(&key(1)), dropped), (Some(&want), 0), "{changes:?}");
@@ -103,9 +109,9 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {
         let mut pending = Pending::default();
-        let soon = (0..CHANGES_MAX + 5).filter(|n| pending.note(key(*n), Change::Gone)).count();
+        let soon = (0..CHANGES_MAX + 5).filter(|n| pending.note(&key(*n), Change::Gone)).count();
         assert_eq!(soon, 1, "told once");
-        pending.note(key(0), Change::Used(1));
+        pending.note(&key(0), Change::Used(1));
         let (taken, dropped) = pending.take();
         assert_eq!((taken.len(), dropped), (CHANGES_MAX, 5));
         assert_eq!(pending.take().1, 0);

@@ -28,22 +28,28 @@ pub enum Row<'a> {
 pub(super) type Key = Box<[u8]>;
 
 impl Row<'_> {
-    pub(super) fn key(self) -> Key {
-        let mut key = Vec::with_capacity(128);
+    /// Writes its name to `key`, in place of what is there.
+    pub(super) fn name(self, key: &mut Vec<u8>) {
+        key.clear();
         match self {
             Self::Blob(digest) => {
                 key.push(BLOB);
-                push_digest(&mut key, digest);
+                push_digest(key, digest);
             }
             Self::Manifest(registry, repository, digest) => {
-                push_repository(&mut key, MANIFEST, registry.as_str(), repository.as_str());
-                push_digest(&mut key, digest);
+                push_repository(key, MANIFEST, registry.as_str(), repository.as_str());
+                push_digest(key, digest);
             }
             Self::Tag(registry, repository, tag) => {
-                push_repository(&mut key, TAG, registry.as_str(), repository.as_str());
+                push_repository(key, TAG, registry.as_str(), repository.as_str());
                 key.extend_from_slice(tag.as_str().as_bytes());
             }
         }
+    }
+
+    pub(super) fn key(self) -> Key {
+        let mut key = Vec::new();
+        self.name(&mut key);
         key.into()
     }
 }

@@ -259,7 +259,7 @@ fn one_that_panics_is_set_aside_and_built_anew() {
     let index = lab.start(None);
     wait_for(&index, is_ready);
     let shared = Arc::clone(&index.running.as_ref().unwrap().shared);
-    shared.note(PANICS.into(), Change::Gone);
+    shared.note(|pending| pending.note(PANICS, Change::Gone));
     // So that nobody has to wait for the next round.
     shared.arrived.notify_one();
 
