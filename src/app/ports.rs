@@ -164,9 +164,11 @@ impl App {
         async move {
             let limits = app.limits.take();
             let Some(_place) = app.place(client, limits.connections) else { return };
-            let outlet = socket.outlet();
+            let (outlet, tls) = (socket.outlet(), port.tls.take());
+            if tls.is_some() {
+                socket.queue_little();
+            }
             let io: Connection = Box::new(Guarded::new(Box::new(socket), limits.stall));
-            let tls = port.tls.take();
             let mut peer = Peer::at(client);
             let (io, outlet) = match tls.as_ref() {
                 None => (io, Some(outlet)),

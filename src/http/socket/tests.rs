@@ -314,3 +314,16 @@ async fn a_near_client_gets_a_small_buffer_and_every_byte() {
     drop(socket);
     assert_eq!(taking.await.unwrap(), 3 << 20);
 }
+
+/// What it does to a thousand clients that have stopped is measured by the row `stalled-tls`.
+#[tokio::test]
+async fn the_kernel_is_told_how_little_may_wait() {
+    let (_client, socket) = pair().await;
+    let unsent = |socket: &Socket| SockRef::from(&socket.stream).tcp_notsent_lowat().unwrap();
+    let before = unsent(&socket);
+
+    socket.queue_little();
+
+    assert_ne!(before, UNSENT_BYTES);
+    assert_eq!(unsent(&socket), UNSENT_BYTES);
+}
