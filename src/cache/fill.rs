@@ -10,9 +10,11 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::time::timeout;
 
 use super::download::Download;
 use super::fills::{Missed, Progress, Seat};
@@ -119,8 +121,9 @@ impl Fill {
             };
             match self.write(opened, &mut download, generation).await? {
                 Written::Whole(partial, hasher) => {
-                    // Who has the whole and asks again is not to send a question upstream.
-                    self.confirm(download.total()).await;
+                    // Who has the whole and asks again is not to send a question upstream, if the disk
+                    // lets that be.
+                    drop(timeout(NOTE_WAIT, self.confirm(download.total())).await);
                     match self.commit(partial, hasher, generation).await? {
                         Some(blob) => return Ok(Progress::Done { blob, generation }),
                         // Bytes of two answers may not fit together, and a mirror may be wrong: once
@@ -382,6 +385,10 @@ enum Written {
     Whole(Partial, SumHasher),
     Refused(Prefix, Bypass),
 }
+
+/// How long the last bytes of a blob wait for the note that the repository has it. All else that is on
+/// disk by then has been written already, so a disk that takes longer hangs.
+const NOTE_WAIT: Duration = Duration::from_secs(1);
 
 /// Bytes pieced together from several answers get one more try, all from one answer.
 const GENERATIONS_MAX: u32 = 2;

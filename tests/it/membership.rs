@@ -1,5 +1,7 @@
 //! The cache never lies about a repository: what it has from one is no news of another.
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+
 use crate::support::{Blob, Fault, Gate, Image, Manifest, Proxy, Reach, ScriptedRegistry};
 use crate::support::{Setup, When};
 
@@ -18,6 +20,31 @@ async fn warm() -> (ScriptedRegistry, Image, Proxy) {
     }
     hub.forget();
     (hub, image, proxy)
+}
+
+/// The disk never fails a pull, also where it does not even say no: a note that never comes to be.
+#[tokio::test]
+async fn a_disk_that_hangs_over_a_note_keeps_nobody_from_a_blob() {
+    let hub = ScriptedRegistry::new();
+    let blob = Blob::random(1, 300_000);
+    hub.put_blob(OWNER, &blob);
+    let gate = Gate::new();
+    hub.breaks(When::asked(&blob.digest).get(), Fault::HoldHeaders(gate.clone()));
+    let proxy = Proxy::before(&hub).await;
+    let reply = tokio::spawn(proxy.client.get(&blob.path(OWNER)));
+    gate.reached().await;
+    // To open a pipe for writing is to wait for who reads from it.
+    let repository = proxy.cache_dir().join("registries/docker.io").join(OWNER);
+    std::fs::create_dir_all(&repository).unwrap();
+    let note = repository.join("_blobs");
+    mknodat(CWD, &note, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+
+    gate.open();
+    let reply = tokio::time::timeout(std::time::Duration::from_secs(20), reply).await;
+
+    // Threads that wait for it would keep the test from its end.
+    let _reader = open(&note, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+    reply.expect("the note is waited for a moment").unwrap().assert_is(&blob);
 }
 
 /// Knowing a digest is no right to it: private layers must not leak through a public name.
