@@ -245,13 +245,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_bytes_are_told_of_at_once_and_the_rest_in_batches() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            dir: dir.path().to_owned(),
-            min_free: 0,
-            fill_keep: Duration::from_secs(3600),
-            verify_every: Duration::from_secs(86_400),
-            index: None,
-        };
+        let options = Options::for_test(dir.path());
         let store = Store::open(options, Machine::default()).unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"any");
         let partial = store.partial(&"a.test".parse().unwrap(), &digest).unwrap();

@@ -270,14 +270,7 @@ mod tests {
     use crate::store::{Machine, Options, Stored};
 
     fn store(dir: &tempfile::TempDir) -> Arc<Store> {
-        let options = Options {
-            dir: dir.path().to_owned(),
-            min_free: 0,
-            fill_keep: Duration::from_secs(3600),
-            verify_every: Duration::from_secs(86_400),
-            index: None,
-        };
-        Arc::new(Store::open(options, Machine::default()).unwrap())
+        Arc::new(Store::open(Options::for_test(dir.path()), Machine::default()).unwrap())
     }
 
     /// Waits until no copy is on disk: what removes it runs on its own.

@@ -22,6 +22,15 @@ pub struct Options {
     pub index: Option<IndexOptions>,
 }
 
+#[cfg(test)]
+impl Options {
+    /// For a test of what rests on a store: nothing is swept, and there is no index.
+    pub(crate) fn for_test(dir: &std::path::Path) -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { dir: dir.to_owned(), min_free: 0, fill_keep: day, verify_every: day, index: None }
+    }
+}
+
 /// What the store is told about the machine that it is on.
 #[derive(Clone, Debug)]
 pub struct Machine {
