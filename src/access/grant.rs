@@ -162,6 +162,7 @@ impl Access {
             let trying =
                 client.as_ref().map(|client| ledger.may_try(client, &wish.registry, wish.address));
             let trying = trying.transpose()?;
+            // In a box, as below: a right that holds needs no room for it.
             match Box::pin(rights.confirm(&ledger.keyed, asked, policy)).await {
                 Ok(_) => {}
                 Err(Unconfirmed::Not) if is_nobody => return Err(Refused::Nameless),

@@ -138,6 +138,7 @@ impl Routes {
                 table: &self.table,
             },
         };
+        // In a box, so that pulls need not carry room for it.
         let mut reply = Box::pin(asked.answer(resource, body)).await;
         if reply.response.status() == StatusCode::UNAUTHORIZED && grant.is_of_client() {
             if !access.challenges() {

@@ -183,6 +183,8 @@ impl Upstream {
         Error::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
 
+    /// To be awaited in a box, as whatever goes upstream from a request: hits never come here, and would
+    /// carry room for it in futures of their own.
     async fn attempt(&self, question: &Question) -> Result<Answer, Error> {
         let request = Request::of(&self.transport.url, question);
         let scope = Scope::pull(&question.repository).of(question.client.clone());

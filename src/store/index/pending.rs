@@ -37,6 +37,7 @@ impl Pending {
         are_many
     }
 
+    /// The same by the row's name.
     pub(super) fn note(&mut self, name: &[u8], change: Change) -> bool {
         let len = self.changes.len();
         if let Some(before) = self.changes.get_mut(name) {
