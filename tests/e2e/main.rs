@@ -20,6 +20,7 @@ mod control;
 mod crash;
 mod credentials;
 mod disk;
+mod documents;
 mod large;
 mod metrics;
 mod push;

@@ -15,6 +15,7 @@ mod clients;
 mod decisions;
 mod denied;
 mod disk;
+mod documents;
 mod doors;
 mod egress;
 mod faults;

@@ -47,6 +47,14 @@ impl Containerd {
         Self { socket, hosts: work.dir("hosts"), login: Cell::new(None), _process: process }
     }
 
+    /// `ctr`, told which daemon to talk to.
+    pub(crate) fn ctr(&self) -> Command {
+        let mut command = ctr(&self.socket);
+        // Its plain copies work on any file system; overlayfs does not.
+        command.env("CONTAINERD_SNAPSHOTTER", "native");
+        command
+    }
+
     fn content(&self) -> Result<String, String> {
         tools::run(ctr(&self.socket).args(["content", "ls", "-q"]))
     }

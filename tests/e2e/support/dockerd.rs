@@ -28,20 +28,28 @@ impl Dockerd {
     ///
     /// Touches neither the machine's network nor a dockerd or containerd that runs already.
     pub(crate) fn start(work: &Work, way: &Way<'_>) -> Self {
+        // No file of this machine's own daemon.
+        let config = work.file("daemon.json", "{}");
+        Self::configured(work, &config, |command| {
+            if way.door == Door::Mirror {
+                command.arg("--registry-mirror").arg(way.url());
+            }
+            if let Some(tls) = way.tls {
+                command.env("SSL_CERT_FILE", &tls.ca);
+            }
+        })
+    }
+
+    /// With a `daemon.json`, and more arguments.
+    pub(crate) fn configured(work: &Work, config: &Path, more: impl FnOnce(&mut Command)) -> Self {
         let containerd = Containerd::start(work);
         let socket = work.sockets().join("docker.sock");
 
         let mut command = tools::command("dockerd");
-        // No file of this machine's own daemon.
-        command.arg("--config-file").arg(work.file("daemon.json", "{}"));
+        command.arg("--config-file").arg(config);
         command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
         command.args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
-        if way.door == Door::Mirror {
-            command.arg("--registry-mirror").arg(way.url());
-        }
-        if let Some(tls) = way.tls {
-            command.env("SSL_CERT_FILE", &tls.ca);
-        }
+        more(&mut command);
         command.arg("--containerd").arg(&containerd.socket);
         command.arg("--data-root").arg(work.new_dir("docker"));
         command.arg("--exec-root").arg(work.sockets().join("docker"));
@@ -52,6 +60,11 @@ impl Dockerd {
             docker(&socket).arg("info").output().is_ok_and(|output| output.status.success())
         });
         Self { socket, _process: process, _containerd: containerd }
+    }
+
+    /// The client, told which daemon to talk to.
+    pub(crate) fn client(&self) -> Command {
+        docker(&self.socket)
     }
 
     /// Has the daemon given Docker Hub's password with each pull from there. (A `docker login` would

@@ -46,6 +46,12 @@ impl Image {
         made("library/small", "1", [HERE, ELSEWHERE], small_layers)
     }
 
+    /// `library/alpine:latest`, for this machine's platform: the image that the documents pull.
+    pub(crate) fn alpine() -> Self {
+        let [image] = made("library/alpine", "latest", [HERE], small_layers);
+        image
+    }
+
     /// `team/app:1`, for this machine's platform: another tenant's.
     pub(crate) fn of_a_team() -> Self {
         let [image] = made("team/app", "1", [HERE], small_layers);

@@ -20,6 +20,7 @@ pub(crate) mod publish;
 pub(crate) mod registries_conf;
 pub(crate) mod registry;
 pub(crate) mod relay;
+pub(crate) mod shell;
 pub(crate) mod token_server;
 pub(crate) mod tools;
 pub(crate) mod traffic;

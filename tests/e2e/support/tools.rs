@@ -92,7 +92,8 @@ fn find(tool: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn environment(name: &str) -> Option<std::ffi::OsString> {
+/// A variable of this process.
+pub(crate) fn environment(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 

@@ -1,0 +1,265 @@
+//! The documents hold what they say: their configurations are valid, their links lead somewhere.
+//!
+//! `tests/e2e/documents.rs` goes on from here: it runs the commands, with the real clients.
+
+#[path = "../markdown.rs"]
+mod markdown;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use larder::cli::{self, Exit};
+use serde_json::Value;
+
+use crate::support::tls::TestCa;
+use markdown::{Block, anchors, blocks, blocks_of, files, links, root};
+
+/// An operator copies them, so `larder check` has to accept them without a warning.
+#[test]
+fn every_configuration_of_larder_passes_its_check() {
+    let etc = Etc::new();
+    let blocks = all_blocks("toml").filter(|block| {
+        let file = block.file.as_str();
+        matches!(file, "" | "/etc/larder/config.toml")
+    });
+    let mut count = 0;
+    for block in blocks {
+        count += 1;
+        let (exit, out, err) = etc.check(&block.text);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{}:\n{out}", block.place);
+    }
+    assert!(count >= 8, "{count} blocks, so the search for them is wrong");
+}
+
+/// A fault in a block must not pass unseen.
+#[test]
+fn a_configuration_with_a_fault_does_not_pass() {
+    let (exit, _, err) = Etc::new().check("[registry.\"docker.io\"]\ntag_tll = \"1m\"\n");
+
+    assert_eq!(exit, Exit::Misused);
+    assert!(err.contains("tag_ttl"), "{err}");
+}
+
+/// Both lines name the registry in the path: pushes of containerd up to 2.2 do not say otherwise
+/// which one is meant. The mirror takes no pushes of its own.
+#[test]
+fn every_hosts_toml_names_larder_and_the_registry_in_both_lines() {
+    let mut registries = Vec::new();
+    for block in all_blocks("toml").filter(|block| block.file.ends_with("hosts.toml")) {
+        let toml: toml::Table =
+            block.text.parse().unwrap_or_else(|e| panic!("{}: {e}", block.place));
+        let registry = directory(&block.file);
+        let host = toml["host"].as_table().unwrap();
+        let (url, keys) = host.iter().next().unwrap();
+        assert_eq!(host.len(), 1, "{}", block.place);
+        let pulls = toml::Value::from(vec!["pull", "resolve"]);
+        assert_eq!(keys["capabilities"], pulls, "{}", block.place);
+        if registry == "_default" {
+            assert_eq!(url, "http://127.0.0.1:5000", "{}", block.place);
+            assert!(!toml.contains_key("server"), "{}: it would name one registry", block.place);
+        } else {
+            assert_eq!(*url, format!("http://127.0.0.1:5000/{registry}"), "{}", block.place);
+            assert_eq!(toml["server"].as_str(), Some(url.as_str()), "{}", block.place);
+        }
+        registries.push(registry.to_owned());
+    }
+    registries.sort();
+    registries.dedup();
+    assert_eq!(registries, ["_default", "docker.io", "ghcr.io"]);
+}
+
+#[test]
+fn every_containerd_configuration_names_the_directory_of_hosts_toml() {
+    let images = |version: i64| match version {
+        2 => "io.containerd.grpc.v1.cri",
+        3 => "io.containerd.cri.v1.images",
+        other => panic!("version {other} of containerd's configuration"),
+    };
+    let all = all_blocks("toml").filter(|block| block.file == "/etc/containerd/config.toml");
+    let versions: Vec<i64> = all
+        .map(|block| {
+            let toml: toml::Table = block.text.parse().unwrap();
+            let version = toml["version"].as_integer().unwrap();
+            let registry = &toml["plugins"][images(version)]["registry"];
+            assert_eq!(registry["config_path"].as_str(), Some("/etc/containerd/certs.d"));
+            version
+        })
+        .collect();
+    assert_eq!(versions, [2, 3]);
+}
+
+/// podman rewrites names: what stands before the repository has to lead through the prefix door.
+#[test]
+fn every_registries_conf_leads_each_registry_to_its_prefix() {
+    let all = all_blocks("toml").filter(|block| block.file.contains("registries.conf.d"));
+    let mut count = 0;
+    for block in all {
+        let toml: toml::Table = block.text.parse().unwrap();
+        for registry in toml["registry"].as_array().unwrap() {
+            count += 1;
+            let (name, target) = match registry.get("mirror") {
+                Some(mirrors) => (&registry["location"], &mirrors[0]),
+                None => (&registry["prefix"], registry),
+            };
+            let larder = format!("127.0.0.1:5000/{}", name.as_str().unwrap());
+            assert_eq!(target["location"].as_str(), Some(larder.as_str()), "{}", block.place);
+            assert_eq!(target["insecure"].as_bool(), Some(true), "{}", block.place);
+        }
+    }
+    assert_eq!(count, 3);
+}
+
+#[test]
+fn buildkit_is_told_that_its_mirrors_speak_plain_http() {
+    let file = "/etc/buildkit/buildkitd.toml";
+    let all: Vec<Block> = all_blocks("toml").filter(|block| block.file == file).collect();
+    assert_eq!(all.len(), 1);
+    let toml: toml::Table = all[0].text.parse().unwrap();
+    let registries = toml["registry"].as_table().unwrap();
+    for mirrors in registries.values().filter_map(|registry| registry.get("mirrors")) {
+        for mirror in mirrors.as_array().unwrap() {
+            assert_eq!(registries[mirror.as_str().unwrap()]["http"].as_bool(), Some(true));
+        }
+    }
+}
+
+#[test]
+fn every_daemon_json_names_mirrors_by_their_urls() {
+    let mut count = 0;
+    for block in all_blocks("json") {
+        count += 1;
+        assert_eq!(block.file, "/etc/docker/daemon.json", "{}", block.place);
+        let json: Value = serde_json::from_str(&block.text).unwrap();
+        for (key, list) in json.as_object().unwrap() {
+            let is_url = match key.as_str() {
+                "registry-mirrors" => true,
+                "insecure-registries" => false,
+                other => panic!("{}: `{other}`", block.place),
+            };
+            for entry in list.as_array().unwrap() {
+                assert_eq!(entry.as_str().unwrap().starts_with("http://"), is_url, "{entry}");
+            }
+        }
+    }
+    assert!(count >= 2, "{count} blocks");
+}
+
+/// The parser is bash's own.
+#[test]
+fn every_shell_block_can_be_parsed() {
+    let mut count = 0;
+    for block in all_blocks("sh") {
+        count += 1;
+        let parsed = Command::new("bash").args(["-n", "-c", &block.text]).output().unwrap();
+        let said = String::from_utf8_lossy(&parsed.stderr);
+        assert!(parsed.status.success(), "{}: {said}", block.place);
+    }
+    assert!(count >= 15, "{count} blocks");
+}
+
+/// A block of an unknown language would be checked by no test here.
+#[test]
+fn every_block_of_the_manuals_is_of_a_language_that_is_checked() {
+    for page in ["README.md", "docs/clients.md", "docs/install.md", "docs/access.md"] {
+        for block in blocks_of(page) {
+            let language = block.language.as_str();
+            let is_checked = matches!(language, "json" | "sh" | "toml");
+            // Without a parser for it here: k3s' file is short enough to be read.
+            let is_k3s = language == "yaml" && block.file.ends_with("registries.yaml");
+            assert!(is_checked || is_k3s, "{}: `{language}`", block.place);
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    for (path, text) in files() {
+        let dir = root().join(path.parent().unwrap());
+        for link in links(&text).iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { root().join(&path) } else { dir.join(file) };
+            assert!(target.exists(), "{}: `{link}` leads nowhere", path.display());
+            if !anchor.is_empty() {
+                let headings = anchors(&fs::read_to_string(&target).unwrap());
+                let is_there = headings.iter().any(|heading| heading == anchor);
+                assert!(is_there, "{}: `{link}` is no heading of {headings:?}", path.display());
+            }
+        }
+    }
+}
+
+/// A page that no other page names is read by no one.
+#[test]
+fn the_index_names_every_page_of_the_documentation() {
+    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
+    let linked = links(&index);
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_named = linked.iter().any(|link| link.split('#').next() == Some(name.as_str()));
+        // The unit belongs to the page on installing.
+        let is_excused = matches!(name.as_str(), "README.md" | "larder.service");
+        assert!(is_named || is_excused, "docs/{name} is not in the index");
+    }
+}
+
+/// The README is a front page. More belongs in `docs/`.
+#[test]
+fn the_front_page_stays_short() {
+    let lines = fs::read_to_string(root().join("README.md")).unwrap().lines().count();
+    assert!(lines <= README_LINES_MAX, "{lines} lines");
+}
+
+const README_LINES_MAX: usize = 150;
+
+/// The blocks of all pages, in one language.
+fn all_blocks(language: &str) -> impl Iterator<Item = Block> {
+    let all = files().into_iter().flat_map(|(path, text)| blocks(&path, &text));
+    all.filter(move |block| block.language == language)
+}
+
+/// `ghcr.io` for `…/certs.d/ghcr.io/hosts.toml`.
+fn directory(file: &str) -> &str {
+    let directory = Path::new(file).parent().and_then(Path::file_name);
+    directory.and_then(|name| name.to_str()).unwrap()
+}
+
+/// `/etc/larder` with the files that the pages name, somewhere else.
+struct Etc {
+    dir: tempfile::TempDir,
+}
+
+impl Etc {
+    fn new() -> Self {
+        let etc = Self { dir: tempfile::tempdir().unwrap() };
+        let ca = TestCa::new();
+        let (certificate, key) = ca.issue("larder.corp");
+        etc.write("tls.crt", &certificate);
+        etc.write("tls.key", &key);
+        etc.write("clients-ca.pem", &String::from_utf8(ca.pem()).unwrap());
+        etc.write("harbor-password", "canary\n");
+        let hash = bcrypt::hash_with_result("canary", 10).unwrap();
+        etc.write("htpasswd", &format!("ann:{hash}\n"));
+        etc
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let file = self.dir.path().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// `larder check`, which reads these files and no variable of this process.
+    fn check(&self, config: &str) -> (Exit, String, String) {
+        let here = self.dir.path().to_str().unwrap();
+        self.write("config.toml", &config.replace("/etc/larder", here));
+        let arguments = ["larder", "check", "--config", &format!("{here}/config.toml")];
+        let environment = [("HOME", here)].into_iter().collect();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let arguments = arguments.map(OsString::from);
+        let exit = cli::run(arguments, &environment, &mut out, &mut err);
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+}
