@@ -3,7 +3,8 @@
 //! Ports, directories and the registries behind Larder are the test's own; nothing else of a block
 //! is changed. `tests/it/documents.rs` checks the blocks that need no client.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::built::Built;
@@ -140,12 +141,40 @@ fn containerd_pushes_to_the_registry_that_its_hosts_toml_names() {
     ctr(&["images", "tag", &loaded, name]).expect("the image is there");
     ctr(&["images", "push", "--hosts-dir", &hosts, name]).expect("Larder passes it on");
 
-    let is_at = |registry: &Registry| {
-        let url = format!("{}/v2/owner/pushed/tags/list", registry.url());
-        Curl::get(&url).send().status
-    };
-    assert_eq!(is_at(&reader.ghcr), 200);
-    assert_eq!(is_at(&reader.hub), 404, "it went to the default registry");
+    assert!(has(&reader.ghcr, "owner/pushed"));
+    assert!(!has(&reader.hub, "owner/pushed"), "it went to the default registry");
+}
+
+/// The containerd of today, as the library that is also in Docker 29.
+#[test]
+fn todays_containerd_and_docker_pull_and_push_by_their_hosts_toml() {
+    let work = Work::new(requires!(&["containerd-pull"], README_TOOLS));
+    let reader = Reader::of(&work, CLIENTS);
+    let built = Built::version(&work, "v1");
+    for (certs, repository) in [(CERTS, "owner/by-containerd"), (DOCKER_CERTS, "owner/by-docker")] {
+        let hosts = hosts_dir(&work, &reader, &format!("{certs}/ghcr.io/"));
+        pull_by(&hosts, "ghcr.io/owner/app:v1", &work);
+        reader.was_pulled(&reader.app);
+
+        let mut push = tools::command("containerd-pull");
+        push.arg("--hosts-dir").arg(&hosts).arg("--push").arg(format!("ghcr.io/{repository}:v1"));
+        tools::run(push.arg(&built.layout)).unwrap_or_else(|error| panic!("{certs}: {error}"));
+        assert!(has(&reader.ghcr, repository));
+        assert!(!has(&reader.hub, repository), "it went to the default registry");
+    }
+}
+
+#[test]
+fn one_hosts_toml_serves_all_registries() {
+    let work = Work::new(requires!(&["containerd-pull"], README_TOOLS));
+    let reader = Reader::of(&work, CLIENTS);
+    let hosts = hosts_dir(&work, &reader, &format!("{CERTS}/_default/"));
+
+    pull_by(&hosts, "ghcr.io/owner/app:v1", &work);
+    pull_by(&hosts, "docker.io/library/alpine:latest", &work);
+
+    reader.was_pulled(&reader.app);
+    reader.was_pulled(&Image::alpine());
 }
 
 /// By containerd's own parser, as far as the version that is here knows the format.
@@ -253,6 +282,34 @@ impl Reader {
     }
 }
 
+/// The page's files below `prefix`, in a directory without the others: each has to lead by itself.
+fn hosts_dir(work: &Work, reader: &Reader, prefix: &str) -> PathBuf {
+    let hosts = work.new_dir("hosts");
+    let mut count = 0;
+    for block in blocks_of(reader.page).iter().filter(|block| block.file.starts_with(prefix)) {
+        count += 1;
+        let registry = Path::new(prefix).file_name().expect("a registry's directory has a name");
+        let dir = hosts.join(registry);
+        fs::create_dir_all(&dir).expect("the test's directory can be written");
+        let text = reader.shell.localised(&block.text);
+        fs::write(dir.join("hosts.toml"), text).expect("the test's directory can be written");
+    }
+    assert_eq!(count, 1, "{prefix}");
+    hosts
+}
+
+fn pull_by(hosts: &Path, name: &str, work: &Work) {
+    let mut pull = tools::command("containerd-pull");
+    pull.arg("--hosts-dir").arg(hosts).arg(name).arg(work.new_dir("pulled").join("it"));
+    tools::run(&mut pull).unwrap_or_else(|error| panic!("{}: {error}", hosts.display()));
+}
+
+/// Whether a registry itself has the repository.
+fn has(registry: &Registry, repository: &str) -> bool {
+    let url = format!("{}/v2/{repository}/tags/list", registry.url());
+    Curl::get(&url).send().status == 200
+}
+
 /// podman on directories of its own.
 struct Podman {
     command: Command,
@@ -268,7 +325,7 @@ fn podman(work: &Work, registries: &str) -> Podman {
     );
     let write = |name: &str, text: &str| {
         let file = dir.join(name);
-        std::fs::write(&file, text).expect("the test's directory can be written");
+        fs::write(&file, text).expect("the test's directory can be written");
         file
     };
     let mut command = tools::command("podman");
@@ -288,7 +345,7 @@ fn block(page: &str, language: &str, text: &str) -> Block {
 }
 
 fn readme() -> String {
-    std::fs::read_to_string(markdown::root().join(README)).expect("it is in the repository")
+    fs::read_to_string(markdown::root().join(README)).expect("it is in the repository")
 }
 
 const README: &str = "README.md";
@@ -300,6 +357,9 @@ const README_TOOLS: &[&str] = &["docker-registry", "curl", "setpriv", "bash"];
 
 /// Where containerd's files for each registry are.
 const CERTS: &str = "/etc/containerd/certs.d";
+
+/// The same for Docker 29 with the containerd image store.
+const DOCKER_CERTS: &str = "/etc/docker/certs.d";
 
 const CONTAINERD: &[&str] = &["containerd", "ctr", "root"];
 
