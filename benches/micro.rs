@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use larder::app::{App, Parts};
-use larder::config::{Arguments, Environment, load};
-use larder::http::{Connection, Delivery, Frames, Network, Pending, Selection};
-use larder::oci::{Algorithm, Call, Digest, Hasher};
-use larder::store::{Machine, Store};
+use larder::app::{App, AppParts};
+use larder::config::{ConfigArgs, Environment, load};
+use larder::http::{
+    FileDelivery, FramePool, Network, NetworkConnection, NetworkFuture, RangeSelection,
+};
+use larder::oci::{Algorithm, ApiCall, Digest, DigestHasher};
+use larder::store::{BootClock, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::Runtime;
 
@@ -40,7 +42,7 @@ fn digest(c: &mut Criterion) {
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         group.bench_function(algorithm.as_str(), |b| {
             b.iter(|| {
-                let mut hasher = Hasher::new(algorithm);
+                let mut hasher = DigestHasher::new(algorithm);
                 bytes.chunks(CHUNK).for_each(|chunk| hasher.update(chunk));
                 hasher.finish()
             });
@@ -52,9 +54,9 @@ fn digest(c: &mut Criterion) {
 fn parsing(c: &mut Criterion) {
     let hex = "0123456789abcdef".repeat(4);
     let path = format!("/library/alpine/blobs/sha256:{hex}");
-    c.bench_function("parse/path", |b| b.iter(|| Call::parse(black_box(&path)).unwrap()));
+    c.bench_function("parse/path", |b| b.iter(|| ApiCall::parse(black_box(&path)).unwrap()));
     let mut range = |name: &str, text: String| {
-        c.bench_function(name, |b| b.iter(|| Selection::of(black_box(&text), 1 << 30)));
+        c.bench_function(name, |b| b.iter(|| RangeSelection::of(black_box(&text), 1 << 30)));
     };
     range("parse/range", "bytes=1048576-2097151".to_owned());
     let parts: Vec<String> = (0..100).map(|n| format!("{}-{}", n * 1000, n * 1000 + 99)).collect();
@@ -65,7 +67,7 @@ fn parsing(c: &mut Criterion) {
 fn fill(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path(), "");
-    let store = Store::open(settings.store, Machine::default()).unwrap();
+    let store = Store::open(settings.store, BootClock::default()).unwrap();
     let bytes = random(CHUNK);
     let digest = Digest::of(Algorithm::Sha256, &bytes);
     let mut group = c.benchmark_group("fill");
@@ -91,7 +93,7 @@ fn frames(c: &mut Criterion) {
     let path = dir.path().join("blob");
     std::fs::write(&path, random(MIB)).unwrap();
     let file = Arc::new(File::open(path).unwrap());
-    let delivery = Delivery::new(Frames::default());
+    let delivery = FileDelivery::new(FramePool::default());
     let mut group = c.benchmark_group("hit");
     group.throughput(Throughput::Bytes(MIB as u64));
     group.bench_function("frames", |b| {
@@ -114,7 +116,7 @@ fn request(c: &mut Criterion) {
     let digest = Digest::of(Algorithm::Sha256, &blob);
     let settings =
         settings(dir.path(), "[registry.'docker.io']\nupstream = 'http://127.0.0.1:9'\n");
-    let parts = Parts { network: Arc::new(OneBlob(blob)), ..Parts::default() };
+    let parts = AppParts { network: Arc::new(OneBlob(blob)), ..AppParts::default() };
     let app = runtime.block_on(App::open(&settings, parts)).unwrap();
     let (mut near, far) = tokio::io::duplex(64 << 10);
     runtime.spawn(app.serve_connection(Box::new(far)));
@@ -140,7 +142,7 @@ fn settings(dir: &std::path::Path, registry: &str) -> larder::config::Settings {
     let file = dir.join("config.toml");
     let text = format!("[cache]\ndir = '{}'\nmin_free = '0B'\n{registry}", dir.display());
     std::fs::write(&file, text).unwrap();
-    let arguments = Arguments { config: Some(file), ..Arguments::default() };
+    let arguments = ConfigArgs { config: Some(file), ..ConfigArgs::default() };
     let environment: Environment = std::iter::empty::<(String, String)>().collect();
     load(&arguments, &environment).unwrap().settings
 }
@@ -150,14 +152,14 @@ fn settings(dir: &std::path::Path, registry: &str) -> larder::config::Settings {
 struct OneBlob(Bytes);
 
 impl Network for OneBlob {
-    fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>> {
+    fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>> {
         Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
     }
 
     fn connect(
         &self,
         _address: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Connection>> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = io::Result<NetworkConnection>> + Send + '_>> {
         let (near, mut far) = tokio::io::duplex(64 << 10);
         let blob = self.0.clone();
         tokio::spawn(async move {
@@ -168,7 +170,7 @@ impl Network for OneBlob {
                 far.write_all(&blob).await.unwrap();
             }
         });
-        Box::pin(async move { Ok(Box::new(near) as Connection) })
+        Box::pin(async move { Ok(Box::new(near) as NetworkConnection) })
     }
 }
 

@@ -31,9 +31,9 @@ pub fn unix_seconds(time: SystemTime) -> u64 {
 
 /// One run of the machine, from its start to its end, as a number that another run does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Boot(u32);
+pub struct BootId(u32);
 
-impl Boot {
+impl BootId {
     /// The run that we are in. Where the machine does not tell, every process is in one of its own.
     pub fn current() -> Self {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
@@ -63,11 +63,11 @@ mod tests {
 
     #[test]
     fn a_boot_is_known_by_its_id() {
-        let one = Boot::of_id("7d1b2f3e-58e1-4c05-a1c5-0d9e5a3b1c2d").unwrap();
-        let other = Boot::of_id("7d1b2f3e-58e1-4c05-a1c5-0d9e5a3b1c2e").unwrap();
+        let one = BootId::of_id("7d1b2f3e-58e1-4c05-a1c5-0d9e5a3b1c2d").unwrap();
+        let other = BootId::of_id("7d1b2f3e-58e1-4c05-a1c5-0d9e5a3b1c2e").unwrap();
         assert_ne!(one, other);
         assert!((1..NANOS).contains(&one.number()));
-        assert_eq!(Boot::of_id("not an id"), None);
-        assert_eq!(Boot::current(), Boot::current(), "this machine has not started in between");
+        assert_eq!(BootId::of_id("not an id"), None);
+        assert_eq!(BootId::current(), BootId::current(), "this machine has not started in between");
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use larder::clock::{Boot, SystemClock, WallClock as _, unix_seconds};
+use larder::clock::{BootId, SystemClock, WallClock as _, unix_seconds};
 use larder::oci::{Algorithm, Digest};
 
 /// How much is in it.
@@ -88,7 +88,7 @@ impl Store {
 
 /// See `docs/decisions/0007`.
 fn stamp(now: SystemTime) -> SystemTime {
-    let stamp = Duration::new(unix_seconds(now), Boot::current().number());
+    let stamp = Duration::new(unix_seconds(now), BootId::current().number());
     SystemTime::UNIX_EPOCH + stamp
 }
 

@@ -5,7 +5,7 @@
 
 use http::Method;
 
-use crate::oci::{Call, Resource};
+use crate::oci::{ApiCall, Resource};
 
 /// What can be done in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub enum Action {
 
 /// What a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Right {
+pub enum RequiredRight {
     /// To do something in a repository.
     Do(Action),
     /// To be let in at all.
@@ -41,11 +41,11 @@ impl Action {
     }
 }
 
-impl Right {
+impl RequiredRight {
     /// The right that a request takes; `None` for what the protocol does not have.
-    pub fn of(method: &Method, call: &Call) -> Option<Self> {
-        let route = Route::of(call);
-        let is_it = |(of_method, of_route, _): &&(&str, Route, Self)| {
+    pub fn of(method: &Method, call: &ApiCall) -> Option<Self> {
+        let route = RouteClass::of(call);
+        let is_it = |(of_method, of_route, _): &&(&str, RouteClass, Self)| {
             *of_method == method.as_str() && *of_route == route
         };
         TABLE.iter().find(is_it).map(|(_, _, right)| *right)
@@ -54,16 +54,17 @@ impl Right {
 
 /// The methods that the protocol has for a call; where nothing takes pushes, those that read.
 /// Written as in `Allow` (RFC 9110, 10.2.1).
-pub fn methods(call: &Call, takes_pushes: bool) -> String {
-    let route = Route::of(call);
-    let is_taken =
-        |right: Right| takes_pushes || matches!(right, Right::Enter | Right::Do(Action::Pull));
+pub fn methods(call: &ApiCall, takes_pushes: bool) -> String {
+    let route = RouteClass::of(call);
+    let is_taken = |right: RequiredRight| {
+        takes_pushes || matches!(right, RequiredRight::Enter | RequiredRight::Do(Action::Pull))
+    };
     let of_route = TABLE.iter().filter(|(_, of, right)| *of == route && is_taken(*right));
     of_route.map(|(method, ..)| *method).collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route {
+enum RouteClass {
     Base,
     Blob,
     Manifest,
@@ -73,39 +74,39 @@ enum Route {
     Uploads,
 }
 
-impl Route {
-    fn of(call: &Call) -> Self {
+impl RouteClass {
+    fn of(call: &ApiCall) -> Self {
         match call {
-            Call::Ping => Self::Base,
-            Call::In(_, Resource::Blob(_)) => Self::Blob,
-            Call::In(_, Resource::Manifest(_)) => Self::Manifest,
-            Call::In(_, Resource::Referrers(_)) => Self::Referrers,
-            Call::In(_, Resource::Tags) => Self::Tags,
-            Call::In(_, Resource::Upload(None)) => Self::Uploads,
-            Call::In(_, Resource::Upload(Some(_))) => Self::Upload,
+            ApiCall::Ping => Self::Base,
+            ApiCall::In(_, Resource::Blob(_)) => Self::Blob,
+            ApiCall::In(_, Resource::Manifest(_)) => Self::Manifest,
+            ApiCall::In(_, Resource::Referrers(_)) => Self::Referrers,
+            ApiCall::In(_, Resource::Tags) => Self::Tags,
+            ApiCall::In(_, Resource::Upload(None)) => Self::Uploads,
+            ApiCall::In(_, Resource::Upload(Some(_))) => Self::Upload,
         }
     }
 }
 
 /// Every method that every route has (distribution-spec, "Endpoints"). Cancelling an upload removes
 /// nothing that anybody could have read, so it takes what beginning it took.
-const TABLE: &[(&str, Route, Right)] = &[
-    ("GET", Route::Base, Right::Enter),
-    ("HEAD", Route::Base, Right::Enter),
-    ("GET", Route::Blob, Right::Do(Action::Pull)),
-    ("HEAD", Route::Blob, Right::Do(Action::Pull)),
-    ("DELETE", Route::Blob, Right::Do(Action::Delete)),
-    ("GET", Route::Manifest, Right::Do(Action::Pull)),
-    ("HEAD", Route::Manifest, Right::Do(Action::Pull)),
-    ("PUT", Route::Manifest, Right::Do(Action::Push)),
-    ("DELETE", Route::Manifest, Right::Do(Action::Delete)),
-    ("GET", Route::Referrers, Right::Do(Action::Pull)),
-    ("GET", Route::Tags, Right::Do(Action::Pull)),
-    ("DELETE", Route::Upload, Right::Do(Action::Push)),
-    ("GET", Route::Upload, Right::Do(Action::Push)),
-    ("PATCH", Route::Upload, Right::Do(Action::Push)),
-    ("PUT", Route::Upload, Right::Do(Action::Push)),
-    ("POST", Route::Uploads, Right::Do(Action::Push)),
+const TABLE: &[(&str, RouteClass, RequiredRight)] = &[
+    ("GET", RouteClass::Base, RequiredRight::Enter),
+    ("HEAD", RouteClass::Base, RequiredRight::Enter),
+    ("GET", RouteClass::Blob, RequiredRight::Do(Action::Pull)),
+    ("HEAD", RouteClass::Blob, RequiredRight::Do(Action::Pull)),
+    ("DELETE", RouteClass::Blob, RequiredRight::Do(Action::Delete)),
+    ("GET", RouteClass::Manifest, RequiredRight::Do(Action::Pull)),
+    ("HEAD", RouteClass::Manifest, RequiredRight::Do(Action::Pull)),
+    ("PUT", RouteClass::Manifest, RequiredRight::Do(Action::Push)),
+    ("DELETE", RouteClass::Manifest, RequiredRight::Do(Action::Delete)),
+    ("GET", RouteClass::Referrers, RequiredRight::Do(Action::Pull)),
+    ("GET", RouteClass::Tags, RequiredRight::Do(Action::Pull)),
+    ("DELETE", RouteClass::Upload, RequiredRight::Do(Action::Push)),
+    ("GET", RouteClass::Upload, RequiredRight::Do(Action::Push)),
+    ("PATCH", RouteClass::Upload, RequiredRight::Do(Action::Push)),
+    ("PUT", RouteClass::Upload, RequiredRight::Do(Action::Push)),
+    ("POST", RouteClass::Uploads, RequiredRight::Do(Action::Push)),
 ];
 
 #[cfg(test)]
@@ -122,12 +123,12 @@ mod tests {
         ];
         let digest = format!("sha256:{}", "a".repeat(64));
         let rights = |path: &str| {
-            let call = Call::parse(path).unwrap();
+            let call = ApiCall::parse(path).unwrap();
             let right = |name: &&str| {
                 let method = Method::from_bytes(name.as_bytes()).unwrap();
-                Right::of(&method, &call).map(|right| match right {
-                    Right::Do(action) => format!("{name}={}", action.as_str()),
-                    Right::Enter => format!("{name}=enter"),
+                RequiredRight::of(&method, &call).map(|right| match right {
+                    RequiredRight::Do(action) => format!("{name}={}", action.as_str()),
+                    RequiredRight::Enter => format!("{name}=enter"),
                 })
             };
             methods.iter().filter_map(right).collect::<Vec<_>>().join(" ")

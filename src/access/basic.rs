@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 /// A user and password, as a client wrote them.
 #[derive(Debug)]
-pub(super) struct Basic {
+pub(super) struct BasicCredential {
     pub(super) username: String,
     pub(super) password: SecretString,
 }
@@ -25,7 +25,7 @@ pub(super) enum BadBasic {
     Twice,
 }
 
-impl Basic {
+impl BasicCredential {
     /// Reads it; `None` if there is none.
     pub(super) fn read(headers: &HeaderMap) -> Result<Option<Self>, BadBasic> {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
@@ -37,7 +37,7 @@ impl Basic {
     }
 }
 
-fn parse(line: &[u8]) -> Option<Basic> {
+fn parse(line: &[u8]) -> Option<BasicCredential> {
     let (scheme, rest) = line.split_at_checked(SCHEME.len())?;
     if !scheme.eq_ignore_ascii_case(SCHEME) || line.len() > LINE_LEN_MAX {
         return None;
@@ -57,7 +57,7 @@ fn parse(line: &[u8]) -> Option<Basic> {
         || username.len() > USERNAME_LEN_MAX
         || username.contains(char::is_control)
         || password.contains('\0');
-    (!is_bad).then(|| Basic { username: username.to_owned(), password: password.into() })
+    (!is_bad).then(|| BasicCredential { username: username.to_owned(), password: password.into() })
 }
 
 const SCHEME: &[u8] = b"Basic ";
@@ -86,7 +86,7 @@ mod tests {
         for line in lines {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
-        let read = Basic::read(&headers)?;
+        let read = BasicCredential::read(&headers)?;
         Ok(read.map(|it| (it.username, it.password.expose_secret().to_owned())))
     }
 

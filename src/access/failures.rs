@@ -3,36 +3,36 @@
 //! Counted in windows of a minute. A login that is remembered as good passes whatever the counts
 //! say, so that whoever guesses a user's password does not lock out those who are in.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::keyed::Keyed;
-use crate::upstream::Tag;
+use super::process_key::ProcessKey;
+use crate::upstream::CredentialId;
 
 /// The failures of the last minute.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
-    windows: Mutex<HashMap<Tag, Window>>,
+pub(super) struct LoginFailures {
+    windows: Mutex<HashMap<CredentialId, FailureWindow>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct FailureWindow {
     count: u32,
     until: Instant,
 }
 
 /// Whose failures are counted together, and how many there may be.
-pub(super) struct Counted {
-    counters: [(Tag, u32); 3],
+pub(super) struct FailureSubject {
+    counters: [(CredentialId, u32); 3],
 }
 
-impl Counted {
+impl FailureSubject {
     /// A login for `username` from `address`.
-    pub(super) fn of(keyed: &Keyed, address: IpAddr, username: &str) -> Self {
+    pub(super) fn of(keyed: &ProcessKey, address: IpAddr, username: &str) -> Self {
         let address = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
@@ -48,9 +48,9 @@ impl Counted {
     }
 }
 
-impl Failures {
+impl LoginFailures {
     /// For how long no further login is looked at; `None` if one may be.
-    pub(super) fn wait(&self, counted: &Counted) -> Option<Duration> {
+    pub(super) fn wait(&self, counted: &FailureSubject) -> Option<Duration> {
         let now = Instant::now();
         let windows = self.windows();
         let full = counted.counters.iter().filter_map(|(tag, max)| {
@@ -61,29 +61,29 @@ impl Failures {
     }
 
     /// A login has failed.
-    pub(super) fn note(&self, counted: &Counted) {
+    pub(super) fn note(&self, counted: &FailureSubject) {
         let now = Instant::now();
         let mut windows = self.windows();
         if windows.len() + counted.counters.len() > WINDOWS_MAX {
             make_room(&mut windows, now);
         }
         for (tag, _) in &counted.counters {
-            let window = windows.entry(*tag).or_insert(Window { count: 0, until: now });
+            let window = windows.entry(*tag).or_insert(FailureWindow { count: 0, until: now });
             if now >= window.until {
-                *window = Window { count: 0, until: now + WINDOW };
+                *window = FailureWindow { count: 0, until: now + WINDOW };
             }
             window.count += 1;
         }
     }
 
-    fn windows(&self) -> MutexGuard<'_, HashMap<Tag, Window>> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn windows(&self) -> MutexGuard<'_, HashMap<CredentialId, FailureWindow>> {
+        self.windows.lock()
     }
 }
 
 /// What is over goes first. Then what has counted least: those who try many users and addresses do
 /// not push out what was counted of the one they are after.
-fn make_room(windows: &mut HashMap<Tag, Window>, now: Instant) {
+fn make_room(windows: &mut HashMap<CredentialId, FailureWindow>, now: Instant) {
     windows.retain(|_, window| now < window.until);
     for least in 1.. {
         if windows.len() <= WINDOWS_MAX / 2 {
@@ -112,17 +112,17 @@ mod tests {
     use super::*;
 
     struct Case {
-        keyed: Keyed,
-        failures: Failures,
+        keyed: ProcessKey,
+        failures: LoginFailures,
     }
 
     impl Case {
         fn new() -> Self {
-            Self { keyed: Keyed::random().unwrap(), failures: Failures::default() }
+            Self { keyed: ProcessKey::random().unwrap(), failures: LoginFailures::default() }
         }
 
-        fn counted(&self, address: &str, user: &str) -> Counted {
-            Counted::of(&self.keyed, address.parse().unwrap(), user)
+        fn counted(&self, address: &str, user: &str) -> FailureSubject {
+            FailureSubject::of(&self.keyed, address.parse().unwrap(), user)
         }
 
         fn fail(&self, address: &str, user: &str) {

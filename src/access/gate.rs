@@ -1,32 +1,33 @@
 //! Who somebody is: what a listener makes of what a client shows.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::basic::{BadBasic, Basic};
-use super::htpasswd::Users;
-use super::{Action, Issuer, Ledger, Policy, Principal, Turned};
-use crate::http::{Peer, Via};
-use crate::registry::{Pattern, Registry};
-use crate::upstream::Identity;
+use super::basic::{BadBasic, BasicCredential};
+use super::htpasswd::UserTable;
+use super::{AccessPolicy, Action, Issuer, LoginCache, LoginError, Principal};
+use crate::http::{ClientPeer, Via};
+use crate::registry::{Registry, RepositoryPattern};
+use crate::upstream::ClientCredential;
 
 /// How clients are let in at one listener.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct AccessOptions {
     /// Whether clients are asked for a password.
-    pub challenge: Challenge,
+    pub challenge: ChallengePolicy,
     /// Who may do what.
-    pub policy: Policy,
+    pub policy: AccessPolicy,
     /// Whose passwords are known here.
-    pub htpasswd: Option<Htpasswd>,
+    pub htpasswd: Option<HtpasswdUsers>,
     /// Who the holders of client certificates are; the first that takes a name counts.
     pub certificates: Vec<CertificateUser>,
 }
 
 /// Whether clients are asked for a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Challenge {
+pub enum ChallengePolicy {
     /// Where something takes one.
     Basic,
     /// Never, and what they send is not read: dockerd would offer Docker Hub's password to any
@@ -34,7 +35,7 @@ pub enum Challenge {
     Never,
 }
 
-impl Challenge {
+impl ChallengePolicy {
     /// What the configuration calls it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,47 +47,47 @@ impl Challenge {
 
 /// Users with passwords, which can be replaced. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Htpasswd {
-    users: Arc<RwLock<Arc<Users>>>,
+pub struct HtpasswdUsers {
+    users: Arc<RwLock<Arc<UserTable>>>,
 }
 
 /// Who the holder of a certificate is.
 #[derive(Clone, Debug)]
 pub struct CertificateUser {
     /// A name in the certificate.
-    pub name: Pattern,
+    pub name: RepositoryPattern,
     /// The user.
     pub user: String,
 }
 
 /// The rules of one listener.
 #[derive(Debug)]
-pub struct Access {
-    pub(super) options: Options,
-    pub(super) ledger: Arc<Ledger>,
+pub struct ListenerAccess {
+    pub(super) options: AccessOptions,
+    pub(super) ledger: Arc<LoginCache>,
 }
 
-impl Default for Options {
+impl Default for AccessOptions {
     /// Everybody may pull, nobody is asked who they are.
     fn default() -> Self {
         Self {
-            challenge: Challenge::Never,
-            policy: Policy::open_for_pull(),
+            challenge: ChallengePolicy::Never,
+            policy: AccessPolicy::open_for_pull(),
             htpasswd: None,
             certificates: Vec::new(),
         }
     }
 }
 
-impl Htpasswd {
+impl HtpasswdUsers {
     /// These users.
-    pub fn new(users: Users) -> Self {
+    pub fn new(users: UserTable) -> Self {
         Self { users: Arc::new(RwLock::new(Arc::new(users))) }
     }
 
     /// Other users, from now on. Says whether they are others.
-    pub fn replace(&self, users: Users) -> bool {
-        let mut present = self.users.write().unwrap_or_else(PoisonError::into_inner);
+    pub fn replace(&self, users: UserTable) -> bool {
+        let mut present = self.users.write();
         let is_other = !present.is_the_same_as(&users);
         *present = Arc::new(users);
         is_other
@@ -97,20 +98,20 @@ impl Htpasswd {
         self.users().contains(username)
     }
 
-    fn users(&self) -> Arc<Users> {
-        Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
+    fn users(&self) -> Arc<UserTable> {
+        Arc::clone(&self.users.read())
     }
 }
 
-impl Access {
+impl ListenerAccess {
     /// These rules, with what is remembered in `ledger`.
-    pub fn new(options: Options, ledger: Arc<Ledger>) -> Self {
+    pub fn new(options: AccessOptions, ledger: Arc<LoginCache>) -> Self {
         Self { options, ledger }
     }
 
     /// Whether clients are asked for a password here.
     pub fn challenges(&self) -> bool {
-        self.options.challenge == Challenge::Basic
+        self.options.challenge == ChallengePolicy::Basic
     }
 
     /// Finds out who a client is that asks for something of `registry`, or for nothing in particular.
@@ -121,19 +122,19 @@ impl Access {
     pub async fn identify(
         &self,
         headers: &HeaderMap,
-        peer: &Peer,
+        peer: &ClientPeer,
         via: Via,
         (registry, with_logins): (Option<&Registry>, Option<&Registry>),
-    ) -> Result<Principal, Turned> {
+    ) -> Result<Principal, LoginError> {
         let presented = match self.options.challenge {
-            Challenge::Never => None,
-            Challenge::Basic => Basic::read(headers).map_err(|bad| match bad {
-                BadBasic::Twice => Turned::Twice,
-                BadBasic::Unreadable => Turned::Wrong,
+            ChallengePolicy::Never => None,
+            ChallengePolicy::Basic => BasicCredential::read(headers).map_err(|bad| match bad {
+                BadBasic::Twice => LoginError::DuplicateHeader,
+                BadBasic::Unreadable => LoginError::BadCredentials,
             })?,
         };
         let Some(presented) = presented else { return Ok(self.by_certificate(peer, via)) };
-        let users = self.options.htpasswd.as_ref().map(Htpasswd::users);
+        let users = self.options.htpasswd.as_ref().map(HtpasswdUsers::users);
         match (users, with_logins) {
             // The name of a user of ours: the password is ours too, and goes nowhere.
             (Some(users), Some(_)) if users.contains(&presented.username) => {
@@ -145,36 +146,39 @@ impl Access {
             // It is for another registry than the one that is asked for.
             (_, Some(_)) => Ok(self.by_certificate(peer, via)),
             (Some(users), None) => self.by_password(&users, presented, peer, via).await,
-            (None, None) => Err(Turned::Wrong),
+            (None, None) => Err(LoginError::BadCredentials),
         }
     }
 
     async fn by_password(
         &self,
-        users: &Arc<Users>,
-        presented: Basic,
-        peer: &Peer,
+        users: &Arc<UserTable>,
+        presented: BasicCredential,
+        peer: &ClientPeer,
         via: Via,
-    ) -> Result<Principal, Turned> {
+    ) -> Result<Principal, LoginError> {
         let user = self.ledger.log_in(users, presented, peer.address).await?;
         Ok(Principal::named(Issuer::Htpasswd, user, via))
     }
 
-    fn by_upstream(&self, presented: &Basic, via: Via) -> Result<Principal, Turned> {
+    fn by_upstream(&self, presented: &BasicCredential, via: Via) -> Result<Principal, LoginError> {
         let tag = self.ledger.credential_tag(presented);
-        let identity = Identity::of_client(&presented.username, &presented.password, tag);
-        let credential = Some(identity.map_err(|_| Turned::Wrong)?);
+        let identity = ClientCredential::of_client(&presented.username, &presented.password, tag);
+        let credential = Some(identity.map_err(|_| LoginError::BadCredentials)?);
         let subject = presented.username.clone();
         Ok(Principal { credential, ..Principal::named(Issuer::Upstream, subject, via) })
     }
 
     /// Whether any of these registries has something for those who log in that it has not for
     /// everybody: then clients have to be told, for some ask only once.
-    pub fn rewards_a_login<'r>(&self, registries: impl IntoIterator<Item = &'r Registry>) -> bool {
+    pub fn login_grants_more<'r>(
+        &self,
+        registries: impl IntoIterator<Item = &'r Registry>,
+    ) -> bool {
         if !self.challenges() {
             return false;
         }
-        let Policy { anonymous, rules } = &self.options.policy;
+        let AccessPolicy { anonymous, rules } = &self.options.policy;
         let has_users = self.options.htpasswd.is_some();
         let is_given = |action| {
             let by_rule = rules.iter().any(|rule| rule.actions.contains(&action));
@@ -190,7 +194,7 @@ impl Access {
         })
     }
 
-    fn by_certificate(&self, peer: &Peer, via: Via) -> Principal {
+    fn by_certificate(&self, peer: &ClientPeer, via: Via) -> Principal {
         let known = self.options.certificates.iter().find(|known| {
             let names = &mut peer.names.iter();
             names.any(|name| known.name.takes(name))

@@ -7,26 +7,26 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::ledger::{Ledger, Try};
-use super::rights::{self, Unconfirmed};
-use super::{Access, Action, Issuer, Principal, Turned};
+use super::login_cache::{CredentialTry, LoginCache};
+use super::rights::{self, RightsError};
+use super::{Action, Issuer, ListenerAccess, LoginError, Principal};
 use crate::http::Via;
 use crate::oci::{RegistryName, RepositoryName, Resource};
 use crate::registry::{GrantPolicy, Registry};
-use crate::upstream::{self, Identity, Tag};
+use crate::upstream::{self, ClientCredential, CredentialId};
 
 /// That this action may be done in this repository of this registry.
 ///
-/// Made by [`Access::grant`] and nowhere else; whoever needs the right asks for the value.
+/// Made by [`ListenerAccess::grant`] and nowhere else; whoever needs the right asks for the value.
 #[derive(Clone, Debug)]
 pub struct Grant {
     registry: Arc<Registry>,
     repository: RepositoryName,
     action: Action,
     may_push: bool,
-    client: Option<Identity>,
+    client: Option<ClientCredential>,
     /// What it is remembered by, if the registry has confirmed it.
-    right: Option<Tag>,
+    right: Option<CredentialId>,
     is_live: bool,
     via: Via,
 }
@@ -54,7 +54,7 @@ impl Grant {
     }
 
     /// Whether the registry was asked whether this very client may, and others may not.
-    pub fn is_of_client(&self) -> bool {
+    pub fn uses_client_credential(&self) -> bool {
         self.right.is_some()
     }
 
@@ -71,14 +71,14 @@ impl Grant {
 
     /// The client's own credential, with which the upstream is to be asked. `None`: with Larder's, if
     /// it has any there.
-    pub fn client(&self) -> Option<&Identity> {
+    pub fn client(&self) -> Option<&ClientCredential> {
         self.client.as_ref()
     }
 }
 
 /// What somebody wants to do to what, and from where.
 #[derive(Debug)]
-pub struct Wish<'w> {
+pub struct AccessRequest<'w> {
     /// Where.
     pub registry: Arc<Registry>,
     /// In which of its repositories, by its name there.
@@ -94,16 +94,20 @@ pub struct Wish<'w> {
     pub may_ask: bool,
 }
 
-impl Access {
+impl ListenerAccess {
     /// Decides. Where the registry vouches for its clients itself, it is asked, unless it was a while
     /// ago.
-    pub async fn grant(&self, principal: &Principal, wish: Wish<'_>) -> Result<Grant, Refused> {
-        let Wish { registry, repository, action, .. } = &wish;
+    pub async fn grant(
+        &self,
+        principal: &Principal,
+        wish: AccessRequest<'_>,
+    ) -> Result<Grant, AccessDenied> {
+        let AccessRequest { registry, repository, action, .. } = &wish;
         if !registry.serves(repository) {
-            return Err(Refused::Hidden);
+            return Err(AccessDenied::Excluded);
         }
         if *action != Action::Pull && !registry.takes_pushes() {
-            return Err(Refused::ReadOnly { registry: registry.name().clone() });
+            return Err(AccessDenied::ReadOnly { registry: registry.name().clone() });
         }
         if let Some(policy) = registry.grants() {
             return self.confirmed(principal, wish, policy).await;
@@ -113,7 +117,7 @@ impl Access {
         if may(*action) {
             let may_push = registry.takes_pushes() && may(Action::Push);
             let (client, right, is_live, via) = (None, None, true, principal.via.clone());
-            let Wish { registry, repository, action, .. } = wish;
+            let AccessRequest { registry, repository, action, .. } = wish;
             return Ok(Grant {
                 registry,
                 repository,
@@ -126,9 +130,9 @@ impl Access {
             });
         }
         Err(match principal.issuer {
-            Issuer::Nobody => Refused::Nameless,
-            _ if may(Action::Pull) => Refused::NotThat,
-            _ => Refused::NotHere,
+            Issuer::Nobody => AccessDenied::LoginRequired,
+            _ if may(Action::Pull) => AccessDenied::NoRuleForAction,
+            _ => AccessDenied::NoRuleForRepository,
         })
     }
 
@@ -136,16 +140,16 @@ impl Access {
     async fn confirmed(
         &self,
         principal: &Principal,
-        wish: Wish<'_>,
+        wish: AccessRequest<'_>,
         policy: GrantPolicy,
-    ) -> Result<Grant, Refused> {
+    ) -> Result<Grant, AccessDenied> {
         let client = principal.credential.clone();
         let is_nobody = principal.issuer == Issuer::Nobody;
         if is_nobody && !self.options.policy.anonymous.covers(wish.action) {
-            return Err(Refused::Nameless);
+            return Err(AccessDenied::LoginRequired);
         }
         let (ledger, rights) = (&self.ledger, &self.ledger.rights);
-        let asked = rights::Wish {
+        let asked = rights::RightsQuery {
             client: client.as_ref(),
             registry: &wish.registry,
             repository: &wish.repository,
@@ -157,7 +161,7 @@ impl Access {
         // What changes something is passed on with this credential, and the registry decides.
         if wish.action == Action::Pull && !rights.holds(&right, policy) {
             if !wish.may_ask {
-                return Err(Refused::NotConfirmed);
+                return Err(AccessDenied::NotConfirmed);
             }
             let trying =
                 client.as_ref().map(|client| ledger.may_try(client, &wish.registry, wish.address));
@@ -165,9 +169,9 @@ impl Access {
             // In a box, as below: a right that holds needs no room for it.
             match Box::pin(rights.confirm(&ledger.keyed, asked, policy)).await {
                 Ok(_) => {}
-                Err(Unconfirmed::Not) if is_nobody => return Err(Refused::Nameless),
-                Err(Unconfirmed::Not) => return Err(Refused::NotConfirmed),
-                Err(Unconfirmed::Error(error)) => {
+                Err(RightsError::Not) if is_nobody => return Err(AccessDenied::LoginRequired),
+                Err(RightsError::Not) => return Err(AccessDenied::NotConfirmed),
+                Err(RightsError::Error(error)) => {
                     let refusing = Box::pin(self.refusal(error, asked, trying.as_ref()));
                     return Err(refusing.await);
                 }
@@ -175,7 +179,7 @@ impl Access {
         }
         let is_live = wish.action != Action::Pull || rights.holds(&right, policy);
         let (right, via) = (Some(right), principal.via.clone());
-        let Wish { registry, repository, action, .. } = wish;
+        let AccessRequest { registry, repository, action, .. } = wish;
         // Whether this client may, only the registry knows.
         let may_push = registry.takes_pushes();
         Ok(Grant { registry, repository, action, may_push, client, right, is_live, via })
@@ -184,51 +188,51 @@ impl Access {
     /// What it means that the upstream could not be asked.
     async fn refusal(
         &self,
-        error: upstream::Error,
-        asked: rights::Wish<'_>,
-        trying: Option<&Try>,
-    ) -> Refused {
-        let upstream::Error::CredentialRefused { status, .. } = &error else {
-            return Refused::Upstream(error);
+        error: upstream::UpstreamError,
+        asked: rights::RightsQuery<'_>,
+        trying: Option<&CredentialTry>,
+    ) -> AccessDenied {
+        let upstream::UpstreamError::CredentialRefused { status, .. } = &error else {
+            return AccessDenied::Upstream(error);
         };
         let (Some(client), Some(trying)) = (asked.client, trying) else {
-            return Refused::Nameless;
+            return AccessDenied::LoginRequired;
         };
         // Some token servers say 403 to a good credential that may not do what is asked for.
         if *status == StatusCode::FORBIDDEN
             && self.is_known(client, asked.registry, trying).await.is_ok()
         {
-            return Refused::NotConfirmed;
+            return AccessDenied::NotConfirmed;
         }
         self.ledger.note_refused(trying);
-        Refused::Turned(Turned::Wrong)
+        AccessDenied::Turned(LoginError::BadCredentials)
     }
 
     /// Sees to it that the upstream knows a client's credential, for those who only log in. That is no
     /// right to anything.
     pub async fn check(
         &self,
-        client: &Identity,
+        client: &ClientCredential,
         registry: &Registry,
         address: IpAddr,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), AccessDenied> {
         let trying = self.ledger.may_try(client, registry, address)?;
         match self.is_known(client, registry, &trying).await {
             Ok(()) => Ok(()),
-            Err(upstream::Error::CredentialRefused { .. }) => {
+            Err(upstream::UpstreamError::CredentialRefused { .. }) => {
                 self.ledger.note_refused(&trying);
-                Err(Refused::Turned(Turned::Wrong))
+                Err(AccessDenied::Turned(LoginError::BadCredentials))
             }
-            Err(error) => Err(Refused::Upstream(error)),
+            Err(error) => Err(AccessDenied::Upstream(error)),
         }
     }
 
     async fn is_known(
         &self,
-        client: &Identity,
+        client: &ClientCredential,
         registry: &Registry,
-        trying: &Try,
-    ) -> Result<(), upstream::Error> {
+        trying: &CredentialTry,
+    ) -> Result<(), upstream::UpstreamError> {
         if !self.ledger.is_known(trying) {
             registry.upstream().check(client, Instant::now() + CHECK_WAIT).await?;
             self.ledger.note_known(trying);
@@ -240,7 +244,7 @@ impl Access {
     /// for anybody that nothing of it is there.
     pub fn pushed(&self, grant: &Grant) {
         if grant.registry.grants().is_some() {
-            let Ledger { keyed, rights, .. } = &*self.ledger;
+            let LoginCache { keyed, rights, .. } = &*self.ledger;
             rights.note_pushed(keyed, &grant.registry, &grant.repository);
         }
     }
@@ -258,22 +262,22 @@ const CHECK_WAIT: Duration = Duration::from_secs(15);
 
 /// Why the principal may not do that here.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Refused {
+pub enum AccessDenied {
     /// The rules leave the repository out; to clients it does not exist.
     #[error("the registry's `allow` and `deny` leave this repository out")]
-    Hidden,
+    Excluded,
     /// Whoever it is might, but nobody knows who it is.
     #[error("this takes a login")]
-    Nameless,
+    LoginRequired,
     /// The registry has not confirmed that the client may; to this client it does not exist.
     #[error("the registry has not confirmed that this client may")]
     NotConfirmed,
     /// No rule lets this user see the repository; to this user it does not exist.
     #[error("no rule lets this user do anything in this repository")]
-    NotHere,
+    NoRuleForRepository,
     /// The user may read, but not this.
     #[error("no rule lets this user do that in this repository")]
-    NotThat,
+    NoRuleForAction,
     /// Nobody may change anything.
     #[error("`{registry}` takes no pushes here: `push = true` in its table would pass them on")]
     ReadOnly {
@@ -282,8 +286,8 @@ pub enum Refused {
     },
     /// The login is turned away.
     #[error(transparent)]
-    Turned(#[from] Turned),
+    Turned(#[from] LoginError),
     /// The registry, which alone could confirm it, cannot be asked.
     #[error(transparent)]
-    Upstream(upstream::Error),
+    Upstream(upstream::UpstreamError),
 }

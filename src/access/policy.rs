@@ -4,11 +4,11 @@ use std::fmt;
 
 use super::{Action, Issuer, Principal};
 use crate::oci::{RegistryName, RepositoryName};
-use crate::registry::Pattern;
+use crate::registry::RepositoryPattern;
 
 /// What a client may do that presented nothing. Never delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anonymous {
+pub enum AnonymousAccess {
     /// Nothing.
     None,
     /// Pull.
@@ -19,35 +19,35 @@ pub enum Anonymous {
 
 /// What some users may do somewhere.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct AccessRule {
     /// The users.
-    pub users: Vec<Pattern>,
+    pub users: Vec<RepositoryPattern>,
     /// The registries, by name; all of them if there are none.
     pub registries: Vec<RegistryName>,
     /// The repositories, by their names at the registry.
-    pub repositories: Vec<Pattern>,
+    pub repositories: Vec<RepositoryPattern>,
     /// What may be done there.
     pub actions: Vec<Action>,
 }
 
 /// Everything that decides it. Rules add up; none takes anything away.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct AccessPolicy {
     /// What everybody may do.
-    pub anonymous: Anonymous,
+    pub anonymous: AnonymousAccess,
     /// What users may do. Without any rule, all users may pull and push everywhere.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<AccessRule>,
 }
 
-impl Policy {
+impl AccessPolicy {
     /// Everybody may pull, nobody may do more.
     pub fn open_for_pull() -> Self {
-        Self { anonymous: Anonymous::Pull, rules: Vec::new() }
+        Self { anonymous: AnonymousAccess::Pull, rules: Vec::new() }
     }
 
     /// Everybody may pull and push, nobody may do more.
     pub fn open() -> Self {
-        Self { anonymous: Anonymous::Push, rules: Vec::new() }
+        Self { anonymous: AnonymousAccess::Push, rules: Vec::new() }
     }
 
     /// Whether the principal may do that there.
@@ -77,7 +77,7 @@ impl Policy {
     }
 }
 
-impl Anonymous {
+impl AnonymousAccess {
     /// What the configuration calls it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl Anonymous {
 }
 
 /// For people.
-impl fmt::Display for Rule {
+impl fmt::Display for AccessRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
             items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
@@ -113,7 +113,7 @@ impl fmt::Display for Rule {
     }
 }
 
-impl Rule {
+impl AccessRule {
     fn allows(
         &self,
         user: &str,
@@ -133,8 +133,13 @@ mod tests {
     use super::*;
     use crate::http::Via;
 
-    fn rule(users: &str, registries: &[&str], repositories: &[&str], actions: &[Action]) -> Rule {
-        Rule {
+    fn rule(
+        users: &str,
+        registries: &[&str],
+        repositories: &[&str],
+        actions: &[Action],
+    ) -> AccessRule {
+        AccessRule {
             users: vec![users.parse().unwrap()],
             registries: registries.iter().map(|name| name.parse().unwrap()).collect(),
             repositories: repositories.iter().map(|text| text.parse().unwrap()).collect(),
@@ -142,7 +147,12 @@ mod tests {
         }
     }
 
-    fn allowed(policy: &Policy, principal: &Principal, registry: &str, repository: &str) -> String {
+    fn allowed(
+        policy: &AccessPolicy,
+        principal: &Principal,
+        registry: &str,
+        repository: &str,
+    ) -> String {
         let (registry, repository) = (registry.parse().unwrap(), repository.parse().unwrap());
         let may = |action: &&Action| policy.allows(principal, &registry, &repository, **action);
         let actions: Vec<_> = Action::ALL.iter().filter(may).map(|it| it.as_str()).collect();
@@ -158,11 +168,11 @@ mod tests {
     fn what_is_allowed_without_rules() {
         let nobody = Principal::anonymous(Via::default());
         for (anonymous, of_nobody, of_user) in [
-            (Anonymous::None, "", "pull push"),
-            (Anonymous::Pull, "pull", "pull push"),
-            (Anonymous::Push, "pull push", "pull push"),
+            (AnonymousAccess::None, "", "pull push"),
+            (AnonymousAccess::Pull, "pull", "pull push"),
+            (AnonymousAccess::Push, "pull push", "pull push"),
         ] {
-            let policy = Policy { anonymous, rules: Vec::new() };
+            let policy = AccessPolicy { anonymous, rules: Vec::new() };
             assert_eq!(allowed(&policy, &nobody, "a.test", "x"), of_nobody, "{anonymous:?}");
             assert_eq!(allowed(&policy, &user("u"), "a.test", "x"), of_user, "{anonymous:?}");
         }
@@ -176,7 +186,7 @@ mod tests {
             rule("*", &[], &["library/*"], &[Action::Pull]),
             rule("root", &[], &["**"], &Action::ALL),
         ];
-        let policy = Policy { anonymous: Anonymous::None, rules };
+        let policy = AccessPolicy { anonymous: AnonymousAccess::None, rules };
         for (name, registry, repository, want) in [
             ("ci", "a.test", "team/x/y", "pull push"),
             ("ci", "b.test", "team/x/y", ""),

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::http::Via;
-use crate::upstream::Identity;
+use crate::upstream::ClientCredential;
 
 /// An identity, as its issuer vouched for it.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct Principal {
     pub expires: Option<SystemTime>,
     /// What it presented, if that is meant for the upstream of the one registry whose credentials
     /// are taken where it was presented. Not verified: only that upstream can.
-    pub credential: Option<Identity>,
+    pub credential: Option<ClientCredential>,
     /// Through which other instances of Larder it asks.
     pub via: Via,
 }

@@ -10,39 +10,40 @@
 //! and ends with it. That a right was not confirmed is remembered for seconds, and not across a push:
 //! what was not there to be asked after is there now.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::Action;
-use super::keyed::Keyed;
-use super::memory::Memory;
 use super::probe::probe;
+use super::process_key::ProcessKey;
+use super::ttl_map::TtlMap;
 use crate::http::Via;
 use crate::oci::{Reference, RepositoryName, Resource};
 use crate::registry::{GrantPolicy, Registry};
-use crate::upstream::{self, Identity, Tag};
+use crate::upstream::{self, ClientCredential, CredentialId};
 
 /// The rights that were confirmed, over all listeners and across reloads.
 #[derive(Debug)]
-pub(super) struct Rights {
-    confirmed: Memory<Right>,
+pub(super) struct ConfirmedRights {
+    confirmed: TtlMap<ConfirmedRight>,
     /// When the registry was asked.
-    unconfirmed: Memory<Instant>,
+    unconfirmed: TtlMap<Instant>,
     /// When something was last pushed to a repository, by whomever.
-    pushed: Memory<Instant>,
+    pushed: TtlMap<Instant>,
     /// One question at a time for each right.
-    asking: Mutex<HashMap<Tag, Weak<AsyncMutex<()>>>>,
+    asking: Mutex<HashMap<CredentialId, Weak<AsyncMutex<()>>>>,
 }
 
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish<'w> {
+pub(super) struct RightsQuery<'w> {
     /// With whose credential; `None` for none at all.
-    pub(super) client: Option<&'w Identity>,
+    pub(super) client: Option<&'w ClientCredential>,
     pub(super) registry: &'w Registry,
     pub(super) repository: &'w RepositoryName,
     pub(super) action: Action,
@@ -52,7 +53,7 @@ pub(super) struct Wish<'w> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Right {
+struct ConfirmedRight {
     confirmed: Instant,
     /// When the upstream was last asked in vain.
     in_vain: Option<Instant>,
@@ -60,54 +61,59 @@ struct Right {
 
 /// Why a right is not confirmed.
 #[derive(Clone, Debug)]
-pub(super) enum Unconfirmed {
+pub(super) enum RightsError {
     /// The registry did not confirm it.
     Not,
     /// The upstream could not be asked, or knows no such credential.
-    Error(upstream::Error),
+    Error(upstream::UpstreamError),
 }
 
-impl Rights {
+impl ConfirmedRights {
     /// None yet.
     pub(super) fn new() -> Self {
         Self {
-            confirmed: Memory::new(RIGHTS_MAX),
-            unconfirmed: Memory::new(RIGHTS_MAX),
-            pushed: Memory::new(RIGHTS_MAX),
+            confirmed: TtlMap::new(RIGHTS_MAX),
+            unconfirmed: TtlMap::new(RIGHTS_MAX),
+            pushed: TtlMap::new(RIGHTS_MAX),
             asking: Mutex::default(),
         }
     }
 
     /// Whether this right is remembered, and is not too old.
-    pub(super) fn holds(&self, tag: &Tag, policy: GrantPolicy) -> bool {
+    pub(super) fn holds(&self, tag: &CredentialId, policy: GrantPolicy) -> bool {
         let right = self.confirmed.get(tag);
         right.is_some_and(|right| right.confirmed.elapsed() < policy.ttl)
     }
 
     /// Remembers that the registry itself has let somebody do this.
-    pub(super) fn note(&self, tag: Tag, policy: GrantPolicy) {
-        let right = Right { confirmed: Instant::now(), in_vain: None };
+    pub(super) fn note(&self, tag: CredentialId, policy: GrantPolicy) {
+        let right = ConfirmedRight { confirmed: Instant::now(), in_vain: None };
         self.confirmed.put(tag, right, policy.ttl.saturating_add(policy.grace));
     }
 
     /// Forgets a right: the registry has refused it.
-    pub(super) fn forget(&self, tag: &Tag) {
+    pub(super) fn forget(&self, tag: &CredentialId) {
         self.confirmed.forget(tag);
     }
 
     /// Notes that something was pushed to a repository: what was said before of what is not there holds
     /// no more.
-    pub(super) fn note_pushed(&self, keyed: &Keyed, registry: &Registry, into: &RepositoryName) {
+    pub(super) fn note_pushed(
+        &self,
+        keyed: &ProcessKey,
+        registry: &Registry,
+        into: &RepositoryName,
+    ) {
         self.pushed.put(repository_tag(keyed, registry, into), Instant::now(), PUSHED_FOR);
     }
 
     /// Sees to it that the right is confirmed. Gives what it is remembered by.
     pub(super) async fn confirm(
         &self,
-        keyed: &Keyed,
-        wish: Wish<'_>,
+        keyed: &ProcessKey,
+        wish: RightsQuery<'_>,
         policy: GrantPolicy,
-    ) -> Result<Tag, Unconfirmed> {
+    ) -> Result<CredentialId, RightsError> {
         let tag = wish.tag(keyed);
         if self.holds_now(&tag, policy) {
             return Ok(tag);
@@ -125,17 +131,17 @@ impl Rights {
             asked.is_some_and(|asked| pushed.is_none_or(|pushed| pushed < asked))
         };
         if is_refused(&tag) || is_refused(&for_this) {
-            return Err(Unconfirmed::Not);
+            return Err(RightsError::Not);
         }
         self.ask(wish, policy, (tag, for_this)).await.map(|()| tag)
     }
 
     async fn ask(
         &self,
-        wish: Wish<'_>,
+        wish: RightsQuery<'_>,
         policy: GrantPolicy,
-        (tag, for_this): (Tag, Tag),
-    ) -> Result<(), Unconfirmed> {
+        (tag, for_this): (CredentialId, CredentialId),
+    ) -> Result<(), RightsError> {
         let (old, begin) = (self.confirmed.get(&tag), Instant::now());
         let is_in_vain = old.is_some() && wish.registry.upstream().is_open();
         let wait = if old.is_some() { WAIT_WITH_GRACE } else { WAIT };
@@ -151,44 +157,44 @@ impl Rights {
             }
         };
         match (error, old) {
-            (Some(error @ upstream::Error::CredentialRefused { .. }), _) => {
+            (Some(error @ upstream::UpstreamError::CredentialRefused { .. }), _) => {
                 self.forget(&tag);
-                Err(Unconfirmed::Error(error))
+                Err(RightsError::Error(error))
             }
-            (Some(upstream::Error::Denied { .. }), _) => {
+            (Some(upstream::UpstreamError::Denied { .. }), _) => {
                 self.forget(&tag);
                 self.unconfirmed.put(tag, begin, UNCONFIRMED_FOR);
-                Err(Unconfirmed::Not)
+                Err(RightsError::Not)
             }
-            (Some(upstream::Error::NotFound { .. }), _) => {
+            (Some(upstream::UpstreamError::NotFound { .. }), _) => {
                 // It may be that only this does not exist, so nothing is said of the repository; but
                 // what was confirmed is too old to go on with.
                 self.forget(&tag);
                 self.unconfirmed.put(for_this, begin, UNCONFIRMED_FOR);
-                Err(Unconfirmed::Not)
+                Err(RightsError::Not)
             }
             (_, Some(old)) => {
                 let left = policy.ttl.saturating_add(policy.grace);
                 let left = left.saturating_sub(old.confirmed.elapsed());
-                let right = Right { in_vain: Some(Instant::now()), ..old };
+                let right = ConfirmedRight { in_vain: Some(Instant::now()), ..old };
                 self.confirmed.put(tag, right, left);
                 Ok(())
             }
-            (Some(error), None) => Err(Unconfirmed::Error(error)),
-            (None, None) => Err(Unconfirmed::Not),
+            (Some(error), None) => Err(RightsError::Error(error)),
+            (None, None) => Err(RightsError::Not),
         }
     }
 
     /// Whether the right need not be asked for now: it is young enough, or the upstream was asked in
     /// vain a moment ago and it is not too old for that.
-    fn holds_now(&self, tag: &Tag, policy: GrantPolicy) -> bool {
+    fn holds_now(&self, tag: &CredentialId, policy: GrantPolicy) -> bool {
         let Some(right) = self.confirmed.get(tag) else { return false };
         let was_in_vain = right.in_vain.is_some_and(|at| at.elapsed() < IN_VAIN_FOR);
         right.confirmed.elapsed() < policy.ttl || was_in_vain
     }
 
-    fn turn(&self, tag: Tag) -> Arc<AsyncMutex<()>> {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+    fn turn(&self, tag: CredentialId) -> Arc<AsyncMutex<()>> {
+        let mut asking = self.asking.lock();
         if let Some(turn) = asking.get(&tag).and_then(Weak::upgrade) {
             return turn;
         }
@@ -202,14 +208,14 @@ impl Rights {
     }
 }
 
-impl Wish<'_> {
+impl RightsQuery<'_> {
     /// What the right is remembered by.
-    pub(super) fn tag(&self, keyed: &Keyed) -> Tag {
+    pub(super) fn tag(&self, keyed: &ProcessKey) -> CredentialId {
         keyed.tag(&self.parts(b"right"))
     }
 
     /// The same for the thing at hand only.
-    fn tag_for_this(&self, keyed: &Keyed) -> Tag {
+    fn tag_for_this(&self, keyed: &ProcessKey) -> CredentialId {
         let resource = match self.resource {
             Resource::Blob(digest) => format!("blobs/{digest}"),
             Resource::Manifest(Reference::Digest(digest)) => format!("manifests/{digest}"),
@@ -226,7 +232,7 @@ impl Wish<'_> {
     fn parts<'p>(&'p self, kind: &'p [u8]) -> [&'p [u8]; 6] {
         [
             kind,
-            self.client.and_then(Identity::tag_bytes).unwrap_or_default(),
+            self.client.and_then(ClientCredential::tag_bytes).unwrap_or_default(),
             self.registry.name().as_str().as_bytes(),
             self.registry.upstream().host().as_bytes(),
             self.repository.as_str().as_bytes(),
@@ -236,7 +242,11 @@ impl Wish<'_> {
 }
 
 /// What pushes to a repository are remembered by.
-fn repository_tag(keyed: &Keyed, registry: &Registry, repository: &RepositoryName) -> Tag {
+fn repository_tag(
+    keyed: &ProcessKey,
+    registry: &Registry,
+    repository: &RepositoryName,
+) -> CredentialId {
     let host = registry.upstream().host().as_bytes();
     keyed.tag(&[
         b"pushed",

@@ -9,39 +9,39 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::exposition::Format;
-use super::health::Health;
+use super::exposition::ExpositionFormat;
+use super::health::HealthReport;
 use super::{exposition, families};
 use crate::cache::Cache;
 use crate::http::ReplyBody;
-use crate::push::Push;
-use crate::routes::{Routes, Traffic};
+use crate::push::PushService;
+use crate::routes::{Routes, TrafficCounters};
 
 /// Answers operators, from before Larder serves until its process ends.
 #[derive(Debug, Default)]
-pub struct Admin {
-    sources: OnceLock<Sources>,
+pub struct AdminService {
+    sources: OnceLock<ReportSources>,
 }
 
 /// Where everything is known from.
-pub struct Sources {
+pub struct ReportSources {
     /// The cache.
     pub cache: Cache,
     /// The push path.
-    pub push: Push,
+    pub push: PushService,
     /// Gives what holds now.
     pub routes: Box<dyn Fn() -> Arc<Routes> + Send + Sync>,
     /// What is known of past requests.
-    pub traffic: Arc<Traffic>,
+    pub traffic: Arc<TrafficCounters>,
     /// The clients' connections.
     pub connections: TaskTracker,
     /// Cancelled when no more requests are taken.
     pub stop: CancellationToken,
 }
 
-impl Admin {
+impl AdminService {
     /// Larder serves. Only the first call counts.
-    pub fn serves(&self, sources: Sources) {
+    pub fn serves(&self, sources: ReportSources) {
         // There is one start in the life of a process.
         drop(self.sources.set(sources));
     }
@@ -53,7 +53,7 @@ impl Admin {
             (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "alive\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
             (&Method::GET | &Method::HEAD, "/metrics") => {
-                self.metrics(Format::of(&head.headers)).await
+                self.metrics(ExpositionFormat::of(&head.headers)).await
             }
             (_, "/healthz" | "/readyz" | "/metrics") => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "this is for reading\n")
@@ -64,7 +64,7 @@ impl Admin {
     }
 
     fn ready(&self) -> Response<ReplyBody> {
-        let health = self.sources.get().map_or_else(Health::starting, Health::of);
+        let health = self.sources.get().map_or_else(HealthReport::starting, HealthReport::of);
         let status =
             if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         // Strings and lists of such always serialise.
@@ -73,7 +73,7 @@ impl Admin {
         answer(status, "application/json", body)
     }
 
-    async fn metrics(&self, format: Format) -> Response<ReplyBody> {
+    async fn metrics(&self, format: ExpositionFormat) -> Response<ReplyBody> {
         let Some(sources) = self.sources.get() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "nothing is served yet\n");
         };
@@ -86,9 +86,9 @@ impl Admin {
     }
 }
 
-impl fmt::Debug for Sources {
+impl fmt::Debug for ReportSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").finish_non_exhaustive()
+        f.debug_struct("ReportSources").finish_non_exhaustive()
     }
 }
 

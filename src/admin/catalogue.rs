@@ -12,7 +12,7 @@ pub struct Metric {
     /// As it is shown.
     pub name: &'static str,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
     /// What it says, in one sentence.
@@ -21,7 +21,7 @@ pub struct Metric {
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// It grows until the process ends.
     Counter,
     /// It is what it is now.
@@ -34,7 +34,7 @@ macro_rules! catalogue {
     ($($constant:ident $kind:ident $name:literal $labels:tt $help:literal)*) => {
         $(pub(super) const $constant: &Metric = &Metric {
             name: $name,
-            kind: Kind::$kind,
+            kind: MetricKind::$kind,
             labels: &$labels,
             help: $help,
         };)*
@@ -173,7 +173,7 @@ mod tests {
     fn names_follow_the_conventions() {
         for metric in CATALOGUE {
             let Metric { name, kind, labels, help } = metric;
-            let is_counter = *kind == Kind::Counter;
+            let is_counter = *kind == MetricKind::Counter;
             assert_eq!(name.ends_with("_total"), is_counter, "{name}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
             assert!(name.starts_with("larder_") || name.starts_with("process_"), "{name}");

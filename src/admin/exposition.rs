@@ -12,12 +12,12 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{Kind, Metric};
-use crate::telemetry::Observed;
+use super::catalogue::{Metric, MetricKind};
+use crate::telemetry::HistogramSnapshot;
 
 /// A metric with all that is known of it.
 #[derive(Clone, Debug)]
-pub(super) struct Family {
+pub(super) struct MetricFamily {
     pub(super) metric: &'static Metric,
     pub(super) samples: Vec<Sample>,
 }
@@ -27,27 +27,27 @@ pub(super) struct Family {
 pub(super) struct Sample {
     /// As many as the metric has labels, in their order.
     pub(super) labels: Vec<String>,
-    pub(super) value: Value,
+    pub(super) value: SampleValue,
 }
 
 /// A value.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
-    Histogram(Observed),
+pub(super) enum SampleValue {
+    Histogram(HistogramSnapshot),
     Number(f64),
     Whole(u64),
 }
 
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum ExpositionFormat {
     /// `OpenMetrics` 1.0.
     OpenMetrics,
     /// Prometheus' text format, 0.0.4.
     Plain,
 }
 
-impl Format {
+impl ExpositionFormat {
     /// The one that a client takes.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
@@ -65,19 +65,22 @@ impl Format {
 }
 
 /// Writes them.
-pub(super) fn write(families: Vec<Family>, format: Format) -> Result<String, fmt::Error> {
+pub(super) fn write(
+    families: Vec<MetricFamily>,
+    format: ExpositionFormat,
+) -> Result<String, fmt::Error> {
     let counters: Vec<_> = families
         .iter()
-        .filter(|family| family.metric.kind == Kind::Counter)
+        .filter(|family| family.metric.kind == MetricKind::Counter)
         .map(|family| family.metric.name)
         .collect();
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Families(families)));
+    registry.register_collector(Box::new(FamilyCollector(families)));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(match format {
-        Format::OpenMetrics => text,
-        Format::Plain => plain(&text, &counters),
+        ExpositionFormat::OpenMetrics => text,
+        ExpositionFormat::Plain => plain(&text, &counters),
     })
 }
 
@@ -100,15 +103,15 @@ fn plain(text: &str, counters: &[&str]) -> String {
 const TOTAL: &str = "_total";
 
 #[derive(Debug)]
-struct Families(Vec<Family>);
+struct FamilyCollector(Vec<MetricFamily>);
 
-impl Collector for Families {
+impl Collector for FamilyCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for Family { metric, samples } in &self.0 {
+        for MetricFamily { metric, samples } in &self.0 {
             let kind = match metric.kind {
-                Kind::Counter => MetricType::Counter,
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Histogram => MetricType::Histogram,
+                MetricKind::Counter => MetricType::Counter,
+                MetricKind::Gauge => MetricType::Gauge,
+                MetricKind::Histogram => MetricType::Histogram,
             };
             let name = metric.name.strip_suffix(TOTAL).unwrap_or(metric.name);
             let mut family = encoder.encode_descriptor(name, metric.help, None, kind)?;
@@ -127,20 +130,25 @@ impl Collector for Families {
     }
 }
 
-fn write_value(encoder: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Result {
+fn write_value(
+    encoder: &mut MetricEncoder<'_>,
+    kind: MetricKind,
+    value: &SampleValue,
+) -> fmt::Result {
     match (kind, value) {
-        (Kind::Counter, Value::Whole(value)) => {
+        (MetricKind::Counter, SampleValue::Whole(value)) => {
             encoder.encode_counter::<NoLabelSet, _, u64>(value, None)
         }
-        (Kind::Counter, Value::Number(value)) => {
+        (MetricKind::Counter, SampleValue::Number(value)) => {
             encoder.encode_counter::<NoLabelSet, _, f64>(value, None)
         }
-        (Kind::Gauge, Value::Whole(value)) => encoder.encode_gauge(value),
-        (Kind::Gauge, Value::Number(value)) => encoder.encode_gauge(value),
-        (Kind::Histogram, Value::Histogram(Observed { count, sum, buckets })) => {
-            encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
-        }
-        (Kind::Histogram, _) | (_, Value::Histogram(_)) => Err(fmt::Error),
+        (MetricKind::Gauge, SampleValue::Whole(value)) => encoder.encode_gauge(value),
+        (MetricKind::Gauge, SampleValue::Number(value)) => encoder.encode_gauge(value),
+        (
+            MetricKind::Histogram,
+            SampleValue::Histogram(HistogramSnapshot { count, sum, buckets }),
+        ) => encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None),
+        (MetricKind::Histogram, _) | (_, SampleValue::Histogram(_)) => Err(fmt::Error),
     }
 }
 
@@ -152,24 +160,24 @@ mod tests {
     use crate::admin::catalogue::{CONNECTIONS, DURATION, UPSTREAM_BYTES};
     use crate::telemetry::Histogram;
 
-    fn families() -> Vec<Family> {
+    fn families() -> Vec<MetricFamily> {
         let of = |metric, label: Option<&str>, value| {
             let labels = label.map(str::to_owned).into_iter().collect();
-            Family { metric, samples: vec![Sample { labels, value }] }
+            MetricFamily { metric, samples: vec![Sample { labels, value }] }
         };
         let histogram = Histogram::default();
         histogram.observe(Duration::from_secs(1000));
         vec![
-            of(UPSTREAM_BYTES, Some("a\"b.test"), Value::Whole(7)),
-            of(CONNECTIONS, None, Value::Whole(3)),
-            of(DURATION, Some("blob"), Value::Histogram(histogram.read())),
+            of(UPSTREAM_BYTES, Some("a\"b.test"), SampleValue::Whole(7)),
+            of(CONNECTIONS, None, SampleValue::Whole(3)),
+            of(DURATION, Some("blob"), SampleValue::Histogram(histogram.read())),
         ]
     }
 
     #[test]
     fn a_counter_is_described_as_each_format_wants_it() {
-        let [open, plain] =
-            [Format::OpenMetrics, Format::Plain].map(|format| write(families(), format).unwrap());
+        let [open, plain] = [ExpositionFormat::OpenMetrics, ExpositionFormat::Plain]
+            .map(|format| write(families(), format).unwrap());
         assert!(open.contains("# TYPE larder_upstream_received_bytes counter\n"), "{open}");
         assert!(open.ends_with("# EOF\n"), "{open}");
         assert!(plain.contains("# TYPE larder_upstream_received_bytes_total counter\n"), "{plain}");
@@ -190,12 +198,12 @@ mod tests {
     fn a_client_gets_the_format_that_it_takes() {
         let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
         for (accept, want) in [
-            (Some(prometheus), Format::OpenMetrics),
-            (Some("text/plain"), Format::Plain),
-            (None, Format::Plain),
+            (Some(prometheus), ExpositionFormat::OpenMetrics),
+            (Some("text/plain"), ExpositionFormat::Plain),
+            (None, ExpositionFormat::Plain),
         ] {
             let accept = accept.map(|text| (ACCEPT, http::HeaderValue::from_static(text)));
-            assert_eq!(Format::of(&accept.into_iter().collect()), want);
+            assert_eq!(ExpositionFormat::of(&accept.into_iter().collect()), want);
         }
     }
 }

@@ -1,19 +1,19 @@
 //! What is shown, from whoever knows it.
 
-use super::Sources;
+use super::ReportSources;
 use super::catalogue as metrics;
 use super::catalogue::Metric;
-use super::exposition::{Family, Sample, Value};
-use super::health::{Health, State};
+use super::exposition::{MetricFamily, Sample, SampleValue};
+use super::health::{HealthReport, HealthState};
 use super::process;
 use crate::cache::Decision;
-use crate::registry::Table;
-use crate::routes::{End, Traffic};
+use crate::registry::RegistrySet;
+use crate::routes::{AnswerEnd, TrafficCounters};
 use crate::store::{IndexState, StoreReport};
-use crate::upstream::{Allowance, TroubleKind};
+use crate::upstream::{RateAllowance, TroubleKind};
 
 /// Every metric in the catalogue, with what is known of it now.
-pub(super) async fn collect(sources: &Sources) -> Vec<Family> {
+pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     let routes = (sources.routes)();
     let mut families = requests(&sources.traffic);
     families.extend(upstreams(routes.table()));
@@ -25,13 +25,13 @@ pub(super) async fn collect(sources: &Sources) -> Vec<Family> {
     families.extend(memory(sources));
     families.push(one(metrics::CONNECTIONS, sources.connections.len() as u64));
     families.push(one(metrics::EVENTS_LOST, sources.traffic.events().lost()));
-    families.push(ready(&Health::of(sources)));
-    families.push(of(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], Value::Whole(1))]));
+    families.push(ready(&HealthReport::of(sources)));
+    families.push(of(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], SampleValue::Whole(1))]));
     families.extend(process::families().await);
     families
 }
 
-fn requests(traffic: &Traffic) -> Vec<Family> {
+fn requests(traffic: &TrafficCounters) -> Vec<MetricFamily> {
     let counts = traffic.counts();
     let mut answered = Vec::new();
     let mut sent = Vec::new();
@@ -40,13 +40,14 @@ fn requests(traffic: &Traffic) -> Vec<Family> {
         let registry = registry.as_str();
         answered.extend(counts.answered().map(|it| {
             let (word, detail) = names(it.decision);
-            ([registry, it.route.as_str(), word, detail, it.status], Value::Whole(it.count))
+            ([registry, it.route.as_str(), word, detail, it.status], SampleValue::Whole(it.count))
         }));
         sent.extend(counts.sent().map(|(route, decision, bytes)| {
-            ([registry, route.as_str(), names(decision).0], Value::Whole(bytes))
+            ([registry, route.as_str(), names(decision).0], SampleValue::Whole(bytes))
         }));
-        let ends = counts.ends().filter(|(end, _)| *end != End::Whole);
-        unfinished.extend(ends.map(|(end, count)| ([registry, end.as_str()], Value::Whole(count))));
+        let ends = counts.ends().filter(|(end, _)| *end != AnswerEnd::Whole);
+        unfinished
+            .extend(ends.map(|(end, count)| ([registry, end.as_str()], SampleValue::Whole(count))));
     }
     let timings = || traffic.timings().map(|(route, timing)| ([route.as_str()], timing));
     let took = timings().map(|(route, timing)| (route, timing.took.read()));
@@ -55,8 +56,11 @@ fn requests(traffic: &Traffic) -> Vec<Family> {
         of(metrics::REQUESTS, answered),
         of(metrics::SENT_BYTES, merged(sent)),
         of(metrics::UNFINISHED, unfinished),
-        of(metrics::DURATION, took.map(|(route, seen)| (route, Value::Histogram(seen)))),
-        of(metrics::FIRST_BYTE, first_byte.map(|(route, seen)| (route, Value::Histogram(seen)))),
+        of(metrics::DURATION, took.map(|(route, seen)| (route, SampleValue::Histogram(seen)))),
+        of(
+            metrics::FIRST_BYTE,
+            first_byte.map(|(route, seen)| (route, SampleValue::Histogram(seen))),
+        ),
     ]
 }
 
@@ -66,42 +70,43 @@ fn names(decision: Option<Decision>) -> (&'static str, &'static str) {
 }
 
 /// Adds up what has the same labels: bytes are shown without the decision's detail.
-fn merged<const N: usize>(samples: Vec<([&str; N], Value)>) -> Vec<([&str; N], Value)> {
-    let mut merged: Vec<([&str; N], Value)> = Vec::new();
+fn merged<const N: usize>(samples: Vec<([&str; N], SampleValue)>) -> Vec<([&str; N], SampleValue)> {
+    let mut merged: Vec<([&str; N], SampleValue)> = Vec::new();
     for (labels, value) in samples {
         match (merged.iter_mut().find(|(before, _)| *before == labels), value) {
-            (Some((_, Value::Whole(sum))), Value::Whole(more)) => *sum += more,
+            (Some((_, SampleValue::Whole(sum))), SampleValue::Whole(more)) => *sum += more,
             (_, value) => merged.push((labels, value)),
         }
     }
     merged
 }
 
-fn upstreams(table: &Table) -> Vec<Family> {
+fn upstreams(table: &RegistrySet) -> Vec<MetricFamily> {
     let registries =
         || table.registries().map(|registry| (registry.label(), registry.upstream().as_ref()));
     let requests = registries().flat_map(|(label, upstreams)| {
         let requests = upstreams.meter().requests();
-        requests.map(move |(class, result, count)| ([label, class, result], Value::Whole(count)))
+        requests
+            .map(move |(class, result, count)| ([label, class, result], SampleValue::Whole(count)))
     });
     let heads = registries().flat_map(|(label, upstreams)| {
         let heads = upstreams.meter().heads();
-        heads.map(move |(class, seen)| ([label, class], Value::Histogram(seen)))
+        heads.map(move |(class, seen)| ([label, class], SampleValue::Histogram(seen)))
     });
     let received = registries()
-        .map(|(label, upstreams)| ([label], Value::Whole(upstreams.meter().received())));
+        .map(|(label, upstreams)| ([label], SampleValue::Whole(upstreams.meter().received())));
     let held = registries()
-        .map(|(label, upstreams)| ([label], Value::Whole(upstreams.limits_held() as u64)));
+        .map(|(label, upstreams)| ([label], SampleValue::Whole(upstreams.limits_held() as u64)));
     let troubles = registries().flat_map(|(label, upstreams)| {
         let troubles = upstreams.troubles();
         [TroubleKind::Breaker, TroubleKind::Credential].map(|kind| {
             let count = troubles.iter().filter(|trouble| trouble.kind == kind).count();
-            ([label, kind.as_str()], Value::Whole(count as u64))
+            ([label, kind.as_str()], SampleValue::Whole(count as u64))
         })
     });
-    let allowed = |part: fn(&Allowance) -> Option<u64>| {
+    let allowed = |part: fn(&RateAllowance) -> Option<u64>| {
         let told = registries().filter_map(move |(label, upstreams)| {
-            Some(([label], Value::Whole(part(&upstreams.meter().allowance()?)?)))
+            Some(([label], SampleValue::Whole(part(&upstreams.meter().allowance()?)?)))
         });
         told.collect::<Vec<_>>()
     };
@@ -117,11 +122,11 @@ fn upstreams(table: &Table) -> Vec<Family> {
     ]
 }
 
-fn fills(sources: &Sources) -> Vec<Family> {
+fn fills(sources: &ReportSources) -> Vec<MetricFamily> {
     let ended = sources.cache.fills_ended();
     let ended = ended
         .iter()
-        .map(|(label, end, count)| ([label.as_str(), end.as_str()], Value::Whole(*count)));
+        .map(|(label, end, count)| ([label.as_str(), end.as_str()], SampleValue::Whole(*count)));
     vec![
         one(metrics::FILLS_RUNNING, sources.cache.fills_running() as u64),
         of(metrics::FILLS_ENDED, ended),
@@ -129,11 +134,11 @@ fn fills(sources: &Sources) -> Vec<Family> {
 }
 
 /// A disk that cannot be asked has no size.
-async fn disk(sources: &Sources) -> Vec<Family> {
-    let trouble = sources.cache.disk_trouble().map(|reason| ([reason], Value::Whole(1)));
+async fn disk(sources: &ReportSources) -> Vec<MetricFamily> {
+    let trouble = sources.cache.disk_trouble().map(|reason| ([reason], SampleValue::Whole(1)));
     let room = sources.cache.room().await.ok();
-    let free = room.map(|room| ([], Value::Whole(room.available)));
-    let size = room.map(|room| ([], Value::Whole(room.total)));
+    let free = room.map(|room| ([], SampleValue::Whole(room.available)));
+    let size = room.map(|room| ([], SampleValue::Whole(room.total)));
     vec![
         of(metrics::DISK_TROUBLE, trouble),
         of(metrics::DISK_FREE, free),
@@ -142,53 +147,54 @@ async fn disk(sources: &Sources) -> Vec<Family> {
 }
 
 /// Without an index, and before it is open, nobody knows how much is stored.
-fn store(StoreReport { index, verification }: &StoreReport) -> Vec<Family> {
+fn store(StoreReport { index, verification }: &StoreReport) -> Vec<MetricFamily> {
     let is_known = !matches!(index.state, IndexState::Off | IndexState::Opening);
     let totals = is_known.then_some(index.totals);
     let counts =
         totals.map(|it| [("content", it.blobs), ("manifest", it.manifests), ("tag", it.tags)]);
-    let counts = counts.into_iter().flatten().map(|(kind, count)| ([kind], Value::Whole(count)));
+    let counts =
+        counts.into_iter().flatten().map(|(kind, count)| ([kind], SampleValue::Whole(count)));
     let states = IndexState::ALL
-        .map(|state| ([state.as_str()], Value::Whole(u64::from(index.state == state))));
+        .map(|state| ([state.as_str()], SampleValue::Whole(u64::from(index.state == state))));
     let results = [("right", verification.checked), ("wrong", verification.bad)];
     vec![
         of(metrics::STORED, counts),
-        of(metrics::STORED_BYTES, totals.map(|it| ([], Value::Whole(it.bytes)))),
+        of(metrics::STORED_BYTES, totals.map(|it| ([], SampleValue::Whole(it.bytes)))),
         of(metrics::INDEX, states),
         one(metrics::INDEX_WALKS, index.walks),
         one(metrics::INDEX_BAD, index.set_aside),
         one(metrics::INDEX_LOST, index.dropped),
-        of(metrics::VERIFIED, results.map(|(result, count)| ([result], Value::Whole(count)))),
+        of(metrics::VERIFIED, results.map(|(result, count)| ([result], SampleValue::Whole(count)))),
         one(metrics::HEALED, verification.healed),
     ]
 }
 
-fn memory(sources: &Sources) -> Vec<Family> {
+fn memory(sources: &ReportSources) -> Vec<MetricFamily> {
     let parts = sources.cache.memory();
     vec![
-        of(metrics::MEMORY_BYTES, parts.map(|it| ([it.what], Value::Whole(it.bytes)))),
-        of(metrics::MEMORY_ENTRIES, parts.map(|it| ([it.what], Value::Whole(it.entries)))),
+        of(metrics::MEMORY_BYTES, parts.map(|it| ([it.what], SampleValue::Whole(it.bytes)))),
+        of(metrics::MEMORY_ENTRIES, parts.map(|it| ([it.what], SampleValue::Whole(it.entries)))),
     ]
 }
 
-fn ready(health: &Health) -> Family {
-    let states = State::ALL
-        .map(|state| ([state.as_str()], Value::Whole(u64::from(health.state() == state))));
+fn ready(health: &HealthReport) -> MetricFamily {
+    let states = HealthState::ALL
+        .map(|state| ([state.as_str()], SampleValue::Whole(u64::from(health.state() == state))));
     of(metrics::READY, states)
 }
 
-pub(super) fn one(metric: &'static Metric, value: u64) -> Family {
-    of(metric, [([], Value::Whole(value))])
+pub(super) fn one(metric: &'static Metric, value: u64) -> MetricFamily {
+    of(metric, [([], SampleValue::Whole(value))])
 }
 
 /// A family of these samples.
 pub(super) fn of<'l, const N: usize>(
     metric: &'static Metric,
-    samples: impl IntoIterator<Item = ([&'l str; N], Value)>,
-) -> Family {
+    samples: impl IntoIterator<Item = ([&'l str; N], SampleValue)>,
+) -> MetricFamily {
     debug_assert_eq!(metric.labels.len(), N, "{}", metric.name);
     let samples = samples
         .into_iter()
         .map(|(labels, value)| Sample { labels: labels.map(str::to_owned).to_vec(), value });
-    Family { metric, samples: samples.collect() }
+    MetricFamily { metric, samples: samples.collect() }
 }

@@ -5,22 +5,22 @@
 
 use serde::Serialize;
 
-use super::Sources;
+use super::ReportSources;
 use crate::cache::Cache;
-use crate::registry::{Registry, Table};
+use crate::registry::{Registry, RegistrySet};
 
 /// How it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Health {
-    status: State,
+pub(super) struct HealthReport {
+    status: HealthState,
     /// Why it is degraded.
-    reasons: Vec<Reason>,
+    reasons: Vec<HealthReason>,
 }
 
 /// Whether it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(into = "&'static str")]
-pub(super) enum State {
+pub(super) enum HealthState {
     /// It serves, but not all that it should.
     Degraded,
     /// It serves.
@@ -33,7 +33,7 @@ pub(super) enum State {
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Reason {
+pub(super) struct HealthReason {
     #[serde(rename = "reason")]
     what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ pub(super) struct Reason {
     detail: String,
 }
 
-impl State {
+impl HealthState {
     pub(super) const ALL: [Self; 4] = [Self::Degraded, Self::Ready, Self::Starting, Self::Stopping];
 
     /// What operators read.
@@ -57,49 +57,49 @@ impl State {
     }
 }
 
-impl From<State> for &'static str {
-    fn from(state: State) -> Self {
+impl From<HealthState> for &'static str {
+    fn from(state: HealthState) -> Self {
         state.as_str()
     }
 }
 
-impl Health {
+impl HealthReport {
     /// Of one that does not serve yet.
     pub(super) fn starting() -> Self {
-        Self { status: State::Starting, reasons: Vec::new() }
+        Self { status: HealthState::Starting, reasons: Vec::new() }
     }
 
     /// Of one that serves, or did.
-    pub(super) fn of(sources: &Sources) -> Self {
+    pub(super) fn of(sources: &ReportSources) -> Self {
         let routes = (sources.routes)();
         let reasons: Vec<_> = upstreams(routes.table()).chain(disk(&sources.cache)).collect();
         let status = match () {
-            () if sources.stop.is_cancelled() => State::Stopping,
-            () if reasons.is_empty() => State::Ready,
-            () => State::Degraded,
+            () if sources.stop.is_cancelled() => HealthState::Stopping,
+            () if reasons.is_empty() => HealthState::Ready,
+            () => HealthState::Degraded,
         };
         Self { status, reasons }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> HealthState {
         self.status
     }
 
     /// Whether requests should be sent here.
     pub(super) fn is_ready(&self) -> bool {
         match self.status {
-            State::Degraded | State::Ready => true,
-            State::Starting | State::Stopping => false,
+            HealthState::Degraded | HealthState::Ready => true,
+            HealthState::Starting | HealthState::Stopping => false,
         }
     }
 }
 
 /// A registry that is offline on purpose is not asked, and so not missed.
-fn upstreams(table: &Table) -> impl Iterator<Item = Reason> {
+fn upstreams(table: &RegistrySet) -> impl Iterator<Item = HealthReason> {
     let asked = |registry: &&std::sync::Arc<Registry>| !registry.is_offline();
     table.registries().filter(asked).flat_map(|registry| {
         let troubles = registry.upstream().troubles().into_iter();
-        troubles.map(|trouble| Reason {
+        troubles.map(|trouble| HealthReason {
             what: trouble.kind.as_str(),
             registry: Some(registry.label().to_owned()),
             host: Some(trouble.host),
@@ -108,8 +108,8 @@ fn upstreams(table: &Table) -> impl Iterator<Item = Reason> {
     })
 }
 
-fn disk(cache: &Cache) -> Option<Reason> {
+fn disk(cache: &Cache) -> Option<HealthReason> {
     let detail = cache.disk_trouble()?;
     let detail = format!("blobs are passed through without being kept: {detail}");
-    Some(Reason { what: "disk-bypassed", registry: None, host: None, detail })
+    Some(HealthReason { what: "disk-bypassed", registry: None, host: None, detail })
 }

@@ -13,5 +13,5 @@ mod families;
 mod health;
 mod process;
 
-pub use answer::{Admin, Sources};
-pub use catalogue::{CATALOGUE, Kind, Metric};
+pub use answer::{AdminService, ReportSources};
+pub use catalogue::{CATALOGUE, Metric, MetricKind};

@@ -9,16 +9,16 @@ use rustix::process::{Resource, getrlimit};
 use tokio::task::spawn_blocking;
 
 use super::catalogue as metrics;
-use super::exposition::{Family, Value};
+use super::exposition::{MetricFamily, SampleValue};
 use super::families::of;
 
 /// All that there is.
-pub(super) async fn families() -> Vec<Family> {
+pub(super) async fn families() -> Vec<MetricFamily> {
     spawn_blocking(read).await.unwrap_or_default()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "ticks since boot fit in 52 bits")]
-fn read() -> Vec<Family> {
+fn read() -> Vec<MetricFamily> {
     let tick = 1.0 / clock_ticks_per_second().max(1) as f64;
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let field = |number| field(&stat, number).map(|ticks| ticks as f64 * tick);
@@ -28,8 +28,8 @@ fn read() -> Vec<Family> {
     let resident = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     let fds = fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count() as u64);
     let fds_max = getrlimit(Resource::Nofile).current;
-    let number = |value: f64| ([], Value::Number(value));
-    let whole = |value: u64| ([], Value::Whole(value));
+    let number = |value: f64| ([], SampleValue::Number(value));
+    let whole = |value: u64| ([], SampleValue::Whole(value));
     vec![
         of(metrics::CPU, cpu.map(number)),
         of(metrics::RESIDENT, resident.map(|pages| whole(pages * page_size() as u64))),
@@ -72,9 +72,9 @@ mod tests {
         for family in read() {
             let [sample] = &family.samples[..] else { panic!("{family:?}") };
             let is_positive = match sample.value {
-                Value::Number(value) => value >= 0.0,
-                Value::Whole(value) => value > 0,
-                Value::Histogram(_) => false,
+                SampleValue::Number(value) => value >= 0.0,
+                SampleValue::Whole(value) => value > 0,
+                SampleValue::Histogram(_) => false,
             };
             assert!(is_positive, "{family:?}");
         }

@@ -5,12 +5,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Accepts until it is closed or dropped.
 #[derive(Debug)]
-pub(super) struct Accepting {
+pub(super) struct AcceptLoop {
     stop: DropGuard,
     task: JoinHandle<()>,
 }
 
-impl Accepting {
+impl AcceptLoop {
     /// Has `accepting`, which ends when `stop` is cancelled, run in a task of its own.
     pub(super) fn start(
         stop: CancellationToken,

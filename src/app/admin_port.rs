@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
-use super::accepting::Accepting;
-use crate::admin::Admin;
+use super::accepting::AcceptLoop;
+use crate::admin::AdminService;
 use crate::config::ADMIN_LISTEN;
-use crate::http::{Guarded, Listener, Socket, serve_connection};
+use crate::http::{BoundListener, ClientSocket, IdleGuard, serve_connection};
 
 /// The address, if one is listened on.
 #[derive(Debug)]
 pub(super) struct AdminPort {
-    pub(super) admin: Arc<Admin>,
+    pub(super) admin: Arc<AdminService>,
     /// As configured; port 0 stays 0.
-    open: Option<(SocketAddr, Accepting)>,
+    open: Option<(SocketAddr, AcceptLoop)>,
     connections: TaskTracker,
     /// An address that is done without if it is taken.
     optional: SocketAddr,
@@ -38,51 +38,54 @@ impl Default for AdminPort {
 
 /// What is to become of it.
 #[derive(Debug)]
-pub(super) enum Prepared {
+pub(super) enum PreparedAdminPort {
     Close,
     Keep,
-    Open(SocketAddr, Listener),
+    Open(SocketAddr, BoundListener),
 }
 
 impl AdminPort {
     /// Binds what is not bound yet. Does all that can fail.
-    pub(super) async fn prepare(&self, wanted: Option<SocketAddr>) -> Result<Prepared, StartError> {
-        let Some(address) = wanted else { return Ok(Prepared::Close) };
+    pub(super) async fn prepare(
+        &self,
+        wanted: Option<SocketAddr>,
+    ) -> Result<PreparedAdminPort, StartError> {
+        let Some(address) = wanted else { return Ok(PreparedAdminPort::Close) };
         if self.open.as_ref().is_some_and(|(open, _)| *open == address && address.port() != 0) {
-            return Ok(Prepared::Keep);
+            return Ok(PreparedAdminPort::Keep);
         }
-        match Listener::bind(address).await {
-            Ok(listener) => Ok(Prepared::Open(address, listener)),
+        match BoundListener::bind(address).await {
+            Ok(listener) => Ok(PreparedAdminPort::Open(address, listener)),
             Err(error) if address == self.optional && error.kind() == io::ErrorKind::AddrInUse => {
                 tracing::warn!(
                     %address,
                     "no health and metrics: the address is in use; set `admin_listen` to another"
                 );
-                Ok(Prepared::Close)
+                Ok(PreparedAdminPort::Close)
             }
             Err(source) => Err(StartError::Bind { address, source }),
         }
     }
 
     /// Listens there and nowhere else.
-    pub(super) async fn commit(&mut self, prepared: Prepared) {
+    pub(super) async fn commit(&mut self, prepared: PreparedAdminPort) {
         let opened = match prepared {
-            Prepared::Keep => return,
-            Prepared::Close => None,
-            Prepared::Open(address, listener) => Some((address, self.accept(listener))),
+            PreparedAdminPort::Keep => return,
+            PreparedAdminPort::Close => None,
+            PreparedAdminPort::Open(address, listener) => Some((address, self.accept(listener))),
         };
         if let Some((_, closed)) = std::mem::replace(&mut self.open, opened) {
             closed.close().await;
         }
     }
 
-    fn accept(&self, listener: Listener) -> Accepting {
+    fn accept(&self, listener: BoundListener) -> AcceptLoop {
         if let Ok(address) = listener.address() {
             tracing::info!(%address, "health and metrics");
         }
         let stop = CancellationToken::new();
         let (admin, connections) = (Arc::clone(&self.admin), self.connections.clone());
-        Accepting::start(stop.clone(), async move {
+        AcceptLoop::start(stop.clone(), async move {
             let serve = |socket, _client| serve(Arc::clone(&admin), socket, stop.clone());
             listener.accept(serve, &connections, stop.clone()).await;
         })
@@ -91,15 +94,15 @@ impl AdminPort {
 
 /// Serves one operator's connection until it ends.
 fn serve(
-    admin: Arc<Admin>,
-    socket: Socket,
+    admin: Arc<AdminService>,
+    socket: ClientSocket,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
     let answer = move |request| {
         let admin = Arc::clone(&admin);
         async move { admin.answer(request).await }
     };
-    let io = Guarded::new(Box::new(socket), STALL_MAX);
+    let io = IdleGuard::new(Box::new(socket), STALL_MAX);
     serve_connection(Box::new(io), None, answer, stop)
 }
 
@@ -115,7 +118,7 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let port = AdminPort { optional: address, ..AdminPort::default() };
-        assert!(matches!(port.prepare(Some(address)).await, Ok(Prepared::Close)));
+        assert!(matches!(port.prepare(Some(address)).await, Ok(PreparedAdminPort::Close)));
         let refused = AdminPort::default().prepare(Some(address)).await;
         assert!(matches!(refused, Err(StartError::Bind { .. })));
     }
@@ -127,7 +130,7 @@ mod tests {
         let mut port = AdminPort::default();
         let prepared = port.prepare(Some(free)).await.unwrap();
         port.commit(prepared).await;
-        assert!(matches!(port.prepare(Some(free)).await, Ok(Prepared::Keep)));
-        assert!(matches!(port.prepare(None).await, Ok(Prepared::Close)));
+        assert!(matches!(port.prepare(Some(free)).await, Ok(PreparedAdminPort::Keep)));
+        assert!(matches!(port.prepare(None).await, Ok(PreparedAdminPort::Close)));
     }
 }

@@ -10,22 +10,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ports::Tls;
+use super::ports::PortTls;
 
 /// How a certificate's files looked when they were last read.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
-    seen: Vec<(Arc<Option<Tls>>, Stamps)>,
+pub(super) struct CertificateWatch {
+    seen: Vec<(Arc<Option<PortTls>>, FileStamps)>,
 }
 
-impl Watch {
+impl CertificateWatch {
     /// Reads those that have changed since the last time, and those that are new here: they may
     /// have changed since the configuration was read. Blocks.
-    pub(super) fn look(&mut self, ports: impl IntoIterator<Item = Arc<Option<Tls>>>) {
+    pub(super) fn look(&mut self, ports: impl IntoIterator<Item = Arc<Option<PortTls>>>) {
         let mut before = std::mem::take(&mut self.seen);
         for port in ports {
             let Some(tls) = port.as_ref() else { continue };
-            let now = Stamps::of(tls);
+            let now = FileStamps::of(tls);
             let known = before.iter().position(|(other, _)| Arc::ptr_eq(other, &port));
             let known = known.map(|at| before.swap_remove(at).1);
             if known != Some(now) {
@@ -36,7 +36,7 @@ impl Watch {
     }
 }
 
-fn renew(tls: &Tls) {
+fn renew(tls: &PortTls) {
     let cert = tls.options.cert.display();
     match tls.options.read_again() {
         Ok(identity) => {
@@ -60,21 +60,21 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How both files look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamps {
-    cert: Option<Stamp>,
-    key: Option<Stamp>,
+struct FileStamps {
+    cert: Option<FileStamp>,
+    key: Option<FileStamp>,
 }
 
 /// What changes when a file is written or another one takes its name.
-pub(super) type Stamp = (u64, u64, u64, i64, i64);
+pub(super) type FileStamp = (u64, u64, u64, i64, i64);
 
-impl Stamps {
-    fn of(tls: &Tls) -> Self {
+impl FileStamps {
+    fn of(tls: &PortTls) -> Self {
         Self { cert: stamp(&tls.options.cert), key: stamp(&tls.options.key) }
     }
 }
 
-pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+pub(super) fn stamp(path: &Path) -> Option<FileStamp> {
     let metadata = fs::metadata(path).ok()?;
     let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
     Some((device, inode, length, metadata.mtime(), metadata.mtime_nsec()))
@@ -84,15 +84,15 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::http::{Identity, ServerTls};
+    use crate::http::{ServerCertificate, ServerTls};
 
     fn pair() -> (String, String) {
         let issued = rcgen::generate_simple_self_signed(["larder.test".to_owned()]).unwrap();
         (issued.cert.pem(), issued.signing_key.serialize_pem())
     }
 
-    fn identity((cert, key): &(String, String)) -> Identity {
-        Identity::from_pem(cert.as_bytes(), key.as_bytes()).unwrap()
+    fn identity((cert, key): &(String, String)) -> ServerCertificate {
+        ServerCertificate::from_pem(cert.as_bytes(), key.as_bytes()).unwrap()
     }
 
     /// Whoever renews certificates does not know how to tell Larder.
@@ -108,10 +108,10 @@ mod tests {
         put("crt", &old.0);
         put("key", &old.1);
         let (cert, key) = (path("crt"), path("key"));
-        let options = config::Tls { cert, key, identity: identity(&old), clients: None };
+        let options = config::TlsSettings { cert, key, identity: identity(&old), clients: None };
         let server = ServerTls::new(identity(&old), None, &[]).unwrap();
-        let port = Arc::new(Some(Tls { options, server: server.clone() }));
-        let mut watch = Watch::default();
+        let port = Arc::new(Some(PortTls { options, server: server.clone() }));
+        let mut watch = CertificateWatch::default();
         let mut look = || watch.look(vec![Arc::clone(&port)]);
 
         look();
@@ -143,10 +143,11 @@ mod tests {
         let (cert, key) = (dir.path().join("crt"), dir.path().join("key"));
         fs::write(&cert, &new.0).unwrap();
         fs::write(&key, &new.1).unwrap();
-        let options = config::Tls { cert, key, identity: identity(&old), clients: None };
+        let options = config::TlsSettings { cert, key, identity: identity(&old), clients: None };
         let server = ServerTls::new(identity(&old), None, &[]).unwrap();
 
-        Watch::default().look(vec![Arc::new(Some(Tls { options, server: server.clone() }))]);
+        CertificateWatch::default()
+            .look(vec![Arc::new(Some(PortTls { options, server: server.clone() }))]);
 
         assert!(server.shows(&identity(&new)));
     }

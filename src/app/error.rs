@@ -27,7 +27,7 @@ pub enum StartError {
     Interrupted,
     /// Pushes cannot be passed on.
     #[error("cannot prepare for pushes")]
-    Push(#[source] push::Error),
+    Push(#[source] push::PushError),
     /// Nothing can be kept secret.
     #[error(transparent)]
     Random(#[from] NoRandomness),

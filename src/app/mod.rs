@@ -22,21 +22,21 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::latest::Latest;
-use crate::access::{self, Access, Ledger};
-use crate::admin::{Admin, Sources};
+use self::latest::LatestValue;
+use crate::access::{self, ListenerAccess, LoginCache};
+use crate::admin::{AdminService, ReportSources};
 use crate::cache::Cache;
-use crate::clock::{Boot, SystemClock, WallClock};
+use crate::clock::{BootId, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
 use crate::http::{
-    Connection, Egress, InstanceId, Network, Outlet, Peer, Proxies, Quota, Received, Socket,
-    SystemNetwork, serve_connection,
+    ClientPeer, ClientSocket, ConnectionQuota, EgressRoute, InstanceId, Network, NetworkConnection,
+    ProxyTable, RequestBody, SendfileQueue, SystemNetwork, serve_connection,
 };
 use crate::push;
-use crate::push::Push;
-use crate::registry::Table;
-use crate::routes::{Entrance, Routes, Traffic};
-use crate::store::{Machine, Store, StoreReport};
+use crate::push::PushService;
+use crate::registry::RegistrySet;
+use crate::routes::{Entrance, Routes, TrafficCounters};
+use crate::store::{BootClock, Store, StoreReport};
 use crate::upstream::SetupError;
 
 pub use self::error::StartError;
@@ -45,21 +45,21 @@ pub use crate::store::{CHECK_COMMAND, check_index};
 
 /// What of the world can be replaced.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct AppParts {
     /// The way to upstreams.
     pub network: Arc<dyn Network>,
     /// The time of day.
     pub clock: Arc<dyn WallClock>,
     /// The run of the machine.
-    pub boot: Boot,
+    pub boot: BootId,
 }
 
-impl Default for Parts {
+impl Default for AppParts {
     fn default() -> Self {
         Self {
             network: Arc::new(SystemNetwork),
             clock: Arc::new(SystemClock),
-            boot: Boot::current(),
+            boot: BootId::current(),
         }
     }
 }
@@ -68,14 +68,14 @@ impl Default for Parts {
 #[derive(Clone, Debug)]
 pub struct App {
     cache: Cache,
-    push: Push,
-    egress: Egress,
-    ledger: Arc<Ledger>,
-    routes: Arc<Latest<Routes>>,
-    grace: Arc<Latest<Duration>>,
-    limits: Arc<Latest<ClientLimits>>,
-    quota: Quota,
-    traffic: Arc<Traffic>,
+    push: PushService,
+    egress: EgressRoute,
+    ledger: Arc<LoginCache>,
+    routes: Arc<LatestValue<Routes>>,
+    grace: Arc<LatestValue<Duration>>,
+    limits: Arc<LatestValue<ClientLimits>>,
+    quota: ConnectionQuota,
+    traffic: Arc<TrafficCounters>,
     connections: TaskTracker,
     /// Cancelled when no more requests are to be taken.
     stop: CancellationToken,
@@ -83,33 +83,33 @@ pub struct App {
 
 impl App {
     /// Opens the cache directory and builds everything on it. Connects to nothing.
-    pub async fn open(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
-        let egress = Egress {
+    pub async fn open(settings: &Settings, parts: AppParts) -> Result<Self, StartError> {
+        let egress = EgressRoute {
             network: parts.network,
             instance: InstanceId::random(),
-            proxies: Proxies::new(&settings.proxies),
+            proxies: ProxyTable::new(&settings.proxies),
         };
-        let table = Table::build(&settings.registries, &egress, None)?;
+        let table = RegistrySet::build(&settings.registries, &egress, None)?;
         let options = settings.store.clone();
-        let machine = Machine { clock: Arc::clone(&parts.clock), boot: parts.boot };
+        let machine = BootClock { clock: Arc::clone(&parts.clock), boot: parts.boot };
         let opened = tokio::task::spawn_blocking(move || Store::open(options, machine)).await;
         let store = opened.map_err(|_| StartError::Interrupted)??;
         let store = Arc::new(store);
         let cache = Cache::new(Arc::clone(&store), parts.clock.clone(), settings.cache.clone());
         let push = open_push(store, cache.clone(), parts.clock, settings.push.clone()).await?;
         cache.sweep().await;
-        let traffic = Arc::<Traffic>::default();
+        let traffic = Arc::<TrafficCounters>::default();
         let (paths, noted_in) = ((cache.clone(), push.clone()), Arc::clone(&traffic));
         let routes = Routes::new(table, paths, egress.instance, noted_in);
         Ok(Self {
             cache,
             push,
             egress,
-            ledger: Arc::new(Ledger::new()?),
-            routes: Arc::new(Latest::new(routes)),
-            grace: Arc::new(Latest::new(settings.shutdown_grace)),
-            limits: Arc::new(Latest::new(settings.clients)),
-            quota: Quota::default(),
+            ledger: Arc::new(LoginCache::new()?),
+            routes: Arc::new(LatestValue::new(routes)),
+            grace: Arc::new(LatestValue::new(settings.shutdown_grace)),
+            limits: Arc::new(LatestValue::new(settings.clients)),
+            quota: ConnectionQuota::default(),
             traffic,
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -120,7 +120,7 @@ impl App {
     /// is cached, and every fetch under way, stays. The cache's own settings cannot change.
     pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
         let routes = self.routes.take();
-        let table = Table::build(&settings.registries, &self.egress, Some(routes.table()))?;
+        let table = RegistrySet::build(&settings.registries, &self.egress, Some(routes.table()))?;
         let paths = (self.cache.clone(), self.push.clone());
         let traffic = Arc::clone(&self.traffic);
         self.routes.put(Routes::new(table, paths, self.egress.instance, traffic));
@@ -130,9 +130,9 @@ impl App {
     }
 
     /// Lets operators see this proxy.
-    pub fn show_to(&self, admin: &Admin) {
+    pub fn show_to(&self, admin: &AdminService) {
         let routes = Arc::clone(&self.routes);
-        admin.serves(Sources {
+        admin.serves(ReportSources {
             cache: self.cache.clone(),
             push: self.push.clone(),
             routes: Box::new(move || routes.take()),
@@ -143,22 +143,25 @@ impl App {
     }
 
     /// What is known of the requests so far.
-    pub fn traffic(&self) -> &Traffic {
+    pub fn traffic(&self) -> &TrafficCounters {
         &self.traffic
     }
 
     /// Serves one connection until it ends: HTTP/1.1, or HTTP/2 by its first bytes. All doors are
     /// open, and everybody may pull.
-    pub fn serve_connection(&self, io: Connection) -> impl Future<Output = ()> + Send + use<> {
-        self.serve_peer(io, Peer::default(), access::Options::default())
+    pub fn serve_connection(
+        &self,
+        io: NetworkConnection,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        self.serve_peer(io, ClientPeer::default(), access::AccessOptions::default())
     }
 
     /// The same for this peer. Who may do what is up to `access`.
     pub fn serve_peer(
         &self,
-        io: Connection,
-        peer: Peer,
-        access: access::Options,
+        io: NetworkConnection,
+        peer: ClientPeer,
+        access: access::AccessOptions,
     ) -> impl Future<Output = ()> + Send + use<> {
         self.serve_at((io, None), peer, self.entrance_for(access))
     }
@@ -166,29 +169,29 @@ impl App {
     /// The same for a connection over TCP, which sends files by itself.
     pub fn serve_socket(
         &self,
-        socket: Socket,
-        access: access::Options,
+        socket: ClientSocket,
+        access: access::AccessOptions,
     ) -> impl Future<Output = ()> + Send + use<> {
         let outlet = Some(socket.outlet());
-        self.serve_at((Box::new(socket), outlet), Peer::default(), self.entrance_for(access))
+        self.serve_at((Box::new(socket), outlet), ClientPeer::default(), self.entrance_for(access))
     }
 
-    fn entrance_for(&self, access: access::Options) -> Arc<Latest<Entrance>> {
-        let access = Access::new(access, Arc::clone(&self.ledger));
-        Arc::new(Latest::new(Entrance::to_all(access)))
+    fn entrance_for(&self, access: access::AccessOptions) -> Arc<LatestValue<Entrance>> {
+        let access = ListenerAccess::new(access, Arc::clone(&self.ledger));
+        Arc::new(LatestValue::new(Entrance::to_all(access)))
     }
 
     /// The same, at an entrance.
     fn serve_at(
         &self,
-        (io, outlet): (Connection, Option<Outlet>),
-        peer: Peer,
-        entrance: Arc<Latest<Entrance>>,
+        (io, outlet): (NetworkConnection, Option<SendfileQueue>),
+        peer: ClientPeer,
+        entrance: Arc<LatestValue<Entrance>>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (routes, peer) = (Arc::clone(&self.routes), Arc::new(peer));
         let answer = move |request| {
             let (routes, entrance, peer) = (routes.take(), entrance.take(), Arc::clone(&peer));
-            async move { routes.answer(Received::of(request), &entrance, &peer).await }
+            async move { routes.answer(RequestBody::of(request), &entrance, &peer).await }
         };
         serve_connection(io, outlet, answer, self.stop.clone())
     }
@@ -220,9 +223,9 @@ async fn open_push(
     store: Arc<Store>,
     cache: Cache,
     clock: Arc<dyn WallClock>,
-    options: push::Options,
-) -> Result<Push, StartError> {
-    let open = move || Push::new(store, cache, clock, &options);
+    options: push::PushOptions,
+) -> Result<PushService, StartError> {
+    let open = move || PushService::new(store, cache, clock, &options);
     let opened = tokio::task::spawn_blocking(open).await;
     opened.map_err(|_| StartError::Interrupted)?.map_err(StartError::Push)
 }

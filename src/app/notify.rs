@@ -15,11 +15,11 @@ use crate::config::Environment;
 
 /// The service manager, if there is one.
 #[derive(Clone, Debug)]
-pub(super) struct Manager {
+pub(super) struct ServiceManager {
     address: Option<SocketAddr>,
 }
 
-impl Manager {
+impl ServiceManager {
     /// The one that the environment names.
     pub(super) fn of(environment: &Environment) -> Self {
         let address = environment.value("NOTIFY_SOCKET").map(address);
@@ -90,7 +90,7 @@ mod tests {
         for (value, socket) in
             [(path.into_os_string(), by_path), (format!("@{name}").into(), by_name)]
         {
-            let manager = Manager::of(&[("NOTIFY_SOCKET", value)].into_iter().collect());
+            let manager = ServiceManager::of(&[("NOTIFY_SOCKET", value)].into_iter().collect());
             manager.ready();
             manager.reloading();
             manager.stopping();
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_said() {
-        let manager = Manager::of(&Environment::default());
+        let manager = ServiceManager::of(&Environment::default());
         manager.ready();
         assert!(manager.address.is_none());
     }

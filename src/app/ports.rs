@@ -1,78 +1,79 @@
 //! The addresses that are listened on, and what is served at each.
 //!
-//! A change is made in two steps: [`Ports::prepare`] does all that can fail, [`Ports::commit`] the
+//! A change is made in two steps: [`ListenPorts::prepare`] does all that can fail, [`ListenPorts::commit`] the
 //! rest. An address that stays is not closed for a moment, and its connections are not touched.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::accepting::Accepting;
-use super::latest::Latest;
+use super::accepting::AcceptLoop;
+use super::latest::LatestValue;
 use super::{App, StartError};
-use crate::access::Access;
+use crate::access::ListenerAccess;
 use crate::config;
 use crate::http::{
-    Connection, Full, Guarded, Listener, Peer, Place, ServerTls, Socket, TrustError,
+    BoundListener, ClientPeer, ClientSocket, ConnectionPermit, IdleGuard, NetworkConnection,
+    QuotaExceeded, ServerTls, TrustError,
 };
 use crate::routes::Entrance;
 
 /// Every address that is listened on.
 #[derive(Debug, Default)]
-pub(super) struct Ports {
-    open: Vec<Open>,
+pub(super) struct ListenPorts {
+    open: Vec<OpenPort>,
 }
 
 /// What is served at an address, at present.
 #[derive(Debug)]
-pub(super) struct Port {
-    entrance: Arc<Latest<Entrance>>,
-    tls: Latest<Option<Tls>>,
-    access: Latest<config::Access>,
+pub(super) struct ListenPort {
+    entrance: Arc<LatestValue<Entrance>>,
+    tls: LatestValue<Option<PortTls>>,
+    access: LatestValue<config::AccessSettings>,
 }
 
 /// TLS, and where its certificate is from.
 #[derive(Clone, Debug)]
-pub(super) struct Tls {
-    pub(super) options: config::Tls,
+pub(super) struct PortTls {
+    pub(super) options: config::TlsSettings,
     pub(super) server: ServerTls,
 }
 
 /// What of an address rests on files.
 #[derive(Debug)]
-pub(super) struct Served {
-    pub(super) tls: Arc<Option<Tls>>,
-    pub(super) access: Arc<config::Access>,
+pub(super) struct PortFiles {
+    pub(super) tls: Arc<Option<PortTls>>,
+    pub(super) access: Arc<config::AccessSettings>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenPort {
     /// As configured; port 0 stays 0.
     address: SocketAddr,
-    port: Arc<Port>,
-    accepting: Accepting,
+    port: Arc<ListenPort>,
+    accepting: AcceptLoop,
 }
 
 /// Ports that are ready to take the place of those there are.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    ports: Vec<(SocketAddr, Ready)>,
+pub(super) struct PreparedPorts {
+    ports: Vec<(SocketAddr, ReadyPort)>,
 }
 
 #[derive(Debug)]
-struct Ready {
-    listener: config::Listener,
-    tls: Option<Tls>,
+struct ReadyPort {
+    listener: config::ListenerSettings,
+    tls: Option<PortTls>,
     /// `None` if the address is listened on already.
-    bound: Option<Listener>,
+    bound: Option<BoundListener>,
 }
 
-impl Ports {
+impl ListenPorts {
     /// Binds what is not bound yet and sets TLS up.
     pub(super) async fn prepare(
         &self,
-        listeners: &[config::Listener],
-    ) -> Result<Prepared, StartError> {
+        listeners: &[config::ListenerSettings],
+    ) -> Result<PreparedPorts, StartError> {
         let mut ports = Vec::new();
         for listener in listeners {
             let address = listener.address;
@@ -82,16 +83,16 @@ impl Ports {
             let bound = if is_open {
                 None
             } else {
-                let bound = Listener::bind(address).await;
+                let bound = BoundListener::bind(address).await;
                 Some(bound.map_err(|source| StartError::Bind { address, source })?)
             };
-            ports.push((address, Ready { listener: listener.clone(), tls, bound }));
+            ports.push((address, ReadyPort { listener: listener.clone(), tls, bound }));
         }
-        Ok(Prepared { ports })
+        Ok(PreparedPorts { ports })
     }
 
     /// Serves at these and at no others. Connections that are open stay so.
-    pub(super) async fn commit(&mut self, prepared: Prepared, app: &App) {
+    pub(super) async fn commit(&mut self, prepared: PreparedPorts, app: &App) {
         let mut before = std::mem::take(&mut self.open);
         for (address, ready) in prepared.ports {
             let entrance = app.entrance(&ready.listener);
@@ -104,16 +105,16 @@ impl Ports {
                 self.open.push(open);
                 continue;
             };
-            let port = Arc::new(Port {
-                entrance: Arc::new(Latest::new(entrance)),
-                tls: Latest::new(ready.tls),
-                access: Latest::new(ready.listener.access),
+            let port = Arc::new(ListenPort {
+                entrance: Arc::new(LatestValue::new(entrance)),
+                tls: LatestValue::new(ready.tls),
+                access: LatestValue::new(ready.listener.access),
             });
             if let Ok(address) = listener.address() {
                 tracing::info!(%address, tls = port.tls.take().is_some(), "listening");
             }
             let accepting = app.accept(listener, Arc::clone(&port));
-            self.open.push(Open { address, port, accepting });
+            self.open.push(OpenPort { address, port, accepting });
         }
         for closed in before {
             closed.accepting.close().await;
@@ -122,33 +123,35 @@ impl Ports {
     }
 
     /// How each address is served, to look after the files that this rests on.
-    pub(super) fn served(&self) -> Vec<Served> {
-        let served =
-            |open: &Open| Served { tls: open.port.tls.take(), access: open.port.access.take() };
+    pub(super) fn served(&self) -> Vec<PortFiles> {
+        let served = |open: &OpenPort| PortFiles {
+            tls: open.port.tls.take(),
+            access: open.port.access.take(),
+        };
         self.open.iter().map(served).collect()
     }
 }
 
-fn tls_of(listener: &config::Listener) -> Result<Option<Tls>, TrustError> {
+fn tls_of(listener: &config::ListenerSettings) -> Result<Option<PortTls>, TrustError> {
     let Some(options) = &listener.tls else { return Ok(None) };
     let identity = options.identity.clone();
     let server = ServerTls::new(identity, options.clients.as_ref(), &listener.names)?;
-    Ok(Some(Tls { options: options.clone(), server }))
+    Ok(Some(PortTls { options: options.clone(), server }))
 }
 
 impl App {
-    fn entrance(&self, listener: &config::Listener) -> Entrance {
+    fn entrance(&self, listener: &config::ListenerSettings) -> Entrance {
         Entrance {
             names: listener.names.clone(),
             doors: listener.doors,
             is_tls: listener.tls.is_some(),
-            access: Access::new(listener.access.options.clone(), Arc::clone(&self.ledger)),
+            access: ListenerAccess::new(listener.access.options.clone(), Arc::clone(&self.ledger)),
         }
     }
 
-    fn accept(&self, listener: Listener, port: Arc<Port>) -> Accepting {
+    fn accept(&self, listener: BoundListener, port: Arc<ListenPort>) -> AcceptLoop {
         let (app, stop) = (self.clone(), self.stop.child_token());
-        Accepting::start(stop.clone(), async move {
+        AcceptLoop::start(stop.clone(), async move {
             let serve = |socket, client| app.serve_port(socket, client, Arc::clone(&port));
             listener.accept(serve, &app.connections, stop).await;
         })
@@ -156,9 +159,9 @@ impl App {
 
     fn serve_port(
         &self,
-        socket: Socket,
+        socket: ClientSocket,
         client: IpAddr,
-        port: Arc<Port>,
+        port: Arc<ListenPort>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let app = self.clone();
         async move {
@@ -168,8 +171,8 @@ impl App {
             if tls.is_some() {
                 socket.queue_little();
             }
-            let io: Connection = Box::new(Guarded::new(Box::new(socket), limits.stall));
-            let mut peer = Peer::at(client);
+            let io: NetworkConnection = Box::new(IdleGuard::new(Box::new(socket), limits.stall));
+            let mut peer = ClientPeer::at(client);
             let (io, outlet) = match tls.as_ref() {
                 None => (io, Some(outlet)),
                 Some(tls) => match app.shake_hands(tls, io).await {
@@ -187,9 +190,9 @@ impl App {
     }
 
     /// A place for a connection; what it gets else is a closed one, which costs least.
-    fn place(&self, client: IpAddr, max: Option<NonZeroUsize>) -> Option<Place> {
+    fn place(&self, client: IpAddr, max: Option<NonZeroUsize>) -> Option<ConnectionPermit> {
         let max = max.map_or(usize::MAX, NonZeroUsize::get);
-        let refused = |full: &Full| {
+        let refused = |full: &QuotaExceeded| {
             if full.is_news {
                 tracing::warn!(%client, max, "a client has all of `connections_per_client` open");
             }
@@ -197,7 +200,11 @@ impl App {
         self.quota.enter(client, max).inspect_err(refused).ok()
     }
 
-    async fn shake_hands(&self, tls: &Tls, io: Connection) -> Option<(Connection, Vec<String>)> {
+    async fn shake_hands(
+        &self,
+        tls: &PortTls,
+        io: NetworkConnection,
+    ) -> Option<(NetworkConnection, Vec<String>)> {
         let shaken = tokio::select! {
             () = self.stop.cancelled() => return None,
             shaken = tls.server.accept(io) => shaken,

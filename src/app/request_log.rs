@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::routes::{Traffic, log_is_wanted, write_log};
+use crate::routes::{TrafficCounters, log_is_wanted, write_log};
 
 /// The thread, if there is one.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct RequestLog {
 
 impl RequestLog {
     /// Starts it, if anybody wants request lines. Inside a runtime.
-    pub(super) fn start(traffic: &Traffic) -> Self {
+    pub(super) fn start(traffic: &TrafficCounters) -> Self {
         let stop = CancellationToken::new();
         if !log_is_wanted() {
             return Self { stop, ended: None };

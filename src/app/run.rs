@@ -10,52 +10,52 @@ use tokio::task::spawn_blocking;
 
 use super::admin_port::AdminPort;
 use super::certificates::LOOK_EVERY;
-use super::notify::Manager;
-use super::ports::Ports;
+use super::notify::ServiceManager;
+use super::ports::ListenPorts;
 use super::request_log::RequestLog;
-use super::{App, Parts, StartError, certificates, users};
-use crate::config::{Problems, Settings, Source};
+use super::{App, AppParts, StartError, certificates, users};
+use crate::config::{ConfigSource, Diagnostics, Settings};
 
 /// Serves until SIGTERM or SIGINT. On SIGHUP the configuration is read again from `source`.
-pub async fn run(settings: Settings, source: Source) -> Result<(), StartError> {
+pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartError> {
     raise_descriptor_limit();
     warn(&settings);
-    let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let (mut ports, mut admin_port) = (Ports::default(), AdminPort::default());
+    let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
+    let (mut ports, mut admin_port) = (ListenPorts::default(), AdminPort::default());
     let prepared = ports.prepare(&settings.listeners).await?;
     let prepared_admin = admin_port.prepare(settings.admin).await?;
     admin_port.commit(prepared_admin).await;
-    let app = App::open(&settings, Parts::default()).await?;
+    let app = App::open(&settings, AppParts::default()).await?;
     app.show_to(&admin_port.admin);
     let request_log = RequestLog::start(app.traffic());
     ports.commit(prepared, &app).await;
-    let manager = Manager::of(&source.environment);
+    let manager = ServiceManager::of(&source.environment);
     manager.ready();
-    let process = Process { app: app.clone(), ports, admin_port, settings, source, manager };
+    let process = RunningProcess { app: app.clone(), ports, admin_port, settings, source, manager };
     tokio::join!(app.sweep_now_and_then(), process.serve(&mut signals));
     request_log.finish().await;
     Ok(())
 }
 
 /// What signals have an effect on.
-struct Process {
+struct RunningProcess {
     app: App,
-    ports: Ports,
+    ports: ListenPorts,
     admin_port: AdminPort,
     /// What holds.
     settings: Settings,
-    source: Source,
-    manager: Manager,
+    source: ConfigSource,
+    manager: ServiceManager,
 }
 
-impl Process {
-    async fn serve(mut self, signals: &mut Signals) {
-        let mut watch = (certificates::Watch::default(), users::Watch::default());
+impl RunningProcess {
+    async fn serve(mut self, signals: &mut SignalStreams) {
+        let mut watch = (certificates::CertificateWatch::default(), users::UsersWatch::default());
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Reload => self.reload().await,
-                    Asked::Stop => break,
+                    SignalRequest::Reload => self.reload().await,
+                    SignalRequest::Stop => break,
                 },
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
@@ -130,7 +130,7 @@ fn warn_of_what_stays(old: &Settings, new: &Settings) {
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
     #[error(transparent)]
-    Problems(#[from] Problems),
+    Problems(#[from] Diagnostics),
     #[error(transparent)]
     Start(#[from] StartError),
 }
@@ -156,19 +156,19 @@ impl ReloadError {
 }
 
 /// The signals that mean something.
-struct Signals {
+struct SignalStreams {
     hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Asked {
+enum SignalRequest {
     Reload,
     Stop,
 }
 
-impl Signals {
+impl SignalStreams {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
@@ -177,12 +177,12 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> SignalRequest {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => SignalRequest::Stop,
+            _ = self.interrupt.recv() => SignalRequest::Stop,
+            _ = self.hangup.recv() => SignalRequest::Reload,
         }
     }
 }

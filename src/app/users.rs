@@ -4,18 +4,21 @@
 
 use std::sync::Arc;
 
-use super::certificates::{Stamp, stamp};
+use super::certificates::{FileStamp, stamp};
 use crate::config;
 
 /// How the files looked when they were last read.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
-    seen: Vec<(Arc<config::Access>, Option<Stamp>)>,
+pub(super) struct UsersWatch {
+    seen: Vec<(Arc<config::AccessSettings>, Option<FileStamp>)>,
 }
 
-impl Watch {
+impl UsersWatch {
     /// Reads those that have changed since the last time, and those that are new here. Blocks.
-    pub(super) fn look(&mut self, listeners: impl IntoIterator<Item = Arc<config::Access>>) {
+    pub(super) fn look(
+        &mut self,
+        listeners: impl IntoIterator<Item = Arc<config::AccessSettings>>,
+    ) {
         let mut before = std::mem::take(&mut self.seen);
         for access in listeners {
             let Some(path) = &access.htpasswd else { continue };
@@ -30,7 +33,7 @@ impl Watch {
     }
 }
 
-fn renew(access: &config::Access) {
+fn renew(access: &config::AccessSettings) {
     let (Some(path), Some(htpasswd)) = (&access.htpasswd, &access.options.htpasswd) else { return };
     match access.read_users_again() {
         Ok(Some(users)) => {
@@ -56,7 +59,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::access::{Htpasswd, Options, Users};
+    use crate::access::{AccessOptions, HtpasswdUsers, UserTable};
 
     fn line(user: &str) -> String {
         format!("{user}:$2y$04$LrWkUKWMewIRIcqaqj6.auhkwWKAnaqM7VfbVpHBYOFz1xfSVQf7a\n")
@@ -69,10 +72,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         fs::write(&path, line("ann")).unwrap();
-        let users = Htpasswd::new(Users::parse(line("ann").as_bytes()).unwrap());
-        let options = Options { htpasswd: Some(users.clone()), ..Options::default() };
-        let access = Arc::new(config::Access { options, htpasswd: Some(path.clone()) });
-        let mut watch = Watch::default();
+        let users = HtpasswdUsers::new(UserTable::parse(line("ann").as_bytes()).unwrap());
+        let options = AccessOptions { htpasswd: Some(users.clone()), ..AccessOptions::default() };
+        let access = Arc::new(config::AccessSettings { options, htpasswd: Some(path.clone()) });
+        let mut watch = UsersWatch::default();
         let mut look = |content: Option<&str>| {
             if let Some(content) = content {
                 fs::write(dir.path().join("new"), content).unwrap();

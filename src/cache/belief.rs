@@ -1,7 +1,7 @@
 //! What is known of something that may change: how long it is believed, and what is done then.
 //!
 //! Tags and lists differ in what they are and how they are asked for; all else about them is here.
-//! [`Belief::of`] decides by age alone. Fresh, a record is served without asking. Then the upstream is
+//! [`Freshness::of`] decides by age alone. Fresh, a record is served without asking. Then the upstream is
 //! asked, one question for all who wait; they wait for a while, and are served the record if the
 //! upstream cannot be asked. Its answer, also that there is no such thing, is obeyed.
 
@@ -11,16 +11,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
-use super::flights::{Company, Pending, told};
-use super::generations::{Generation, Subject};
-use super::{Decision, Error, Shared, StaleReason};
+use super::flights::{PendingAnswer, Sharing, told};
+use super::generations::{Generation, RecordKey};
+use super::{CacheError, Decision, Shared, StaleReason};
 use crate::access::Grant;
 use crate::registry::TagPolicy;
 use crate::upstream;
 
 /// When something was last heard of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
+pub(super) struct LastValidated {
     /// By the wall clock.
     pub(super) at: SystemTime,
     /// By the clock that does not jump; `None` when it was an earlier process that heard it.
@@ -29,7 +29,7 @@ pub(super) struct Heard {
     pub(super) generation: Generation,
 }
 
-impl Heard {
+impl LastValidated {
     /// Just now.
     pub(super) fn now(at: SystemTime, generation: Generation) -> Self {
         Self { at, instant: Some(Instant::now()), generation }
@@ -52,7 +52,7 @@ impl Heard {
 
 /// How far a record of some age can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Belief {
+enum Freshness {
     /// It holds.
     Fresh,
     /// It is to be asked after, and served if that is in vain.
@@ -61,13 +61,13 @@ enum Belief {
         since: Duration,
     },
     /// It is served to nobody any more, except where nothing else can be had.
-    TooOld {
+    Expired {
         /// As above.
         since: Duration,
     },
 }
 
-impl Belief {
+impl Freshness {
     fn of(age: Duration, policy: TagPolicy) -> Self {
         let since = age.saturating_sub(policy.ttl);
         if age <= policy.ttl {
@@ -75,33 +75,33 @@ impl Belief {
         } else if since <= policy.max_stale {
             Self::Stale { since }
         } else {
-            Self::TooOld { since }
+            Self::Expired { since }
         }
     }
 }
 
 /// What a client does with what it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reliance {
+pub(super) enum Purpose {
     /// It pulls.
-    Reading,
+    Pull,
     /// It decides by it what to push: the upstream is asked each time. An outage it survives like any
     /// other client; who pushes to what is down is told so there.
-    Writing,
+    Push,
 }
 
 /// What a client is to be answered with.
 #[derive(Debug)]
-pub(super) enum Settled<V> {
+pub(super) enum Resolution<V> {
     /// What is known.
-    Known {
+    Cached {
         /// Why that.
         decision: Decision,
         /// How long ago it was heard.
         age: Duration,
     },
     /// What the upstream says.
-    Told(V, Decision),
+    Validated(V, Decision),
 }
 
 impl Shared {
@@ -109,32 +109,33 @@ impl Shared {
     pub(super) async fn settle<V: Clone>(
         &self,
         grant: &Grant,
-        known: Option<&Heard>,
-        (policy, reliance): (TagPolicy, Reliance),
-        ask: impl Fn(Company) -> (bool, Pending<V>),
-    ) -> Result<Settled<V>, Error> {
+        known: Option<&LastValidated>,
+        (policy, reliance): (TagPolicy, Purpose),
+        ask: impl Fn(Sharing) -> (bool, PendingAnswer<V>),
+    ) -> Result<Resolution<V>, CacheError> {
         let Some(known) = known else {
-            Error::if_offline(grant)?;
+            CacheError::if_offline(grant)?;
             let (collapsed, answer) = told(grant, ask).await;
             let miss = Decision::Miss { collapsed, unverified: false };
-            return Ok(Settled::Told(answer?, miss));
+            return Ok(Resolution::Validated(answer?, miss));
         };
         let age = known.age(self.clock.now(), policy);
-        let is_written_by = reliance == Reliance::Writing;
-        let (since, is_too_old) = match Belief::of(age, policy) {
-            Belief::Fresh if is_written_by => (Duration::ZERO, false),
-            Belief::Fresh => return Ok(Settled::Known { decision: Decision::Hit, age }),
-            Belief::Stale { since } => (since, false),
-            Belief::TooOld { since } => (since, true),
+        let is_written_by = reliance == Purpose::Push;
+        let (since, is_too_old) = match Freshness::of(age, policy) {
+            Freshness::Fresh if is_written_by => (Duration::ZERO, false),
+            Freshness::Fresh => return Ok(Resolution::Cached { decision: Decision::Hit, age }),
+            Freshness::Stale { since } => (since, false),
+            Freshness::Expired { since } => (since, true),
         };
-        let stale = |reason| Settled::Known { decision: Decision::Stale { since, reason }, age };
+        let stale =
+            |reason| Resolution::Cached { decision: Decision::Stale { since, reason }, age };
         if grant.registry().is_offline() {
             return Ok(stale(StaleReason::Offline));
         }
         if is_written_by {
             // Waited for as long as it takes: what is merely late would be taken for what is.
             return match told(grant, ask).await.1 {
-                Ok(told) => Ok(Settled::Told(told, Decision::Revalidated)),
+                Ok(told) => Ok(Resolution::Validated(told, Decision::Revalidated)),
                 Err(error) if is_too_old || error.is_an_answer() || error.refuses(grant) => {
                     Err(error)
                 }
@@ -144,14 +145,14 @@ impl Shared {
         let patience = self.patience.with(grant.registry(), is_too_old);
         // Asked also where nobody waits.
         match timeout(patience, told(grant, ask)).await {
-            Ok((_, Ok(told))) => Ok(Settled::Told(told, Decision::Revalidated)),
+            Ok((_, Ok(told))) => Ok(Resolution::Validated(told, Decision::Revalidated)),
             Ok((_, Err(error))) if is_too_old || error.is_an_answer() || error.refuses(grant) => {
                 Err(error)
             }
             Ok((_, Err(error))) => Ok(stale(stale_reason(&error))),
             Err(_) if is_too_old => {
                 let host = grant.registry().upstream().host().to_owned();
-                Err(Error::TimedOut { host, waited: self.options.stale_wait })
+                Err(CacheError::TimedOut { host, waited: self.options.stale_wait })
             }
             Err(_) => Ok(stale(self.patience.lost(grant.registry(), patience))),
         }
@@ -161,8 +162,8 @@ impl Shared {
     pub(super) async fn heard<V>(
         &self,
         grant: &Grant,
-        question: impl Future<Output = Result<V, Error>>,
-    ) -> Result<V, Error> {
+        question: impl Future<Output = Result<V, CacheError>>,
+    ) -> Result<V, CacheError> {
         let asked = Instant::now();
         let answer = question.await;
         self.patience.heard(grant.registry(), asked, answer.as_ref().err());
@@ -172,7 +173,7 @@ impl Shared {
     /// Keeps what was heard, unless a push has made it old meanwhile.
     pub(super) async fn commit(
         self: &Arc<Self>,
-        subject: Subject,
+        subject: RecordKey,
         generation: Generation,
         keep: impl FnOnce(&Self) + Send + 'static,
     ) {
@@ -191,7 +192,7 @@ impl Shared {
     /// Reads what earlier processes have heard, unless a push has made it old. Blocks.
     pub(super) fn recall<T>(
         &self,
-        subject: &Subject,
+        subject: &RecordKey,
         read: impl FnOnce(Generation) -> Option<(T, SystemTime)>,
         keep: impl FnOnce(&T),
     ) -> Option<T> {
@@ -206,12 +207,12 @@ impl Shared {
     }
 }
 
-fn stale_reason(error: &Error) -> StaleReason {
+fn stale_reason(error: &CacheError) -> StaleReason {
     match error {
-        Error::Upstream(upstream::Error::CredentialRefused { .. }) => {
+        CacheError::Upstream(upstream::UpstreamError::CredentialRefused { .. }) => {
             StaleReason::CredentialRefused
         }
-        Error::Upstream(upstream::Error::Throttled { .. }) => StaleReason::Throttled,
+        CacheError::Upstream(upstream::UpstreamError::Throttled { .. }) => StaleReason::Throttled,
         _ => StaleReason::Unavailable,
     }
 }
@@ -228,24 +229,24 @@ mod tests {
     fn belief_goes_by_age() {
         let policy = TagPolicy { ttl: s(60), max_stale: s(100) };
         for (age, want) in [
-            (0, Belief::Fresh),
-            (60, Belief::Fresh),
-            (61, Belief::Stale { since: s(1) }),
-            (160, Belief::Stale { since: s(100) }),
-            (161, Belief::TooOld { since: s(101) }),
+            (0, Freshness::Fresh),
+            (60, Freshness::Fresh),
+            (61, Freshness::Stale { since: s(1) }),
+            (160, Freshness::Stale { since: s(100) }),
+            (161, Freshness::Expired { since: s(101) }),
         ] {
-            assert_eq!(Belief::of(s(age), policy), want, "{age}");
+            assert_eq!(Freshness::of(s(age), policy), want, "{age}");
         }
         let never = TagPolicy { ttl: Duration::MAX, max_stale: Duration::MAX };
-        assert_eq!(Belief::of(Duration::MAX, never), Belief::Fresh);
+        assert_eq!(Freshness::of(Duration::MAX, never), Freshness::Fresh);
     }
 
     #[test]
     fn a_clock_that_went_backwards_makes_nothing_fresh() {
         let policy = TagPolicy { ttl: s(60), max_stale: s(100) };
         let now = SystemTime::UNIX_EPOCH + s(1000);
-        let earlier = |at| Heard::earlier(at, Generation::default()).age(now, policy);
+        let earlier = |at| LastValidated::earlier(at, Generation::default()).age(now, policy);
         assert_eq!(earlier(now - s(5)), s(5));
-        assert_eq!(Belief::of(earlier(now + s(5)), policy), Belief::Stale { since: s(1) });
+        assert_eq!(Freshness::of(earlier(now + s(5)), policy), Freshness::Stale { since: s(1) });
     }
 }

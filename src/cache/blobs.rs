@@ -11,26 +11,26 @@ use http::header::CONTENT_LENGTH;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::checked::{Checked, Elsewhere};
-use super::checks::{Check, Found};
+use super::checked::{RecheckBody, RecheckFallback};
+use super::checks::{BlobRecheck, StoredContent};
 use super::claims::claim_key;
-use super::fills::{Filling, Missed, Progress};
-use super::flights::{Company, told};
-use super::follow::{Follow, Span, Whole};
+use super::fills::{FillHandle, FillProgress, Missed};
+use super::flights::{Sharing, told};
+use super::follow::{BodySpan, FileBody, GrowingFileBody};
 use super::members::Membership;
-use super::passed::Passing;
+use super::passed::Passthrough;
 use super::pull::{HEADERS_WAIT_MAX, deadline, question_of};
-use super::side::Side;
-use super::{Bypass, Decision, Error, Pulled, Shared};
+use super::side::AheadRange;
+use super::{BypassReason, CacheError, Decision, Pulled, Shared};
 use crate::access::Grant;
-use crate::http::{Delivery, Outlet, ReplyBody, Source};
+use crate::http::{BodySource, FileDelivery, ReplyBody, SendfileQueue};
 use crate::oci::{Digest, Resource};
 use crate::store::StoredBlob;
-use crate::upstream::Method;
+use crate::upstream::ReadMethod;
 
 /// What has to be known of a blob before its headers can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need<'r> {
+pub enum BlobNeed<'r> {
     /// Nothing: bytes may be sent without an announced length.
     Bytes,
     /// Its length: the connection cannot show where a body ends.
@@ -44,15 +44,15 @@ pub enum Need<'r> {
 pub struct Blob {
     total: Option<u64>,
     source: BlobSource,
-    delivery: Delivery,
+    delivery: FileDelivery,
 }
 
 #[derive(Debug)]
 enum BlobSource {
     /// Stored, and being verified again.
-    Checking(Arc<Check>, Elsewhere),
-    Filling(Filling),
-    Passing(Passing),
+    Checking(Arc<BlobRecheck>, RecheckFallback),
+    Filling(FillHandle),
+    Passing(Passthrough),
     Stored(StoredBlob),
 }
 
@@ -66,7 +66,7 @@ pub struct BlobHead {
 impl Blob {
     /// Has files sent through `outlet`, where the client's connection has one.
     #[must_use]
-    pub fn through(mut self, outlet: Option<Outlet>) -> Self {
+    pub fn through(mut self, outlet: Option<SendfileQueue>) -> Self {
         self.delivery = self.delivery.through(outlet);
         self
     }
@@ -88,16 +88,16 @@ impl Blob {
     }
 
     /// The bytes of `part`, which must lie within the blob.
-    pub fn part(&self, part: Range<u64>) -> Box<dyn Source> {
+    pub fn part(&self, part: Range<u64>) -> Box<dyn BodySource> {
         self.source_of(part.start, Some(part.end))
     }
 
-    fn source_of(&self, at: u64, end: Option<u64>) -> Box<dyn Source> {
+    fn source_of(&self, at: u64, end: Option<u64>) -> Box<dyn BodySource> {
         let delivery = &self.delivery;
         match &self.source {
             BlobSource::Checking(check, elsewhere) => {
                 let end = end.unwrap_or(check.due().len());
-                Box::new(Checked::new(
+                Box::new(RecheckBody::new(
                     Arc::clone(check),
                     elsewhere.clone(),
                     delivery.clone(),
@@ -105,14 +105,14 @@ impl Blob {
                     end,
                 ))
             }
-            BlobSource::Filling(Filling { progress, side, reader, .. }) => {
-                let span = Span { at, end, reaches_end: end == self.total };
-                let follow = Follow::new(progress.clone(), delivery.clone(), span);
+            BlobSource::Filling(FillHandle { progress, side, reader, .. }) => {
+                let span = BodySpan { at, end, reaches_end: end == self.total };
+                let follow = GrowingFileBody::new(progress.clone(), delivery.clone(), span);
                 let follow = follow.of(reader.clone());
                 if span.reaches_end {
                     return Box::new(follow);
                 }
-                let side = Side::new(follow, side.clone(), progress.clone(), span);
+                let side = AheadRange::new(follow, side.clone(), progress.clone(), span);
                 Box::new(side.of(reader.clone()))
             }
             // Only parts of it are ever asked for.
@@ -121,7 +121,7 @@ impl Blob {
             }
             BlobSource::Stored(blob) => {
                 let (file, whole) = (blob.content().file(), blob.content().len());
-                Box::new(Whole::new(file, delivery, at, end.unwrap_or(whole)))
+                Box::new(FileBody::new(file, delivery, at, end.unwrap_or(whole)))
             }
         }
     }
@@ -132,8 +132,8 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        need: Need<'_>,
-    ) -> Result<Pulled<Blob>, Error> {
+        need: BlobNeed<'_>,
+    ) -> Result<Pulled<Blob>, CacheError> {
         let member = self.membership(grant, digest).await;
         let missed = match self.find(grant, digest).await {
             Ok(blob) => {
@@ -144,12 +144,12 @@ impl Shared {
             }
             Err(missed) => missed,
         };
-        if let Need::Range(range) = need
+        if let BlobNeed::Range(range) = need
             && let Some(passing) = Box::pin(self.passing(grant, digest, member, range)).await?
         {
             let (total, source) = (Some(passing.total()), BlobSource::Passing(passing));
-            let delivery = Delivery::new(self.frames.clone());
-            let decision = Decision::Bypass(Bypass::Range);
+            let delivery = FileDelivery::new(self.frames.clone());
+            let decision = Decision::Bypass(BypassReason::Range);
             return Ok(Pulled { what: Blob { total, source, delivery }, decision, age: None });
         }
         self.filled(grant, digest, (member, missed), need).await
@@ -159,7 +159,7 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-    ) -> Result<Pulled<BlobHead>, Error> {
+    ) -> Result<Pulled<BlobHead>, CacheError> {
         let is_known = if grant.may_push() {
             self.is_claimable(grant, digest)
         } else {
@@ -167,7 +167,7 @@ impl Shared {
         };
         let found = match self.proven(grant, digest) {
             _ if !is_known => None,
-            Some(blob) => Some(Found::Verified(blob)),
+            Some(blob) => Some(StoredContent::Verified(blob)),
             None => self.stored(digest).await,
         };
         if let Some(blob) = found {
@@ -175,7 +175,7 @@ impl Shared {
             return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
         }
         let total = self.look_up(grant, digest).await?;
-        let decision = Decision::Bypass(Bypass::Lookup);
+        let decision = Decision::Bypass(BypassReason::Lookup);
         Ok(Pulled { what: BlobHead { total }, decision, age: None })
     }
 
@@ -184,7 +184,7 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-    ) -> Result<Found, Option<Missed>> {
+    ) -> Result<StoredContent, Option<Missed>> {
         let ended = self.fills.ended();
         let (shared, registry) = (Arc::clone(self), grant.registry().name().clone());
         let name = digest.clone();
@@ -199,16 +199,16 @@ impl Shared {
         }
     }
 
-    fn hit(self: &Arc<Self>, grant: &Grant, blob: Found) -> Pulled<Blob> {
+    fn hit(self: &Arc<Self>, grant: &Grant, blob: StoredContent) -> Pulled<Blob> {
         let total = Some(blob.len());
         let source = match blob {
-            Found::Checking(check) => {
-                let elsewhere = Elsewhere { shared: Arc::clone(self), grant: grant.clone() };
+            StoredContent::Checking(check) => {
+                let elsewhere = RecheckFallback { shared: Arc::clone(self), grant: grant.clone() };
                 BlobSource::Checking(check, elsewhere)
             }
-            Found::Verified(blob) => BlobSource::Stored(blob),
+            StoredContent::Verified(blob) => BlobSource::Stored(blob),
         };
-        let what = Blob { total, source, delivery: Delivery::new(self.frames.clone()) };
+        let what = Blob { total, source, delivery: FileDelivery::new(self.frames.clone()) };
         Pulled { what, decision: Decision::Hit, age: None }
     }
 
@@ -218,10 +218,10 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-    ) -> Result<Option<u64>, Error> {
-        Error::if_offline(grant)?;
+    ) -> Result<Option<u64>, CacheError> {
+        CacheError::if_offline(grant)?;
         let asked = self.denials.now();
-        let ask = |company: Company| {
+        let ask = |company: Sharing| {
             let key = claim_key(grant, digest, asked);
             self.lookups.join(company.key(key, grant), || {
                 let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
@@ -249,84 +249,93 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
         (member, missed): (Option<Membership>, Option<Missed>),
-        need: Need<'_>,
-    ) -> Result<Pulled<Blob>, Error> {
-        Error::if_offline(grant)?;
+        need: BlobNeed<'_>,
+    ) -> Result<Pulled<Blob>, CacheError> {
+        CacheError::if_offline(grant)?;
         let until = deadline();
         loop {
             let (joined, filling) = self.join_fill(grant, digest, member, missed);
             // A fill proves that its own repository has the blob, and no other.
             let asked_elsewhere = joined && filling.repository != *grant.repository();
-            let is_there = joined && matches!(*filling.progress.borrow(), Progress::Done { .. });
+            let is_there =
+                joined && matches!(*filling.progress.borrow(), FillProgress::Done { .. });
             if asked_elsewhere && member.is_none() {
                 self.look_up(grant, digest).await?;
             }
             let ready = wait_for_headers(filling.progress.clone(), need, until).await;
             let Some(ready) = ready else {
                 let host = grant.registry().upstream().host().to_owned();
-                return Err(Error::TimedOut { host, waited: HEADERS_WAIT_MAX });
+                return Err(CacheError::TimedOut { host, waited: HEADERS_WAIT_MAX });
             };
             match ready {
                 // All that is missing is that the disk says so.
-                Progress::Done { blob, .. } if is_there => {
-                    return Ok(self.hit(grant, Found::Verified(blob)));
+                FillProgress::Done { blob, .. } if is_there => {
+                    return Ok(self.hit(grant, StoredContent::Verified(blob)));
                 }
-                Progress::Done { blob, .. } => {
+                FillProgress::Done { blob, .. } => {
                     let decision = Decision::Miss { collapsed: joined, unverified: false };
-                    return Ok(Pulled { decision, ..self.hit(grant, Found::Verified(blob)) });
+                    return Ok(Pulled {
+                        decision,
+                        ..self.hit(grant, StoredContent::Verified(blob))
+                    });
                 }
                 // What another repository was refused says nothing about this one, nor what another
                 // client was.
-                Progress::Failed(_) if asked_elsewhere => {}
-                Progress::Failed(error)
-                    if joined && grant.is_of_client() && error.is_about_the_asker() => {}
-                Progress::Failed(error) => return Err(error),
-                Progress::Filling { total, .. } => {
+                FillProgress::Failed(_) if asked_elsewhere => {}
+                FillProgress::Failed(error)
+                    if joined && grant.uses_client_credential() && error.is_about_the_asker() => {}
+                FillProgress::Failed(error) => return Err(error),
+                FillProgress::Filling { total, .. } => {
                     let decision = Decision::Miss { collapsed: joined, unverified: false };
                     return Ok(self.following(filling, total, decision));
                 }
                 // Without a length there is nothing to select from, and no end that could be seen.
-                Progress::Relaying { point, .. }
-                    if need != Need::Bytes && point.total().is_none() =>
+                FillProgress::Relaying { point, .. }
+                    if need != BlobNeed::Bytes && point.total().is_none() =>
                 {
                     let host = grant.registry().upstream().host().to_owned();
-                    return Err(Error::NoLength { host });
+                    return Err(CacheError::NoLength { host });
                 }
-                Progress::Relaying { point, .. } => {
+                FillProgress::Relaying { point, .. } => {
                     let decision = Decision::Bypass(point.bypass());
                     return Ok(self.following(filling, point.total(), decision));
                 }
-                Progress::Asking => return Err(Error::Internal("a fill is not ready")),
+                FillProgress::Asking => return Err(CacheError::Internal("a fill is not ready")),
             }
         }
     }
 
-    fn following(&self, filling: Filling, total: Option<u64>, decision: Decision) -> Pulled<Blob> {
+    fn following(
+        &self,
+        filling: FillHandle,
+        total: Option<u64>,
+        decision: Decision,
+    ) -> Pulled<Blob> {
         let source = BlobSource::Filling(filling);
-        let what = Blob { total, source, delivery: Delivery::new(self.frames.clone()) };
+        let what = Blob { total, source, delivery: FileDelivery::new(self.frames.clone()) };
         Pulled { what, decision, age: None }
     }
 }
 
 /// How far the fill is when enough is known for the headers; `None` when it took too long.
 pub(super) async fn wait_for_headers(
-    mut progress: watch::Receiver<Progress>,
-    need: Need<'_>,
+    mut progress: watch::Receiver<FillProgress>,
+    need: BlobNeed<'_>,
     until: Instant,
-) -> Option<Progress> {
-    let is_ready = |progress: &Progress| match progress {
-        Progress::Asking => false,
-        Progress::Filling { total, .. } => need == Need::Bytes || total.is_some(),
-        Progress::Done { .. } | Progress::Failed(_) | Progress::Relaying { .. } => true,
+) -> Option<FillProgress> {
+    let is_ready = |progress: &FillProgress| match progress {
+        FillProgress::Asking => false,
+        FillProgress::Filling { total, .. } => need == BlobNeed::Bytes || total.is_some(),
+        FillProgress::Done { .. } | FillProgress::Failed(_) | FillProgress::Relaying { .. } => true,
     };
     match timeout_at(until, progress.wait_for(is_ready)).await {
         Ok(Ok(progress)) => Some(progress.clone()),
-        Ok(Err(_)) => Some(Progress::Failed(Error::Internal("the fill was lost"))),
+        Ok(Err(_)) => Some(FillProgress::Failed(CacheError::Internal("the fill was lost"))),
         Err(_) => None,
     }
 }
 
-async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error> {
+async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, CacheError> {
     let upstream = grant.registry().upstream();
     let ask = async |method| {
         let question = question_of(grant, method, Resource::Blob(digest.clone()));
@@ -337,9 +346,9 @@ async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, Error
             upstream.ask(&question, deadline()).await
         }
     };
-    let answer = match ask(Method::Head).await {
+    let answer = match ask(ReadMethod::Head).await {
         // The GET's headers say the same; its body is not read.
-        Err(error) if error.is_without_head() => ask(Method::Get).await,
+        Err(error) if error.is_without_head() => ask(ReadMethod::Get).await,
         other => other,
     };
     let answer = answer?;

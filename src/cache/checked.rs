@@ -8,39 +8,39 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::blobs::{Need, wait_for_headers};
-use super::checks::Check;
-use super::fills::Progress;
-use super::follow::{Follow, Span, Whole};
+use super::blobs::{BlobNeed, wait_for_headers};
+use super::checks::BlobRecheck;
+use super::fills::FillProgress;
+use super::follow::{BodySpan, FileBody, GrowingFileBody};
 use super::pull::deadline;
-use super::{Error, Shared};
+use super::{CacheError, Shared};
 use crate::access::Grant;
-use crate::http::{self, Delivery, Next};
-use crate::store::Verdict;
+use crate::http::{self, FileDelivery, NextBytes};
+use crate::store::RecheckVerdict;
 
 /// What a reader needs to go on elsewhere.
 #[derive(Clone, Debug)]
-pub(super) struct Elsewhere {
+pub(super) struct RecheckFallback {
     pub(super) shared: Arc<Shared>,
     pub(super) grant: Grant,
 }
 
 /// One reader of such a blob.
-pub(super) struct Checked {
-    check: Arc<Check>,
-    elsewhere: Elsewhere,
-    delivery: Delivery,
+pub(super) struct RecheckBody {
+    check: Arc<BlobRecheck>,
+    elsewhere: RecheckFallback,
+    delivery: FileDelivery,
     at: u64,
     end: u64,
     /// Bytes that may be sent, from `at` on.
-    part: Option<Box<dyn http::Source>>,
+    part: Option<Box<dyn http::BodySource>>,
 }
 
-impl Checked {
+impl RecheckBody {
     pub(super) fn new(
-        check: Arc<Check>,
-        elsewhere: Elsewhere,
-        delivery: Delivery,
+        check: Arc<BlobRecheck>,
+        elsewhere: RecheckFallback,
+        delivery: FileDelivery,
         at: u64,
         end: u64,
     ) -> Self {
@@ -54,7 +54,7 @@ impl Checked {
         if until == self.at {
             return false;
         }
-        self.part = Some(Box::new(Whole::new(due.file(), &self.delivery, self.at, until)));
+        self.part = Some(Box::new(FileBody::new(due.file(), &self.delivery, self.at, until)));
         if until < self.end {
             // While these bytes are sent.
             self.check.ahead(until);
@@ -63,38 +63,38 @@ impl Checked {
     }
 
     async fn prove(&mut self) -> Result<(), http::BodyError> {
-        if self.check.step(self.at).await? == Verdict::Wrong {
+        if self.check.step(self.at).await? == RecheckVerdict::Wrong {
             self.part = Some(Box::new(self.fetched_anew().await?));
         }
         Ok(())
     }
 
     /// The rest, from the fill that puts the blob right.
-    async fn fetched_anew(&mut self) -> Result<Follow, Error> {
+    async fn fetched_anew(&mut self) -> Result<GrowingFileBody, CacheError> {
         let (shared, grant) = (&self.elsewhere.shared, &self.elsewhere.grant);
         let (digest, total) = (self.check.due().digest(), self.check.due().len());
-        Error::if_offline(grant)?;
+        CacheError::if_offline(grant)?;
         let member = shared.membership(grant, digest).await;
         let (_, filling) = shared.join_fill(grant, digest, member, None);
-        let ready = wait_for_headers(filling.progress.clone(), Need::Length, deadline()).await;
+        let ready = wait_for_headers(filling.progress.clone(), BlobNeed::Length, deadline()).await;
         let length = match ready {
-            Some(Progress::Done { blob, .. }) => Some(blob.content().len()),
-            Some(Progress::Filling { total, .. }) => total,
-            Some(Progress::Relaying { point, .. }) => point.total(),
-            Some(Progress::Failed(error)) => return Err(error),
-            Some(Progress::Asking) | None => None,
+            Some(FillProgress::Done { blob, .. }) => Some(blob.content().len()),
+            Some(FillProgress::Filling { total, .. }) => total,
+            Some(FillProgress::Relaying { point, .. }) => point.total(),
+            Some(FillProgress::Failed(error)) => return Err(error),
+            Some(FillProgress::Asking) | None => None,
         };
         // The headers have told the stored file's length.
         if length != Some(total) {
-            return Err(Error::Internal("a stored blob had another length than its digest's"));
+            return Err(CacheError::Internal("a stored blob had another length than its digest's"));
         }
-        let span = Span { at: self.at, end: Some(self.end), reaches_end: self.end == total };
-        let follow = Follow::new(filling.progress, self.delivery.clone(), span);
+        let span = BodySpan { at: self.at, end: Some(self.end), reaches_end: self.end == total };
+        let follow = GrowingFileBody::new(filling.progress, self.delivery.clone(), span);
         Ok(follow.of(filling.reader))
     }
 
     /// What a part has yielded; `None` at its end.
-    fn settle(&mut self, next: Next) -> Option<Next> {
+    fn settle(&mut self, next: NextBytes) -> Option<NextBytes> {
         match &next {
             Ok(Some(data)) => self.at += data.len() as u64,
             Ok(None) => {
@@ -107,8 +107,8 @@ impl Checked {
     }
 }
 
-impl http::Source for Checked {
-    fn next_now(&mut self) -> Option<Next> {
+impl http::BodySource for RecheckBody {
+    fn next_now(&mut self) -> Option<NextBytes> {
         loop {
             if self.at == self.end {
                 return Some(Ok(None));
@@ -123,10 +123,10 @@ impl http::Source for Checked {
         }
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
             loop {
-                if let Some(next) = http::Source::next_now(self) {
+                if let Some(next) = http::BodySource::next_now(self) {
                     return next;
                 }
                 let Some(part) = &mut self.part else {

@@ -4,29 +4,29 @@
 //! verified behind. However many readers there are, each block is hashed once. What is not due never
 //! comes here.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
-use super::hot::lock;
 use super::writer::blocking;
 use crate::oci::Digest;
-use crate::store::{DueBlob, Stored, StoredBlob, Verdict};
+use crate::store::{RecheckVerdict, StaleBlob, StoredBlob, StoredState};
 
 /// A blob in the store.
 #[derive(Clone, Debug)]
-pub(super) enum Found {
+pub(super) enum StoredContent {
     /// Its bytes may leave as they are proven.
-    Checking(Arc<Check>),
+    Checking(Arc<BlobRecheck>),
     /// Its bytes may leave.
     Verified(StoredBlob),
 }
 
-impl Found {
+impl StoredContent {
     /// How long it is, in bytes.
     pub(super) fn len(&self) -> u64 {
         match self {
@@ -38,37 +38,37 @@ impl Found {
 
 /// The checks under way.
 #[derive(Debug, Default)]
-pub(super) struct Checks {
-    under_way: Mutex<HashMap<Digest, Weak<Check>>>,
-    behind: Mutex<Behind>,
+pub(super) struct RecheckQueue {
+    under_way: Mutex<HashMap<Digest, Weak<BlobRecheck>>>,
+    behind: Mutex<BackgroundRecheck>,
 }
 
 /// What is verified although no reader waits for it.
 #[derive(Debug, Default)]
-struct Behind {
-    waiting: VecDeque<Arc<Check>>,
+struct BackgroundRecheck {
+    waiting: VecDeque<Arc<BlobRecheck>>,
     is_running: bool,
 }
 
 /// The verification of one blob, shared by all who read it.
 #[derive(Debug)]
-pub(super) struct Check {
-    due: Box<DueBlob>,
+pub(super) struct BlobRecheck {
+    due: Box<StaleBlob>,
     /// So that those who wait hold no thread. They come in turn: nobody waits for more than a block
     /// of each other one.
     turn: tokio::sync::Mutex<()>,
 }
 
-impl Check {
-    pub(super) fn due(&self) -> &DueBlob {
+impl BlobRecheck {
+    pub(super) fn due(&self) -> &StaleBlob {
         &self.due
     }
 
     /// Proves the block at `at`, or gets nearer to it.
-    pub(super) async fn step(self: &Arc<Self>, at: u64) -> io::Result<Verdict> {
+    pub(super) async fn step(self: &Arc<Self>, at: u64) -> io::Result<RecheckVerdict> {
         let _turn = self.turn.lock().await;
         // Another one's turn may have done it.
-        if self.due.proven_until(at) > at || self.due.verdict() != Verdict::Open {
+        if self.due.proven_until(at) > at || self.due.verdict() != RecheckVerdict::Open {
             return Ok(self.due.verdict());
         }
         let this = Arc::clone(self);
@@ -83,25 +83,25 @@ impl Check {
     }
 
     /// Goes on until the verdict is there.
-    pub(super) async fn settle(self: &Arc<Self>) -> io::Result<Verdict> {
+    pub(super) async fn settle(self: &Arc<Self>) -> io::Result<RecheckVerdict> {
         while let Some(at) = self.due.first_open() {
             self.step(at).await?;
         }
         Ok(self.due.verdict())
     }
 
-    fn found(self: Arc<Self>) -> Option<Found> {
+    fn found(self: Arc<Self>) -> Option<StoredContent> {
         match self.due.verdict() {
-            Verdict::Open => Some(Found::Checking(self)),
-            Verdict::Right => self.due.verified().map(Found::Verified),
-            Verdict::Wrong => None,
+            RecheckVerdict::Open => Some(StoredContent::Checking(self)),
+            RecheckVerdict::Right => self.due.verified().map(StoredContent::Verified),
+            RecheckVerdict::Wrong => None,
         }
     }
 }
 
 impl Shared {
     /// The blob, if it is in the store. A disk that cannot say is as good as one that has not.
-    pub(super) async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<Found> {
+    pub(super) async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<StoredContent> {
         let (shared, name) = (Arc::clone(self), digest.clone());
         let opened = blocking(move || shared.store.blob(&name)).await;
         self.found(digest, opened).await
@@ -111,11 +111,11 @@ impl Shared {
     pub(super) async fn found(
         self: &Arc<Self>,
         digest: &Digest,
-        opened: io::Result<Option<Stored>>,
-    ) -> Option<Found> {
+        opened: io::Result<Option<StoredState>>,
+    ) -> Option<StoredContent> {
         let due = match opened {
-            Ok(Some(Stored::Verified(blob))) => return Some(Found::Verified(blob)),
-            Ok(Some(Stored::Due(due))) => due,
+            Ok(Some(StoredState::Verified(blob))) => return Some(StoredContent::Verified(blob)),
+            Ok(Some(StoredState::Due(due))) => due,
             Ok(None) => return None,
             Err(error) => {
                 tracing::warn!(%digest, %error, "cannot open a stored blob");
@@ -140,8 +140,8 @@ impl Shared {
     /// The blob, if it is in the store and all of it is right, however long that takes to say.
     pub(super) async fn verified(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
         match self.stored(digest).await? {
-            Found::Verified(blob) => Some(blob),
-            Found::Checking(check) => {
+            StoredContent::Verified(blob) => Some(blob),
+            StoredContent::Checking(check) => {
                 drop(check.settle().await);
                 check.due.verified()
             }
@@ -149,14 +149,14 @@ impl Shared {
     }
 
     /// The check of this very file, of which there is one at a time.
-    fn check(self: &Arc<Self>, due: Box<DueBlob>) -> Arc<Check> {
-        let mut under_way = lock(&self.checks.under_way);
+    fn check(self: &Arc<Self>, due: Box<StaleBlob>) -> Arc<BlobRecheck> {
+        let mut under_way = self.checks.under_way.lock();
         let running = under_way.get(due.digest()).and_then(Weak::upgrade);
         if let Some(running) = running.filter(|running| running.due.is_same(&due)) {
             return running;
         }
         let digest = due.digest().clone();
-        let check = Arc::new(Check { due, turn: tokio::sync::Mutex::default() });
+        let check = Arc::new(BlobRecheck { due, turn: tokio::sync::Mutex::default() });
         under_way.retain(|_, check| check.strong_count() > 0);
         under_way.insert(digest, Arc::downgrade(&check));
         drop(under_way);
@@ -165,8 +165,8 @@ impl Shared {
     }
 
     /// Has the whole verified, when there is time for it.
-    fn check_behind(self: &Arc<Self>, check: Arc<Check>) {
-        let mut behind = lock(&self.checks.behind);
+    fn check_behind(self: &Arc<Self>, check: Arc<BlobRecheck>) {
+        let mut behind = self.checks.behind.lock();
         if behind.waiting.len() >= WAITING_MAX {
             // It stays due, so the next reader comes here again.
             return;
@@ -194,9 +194,9 @@ impl Shared {
     }
 }
 
-impl Checks {
-    fn next_behind(&self) -> Option<Arc<Check>> {
-        let mut behind = lock(&self.behind);
+impl RecheckQueue {
+    fn next_behind(&self) -> Option<Arc<BlobRecheck>> {
+        let mut behind = self.behind.lock();
         let next = behind.waiting.pop_front();
         behind.is_running = next.is_some();
         next

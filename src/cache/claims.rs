@@ -10,10 +10,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::generations::Subject;
+use super::generations::RecordKey;
 use super::hot::question_key;
 use super::members::warn_of;
-use super::{Cache, Mutable, Shared};
+use super::{Cache, MutableRecord, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, ManifestFacts, Reference, RepositoryName, Tag};
 use crate::registry::Registry;
@@ -106,7 +106,7 @@ impl Cache {
 
     /// The registry has removed a tag.
     pub async fn tag_deleted(&self, grant: &Grant, tag: &Tag) {
-        self.raise(grant, &[Mutable::Tag(tag.clone()), Mutable::Lists]).await;
+        self.raise(grant, &[MutableRecord::Tag(tag.clone()), MutableRecord::Lists]).await;
     }
 
     /// The registry has removed a manifest, and with it the tags that meant it.
@@ -115,7 +115,7 @@ impl Cache {
         let forget = move || {
             let (registry, repository) = (of.registry().name(), of.repository());
             let tags = shared.store.tags_naming(registry, repository, &gone);
-            let subject = Subject::manifest(&of, &gone);
+            let subject = RecordKey::manifest(&of, &gone);
             shared.generations.exclusively(&subject, || {
                 shared.generations.raise(&subject, shared.clock.now());
                 let dropped = shared.store.drop_manifest(registry, repository, &gone);
@@ -131,8 +131,8 @@ impl Cache {
             })
         };
         let tags = tokio::task::spawn_blocking(forget).await.unwrap_or_default();
-        let mut what: Vec<_> = tags.into_iter().map(Mutable::Tag).collect();
-        what.push(Mutable::Lists);
+        let mut what: Vec<_> = tags.into_iter().map(MutableRecord::Tag).collect();
+        what.push(MutableRecord::Lists);
         self.raise(grant, &what).await;
     }
 

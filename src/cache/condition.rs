@@ -1,16 +1,16 @@
 //! How the cache is: what an operator is shown of it.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::fills::Progress;
-use super::hot::lock;
-use super::{Bypass, Cache, Decision, Error};
-use crate::store::Room;
+use super::fills::FillProgress;
+use super::{BypassReason, Cache, CacheError, Decision};
+use crate::store::DiskSpace;
 
 /// How a fill ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,45 +36,47 @@ impl FillEnd {
         }
     }
 
-    fn of(end: &Progress) -> Self {
+    fn of(end: &FillProgress) -> Self {
         match end {
-            Progress::Done { .. } => Self::Stored,
-            Progress::Relaying { .. } => Self::Relayed,
-            Progress::Failed(Error::Corrupt { .. }) => Self::Corrupt,
-            Progress::Asking | Progress::Filling { .. } | Progress::Failed(_) => Self::Failed,
+            FillProgress::Done { .. } => Self::Stored,
+            FillProgress::Relaying { .. } => Self::Relayed,
+            FillProgress::Failed(CacheError::Corrupt { .. }) => Self::Corrupt,
+            FillProgress::Asking | FillProgress::Filling { .. } | FillProgress::Failed(_) => {
+                Self::Failed
+            }
         }
     }
 }
 
 /// What is noted of fills that have ended.
 #[derive(Debug, Default)]
-pub(super) struct Condition {
+pub(super) struct FillStats {
     ends: Mutex<BTreeMap<(String, FillEnd), u64>>,
     /// Why the disk was last passed by, if it has kept nothing since.
-    bypassed: Mutex<Option<(Bypass, Instant)>>,
+    bypassed: Mutex<Option<(BypassReason, Instant)>>,
 }
 
-impl Condition {
+impl FillStats {
     /// A fill of the registry that is called `label` in numbers has ended.
-    pub(super) fn ended(&self, label: &str, end: &Progress) {
-        *lock(&self.ends).entry((label.to_owned(), FillEnd::of(end))).or_default() += 1;
-        if let Progress::Relaying { point, .. } = end {
+    pub(super) fn ended(&self, label: &str, end: &FillProgress) {
+        *self.ends.lock().entry((label.to_owned(), FillEnd::of(end))).or_default() += 1;
+        if let FillProgress::Relaying { point, .. } = end {
             self.passed_by(point.bypass());
         }
     }
 
     /// The disk did not take a blob.
-    pub(super) fn passed_by(&self, bypass: Bypass) {
-        *lock(&self.bypassed) = Some((bypass, Instant::now()));
+    pub(super) fn passed_by(&self, bypass: BypassReason) {
+        *self.bypassed.lock() = Some((bypass, Instant::now()));
     }
 
     /// The disk has kept something.
     pub(super) fn kept(&self) {
-        *lock(&self.bypassed) = None;
+        *self.bypassed.lock() = None;
     }
 
-    fn bypassed(&self) -> Option<Bypass> {
-        let recent = *lock(&self.bypassed);
+    fn bypassed(&self) -> Option<BypassReason> {
+        let recent = *self.bypassed.lock();
         recent.filter(|(_, since)| since.elapsed() < BYPASS_SHOWN).map(|(bypass, _)| bypass)
     }
 }
@@ -98,7 +100,7 @@ impl Cache {
 
     /// How fills ended, by registry, and how many.
     pub fn fills_ended(&self) -> Vec<(String, FillEnd, u64)> {
-        let ends = lock(&self.shared.condition.ends);
+        let ends = self.shared.condition.ends.lock();
         ends.iter().map(|((label, end), count)| (label.clone(), *end, *count)).collect()
     }
 
@@ -115,7 +117,7 @@ impl Cache {
     }
 
     /// The room on the file system of the store. A disk that hangs is no answer.
-    pub async fn room(&self) -> io::Result<Room> {
+    pub async fn room(&self) -> io::Result<DiskSpace> {
         let store = Arc::clone(&self.shared.store);
         let asked = tokio::task::spawn_blocking(move || store.room());
         match timeout(ROOM_WAIT, asked).await {
@@ -135,17 +137,17 @@ const ROOM_WAIT: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn failed() -> Progress {
-        Progress::Failed(Error::Internal("test"))
+    fn failed() -> FillProgress {
+        FillProgress::Failed(CacheError::Internal("test"))
     }
 
     #[tokio::test(start_paused = true)]
     async fn ends_are_counted_by_registry_and_kind() {
-        let condition = Condition::default();
+        let condition = FillStats::default();
         for label in ["a.test", "b.test", "a.test"] {
             condition.ended(label, &failed());
         }
-        let ends = lock(&condition.ends).clone();
+        let ends = condition.ends.lock().clone();
         let want = [(("a.test", FillEnd::Failed), 2), (("b.test", FillEnd::Failed), 1)];
         assert!(ends.iter().map(|((label, end), n)| ((label.as_str(), *end), *n)).eq(want));
         assert_eq!(condition.bypassed(), None);
@@ -154,15 +156,15 @@ mod tests {
     /// A blob that fits on no disk must not make a proxy look ill for ever.
     #[tokio::test(start_paused = true)]
     async fn a_bypass_is_shown_until_something_is_kept_or_for_five_minutes() {
-        let condition = Condition::default();
-        condition.passed_by(Bypass::NoSpace);
-        assert_eq!(condition.bypassed(), Some(Bypass::NoSpace));
+        let condition = FillStats::default();
+        condition.passed_by(BypassReason::NoSpace);
+        assert_eq!(condition.bypassed(), Some(BypassReason::NoSpace));
         condition.ended("a.test", &failed());
-        assert_eq!(condition.bypassed(), Some(Bypass::NoSpace));
+        assert_eq!(condition.bypassed(), Some(BypassReason::NoSpace));
         condition.kept();
         assert_eq!(condition.bypassed(), None);
 
-        condition.passed_by(Bypass::NoSpace);
+        condition.passed_by(BypassReason::NoSpace);
         tokio::time::advance(BYPASS_SHOWN).await;
         assert_eq!(condition.bypassed(), None);
     }

@@ -1,6 +1,6 @@
 //! How a request was answered: one enum for the header, the log and the metrics.
 //!
-//! What a decision is called stands in one table, [`Names`], with a row for each; nothing else has
+//! What a decision is called stands in one table, [`DecisionNames`], with a row for each; nothing else has
 //! names for decisions. The header is `Cache-Status` (RFC 9211), its value a list of one member,
 //! this cache.
 
@@ -12,7 +12,7 @@ use http::HeaderValue;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// From the upstream, without being stored.
-    Bypass(Bypass),
+    Bypass(BypassReason),
     /// From the cache, and fresh.
     Hit,
     /// From the upstream, being stored.
@@ -40,7 +40,7 @@ pub enum Decision {
 
 /// Why an answer passed by the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bypass {
+pub enum BypassReason {
     /// The disk failed.
     DiskFailed,
     /// The client's `Accept` set, or the manifest itself, allows no caching: schema 1.
@@ -70,7 +70,7 @@ pub enum StaleReason {
 
 /// What a decision is called.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct DecisionNames {
     /// The word in the log and the metrics.
     pub word: &'static str,
     /// What there is to say beside the word; empty for nothing.
@@ -93,11 +93,11 @@ impl Decision {
         Self::Stale { since: Duration::ZERO, reason: StaleReason::Slow },
         Self::Stale { since: Duration::ZERO, reason: StaleReason::Throttled },
         Self::Stale { since: Duration::ZERO, reason: StaleReason::Unavailable },
-        Self::Bypass(Bypass::DiskFailed),
-        Self::Bypass(Bypass::Lookup),
-        Self::Bypass(Bypass::NoSpace),
-        Self::Bypass(Bypass::NotCacheable),
-        Self::Bypass(Bypass::Range),
+        Self::Bypass(BypassReason::DiskFailed),
+        Self::Bypass(BypassReason::Lookup),
+        Self::Bypass(BypassReason::NoSpace),
+        Self::Bypass(BypassReason::NotCacheable),
+        Self::Bypass(BypassReason::Range),
         Self::Relayed { mounted: false },
         Self::Relayed { mounted: true },
     ];
@@ -115,17 +115,17 @@ impl Decision {
             Self::Stale { reason: StaleReason::Slow, .. } => 8,
             Self::Stale { reason: StaleReason::Throttled, .. } => 9,
             Self::Stale { reason: StaleReason::Unavailable, .. } => 10,
-            Self::Bypass(Bypass::DiskFailed) => 11,
-            Self::Bypass(Bypass::Lookup) => 12,
-            Self::Bypass(Bypass::NoSpace) => 13,
-            Self::Bypass(Bypass::NotCacheable) => 14,
-            Self::Bypass(Bypass::Range) => 15,
+            Self::Bypass(BypassReason::DiskFailed) => 11,
+            Self::Bypass(BypassReason::Lookup) => 12,
+            Self::Bypass(BypassReason::NoSpace) => 13,
+            Self::Bypass(BypassReason::NotCacheable) => 14,
+            Self::Bypass(BypassReason::Range) => 15,
             Self::Relayed { mounted } => 16 + usize::from(mounted),
         }
     }
 
     /// What it is called.
-    pub fn names(self) -> &'static Names {
+    pub fn names(self) -> &'static DecisionNames {
         &NAMES[self.index()]
     }
 
@@ -140,7 +140,7 @@ impl Decision {
 
     /// The value of `Cache-Status`.
     pub fn to_header(self) -> HeaderValue {
-        let Names { detail, header, .. } = self.names();
+        let DecisionNames { detail, header, .. } = self.names();
         let Self::Stale { since, .. } = self else { return HeaderValue::from_static(header) };
         let text = format!("{header}{}; detail={detail}", since.as_secs());
         // It is made of what a header can hold.
@@ -149,7 +149,7 @@ impl Decision {
 }
 
 /// In the order of [`Decision::index`].
-const NAMES: [Names; Decision::ALL.len()] = [
+const NAMES: [DecisionNames; Decision::ALL.len()] = [
     names("hit", "", "larder; hit"),
     names("revalidated", "", "larder; fwd=stale; fwd-status=200"),
     names("miss", "", "larder; fwd=uri-miss"),
@@ -172,8 +172,8 @@ const NAMES: [Names; Decision::ALL.len()] = [
 
 const STALE: &str = "larder; hit; ttl=-";
 
-const fn names(word: &'static str, detail: &'static str, header: &'static str) -> Names {
-    Names { word, detail, header }
+const fn names(word: &'static str, detail: &'static str, header: &'static str) -> DecisionNames {
+    DecisionNames { word, detail, header }
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
     fn the_header_says_what_the_names_say() {
         for (index, decision) in Decision::ALL.into_iter().enumerate() {
             assert_eq!(decision.index(), index, "{decision:?}");
-            let Names { word, detail, .. } = decision.names();
+            let DecisionNames { word, detail, .. } = decision.names();
             let header = decision.to_header();
             let parts: Vec<&str> = header.to_str().unwrap().split("; ").collect();
             assert_eq!(parts[..2], ["larder", parameter(word)], "{decision:?}");

@@ -12,23 +12,23 @@ use bytes::{Buf as _, Bytes};
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
-use super::Error;
-use super::source::Source;
-use crate::upstream::{self, Answer, Body, Place};
+use super::CacheError;
+use super::source::BlobOrigin;
+use crate::upstream::{self, Answer, AnswerBody, UpstreamIndex};
 
 /// One blob being read.
 #[derive(Debug)]
-pub(super) struct Download {
-    source: Source,
+pub(super) struct BlobDownload {
+    source: BlobOrigin,
     /// The offset of the next byte that is handed out.
     at: u64,
     /// Behind the last byte that is wanted; `None` if all are.
     until: Option<u64>,
     /// The whole blob's length, where anybody told.
     total: Option<u64>,
-    body: Option<Body>,
+    body: Option<AnswerBody>,
     /// Which upstream the bytes come from.
-    place: Place,
+    place: UpstreamIndex,
     is_of_mirrors: bool,
     /// Bytes to throw away, where an upstream sent the whole for a range.
     skip: u64,
@@ -39,39 +39,39 @@ pub(super) struct Download {
     is_resumed: bool,
 }
 
-impl Download {
+impl BlobDownload {
     /// Asks for the bytes from `from` on. `expected` is the length that a manifest states, for
     /// upstreams that state none.
     ///
     /// # Errors
     ///
-    /// [`upstream::Error::RangeNotSatisfiable`] when the blob has fewer bytes than `from`.
+    /// [`upstream::UpstreamError::RangeNotSatisfiable`] when the blob has fewer bytes than `from`.
     pub(super) async fn open(
-        source: Source,
+        source: BlobOrigin,
         from: u64,
         expected: Option<u64>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, CacheError> {
         Self::open_until(source, from, None, expected).await
     }
 
     /// Asks for these bytes and no others, so that the upstream need not send what nobody reads.
-    pub(super) async fn part(source: Source, part: Range<u64>) -> Result<Self, Error> {
+    pub(super) async fn part(source: BlobOrigin, part: Range<u64>) -> Result<Self, CacheError> {
         Self::open_until(source, part.start, Some(part.end), None).await
     }
 
     async fn open_until(
-        source: Source,
+        source: BlobOrigin,
         from: u64,
         until: Option<u64>,
         expected: Option<u64>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, CacheError> {
         let mut this = Self {
             source,
             at: from,
             until,
             total: None,
             body: None,
-            place: Place::default(),
+            place: UpstreamIndex::default(),
             is_of_mirrors: false,
             skip: 0,
             returned: VecDeque::new(),
@@ -83,7 +83,8 @@ impl Download {
             match this.source.ask(from, until).await {
                 Ok(answer) => {
                     let place = answer.place;
-                    let is_last = place == Place::Authoritative || this.source.has_failed(place);
+                    let is_last =
+                        place == UpstreamIndex::Authoritative || this.source.has_failed(place);
                     match this.begin(answer) {
                         Err(error) if is_last => return Err(error),
                         // The next one may know better.
@@ -92,9 +93,9 @@ impl Download {
                     }
                 }
                 // All of it was there already.
-                Err(upstream::Error::RangeNotSatisfiable { total: Some(total), .. })
-                    if total == from && from > 0 =>
-                {
+                Err(upstream::UpstreamError::RangeNotSatisfiable {
+                    total: Some(total), ..
+                }) if total == from && from > 0 => {
                     this.total = Some(total);
                     break;
                 }
@@ -122,7 +123,7 @@ impl Download {
     }
 
     /// Where it comes from.
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn source(&self) -> &BlobOrigin {
         &self.source
     }
 
@@ -137,9 +138,9 @@ impl Download {
     }
 
     /// What is wrong with its bytes, and who sent the last of them.
-    pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
+    pub(super) fn corrupt(&self, reason: impl Into<String>) -> CacheError {
         let host = self.source.host_of(self.place).to_owned();
-        Error::Corrupt { host, digest: self.source.digest().clone(), reason: reason.into() }
+        CacheError::Corrupt { host, digest: self.source.digest().clone(), reason: reason.into() }
     }
 
     /// Takes back bytes that were handed out last and not used.
@@ -151,7 +152,7 @@ impl Download {
     }
 
     /// The next bytes; `None` at the end.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, CacheError> {
         if let Some(bytes) = self.returned.pop_front() {
             self.at += bytes.len() as u64;
             return Ok(Some(bytes));
@@ -181,7 +182,7 @@ impl Download {
         }
     }
 
-    fn take(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, Error> {
+    fn take(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, CacheError> {
         let skipped = self.skip.min(bytes.len() as u64);
         bytes.advance(usize::try_from(skipped).unwrap_or(bytes.len()));
         self.skip -= skipped;
@@ -199,18 +200,18 @@ impl Download {
         Ok(Some(bytes))
     }
 
-    async fn reopen(&mut self) -> Result<(), Error> {
+    async fn reopen(&mut self) -> Result<(), CacheError> {
         self.is_resumed = true;
         match self.source.ask(self.at, self.until).await {
             Ok(answer) => self.begin(answer),
-            Err(upstream::Error::RangeNotSatisfiable { .. }) => {
+            Err(upstream::UpstreamError::RangeNotSatisfiable { .. }) => {
                 Err(self.corrupt("it has become shorter while it was read"))
             }
             Err(error) => self.failed(error).await,
         }
     }
 
-    fn begin(&mut self, answer: Answer) -> Result<(), Error> {
+    fn begin(&mut self, answer: Answer) -> Result<(), CacheError> {
         let is_part = answer.status == StatusCode::PARTIAL_CONTENT;
         let total = if is_part { total_of_range(&answer) } else { length(&answer) };
         self.place = answer.place;
@@ -225,14 +226,14 @@ impl Download {
             return Err(self.corrupt(reason));
         }
         self.total = self.total.or(total);
-        self.is_of_mirrors |= answer.place != Place::Authoritative;
+        self.is_of_mirrors |= answer.place != UpstreamIndex::Authoritative;
         self.skip = if is_part { 0 } else { self.at };
         self.body = Some(answer.body);
         Ok(())
     }
 
     /// Notes a failure and pauses, or gives up.
-    async fn failed(&mut self, error: upstream::Error) -> Result<(), Error> {
+    async fn failed(&mut self, error: upstream::UpstreamError) -> Result<(), CacheError> {
         if self.body.take().is_some() && !self.source.has_failed(self.place) {
             self.source.fail(self.place);
         }
@@ -244,7 +245,9 @@ impl Download {
         let growing = PAUSE * 4_u32.pow(self.failures.min(FAILURES_MAX) - 1);
         let pause = match &error {
             // A limit that is over soon is better waited for than told to readers as a cut.
-            upstream::Error::Throttled { wait: Some(wait), .. } if *wait <= LIMIT_MAX => *wait,
+            upstream::UpstreamError::Throttled { wait: Some(wait), .. } if *wait <= LIMIT_MAX => {
+                *wait
+            }
             error if error.is_transient() => growing.mul_f64(0.75 + fastrand::f64() / 2.0),
             _ => return Err(error.into()),
         };
@@ -256,9 +259,12 @@ impl Download {
         Ok(())
     }
 
-    fn ended_early(&self) -> upstream::Error {
+    fn ended_early(&self) -> upstream::UpstreamError {
         let reason = format!("the body ended at byte {}", self.at);
-        upstream::Error::Unreachable { host: self.source.host_of(self.place).to_owned(), reason }
+        upstream::UpstreamError::Unreachable {
+            host: self.source.host_of(self.place).to_owned(),
+            reason,
+        }
     }
 }
 
@@ -279,7 +285,7 @@ fn length(answer: &Answer) -> Option<u64> {
     answer.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The `N` of `Content-Range: bytes a-b/N`.
+/// The `N` of `ManifestContent-Range: bytes a-b/N`.
 fn total_of_range(answer: &Answer) -> Option<u64> {
     let (_, total) = answer.headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit_once('/')?;
     total.parse().ok()

@@ -15,7 +15,7 @@ use crate::upstream;
 /// Why a pull cannot be answered.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum CacheError {
     /// The upstream said, a while ago, that there is no such thing.
     #[error("{host} does not have it")]
     Absent {
@@ -71,7 +71,7 @@ pub enum Error {
     },
     /// The upstream gave no usable answer.
     #[error(transparent)]
-    Upstream(#[from] upstream::Error),
+    Upstream(#[from] upstream::UpstreamError),
 }
 
 /// What is wrong with a manifest.
@@ -90,7 +90,7 @@ pub enum ManifestFault {
     /// The header and the body name two different kinds.
     #[error("its header says {header} and its body {body}")]
     TwoTypes {
-        /// `Content-Type`.
+        /// `ManifestContent-Type`.
         header: MediaType,
         /// `mediaType`.
         body: MediaType,
@@ -100,7 +100,7 @@ pub enum ManifestFault {
     Untyped,
 }
 
-impl Error {
+impl CacheError {
     /// What a record says that something is not there.
     pub(super) fn absent(
         grant: &Grant,
@@ -131,10 +131,11 @@ impl Error {
         let is_refusal = matches!(
             self,
             Self::Upstream(
-                upstream::Error::CredentialRefused { .. } | upstream::Error::Denied { .. }
+                upstream::UpstreamError::CredentialRefused { .. }
+                    | upstream::UpstreamError::Denied { .. }
             )
         );
-        grant.is_of_client() && is_refusal
+        grant.uses_client_credential() && is_refusal
     }
 
     /// Whether this is the upstream's answer about this very repository, which is obeyed, and

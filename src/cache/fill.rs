@@ -16,23 +16,23 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::timeout;
 
-use super::download::Download;
-use super::fills::{Missed, Progress, Seat};
+use super::download::BlobDownload;
+use super::fills::{FillGuard, FillProgress, Missed};
 use super::members::Membership;
-use super::relay::{Prefix, RelayPoint};
-use super::source::Source;
-use super::writer::{Drained, QUEUE_CHUNKS, Writer, blocking};
-use super::{Bypass, Error, Shared};
+use super::relay::{HashedPrefix, RelayPoint};
+use super::source::BlobOrigin;
+use super::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS, blocking};
+use super::{BypassReason, CacheError, Shared};
 use crate::access::Grant;
 use crate::oci::Digest;
-use crate::store::{Partial, StoredBlob, SumHasher};
+use crate::store::{PartialBlob, StoredBlob, SumHasher};
 use crate::upstream;
 
 /// The fetch itself.
-pub(super) struct Fill {
+pub(super) struct FillTask {
     shared: Arc<Shared>,
     grant: Grant,
-    source: Source,
+    source: BlobOrigin,
     digest: Digest,
     /// What the repository was known to have before.
     member: Option<Membership>,
@@ -40,23 +40,23 @@ pub(super) struct Fill {
     missed: Option<Missed>,
     /// That the membership is noted; by whoever comes to it first.
     confirmed: OnceCell<()>,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<FillProgress>,
 }
 
-impl Fill {
+impl FillTask {
     pub(super) fn new(
-        (shared, grant, source): (Arc<Shared>, Grant, Source),
+        (shared, grant, source): (Arc<Shared>, Grant, BlobOrigin),
         digest: Digest,
         member: Option<Membership>,
         missed: Option<Missed>,
-        progress: watch::Sender<Progress>,
+        progress: watch::Sender<FillProgress>,
     ) -> Self {
         Self { shared, grant, source, digest, member, missed, confirmed: OnceCell::new(), progress }
     }
 
-    pub(super) async fn run(self, seat: Seat) {
-        let end = self.fetch().await.unwrap_or_else(Progress::Failed);
-        if let Progress::Failed(error) = &end {
+    pub(super) async fn run(self, seat: FillGuard) {
+        let end = self.fetch().await.unwrap_or_else(FillProgress::Failed);
+        if let FillProgress::Failed(error) = &end {
             tracing::warn!(digest = %self.digest, repository = %self.grant.repository(), %error, "a fill failed");
         }
         self.shared.condition.ended(self.grant.registry().label(), &end);
@@ -65,7 +65,7 @@ impl Fill {
         self.progress.send_replace(end);
     }
 
-    async fn fetch(&self) -> Result<Progress, Error> {
+    async fn fetch(&self) -> Result<FillProgress, CacheError> {
         let source = self.source.clone();
         let (partial, mut download) = if let Some(missed) = self.missed {
             self.open_both(source, missed.partial_len).await?
@@ -75,7 +75,7 @@ impl Fill {
                 if self.member.is_none() {
                     self.shared.look_up(&self.grant, &self.digest).await?;
                 }
-                return Ok(Progress::Done { blob, generation: 0 });
+                return Ok(FillProgress::Done { blob, generation: 0 });
             }
             let mut partial = self.open_partial().await;
             let download = self.open_download(source, &mut partial).await?;
@@ -99,8 +99,9 @@ impl Fill {
 
     /// Until readers have something.
     async fn first_bytes(&self) {
-        let has_bytes =
-            |progress: &Progress| matches!(progress, Progress::Filling { written: 1.., .. });
+        let has_bytes = |progress: &FillProgress| {
+            matches!(progress, FillProgress::Filling { written: 1.., .. })
+        };
         if has_bytes(&self.progress.borrow()) {
             return;
         }
@@ -112,30 +113,32 @@ impl Fill {
 
     async fn fill(
         &self,
-        mut partial: Option<Partial>,
-        mut download: Download,
-    ) -> Result<Progress, Error> {
-        for generation in 0..GENERATIONS_MAX {
+        mut partial: Option<PartialBlob>,
+        mut download: BlobDownload,
+    ) -> Result<FillProgress, CacheError> {
+        for generation in 0..ATTEMPTS_MAX {
             let Some(opened) = partial.take() else {
-                return self.relay(download, Bypass::DiskFailed, generation).await;
+                return self.relay(download, BypassReason::DiskFailed, generation).await;
             };
             match self.write(opened, &mut download, generation).await? {
-                Written::Whole(partial, hasher) => {
+                WriteOutcome::Whole(partial, hasher) => {
                     // Who has the whole and asks again is not to send a question upstream, if the disk
                     // lets that be.
                     drop(timeout(NOTE_WAIT, self.confirm(download.total())).await);
                     match self.commit(partial, hasher, generation).await? {
-                        Some(blob) => return Ok(Progress::Done { blob, generation }),
+                        Some(blob) => return Ok(FillProgress::Done { blob, generation }),
                         // Bytes of two answers may not fit together, and a mirror may be wrong: once
                         // more, all from one, and not from a mirror.
                         None if download.is_resumed() || download.is_of_mirrors() => {}
                         None => break,
                     }
                 }
-                Written::NoRoom(bypass) => return self.relay(download, bypass, generation).await,
-                Written::Refused(prefix, bypass) => {
+                WriteOutcome::NoRoom(bypass) => {
+                    return self.relay(download, bypass, generation).await;
+                }
+                WriteOutcome::Refused(prefix, bypass) => {
                     let point = Arc::new(RelayPoint::new(prefix, download, bypass));
-                    return Ok(Progress::Relaying { point, generation });
+                    return Ok(FillProgress::Relaying { point, generation });
                 }
             }
             partial = self.open_partial().await;
@@ -146,7 +149,7 @@ impl Fill {
     }
 
     /// The partial file; `None` when the disk does not even give that.
-    async fn open_partial(&self) -> Option<Partial> {
+    async fn open_partial(&self) -> Option<PartialBlob> {
         let (shared, digest) = (Arc::clone(&self.shared), self.digest.clone());
         let registry = self.grant.registry().name().clone();
         let opened = blocking(move || shared.store.partial(&registry, &digest)).await;
@@ -157,12 +160,12 @@ impl Fill {
     /// time.
     async fn open_both(
         &self,
-        source: Source,
+        source: BlobOrigin,
         len: u64,
-    ) -> Result<(Option<Partial>, Download), Error> {
-        let asking = Download::open(source.clone(), len, self.expected());
+    ) -> Result<(Option<PartialBlob>, BlobDownload), CacheError> {
+        let asking = BlobDownload::open(source.clone(), len, self.expected());
         let (mut partial, asked) = tokio::join!(self.open_partial(), asking);
-        if partial.as_ref().map_or(0, Partial::len) == len {
+        if partial.as_ref().map_or(0, PartialBlob::len) == len {
             let download = self.fitting(source, asked, &mut partial).await?;
             return Ok((partial, download));
         }
@@ -173,30 +176,30 @@ impl Fill {
     /// Asks for what the partial file lacks.
     async fn open_download(
         &self,
-        source: Source,
-        partial: &mut Option<Partial>,
-    ) -> Result<Download, Error> {
-        let from = partial.as_ref().map_or(0, Partial::len);
-        let asked = Download::open(source.clone(), from, self.expected()).await;
+        source: BlobOrigin,
+        partial: &mut Option<PartialBlob>,
+    ) -> Result<BlobDownload, CacheError> {
+        let from = partial.as_ref().map_or(0, PartialBlob::len);
+        let asked = BlobDownload::open(source.clone(), from, self.expected()).await;
         self.fitting(source, asked, partial).await
     }
 
     /// A partial file that is longer than the blob is discarded.
     async fn fitting(
         &self,
-        source: Source,
-        asked: Result<Download, Error>,
-        partial: &mut Option<Partial>,
-    ) -> Result<Download, Error> {
+        source: BlobOrigin,
+        asked: Result<BlobDownload, CacheError>,
+        partial: &mut Option<PartialBlob>,
+    ) -> Result<BlobDownload, CacheError> {
         let opened = match asked {
-            Err(Error::Upstream(upstream::Error::RangeNotSatisfiable { .. }))
+            Err(CacheError::Upstream(upstream::UpstreamError::RangeNotSatisfiable { .. }))
                 if partial.as_ref().is_some_and(|partial| !partial.is_empty()) =>
             {
                 if let Some(partial) = partial.take() {
                     drop(blocking(move || partial.discard()).await);
                 }
                 *partial = self.open_partial().await;
-                Download::open(source, 0, self.expected()).await
+                BlobDownload::open(source, 0, self.expected()).await
             }
             other => other,
         };
@@ -232,24 +235,24 @@ impl Fill {
     /// Hands the fetch to the readers, from its first byte.
     async fn relay(
         &self,
-        mut download: Download,
-        bypass: Bypass,
+        mut download: BlobDownload,
+        bypass: BypassReason,
         generation: u32,
-    ) -> Result<Progress, Error> {
+    ) -> Result<FillProgress, CacheError> {
         if download.at() > 0 {
-            download = Download::open(download.source().clone(), 0, self.expected()).await?;
+            download = BlobDownload::open(download.source().clone(), 0, self.expected()).await?;
         }
-        let point = RelayPoint::new(Prefix::none(&self.digest), download, bypass);
-        Ok(Progress::Relaying { point: Arc::new(point), generation })
+        let point = RelayPoint::new(HashedPrefix::none(&self.digest), download, bypass);
+        Ok(FillProgress::Relaying { point: Arc::new(point), generation })
     }
 
     /// Receives, writes and hashes until the end, or until the disk takes no more.
     async fn write(
         &self,
-        partial: Partial,
-        download: &mut Download,
+        partial: PartialBlob,
+        download: &mut BlobDownload,
         generation: u32,
-    ) -> Result<Written, Error> {
+    ) -> Result<WriteOutcome, CacheError> {
         let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
         let (received, written) = {
             let mut writing = pin!(self.write_queue(partial, download.total(), queue, generation));
@@ -258,37 +261,40 @@ impl Fill {
                 received = &mut receiving => (received, writing.await),
                 // A job that is stuck has the queue, which is never closed then.
                 written = &mut writing => match written {
-                    Drained::Stuck => (Ok(None), Drained::Stuck),
+                    DrainOutcome::Stuck => (Ok(None), DrainOutcome::Stuck),
                     written => (receiving.await, written),
                 },
             }
         };
         match written {
-            Drained::Whole(writer) => {
+            DrainOutcome::Whole(writer) => {
                 if let Err(error) = received {
                     leave(Some(writer.into_partial())).await;
                     return Err(error);
                 }
                 let (partial, hasher) = writer.finish().await?;
-                Ok(Written::Whole(partial, hasher))
+                Ok(WriteOutcome::Whole(partial, hasher))
             }
-            Drained::NoRoom { mut left, error } => {
+            DrainOutcome::NoRoom { mut left, error } => {
                 left.extend(received.ok().flatten());
                 download.put_back(left);
-                Ok(Written::NoRoom(bypass_of(&error)))
+                Ok(WriteOutcome::NoRoom(bypass_of(&error)))
             }
-            Drained::Refused { writer, mut left, error } => {
+            DrainOutcome::Refused { writer, mut left, error } => {
                 let bypass = bypass_of(&error);
                 tracing::warn!(digest = %self.digest, %error, "the disk takes no more; relaying");
                 left.extend(received.ok().flatten());
                 download.put_back(left);
                 let (prefix, partial) = writer.into_prefix(&self.digest);
                 leave(Some(partial)).await;
-                Ok(Written::Refused(prefix, bypass))
+                Ok(WriteOutcome::Refused(prefix, bypass))
             }
-            Drained::Stuck => {
+            DrainOutcome::Stuck => {
                 tracing::warn!(digest = %self.digest, "the disk is stuck; relaying");
-                Ok(Written::Refused(Prefix::none(&self.digest), Bypass::DiskFailed))
+                Ok(WriteOutcome::Refused(
+                    HashedPrefix::none(&self.digest),
+                    BypassReason::DiskFailed,
+                ))
             }
         }
     }
@@ -296,9 +302,9 @@ impl Fill {
     /// Receives until the end, or until the writer takes no more; then what it did not take.
     async fn receive(
         &self,
-        download: &mut Download,
+        download: &mut BlobDownload,
         sender: mpsc::Sender<Bytes>,
-    ) -> Result<Option<Bytes>, Error> {
+    ) -> Result<Option<Bytes>, CacheError> {
         loop {
             let next = tokio::select! {
                 next = download.chunk() => next?,
@@ -319,39 +325,39 @@ impl Fill {
     /// Sets space aside while the first bytes arrive; then readers may begin, and all is written.
     async fn write_queue(
         &self,
-        partial: Partial,
+        partial: PartialBlob,
         total: Option<u64>,
         queue: mpsc::Receiver<Bytes>,
         generation: u32,
-    ) -> Drained {
+    ) -> DrainOutcome {
         let progress = self.progress.clone();
-        let prepare = move |partial: &mut Partial| {
+        let prepare = move |partial: &mut PartialBlob| {
             partial.reserve(total.unwrap_or_default())?;
             let (file, written) = (partial.file(), partial.len());
-            progress.send_replace(Progress::Filling { total, file, written, generation });
+            progress.send_replace(FillProgress::Filling { total, file, written, generation });
             Ok(())
         };
         let progress = self.progress.clone();
         let publish = move |now| {
             progress.send_if_modified(|progress| progress.advance(generation, now));
         };
-        Writer::new(partial).drain(queue, prepare, publish).await
+        FillWriter::new(partial).drain(queue, prepare, publish).await
     }
 
     /// The verified blob; `None` when the bytes are wrong, and gone. Readers have it before the disk
     /// does.
     async fn commit(
         &self,
-        partial: Partial,
+        partial: PartialBlob,
         hasher: SumHasher,
         generation: u32,
-    ) -> Result<Option<StoredBlob>, Error> {
+    ) -> Result<Option<StoredBlob>, CacheError> {
         let progress = self.progress.clone();
         let proven = move |blob: &StoredBlob| {
-            progress.send_replace(Progress::Done { blob: blob.clone(), generation });
+            progress.send_replace(FillProgress::Done { blob: blob.clone(), generation });
         };
         let committed = blocking(move || Ok(partial.commit(hasher, proven))).await;
-        match committed.map_err(|_| Error::Internal("the commit was lost"))? {
+        match committed.map_err(|_| CacheError::Internal("the commit was lost"))? {
             Ok(committed) => {
                 match committed.kept {
                     Ok(()) => self.shared.condition.kept(),
@@ -371,7 +377,7 @@ impl Fill {
 }
 
 /// Lets a partial file go. One with nothing in it would lie there until it is swept.
-async fn leave(partial: Option<Partial>) {
+async fn leave(partial: Option<PartialBlob>) {
     if let Some(partial) = partial
         && let Err(error) = blocking(move || partial.leave()).await
     {
@@ -380,10 +386,10 @@ async fn leave(partial: Option<Partial>) {
 }
 
 /// How writing ended, as the fill sees it.
-enum Written {
-    NoRoom(Bypass),
-    Whole(Partial, SumHasher),
-    Refused(Prefix, Bypass),
+enum WriteOutcome {
+    NoRoom(BypassReason),
+    Whole(PartialBlob, SumHasher),
+    Refused(HashedPrefix, BypassReason),
 }
 
 /// How long the last bytes of a blob wait for the note that the repository has it. All else that is on
@@ -391,12 +397,12 @@ enum Written {
 const NOTE_WAIT: Duration = Duration::from_secs(1);
 
 /// Bytes pieced together from several answers get one more try, all from one answer.
-const GENERATIONS_MAX: u32 = 2;
+const ATTEMPTS_MAX: u32 = 2;
 
-fn bypass_of(error: &io::Error) -> Bypass {
+fn bypass_of(error: &io::Error) -> BypassReason {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Bypass::NoSpace,
-        _ => Bypass::DiskFailed,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BypassReason::NoSpace,
+        _ => BypassReason::DiskFailed,
     }
 }
 
@@ -404,9 +410,9 @@ fn bypass_of(error: &io::Error) -> Bypass {
 mod tests {
     use super::*;
 
-    fn filling(written: u64, generation: u32) -> Progress {
+    fn filling(written: u64, generation: u32) -> FillProgress {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        Progress::Filling { total: None, file, written, generation }
+        FillProgress::Filling { total: None, file, written, generation }
     }
 
     /// A job that was given up as stuck may end after all, when its fill has gone on without it.
@@ -417,10 +423,10 @@ mod tests {
         assert!(!now.advance(1, 9), "no news");
         assert!(!now.advance(1, 7), "less than they know of");
         assert!(!now.advance(0, 100), "of a file that was given up");
-        assert!(matches!(now, Progress::Filling { written: 9, generation: 1, .. }));
+        assert!(matches!(now, FillProgress::Filling { written: 9, generation: 1, .. }));
 
-        let mut over = Progress::Failed(Error::Internal("over"));
+        let mut over = FillProgress::Failed(CacheError::Internal("over"));
         assert!(!over.advance(1, 100));
-        assert!(matches!(over, Progress::Failed(_)));
+        assert!(matches!(over, FillProgress::Failed(_)));
     }
 }

@@ -3,48 +3,48 @@
 //! Two registries' fills of one digest are separate, so that neither can slow or poison the
 //! other; the first verified wins. Within a registry whoever misses joins the running fill.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
-use super::fill::Fill;
-use super::hot::lock;
+use super::fill::FillTask;
 use super::members::Membership;
-use super::readers::{Reader, Readers};
+use super::readers::{FillReader, FillReaders};
 use super::relay::RelayPoint;
 use super::side::SideFetches;
-use super::source::Source;
-use super::{Error, Shared};
+use super::source::BlobOrigin;
+use super::{CacheError, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::{Store, StoredBlob};
 
 /// The fills under way.
 #[derive(Debug, Default)]
-pub(super) struct Fills {
-    under_way: Mutex<HashMap<(RegistryName, Digest), Filling>>,
+pub(super) struct FillTable {
+    under_way: Mutex<HashMap<(RegistryName, Digest), FillHandle>>,
     /// How many have ended. Only raised while `under_way` is locked, with the end.
     ended: AtomicU64,
 }
 
 /// How far a fill is.
 #[derive(Clone, Debug)]
-pub(super) enum Progress {
+pub(super) enum FillProgress {
     /// The upstream has not answered yet.
     Asking,
     /// Verified.
     Done {
         /// The whole blob.
         blob: StoredBlob,
-        /// As in [`Progress::Filling`].
+        /// As in [`FillProgress::Filling`].
         generation: u32,
     },
     /// Given up. What readers have is not whole.
-    Failed(Error),
+    Failed(CacheError),
     /// Bytes are on disk, not verified.
     Filling {
         /// The whole length, where it is known.
@@ -60,12 +60,12 @@ pub(super) enum Progress {
     Relaying {
         /// From where on, and how.
         point: Arc<RelayPoint>,
-        /// As in [`Progress::Filling`].
+        /// As in [`FillProgress::Filling`].
         generation: u32,
     },
 }
 
-impl Progress {
+impl FillProgress {
     /// Notes how much may be read of this generation; whether that is news. A job that was given up
     /// as stuck may come back with it when the fill has long gone on without.
     pub(super) fn advance(&mut self, of: u32, now: u64) -> bool {
@@ -91,30 +91,30 @@ pub(super) struct Missed {
 
 /// A fill, as those see it who follow it.
 #[derive(Clone, Debug)]
-pub(super) struct Filling {
+pub(super) struct FillHandle {
     /// In which repository the upstream is asked.
     pub(super) repository: RepositoryName,
     /// How far it is.
-    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) progress: watch::Receiver<FillProgress>,
     /// What may be fetched beside it.
     pub(super) side: SideFetches,
     /// Who reads along, where that matters.
-    readers: Option<Readers>,
+    readers: Option<FillReaders>,
     /// This one.
-    pub(super) reader: Option<Arc<Reader>>,
+    pub(super) reader: Option<Arc<FillReader>>,
 }
 
-impl Filling {
+impl FillHandle {
     fn with(self, grant: &Grant) -> Self {
         let reader = self.readers.as_ref().map(|readers| readers.enter(grant));
         Self { reader, ..self }
     }
 }
 
-impl Fills {
+impl FillTable {
     /// How many there are.
     pub(super) fn running(&self) -> usize {
-        lock(&self.under_way).len()
+        self.under_way.lock().len()
     }
 
     /// How many have ended so far. If no more have when a fill begins, none has stored a blob since
@@ -125,7 +125,7 @@ impl Fills {
 
     /// Where the partial files of the running fills lie.
     pub(super) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
-        let under_way = lock(&self.under_way);
+        let under_way = self.under_way.lock();
         under_way.keys().map(|(registry, digest)| store.partial_path(registry, digest)).collect()
     }
 }
@@ -134,14 +134,14 @@ impl Shared {
     /// Whether a fill of a digest is under way.
     pub(super) fn is_filling(&self, grant: &Grant, digest: &Digest) -> bool {
         let key = (grant.registry().name().clone(), digest.clone());
-        lock(&self.fills.under_way).contains_key(&key)
+        self.fills.under_way.lock().contains_key(&key)
     }
 
     /// The blob whose fill has nothing left to do but to have it on disk.
     pub(super) fn proven(&self, grant: &Grant, digest: &Digest) -> Option<StoredBlob> {
         let key = (grant.registry().name().clone(), digest.clone());
-        match &*lock(&self.fills.under_way).get(&key)?.progress.borrow() {
-            Progress::Done { blob, .. } => Some(blob.clone()),
+        match &*self.fills.under_way.lock().get(&key)?.progress.borrow() {
+            FillProgress::Done { blob, .. } => Some(blob.clone()),
             _ => None,
         }
     }
@@ -154,27 +154,27 @@ impl Shared {
         digest: &Digest,
         member: Option<Membership>,
         missed: Option<Missed>,
-    ) -> (bool, Filling) {
+    ) -> (bool, FillHandle) {
         let key = (grant.registry().name().clone(), digest.clone());
-        let mut under_way = lock(&self.fills.under_way);
+        let mut under_way = self.fills.under_way.lock();
         if let Some(filling) = under_way.get(&key) {
             return (true, filling.clone().with(grant));
         }
-        let (sender, progress) = watch::channel(Progress::Asking);
-        let readers = grant.is_of_client().then(Readers::default);
-        let source = Source::new(grant, digest, readers.clone());
+        let (sender, progress) = watch::channel(FillProgress::Asking);
+        let readers = grant.uses_client_credential().then(FillReaders::default);
+        let source = BlobOrigin::new(grant, digest, readers.clone());
         let side = SideFetches::new(source.clone().of_any_reader());
         let repository = grant.repository().clone();
-        let filling = Filling { repository, progress, side, readers, reader: None };
+        let filling = FillHandle { repository, progress, side, readers, reader: None };
         under_way.insert(key.clone(), filling.clone());
         let missed = missed.filter(|missed| missed.ended == self.fills.ended());
         drop(under_way);
 
         // Before the fill asks for the first time.
         let filling = filling.with(grant);
-        let seat = Seat { shared: Arc::clone(self), key };
+        let seat = FillGuard { shared: Arc::clone(self), key };
         let (shared, grant) = (Arc::clone(self), grant.clone());
-        let fill = Fill::new((shared, grant, source), digest.clone(), member, missed, sender);
+        let fill = FillTask::new((shared, grant, source), digest.clone(), member, missed, sender);
         self.tasks.spawn(fill.run(seat));
         (false, filling)
     }
@@ -182,15 +182,15 @@ impl Shared {
 
 /// A fill's place among those under way. Dropping it, also by a panic, frees the place.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct FillGuard {
     shared: Arc<Shared>,
     key: (RegistryName, Digest),
 }
 
-impl Drop for Seat {
+impl Drop for FillGuard {
     fn drop(&mut self) {
         let fills = &self.shared.fills;
-        let mut under_way = lock(&fills.under_way);
+        let mut under_way = fills.under_way.lock();
         under_way.remove(&self.key);
         fills.ended.fetch_add(1, Ordering::Release);
     }

@@ -4,52 +4,55 @@
 //! the task's answer. Nobody's leaving stops it. The answer is handed out and forgotten: whether
 //! it is worth keeping is for others to decide.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Error;
-use super::tasks::Tasks;
+use super::CacheError;
+use super::tasks::DetachedTasks;
 use crate::access::Grant;
-use crate::upstream::Identity;
+use crate::upstream::ClientCredential;
 
 /// The questions under way, by key.
 #[derive(Debug)]
-pub(super) struct Flights<K, V> {
-    under_way: Arc<Mutex<Map<K, V>>>,
-    tasks: Tasks,
+pub(super) struct FlightTable<K, V> {
+    under_way: Arc<Mutex<FlightMap<K, V>>>,
+    tasks: DetachedTasks,
 }
 
-type Map<K, V> = HashMap<K, watch::Receiver<Option<Result<V, Error>>>>;
+type FlightMap<K, V> = HashMap<K, watch::Receiver<Option<Result<V, CacheError>>>>;
 
-impl<K, V> Flights<K, V>
+impl<K, V> FlightTable<K, V>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     /// No questions; their tasks will be counted by `tasks`.
-    pub(super) fn new(tasks: Tasks) -> Self {
+    pub(super) fn new(tasks: DetachedTasks) -> Self {
         Self { under_way: Arc::default(), tasks }
     }
 
     /// Joins `key`'s question, asking it by `ask` if nobody does.
     ///
     /// Returns whether another's question was joined, and where its answer will be.
-    pub(super) fn join<F>(&self, key: K, ask: impl FnOnce() -> F) -> (bool, Pending<V>)
+    pub(super) fn join<F>(&self, key: K, ask: impl FnOnce() -> F) -> (bool, PendingAnswer<V>)
     where
-        F: Future<Output = Result<V, Error>> + Send + 'static,
+        F: Future<Output = Result<V, CacheError>> + Send + 'static,
     {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock();
         let (joined, answer) = match under_way.entry(key) {
             Entry::Occupied(entry) => (true, entry.get().clone()),
             Entry::Vacant(entry) => {
                 let (landing, answer) = watch::channel(None);
-                let lead =
-                    Lead { key: entry.key().clone(), under_way: Arc::clone(&self.under_way) };
+                let lead = FlightGuard {
+                    key: entry.key().clone(),
+                    under_way: Arc::clone(&self.under_way),
+                };
                 entry.insert(answer.clone());
                 let question = ask();
                 self.tasks.spawn(async move {
@@ -61,38 +64,38 @@ where
                 (false, answer)
             }
         };
-        (joined, Pending { answer })
+        (joined, PendingAnswer { answer })
     }
 }
 
 /// Frees the key when the task ends, also when it panics.
-struct Lead<K: Eq + Hash, V> {
+struct FlightGuard<K: Eq + Hash, V> {
     key: K,
-    under_way: Arc<Mutex<Map<K, V>>>,
+    under_way: Arc<Mutex<FlightMap<K, V>>>,
 }
 
-impl<K: Eq + Hash, V> Drop for Lead<K, V> {
+impl<K: Eq + Hash, V> Drop for FlightGuard<K, V> {
     fn drop(&mut self) {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.under_way.lock().remove(&self.key);
     }
 }
 
 /// With whom a question is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Company {
+pub(super) enum Sharing {
     /// With whoever asks the same.
-    All,
+    Everyone,
     /// With those only who ask with the same credential.
-    Own,
+    SameCredential,
 }
 
-impl Company {
+impl Sharing {
     /// The key of a question that has this one in all company.
     pub(super) fn key(self, key: String, grant: &Grant) -> String {
-        match (self, grant.client().and_then(Identity::tag)) {
-            (Self::All, _) => key,
-            (Self::Own, Some(who)) => format!("{key} as {who}"),
-            (Self::Own, None) => format!("{key} as nobody"),
+        match (self, grant.client().and_then(ClientCredential::tag)) {
+            (Self::Everyone, _) => key,
+            (Self::SameCredential, Some(who)) => format!("{key} as {who}"),
+            (Self::SameCredential, None) => format!("{key} as nobody"),
         }
     }
 }
@@ -101,12 +104,12 @@ impl Company {
 /// itself is no answer; then the question is asked anew.
 pub(super) async fn told<V: Clone>(
     grant: &Grant,
-    ask: impl Fn(Company) -> (bool, Pending<V>),
-) -> (bool, Result<V, Error>) {
-    let (joined, answer) = ask(Company::All);
+    ask: impl Fn(Sharing) -> (bool, PendingAnswer<V>),
+) -> (bool, Result<V, CacheError>) {
+    let (joined, answer) = ask(Sharing::Everyone);
     match answer.landed().await {
-        Err(error) if joined && grant.is_of_client() && error.is_about_the_asker() => {
-            let (joined, answer) = ask(Company::Own);
+        Err(error) if joined && grant.uses_client_credential() && error.is_about_the_asker() => {
+            let (joined, answer) = ask(Sharing::SameCredential);
             (joined, answer.landed().await)
         }
         answer => (joined, answer),
@@ -115,13 +118,13 @@ pub(super) async fn told<V: Clone>(
 
 /// The answer to come.
 #[derive(Debug)]
-pub(super) struct Pending<V> {
-    answer: watch::Receiver<Option<Result<V, Error>>>,
+pub(super) struct PendingAnswer<V> {
+    answer: watch::Receiver<Option<Result<V, CacheError>>>,
 }
 
-impl<V: Clone> Pending<V> {
+impl<V: Clone> PendingAnswer<V> {
     /// Waits for it.
-    pub(super) async fn landed(mut self) -> Result<V, Error> {
+    pub(super) async fn landed(mut self) -> Result<V, CacheError> {
         match self.answer.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Err(LOST)),
             Err(_) => Err(LOST),
@@ -129,7 +132,7 @@ impl<V: Clone> Pending<V> {
     }
 }
 
-const LOST: Error = Error::Internal("the task that asked the upstream was lost");
+const LOST: CacheError = CacheError::Internal("the task that asked the upstream was lost");
 
 #[cfg(test)]
 mod tests {
@@ -142,7 +145,7 @@ mod tests {
     /// A client that goes away takes nothing with it: the others still get the one answer.
     #[tokio::test(start_paused = true)]
     async fn all_who_ask_get_one_answer_whoever_leaves() {
-        let flights = Flights::<&str, usize>::new(Tasks::default());
+        let flights = FlightTable::<&str, usize>::new(DetachedTasks::default());
         let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let join = || {
             let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
@@ -169,9 +172,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_frees_its_key_and_its_followers() {
-        let flights = Flights::<&str, usize>::new(Tasks::default());
+        let flights = FlightTable::<&str, usize>::new(DetachedTasks::default());
         let (_, lost) = flights.join("key", || async { panic!("on purpose") });
-        assert!(matches!(lost.landed().await, Err(Error::Internal(_))));
+        assert!(matches!(lost.landed().await, Err(CacheError::Internal(_))));
         let (joined, answer) = flights.join("key", || async { Ok(1) });
         assert!(!joined);
         assert_eq!(answer.landed().await.unwrap(), 1);

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Error;
-use super::fills::Progress;
-use super::readers::Reader;
-use super::relay::Relay;
-use crate::http::{self, Delivery, FrameReader, Next};
+use super::CacheError;
+use super::fills::FillProgress;
+use super::readers::FillReader;
+use super::relay::RelayBody;
+use crate::http::{self, FileDelivery, FrameReader, NextBytes};
 
 /// The most that is held back until a blob is verified: enough that no client has the whole, and
 /// little enough that it does not notice.
@@ -23,7 +23,7 @@ pub(super) const TAIL_BYTES: u64 = 64 << 10;
 
 /// The bytes of a blob that an answer still has to bring.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+pub(super) struct BodySpan {
     /// The next byte.
     pub(super) at: u64,
     /// Behind the last; `None` while the blob's length is unknown.
@@ -32,7 +32,7 @@ pub(super) struct Span {
     pub(super) reaches_end: bool,
 }
 
-impl Span {
+impl BodySpan {
     pub(super) fn is_over(&self) -> bool {
         self.end == Some(self.at)
     }
@@ -49,67 +49,71 @@ impl Span {
 }
 
 /// One reader of a fill.
-pub(super) struct Follow {
-    progress: watch::Receiver<Progress>,
-    delivery: Delivery,
-    span: Span,
+pub(super) struct GrowingFileBody {
+    progress: watch::Receiver<FillProgress>,
+    delivery: FileDelivery,
+    span: BodySpan,
     /// Whether bytes have been sent, and so of which generation all must be.
     has_sent: bool,
     generation: u32,
     reader: Option<FrameReader>,
-    relay: Option<Relay>,
+    relay: Option<RelayBody>,
     /// That it is there, while it is.
-    _presence: Option<Arc<Reader>>,
+    _presence: Option<Arc<FillReader>>,
 }
 
 /// What to do next.
-enum Step {
+enum ReadStep {
     /// Read from the file up to this offset.
     Read(u64),
-    Ready(Next),
+    Ready(NextBytes),
     Relay,
     /// Until the fill has got on.
     Wait,
 }
 
-impl Follow {
-    pub(super) fn new(progress: watch::Receiver<Progress>, delivery: Delivery, span: Span) -> Self {
+impl GrowingFileBody {
+    pub(super) fn new(
+        progress: watch::Receiver<FillProgress>,
+        delivery: FileDelivery,
+        span: BodySpan,
+    ) -> Self {
         let (reader, relay) = (None, None);
         let (has_sent, generation) = (false, 0);
         Self { progress, delivery, span, has_sent, generation, reader, relay, _presence: None }
     }
 
     /// The same for a reader with a credential of its own.
-    pub(super) fn of(self, reader: Option<Arc<Reader>>) -> Self {
+    pub(super) fn of(self, reader: Option<Arc<FillReader>>) -> Self {
         Self { _presence: reader, ..self }
     }
 
-    fn step(&mut self) -> Step {
+    fn step(&mut self) -> ReadStep {
         if self.relay.is_some() {
-            return Step::Relay;
+            return ReadStep::Relay;
         }
         if self.span.is_over() {
-            return Step::Ready(Ok(None));
+            return ReadStep::Ready(Ok(None));
         }
         let progress = self.progress.borrow_and_update().clone();
         match progress {
-            Progress::Asking => Step::Wait,
-            Progress::Failed(error) => Step::Ready(Err(error.into())),
-            Progress::Filling { total, file, written, generation } => {
+            FillProgress::Asking => ReadStep::Wait,
+            FillProgress::Failed(error) => ReadStep::Ready(Err(error.into())),
+            FillProgress::Filling { total, file, written, generation } => {
                 self.read_up_to(&file, generation, self.span.released(written, total))
             }
-            Progress::Done { blob, generation } => {
+            FillProgress::Done { blob, generation } => {
                 let len = blob.content().len();
                 if *self.span.end.get_or_insert(len) > len {
-                    return Step::Ready(Err("the blob is shorter than was announced".into()));
+                    return ReadStep::Ready(Err("the blob is shorter than was announced".into()));
                 }
                 let end = self.span.end.unwrap_or(len);
                 if self.span.at == end {
-                    return Step::Ready(Ok(None));
+                    return ReadStep::Ready(Ok(None));
                 }
                 self.read_up_to(blob.content().file(), generation, end)
             }
-            Progress::Relaying { point, generation } => {
+            FillProgress::Relaying { point, generation } => {
                 if let Some((file, len)) = point.on_disk() {
                     let released = self.span.released(len, point.total());
                     if self.span.at < released {
@@ -117,38 +121,38 @@ impl Follow {
                     }
                 }
                 if let Err(error) = self.keep_generation(generation) {
-                    return Step::Ready(Err(error.into()));
+                    return ReadStep::Ready(Err(error.into()));
                 }
-                self.relay = Some(Relay::new(point, self.span));
-                Step::Relay
+                self.relay = Some(RelayBody::new(point, self.span));
+                ReadStep::Relay
             }
         }
     }
 
-    fn read_up_to(&mut self, file: &Arc<File>, generation: u32, released: u64) -> Step {
+    fn read_up_to(&mut self, file: &Arc<File>, generation: u32, released: u64) -> ReadStep {
         if let Err(error) = self.keep_generation(generation) {
-            return Step::Ready(Err(error.into()));
+            return ReadStep::Ready(Err(error.into()));
         }
         if self.reader.is_none() {
             self.reader = Some(self.delivery.reader(file));
         }
-        if self.span.at < released { Step::Read(released) } else { Step::Wait }
+        if self.span.at < released { ReadStep::Read(released) } else { ReadStep::Wait }
     }
 
     /// A fill that starts again reads other bytes into another file.
-    fn keep_generation(&mut self, generation: u32) -> Result<(), Error> {
+    fn keep_generation(&mut self, generation: u32) -> Result<(), CacheError> {
         if self.generation == generation {
             return Ok(());
         }
         if self.has_sent {
-            return Err(Error::Internal("bytes that were sent before proved wrong"));
+            return Err(CacheError::Internal("bytes that were sent before proved wrong"));
         }
         self.generation = generation;
         self.reader = None;
         Ok(())
     }
 
-    fn sent(&mut self, next: Next) -> Next {
+    fn sent(&mut self, next: NextBytes) -> NextBytes {
         if let Ok(Some(data)) = &next {
             self.span.at += data.len() as u64;
             self.has_sent = true;
@@ -157,13 +161,13 @@ impl Follow {
     }
 }
 
-impl http::Source for Follow {
-    fn next_now(&mut self) -> Option<Next> {
+impl http::BodySource for GrowingFileBody {
+    fn next_now(&mut self) -> Option<NextBytes> {
         match self.step() {
-            Step::Ready(next) => Some(next),
-            Step::Relay => self.relay.as_mut().and_then(http::Source::next_now),
-            Step::Wait => None,
-            Step::Read(released) => {
+            ReadStep::Ready(next) => Some(next),
+            ReadStep::Relay => self.relay.as_mut().and_then(http::BodySource::next_now),
+            ReadStep::Wait => None,
+            ReadStep::Read(released) => {
                 let (at, max) = (self.span.at, released - self.span.at);
                 let read = self.reader.as_mut()?.read_now(at, max).transpose()?;
                 Some(self.sent(read.map(Some).map_err(Into::into)))
@@ -171,28 +175,28 @@ impl http::Source for Follow {
         }
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
             loop {
                 match self.step() {
-                    Step::Ready(next) => return next,
-                    Step::Relay => match &mut self.relay {
-                        Some(relay) => return http::Source::next(relay).await,
-                        None => return Err(Error::Internal("a relay was lost").into()),
+                    ReadStep::Ready(next) => return next,
+                    ReadStep::Relay => match &mut self.relay {
+                        Some(relay) => return http::BodySource::next(relay).await,
+                        None => return Err(CacheError::Internal("a relay was lost").into()),
                     },
-                    Step::Wait => {
+                    ReadStep::Wait => {
                         if self.progress.changed().await.is_err() {
-                            return Err(Error::Internal("the fill was lost").into());
+                            return Err(CacheError::Internal("the fill was lost").into());
                         }
                         // What was just written is in memory, most likely.
                         if let Some(next) = self.next_now() {
                             return next;
                         }
                     }
-                    Step::Read(released) => {
+                    ReadStep::Read(released) => {
                         let (at, max) = (self.span.at, released - self.span.at);
                         let Some(reader) = &mut self.reader else {
-                            return Err(Error::Internal("a reader was lost").into());
+                            return Err(CacheError::Internal("a reader was lost").into());
                         };
                         let read = reader.read(at, max).await;
                         return self.sent(read.map(Some).map_err(Into::into));
@@ -204,18 +208,18 @@ impl http::Source for Follow {
 }
 
 /// One reader of a file all of whose bytes may be read.
-pub(super) struct Whole {
+pub(super) struct FileBody {
     reader: FrameReader,
     at: u64,
     end: u64,
 }
 
-impl Whole {
-    pub(super) fn new(file: &Arc<File>, delivery: &Delivery, at: u64, end: u64) -> Self {
+impl FileBody {
+    pub(super) fn new(file: &Arc<File>, delivery: &FileDelivery, at: u64, end: u64) -> Self {
         Self { reader: delivery.reader(file), at, end }
     }
 
-    fn sent(&mut self, next: Next) -> Next {
+    fn sent(&mut self, next: NextBytes) -> NextBytes {
         if let Ok(Some(data)) = &next {
             self.at += data.len() as u64;
         }
@@ -223,8 +227,8 @@ impl Whole {
     }
 }
 
-impl http::Source for Whole {
-    fn next_now(&mut self) -> Option<Next> {
+impl http::BodySource for FileBody {
+    fn next_now(&mut self) -> Option<NextBytes> {
         if self.at == self.end {
             return Some(Ok(None));
         }
@@ -232,7 +236,7 @@ impl http::Source for Whole {
         Some(self.sent(read.map(Some).map_err(Into::into)))
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
             let read = self.reader.read(self.at, self.end - self.at).await;
             self.sent(read.map(Some).map_err(Into::into))

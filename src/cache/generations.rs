@@ -7,19 +7,19 @@
 //! Generations are of this process: what is on disk is older than all of them, or was written under
 //! one. Each subject's record and generation change together, under one lock.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use super::hot::{key, lock};
+use super::hot::key;
 use crate::access::Grant;
 use crate::oci::{Digest, Tag};
 
 /// What of a repository may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mutable {
+pub enum MutableRecord {
     /// Its lists: of tags, and of referrers.
     Lists,
     /// What a tag means, to whomever.
@@ -28,13 +28,13 @@ pub enum Mutable {
 
 /// The same, of a certain repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Subject(String);
+pub(super) struct RecordKey(String);
 
-impl Subject {
-    pub(super) fn of(grant: &Grant, what: &Mutable) -> Self {
+impl RecordKey {
+    pub(super) fn of(grant: &Grant, what: &MutableRecord) -> Self {
         match what {
-            Mutable::Lists => Self::lists(grant),
-            Mutable::Tag(tag) => Self::tag(grant, tag),
+            MutableRecord::Lists => Self::lists(grant),
+            MutableRecord::Tag(tag) => Self::tag(grant, tag),
         }
     }
 
@@ -75,7 +75,7 @@ pub(super) struct Generations {
 struct Raised {
     /// The generation of what is not listed.
     floor: u64,
-    subjects: HashMap<Subject, (u64, SystemTime)>,
+    subjects: HashMap<RecordKey, (u64, SystemTime)>,
 }
 
 impl Default for Generations {
@@ -87,11 +87,11 @@ impl Default for Generations {
 
 impl Generations {
     /// The generation of a subject.
-    pub(super) fn of(&self, subject: impl FnOnce() -> Subject) -> Generation {
+    pub(super) fn of(&self, subject: impl FnOnce() -> RecordKey) -> Generation {
         if self.count.load(Ordering::Acquire) == 0 {
             return Generation(0);
         }
-        let raised = lock(&self.raised);
+        let raised = self.raised.lock();
         Generation(raised.subjects.get(&subject()).map_or(raised.floor, |(count, _)| *count))
     }
 
@@ -101,32 +101,32 @@ impl Generations {
     }
 
     /// Whether what was asked at a moment says nothing about the subject any more.
-    pub(super) fn has_overtaken(&self, subject: &Subject, asked: Moment) -> bool {
+    pub(super) fn has_overtaken(&self, subject: &RecordKey, asked: Moment) -> bool {
         if self.count.load(Ordering::Acquire) == asked.0 {
             return false;
         }
-        let raised = lock(&self.raised);
+        let raised = self.raised.lock();
         raised.subjects.get(subject).map_or(raised.floor, |(count, _)| *count) > asked.0
     }
 
     /// Whether what was last confirmed at this time, by an earlier process or so, is older than
     /// the subject's last push. Within a second it may be taken for older than it is.
-    pub(super) fn has_outdated(&self, subject: &Subject, checked_at: SystemTime) -> bool {
-        lock(&self.raised).subjects.get(subject).is_some_and(|(_, at)| checked_at <= *at)
+    pub(super) fn has_outdated(&self, subject: &RecordKey, checked_at: SystemTime) -> bool {
+        self.raised.lock().subjects.get(subject).is_some_and(|(_, at)| checked_at <= *at)
     }
 
     /// Does this while nobody else changes the records of the subject. Blocks.
-    pub(super) fn exclusively<T>(&self, subject: &Subject, change: impl FnOnce() -> T) -> T {
+    pub(super) fn exclusively<T>(&self, subject: &RecordKey, change: impl FnOnce() -> T) -> T {
         let mut hasher = DefaultHasher::new();
         subject.hash(&mut hasher);
         let index = usize::try_from(hasher.finish() % WRITERS as u64).unwrap_or_default();
-        let _writer = lock(&self.writers[index]);
+        let _writer = self.writers[index].lock();
         change()
     }
 
     /// From now on it is another time. To be called by who changes the records exclusively.
-    pub(super) fn raise(&self, subject: &Subject, now: SystemTime) {
-        let mut raised = lock(&self.raised);
+    pub(super) fn raise(&self, subject: &RecordKey, now: SystemTime) {
+        let mut raised = self.raised.lock();
         let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
         if raised.subjects.len() >= SUBJECTS_MAX {
             raised.subjects.clear();
@@ -149,8 +149,8 @@ mod tests {
 
     use super::*;
 
-    fn subject(number: usize) -> Subject {
-        Subject(number.to_string())
+    fn subject(number: usize) -> RecordKey {
+        RecordKey(number.to_string())
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         for number in 1..=SUBJECTS_MAX {
             generations.raise(&subject(number), SystemTime::UNIX_EPOCH);
         }
-        assert!(lock(&generations.raised).subjects.len() < SUBJECTS_MAX);
+        assert!(generations.raised.lock().subjects.len() < SUBJECTS_MAX);
         assert!(generations.of(|| subject(0)) != pushed);
         assert!(generations.of(|| subject(usize::MAX)) != other);
     }

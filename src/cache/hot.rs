@@ -3,27 +3,28 @@
 //! Everything here is also on disk, so an entry may go at any time. The only place that knows
 //! which library keeps it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use super::belief::Heard;
+use super::belief::LastValidated;
 use super::lists::HotList;
-use super::{Manifest, MemoryUse};
+use super::{CachedManifest, MemoryUse};
 use crate::access::Grant;
 use crate::oci::{Digest, Reference, RegistryName, RepositoryName, Tag};
-use crate::store::Members;
+use crate::store::MemberSizes;
 
 /// The memory cache.
 #[derive(Clone, Debug)]
-pub(super) struct Hot {
-    manifests: Cache<String, Arc<Manifest>>,
+pub(super) struct MemoryCache {
+    manifests: Cache<String, Arc<CachedManifest>>,
     tags: Cache<String, Arc<HotTag>>,
     lists: Cache<String, Arc<HotList>>,
     /// Pages that an upstream's own link leads to.
     issued: Cache<String, ()>,
-    members: Cache<String, Arc<Mutex<Members>>>,
+    members: Cache<String, Arc<Mutex<MemberSizes>>>,
     /// When a registry last said that a repository has something.
     claims: Cache<String, Instant>,
     /// Repositories that are known to have something, by registry and digest.
@@ -35,15 +36,15 @@ pub(super) struct Hot {
 pub(super) struct HotTag {
     /// The manifest that it names; `None` when there was no such tag.
     pub(super) digest: Option<Digest>,
-    pub(super) checked: Heard,
+    pub(super) checked: LastValidated,
 }
 
-impl Hot {
+impl MemoryCache {
     /// A cache of at most about this many bytes.
     pub(super) fn new(bytes: u64) -> Self {
         let manifests = Cache::builder()
             .max_capacity(bytes / 2)
-            .weigher(|key: &String, manifest: &Arc<Manifest>| {
+            .weigher(|key: &String, manifest: &Arc<CachedManifest>| {
                 weight(key.len() + manifest.body().len())
             })
             .build();
@@ -71,8 +72,8 @@ impl Hot {
             .build();
         let members = Cache::builder()
             .max_capacity(bytes / 16 * 3)
-            .weigher(|key: &String, members: &Arc<Mutex<Members>>| {
-                weight(key.len() + lock(members).len() * MEMBER_BYTES)
+            .weigher(|key: &String, members: &Arc<Mutex<MemberSizes>>| {
+                weight(key.len() + members.lock().len() * MEMBER_BYTES)
             })
             .build();
         Self { manifests, tags, lists, issued, members, claims, homes }
@@ -97,11 +98,16 @@ impl Hot {
         ]
     }
 
-    pub(super) fn manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<Manifest>> {
+    pub(super) fn manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<CachedManifest>> {
         self.manifests.get(&key(grant, digest.as_str()))
     }
 
-    pub(super) fn put_manifest(&self, grant: &Grant, digest: &Digest, manifest: Arc<Manifest>) {
+    pub(super) fn put_manifest(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+        manifest: Arc<CachedManifest>,
+    ) {
         self.manifests.insert(key(grant, digest.as_str()), manifest);
     }
 
@@ -180,7 +186,7 @@ impl Hot {
     }
 
     /// The memberships of the grant's repository, if they are in memory.
-    pub(super) fn members(&self, grant: &Grant) -> Option<Arc<Mutex<Members>>> {
+    pub(super) fn members(&self, grant: &Grant) -> Option<Arc<Mutex<MemberSizes>>> {
         self.members.get(&key(grant, ""))
     }
 
@@ -193,18 +199,18 @@ impl Hot {
     pub(super) fn members_or_load(
         &self,
         grant: &Grant,
-        load: impl FnOnce() -> Members,
-    ) -> Arc<Mutex<Members>> {
+        load: impl FnOnce() -> MemberSizes,
+    ) -> Arc<Mutex<MemberSizes>> {
         self.members.get_with(key(grant, ""), || Arc::new(Mutex::new(load())))
     }
 
     /// Weighs memberships again that have grown, which is when they are put. Not to be called while
     /// they are locked.
-    pub(super) fn weigh_members(&self, grant: &Grant, members: &Arc<Mutex<Members>>) {
+    pub(super) fn weigh_members(&self, grant: &Grant, members: &Arc<Mutex<MemberSizes>>) {
         self.weigh(key(grant, ""), members);
     }
 
-    fn weigh(&self, key: String, members: &Arc<Mutex<Members>>) {
+    fn weigh(&self, key: String, members: &Arc<Mutex<MemberSizes>>) {
         // What has been dropped or loaded anew meanwhile is better than these.
         if self.members.get(&key).is_some_and(|held| Arc::ptr_eq(&held, members)) {
             self.members.insert(key, Arc::clone(members));
@@ -264,27 +270,23 @@ pub(super) fn question_key(grant: &Grant, reference: &Reference, view: Option<&s
     }
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::oci::Algorithm;
 
-    fn grow(members: &Mutex<Members>, count: usize) {
+    fn grow(members: &Mutex<MemberSizes>, count: usize) {
         for number in 0..count {
             let digest = Digest::of(Algorithm::Sha256, &number.to_le_bytes());
-            lock(members).insert(digest, None);
+            members.lock().insert(digest, None);
         }
     }
 
     /// A repository is loaded when it is small, and grows with each manifest.
     #[test]
     fn memberships_weigh_what_they_have_grown_to() {
-        let hot = Hot::new(8 << 20);
-        let members = Arc::new(Mutex::new(Members::new()));
+        let hot = MemoryCache::new(8 << 20);
+        let members = Arc::new(Mutex::new(MemberSizes::new()));
         hot.members.insert("a".to_owned(), Arc::clone(&members));
         grow(&members, 1000);
         hot.weigh("a".to_owned(), &members);
@@ -298,6 +300,6 @@ mod tests {
 
         hot.members.insert("a".to_owned(), Arc::default());
         hot.weigh("a".to_owned(), &members);
-        assert!(lock(&hot.members.get("a").unwrap()).is_empty(), "what was loaded anew stays");
+        assert!(hot.members.get("a").unwrap().lock().is_empty(), "what was loaded anew stays");
     }
 }

@@ -5,12 +5,12 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use super::link::next_query;
-use crate::oci::{Digest, InvalidPage, Page, Resource};
+use crate::oci::{Digest, InvalidPage, PageQuery, Resource};
 use crate::store::ListRecord;
 
 /// Which list of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listing {
+pub enum ListKind {
     /// `referrers/<digest>`
     Referrers(Digest),
     /// `tags/list`
@@ -20,18 +20,18 @@ pub enum Listing {
 /// A page of a list. The bytes are the upstream's own, with whatever `name` is in them: what a
 /// client called the repository it knows itself.
 #[derive(Clone, Debug)]
-pub struct List {
-    /// Its `Content-Type`.
+pub struct ListPage {
+    /// Its `ManifestContent-Type`.
     pub media_type: String,
     /// `OCI-Filters-Applied`, if the upstream said so.
     pub filters_applied: Option<String>,
     /// The page behind it.
-    pub next: Option<Page>,
+    pub next: Option<PageQuery>,
     /// A JSON object.
     pub body: Bytes,
 }
 
-impl Listing {
+impl ListKind {
     /// Its path in the repository.
     pub fn path(&self) -> String {
         match self {
@@ -41,10 +41,10 @@ impl Listing {
     }
 
     /// The page that a query means.
-    pub fn page(&self, query: &str) -> Result<Page, InvalidPage> {
+    pub fn page(&self, query: &str) -> Result<PageQuery, InvalidPage> {
         match self {
-            Self::Referrers(_) => Page::of_referrers(query),
-            Self::Tags => Page::of_tags(query),
+            Self::Referrers(_) => PageQuery::of_referrers(query),
+            Self::Tags => PageQuery::of_tags(query),
         }
     }
 
@@ -64,7 +64,7 @@ impl Listing {
     }
 
     /// What a page is called where it is kept.
-    pub(super) fn name(&self, page: &Page) -> String {
+    pub(super) fn name(&self, page: &PageQuery) -> String {
         match page.to_query() {
             query if query.is_empty() => self.path(),
             query => format!("{}?{query}", self.path()),
@@ -74,10 +74,10 @@ impl Listing {
     /// Reads an upstream's answer to the question for `page`.
     pub(super) fn read(
         &self,
-        page: &Page,
+        page: &PageQuery,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> Result<List, &'static str> {
+    ) -> Result<ListPage, &'static str> {
         // Of an HTML page, or of half a list, nothing is kept.
         if serde_json::from_slice::<serde_json::Map<_, _>>(&body).is_err() {
             return Err("it is no list: not a JSON object");
@@ -89,19 +89,19 @@ impl Listing {
             None => None,
             // Without the link the list would look complete.
             Some(query) => match self.page(&query) {
-                Ok(next) if next != *page && next != Page::default() => Some(next),
+                Ok(next) if next != *page && next != PageQuery::default() => Some(next),
                 Ok(_) => return Err("the link to its next page leads nowhere"),
                 Err(_) => return Err("the link to its next page is unusable"),
             },
         };
-        Ok(List { media_type, filters_applied: text(FILTERS_APPLIED), next, body })
+        Ok(ListPage { media_type, filters_applied: text(FILTERS_APPLIED), next, body })
     }
 
     /// A list that was kept.
-    pub(super) fn restore(&self, record: ListRecord) -> List {
+    pub(super) fn restore(&self, record: ListRecord) -> ListPage {
         let next = record.next.as_deref().and_then(|query| self.page(query).ok());
         let ListRecord { media_type, filters_applied, body, .. } = record;
-        List { media_type, filters_applied, next, body }
+        ListPage { media_type, filters_applied, next, body }
     }
 }
 
@@ -122,9 +122,9 @@ mod tests {
     fn read(query: &str, headers: &[(&'static str, &'static str)], body: &str) -> String {
         let headers =
             headers.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v)));
-        let page = Listing::Tags.page(query).unwrap();
+        let page = ListKind::Tags.page(query).unwrap();
         let body = Bytes::copy_from_slice(body.as_bytes());
-        match Listing::Tags.read(&page, &headers.collect(), body) {
+        match ListKind::Tags.read(&page, &headers.collect(), body) {
             Ok(list) => {
                 let next = list.next.map(|next| next.to_query()).unwrap_or_default();
                 format!("{} {next}", list.media_type)

@@ -13,23 +13,23 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
-use super::belief::{Heard, Reliance, Settled};
-use super::flights::Company;
-use super::generations::{Generation, Subject};
+use super::belief::{LastValidated, Purpose, Resolution};
+use super::flights::Sharing;
+use super::generations::{Generation, RecordKey};
 use super::hot::list_key;
 use super::members::warn_of;
 use super::pull::{HEADERS_WAIT_MAX, deadline, question_of};
-use super::{Decision, Error, List, Listing, Pulled, Shared};
+use super::{CacheError, Decision, ListKind, ListPage, Pulled, Shared};
 use crate::access::Grant;
-use crate::oci::Page;
+use crate::oci::PageQuery;
 use crate::store::{AbsentRecord, ListRecord, Store};
-use crate::upstream::{self, Method, Question};
+use crate::upstream::{self, Question, ReadMethod};
 
 /// What is known of a page.
 #[derive(Clone, Debug)]
 pub(super) struct HotList {
     pub(super) content: ListContent,
-    checked: Heard,
+    checked: LastValidated,
 }
 
 /// A page, or that there is none.
@@ -38,19 +38,19 @@ pub(super) enum ListContent {
     /// The upstream said 404, with this error.
     Absent(Option<Bytes>),
     /// The page.
-    Found(Arc<List>),
+    Found(Arc<ListPage>),
 }
 
 impl Shared {
     pub(super) async fn list(
         self: &Arc<Self>,
         grant: &Grant,
-        listing: &Listing,
-        page: &Page,
-    ) -> Result<Pulled<Arc<List>>, Error> {
+        listing: &ListKind,
+        page: &PageQuery,
+    ) -> Result<Pulled<Arc<ListPage>>, CacheError> {
         let (page, known) = self.placed(grant, listing, page).await;
-        let ask = |company: Company| {
-            let generation = self.generations.of(|| Subject::lists(grant));
+        let ask = |company: Sharing| {
+            let generation = self.generations.of(|| RecordKey::lists(grant));
             let key = company.key(list_key(grant, &listing.name(&page)), grant);
             let (shared, grant) = (Arc::clone(self), grant.clone());
             self.lists_asked.join((key, generation), || {
@@ -58,14 +58,13 @@ impl Shared {
             })
         };
         let checked = known.as_ref().map(|known| &known.checked);
-        match self.settle(grant, checked, (grant.registry().tags(), Reliance::Reading), ask).await?
-        {
-            Settled::Told(what, decision) => {
+        match self.settle(grant, checked, (grant.registry().tags(), Purpose::Pull), ask).await? {
+            Resolution::Validated(what, decision) => {
                 Ok(Pulled { what, decision, age: Some(Duration::ZERO) })
             }
-            Settled::Known { decision, age } => match known {
+            Resolution::Cached { decision, age } => match known {
                 Some(known) => known.recalled(grant, decision, age),
-                None => Err(Error::Internal("a list that is not known was to be recalled")),
+                None => Err(CacheError::Internal("a list that is not known was to be recalled")),
             },
         }
     }
@@ -74,9 +73,9 @@ impl Shared {
     async fn placed(
         self: &Arc<Self>,
         grant: &Grant,
-        listing: &Listing,
-        page: &Page,
-    ) -> (Page, Option<Arc<HotList>>) {
+        listing: &ListKind,
+        page: &PageQuery,
+    ) -> (PageQuery, Option<Arc<HotList>>) {
         let known = self.known_list(grant, listing, &listing.name(page)).await;
         let is_issued = || self.hot.is_issued(grant, &listing.name(page));
         if known.is_some() || !page.is_opaque() || is_issued() {
@@ -90,11 +89,11 @@ impl Shared {
     async fn known_list(
         self: &Arc<Self>,
         grant: &Grant,
-        listing: &Listing,
+        listing: &ListKind,
         name: &str,
     ) -> Option<Arc<HotList>> {
         if let Some(hot) = self.hot.list(grant, name)
-            && hot.checked.generation == self.generations.of(|| Subject::lists(grant))
+            && hot.checked.generation == self.generations.of(|| RecordKey::lists(grant))
         {
             return Some(hot);
         }
@@ -105,7 +104,7 @@ impl Shared {
     }
 
     /// Blocks.
-    fn read_list(&self, grant: &Grant, listing: &Listing, name: &str) -> Option<Arc<HotList>> {
+    fn read_list(&self, grant: &Grant, listing: &ListKind, name: &str) -> Option<Arc<HotList>> {
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let read = |generation| {
             let found = self.store.list(registry, repository, name).ok()?;
@@ -116,14 +115,14 @@ impl Shared {
                 let absent = self.store.absent(registry, repository, name).ok()??;
                 (ListContent::Absent(absent.said), absent.checked_at)
             };
-            let checked = Heard::earlier(at, generation);
+            let checked = LastValidated::earlier(at, generation);
             Some((Arc::new(HotList { content, checked }), at))
         };
         let keep = |hot: &Arc<HotList>| self.put_hot_list(grant, listing, name, Arc::clone(hot));
-        self.recall(&Subject::lists(grant), read, keep)
+        self.recall(&RecordKey::lists(grant), read, keep)
     }
 
-    fn put_hot_list(&self, grant: &Grant, listing: &Listing, name: &str, hot: Arc<HotList>) {
+    fn put_hot_list(&self, grant: &Grant, listing: &ListKind, name: &str, hot: Arc<HotList>) {
         if let ListContent::Found(list) = &hot.content
             && let Some(next) = list.next.as_ref().filter(|next| next.is_opaque())
         {
@@ -136,26 +135,26 @@ impl Shared {
     async fn revalidate_list(
         self: Arc<Self>,
         grant: Grant,
-        listing: Listing,
-        page: Page,
+        listing: ListKind,
+        page: PageQuery,
         generation: Generation,
-    ) -> Result<Arc<List>, Error> {
+    ) -> Result<Arc<ListPage>, CacheError> {
         let fetched = self.heard(&grant, fetch(&grant, &listing, &page)).await.map(Arc::new);
         let content = match &fetched {
             Ok(list) => Some(ListContent::Found(Arc::clone(list))),
             Err(error) if error.refuses(&grant) => return fetched,
             // Of a client's own it may be only that one who may not know of it.
-            Err(Error::Upstream(upstream::Error::NotFound { said, .. }))
-                if !grant.is_of_client() =>
+            Err(CacheError::Upstream(upstream::UpstreamError::NotFound { said, .. }))
+                if !grant.uses_client_credential() =>
             {
                 Some(ListContent::Absent(said.clone()))
             }
             Err(error) if error.is_an_answer() => None,
             Err(_) => return fetched,
         };
-        let (subject, name) = (Subject::lists(&grant), listing.name(&page));
+        let (subject, name) = (RecordKey::lists(&grant), listing.name(&page));
         let keep = move |shared: &Self| {
-            let checked = Heard::now(shared.clock.now(), generation);
+            let checked = LastValidated::now(shared.clock.now(), generation);
             match content.clone() {
                 None => shared.hot.drop_list(&grant, &name),
                 Some(content) => {
@@ -184,7 +183,7 @@ impl Shared {
                     checked_at,
                     media_type: list.media_type.clone(),
                     filters_applied: list.filters_applied.clone(),
-                    next: list.next.as_ref().map(Page::to_query),
+                    next: list.next.as_ref().map(PageQuery::to_query),
                     body: list.body.clone(),
                 };
                 self.store.put_list(registry, repository, name, &record)
@@ -214,9 +213,11 @@ impl HotList {
         grant: &Grant,
         decision: Decision,
         age: Duration,
-    ) -> Result<Pulled<Arc<List>>, Error> {
+    ) -> Result<Pulled<Arc<ListPage>>, CacheError> {
         match &self.content {
-            ListContent::Absent(said) => Err(Error::absent(grant, said.clone(), decision, age)),
+            ListContent::Absent(said) => {
+                Err(CacheError::absent(grant, said.clone(), decision, age))
+            }
             ListContent::Found(list) => {
                 Ok(Pulled { what: Arc::clone(list), decision, age: Some(age) })
             }
@@ -225,11 +226,15 @@ impl HotList {
 }
 
 /// The page from the upstream. A body that breaks off is asked for again.
-async fn fetch(grant: &Grant, listing: &Listing, page: &Page) -> Result<List, Error> {
+async fn fetch(
+    grant: &Grant,
+    listing: &ListKind,
+    page: &PageQuery,
+) -> Result<ListPage, CacheError> {
     let question = Question {
         query: page.to_query(),
         accept: Some(listing.media_type().to_owned()),
-        ..question_of(grant, Method::Get, listing.resource())
+        ..question_of(grant, ReadMethod::Get, listing.resource())
     };
     let upstream = grant.registry().upstream();
     let host = || upstream.host().to_owned();
@@ -243,12 +248,12 @@ async fn fetch(grant: &Grant, listing: &Listing, page: &Page) -> Result<List, Er
             Ok(Ok(body)) => {
                 return listing.read(page, &headers, body).map_err(|reason| {
                     let reason = reason.to_owned();
-                    upstream::Error::Unexpected { host: host(), status, reason }.into()
+                    upstream::UpstreamError::Unexpected { host: host(), status, reason }.into()
                 });
             }
             Ok(Err(error)) if error.is_transient() && tries < TRIES_MAX => {}
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(Error::TimedOut { host: host(), waited: HEADERS_WAIT_MAX }),
+            Err(_) => return Err(CacheError::TimedOut { host: host(), waited: HEADERS_WAIT_MAX }),
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::ManifestFault;
 use crate::oci::{Digest, ManifestFacts, MediaType};
-use crate::store::Verified;
+use crate::store::VerifiedContent;
 
 /// The longest manifest that is taken, in bytes. Clients and registries stop at 4 MiB
 /// (distribution-spec, "Pushing manifests"; containerd a little above).
@@ -15,37 +15,37 @@ pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
 /// A manifest to be served.
 #[derive(Clone, Debug)]
-pub struct Manifest {
+pub struct CachedManifest {
     /// Which kind it is.
     pub media_type: MediaType,
     /// Its bytes, and what is known of them.
-    pub content: Content,
+    pub content: ManifestContent,
 }
 
 /// The bytes of a manifest.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub enum ManifestContent {
     /// Docker's schema 1: the digest is not over these bytes, so they cannot be verified and are
-    /// never stored. The upstream's own `Docker-Content-Digest`, if it gave one.
+    /// never stored. The upstream's own `Docker-ManifestContent-Digest`, if it gave one.
     Schema1(Bytes, Option<Digest>),
     /// Any other.
-    Verified(Verified<Bytes>),
+    Verified(VerifiedContent<Bytes>),
 }
 
-impl Manifest {
+impl CachedManifest {
     /// The bytes.
     pub fn body(&self) -> &Bytes {
         match &self.content {
-            Content::Schema1(bytes, _) => bytes,
-            Content::Verified(verified) => verified.content(),
+            ManifestContent::Schema1(bytes, _) => bytes,
+            ManifestContent::Verified(verified) => verified.content(),
         }
     }
 
     /// The digest that clients are told.
     pub fn digest(&self) -> Option<&Digest> {
         match &self.content {
-            Content::Schema1(_, digest) => digest.as_ref(),
-            Content::Verified(verified) => Some(verified.digest()),
+            ManifestContent::Schema1(_, digest) => digest.as_ref(),
+            ManifestContent::Verified(verified) => Some(verified.digest()),
         }
     }
 }

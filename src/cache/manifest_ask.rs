@@ -7,19 +7,19 @@ use http::header::CONTENT_TYPE;
 
 use super::pull::{deadline, question_of};
 use super::tags::told_digest;
-use super::{Error, MANIFEST_BYTES_MAX, Shared};
+use super::{CacheError, MANIFEST_BYTES_MAX, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, MANIFEST_ACCEPT, MediaType, Reference, Resource};
-use crate::upstream::{self, Answer, Method, Place, Question};
+use crate::upstream::{self, Answer, Question, ReadMethod, UpstreamIndex};
 
 impl Shared {
     pub(super) async fn ask_manifest(
         &self,
         grant: &Grant,
         reference: &Reference,
-        method: Method,
+        method: ReadMethod,
         accept: Option<&str>,
-    ) -> Result<Answer, upstream::Error> {
+    ) -> Result<Answer, upstream::UpstreamError> {
         let question = question(grant, reference, method, accept);
         grant.registry().upstream().ask(&question, deadline()).await
     }
@@ -31,9 +31,10 @@ impl Shared {
         grant: &Grant,
         reference: &Reference,
         accept: Option<&str>,
-        failed: Vec<Place>,
-    ) -> Result<Got, Error> {
-        let mut question = Question { failed, ..question(grant, reference, Method::Get, accept) };
+        failed: Vec<UpstreamIndex>,
+    ) -> Result<FetchedManifest, CacheError> {
+        let mut question =
+            Question { failed, ..question(grant, reference, ReadMethod::Get, accept) };
         let mut tries = 0;
         loop {
             tries += 1;
@@ -42,7 +43,7 @@ impl Shared {
             let place = answer.place;
             question.failed.push(place);
             match collect(answer).await {
-                Ok(body) => return Ok(Got { media_type, told, body, place }),
+                Ok(body) => return Ok(FetchedManifest { media_type, told, body, place }),
                 Err(error) if error.is_transient() && tries < BODY_TRIES_MAX => {}
                 Err(error) => return Err(error.into()),
             }
@@ -51,18 +52,18 @@ impl Shared {
 }
 
 /// A manifest as it came.
-pub(super) struct Got {
+pub(super) struct FetchedManifest {
     pub(super) media_type: Option<MediaType>,
     pub(super) told: Option<Digest>,
     /// `None` when it is longer than a manifest may be.
     pub(super) body: Option<Bytes>,
-    pub(super) place: Place,
+    pub(super) place: UpstreamIndex,
 }
 
 pub(super) fn question(
     grant: &Grant,
     reference: &Reference,
-    method: Method,
+    method: ReadMethod,
     accept: Option<&str>,
 ) -> Question {
     let accept = Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned());
@@ -77,7 +78,7 @@ pub(super) fn header_type(answer: &Answer) -> Option<MediaType> {
 }
 
 /// The whole body; `None` when it is longer than a manifest may be.
-async fn collect(mut answer: Answer) -> Result<Option<Bytes>, upstream::Error> {
+async fn collect(mut answer: Answer) -> Result<Option<Bytes>, upstream::UpstreamError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.body.chunk().await? {
         if body.len() + chunk.len() > MANIFEST_BYTES_MAX {

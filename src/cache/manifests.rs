@@ -8,33 +8,34 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::flights::{Company, told};
-use super::generations::{Moment, Subject};
+use super::flights::{Sharing, told};
+use super::generations::{Moment, RecordKey};
 use super::hot::question_key;
 use super::manifest::settle_type;
-use super::manifest_ask::{Got, header_type, question};
+use super::manifest_ask::{FetchedManifest, header_type, question};
 use super::members::warn_of;
 use super::pull::deadline;
 use super::{
-    Content, Decision, Error, MANIFEST_BYTES_MAX, Manifest, ManifestFault, Pulled, Shared,
+    CacheError, CachedManifest, Decision, MANIFEST_BYTES_MAX, ManifestContent, ManifestFault,
+    Pulled, Shared,
 };
 use crate::access::Grant;
 use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, Reference};
-use crate::store::Verified;
-use crate::upstream::{Method, Place};
+use crate::store::VerifiedContent;
+use crate::upstream::{ReadMethod, UpstreamIndex};
 
 impl Shared {
     pub(super) async fn manifest_by_digest(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         if let Some(what) = self.held_manifest(grant, digest).await {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
-        let ask = |company: Company| {
+        let ask = |company: Sharing| {
             let key = question_key(grant, &Reference::Digest(digest.clone()), None);
-            let generation = self.generations.of(|| Subject::manifest(grant, digest));
+            let generation = self.generations.of(|| RecordKey::manifest(grant, digest));
             self.manifests_asked.join((company.key(key, grant), generation), || {
                 Arc::clone(self).fetch_manifest(grant.clone(), digest.clone())
             })
@@ -49,7 +50,7 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         if self.is_claimable(grant, digest)
             && let Some(what) = self.held_manifest(grant, digest).await
         {
@@ -57,7 +58,7 @@ impl Shared {
         }
         let asked = self.denials.now();
         let reference = Reference::Digest(digest.clone());
-        let head = question(grant, &reference, Method::Head, None);
+        let head = question(grant, &reference, ReadMethod::Head, None);
         // A mirror's word is not the registry's.
         match grant.registry().upstream().authoritative().ask(&head, deadline()).await {
             Ok(_) => self.claim(grant, digest, asked),
@@ -77,7 +78,7 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-    ) -> Option<Arc<Manifest>> {
+    ) -> Option<Arc<CachedManifest>> {
         if let Some(manifest) = self.hot.manifest(grant, digest) {
             return Some(manifest);
         }
@@ -87,13 +88,13 @@ impl Shared {
     }
 
     /// Blocks.
-    fn read_manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<Manifest>> {
+    fn read_manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<CachedManifest>> {
         let asked = self.generations.now();
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let media_type = self.store.manifest_type(registry, repository, digest).ok()??;
-        let content = Content::Verified(self.store.small(digest, MAX).ok()??);
-        let manifest = Arc::new(Manifest { media_type, content });
-        let subject = Subject::manifest(grant, digest);
+        let content = ManifestContent::Verified(self.store.small(digest, MAX).ok()??);
+        let manifest = Arc::new(CachedManifest { media_type, content });
+        let subject = RecordKey::manifest(grant, digest);
         self.generations.exclusively(&subject, || {
             if !self.generations.has_overtaken(&subject, asked) {
                 self.hot.put_manifest(grant, digest, Arc::clone(&manifest));
@@ -106,7 +107,7 @@ impl Shared {
         self: Arc<Self>,
         grant: Grant,
         digest: Digest,
-    ) -> Result<Arc<Manifest>, Error> {
+    ) -> Result<Arc<CachedManifest>, CacheError> {
         // Another flight may have landed between the look-up and the start of this one.
         if let Some(manifest) = self.held_manifest(&grant, &digest).await {
             return Ok(manifest);
@@ -120,9 +121,9 @@ impl Shared {
         {
             return self.keep(grant, None, warm, asked).await;
         }
-        Error::if_offline(&grant)?;
+        CacheError::if_offline(&grant)?;
         if let Some(warm) = warm {
-            match self.ask_manifest(&grant, &reference, Method::Head, None).await {
+            match self.ask_manifest(&grant, &reference, ReadMethod::Head, None).await {
                 Ok(answer) => return self.keep(grant, header_type(&answer), warm, asked).await,
                 Err(error) if error.is_without_head() => {}
                 Err(error) => return Err(error.into()),
@@ -134,7 +135,7 @@ impl Shared {
             let place = got.place;
             match self.accept(&grant, got, Some(&digest), asked).await {
                 // That a mirror is wrong is no reason to fail a pull.
-                Err(error) if place != Place::Authoritative && !failed.contains(&place) => {
+                Err(error) if place != UpstreamIndex::Authoritative && !failed.contains(&place) => {
                     tracing::warn!(%digest, %error, "asking the next upstream for a manifest");
                     failed.push(place);
                 }
@@ -148,17 +149,17 @@ impl Shared {
     async fn accept(
         self: &Arc<Self>,
         grant: &Grant,
-        got: Got,
+        got: FetchedManifest,
         digest: Option<&Digest>,
         asked: Moment,
-    ) -> Result<Arc<Manifest>, Error> {
-        let Got { media_type, told, body, place } = got;
+    ) -> Result<Arc<CachedManifest>, CacheError> {
+        let FetchedManifest { media_type, told, body, place } = got;
         let fault = |reason| manifest_fault(grant, place, reason);
         let body = body.ok_or_else(|| fault(ManifestFault::TooLong { max: MANIFEST_BYTES_MAX }))?;
         let wanted = digest.cloned().or(told);
         if let Some(media_type) = media_type.as_ref().filter(|kind| kind.is_schema1()) {
             // What has such a digest cannot be checked, so only the registry itself is believed.
-            if let Some(digest) = digest.filter(|_| place != Place::Authoritative) {
+            if let Some(digest) = digest.filter(|_| place != UpstreamIndex::Authoritative) {
                 let reason = "they are of schema 1, which cannot be checked";
                 return Err(corrupt(grant, place, digest, &reason));
             }
@@ -170,7 +171,7 @@ impl Shared {
     }
 
     /// The bytes, if another repository brought them.
-    async fn warm_elsewhere(self: &Arc<Self>, digest: &Digest) -> Option<Verified<Bytes>> {
+    async fn warm_elsewhere(self: &Arc<Self>, digest: &Digest) -> Option<VerifiedContent<Bytes>> {
         let (shared, digest) = (Arc::clone(self), digest.clone());
         let read = move || shared.store.small(&digest, MAX).ok().flatten();
         tokio::task::spawn_blocking(read).await.ok().flatten()
@@ -182,28 +183,28 @@ impl Shared {
         self: &Arc<Self>,
         grant: Grant,
         header: Option<MediaType>,
-        verified: Verified<Bytes>,
+        verified: VerifiedContent<Bytes>,
         asked: Moment,
-    ) -> Result<Arc<Manifest>, Error> {
-        self.keep_from(grant, Place::Authoritative, (header, verified), asked).await
+    ) -> Result<Arc<CachedManifest>, CacheError> {
+        self.keep_from(grant, UpstreamIndex::Authoritative, (header, verified), asked).await
     }
 
     async fn keep_from(
         self: &Arc<Self>,
         grant: Grant,
-        place: Place,
-        (header, verified): (Option<MediaType>, Verified<Bytes>),
+        place: UpstreamIndex,
+        (header, verified): (Option<MediaType>, VerifiedContent<Bytes>),
         asked: Moment,
-    ) -> Result<Arc<Manifest>, Error> {
+    ) -> Result<Arc<CachedManifest>, CacheError> {
         let fault = |reason: ManifestFault| manifest_fault(&grant, place, reason);
         let facts = ManifestFacts::read(verified.content()).map_err(|error| fault(error.into()))?;
         let media_type = settle_type(header, &facts).map_err(fault)?;
-        let content = Content::Verified(verified.clone());
-        let manifest = Arc::new(Manifest { media_type, content });
+        let content = ManifestContent::Verified(verified.clone());
+        let manifest = Arc::new(CachedManifest { media_type, content });
 
         let (shared, kept) = (Arc::clone(self), Arc::clone(&manifest));
         let write = move || {
-            let subject = Subject::manifest(&grant, verified.digest());
+            let subject = RecordKey::manifest(&grant, verified.digest());
             shared.generations.exclusively(&subject, || {
                 if !shared.generations.has_overtaken(&subject, asked) {
                     shared.hot.put_manifest(&grant, verified.digest(), Arc::clone(&kept));
@@ -213,7 +214,7 @@ impl Shared {
         };
         tokio::task::spawn_blocking(write)
             .await
-            .map_err(|_| Error::Internal("the manifest was not stored"))?;
+            .map_err(|_| CacheError::Internal("the manifest was not stored"))?;
         Ok(manifest)
     }
 
@@ -222,7 +223,7 @@ impl Shared {
         &self,
         grant: &Grant,
         media_type: &MediaType,
-        verified: &Verified<Bytes>,
+        verified: &VerifiedContent<Bytes>,
         facts: &ManifestFacts,
     ) {
         let (registry, repository) = (grant.registry().name(), grant.repository());
@@ -243,7 +244,7 @@ impl Shared {
         grant: &Grant,
         reference: &Reference,
         accept: Option<&str>,
-    ) -> Result<Arc<Manifest>, Error> {
+    ) -> Result<Arc<CachedManifest>, CacheError> {
         let asked = self.generations.now();
         let got = self.get_manifest(grant, reference, accept, Vec::new()).await?;
         self.accept(grant, got, None, asked).await
@@ -252,29 +253,34 @@ impl Shared {
 
 fn check(
     grant: &Grant,
-    place: Place,
+    place: UpstreamIndex,
     digest: &Digest,
     body: Bytes,
-) -> Result<Verified<Bytes>, Error> {
-    let checked = Verified::check(digest, body);
+) -> Result<VerifiedContent<Bytes>, CacheError> {
+    let checked = VerifiedContent::check(digest, body);
     checked.map_err(|mismatch| corrupt(grant, place, digest, &mismatch))
 }
 
-fn corrupt(grant: &Grant, place: Place, digest: &Digest, reason: &impl ToString) -> Error {
+fn corrupt(
+    grant: &Grant,
+    place: UpstreamIndex,
+    digest: &Digest,
+    reason: &impl ToString,
+) -> CacheError {
     let host = grant.registry().upstream().host_of(place).to_owned();
-    Error::Corrupt { host, digest: digest.clone(), reason: reason.to_string() }
+    CacheError::Corrupt { host, digest: digest.clone(), reason: reason.to_string() }
 }
 
-fn says_its_type(manifest: &Verified<Bytes>) -> bool {
+fn says_its_type(manifest: &VerifiedContent<Bytes>) -> bool {
     ManifestFacts::read(manifest.content()).is_ok_and(|facts| settle_type(None, &facts).is_ok())
 }
 
 const MAX: u64 = MANIFEST_BYTES_MAX as u64;
 
-fn manifest_fault(grant: &Grant, place: Place, reason: ManifestFault) -> Error {
-    Error::Manifest { host: grant.registry().upstream().host_of(place).to_owned(), reason }
+fn manifest_fault(grant: &Grant, place: UpstreamIndex, reason: ManifestFault) -> CacheError {
+    CacheError::Manifest { host: grant.registry().upstream().host_of(place).to_owned(), reason }
 }
 
-fn schema1(media_type: MediaType, body: Bytes, told: Option<Digest>) -> Arc<Manifest> {
-    Arc::new(Manifest { media_type, content: Content::Schema1(body, told) })
+fn schema1(media_type: MediaType, body: Bytes, told: Option<Digest>) -> Arc<CachedManifest> {
+    Arc::new(CachedManifest { media_type, content: ManifestContent::Schema1(body, told) })
 }

@@ -8,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 
 use super::Shared;
-use super::hot::lock;
 use crate::access::Grant;
 use crate::oci::{Digest, ManifestFacts};
 
@@ -33,7 +32,7 @@ impl Shared {
             let load = move || shared.hot.members_or_load(&grant, || shared.load_members(&grant));
             tokio::task::spawn_blocking(load).await.ok()?
         };
-        let size = lock(&members).get(digest).copied();
+        let size = members.lock().get(digest).copied();
         size.map(|size| Membership { size })
     }
 
@@ -42,26 +41,26 @@ impl Shared {
     pub(super) fn confirm(&self, grant: &Grant, digest: &Digest, size: Option<u64>) {
         self.hot.put_home(grant, digest);
         let members = self.hot.members_or_load(grant, || self.load_members(grant));
-        if let Some(known) = lock(&members).get_mut(digest) {
+        if let Some(known) = members.lock().get_mut(digest) {
             *known = known.or(size);
             return;
         }
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let noted = self.store.put_member(registry, repository, digest, self.clock.now());
         warn_of(noted, "cannot note a membership");
-        lock(&members).insert(digest.clone(), size);
+        members.lock().insert(digest.clone(), size);
         self.hot.weigh_members(grant, &members);
     }
 
     /// Notes everything that a manifest, which is held for the repository, names. Blocks.
     pub(super) fn confirm_named(&self, grant: &Grant, facts: &ManifestFacts) {
         let members = self.hot.members_or_load(grant, || self.load_members(grant));
-        let before = lock(&members).len();
+        let before = members.lock().len();
         for descriptor in &facts.descriptors {
-            lock(&members).insert(descriptor.digest.clone(), descriptor.size);
+            members.lock().insert(descriptor.digest.clone(), descriptor.size);
             self.hot.put_home(grant, &descriptor.digest);
         }
-        if lock(&members).len() > before {
+        if members.lock().len() > before {
             self.hot.weigh_members(grant, &members);
         }
     }
@@ -69,17 +68,17 @@ impl Shared {
     /// Takes these out of what is known in memory. Blocks.
     pub(super) fn forget_members(&self, grant: &Grant, digests: &[Digest]) {
         let members = self.hot.members_or_load(grant, || self.load_members(grant));
-        let mut members = lock(&members);
+        let mut members = members.lock();
         for digest in digests {
             members.remove(digest);
         }
     }
 
-    fn load_members(&self, grant: &Grant) -> crate::store::Members {
+    fn load_members(&self, grant: &Grant) -> crate::store::MemberSizes {
         let loaded = self.store.members(grant.registry().name(), grant.repository());
         loaded.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read memberships");
-            crate::store::Members::new()
+            crate::store::MemberSizes::new()
         })
     }
 }

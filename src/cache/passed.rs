@@ -5,28 +5,28 @@
 //! ends it. A range that includes the blob's last byte is not passed: it may leave only when the
 //! whole is verified, which takes a fill.
 
+use parking_lot::Mutex;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::download::Download;
-use super::hot::lock;
+use super::download::BlobDownload;
 use super::members::Membership;
-use super::readers::{Reader, Readers};
-use super::source::Source;
-use super::{Error, Shared};
+use super::readers::{FillReader, FillReaders};
+use super::source::BlobOrigin;
+use super::{CacheError, Shared};
 use crate::access::Grant;
-use crate::http::{self, Next, Selection};
+use crate::http::{self, NextBytes, RangeSelection};
 use crate::oci::Digest;
 
 /// Whether no byte of these is the last of a blob of `total` bytes, or there are none.
-fn can_pass(selection: &Selection, total: u64) -> bool {
+fn can_pass(selection: &RangeSelection, total: u64) -> bool {
     match selection {
-        Selection::Whole => false,
-        Selection::Part(part) => part.end < total,
-        Selection::Parts(parts) => parts.iter().all(|part| part.end < total),
-        Selection::TooMuch | Selection::Unsatisfiable => true,
+        RangeSelection::Whole => false,
+        RangeSelection::Part(part) => part.end < total,
+        RangeSelection::Parts(parts) => parts.iter().all(|part| part.end < total),
+        RangeSelection::TooMuch | RangeSelection::Unsatisfiable => true,
     }
 }
 
@@ -38,54 +38,54 @@ impl Shared {
         digest: &Digest,
         member: Option<Membership>,
         range: &str,
-    ) -> Result<Option<Passing>, Error> {
+    ) -> Result<Option<Passthrough>, CacheError> {
         if grant.registry().fills_on_range() || self.is_filling(grant, digest) {
             return Ok(None);
         }
-        Error::if_offline(grant)?;
+        CacheError::if_offline(grant)?;
         // What a manifest states, or was once answered; the rest is for the upstream to say.
         let total = match member.and_then(|member| member.size) {
             None => self.look_up(grant, digest).await?,
             known => known,
         };
         let Some(total) = total else { return Ok(None) };
-        let selection = Selection::of(range, total);
+        let selection = RangeSelection::of(range, total);
         if !can_pass(&selection, total) {
             return Ok(None);
         }
-        let readers = grant.is_of_client().then(Readers::default);
+        let readers = grant.uses_client_credential().then(FillReaders::default);
         let reader = readers.as_ref().map(|readers| readers.enter(grant));
-        let source = Source::new(grant, digest, readers);
-        Passing::begin(source, reader, total, &selection).await.map(Some)
+        let source = BlobOrigin::new(grant, digest, readers);
+        Passthrough::begin(source, reader, total, &selection).await.map(Some)
     }
 }
 
 /// A blob to be passed on in parts.
 #[derive(Clone, Debug)]
-pub(super) struct Passing {
-    source: Source,
+pub(super) struct Passthrough {
+    source: BlobOrigin,
     /// With whose credential it is asked for, if that is the client's own.
-    _reader: Option<Arc<Reader>>,
+    _reader: Option<Arc<FillReader>>,
     total: u64,
     /// The first part, asked for before the answer's head was sent.
-    begun: Arc<Mutex<Option<Begun>>>,
+    begun: Arc<Mutex<Option<PartBody>>>,
 }
 
 /// A part, and where its bytes come from.
-type Begun = (Range<u64>, Download);
+type PartBody = (Range<u64>, BlobDownload);
 
-impl Passing {
+impl Passthrough {
     /// Asks for the first part of what is wanted, so that a refusal can still be told.
     async fn begin(
-        source: Source,
-        reader: Option<Arc<Reader>>,
+        source: BlobOrigin,
+        reader: Option<Arc<FillReader>>,
         total: u64,
-        selection: &Selection,
-    ) -> Result<Self, Error> {
+        selection: &RangeSelection,
+    ) -> Result<Self, CacheError> {
         let first = match selection {
-            Selection::Part(part) => Some(part.clone()),
-            Selection::Parts(parts) => parts.first().cloned(),
-            Selection::TooMuch | Selection::Unsatisfiable | Selection::Whole => None,
+            RangeSelection::Part(part) => Some(part.clone()),
+            RangeSelection::Parts(parts) => parts.first().cloned(),
+            RangeSelection::TooMuch | RangeSelection::Unsatisfiable | RangeSelection::Whole => None,
         };
         let begun = match first {
             Some(part) => Some((part.clone(), open(&source, total, part).await?)),
@@ -100,14 +100,22 @@ impl Passing {
     }
 
     /// The bytes of a part.
-    pub(super) fn part(&self, part: Range<u64>) -> Passed {
-        let begun = lock(&self.begun).take_if(|(begun, _)| *begun == part);
-        Passed { passing: self.clone(), part, download: begun.map(|(_, download)| download) }
+    pub(super) fn part(&self, part: Range<u64>) -> PassthroughBody {
+        let begun = self.begun.lock().take_if(|(begun, _)| *begun == part);
+        PassthroughBody {
+            passing: self.clone(),
+            part,
+            download: begun.map(|(_, download)| download),
+        }
     }
 }
 
-async fn open(source: &Source, total: u64, part: Range<u64>) -> Result<Download, Error> {
-    let download = Download::part(source.clone(), part).await?;
+async fn open(
+    source: &BlobOrigin,
+    total: u64,
+    part: Range<u64>,
+) -> Result<BlobDownload, CacheError> {
+    let download = BlobDownload::part(source.clone(), part).await?;
     if download.total().is_some_and(|told| told != total) {
         return Err(download.corrupt("it is not as long as was said before"));
     }
@@ -115,23 +123,23 @@ async fn open(source: &Source, total: u64, part: Range<u64>) -> Result<Download,
 }
 
 /// One part on its way.
-pub(super) struct Passed {
-    passing: Passing,
+pub(super) struct PassthroughBody {
+    passing: Passthrough,
     part: Range<u64>,
-    download: Option<Download>,
+    download: Option<BlobDownload>,
 }
 
-impl http::Source for Passed {
-    fn next_now(&mut self) -> Option<Next> {
+impl http::BodySource for PassthroughBody {
+    fn next_now(&mut self) -> Option<NextBytes> {
         None
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
             let download = match &mut self.download {
                 Some(download) => download,
                 none => {
-                    let Passing { source, total, .. } = &self.passing;
+                    let Passthrough { source, total, .. } = &self.passing;
                     none.insert(open(source, *total, self.part.clone()).await?)
                 }
             };
@@ -157,7 +165,7 @@ mod tests {
             ("bytes=100-", true),
             ("garbage", false),
         ] {
-            assert_eq!(can_pass(&Selection::of(range, 100), 100), want, "{range}");
+            assert_eq!(can_pass(&RangeSelection::of(range, 100), 100), want, "{range}");
         }
     }
 }

@@ -4,25 +4,24 @@
 //! until it has been heard of again, and nobody waits while it is not even asked. The question is
 //! asked all the same, and what it brings is served to who comes next.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::hot::lock;
-use super::{Error, StaleReason};
+use super::{CacheError, StaleReason};
 use crate::oci::RegistryName;
 use crate::registry::Registry;
 
 /// The registries that were too late, and when that was last seen.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct SlowUpstreams {
     late: Mutex<HashMap<RegistryName, Instant>>,
     wait: Duration,
 }
 
-impl Patience {
+impl SlowUpstreams {
     /// Patience of this length with every registry.
     pub(super) fn new(wait: Duration) -> Self {
         Self { late: Mutex::default(), wait }
@@ -30,7 +29,7 @@ impl Patience {
 
     /// How long to wait for this registry now; `is_needed` if there is nothing to serve without it.
     pub(super) fn with(&self, registry: &Registry, is_needed: bool) -> Duration {
-        let late = lock(&self.late).get(registry.name()).copied();
+        let late = self.late.lock().get(registry.name()).copied();
         let is_late = late.is_some_and(|seen| seen.elapsed() < LATE_MAX);
         let is_in_vain = is_late || registry.upstream().is_open();
         if is_in_vain && !is_needed { Duration::ZERO } else { self.wait }
@@ -39,16 +38,16 @@ impl Patience {
     /// It was waited for so long, in vain. Returns why.
     pub(super) fn lost(&self, registry: &Registry, waited: Duration) -> StaleReason {
         if !waited.is_zero() {
-            lock(&self.late).insert(registry.name().clone(), Instant::now());
+            self.late.lock().insert(registry.name().clone(), Instant::now());
         }
         let is_open = registry.upstream().is_open();
         if is_open { StaleReason::Unavailable } else { StaleReason::Slow }
     }
 
     /// What became of a question that was asked at `asked`.
-    pub(super) fn heard(&self, registry: &Registry, asked: Instant, error: Option<&Error>) {
-        let mut late = lock(&self.late);
-        if error.is_none_or(Error::is_an_answer) {
+    pub(super) fn heard(&self, registry: &Registry, asked: Instant, error: Option<&CacheError>) {
+        let mut late = self.late.lock();
+        if error.is_none_or(CacheError::is_an_answer) {
             late.remove(registry.name());
         } else if asked.elapsed() > self.wait || late.contains_key(registry.name()) {
             late.insert(registry.name().clone(), Instant::now());

@@ -10,26 +10,26 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::belief::Reliance;
-use super::blobs::{Blob, BlobHead, Need};
-use super::checks::Checks;
+use super::belief::Purpose;
+use super::blobs::{Blob, BlobHead, BlobNeed};
+use super::checks::RecheckQueue;
 use super::claims::Denials;
-use super::condition::Condition;
-use super::fills::Fills;
-use super::flights::Flights;
+use super::condition::FillStats;
+use super::fills::FillTable;
+use super::flights::FlightTable;
 use super::generations::{Generation, Generations};
-use super::hot::Hot;
+use super::hot::MemoryCache;
 use super::members::warn_of;
-use super::patience::Patience;
-use super::tags::Resolved;
-use super::tasks::Tasks;
-use super::{Decision, Error, List, Listing, Manifest, Options};
+use super::patience::SlowUpstreams;
+use super::tags::ResolvedTag;
+use super::tasks::DetachedTasks;
+use super::{CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage};
 use crate::access::Grant;
 use crate::clock::WallClock;
-use crate::http::Frames;
-use crate::oci::{AcceptSet, Digest, Page, Reference, Resource};
-use crate::store::{Row, Store, StoreReport};
-use crate::upstream::{Method, Question};
+use crate::http::FramePool;
+use crate::oci::{AcceptSet, Digest, PageQuery, Reference, Resource};
+use crate::store::{IndexRow, Store, StoreReport};
+use crate::upstream::{Question, ReadMethod};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
@@ -53,41 +53,41 @@ pub struct Pulled<T> {
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) clock: Arc<dyn WallClock>,
-    pub(super) options: Options,
-    pub(super) hot: Hot,
+    pub(super) options: CacheOptions,
+    pub(super) hot: MemoryCache,
     pub(super) denials: Denials,
-    pub(super) frames: Frames,
-    pub(super) fills: Fills,
-    pub(super) checks: Checks,
-    pub(super) condition: Condition,
+    pub(super) frames: FramePool,
+    pub(super) fills: FillTable,
+    pub(super) checks: RecheckQueue,
+    pub(super) condition: FillStats,
     pub(super) generations: Generations,
-    pub(super) patience: Patience,
-    pub(super) manifests_asked: Flights<(String, Generation), Arc<Manifest>>,
-    pub(super) tags_asked: Flights<(String, Generation), Resolved>,
-    pub(super) lists_asked: Flights<(String, Generation), Arc<List>>,
-    pub(super) lookups: Flights<String, Option<u64>>,
-    pub(super) tasks: Tasks,
+    pub(super) patience: SlowUpstreams,
+    pub(super) manifests_asked: FlightTable<(String, Generation), Arc<CachedManifest>>,
+    pub(super) tags_asked: FlightTable<(String, Generation), ResolvedTag>,
+    pub(super) lists_asked: FlightTable<(String, Generation), Arc<ListPage>>,
+    pub(super) lookups: FlightTable<String, Option<u64>>,
+    pub(super) tasks: DetachedTasks,
 }
 
 impl Cache {
     /// A cache over `store`.
-    pub fn new(store: Arc<Store>, clock: Arc<dyn WallClock>, options: Options) -> Self {
-        let tasks = Tasks::default();
+    pub fn new(store: Arc<Store>, clock: Arc<dyn WallClock>, options: CacheOptions) -> Self {
+        let tasks = DetachedTasks::default();
         let shared = Shared {
             store,
             clock,
-            hot: Hot::new(options.memory),
+            hot: MemoryCache::new(options.memory),
             denials: Denials::default(),
-            frames: Frames::default(),
-            fills: Fills::default(),
-            checks: Checks::default(),
-            condition: Condition::default(),
+            frames: FramePool::default(),
+            fills: FillTable::default(),
+            checks: RecheckQueue::default(),
+            condition: FillStats::default(),
             generations: Generations::default(),
-            patience: Patience::new(options.stale_wait),
-            manifests_asked: Flights::new(tasks.clone()),
-            tags_asked: Flights::new(tasks.clone()),
-            lists_asked: Flights::new(tasks.clone()),
-            lookups: Flights::new(tasks.clone()),
+            patience: SlowUpstreams::new(options.stale_wait),
+            manifests_asked: FlightTable::new(tasks.clone()),
+            tags_asked: FlightTable::new(tasks.clone()),
+            lists_asked: FlightTable::new(tasks.clone()),
+            lookups: FlightTable::new(tasks.clone()),
             options,
             tasks,
         };
@@ -100,11 +100,11 @@ impl Cache {
         grant: &Grant,
         reference: &Reference,
         accept: &AcceptSet<'_>,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         let pulled = match reference {
             Reference::Digest(digest) => self.shared.manifest_by_digest(grant, digest).await?,
             Reference::Tag(tag) => {
-                self.shared.manifest_by_tag(grant, tag, accept, Reliance::Reading).await?
+                self.shared.manifest_by_tag(grant, tag, accept, Purpose::Pull).await?
             }
         };
         self.shared.manifest_used(grant, reference, &pulled.what);
@@ -118,12 +118,12 @@ impl Cache {
         grant: &Grant,
         reference: &Reference,
         accept: &AcceptSet<'_>,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         match reference {
             _ if !grant.may_push() => self.manifest(grant, reference, accept).await,
             Reference::Digest(digest) => self.shared.claimed_manifest(grant, digest).await,
             Reference::Tag(tag) => {
-                self.shared.manifest_by_tag(grant, tag, accept, Reliance::Writing).await
+                self.shared.manifest_by_tag(grant, tag, accept, Purpose::Push).await
             }
         }
     }
@@ -132,9 +132,9 @@ impl Cache {
     pub async fn list(
         &self,
         grant: &Grant,
-        listing: &Listing,
-        page: &Page,
-    ) -> Result<Pulled<Arc<List>>, Error> {
+        listing: &ListKind,
+        page: &PageQuery,
+    ) -> Result<Pulled<Arc<ListPage>>, CacheError> {
         self.shared.list(grant, listing, page).await
     }
 
@@ -143,10 +143,10 @@ impl Cache {
         &self,
         grant: &Grant,
         digest: &Digest,
-        need: Need<'_>,
-    ) -> Result<Pulled<Blob>, Error> {
+        need: BlobNeed<'_>,
+    ) -> Result<Pulled<Blob>, CacheError> {
         let pulled = self.shared.blob(grant, digest, need).await?;
-        self.shared.store.used(Row::Blob(digest));
+        self.shared.store.used(IndexRow::Blob(digest));
         Ok(pulled)
     }
 
@@ -155,7 +155,7 @@ impl Cache {
         &self,
         grant: &Grant,
         digest: &Digest,
-    ) -> Result<Pulled<BlobHead>, Error> {
+    ) -> Result<Pulled<BlobHead>, CacheError> {
         self.shared.blob_head(grant, digest).await
     }
 
@@ -203,13 +203,13 @@ impl Cache {
 
 impl Shared {
     /// Has the index know what was asked for.
-    fn manifest_used(&self, grant: &Grant, reference: &Reference, manifest: &Manifest) {
+    fn manifest_used(&self, grant: &Grant, reference: &Reference, manifest: &CachedManifest) {
         let (registry, repository) = (grant.registry().name(), grant.repository());
         if let Reference::Tag(tag) = reference {
-            self.store.used(Row::Tag(registry, repository, tag));
+            self.store.used(IndexRow::Tag(registry, repository, tag));
         }
         if let Some(digest) = manifest.digest() {
-            self.store.used(Row::Manifest(registry, repository, digest));
+            self.store.used(IndexRow::Manifest(registry, repository, digest));
         }
     }
 }
@@ -218,7 +218,7 @@ impl Shared {
 const END_WAIT: Duration = Duration::from_secs(1);
 
 /// A question on behalf of who was granted this.
-pub(super) fn question_of(grant: &Grant, method: Method, resource: Resource) -> Question {
+pub(super) fn question_of(grant: &Grant, method: ReadMethod, resource: Resource) -> Question {
     Question {
         client: grant.client().cloned(),
         via: grant.via().clone(),

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::belief::Heard;
-use super::generations::{Generation, Moment, Mutable, Subject};
+use super::belief::LastValidated;
+use super::generations::{Generation, Moment, MutableRecord, RecordKey};
 use super::hot::HotTag;
 use super::members::warn_of;
-use super::{Cache, Error, Shared};
+use super::{Cache, CacheError, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, MediaType, Tag};
-use crate::store::{TagRecord, Verified};
+use crate::store::{TagRecord, VerifiedContent};
 
 /// When a push of a manifest began, and what was known of its tags then.
 #[derive(Debug)]
@@ -33,14 +33,14 @@ impl Cache {
     /// To be asked before the upstream is: which of two pushes that overlap it took last, the order of
     /// its answers does not tell.
     pub fn before(&self, grant: &Grant, tags: &[Tag]) -> Before {
-        let now = |tag: &Tag| self.shared.generations.of(|| Subject::tag(grant, tag));
+        let now = |tag: &Tag| self.shared.generations.of(|| RecordKey::tag(grant, tag));
         let asked = self.shared.generations.now();
         Before { asked, tags: tags.iter().map(|tag| (tag.clone(), now(tag))).collect() }
     }
 
     /// What is known of these things does not hold any more: it is forgotten, and what is being
     /// asked about them now is not kept. The next who wants them asks anew.
-    pub async fn raise(&self, grant: &Grant, what: &[Mutable]) {
+    pub async fn raise(&self, grant: &Grant, what: &[MutableRecord]) {
         for what in what {
             self.shared.overtake(grant, what.clone(), None).await;
         }
@@ -52,24 +52,24 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`Error::Manifest`] when it is none that could be served. The tags are forgotten then, as by
+    /// [`CacheError::Manifest`] when it is none that could be served. The tags are forgotten then, as by
     /// [`Cache::raise`], and the push is as good as it was.
     pub async fn pushed(
         &self,
         grant: &Grant,
         media_type: Option<MediaType>,
-        manifest: Verified<Bytes>,
+        manifest: VerifiedContent<Bytes>,
         tags: &[Tag],
         before: &Before,
-    ) -> Result<(), Error> {
+    ) -> Result<(), CacheError> {
         let digest = manifest.digest().clone();
         // Before the tags: a tag that names what is not held would be asked for.
         let kept = self.shared.keep(grant.clone(), media_type, manifest, before.asked).await;
         for tag in tags {
             let meaning = kept.is_ok().then(|| (digest.clone(), before.of(tag)));
-            self.shared.overtake(grant, Mutable::Tag(tag.clone()), meaning).await;
+            self.shared.overtake(grant, MutableRecord::Tag(tag.clone()), meaning).await;
         }
-        self.shared.overtake(grant, Mutable::Lists, None).await;
+        self.shared.overtake(grant, MutableRecord::Lists, None).await;
         kept.map(drop)
     }
 }
@@ -77,8 +77,8 @@ impl Cache {
 impl Shared {
     /// Whether this is what a tag means, as far as is known: then the order of two pushes does not
     /// matter.
-    fn means(&self, grant: &Grant, what: &Mutable, digest: &Digest) -> bool {
-        let Mutable::Tag(tag) = what else { return false };
+    fn means(&self, grant: &Grant, what: &MutableRecord, digest: &Digest) -> bool {
+        let MutableRecord::Tag(tag) = what else { return false };
         self.hot.tag(grant, tag, None).is_some_and(|hot| hot.digest.as_ref() == Some(digest))
     }
 
@@ -86,12 +86,12 @@ impl Shared {
     async fn overtake(
         self: &Arc<Self>,
         grant: &Grant,
-        what: Mutable,
+        what: MutableRecord,
         meaning: Option<(Digest, Option<Generation>)>,
     ) {
         let (shared, grant) = (Arc::clone(self), grant.clone());
         let overtake = move || {
-            let subject = Subject::of(&grant, &what);
+            let subject = RecordKey::of(&grant, &what);
             let (registry, repository) = (grant.registry().name(), grant.repository());
             shared.generations.exclusively(&subject, || {
                 let now = shared.clock.now();
@@ -100,7 +100,7 @@ impl Shared {
                     before.is_none_or(|it| it == last) || shared.means(&grant, &what, digest)
                 });
                 shared.generations.raise(&subject, now);
-                let Mutable::Tag(tag) = &what else {
+                let MutableRecord::Tag(tag) = &what else {
                     // In memory they are of another generation.
                     warn_of(shared.store.drop_lists(registry, repository), "cannot drop lists");
                     return;
@@ -113,7 +113,7 @@ impl Shared {
                     return warn_of(dropped, "cannot drop a tag record");
                 };
                 let record = TagRecord { digest: Some(digest), checked_at: now };
-                let checked = Heard::now(now, shared.generations.of(|| subject.clone()));
+                let checked = LastValidated::now(now, shared.generations.of(|| subject.clone()));
                 let hot = HotTag { digest: record.digest.clone(), checked };
                 shared.hot.put_tag(&grant, tag, None, Arc::new(hot));
                 let put = shared.store.put_tag(registry, repository, tag, None, &record);

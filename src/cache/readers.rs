@@ -3,37 +3,37 @@
 //! Such a fill has no credential: whenever it has to ask, it asks with that of a reader who is there at
 //! the time, in that reader's own repository. What a reader brought goes with it.
 
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
-use super::hot::lock;
 use crate::access::Grant;
 use crate::oci::RepositoryName;
-use crate::upstream::Identity;
+use crate::upstream::ClientCredential;
 
 /// The readers of one fill. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Readers {
-    entered: Arc<Mutex<Vec<Weak<Reader>>>>,
+pub(super) struct FillReaders {
+    entered: Arc<Mutex<Vec<Weak<FillReader>>>>,
 }
 
 /// One reader, there as long as anybody holds it.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct FillReader {
     repository: RepositoryName,
-    client: Option<Identity>,
+    client: Option<ClientCredential>,
     is_refused: AtomicBool,
 }
 
-impl Readers {
+impl FillReaders {
     /// One more.
-    pub(super) fn enter(&self, grant: &Grant) -> Arc<Reader> {
-        let reader = Arc::new(Reader {
+    pub(super) fn enter(&self, grant: &Grant) -> Arc<FillReader> {
+        let reader = Arc::new(FillReader {
             repository: grant.repository().clone(),
             client: grant.client().cloned(),
             is_refused: AtomicBool::new(false),
         });
-        let mut entered = lock(&self.entered);
+        let mut entered = self.entered.lock();
         // Those who have left, before there is more room to be made.
         if entered.len() == entered.capacity() {
             entered.retain(|reader| reader.strong_count() > 0);
@@ -44,23 +44,23 @@ impl Readers {
 
     /// Those who are there, the first come first, and were not refused; of one repository only, if
     /// there is one `in_repository`.
-    pub(super) fn present(&self, in_repository: Option<&RepositoryName>) -> Vec<Arc<Reader>> {
-        let is_there = |reader: &Arc<Reader>| {
+    pub(super) fn present(&self, in_repository: Option<&RepositoryName>) -> Vec<Arc<FillReader>> {
+        let is_there = |reader: &Arc<FillReader>| {
             let is_right = in_repository.is_none_or(|name| *name == reader.repository);
             is_right && !reader.is_refused.load(Ordering::Relaxed)
         };
-        lock(&self.entered).iter().filter_map(Weak::upgrade).filter(is_there).collect()
+        self.entered.lock().iter().filter_map(Weak::upgrade).filter(is_there).collect()
     }
 }
 
-impl Reader {
+impl FillReader {
     /// In which repository it may read.
     pub(super) fn repository(&self) -> &RepositoryName {
         &self.repository
     }
 
     /// What it presented.
-    pub(super) fn client(&self) -> Option<&Identity> {
+    pub(super) fn client(&self) -> Option<&ClientCredential> {
         self.client.as_ref()
     }
 

@@ -5,40 +5,40 @@
 //! and holds back the tail. The first reader carries the fill's own connection on; others open
 //! theirs.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 
-use super::download::Download;
-use super::follow::{Span, TAIL_BYTES};
-use super::hot::lock;
-use super::source::Source;
-use super::{Bypass, Error};
-use crate::http::{self, Next};
-use crate::oci::{Digest, Hasher};
+use super::download::BlobDownload;
+use super::follow::{BodySpan, TAIL_BYTES};
+use super::source::BlobOrigin;
+use super::{BypassReason, CacheError};
+use crate::http::{self, NextBytes};
+use crate::oci::{Digest, DigestHasher};
 
 /// What a fill had on disk, hashed, when the disk gave up.
 #[derive(Debug)]
-pub(super) struct Prefix {
+pub(super) struct HashedPrefix {
     file: Option<Arc<File>>,
     len: u64,
-    hasher: Hasher,
+    hasher: DigestHasher,
 }
 
-impl Prefix {
+impl HashedPrefix {
     /// Nothing.
     pub(super) fn none(digest: &Digest) -> Self {
-        Self { file: None, len: 0, hasher: Hasher::new(digest.algorithm()) }
+        Self { file: None, len: 0, hasher: DigestHasher::new(digest.algorithm()) }
     }
 
     /// The first `len` bytes of `file`, all seen by `hasher`.
-    pub(super) fn of(file: Arc<File>, len: u64, hasher: Hasher) -> Self {
+    pub(super) fn of(file: Arc<File>, len: u64, hasher: DigestHasher) -> Self {
         Self { file: Some(file), len, hasher }
     }
 }
@@ -46,16 +46,16 @@ impl Prefix {
 /// From where on readers have to carry on.
 #[derive(Debug)]
 pub(super) struct RelayPoint {
-    prefix: Prefix,
-    source: Source,
+    prefix: HashedPrefix,
+    source: BlobOrigin,
     total: Option<u64>,
-    bypass: Bypass,
+    bypass: BypassReason,
     /// The fill's own, for the first who comes.
-    download: Mutex<Option<Download>>,
+    download: Mutex<Option<BlobDownload>>,
 }
 
 impl RelayPoint {
-    pub(super) fn new(prefix: Prefix, download: Download, bypass: Bypass) -> Self {
+    pub(super) fn new(prefix: HashedPrefix, download: BlobDownload, bypass: BypassReason) -> Self {
         let (source, total) = (download.source().clone(), download.total());
         let fits = download.at() == prefix.len;
         let download = Mutex::new(fits.then_some(download));
@@ -71,55 +71,55 @@ impl RelayPoint {
         self.total
     }
 
-    pub(super) fn bypass(&self) -> Bypass {
+    pub(super) fn bypass(&self) -> BypassReason {
         self.bypass
     }
 
-    async fn download(&self, from: u64, end: Option<u64>) -> Result<Download, Error> {
-        let own = if from == self.prefix.len { lock(&self.download).take() } else { None };
+    async fn download(&self, from: u64, end: Option<u64>) -> Result<BlobDownload, CacheError> {
+        let own = if from == self.prefix.len { self.download.lock().take() } else { None };
         match (own, end) {
             (Some(download), _) => Ok(download),
-            (None, Some(end)) => Download::part(self.source.clone(), from..end).await,
-            (None, None) => Download::open(self.source.clone(), from, self.total).await,
+            (None, Some(end)) => BlobDownload::part(self.source.clone(), from..end).await,
+            (None, None) => BlobDownload::open(self.source.clone(), from, self.total).await,
         }
     }
 }
 
 /// One reader that carries on.
-pub(super) struct Relay {
+pub(super) struct RelayBody {
     point: Arc<RelayPoint>,
-    span: Span,
-    running: Option<Running>,
+    span: BodySpan,
+    running: Option<RelayState>,
     /// Received, not sent: the bytes from `span.at` on.
     held: VecDeque<Bytes>,
     held_bytes: u64,
 }
 
-struct Running {
-    download: Download,
+struct RelayState {
+    download: BlobDownload,
     /// `None` where the answer ends before the blob does.
-    hasher: Option<Hasher>,
+    hasher: Option<DigestHasher>,
     is_over: bool,
 }
 
-impl Relay {
-    pub(super) fn new(point: Arc<RelayPoint>, span: Span) -> Self {
+impl RelayBody {
+    pub(super) fn new(point: Arc<RelayPoint>, span: BodySpan) -> Self {
         Self { point, span, running: None, held: VecDeque::new(), held_bytes: 0 }
     }
 
-    async fn start(&mut self) -> Result<Running, Error> {
+    async fn start(&mut self) -> Result<RelayState, CacheError> {
         if !self.span.reaches_end {
             let download = self.point.download(self.span.at, self.span.end).await?;
-            return Ok(Running { download, hasher: None, is_over: false });
+            return Ok(RelayState { download, hasher: None, is_over: false });
         }
         let prefix = &self.point.prefix;
         if self.span.at < prefix.len {
             let bytes = self.read_prefix().await;
-            self.hold(bytes.map_err(|_| Error::Internal("cannot read what is on disk"))?);
+            self.hold(bytes.map_err(|_| CacheError::Internal("cannot read what is on disk"))?);
         }
         let download = self.point.download(self.point.prefix.len, None).await?;
         let hasher = Some(self.point.prefix.hasher.clone());
-        Ok(Running { download, hasher, is_over: false })
+        Ok(RelayState { download, hasher, is_over: false })
     }
 
     /// What is on disk and was held back: a tail at most.
@@ -158,7 +158,7 @@ impl Relay {
     }
 
     /// Receives one chunk, or the end, which is where the hash must be right.
-    async fn receive(&mut self) -> Result<(), Error> {
+    async fn receive(&mut self) -> Result<(), CacheError> {
         let mut running = match self.running.take() {
             Some(running) => running,
             None => self.start().await?,
@@ -188,18 +188,18 @@ impl Relay {
     }
 }
 
-impl http::Source for Relay {
-    fn next_now(&mut self) -> Option<Next> {
+impl http::BodySource for RelayBody {
+    fn next_now(&mut self) -> Option<NextBytes> {
         if self.span.is_over() {
             return Some(Ok(None));
         }
         self.release().map(|bytes| Ok(Some(bytes.into())))
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
             loop {
-                if let Some(next) = http::Source::next_now(self) {
+                if let Some(next) = http::BodySource::next_now(self) {
                     return next;
                 }
                 if self.running.as_ref().is_some_and(|running| running.is_over) {

@@ -15,30 +15,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::Error;
-use super::download::Download;
-use super::fills::Progress;
-use super::follow::{Follow, Span};
-use super::readers::Reader;
-use super::source::Source;
-use crate::http::{self, Next};
+use super::CacheError;
+use super::download::BlobDownload;
+use super::fills::FillProgress;
+use super::follow::{BodySpan, GrowingFileBody};
+use super::readers::FillReader;
+use super::source::BlobOrigin;
+use crate::http::{self, NextBytes};
 
 /// What may be fetched beside one fill.
 #[derive(Clone, Debug)]
 pub(super) struct SideFetches {
-    source: Source,
+    source: BlobOrigin,
     places: Arc<Semaphore>,
     bytes_left: Arc<AtomicU64>,
 }
 
 impl SideFetches {
-    pub(super) fn new(source: Source) -> Self {
+    pub(super) fn new(source: BlobOrigin) -> Self {
         let places = Arc::new(Semaphore::new(FETCHES_MAX));
         Self { source, places, bytes_left: Arc::new(AtomicU64::new(BYTES_MAX)) }
     }
 
     /// A place for a range, if it is far ahead of what is `written` and there is room.
-    fn place(&self, span: &Span, written: u64) -> Option<OwnedSemaphorePermit> {
+    fn place(&self, span: &BodySpan, written: u64) -> Option<OwnedSemaphorePermit> {
         let end = span.end.filter(|_| !span.reaches_end)?;
         if span.at < written.saturating_add(NEAR_BYTES) {
             return None;
@@ -60,58 +60,58 @@ const BYTES_MAX: u64 = 64 << 20;
 const NEAR_BYTES: u64 = 8 << 20;
 
 /// One reader of a range that ends before the blob does.
-pub(super) struct Side {
-    state: State,
+pub(super) struct AheadRange {
+    state: AheadState,
     fetches: SideFetches,
-    progress: watch::Receiver<Progress>,
-    span: Span,
+    progress: watch::Receiver<FillProgress>,
+    span: BodySpan,
     /// That it is there, while it is.
-    _presence: Option<Arc<Reader>>,
+    _presence: Option<Arc<FillReader>>,
 }
 
-enum State {
+enum AheadState {
     /// On its own.
-    Fetching { download: Download, _place: OwnedSemaphorePermit },
+    Fetching { download: BlobDownload, _place: OwnedSemaphorePermit },
     /// Behind the fill.
-    Following(Follow),
+    Following(GrowingFileBody),
     /// Nothing is asked for yet.
-    Idle(Follow),
+    Idle(GrowingFileBody),
     /// Broken off.
     Over,
 }
 
-impl Side {
+impl AheadRange {
     /// A reader of `span`, which `follow` reads, too. Which way it takes is decided when its
     /// first bytes are wanted.
     pub(super) fn new(
-        follow: Follow,
+        follow: GrowingFileBody,
         fetches: SideFetches,
-        progress: watch::Receiver<Progress>,
-        span: Span,
+        progress: watch::Receiver<FillProgress>,
+        span: BodySpan,
     ) -> Self {
-        Self { state: State::Idle(follow), fetches, progress, span, _presence: None }
+        Self { state: AheadState::Idle(follow), fetches, progress, span, _presence: None }
     }
 
     /// The same for a reader with a credential of its own.
-    pub(super) fn of(self, reader: Option<Arc<Reader>>) -> Self {
+    pub(super) fn of(self, reader: Option<Arc<FillReader>>) -> Self {
         Self { _presence: reader, ..self }
     }
 
-    async fn begin(&mut self, follow: Follow) -> State {
+    async fn begin(&mut self, follow: GrowingFileBody) -> AheadState {
         let place = match &*self.progress.borrow() {
-            Progress::Filling { written, .. } => self.fetches.place(&self.span, *written),
+            FillProgress::Filling { written, .. } => self.fetches.place(&self.span, *written),
             _ => None,
         };
-        let Some(place) = place else { return State::Following(follow) };
+        let Some(place) = place else { return AheadState::Following(follow) };
         // What cannot be had on its own may still come by with the fill.
         let part = self.span.at..self.span.end.unwrap_or(u64::MAX);
-        match Download::part(self.fetches.source.clone(), part).await {
-            Ok(download) => State::Fetching { download, _place: place },
-            Err(_) => State::Following(follow),
+        match BlobDownload::part(self.fetches.source.clone(), part).await {
+            Ok(download) => AheadState::Fetching { download, _place: place },
+            Err(_) => AheadState::Following(follow),
         }
     }
 
-    async fn fetch(&mut self, download: &mut Download) -> Next {
+    async fn fetch(&mut self, download: &mut BlobDownload) -> NextBytes {
         let chunk = tokio::select! {
             biased;
             error = failure(&mut self.progress) => return Err(error.into()),
@@ -124,9 +124,9 @@ impl Side {
 }
 
 /// Waits until the fill fails, for ever if it does not.
-async fn failure(progress: &mut watch::Receiver<Progress>) -> Error {
+async fn failure(progress: &mut watch::Receiver<FillProgress>) -> CacheError {
     loop {
-        if let Progress::Failed(error) = &*progress.borrow_and_update() {
+        if let FillProgress::Failed(error) = &*progress.borrow_and_update() {
             return error.clone();
         }
         if progress.changed().await.is_err() {
@@ -135,26 +135,26 @@ async fn failure(progress: &mut watch::Receiver<Progress>) -> Error {
     }
 }
 
-impl http::Source for Side {
-    fn next_now(&mut self) -> Option<Next> {
+impl http::BodySource for AheadRange {
+    fn next_now(&mut self) -> Option<NextBytes> {
         match &mut self.state {
-            State::Fetching { .. } => self.span.is_over().then_some(Ok(None)),
-            State::Following(follow) => follow.next_now(),
-            State::Idle(_) => None,
-            State::Over => Some(Ok(None)),
+            AheadState::Fetching { .. } => self.span.is_over().then_some(Ok(None)),
+            AheadState::Following(follow) => follow.next_now(),
+            AheadState::Idle(_) => None,
+            AheadState::Over => Some(Ok(None)),
         }
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
-            let mut state = match std::mem::replace(&mut self.state, State::Over) {
-                State::Idle(follow) => self.begin(follow).await,
+            let mut state = match std::mem::replace(&mut self.state, AheadState::Over) {
+                AheadState::Idle(follow) => self.begin(follow).await,
                 state => state,
             };
             let next = match &mut state {
-                State::Fetching { download, .. } => self.fetch(download).await,
-                State::Following(follow) => follow.next().await,
-                State::Idle(_) | State::Over => Ok(None),
+                AheadState::Fetching { download, .. } => self.fetch(download).await,
+                AheadState::Following(follow) => follow.next().await,
+                AheadState::Idle(_) | AheadState::Over => Ok(None),
             };
             if next.is_ok() {
                 self.state = state;

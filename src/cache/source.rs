@@ -3,29 +3,31 @@
 use std::sync::Arc;
 
 use super::pull::deadline;
-use super::readers::Readers;
+use super::readers::FillReaders;
 use crate::access::Grant;
 use crate::http::Via;
 use crate::oci::{Digest, RepositoryName, Resource};
-use crate::upstream::{self, Answer, Identity, Method, Place, Question, Upstreams};
+use crate::upstream::{
+    self, Answer, ClientCredential, Question, ReadMethod, UpstreamGroup, UpstreamIndex,
+};
 
 /// Where a blob can be had.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
-    upstream: Arc<Upstreams>,
+pub(super) struct BlobOrigin {
+    upstream: Arc<UpstreamGroup>,
     repository: RepositoryName,
     digest: Digest,
     via: Via,
     /// Which upstreams have failed, and are asked last.
-    failed: Vec<Place>,
+    failed: Vec<UpstreamIndex>,
     /// With whose credentials; `None` for Larder's own.
-    readers: Option<Readers>,
+    readers: Option<FillReaders>,
     /// Whether readers of other repositories will do, too.
     is_of_any_reader: bool,
 }
 
-impl Source {
-    pub(super) fn new(grant: &Grant, digest: &Digest, readers: Option<Readers>) -> Self {
+impl BlobOrigin {
+    pub(super) fn new(grant: &Grant, digest: &Digest, readers: Option<FillReaders>) -> Self {
         Self {
             upstream: Arc::clone(grant.registry().upstream()),
             repository: grant.repository().clone(),
@@ -57,16 +59,16 @@ impl Source {
     }
 
     /// What messages call one of its upstreams.
-    pub(super) fn host_of(&self, place: Place) -> &str {
+    pub(super) fn host_of(&self, place: UpstreamIndex) -> &str {
         self.upstream.host_of(place)
     }
 
     /// Asks this one last from now on.
-    pub(super) fn fail(&mut self, place: Place) {
+    pub(super) fn fail(&mut self, place: UpstreamIndex) {
         self.failed.push(place);
     }
 
-    pub(super) fn has_failed(&self, place: Place) -> bool {
+    pub(super) fn has_failed(&self, place: UpstreamIndex) -> bool {
         self.failed.contains(&place)
     }
 
@@ -75,14 +77,14 @@ impl Source {
         &self,
         from: u64,
         until: Option<u64>,
-    ) -> Result<Answer, upstream::Error> {
+    ) -> Result<Answer, upstream::UpstreamError> {
         let part = (from, until);
         let Some(readers) = &self.readers else {
             return self.ask_as(&self.repository, None, part).await;
         };
         let only = Some(&self.repository).filter(|_| !self.is_of_any_reader);
         let (host, reason) = (self.upstream.host().to_owned(), DESERTED.to_owned());
-        let mut last = upstream::Error::Unreachable { host, reason };
+        let mut last = upstream::UpstreamError::Unreachable { host, reason };
         for reader in readers.present(only) {
             match self.ask_as(reader.repository(), reader.client(), part).await {
                 Err(error) if error.is_about_the_asker() => {
@@ -98,9 +100,9 @@ impl Source {
     async fn ask_as(
         &self,
         repository: &RepositoryName,
-        client: Option<&Identity>,
+        client: Option<&ClientCredential>,
         (from, until): (u64, Option<u64>),
-    ) -> Result<Answer, upstream::Error> {
+    ) -> Result<Answer, upstream::UpstreamError> {
         let resource = Resource::Blob(self.digest.clone());
         let question = Question {
             from,
@@ -108,7 +110,7 @@ impl Source {
             failed: self.failed.clone(),
             client: client.cloned(),
             via: self.via.clone(),
-            ..Question::new(Method::Get, repository.clone(), resource)
+            ..Question::new(ReadMethod::Get, repository.clone(), resource)
         };
         self.upstream.ask(&question, deadline()).await
     }

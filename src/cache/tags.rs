@@ -12,32 +12,32 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::belief::{Heard, Reliance, Settled};
-use super::flights::Company;
-use super::generations::{Generation, Subject};
+use super::belief::{LastValidated, Purpose, Resolution};
+use super::flights::Sharing;
+use super::generations::{Generation, RecordKey};
 use super::hot::{HotTag, question_key};
 use super::manifest_ask::header_type;
 use super::members::warn_of;
-use super::{Bypass, Content, Decision, Error, Manifest, Pulled, Shared};
+use super::{BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled, Shared};
 use crate::access::Grant;
 use crate::oci::{AcceptSet, Algorithm, Digest, Reference, Tag};
 use crate::registry::TagPolicy;
 use crate::store::TagRecord;
-use crate::upstream::{self, Method};
+use crate::upstream::{self, ReadMethod};
 
 /// What the upstream made of a tag.
 #[derive(Clone, Debug)]
-pub(super) enum Resolved {
+pub(super) enum ResolvedTag {
     /// A manifest that is cached under this digest.
     Digest(Digest),
     /// A manifest that cannot be.
-    Uncached(Arc<Manifest>),
+    Uncached(Arc<CachedManifest>),
 }
 
 /// How tags look to clients that cannot take what the full `Accept` list resolves to: each
 /// `Accept` set has records of its own.
 #[derive(Clone, Debug)]
-struct View {
+struct AcceptView {
     /// A file name: part of the hash of the set.
     name: String,
     accept: String,
@@ -49,13 +49,13 @@ impl Shared {
         grant: &Grant,
         tag: &Tag,
         accept: &AcceptSet<'_>,
-        reliance: Reliance,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+        reliance: Purpose,
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         let pulled = self.manifest_in_view(grant, tag, None, reliance).await?;
         if accept.takes(&pulled.what.media_type) {
             return Ok(pulled);
         }
-        match View::of(accept) {
+        match AcceptView::of(accept) {
             Some(view) => self.manifest_in_view(grant, tag, Some(view), reliance).await,
             None => Ok(pulled),
         }
@@ -65,13 +65,13 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         tag: &Tag,
-        view: Option<View>,
-        reliance: Reliance,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+        view: Option<AcceptView>,
+        reliance: Purpose,
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
-        let ask = |company: Company| {
+        let ask = |company: Sharing| {
             let reference = Reference::Tag(tag.clone());
-            let generation = self.generations.of(|| Subject::tag(grant, tag));
+            let generation = self.generations.of(|| RecordKey::tag(grant, tag));
             let view_name = view.as_ref().map(|view| view.name.as_str());
             let key = company.key(question_key(grant, &reference, view_name), grant);
             let digest = known.as_ref().and_then(|known| known.digest.clone());
@@ -83,8 +83,10 @@ impl Shared {
         let checked = known.as_ref().map(|known| &known.checked);
         let policy = policy(grant, tag, known.as_deref());
         match self.settle(grant, checked, (policy, reliance), ask).await? {
-            Settled::Told(resolved, decision) => self.served(grant, resolved, decision).await,
-            Settled::Known { decision, age } => {
+            Resolution::Validated(resolved, decision) => {
+                self.served(grant, resolved, decision).await
+            }
+            Resolution::Cached { decision, age } => {
                 let digest = known.as_ref().and_then(|known| known.digest.as_ref());
                 self.recalled(grant, digest, decision, age).await
             }
@@ -98,25 +100,25 @@ impl Shared {
         digest: Option<&Digest>,
         decision: Decision,
         age: Duration,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         match digest {
             Some(digest) => self.manifest_of(grant, digest, decision, age).await,
-            None => Err(Error::absent(grant, None, decision, age)),
+            None => Err(CacheError::absent(grant, None, decision, age)),
         }
     }
 
     async fn served(
         self: &Arc<Self>,
         grant: &Grant,
-        resolved: Resolved,
+        resolved: ResolvedTag,
         decision: Decision,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         match resolved {
-            Resolved::Digest(digest) => {
+            ResolvedTag::Digest(digest) => {
                 self.manifest_of(grant, &digest, decision, Duration::ZERO).await
             }
-            Resolved::Uncached(what) => {
-                let decision = Decision::Bypass(Bypass::NotCacheable);
+            ResolvedTag::Uncached(what) => {
+                let decision = Decision::Bypass(BypassReason::NotCacheable);
                 Ok(Pulled { what, decision, age: None })
             }
         }
@@ -129,7 +131,7 @@ impl Shared {
         digest: &Digest,
         decision: Decision,
         age: Duration,
-    ) -> Result<Pulled<Arc<Manifest>>, Error> {
+    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         let pulled = self.manifest_by_digest(grant, digest).await?;
         let decision = if pulled.decision == Decision::Hit { decision } else { pulled.decision };
         Ok(Pulled { what: pulled.what, decision, age: Some(age) })
@@ -139,11 +141,11 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         tag: &Tag,
-        view: Option<&View>,
+        view: Option<&AcceptView>,
     ) -> Option<Arc<HotTag>> {
         let name = view.map(|view| view.name.as_str());
         if let Some(hot) = self.hot.tag(grant, tag, name)
-            && hot.checked.generation == self.generations.of(|| Subject::tag(grant, tag))
+            && hot.checked.generation == self.generations.of(|| RecordKey::tag(grant, tag))
         {
             return Some(hot);
         }
@@ -154,13 +156,13 @@ impl Shared {
             let read = |generation| {
                 let record =
                     shared.store.tag(registry, repository, &tag, name.as_deref()).ok()??;
-                let checked = Heard::earlier(record.checked_at, generation);
+                let checked = LastValidated::earlier(record.checked_at, generation);
                 Some((Arc::new(HotTag { digest: record.digest, checked }), record.checked_at))
             };
             let keep = |hot: &Arc<HotTag>| {
                 shared.hot.put_tag(&grant, &tag, name.as_deref(), Arc::clone(hot));
             };
-            shared.recall(&Subject::tag(&grant, &tag), read, keep)
+            shared.recall(&RecordKey::tag(&grant, &tag), read, keep)
         };
         tokio::task::spawn_blocking(recall).await.ok().flatten()
     }
@@ -170,27 +172,31 @@ impl Shared {
         self: Arc<Self>,
         grant: Grant,
         tag: Tag,
-        view: Option<View>,
+        view: Option<AcceptView>,
         known: Option<Digest>,
         generation: Generation,
-    ) -> Result<Resolved, Error> {
+    ) -> Result<ResolvedTag, CacheError> {
         let resolved = self.heard(&grant, self.resolve(&grant, &tag, view.as_ref(), known)).await;
-        let subject = Subject::tag(&grant, &tag);
+        let subject = RecordKey::tag(&grant, &tag);
         let name = view.map(|view| view.name);
         let digest = match &resolved {
-            Ok(Resolved::Digest(digest)) => Some(digest.clone()),
+            Ok(ResolvedTag::Digest(digest)) => Some(digest.clone()),
             Err(error) if error.refuses(&grant) => return resolved,
             // It may be only this client that may not know of it.
-            Err(Error::Upstream(upstream::Error::NotFound { .. })) if !grant.is_of_client() => None,
+            Err(CacheError::Upstream(upstream::UpstreamError::NotFound { .. }))
+                if !grant.uses_client_credential() =>
+            {
+                None
+            }
             Err(error) if error.is_an_answer() => {
                 let forget = move |shared: &Self| shared.drop_tag(&grant, &tag, name.as_deref());
                 self.commit(subject, generation, forget).await;
                 return resolved;
             }
-            Ok(Resolved::Uncached(_)) | Err(_) => return resolved,
+            Ok(ResolvedTag::Uncached(_)) | Err(_) => return resolved,
         };
         let keep = move |shared: &Self| {
-            let checked = Heard::now(shared.clock.now(), generation);
+            let checked = LastValidated::now(shared.clock.now(), generation);
             shared.put_tag(&grant, &tag, name.as_deref(), digest, checked);
         };
         self.commit(subject, generation, keep).await;
@@ -201,12 +207,12 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         tag: &Tag,
-        view: Option<&View>,
+        view: Option<&AcceptView>,
         known: Option<Digest>,
-    ) -> Result<Resolved, Error> {
+    ) -> Result<ResolvedTag, CacheError> {
         let reference = Reference::Tag(tag.clone());
         let accept = view.map(|view| view.accept.as_str());
-        let told = match self.ask_manifest(grant, &reference, Method::Head, accept).await {
+        let told = match self.ask_manifest(grant, &reference, ReadMethod::Head, accept).await {
             Ok(answer) => {
                 let schema1 = header_type(&answer).is_some_and(|kind| kind.is_schema1());
                 told_digest(&answer.headers).filter(|_| !schema1)
@@ -216,19 +222,19 @@ impl Shared {
         };
         if let Some(digest) = told {
             if known.as_ref() == Some(&digest) {
-                return Ok(Resolved::Digest(digest));
+                return Ok(ResolvedTag::Digest(digest));
             }
             match self.manifest_by_digest(grant, &digest).await {
-                Ok(_) => return Ok(Resolved::Digest(digest)),
+                Ok(_) => return Ok(ResolvedTag::Digest(digest)),
                 // Moved in between, or a registry that knows its manifests by tag only.
-                Err(Error::Upstream(upstream::Error::NotFound { .. })) => {}
+                Err(CacheError::Upstream(upstream::UpstreamError::NotFound { .. })) => {}
                 Err(error) => return Err(error),
             }
         }
         let manifest = self.get_manifest_by_tag(grant, &reference, accept).await?;
         Ok(match &manifest.content {
-            Content::Verified(verified) => Resolved::Digest(verified.digest().clone()),
-            Content::Schema1(..) => Resolved::Uncached(manifest),
+            ManifestContent::Verified(verified) => ResolvedTag::Digest(verified.digest().clone()),
+            ManifestContent::Schema1(..) => ResolvedTag::Uncached(manifest),
         })
     }
 
@@ -239,7 +245,7 @@ impl Shared {
         tag: &Tag,
         name: Option<&str>,
         digest: Option<Digest>,
-        checked: Heard,
+        checked: LastValidated,
     ) {
         let record = TagRecord { digest: digest.clone(), checked_at: checked.at };
         self.hot.put_tag(grant, tag, name, Arc::new(HotTag { digest, checked }));
@@ -257,7 +263,7 @@ impl Shared {
     }
 }
 
-impl View {
+impl AcceptView {
     /// The view of a client; `None` for one that takes anything.
     fn of(accept: &AcceptSet<'_>) -> Option<Self> {
         let accept = accept.to_header();

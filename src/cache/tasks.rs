@@ -7,12 +7,12 @@ use tokio_util::task::TaskTracker;
 
 /// The tasks. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tasks {
+pub(super) struct DetachedTasks {
     tracker: TaskTracker,
     end: CancellationToken,
 }
 
-impl Tasks {
+impl DetachedTasks {
     /// Runs this until it is done, or until all are ended.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let end = self.end.clone();

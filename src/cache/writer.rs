@@ -14,21 +14,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::Error;
-use super::relay::Prefix;
+use super::CacheError;
+use super::relay::HashedPrefix;
 use crate::oci::Digest;
-use crate::store::{Partial, SumHasher};
+use crate::store::{PartialBlob, SumHasher};
 
 /// How writing ended, as the writer sees it.
-pub(super) enum Drained {
+pub(super) enum DrainOutcome {
     /// There is no space for it; nothing was written. What had arrived is `left`.
     NoRoom { left: Vec<Bytes>, error: io::Error },
     /// The disk failed. What it did not take is `left`.
-    Refused { writer: Writer, left: Vec<Bytes>, error: io::Error },
+    Refused { writer: FillWriter, left: Vec<Bytes>, error: io::Error },
     /// The disk did not answer within [`DISK_STALL`]; nothing is known of the file any more.
     Stuck,
     /// All of it is written.
-    Whole(Writer),
+    Whole(FillWriter),
 }
 
 /// What the disk did not take.
@@ -39,8 +39,8 @@ enum NotTaken {
 }
 
 /// The partial file, and the hash of what is in it.
-pub(super) struct Writer {
-    partial: Partial,
+pub(super) struct FillWriter {
+    partial: PartialBlob,
     /// `None` until the first batch: what an earlier process left is hashed on the blocking
     /// pool, while the upstream's bytes arrive.
     hasher: Option<SumHasher>,
@@ -50,8 +50,8 @@ pub(super) struct Writer {
     is_published: bool,
 }
 
-impl Writer {
-    pub(super) fn new(partial: Partial) -> Self {
+impl FillWriter {
+    pub(super) fn new(partial: PartialBlob) -> Self {
         Self { partial, hasher: None, on_disk: Arc::default(), is_published: false }
     }
 
@@ -63,9 +63,9 @@ impl Writer {
     pub(super) async fn drain(
         mut self,
         mut queue: mpsc::Receiver<Bytes>,
-        prepare: impl FnOnce(&mut Partial) -> io::Result<()> + Send + 'static,
+        prepare: impl FnOnce(&mut PartialBlob) -> io::Result<()> + Send + 'static,
         publish: impl Fn(u64) + Clone + Send + 'static,
-    ) -> Drained {
+    ) -> DrainOutcome {
         let (mut prepare, mut chunk) = (Some(prepare), None);
         loop {
             let (on_disk, prepare, publish) =
@@ -77,7 +77,7 @@ impl Writer {
                 (self, queue, done)
             });
             let Some((writer, rest, done)) = patiently(job, &on_disk).await else {
-                return Drained::Stuck;
+                return DrainOutcome::Stuck;
             };
             (self, queue) = (writer, rest);
             match done {
@@ -85,21 +85,25 @@ impl Writer {
                 Err(NotTaken::Room(error)) => return self.without_room(queue, error).await,
                 Err(NotTaken::Chunk(chunk, error)) => {
                     let left = std::iter::once(chunk).chain(close(&mut queue)).collect();
-                    return Drained::Refused { writer: self, left, error };
+                    return DrainOutcome::Refused { writer: self, left, error };
                 }
             }
             chunk = queue.recv().await;
             if chunk.is_none() {
-                return Drained::Whole(self);
+                return DrainOutcome::Whole(self);
             }
         }
     }
 
-    async fn without_room(self, mut queue: mpsc::Receiver<Bytes>, error: io::Error) -> Drained {
+    async fn without_room(
+        self,
+        mut queue: mpsc::Receiver<Bytes>,
+        error: io::Error,
+    ) -> DrainOutcome {
         if let Err(error) = blocking(move || self.partial.leave()).await {
             tracing::debug!(%error, "cannot remove an empty partial file");
         }
-        Drained::NoRoom { left: close(&mut queue), error }
+        DrainOutcome::NoRoom { left: close(&mut queue), error }
     }
 
     /// Writes a chunk, if there is one, and what has arrived. Blocks.
@@ -145,24 +149,24 @@ impl Writer {
     }
 
     /// The file and the hash of all of it.
-    pub(super) async fn finish(mut self) -> Result<(Partial, SumHasher), Error> {
+    pub(super) async fn finish(mut self) -> Result<(PartialBlob, SumHasher), CacheError> {
         let hash = move || self.hash_so_far().map(|hasher| (self.partial, hasher));
-        blocking(hash).await.map_err(|_| Error::Internal("cannot hash a partial file"))
+        blocking(hash).await.map_err(|_| CacheError::Internal("cannot hash a partial file"))
     }
 
     /// What is on disk and hashed, and the file.
-    pub(super) fn into_prefix(self, digest: &Digest) -> (Prefix, Partial) {
+    pub(super) fn into_prefix(self, digest: &Digest) -> (HashedPrefix, PartialBlob) {
         let prefix = match self.hasher {
             Some(hasher) => {
-                Prefix::of(self.partial.file(), self.partial.len(), hasher.into_hasher())
+                HashedPrefix::of(self.partial.file(), self.partial.len(), hasher.into_hasher())
             }
-            None => Prefix::none(digest),
+            None => HashedPrefix::none(digest),
         };
         (prefix, self.partial)
     }
 
     /// The file, whose bytes are not of interest.
-    pub(super) fn into_partial(self) -> Partial {
+    pub(super) fn into_partial(self) -> PartialBlob {
         self.partial
     }
 }
@@ -212,13 +216,13 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use tokio::time::sleep;
 
     use super::*;
     use crate::oci::Algorithm;
-    use crate::store::{Machine, Options, Store};
+    use crate::store::{BootClock, Store, StoreOptions};
 
     const ALMOST: Duration = Duration::from_secs(29);
 
@@ -245,8 +249,8 @@ mod tests {
     #[tokio::test]
     async fn the_first_bytes_are_told_of_at_once_and_the_rest_in_batches() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options::for_test(dir.path());
-        let store = Store::open(options, Machine::default()).unwrap();
+        let options = StoreOptions::for_test(dir.path());
+        let store = Store::open(options, BootClock::default()).unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"any");
         let partial = store.partial(&"a.test".parse().unwrap(), &digest).unwrap();
         let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
@@ -257,12 +261,12 @@ mod tests {
         let told = Arc::new(Mutex::new(Vec::<u64>::new()));
         let publish = {
             let told = Arc::clone(&told);
-            move |bytes| told.lock().unwrap().push(bytes >> 10)
+            move |bytes| told.lock().push(bytes >> 10)
         };
 
-        let drained = Writer::new(partial).drain(queue, |_| Ok(()), publish).await;
+        let drained = FillWriter::new(partial).drain(queue, |_| Ok(()), publish).await;
 
-        assert!(matches!(drained, Drained::Whole(_)));
-        assert_eq!(*told.lock().unwrap(), [100, 400, 600]);
+        assert!(matches!(drained, DrainOutcome::Whole(_)));
+        assert_eq!(*told.lock(), [100, 400, 600]);
     }
 }

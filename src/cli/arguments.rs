@@ -10,11 +10,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::exit::Exit;
+use super::exit::ExitStatus;
 use super::logging::LogFormat;
 use super::{check, serve};
 use crate::app;
-use crate::config::{Arguments, Environment};
+use crate::config::{ConfigArgs, Environment};
 
 /// Runs the command that `arguments` (the first is the program's name) ask for.
 pub fn run(
@@ -22,17 +22,17 @@ pub fn run(
     environment: &Environment,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> Exit {
+) -> ExitStatus {
     let commands = match CommandLine::try_parse_from(arguments) {
         Ok(commands) => commands,
         Err(error) if error.use_stderr() => {
             say(err, &error.render().to_string());
-            return Exit::Misused;
+            return ExitStatus::Misused;
         }
         // Help and version arrive as errors, too.
         Err(error) => {
             say(out, &error.render().to_string());
-            return Exit::Done;
+            return ExitStatus::Done;
         }
     };
     match commands.command {
@@ -40,15 +40,15 @@ pub fn run(
         Command::CheckIndex { db } => match app::check_index(&db) {
             Ok(totals) => {
                 say(out, &totals);
-                Exit::Done
+                ExitStatus::Done
             }
             Err(why) => {
                 say(out, &why);
-                Exit::Failed
+                ExitStatus::Failed
             }
         },
         Command::Serve { source, listen, log_format } => {
-            let arguments = Arguments { listen, ..source.into() };
+            let arguments = ConfigArgs { listen, ..source.into() };
             serve::run(&arguments, environment, log_format, err)
         }
     }
@@ -73,7 +73,7 @@ enum Command {
     /// Run the proxy; without a configuration it mirrors docker.io on 127.0.0.1:5000
     Serve {
         #[command(flatten)]
-        source: Source,
+        source: ConfigArguments,
         /// Listen on this IP address and port and on no other; may be repeated
         #[arg(long, value_name = "ADDR")]
         listen: Vec<String>,
@@ -90,19 +90,19 @@ enum Command {
     /// Read the configuration, say what results from it, and do nothing
     Check {
         #[command(flatten)]
-        source: Source,
+        source: ConfigArguments,
     },
 }
 
 #[derive(Args, Debug)]
-struct Source {
+struct ConfigArguments {
     /// The configuration file [default: the one that `LARDER_CONFIG` names, else /etc/larder/config.toml if present]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-impl From<Source> for Arguments {
-    fn from(source: Source) -> Self {
+impl From<ConfigArguments> for ConfigArgs {
+    fn from(source: ConfigArguments) -> Self {
         Self { config: source.config, ..Self::default() }
     }
 }
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    fn outcome(arguments: &[&str], variables: &[(&str, &str)]) -> (Exit, String, String) {
+    fn outcome(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String, String) {
         let environment = variables.iter().copied().collect();
         let arguments = std::iter::once("larder").chain(arguments.iter().copied());
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -136,7 +136,7 @@ mod tests {
             [&["--version"][..], &["help"], &["--help"], &["help", "serve"], &["check", "-h"]]
         {
             let (exit, out, err) = outcome(good, &[]);
-            assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{good:?}");
+            assert_eq!((exit, err.as_str()), (ExitStatus::Done, ""), "{good:?}");
             assert!(!out.is_empty(), "{good:?}");
         }
         for bad in [
@@ -149,7 +149,7 @@ mod tests {
             &["check", "extra"],
         ] {
             let (exit, out, err) = outcome(bad, &[]);
-            assert_eq!((exit, out.as_str()), (Exit::Misused, ""), "{bad:?}");
+            assert_eq!((exit, out.as_str()), (ExitStatus::Misused, ""), "{bad:?}");
             assert!(!err.is_empty(), "{bad:?}");
         }
         let (_, version, _) = outcome(&["--version"], &[]);
@@ -163,15 +163,15 @@ mod tests {
         let none = ["--config", "/nowhere/config.toml"];
         for command in ["serve", "check"] {
             let (exit, out, err) = outcome(&[command, none[0], none[1]], &home);
-            assert_eq!((exit, out.as_str()), (Exit::Misused, ""));
+            assert_eq!((exit, out.as_str()), (ExitStatus::Misused, ""));
             assert_eq!(err, "error: there is no such file\n --> /nowhere/config.toml\n");
         }
         let (exit, _, err) = outcome(&["serve", "--listen", "localhost"], &home);
-        assert_eq!(exit, Exit::Misused);
+        assert_eq!(exit, ExitStatus::Misused);
         assert!(err.contains(" --> argument --listen\n key: listen\nhint: "), "{err}");
         let (exit, _, err) =
             outcome(&["serve"], &[("HOME", "/home/test"), ("LARDER_LOG", "larder=loud")]);
-        assert_eq!(exit, Exit::Misused);
+        assert_eq!(exit, ExitStatus::Misused);
         assert!(err.contains(" --> environment variable LARDER_LOG"), "{err}");
     }
 }

@@ -10,44 +10,44 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::arguments::say;
-use super::exit::Exit;
+use super::exit::ExitStatus;
 use super::logging;
 use crate::config;
-use crate::config::{Arguments, Environment, Listener, Loaded, Settings};
+use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;
-use crate::registry::{AskedAs, Doors};
-use crate::upstream::{self, Credential};
+use crate::registry::{AskedAs, OpenDoors};
+use crate::upstream::{self, ProxyCredential};
 
 /// Reads the configuration and reports on it.
 pub(super) fn run(
-    arguments: &Arguments,
+    arguments: &ConfigArgs,
     environment: &Environment,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> Exit {
+) -> ExitStatus {
     let loaded = match config::load(arguments, environment) {
         Ok(loaded) => loaded,
         Err(problems) => {
             say(err, &format!("{problems}\n"));
-            return Exit::Misused;
+            return ExitStatus::Misused;
         }
     };
     if let Err(problem) = logging::filter(environment) {
         say(err, &format!("{problem}\n"));
-        return Exit::Misused;
+        return ExitStatus::Misused;
     }
     for warning in &loaded.settings.warnings {
         say(err, &format!("warning: {warning}\n"));
     }
-    say(out, &Report(&loaded).to_string());
-    Exit::Done
+    say(out, &CheckReport(&loaded).to_string());
+    ExitStatus::Done
 }
 
-struct Report<'l>(&'l Loaded);
+struct CheckReport<'l>(&'l LoadedConfig);
 
-impl fmt::Display for Report<'_> {
+impl fmt::Display for CheckReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Loaded { settings, file, overrides } = self.0;
+        let LoadedConfig { settings, file, overrides } = self.0;
         let file = file.as_ref().map_or("the defaults".into(), |file| file.display().to_string());
         line(f, "configuration", &file)?;
         if !overrides.is_empty() {
@@ -96,14 +96,14 @@ fn or_none<T: fmt::Display>(value: Option<&T>) -> String {
 }
 
 /// Whether there is nothing to say of it but its address.
-fn is_plain(listener: &Listener) -> bool {
+fn is_plain(listener: &ListenerSettings) -> bool {
     listener.tls.is_none()
         && listener.names.is_empty()
-        && listener.doors == Doors::all()
+        && listener.doors == OpenDoors::all()
         && listener.access.is_default()
 }
 
-fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
+fn listener(f: &mut fmt::Formatter<'_>, listener: &ListenerSettings) -> fmt::Result {
     writeln!(f, "\n[[listener]]")?;
     line(f, "address", &listener.address.to_string())?;
     line(
@@ -126,7 +126,7 @@ fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
     access(f, &listener.access)
 }
 
-fn access(f: &mut fmt::Formatter<'_>, access: &config::Access) -> fmt::Result {
+fn access(f: &mut fmt::Formatter<'_>, access: &config::AccessSettings) -> fmt::Result {
     let options = &access.options;
     line(f, "anonymous", options.policy.anonymous.as_str())?;
     line(f, "challenge", options.challenge.as_str())?;
@@ -139,7 +139,7 @@ fn access(f: &mut fmt::Formatter<'_>, access: &config::Access) -> fmt::Result {
     options.policy.rules.iter().try_for_each(|rule| line(f, "rule", &rule.to_string()))
 }
 
-fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Result {
+fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fmt::Result {
     let upstream = &entry.upstream;
     writeln!(f, "\n[registry.\"{}\"]", entry.name)?;
     for mirror in &entry.mirrors {
@@ -179,8 +179,8 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
         }
     }
     match &upstream.credential {
-        Credential::Anonymous => line(f, "auth", "anonymous")?,
-        Credential::Basic { username, .. } => {
+        ProxyCredential::Anonymous => line(f, "auth", "anonymous")?,
+        ProxyCredential::Basic { username, .. } => {
             line(f, "auth", &format!("basic, as {}", username.escape_debug()))?;
         }
     }
@@ -200,11 +200,11 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::Options) -> fmt::Resul
 }
 
 /// Where a mirror is, and with whose credential it is asked.
-fn reached(mirror: &upstream::Options) -> String {
+fn reached(mirror: &upstream::UpstreamOptions) -> String {
     let url = mirror.url.as_str().trim_end_matches('/');
     match &mirror.credential {
-        Credential::Anonymous => url.to_owned(),
-        Credential::Basic { username, .. } => format!("{url}, as {}", username.escape_debug()),
+        ProxyCredential::Anonymous => url.to_owned(),
+        ProxyCredential::Basic { username, .. } => format!("{url}, as {}", username.escape_debug()),
     }
 }
 
@@ -231,15 +231,15 @@ fn bytes(size: u64) -> String {
 mod tests {
     use super::*;
 
-    fn check(toml: &str) -> (Exit, String, String) {
+    fn check(toml: &str) -> (ExitStatus, String, String) {
         check_with(toml, &[])
     }
 
-    fn check_with(toml: &str, variables: &[(&str, &str)]) -> (Exit, String, String) {
+    fn check_with(toml: &str, variables: &[(&str, &str)]) -> (ExitStatus, String, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         std::fs::write(&path, toml).unwrap();
-        let arguments = Arguments { config: Some(path), ..Arguments::default() };
+        let arguments = ConfigArgs { config: Some(path), ..ConfigArgs::default() };
         let own = [("HOME", "/home/test"), ("SECRET", "hunter2")];
         let environment = own.iter().chain(variables).copied().collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -258,7 +258,7 @@ mod tests {
              auth = { type = 'basic', username = 'robot', password_env = 'SECRET' }\n",
         );
 
-        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        assert_eq!((exit, err.as_str()), (ExitStatus::Done, ""));
         assert_eq!(
             out,
             "configuration    DIR/config.toml\n\
@@ -296,7 +296,7 @@ mod tests {
             [("ALL_PROXY", "http://me:hunter2@p.corp:3128"), ("NO_PROXY", "corp.example")];
         let (exit, out, _) = check_with("", &variables);
 
-        assert_eq!(exit, Exit::Done);
+        assert_eq!(exit, ExitStatus::Done);
         let want = "[environment]\nHTTP_PROXY       http://p.corp:3128\n\
             HTTPS_PROXY      http://p.corp:3128\nNO_PROXY         corp.example\n";
         assert!(out.contains(want), "{out}");
@@ -307,7 +307,7 @@ mod tests {
     fn all_problems_are_reported_at_once_and_nothing_on_stdout() {
         let (exit, out, err) = check("shutdown_grace = '5'\n[cache]\nmemory = '0'\n");
 
-        assert_eq!((exit, out.as_str()), (Exit::Misused, ""));
+        assert_eq!((exit, out.as_str()), (ExitStatus::Misused, ""));
         assert!(err.contains("config.toml:1:18\n key: shutdown_grace\nhint: "), "{err}");
         assert!(err.contains("config.toml:3:10\n key: cache.memory\nhint: "), "{err}");
     }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::{Environment, LOG, Place, Problem};
+use crate::config::{Diagnostic, Environment, LOG, SourcePlace};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -19,14 +19,14 @@ pub(super) enum LogFormat {
 
 /// What is to be logged.
 ///
-/// Gives a [`Problem`] if `LARDER_LOG` cannot be understood: a filter that silently lets nothing
+/// Gives a [`Diagnostic`] if `LARDER_LOG` cannot be understood: a filter that silently lets nothing
 /// through would be found out when the log is needed.
-pub(super) fn filter(environment: &Environment) -> Result<EnvFilter, Problem> {
+pub(super) fn filter(environment: &Environment) -> Result<EnvFilter, Diagnostic> {
     let Some(text) = environment.value(LOG) else { return Ok(EnvFilter::new(LEVEL)) };
     let parsed = text.to_str().and_then(|text| EnvFilter::builder().parse(text).ok());
-    parsed.ok_or_else(|| Problem {
+    parsed.ok_or_else(|| Diagnostic {
         what: "this is not a log filter".to_owned(),
-        place: Place::Variable(LOG.to_owned()),
+        place: SourcePlace::Variable(LOG.to_owned()),
         key: None,
         hint: Some("write a level, or `info,larder::upstream=debug`".to_owned()),
     })

@@ -7,4 +7,4 @@ mod logging;
 mod serve;
 
 pub use arguments::run;
-pub use exit::Exit;
+pub use exit::ExitStatus;

@@ -6,41 +6,41 @@ use std::num::NonZeroUsize;
 use anyhow::Context;
 
 use super::arguments::say;
-use super::exit::Exit;
+use super::exit::ExitStatus;
 use super::logging;
 use super::logging::LogFormat;
 use crate::app;
 use crate::config;
-use crate::config::{Arguments, Environment, Loaded, Source};
+use crate::config::{ConfigArgs, ConfigSource, Environment, LoadedConfig};
 
 /// Serves until told to stop.
 pub(super) fn run(
-    arguments: &Arguments,
+    arguments: &ConfigArgs,
     environment: &Environment,
     log_format: LogFormat,
     err: &mut dyn Write,
-) -> Exit {
+) -> ExitStatus {
     let loaded = match config::load(arguments, environment) {
         Ok(loaded) => loaded,
         Err(problems) => {
             say(err, &format!("{problems}\n"));
-            return Exit::Misused;
+            return ExitStatus::Misused;
         }
     };
     let filter = match logging::filter(environment) {
         Ok(filter) => filter,
         Err(problem) => {
             say(err, &format!("{problem}\n"));
-            return Exit::Misused;
+            return ExitStatus::Misused;
         }
     };
     logging::install(filter, log_format, environment);
-    let source = Source { arguments: arguments.clone(), environment: environment.clone() };
+    let source = ConfigSource { arguments: arguments.clone(), environment: environment.clone() };
     match serve(loaded, source) {
-        Ok(()) => Exit::Done,
+        Ok(()) => ExitStatus::Done,
         Err(error) => {
             say(err, &format!("error: {error:#}\n"));
-            Exit::Failed
+            ExitStatus::Failed
         }
     }
 }
@@ -67,7 +67,7 @@ const REMOTE_INTERVAL: u32 = 4;
 /// The same for sockets that have become ready.
 const EVENT_INTERVAL: u32 = 16;
 
-fn serve(loaded: Loaded, source: Source) -> anyhow::Result<()> {
+fn serve(loaded: LoadedConfig, source: ConfigSource) -> anyhow::Result<()> {
     keep_freed_memory();
     // Fails if one is installed already, which then is this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());

@@ -4,19 +4,19 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 
-use super::problem::Fault;
+use super::diagnostics::ValueFault;
 use super::resolver::Resolver;
 use crate::oci::RegistryName;
 
 /// The names that are taken; hosts apart, which no path and no `ns=` can name.
 #[derive(Debug, Default)]
-pub(super) struct Claims {
-    taken: HashMap<(bool, String), Claim>,
+pub(super) struct NameClaims {
+    taken: HashMap<(bool, String), NameClaim>,
 }
 
 /// Why a registry is called so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ClaimKind {
     Alias,
     /// A host that requests are sent to, which is no name in a path or in `ns=`.
     Host,
@@ -29,47 +29,48 @@ pub(super) enum Kind {
 }
 
 #[derive(Debug)]
-struct Claim {
+struct NameClaim {
     by: RegistryName,
-    kind: Kind,
+    kind: ClaimKind,
     is_reported: bool,
 }
 
-impl Claims {
+impl NameClaims {
     /// Lets `by` be called `text`, or complains that another one is.
     pub(super) fn claim(
         &mut self,
         by: &RegistryName,
-        kind: Kind,
+        kind: ClaimKind,
         text: &str,
         span: Range<usize>,
         resolver: &mut Resolver<'_>,
     ) {
-        let claim = match self.taken.entry((kind == Kind::Host, text.to_owned())) {
+        let claim = match self.taken.entry((kind == ClaimKind::Host, text.to_owned())) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                entry.insert(Claim { by: by.clone(), kind, is_reported: false });
+                entry.insert(NameClaim { by: by.clone(), kind, is_reported: false });
                 return;
             }
         };
         // Only a name is said once; the same registry may repeat it as its alias or prefix.
-        let is_again = claim.by == *by && (kind != Kind::Name || claim.kind != Kind::Name);
+        let is_again =
+            claim.by == *by && (kind != ClaimKind::Name || claim.kind != ClaimKind::Name);
         if is_again || claim.is_reported {
             return;
         }
         claim.is_reported = true;
         let first = &claim.by;
         let fault = if first == by {
-            Fault::new(format!("there are two tables for `{by}`"))
+            ValueFault::new(format!("there are two tables for `{by}`"))
                 .hint("upper case, a final dot and `:443` make no difference; merge them")
-        } else if kind == Kind::Host {
-            Fault::new(format!("the host `{text}` means both `{first}` and `{by}`"))
+        } else if kind == ClaimKind::Host {
+            ValueFault::new(format!("the host `{text}` means both `{first}` and `{by}`"))
                 .hint("take it out of the `hosts` of one of them")
         } else {
-            let fault = Fault::new(format!("both `{first}` and `{by}` are called `{text}`"));
+            let fault = ValueFault::new(format!("both `{first}` and `{by}` are called `{text}`"));
             match [(claim.kind, first), (kind, by)]
                 .iter()
-                .find(|(kind, _)| *kind == Kind::ImpliedAlias)
+                .find(|(kind, _)| *kind == ClaimKind::ImpliedAlias)
             {
                 Some((_, owner)) => fault.hint(format!(
                     "it is an alias of `{owner}` unless that sets `aliases`, if only to `[]`"
@@ -77,6 +78,6 @@ impl Claims {
                 None => fault.hint("give one of them another name, alias or prefix"),
             }
         };
-        resolver.complain(span, fault);
+        resolver.report(span, fault);
     }
 }

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::diagnostics::ValueFault;
 use super::environment::Environment;
-use super::problem::Fault;
 
 /// Only this machine: opening Larder to a network is a decision.
 pub(super) const LISTEN: SocketAddr =
@@ -80,14 +80,14 @@ pub(super) const WELL_KNOWN: &[WellKnown] = &[
 ];
 
 /// Where the cache is: `$XDG_CACHE_HOME/larder`, else `~/.cache/larder`.
-pub(super) fn cache_dir(environment: &Environment) -> Result<PathBuf, Fault> {
+pub(super) fn cache_dir(environment: &Environment) -> Result<PathBuf, ValueFault> {
     // The XDG base directory specification has relative paths ignored.
     let absolute = |name| environment.path(name).filter(|path| path.is_absolute());
     if let Some(dir) = absolute("XDG_CACHE_HOME") {
         return Ok(dir.join("larder"));
     }
     let home = absolute("HOME").ok_or_else(|| {
-        Fault::new("there is no default for `cache.dir`: `HOME` is not set")
+        ValueFault::new("there is no default for `cache.dir`: `HOME` is not set")
             .hint("set `dir` in `[cache]`, or the environment variable `LARDER_CACHE_DIR`")
     })?;
     Ok(home.join(".cache").join("larder"))

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::problem::{Fault, nearest, quoted};
+use super::diagnostics::{ValueFault, nearest, quoted};
 use super::written::single_keys;
 
 /// The environment variables of a process.
@@ -33,9 +33,13 @@ impl Environment {
     }
 
     /// The value of `name` as a text.
-    pub(super) fn text(&self, name: &str) -> Option<Result<&str, Fault>> {
+    pub(super) fn text(&self, name: &str) -> Option<Result<&str, ValueFault>> {
         let text = self.value(name)?.to_str();
-        Some(text.ok_or_else(|| Fault::new(format!("the value of {} is not UTF-8", quoted(name)))))
+        Some(
+            text.ok_or_else(|| {
+                ValueFault::new(format!("the value of {} is not UTF-8", quoted(name)))
+            }),
+        )
     }
 
     /// A warning for each variable that looks like ours and is not.

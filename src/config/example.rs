@@ -10,7 +10,7 @@ pub const EXAMPLE: &str = include_str!("../../config.example.toml");
 mod tests {
     use std::path::Path;
 
-    use super::super::load::{Arguments, load_with};
+    use super::super::load::{ConfigArgs, load_with};
     use super::super::written::sections;
     use super::*;
 
@@ -29,7 +29,7 @@ mod tests {
         std::fs::write(&path, uncommented()).unwrap();
         let environment = [("HOME", "/home/test")].into_iter().collect();
         let settings = |config| {
-            let arguments = Arguments { config, listen: Vec::new() };
+            let arguments = ConfigArgs { config, listen: Vec::new() };
             load_with(&arguments, &environment, Path::new("/nowhere")).unwrap().settings
         };
 

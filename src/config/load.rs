@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::diagnostics::{Diagnostics, SourcePlace, ValueFault};
 use super::document::Document;
 use super::environment::Environment;
-use super::input::Input;
-use super::problem::{Fault, Place, Problems};
+use super::file::ConfigFile;
 use super::resolved::Settings;
 use super::resolver::Resolver;
 use super::written::single_keys;
@@ -14,7 +14,7 @@ use super::{environment, resolved};
 
 /// What the command line says about the configuration.
 #[derive(Clone, Debug, Default)]
-pub struct Arguments {
+pub struct ConfigArgs {
     /// `--config`
     pub config: Option<PathBuf>,
     /// `--listen`, each time it was given.
@@ -23,23 +23,23 @@ pub struct Arguments {
 
 /// Where a configuration is read from, to be read there again.
 #[derive(Clone)]
-pub struct Source {
+pub struct ConfigSource {
     /// The command line.
-    pub arguments: Arguments,
+    pub arguments: ConfigArgs,
     /// The environment, as it was at the start.
     pub environment: Environment,
 }
 
-impl Source {
+impl ConfigSource {
     /// What it says now.
-    pub fn load(&self) -> Result<Loaded, Problems> {
+    pub fn load(&self) -> Result<LoadedConfig, Diagnostics> {
         load(&self.arguments, &self.environment)
     }
 }
 
 /// Settings, and where they are from.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// What holds.
     pub settings: Settings,
     /// The file that was read, if there was one.
@@ -51,16 +51,19 @@ pub struct Loaded {
 /// Reads the configuration that `arguments` and `environment` point to.
 ///
 /// Touches nothing, so it can be called again at any time to see what has changed.
-pub fn load(arguments: &Arguments, environment: &Environment) -> Result<Loaded, Problems> {
+pub fn load(
+    arguments: &ConfigArgs,
+    environment: &Environment,
+) -> Result<LoadedConfig, Diagnostics> {
     load_with(arguments, environment, Path::new(SYSTEM_FILE))
 }
 
 /// Like [`load`], with the file that is read when none is named.
 pub(super) fn load_with(
-    arguments: &Arguments,
+    arguments: &ConfigArgs,
     environment: &Environment,
     system_file: &Path,
-) -> Result<Loaded, Problems> {
+) -> Result<LoadedConfig, Diagnostics> {
     let (path, input) = read(arguments, environment, system_file)?;
     let bytes = input.as_ref().map_or(&[][..], |input| &input.bytes);
     let mut document = Document::parse(path.as_deref(), bytes)?;
@@ -69,43 +72,43 @@ pub(super) fn load_with(
     let file = path.as_deref().zip(input.as_ref().map(|input| input.is_world_readable));
     let resolver = Resolver::new(&document, environment, file);
     let settings = resolved::resolve(written, resolver)?;
-    Ok(Loaded { settings, file: path, overrides })
+    Ok(LoadedConfig { settings, file: path, overrides })
 }
 
 fn read(
-    arguments: &Arguments,
+    arguments: &ConfigArgs,
     environment: &Environment,
     system_file: &Path,
-) -> Result<(Option<PathBuf>, Option<Input>), Problems> {
+) -> Result<(Option<PathBuf>, Option<ConfigFile>), Diagnostics> {
     let named = arguments.config.clone().or_else(|| environment.path(environment::CONFIG));
     let path = named.clone().unwrap_or_else(|| system_file.to_owned());
     let read = match named {
-        Some(_) => Input::read_present(&path, FILE_LEN_MAX).map(Some),
-        None => Input::read(&path, FILE_LEN_MAX),
+        Some(_) => ConfigFile::read_present(&path, FILE_LEN_MAX).map(Some),
+        None => ConfigFile::read(&path, FILE_LEN_MAX),
     };
     match read {
         Ok(Some(input)) => Ok((Some(path), Some(input))),
         Ok(None) => Ok((None, None)),
-        Err(fault) => Err(fault.at(Place::WholeFile(path), None).into()),
+        Err(fault) => Err(fault.at(SourcePlace::WholeFile(path), None).into()),
     }
 }
 
 fn set_overrides(
     document: &mut Document<'_>,
-    arguments: &Arguments,
+    arguments: &ConfigArgs,
     environment: &Environment,
-) -> Result<Vec<String>, Problems> {
+) -> Result<Vec<String>, Diagnostics> {
     let mut overrides = Vec::new();
     for (table, key) in single_keys() {
         let name = environment::variable(table, key);
         let Some(value) = environment.text(&name) else { continue };
-        let place = Place::Variable(name.clone());
-        let value = value.map_err(|fault: Fault| fault.at(place.clone(), None))?;
+        let place = SourcePlace::Variable(name.clone());
+        let value = value.map_err(|fault: ValueFault| fault.at(place.clone(), None))?;
         document.set(table, key, value.to_owned(), place);
         overrides.push(name);
     }
     if !arguments.listen.is_empty() {
-        document.set("", "listen", arguments.listen.join(","), Place::Argument("--listen"));
+        document.set("", "listen", arguments.listen.join(","), SourcePlace::Argument("--listen"));
         overrides.push("--listen".to_owned());
     }
     Ok(overrides)

@@ -4,7 +4,7 @@
 //! the lower case name are both set, the upper case one counts, as for the programs around us that
 //! are written in Go.
 
-use super::problem::Fault;
+use super::diagnostics::ValueFault;
 use super::resolver::Resolver;
 use crate::http::{InvalidProxyUrl, ProxyOptions, ProxyUrl};
 
@@ -25,8 +25,8 @@ fn proxy(names: &[&'static str], resolver: &mut Resolver<'_>) -> Option<ProxyUrl
                 InvalidProxyUrl::Scheme(_) => "Larder speaks to proxies over plain HTTP: `http://`",
                 _ => "it is `http://host:port`, perhaps with `user:password@` before the host",
             };
-            let fault = Fault::new(error.to_string()).hint(hint);
-            resolver.complain_of_variable(name, fault);
+            let fault = ValueFault::new(error.to_string()).hint(hint);
+            resolver.report_variable(name, fault);
             None
         }
     }
@@ -40,7 +40,7 @@ fn first(names: &[&'static str], resolver: &mut Resolver<'_>) -> Option<(&'stati
     match value {
         Ok(value) => Some((name, value.to_owned())),
         Err(fault) => {
-            resolver.complain_of_variable(name, fault);
+            resolver.report_variable(name, fault);
             None
         }
     }

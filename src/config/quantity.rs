@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::problem::{Fault, quoted};
+use super::diagnostics::{ValueFault, quoted};
 
 /// Whether nothing at all is a meaningful amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Zero {
+pub(super) enum ZeroRule {
     Meaningful,
-    Senseless,
+    Rejected,
 }
 
 /// Bytes, as in `64MiB` (of 1024) or `64MB` (of 1000).
-pub(super) fn size(text: &str, zero: Zero) -> Result<u64, Fault> {
+pub(super) fn size(text: &str, zero: ZeroRule) -> Result<u64, ValueFault> {
     const HINT: &str = "write a number and a unit, such as `64MiB` (64 times 1024 times 1024 \
                         bytes) or `64MB` (64 million bytes)";
     let text = text.trim();
@@ -22,29 +22,31 @@ pub(super) fn size(text: &str, zero: Zero) -> Result<u64, Fault> {
     // A bare number would be bytes, which nobody who writes `64` means.
     let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic()) || text == "0";
     match bytes {
-        Some(0) if zero == Zero::Senseless => {
-            Err(Fault::new(format!("{} is nothing", quoted(text))).hint("it must be more than 0"))
+        Some(0) if zero == ZeroRule::Rejected => {
+            Err(ValueFault::new(format!("{} is nothing", quoted(text)))
+                .hint("it must be more than 0"))
         }
         // The parser stops at the largest number instead of refusing what is larger.
-        Some(u64::MAX) => Err(Fault::new(format!("{} is too much", quoted(text)))),
+        Some(u64::MAX) => Err(ValueFault::new(format!("{} is too much", quoted(text)))),
         Some(bytes) if has_unit => Ok(bytes),
-        Some(_) => Err(Fault::new(format!("{} has no unit", quoted(text))).hint(HINT)),
-        None => Err(Fault::new(format!("{} is not a size", quoted(text))).hint(HINT)),
+        Some(_) => Err(ValueFault::new(format!("{} has no unit", quoted(text))).hint(HINT)),
+        None => Err(ValueFault::new(format!("{} is not a size", quoted(text))).hint(HINT)),
     }
 }
 
 /// A time, as in `90s`, `1h 30m` or `30d`.
-pub(super) fn duration(text: &str, zero: Zero) -> Result<Duration, Fault> {
+pub(super) fn duration(text: &str, zero: ZeroRule) -> Result<Duration, ValueFault> {
     let too_long =
-        || Fault::new(format!("{} is too long", quoted(text))).hint("at most `100years`");
+        || ValueFault::new(format!("{} is too long", quoted(text))).hint("at most `100years`");
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) if zero == Zero::Senseless => {
-            Err(Fault::new(format!("{} is nothing", quoted(text))).hint("it must be more than 0"))
+        Ok(Duration::ZERO) if zero == ZeroRule::Rejected => {
+            Err(ValueFault::new(format!("{} is nothing", quoted(text)))
+                .hint("it must be more than 0"))
         }
         Ok(duration) if duration > DURATION_MAX => Err(too_long()),
         Ok(duration) => Ok(duration),
         Err(humantime::DurationError::NumberOverflow) => Err(too_long()),
-        Err(_) => Err(Fault::new(format!("{} is not a duration", quoted(text)))
+        Err(_) => Err(ValueFault::new(format!("{} is not a duration", quoted(text)))
             .hint("write a number and a unit, such as `500ms`, `30s`, `5m`, `12h` or `30d`")),
     }
 }
@@ -66,7 +68,7 @@ mod tests {
             ("0", 0),
         ];
         for (text, want) in good {
-            assert_eq!(size(text, Zero::Meaningful).ok(), Some(want), "{text}");
+            assert_eq!(size(text, ZeroRule::Meaningful).ok(), Some(want), "{text}");
         }
         let bad = [
             ("", "is not a size"),
@@ -84,7 +86,7 @@ mod tests {
             ("0MiB", "is nothing"),
         ];
         for (text, want) in bad {
-            let fault = size(text, Zero::Senseless).expect_err(text);
+            let fault = size(text, ZeroRule::Rejected).expect_err(text);
             assert!(fault.what.ends_with(want), "{text}: {}", fault.what);
         }
     }
@@ -100,7 +102,7 @@ mod tests {
         ];
         for (text, want) in good {
             let want = Some(Duration::from_secs(want));
-            assert_eq!(duration(text, Zero::Meaningful).ok(), want, "{text}");
+            assert_eq!(duration(text, ZeroRule::Meaningful).ok(), want, "{text}");
         }
         let bad = [
             ("", "is not a duration"),
@@ -115,7 +117,7 @@ mod tests {
             ("0ms 0s", "is nothing"),
         ];
         for (text, want) in bad {
-            let fault = duration(text, Zero::Senseless).expect_err(text);
+            let fault = duration(text, ZeroRule::Rejected).expect_err(text);
             assert!(fault.what.ends_with(want), "{text}: {}", fault.what);
         }
     }

@@ -1,6 +1,6 @@
 //! From what is written to what every module is given.
 //!
-//! Each module declares its own `Options`; this is the only place that knows them all. Reading
+//! Each module declares its own `CacheOptions`; this is the only place that knows them all. Reading
 //! files and the environment for secrets happens on the way; nothing is created or connected to.
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,11 +10,11 @@ use std::time::Duration;
 use secrecy::SecretSlice;
 use url::Host;
 
-use super::listeners::{ClientLimits, Listener};
-use super::problem::{Fault, Problems, quoted};
-use super::quantity::Zero;
+use super::diagnostics::{Diagnostics, ValueFault, quoted};
+use super::listeners::{ClientLimits, ListenerSettings};
+use super::quantity::ZeroRule;
 use super::resolver::Resolver;
-use super::written::{Cache, File, Text};
+use super::written::{CacheTable, FileTable, Text};
 use super::{access, defaults, listeners, proxies, registries};
 use crate::cache;
 use crate::http::ProxyOptions;
@@ -26,7 +26,7 @@ use crate::store;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where clients are listened to; at least one.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerSettings>,
     /// Where operators are answered, if anywhere.
     pub admin: Option<SocketAddr>,
     /// What one client may hold.
@@ -34,21 +34,24 @@ pub struct Settings {
     /// How long running transfers may go on after the request to stop.
     pub shutdown_grace: Duration,
     /// For the store.
-    pub store: store::Options,
+    pub store: store::StoreOptions,
     /// For the pull path.
-    pub cache: cache::Options,
+    pub cache: cache::CacheOptions,
     /// What is between us and upstreams: the environment's alone to say, as for any program.
     pub proxies: ProxyOptions,
     /// For the push path.
-    pub push: push::Options,
+    pub push: push::PushOptions,
     /// The registries; at least one, at most one of them the default, no two with a common name.
-    pub registries: Vec<registry::Options>,
+    pub registries: Vec<registry::RegistryOptions>,
     /// What the operator should be told although it stops nothing.
     pub warnings: Vec<String>,
 }
 
 /// Gives meaning to what is written, or says all that is wrong with it.
-pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings, Problems> {
+pub(super) fn resolve(
+    file: FileTable,
+    mut resolver: Resolver<'_>,
+) -> Result<Settings, Diagnostics> {
     let listeners =
         listeners::resolve(file.listen, file.tls, file.access, file.listener, &mut resolver);
     let (stall, connections) = (file.client_stall, file.connections_per_client);
@@ -56,7 +59,7 @@ pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings
     let grace = file.shutdown_grace.as_ref();
     let admin = listeners::admin(file.admin_listen.as_ref(), &listeners, &mut resolver);
     let settings = Settings {
-        shutdown_grace: resolver.duration(grace, Zero::Meaningful, defaults::SHUTDOWN_GRACE),
+        shutdown_grace: resolver.duration(grace, ZeroRule::Meaningful, defaults::SHUTDOWN_GRACE),
         store: store_options(&file.cache, &mut resolver),
         cache: cache_options(&file.cache, &mut resolver),
         proxies: proxies::resolve(&mut resolver),
@@ -69,28 +72,32 @@ pub(super) fn resolve(file: File, mut resolver: Resolver<'_>) -> Result<Settings
     };
     refuse_loops(&settings, &mut resolver);
     access::check(&settings.listeners, &settings.registries, &mut resolver);
-    Problems::none_or(resolver.problems, Settings { warnings: resolver.warnings, ..settings })
+    Diagnostics::none_or(resolver.problems, Settings { warnings: resolver.warnings, ..settings })
 }
 
-fn store_options(written: &Cache, resolver: &mut Resolver<'_>) -> store::Options {
+fn store_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> store::StoreOptions {
     let dir = match &written.dir {
         Some(text) => cache_dir(text, resolver),
         None => defaults::cache_dir(resolver.environment())
-            .map_err(|fault| resolver.complain_of_missing(fault))
+            .map_err(|fault| resolver.report_missing(fault))
             .ok(),
     };
-    store::Options {
+    store::StoreOptions {
         dir: dir.unwrap_or_default(),
-        min_free: resolver.size(written.min_free.as_ref(), Zero::Meaningful, defaults::MIN_FREE),
+        min_free: resolver.size(
+            written.min_free.as_ref(),
+            ZeroRule::Meaningful,
+            defaults::MIN_FREE,
+        ),
         // What is being fetched right now must not look too old to keep.
         fill_keep: resolver.duration(
             written.fill_keep.as_ref(),
-            Zero::Senseless,
+            ZeroRule::Rejected,
             defaults::FILL_KEEP,
         ),
         verify_every: resolver.duration(
             written.verify_every.as_ref(),
-            Zero::Senseless,
+            ZeroRule::Rejected,
             defaults::VERIFY_EVERY,
         ),
         index: Some(store::IndexOptions { checker: Some(defaults::PROGRAM.into()) }),
@@ -101,42 +108,42 @@ fn store_options(written: &Cache, resolver: &mut Resolver<'_>) -> store::Options
 fn cache_dir(text: &Text, resolver: &mut Resolver<'_>) -> Option<PathBuf> {
     let dir = resolver.path_as_written(text.get_ref()).and_then(|dir| {
         if !dir.is_absolute() {
-            return Err(Fault::new(format!("{} is a relative path", quoted(text.get_ref())))
+            return Err(ValueFault::new(format!("{} is a relative path", quoted(text.get_ref())))
                 .hint("write it from `/` or `~/` on, so that it is the same from everywhere"));
         }
         if NOT_OURS.iter().any(|theirs| dir == Path::new(theirs)) {
-            return Err(Fault::new(format!("`{}` belongs to the system", dir.display()))
+            return Err(ValueFault::new(format!("`{}` belongs to the system", dir.display()))
                 .hint("give Larder a directory of its own, such as `/var/cache/larder`"));
         }
         if dir.exists() && !dir.is_dir() {
-            return Err(Fault::new(format!("`{}` is not a directory", dir.display())));
+            return Err(ValueFault::new(format!("`{}` is not a directory", dir.display())));
         }
         Ok(dir)
     });
     resolver.accept(text.span(), dir)
 }
 
-fn cache_options(written: &Cache, resolver: &mut Resolver<'_>) -> cache::Options {
+fn cache_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> cache::CacheOptions {
     let stale_wait = written.stale_wait.as_ref();
-    cache::Options {
-        memory: resolver.size(written.memory.as_ref(), Zero::Senseless, defaults::MEMORY),
-        stale_wait: resolver.duration(stale_wait, Zero::Meaningful, defaults::STALE_WAIT),
+    cache::CacheOptions {
+        memory: resolver.size(written.memory.as_ref(), ZeroRule::Rejected, defaults::MEMORY),
+        stale_wait: resolver.duration(stale_wait, ZeroRule::Meaningful, defaults::STALE_WAIT),
     }
 }
 
-fn push_options(written: &Cache, resolver: &mut Resolver<'_>) -> push::Options {
+fn push_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> push::PushOptions {
     let key = written.session_key_file.as_ref().and_then(|file| {
         let bytes = resolver.file(file, SESSION_KEY_BYTES_MAX, true)?;
-        let is_long = bytes.trim_ascii().len() >= push::Options::SESSION_KEY_BYTES_MIN;
+        let is_long = bytes.trim_ascii().len() >= push::PushOptions::SESSION_KEY_BYTES_MIN;
         let key = is_long.then(|| SecretSlice::from(bytes.trim_ascii().to_vec()));
         let fault = || {
-            let min = push::Options::SESSION_KEY_BYTES_MIN;
-            Fault::new(format!("the key has fewer than {min} bytes"))
+            let min = push::PushOptions::SESSION_KEY_BYTES_MIN;
+            ValueFault::new(format!("the key has fewer than {min} bytes"))
                 .hint("make one with `openssl rand -hex 32`")
         };
         resolver.accept(file.span(), key.ok_or_else(fault))
     });
-    push::Options { session_key: key }
+    push::PushOptions { session_key: key }
 }
 
 /// A key that is longer gains nothing.
@@ -162,7 +169,7 @@ fn refuse_loops(settings: &Settings, resolver: &mut Resolver<'_>) {
             Some(own.port()) == port && (is_same || is_any)
         };
         if let Some(own) = settings.listeners.iter().map(|own| own.address).find(is_own) {
-            resolver.complain_of_missing(Fault::new(format!(
+            resolver.report_missing(ValueFault::new(format!(
                 "an upstream of `{name}` is Larder itself, which listens on `{own}`"
             )));
         }

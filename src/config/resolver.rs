@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::diagnostics::{Diagnostic, SourcePlace, ValueFault};
 use super::document::Document;
 use super::environment::Environment;
-use super::input::Input;
-use super::problem::{Fault, Place, Problem};
+use super::file::ConfigFile;
 use super::quantity;
-use super::quantity::Zero;
+use super::quantity::ZeroRule;
 use super::written::Text;
 
 /// Collects problems and warnings while the parts of the configuration are given meaning.
@@ -26,7 +26,7 @@ pub(super) struct Resolver<'a> {
     /// Whether every user of the machine can read the file.
     is_world_readable: bool,
     /// What makes the configuration unusable.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
     /// What the operator should know nevertheless.
     pub warnings: Vec<String>,
 }
@@ -51,40 +51,44 @@ impl<'a> Resolver<'a> {
     }
 
     /// Reports `fault` of what stands at `span`.
-    pub(super) fn complain(&mut self, span: Range<usize>, fault: Fault) {
+    pub(super) fn report(&mut self, span: Range<usize>, fault: ValueFault) {
         self.problems.push(self.document.problem(span, fault));
     }
 
     /// Reports `fault` of something that stands nowhere.
-    pub(super) fn complain_of_missing(&mut self, fault: Fault) {
-        self.problems.push(fault.at(Place::Nowhere, None));
+    pub(super) fn report_missing(&mut self, fault: ValueFault) {
+        self.problems.push(fault.at(SourcePlace::Nowhere, None));
     }
 
     /// Reports `fault` of what an environment variable says, once.
-    pub(super) fn complain_of_variable(&mut self, name: &str, fault: Fault) {
-        let problem = fault.at(Place::Variable(name.to_owned()), None);
+    pub(super) fn report_variable(&mut self, name: &str, fault: ValueFault) {
+        let problem = fault.at(SourcePlace::Variable(name.to_owned()), None);
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
     }
 
     /// The value, or a report and nothing.
-    pub(super) fn accept<T>(&mut self, span: Range<usize>, value: Result<T, Fault>) -> Option<T> {
-        value.map_err(|fault| self.complain(span, fault)).ok()
+    pub(super) fn accept<T>(
+        &mut self,
+        span: Range<usize>,
+        value: Result<T, ValueFault>,
+    ) -> Option<T> {
+        value.map_err(|fault| self.report(span, fault)).ok()
     }
 
     /// What `meaning` makes of the text; `None` where there is none or it is wrong.
     pub(super) fn given<T>(
         &mut self,
         text: Option<&Text>,
-        meaning: impl FnOnce(&str) -> Result<T, Fault>,
+        meaning: impl FnOnce(&str) -> Result<T, ValueFault>,
     ) -> Option<T> {
         let text = text?;
         self.accept(text.span(), meaning(text.get_ref()))
     }
 
     /// A size, or what it is by default.
-    pub(super) fn size(&mut self, text: Option<&Text>, zero: Zero, default: u64) -> u64 {
+    pub(super) fn size(&mut self, text: Option<&Text>, zero: ZeroRule, default: u64) -> u64 {
         self.given(text, |text| quantity::size(text, zero)).unwrap_or(default)
     }
 
@@ -92,7 +96,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn duration(
         &mut self,
         text: Option<&Text>,
-        zero: Zero,
+        zero: ZeroRule,
         default: Duration,
     ) -> Duration {
         self.given(text, |text| quantity::duration(text, zero)).unwrap_or(default)
@@ -102,7 +106,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn list<T>(
         &mut self,
         items: Option<Spanned<Vec<Text>>>,
-        meaning: impl Fn(&str) -> Result<T, Fault>,
+        meaning: impl Fn(&str) -> Result<T, ValueFault>,
     ) -> Vec<T> {
         let items = items.map(Spanned::into_inner).unwrap_or_default();
         items.iter().filter_map(|item| self.given(Some(item), &meaning)).collect()
@@ -115,19 +119,21 @@ impl<'a> Resolver<'a> {
 
     /// A path to a file: `~/` is the home directory, and what is relative is relative to the
     /// directory of the configuration file.
-    pub(super) fn path(&self, text: &str) -> Result<PathBuf, Fault> {
+    pub(super) fn path(&self, text: &str) -> Result<PathBuf, ValueFault> {
         Ok(self.base.join(self.path_as_written(text)?))
     }
 
     /// A path of which only `~/` is resolved.
-    pub(super) fn path_as_written(&self, text: &str) -> Result<PathBuf, Fault> {
+    pub(super) fn path_as_written(&self, text: &str) -> Result<PathBuf, ValueFault> {
         if text.is_empty() || text.contains('\0') {
-            return Err(Fault::new("this is not a path"));
+            return Err(ValueFault::new("this is not a path"));
         }
         match text.strip_prefix("~/") {
             Some(rest) => {
                 let home = self.environment.path("HOME");
-                Ok(home.ok_or_else(|| Fault::new("`~` is unknown: `HOME` is not set"))?.join(rest))
+                Ok(home
+                    .ok_or_else(|| ValueFault::new("`~` is unknown: `HOME` is not set"))?
+                    .join(rest))
             }
             None => Ok(PathBuf::from(text)),
         }
@@ -137,7 +143,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn file(&mut self, text: &Text, len_max: u64, is_secret: bool) -> Option<Vec<u8>> {
         let path = self.path(text.get_ref());
         let path = self.accept(text.span(), path)?;
-        let read = Input::read_present(&path, len_max).map_err(|fault| Fault {
+        let read = ConfigFile::read_present(&path, len_max).map_err(|fault| ValueFault {
             what: format!("{}: `{}`", fault.what, path.display()),
             ..fault
         });

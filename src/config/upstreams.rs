@@ -6,26 +6,26 @@
 use toml::Spanned;
 use url::Url;
 
-use super::problem::{Fault, quoted};
+use super::diagnostics::{ValueFault, quoted};
 use super::resolver::Resolver;
-use super::written::{OneOrMany, Registry, Text, Upstream, UpstreamTable};
-use super::{credential, defaults, origin};
+use super::written::{OneOrMany, RegistryTable, Text, UpstreamEntry, UpstreamTable};
+use super::{credential, defaults, upstream_url};
 use crate::http::{ClientIdentity, HostPort, TrustError, check_ca, client_config};
-use crate::upstream::{Credential, Options};
+use crate::upstream::{ProxyCredential, UpstreamOptions};
 
 /// The upstreams of a registry: the mirrors, in order, and the authoritative one, which is the last
 /// of the list. Takes what concerns them out of `registry`; `default` is the URL when none is
 /// written.
 pub(super) fn resolve(
-    registry: &mut Registry,
+    registry: &mut RegistryTable,
     default: &Url,
     resolver: &mut Resolver<'_>,
-) -> (Vec<Options>, Options) {
+) -> (Vec<UpstreamOptions>, UpstreamOptions) {
     let mut tables = tables(registry.upstream.take(), resolver);
     let last = tables.pop().unwrap_or_default();
     let max_connections = max_connections(registry.max_connections.take(), resolver);
     // What is written for the registry is the authoritative upstream's alone.
-    let mut none = Registry::default();
+    let mut none = RegistryTable::default();
     let mirrors = tables
         .into_iter()
         .map(|table| one(table, &mut none, default, max_connections, resolver))
@@ -36,12 +36,12 @@ pub(super) fn resolve(
 
 fn one(
     table: UpstreamTable,
-    registry: &mut Registry,
+    registry: &mut RegistryTable,
     default: &Url,
     max_connections: usize,
     resolver: &mut Resolver<'_>,
-) -> Options {
-    let url = table.url.and_then(|text| resolver.given(Some(&text), origin::parse));
+) -> UpstreamOptions {
+    let url = table.url.and_then(|text| resolver.given(Some(&text), upstream_url::parse));
     let auth = either(registry.auth.take(), table.auth, "auth", resolver);
     let ca = either(registry.ca.take(), table.ca, "ca", resolver);
     let cert = either(registry.client_cert.take(), table.client_cert, "client_cert", resolver);
@@ -49,7 +49,7 @@ fn one(
     let token = either(registry.token_hosts.take(), table.token_hosts, "token_hosts", resolver);
     let redirect =
         either(registry.redirect_hosts.take(), table.redirect_hosts, "redirect_hosts", resolver);
-    let this = Options {
+    let this = UpstreamOptions {
         url: url.unwrap_or_else(|| default.clone()),
         credential: credential::resolve(auth, resolver),
         ca_pem: ca.and_then(|ca| ca_pem(&ca, resolver)),
@@ -59,7 +59,7 @@ fn one(
         max_connections,
     };
     let is_plain = this.url.scheme() == "http";
-    if is_plain && matches!(this.credential, Credential::Basic { .. }) {
+    if is_plain && matches!(this.credential, ProxyCredential::Basic { .. }) {
         resolver.warnings.push(format!(
             "the password for {} is sent without encryption, because its URL begins with http://",
             this.url.host_str().unwrap_or_default()
@@ -70,32 +70,32 @@ fn one(
 
 /// The entries of `upstream`, each with its URL in the table even if it was written alone.
 fn tables(
-    written: Option<Spanned<OneOrMany<Upstream>>>,
+    written: Option<Spanned<OneOrMany<UpstreamEntry>>>,
     resolver: &mut Resolver<'_>,
 ) -> Vec<UpstreamTable> {
     let Some(written) = written else { return Vec::new() };
     let whole = written.span();
     let items = OneOrMany::into_items(written);
     if items.is_empty() {
-        let fault = Fault::new("the list of upstreams is empty");
-        resolver.complain(whole, fault.hint("leave the key out for the default"));
+        let fault = ValueFault::new("the list of upstreams is empty");
+        resolver.report(whole, fault.hint("leave the key out for the default"));
     } else if items.len() > UPSTREAMS_MAX {
-        let fault = Fault::new(format!("there are more than {UPSTREAMS_MAX} upstreams"));
-        resolver.complain(whole, fault.hint("leave out those that are rarely of use"));
+        let fault = ValueFault::new(format!("there are more than {UPSTREAMS_MAX} upstreams"));
+        resolver.report(whole, fault.hint("leave out those that are rarely of use"));
     }
     items.into_iter().map(|item| table(item, resolver)).collect()
 }
 
-fn table(item: Spanned<Upstream>, resolver: &mut Resolver<'_>) -> UpstreamTable {
+fn table(item: Spanned<UpstreamEntry>, resolver: &mut Resolver<'_>) -> UpstreamTable {
     let span = item.span();
     match item.into_inner() {
-        Upstream::Table(table) => {
+        UpstreamEntry::Table(table) => {
             if table.url.is_none() {
-                resolver.complain(span, Fault::new("the upstream has no `url`"));
+                resolver.report(span, ValueFault::new("the upstream has no `url`"));
             }
             *table
         }
-        Upstream::Url(url) => {
+        UpstreamEntry::Url(url) => {
             UpstreamTable { url: Some(Spanned::new(span, url)), ..UpstreamTable::default() }
         }
     }
@@ -109,16 +109,17 @@ fn either<T>(
     resolver: &mut Resolver<'_>,
 ) -> Option<Spanned<T>> {
     if let (Some(_), Some(second)) = (&of_registry, &of_upstream) {
-        let fault = Fault::new(format!("`{key}` is given for the registry and for its upstream"));
-        resolver.complain(second.span(), fault.hint("keep one of them"));
+        let fault =
+            ValueFault::new(format!("`{key}` is given for the registry and for its upstream"));
+        resolver.report(second.span(), fault.hint("keep one of them"));
     }
     of_upstream.or(of_registry)
 }
 
 /// `host` or `host:port`, as it stands in a list of hosts.
-pub(super) fn host(text: &str) -> Result<HostPort, Fault> {
+pub(super) fn host(text: &str) -> Result<HostPort, ValueFault> {
     let fault = || {
-        Fault::new(format!("{} is not a host", quoted(text)))
+        ValueFault::new(format!("{} is not a host", quoted(text)))
             .hint("write `host` or `host:port`, without a scheme and without patterns")
     };
     // A URL parser lets these through, or drops them.
@@ -131,9 +132,9 @@ pub(super) fn host(text: &str) -> Result<HostPort, Fault> {
 fn ca_pem(path: &Text, resolver: &mut Resolver<'_>) -> Option<Vec<u8>> {
     let pem = resolver.file(path, CA_LEN_MAX, false)?;
     let Err(error) = check_ca(&pem) else { return Some(pem) };
-    let fault = Fault::new(format!("this file cannot be trusted: {error}"))
+    let fault = ValueFault::new(format!("this file cannot be trusted: {error}"))
         .hint("it needs one or more `-----BEGIN CERTIFICATE-----` blocks");
-    resolver.complain(path.span(), fault);
+    resolver.report(path.span(), fault);
     None
 }
 
@@ -147,13 +148,13 @@ fn identity(
         (None, None) => return None,
         (Some(cert), Some(key)) => (cert, key),
         (Some(alone), None) => {
-            let fault = Fault::new("`client_cert` has no `client_key`");
-            resolver.complain(alone.span(), fault.hint("give both, or neither"));
+            let fault = ValueFault::new("`client_cert` has no `client_key`");
+            resolver.report(alone.span(), fault.hint("give both, or neither"));
             return None;
         }
         (None, Some(alone)) => {
-            let fault = Fault::new("`client_key` has no `client_cert`");
-            resolver.complain(alone.span(), fault.hint("give both, or neither"));
+            let fault = ValueFault::new("`client_key` has no `client_cert`");
+            resolver.report(alone.span(), fault.hint("give both, or neither"));
             return None;
         }
     };
@@ -163,7 +164,7 @@ fn identity(
     let Err(error) = client_config(None, Some(&identity), false) else { return Some(identity) };
     let is_of_key = matches!(error, TrustError::NoKey | TrustError::Key(_));
     let span = if is_of_key { key.span() } else { cert.span() };
-    resolver.complain(span, Fault::new(format!("this file cannot be used: {error}")));
+    resolver.report(span, ValueFault::new(format!("this file cannot be used: {error}")));
     None
 }
 
@@ -172,7 +173,7 @@ fn max_connections(written: Option<Spanned<i64>>, resolver: &mut Resolver<'_>) -
     let number = usize::try_from(*written.get_ref())
         .ok()
         .filter(|number| (1..=MAX_CONNECTIONS_MAX).contains(number))
-        .ok_or_else(|| Fault::new(format!("it must be from 1 to {MAX_CONNECTIONS_MAX}")));
+        .ok_or_else(|| ValueFault::new(format!("it must be from 1 to {MAX_CONNECTIONS_MAX}")));
     resolver.accept(written.span(), number).unwrap_or(defaults::MAX_CONNECTIONS)
 }
 

@@ -22,23 +22,23 @@ pub(super) type Text = Spanned<String>;
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct File {
+pub(super) struct FileTable {
     pub listen: Option<Spanned<OneOrMany<String>>>,
     pub admin_listen: Option<Text>,
-    pub tls: Option<Spanned<Tls>>,
-    pub access: Option<Spanned<Access>>,
-    pub listener: Vec<Spanned<Listener>>,
+    pub tls: Option<Spanned<TlsTable>>,
+    pub access: Option<Spanned<AccessTable>>,
+    pub listener: Vec<Spanned<ListenerTable>>,
     pub client_stall: Option<Text>,
-    pub connections_per_client: Option<Spanned<Count>>,
+    pub connections_per_client: Option<Spanned<CountValue>>,
     pub shutdown_grace: Option<Text>,
-    pub cache: Cache,
-    pub registry: BTreeMap<Text, Registry>,
+    pub cache: CacheTable,
+    pub registry: BTreeMap<Text, RegistryTable>,
 }
 
 /// `[tls]`, and `tls` of a listener
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Tls {
+pub(super) struct TlsTable {
     pub cert: Option<Text>,
     pub key: Option<Text>,
     pub client_ca: Option<Text>,
@@ -48,30 +48,30 @@ pub(super) struct Tls {
 /// `[[listener]]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Listener {
+pub(super) struct ListenerTable {
     pub address: Option<Text>,
     pub names: Option<Spanned<Vec<Text>>>,
     pub doors: Option<Spanned<Vec<Text>>>,
-    pub tls: Option<Spanned<Tls>>,
-    pub access: Option<Spanned<Access>>,
+    pub tls: Option<Spanned<TlsTable>>,
+    pub access: Option<Spanned<AccessTable>>,
 }
 
 /// `[access]`, and `access` of a listener
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Access {
+pub(super) struct AccessTable {
     pub anonymous: Option<Text>,
     pub challenge: Option<Text>,
     pub htpasswd: Option<Text>,
-    pub insecure_basic: Option<Spanned<Flag>>,
-    pub certificate: Vec<Spanned<Certificate>>,
-    pub rule: Vec<Spanned<Rule>>,
+    pub insecure_basic: Option<Spanned<FlagValue>>,
+    pub certificate: Vec<Spanned<CertificateTable>>,
+    pub rule: Vec<Spanned<RuleTable>>,
 }
 
 /// `[[access.certificate]]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Certificate {
+pub(super) struct CertificateTable {
     pub name: Option<Text>,
     pub user: Option<Text>,
 }
@@ -79,7 +79,7 @@ pub(super) struct Certificate {
 /// `[[access.rule]]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Rule {
+pub(super) struct RuleTable {
     pub users: Option<Spanned<Vec<Text>>>,
     pub registries: Option<Spanned<Vec<Text>>>,
     pub repositories: Option<Spanned<Vec<Text>>>,
@@ -89,7 +89,7 @@ pub(super) struct Rule {
 /// `[cache]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Cache {
+pub(super) struct CacheTable {
     pub dir: Option<Text>,
     pub memory: Option<Text>,
     pub min_free: Option<Text>,
@@ -102,8 +102,8 @@ pub(super) struct Cache {
 /// `[registry."…"]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Registry {
-    pub upstream: Option<Spanned<OneOrMany<Upstream>>>,
+pub(super) struct RegistryTable {
+    pub upstream: Option<Spanned<OneOrMany<UpstreamEntry>>>,
     pub default: Option<Spanned<bool>>,
     pub aliases: Option<Vec<Text>>,
     pub hosts: Option<Vec<Text>>,
@@ -121,7 +121,7 @@ pub(super) struct Registry {
     pub grant_ttl: Option<Text>,
     pub grant_grace: Option<Text>,
     pub cache_status: Option<Spanned<bool>>,
-    pub auth: Option<Spanned<Auth>>,
+    pub auth: Option<Spanned<AuthTable>>,
     pub token_hosts: Option<Spanned<Vec<Text>>>,
     pub redirect_hosts: Option<Spanned<Vec<Text>>>,
     pub ca: Option<Text>,
@@ -132,7 +132,7 @@ pub(super) struct Registry {
 
 /// An entry of `upstream`: a URL, or a table that has one.
 #[derive(Debug)]
-pub(super) enum Upstream {
+pub(super) enum UpstreamEntry {
     Table(Box<UpstreamTable>),
     Url(String),
 }
@@ -142,7 +142,7 @@ pub(super) enum Upstream {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct UpstreamTable {
     pub url: Option<Text>,
-    pub auth: Option<Spanned<Auth>>,
+    pub auth: Option<Spanned<AuthTable>>,
     pub ca: Option<Text>,
     pub client_cert: Option<Text>,
     pub client_key: Option<Text>,
@@ -161,7 +161,7 @@ pub(super) struct TagRule {
 /// `auth`. One struct for all types, so that serde keeps the place of each key.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Auth {
+pub(super) struct AuthTable {
     pub r#type: Option<Text>,
     pub username: Option<Text>,
     pub password: Option<Spanned<SecretString>>,
@@ -171,9 +171,9 @@ pub(super) struct Auth {
 
 /// A whole number that may also come from a variable, which only has texts.
 #[derive(Debug)]
-pub(super) struct Count(pub Option<i64>);
+pub(super) struct CountValue(pub Option<i64>);
 
-impl<'de> Deserialize<'de> for Count {
+impl<'de> Deserialize<'de> for CountValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(CountVisitor)
     }
@@ -182,26 +182,26 @@ impl<'de> Deserialize<'de> for Count {
 struct CountVisitor;
 
 impl Visitor<'_> for CountVisitor {
-    type Value = Count;
+    type Value = CountValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an integer")
     }
 
-    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Count, E> {
-        Ok(Count(Some(number)))
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<CountValue, E> {
+        Ok(CountValue(Some(number)))
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Count, E> {
-        Ok(Count(text.trim().parse().ok()))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CountValue, E> {
+        Ok(CountValue(text.trim().parse().ok()))
     }
 }
 
 /// Yes or no, which may also come from a variable, which only has texts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Flag(pub Option<bool>);
+pub(super) struct FlagValue(pub Option<bool>);
 
-impl<'de> Deserialize<'de> for Flag {
+impl<'de> Deserialize<'de> for FlagValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(FlagVisitor)
     }
@@ -210,18 +210,18 @@ impl<'de> Deserialize<'de> for Flag {
 struct FlagVisitor;
 
 impl Visitor<'_> for FlagVisitor {
-    type Value = Flag;
+    type Value = FlagValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a boolean")
     }
 
-    fn visit_bool<E: serde::de::Error>(self, flag: bool) -> Result<Flag, E> {
-        Ok(Flag(Some(flag)))
+    fn visit_bool<E: serde::de::Error>(self, flag: bool) -> Result<FlagValue, E> {
+        Ok(FlagValue(Some(flag)))
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Flag, E> {
-        Ok(Flag(text.trim().parse().ok()))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FlagValue, E> {
+        Ok(FlagValue(text.trim().parse().ok()))
     }
 }
 
@@ -271,7 +271,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
     }
 }
 
-impl<'de> Deserialize<'de> for Upstream {
+impl<'de> Deserialize<'de> for UpstreamEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(UpstreamVisitor)
     }
@@ -280,36 +280,36 @@ impl<'de> Deserialize<'de> for Upstream {
 struct UpstreamVisitor;
 
 impl<'de> Visitor<'de> for UpstreamVisitor {
-    type Value = Upstream;
+    type Value = UpstreamEntry;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a URL or a table with a `url`")
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Upstream, E> {
-        Ok(Upstream::Url(text.to_owned()))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<UpstreamEntry, E> {
+        Ok(UpstreamEntry::Url(text.to_owned()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Upstream, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<UpstreamEntry, A::Error> {
         let table = UpstreamTable::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Upstream::Table(Box::new(table)))
+        Ok(UpstreamEntry::Table(Box::new(table)))
     }
 }
 
 /// Each kind of table, as a message would call it, and its keys.
-pub(super) fn sections() -> [(&'static str, Keys); 11] {
+pub(super) fn sections() -> [(&'static str, KeyNames); 11] {
     [
-        ("", keys::<File>()),
-        ("[cache]", keys::<Cache>()),
-        ("[access]", keys::<Access>()),
-        ("[registry.\"…\"]", keys::<Registry>()),
+        ("", keys::<FileTable>()),
+        ("[cache]", keys::<CacheTable>()),
+        ("[access]", keys::<AccessTable>()),
+        ("[registry.\"…\"]", keys::<RegistryTable>()),
         ("upstream", keys::<UpstreamTable>()),
-        ("auth", keys::<Auth>()),
-        ("[tls]", keys::<Tls>()),
-        ("[[listener]]", keys::<Listener>()),
+        ("auth", keys::<AuthTable>()),
+        ("[tls]", keys::<TlsTable>()),
+        ("[[listener]]", keys::<ListenerTable>()),
         ("tag_rules", keys::<TagRule>()),
-        ("[[access.certificate]]", keys::<Certificate>()),
-        ("[[access.rule]]", keys::<Rule>()),
+        ("[[access.certificate]]", keys::<CertificateTable>()),
+        ("[[access.rule]]", keys::<RuleTable>()),
     ]
 }
 
@@ -318,20 +318,20 @@ pub(super) fn sections() -> [(&'static str, Keys); 11] {
 pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     let is_single =
         |key: &&&str| !matches!(**key, "access" | "cache" | "listener" | "registry" | "tls");
-    let top = keys::<File>().iter().filter(is_single).map(|key| ("", *key));
-    let tls = keys::<Tls>().iter().map(|key| ("tls", *key));
+    let top = keys::<FileTable>().iter().filter(is_single).map(|key| ("", *key));
+    let tls = keys::<TlsTable>().iter().map(|key| ("tls", *key));
     let is_table = |key: &&&str| matches!(**key, "certificate" | "rule");
-    let access = keys::<Access>().iter().filter(move |key| !is_table(key));
+    let access = keys::<AccessTable>().iter().filter(move |key| !is_table(key));
     let access = access.map(|key| ("access", *key));
-    top.chain(tls).chain(access).chain(keys::<Cache>().iter().map(|key| ("cache", *key)))
+    top.chain(tls).chain(access).chain(keys::<CacheTable>().iter().map(|key| ("cache", *key)))
 }
 
 /// The names of the keys of a table.
-pub(super) type Keys = &'static [&'static str];
+pub(super) type KeyNames = &'static [&'static str];
 
 /// The keys that `T` knows, from what its derived code asks a deserializer for.
-fn keys<'de, T: Deserialize<'de>>() -> Keys {
-    let mut noted: Keys = &[];
+fn keys<'de, T: Deserialize<'de>>() -> KeyNames {
+    let mut noted: KeyNames = &[];
     let refused = T::deserialize(KeyNoter { noted: &mut noted }).is_err();
     debug_assert!(refused, "the noter has no values to give");
     noted
@@ -339,7 +339,7 @@ fn keys<'de, T: Deserialize<'de>>() -> Keys {
 
 /// Notes the fields of the struct that is asked for, and gives nothing.
 struct KeyNoter<'n> {
-    noted: &'n mut Keys,
+    noted: &'n mut KeyNames,
 }
 
 impl<'de> Deserializer<'de> for KeyNoter<'_> {
@@ -352,7 +352,7 @@ impl<'de> Deserializer<'de> for KeyNoter<'_> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        fields: Keys,
+        fields: KeyNames,
         _: V,
     ) -> Result<V::Value, Self::Error> {
         *self.noted = fields;

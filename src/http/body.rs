@@ -12,83 +12,83 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::Data;
+use super::BodyData;
 
 /// Why a body ends before its end.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The next bytes, or the end.
-pub type Next = Result<Option<Data>, BodyError>;
+pub type NextBytes = Result<Option<BodyData>, BodyError>;
 
 /// Yields the bytes of a body.
-pub trait Source: Send {
+pub trait BodySource: Send {
     /// The next bytes, if that needs no waiting.
-    fn next_now(&mut self) -> Option<Next>;
+    fn next_now(&mut self) -> Option<NextBytes>;
 
     /// The next bytes.
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>>;
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>>;
 }
 
 /// The body of an answer to a client, or of a request to an upstream.
 #[derive(Debug)]
 pub struct ReplyBody {
-    kind: Kind,
+    kind: BodyKind,
     /// What is left, where that is known.
     left: Option<u64>,
 }
 
-enum Kind {
+enum BodyKind {
     Full(Bytes),
-    Idle(Box<dyn Source>),
-    Busy(Busy),
+    Idle(Box<dyn BodySource>),
+    Busy(BusySource),
     Over,
 }
 
 /// A source that waits for its next bytes.
-type Busy = Pin<Box<dyn Future<Output = (Box<dyn Source>, Next)> + Send>>;
+type BusySource = Pin<Box<dyn Future<Output = (Box<dyn BodySource>, NextBytes)> + Send>>;
 
 impl ReplyBody {
     /// No bytes.
     pub fn empty() -> Self {
-        Self { kind: Kind::Over, left: Some(0) }
+        Self { kind: BodyKind::Over, left: Some(0) }
     }
 
     /// These bytes.
     pub fn full(bytes: Bytes) -> Self {
-        Self { left: Some(bytes.len() as u64), kind: Kind::Full(bytes) }
+        Self { left: Some(bytes.len() as u64), kind: BodyKind::Full(bytes) }
     }
 
     /// What `source` yields, which is `len` bytes if that is known.
-    pub fn of(source: Box<dyn Source>, len: Option<u64>) -> Self {
-        Self { kind: Kind::Idle(source), left: len }
+    pub fn of(source: Box<dyn BodySource>, len: Option<u64>) -> Self {
+        Self { kind: BodyKind::Idle(source), left: len }
     }
 
     /// The same bytes once more, if they are at hand.
     pub fn again(&self) -> Option<Self> {
         match &self.kind {
-            Kind::Full(bytes) => Some(Self::full(bytes.clone())),
-            Kind::Over => Some(Self::empty()),
-            Kind::Idle(_) | Kind::Busy(_) => None,
+            BodyKind::Full(bytes) => Some(Self::full(bytes.clone())),
+            BodyKind::Over => Some(Self::empty()),
+            BodyKind::Idle(_) | BodyKind::Busy(_) => None,
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<NextBytes> {
         loop {
-            match std::mem::replace(&mut self.kind, Kind::Over) {
-                Kind::Over => return Poll::Ready(Ok(None)),
-                Kind::Full(bytes) => return Poll::Ready(Ok(Some(bytes.into()))),
-                Kind::Idle(mut source) => {
+            match std::mem::replace(&mut self.kind, BodyKind::Over) {
+                BodyKind::Over => return Poll::Ready(Ok(None)),
+                BodyKind::Full(bytes) => return Poll::Ready(Ok(Some(bytes.into()))),
+                BodyKind::Idle(mut source) => {
                     if let Some(next) = source.next_now() {
                         return Poll::Ready(self.settle(source, next));
                     }
-                    self.kind = Kind::Busy(Box::pin(async move {
+                    self.kind = BodyKind::Busy(Box::pin(async move {
                         let next = source.next().await;
                         (source, next)
                     }));
                 }
-                Kind::Busy(mut pending) => {
+                BodyKind::Busy(mut pending) => {
                     let Poll::Ready((source, next)) = pending.as_mut().poll(cx) else {
-                        self.kind = Kind::Busy(pending);
+                        self.kind = BodyKind::Busy(pending);
                         return Poll::Pending;
                     };
                     return Poll::Ready(self.settle(source, next));
@@ -97,22 +97,22 @@ impl ReplyBody {
         }
     }
 
-    fn settle(&mut self, source: Box<dyn Source>, next: Next) -> Next {
+    fn settle(&mut self, source: Box<dyn BodySource>, next: NextBytes) -> NextBytes {
         if matches!(next, Ok(Some(_))) {
-            self.kind = Kind::Idle(source);
+            self.kind = BodyKind::Idle(source);
         }
         next
     }
 }
 
 impl Body for ReplyBody {
-    type Data = Data;
+    type Data = BodyData;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Data>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<BodyData>, BodyError>>> {
         if self.left == Some(0) {
             return Poll::Ready(None);
         }
@@ -138,7 +138,7 @@ impl Body for ReplyBody {
     }
 }
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for BodyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full(_) => "Full",

@@ -7,9 +7,10 @@
 //! new one each; bodies that may be long have one for themselves, over HTTP/1.1, so that none
 //! shares another's window (docs/decisions/0008). A host that speaks HTTP/2 alone gets it for both.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::error::Error as StdError;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io, iter};
 
@@ -23,8 +24,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{AlertDescription, ClientConfig};
 
 use super::connect::InTime;
-use super::room::dialling;
-use super::{ConnectError, Connector, Egress, HostPort, Proxies, ReplyBody};
+use super::connection_limit::dialling;
+use super::{ConnectError, Connector, EgressRoute, HostPort, ProxyTable, ReplyBody};
 
 /// The largest read from a connection, which is also the most that an answer's head may take.
 /// hyper starts at 8 KiB and doubles while reads fill the buffer, so only busy downloads hold it.
@@ -55,34 +56,34 @@ const HTTP2_HOSTS_MAX: usize = 16;
 
 /// Sends requests, and pools the connections.
 #[derive(Clone)]
-pub struct Client {
-    own: Inner,
-    shared: Inner,
-    proxies: Proxies,
+pub struct HttpClient {
+    own: PooledClient,
+    shared: PooledClient,
+    proxies: ProxyTable,
     /// Hosts that speak HTTP/2 if they are asked to, those heard of last.
-    http2: Hosts,
+    http2: HostClients,
     /// Of these, such as say that they speak nothing else.
-    only_http2: Hosts,
+    only_http2: HostClients,
 }
 
-type Inner = legacy::Client<InTime<HttpsConnector<Connector>>, ReplyBody>;
+type PooledClient = legacy::Client<InTime<HttpsConnector<Connector>>, ReplyBody>;
 
-type Hosts = Arc<Mutex<VecDeque<Authority>>>;
+type HostClients = Arc<Mutex<VecDeque<Authority>>>;
 
 /// With whom a request shares its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum ConnectionLane {
     /// With nobody, as long as its response lasts: HTTP/1.1, unless the host speaks HTTP/2 alone.
     Own,
     /// With others, if the host speaks HTTP/2.
     Shared,
 }
 
-impl Client {
+impl HttpClient {
     /// A client that dials `exempt` hosts at any address, and others at public ones only. In either
     /// lane up to `connections_max` connections to a host are open, at work or kept for later.
     pub fn new(
-        egress: &Egress,
+        egress: &EgressRoute,
         exempt: &[HostPort],
         tls: &ClientConfig,
         connections_max: usize,
@@ -112,7 +113,7 @@ impl Client {
                 .build(InTime(HttpsConnector::from((connector, tls))))
         };
         let (own, shared) = (inner(&[b"http/1.1"]), inner(&[b"h2", b"http/1.1"]));
-        let (http2, only_http2) = (Hosts::default(), Hosts::default());
+        let (http2, only_http2) = (HostClients::default(), HostClients::default());
         Self { own, shared, proxies: egress.proxies.clone(), http2, only_http2 }
     }
 
@@ -121,7 +122,7 @@ impl Client {
     pub async fn send(
         &self,
         mut request: Request<ReplyBody>,
-        lane: Lane,
+        lane: ConnectionLane,
     ) -> Result<Response<Incoming>, SendError> {
         // In a tunnel the upstream would read what is for the proxy.
         let is_plain = request.uri().scheme() == Some(&Scheme::HTTP);
@@ -130,7 +131,7 @@ impl Client {
             request.headers_mut().insert(PROXY_AUTHORIZATION, credential);
         }
         let sent = match lane {
-            Lane::Own if !is_among(&self.only_http2, request.uri()) => {
+            ConnectionLane::Own if !is_among(&self.only_http2, request.uri()) => {
                 let (uri, again) = (request.uri().clone(), once_more(&request));
                 match dialling(self.own.request(request)).await {
                     Err(error) if self.is_without_http1(&uri, &error) => match again {
@@ -140,7 +141,7 @@ impl Client {
                     sent => sent,
                 }
             }
-            Lane::Own | Lane::Shared => self.share(request).await,
+            ConnectionLane::Own | ConnectionLane::Shared => self.share(request).await,
         };
         let response = sent.map_err(|error| SendError::of(&error))?;
         match reader {
@@ -177,13 +178,13 @@ impl Client {
     }
 }
 
-fn is_among(hosts: &Hosts, uri: &Uri) -> bool {
-    let hosts = hosts.lock().unwrap_or_else(PoisonError::into_inner);
+fn is_among(hosts: &HostClients, uri: &Uri) -> bool {
+    let hosts = hosts.lock();
     uri.authority().is_some_and(|host| hosts.contains(host))
 }
 
-fn remember(hosts: &Hosts, host: Option<&Authority>) {
-    let mut hosts = hosts.lock().unwrap_or_else(PoisonError::into_inner);
+fn remember(hosts: &HostClients, host: Option<&Authority>) {
+    let mut hosts = hosts.lock();
     if let Some(host) = host.filter(|host| !hosts.contains(host)) {
         hosts.truncate(HTTP2_HOSTS_MAX - 1);
         hosts.push_front(host.clone());
@@ -206,9 +207,9 @@ fn tls_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Erro
     inner.downcast_ref().or_else(|| tls_error(inner))
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").finish_non_exhaustive()
+        f.debug_struct("HttpClient").finish_non_exhaustive()
     }
 }
 

@@ -35,9 +35,9 @@ use tower_service::Service;
 use url::{Host, Url};
 
 use super::address::may_be_public;
-use super::egress::Proxy;
-use super::room::Room;
-use super::{Connection, Egress, HostPort, Network, Proxies, is_public, root_cause};
+use super::connection_limit::ConnectionLimit;
+use super::egress::ProxyHop;
+use super::{EgressRoute, HostPort, Network, NetworkConnection, ProxyTable, is_public, root_cause};
 
 /// How long a name lookup may take. Resolvers ask a second server after 5 s; by then the client
 /// behind us has lost patience.
@@ -60,21 +60,26 @@ const ADDRESSES_MAX: usize = 8;
 #[derive(Clone)]
 pub struct Connector {
     network: Arc<dyn Network>,
-    proxies: Proxies,
+    proxies: ProxyTable,
     exempt: Arc<[HostPort]>,
     /// How many connections to a host may be open; `None` for one within another.
-    room: Option<Room>,
+    room: Option<ConnectionLimit>,
 }
 
 impl Connector {
     /// A connector that dials `exempt` hosts at any address, and others at public ones only, each up
     /// to `connections_max` times at once.
-    pub fn new(egress: &Egress, exempt: Vec<HostPort>, connections_max: usize) -> Self {
+    pub fn new(egress: &EgressRoute, exempt: Vec<HostPort>, connections_max: usize) -> Self {
         let (network, proxies) = (Arc::clone(&egress.network), egress.proxies.clone());
-        Self { network, proxies, exempt: exempt.into(), room: Some(Room::new(connections_max)) }
+        Self {
+            network,
+            proxies,
+            exempt: exempt.into(),
+            room: Some(ConnectionLimit::new(connections_max)),
+        }
     }
 
-    async fn connect(self, uri: Uri) -> Result<Opened, ConnectError> {
+    async fn connect(self, uri: Uri) -> Result<OpenedConnection, ConnectError> {
         let url = Url::parse(&uri.to_string()).map_err(|_| ConnectError::NoHost)?;
         let target = HostPort::of(&url).ok_or(ConnectError::NoHost)?;
         let permit = match &self.room {
@@ -82,14 +87,14 @@ impl Connector {
             None => None,
         };
         let opened = self.open(uri, &target).await?;
-        Ok(Opened { _permit: permit, ..opened })
+        Ok(OpenedConnection { _permit: permit, ..opened })
     }
 
-    async fn open(self, uri: Uri, target: &HostPort) -> Result<Opened, ConnectError> {
+    async fn open(self, uri: Uri, target: &HostPort) -> Result<OpenedConnection, ConnectError> {
         let is_exempt = self.exempt.iter().any(|entry| entry.covers(target));
         let Some(proxy) = self.proxies.on_the_way_to(&uri) else {
             let io = self.dial(target, is_exempt).await?;
-            return Ok(Opened { io, is_to_proxy: false, _permit: None });
+            return Ok(OpenedConnection { io, is_to_proxy: false, _permit: None });
         };
         if !is_exempt && !may_be_public(&target.host) {
             return Err(ConnectError::NotPublic(target.clone()));
@@ -99,13 +104,13 @@ impl Connector {
         }
         let io = self.dial(&proxy.address, true).await;
         let io = io.map_err(|error| proxy.failed(&error.to_string()))?;
-        Ok(Opened { io, is_to_proxy: true, _permit: None })
+        Ok(OpenedConnection { io, is_to_proxy: true, _permit: None })
     }
 
     /// Has the proxy connect us (`CONNECT`, RFC 9110, 9.3.6). Only it sees its credential.
-    async fn tunnel(self, uri: Uri, proxy: Proxy) -> Result<Opened, ConnectError> {
+    async fn tunnel(self, uri: Uri, proxy: ProxyHop) -> Result<OpenedConnection, ConnectError> {
         let exempt = [proxy.address.clone()].into();
-        let to_proxy = Self { proxies: Proxies::default(), exempt, room: None, ..self };
+        let to_proxy = Self { proxies: ProxyTable::default(), exempt, room: None, ..self };
         let mut tunnel = Tunnel::new(proxy.uri.clone(), to_proxy);
         if let Some(credential) = &proxy.credential {
             tunnel = tunnel.with_auth(credential.clone());
@@ -120,7 +125,7 @@ impl Connector {
         &self,
         target: &HostPort,
         is_exempt: bool,
-    ) -> Result<TokioIo<Connection>, ConnectError> {
+    ) -> Result<TokioIo<NetworkConnection>, ConnectError> {
         let found = self.addresses(target).await.map_err(ConnectError::Lookup)?;
         if found.is_empty() {
             return Err(ConnectError::Lookup(io::Error::other("the name has no address")));
@@ -148,7 +153,10 @@ impl Connector {
 }
 
 /// Tries the addresses in order, each with a head start before the next, until one accepts.
-async fn dial(network: &Arc<dyn Network>, addresses: Vec<SocketAddr>) -> io::Result<Connection> {
+async fn dial(
+    network: &Arc<dyn Network>,
+    addresses: Vec<SocketAddr>,
+) -> io::Result<NetworkConnection> {
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();
     let mut fault = io::Error::other("there is no address to connect to");
@@ -193,7 +201,7 @@ fn slow(what: &'static str) -> io::Error {
 }
 
 impl Service<Uri> for Connector {
-    type Response = Opened;
+    type Response = OpenedConnection;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -236,27 +244,27 @@ where
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-impl Proxy {
+impl ProxyHop {
     fn failed(&self, reason: &str) -> ConnectError {
         ConnectError::Proxy { proxy: self.address.clone(), reason: reason.to_owned() }
     }
 }
 
 /// An open connection, and whether it is a proxy that reads the requests on it.
-pub struct Opened {
-    io: TokioIo<Connection>,
+pub struct OpenedConnection {
+    io: TokioIo<NetworkConnection>,
     is_to_proxy: bool,
     /// Its room, given back with it.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl connect::Connection for Opened {
+impl connect::Connection for OpenedConnection {
     fn connected(&self) -> connect::Connected {
         connect::Connected::new().proxy(self.is_to_proxy)
     }
 }
 
-impl Read for Opened {
+impl Read for OpenedConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -266,7 +274,7 @@ impl Read for Opened {
     }
 }
 
-impl Write for Opened {
+impl Write for OpenedConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -296,9 +304,11 @@ impl Write for Opened {
     }
 }
 
-impl fmt::Debug for Opened {
+impl fmt::Debug for OpenedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("is_to_proxy", &self.is_to_proxy).finish_non_exhaustive()
+        f.debug_struct("OpenedConnection")
+            .field("is_to_proxy", &self.is_to_proxy)
+            .finish_non_exhaustive()
     }
 }
 

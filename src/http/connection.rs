@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio_util::sync::CancellationToken;
 
-use super::{BodyError, Connection, Data, Outlet};
+use super::{BodyData, BodyError, NetworkConnection, SendfileQueue};
 
 /// Whether a request's body ends where another reader may not see its end: with any coding but
 /// one `chunked`. To be refused, and its connection closed (RFC 9112, 6.1). What is worse than that
@@ -32,13 +32,13 @@ pub fn is_oddly_coded(headers: &HeaderMap) -> bool {
 /// `outlet` is that of the socket under `io`, if nothing is between them. Requests over HTTP/1
 /// bear it among their extensions; HTTP/2 mixes the bodies of several.
 pub async fn serve_connection<F, B>(
-    io: Connection,
-    outlet: Option<Outlet>,
+    io: NetworkConnection,
+    outlet: Option<SendfileQueue>,
     answer: impl Fn(Request<Incoming>) -> F + Clone,
     stop: CancellationToken,
 ) where
     F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Data, Error = BodyError> + Send + 'static,
+    B: Body<Data = BodyData, Error = BodyError> + Send + 'static,
 {
     let service = service_fn(move |mut request: Request<Incoming>| {
         if let Some(outlet) = &outlet

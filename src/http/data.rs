@@ -6,14 +6,14 @@ use super::sendfile::FileSlice;
 
 /// Some bytes of a body.
 #[derive(Debug)]
-pub enum Data {
+pub enum BodyData {
     /// In a file, which the connection sends.
     File(FileSlice),
     /// In memory.
     Memory(Bytes),
 }
 
-impl Data {
+impl BodyData {
     /// How many bytes they are.
     pub fn len(&self) -> usize {
         self.remaining()
@@ -25,14 +25,14 @@ impl Data {
     }
 }
 
-impl From<Bytes> for Data {
+impl From<Bytes> for BodyData {
     fn from(bytes: Bytes) -> Self {
         Self::Memory(bytes)
     }
 }
 
 /// Always in one part: hyper writes buffers wrongly when they are in several (hyper#4132).
-impl Buf for Data {
+impl Buf for BodyData {
     fn remaining(&self) -> usize {
         match self {
             Self::File(slice) => slice.remaining(),

@@ -1,6 +1,6 @@
 //! The way out, which all upstreams share: which network, and through which proxy.
 //!
-//! [`Proxies`] decides by the URL alone. What is asked of a proxy, and what may be asked of it, is
+//! [`ProxyTable`] decides by the URL alone. What is asked of a proxy, and what may be asked of it, is
 //! in the connector; its credential for plain requests is added where requests are sent.
 
 use std::fmt;
@@ -15,19 +15,19 @@ use super::{HostPort, InstanceId, Network};
 
 /// The way out.
 #[derive(Clone, Debug)]
-pub struct Egress {
+pub struct EgressRoute {
     /// Resolves names and connects.
     pub network: Arc<dyn Network>,
     /// Who we are to other instances of Larder.
     pub instance: InstanceId,
     /// What stands between us and the world.
-    pub proxies: Proxies,
+    pub proxies: ProxyTable,
 }
 
-impl Egress {
+impl EgressRoute {
     /// Directly over this network.
     pub fn direct(network: Arc<dyn Network>, instance: InstanceId) -> Self {
-        Self { network, instance, proxies: Proxies::default() }
+        Self { network, instance, proxies: ProxyTable::default() }
     }
 }
 
@@ -111,12 +111,12 @@ pub enum InvalidProxyUrl {
 
 /// Which proxy a URL is reached through. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies {
-    rules: Option<Arc<Rules>>,
+pub struct ProxyTable {
+    rules: Option<Arc<ProxyRules>>,
 }
 
 #[derive(Debug)]
-struct Rules {
+struct ProxyRules {
     matcher: Matcher,
     /// Names with a port, which the matcher does not know.
     direct: Vec<HostPort>,
@@ -124,16 +124,16 @@ struct Rules {
 
 /// A proxy on the way somewhere.
 #[derive(Clone, Debug)]
-pub(super) struct Proxy {
+pub(super) struct ProxyHop {
     /// Where it is.
     pub(super) uri: Uri,
     /// The same.
     pub(super) address: HostPort,
-    /// What it wants in `Proxy-Authorization`: for its eyes only.
+    /// What it wants in `ProxyHop-Authorization`: for its eyes only.
     pub(super) credential: Option<HeaderValue>,
 }
 
-impl Proxies {
+impl ProxyTable {
     /// The proxies that these options describe.
     pub fn new(options: &ProxyOptions) -> Self {
         if options.http.is_none() && options.https.is_none() {
@@ -159,12 +159,12 @@ impl Proxies {
             .no(names.join(","))
             .build();
         let direct = ported.into_iter().filter_map(|(_, ported)| ported).collect();
-        Self { rules: Some(Arc::new(Rules { matcher, direct })) }
+        Self { rules: Some(Arc::new(ProxyRules { matcher, direct })) }
     }
 
     /// The proxy through which `uri` is reached; `None` for what is reached directly, as this
     /// machine itself always is.
-    pub(super) fn on_the_way_to(&self, uri: &Uri) -> Option<Proxy> {
+    pub(super) fn on_the_way_to(&self, uri: &Uri) -> Option<ProxyHop> {
         let rules = self.rules.as_ref()?;
         let target = HostPort::of(&Url::parse(&uri.to_string()).ok()?)?;
         if is_this_machine(&target.host) || rules.direct.iter().any(|it| it.covers(&target)) {
@@ -173,7 +173,7 @@ impl Proxies {
         let proxy = rules.matcher.intercept(uri)?;
         let address = HostPort::of(&Url::parse(&proxy.uri().to_string()).ok()?)?;
         let credential = proxy.basic_auth().cloned();
-        Some(Proxy { uri: proxy.uri().clone(), address, credential })
+        Some(ProxyHop { uri: proxy.uri().clone(), address, credential })
     }
 }
 
@@ -190,16 +190,16 @@ fn is_this_machine(host: &Host) -> bool {
 mod tests {
     use super::*;
 
-    fn proxies(http: &str, https: &str, direct: &str) -> Proxies {
+    fn proxies(http: &str, https: &str, direct: &str) -> ProxyTable {
         let url = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
-        Proxies::new(&ProxyOptions {
+        ProxyTable::new(&ProxyOptions {
             http: url(http),
             https: url(https),
             direct: direct.to_owned(),
         })
     }
 
-    fn way(proxies: &Proxies, url: &str) -> String {
+    fn way(proxies: &ProxyTable, url: &str) -> String {
         let proxy = proxies.on_the_way_to(&url.parse().unwrap());
         proxy.map_or("direct".to_owned(), |proxy| proxy.address.to_string())
     }
@@ -215,7 +215,7 @@ mod tests {
         }
         assert_eq!(way(&proxies("", "p.corp:1", ""), "http://a.test/"), "direct");
         assert_eq!(way(&proxies("p.corp:1", "", ""), "https://a.test/"), "direct");
-        assert_eq!(way(&Proxies::default(), "https://a.test/"), "direct");
+        assert_eq!(way(&ProxyTable::default(), "https://a.test/"), "direct");
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
         let url: ProxyUrl = "http://me:s%3Ccret@p.corp:3128/".parse().unwrap();
         assert_eq!(format!("{url} {url:?}"), "http://p.corp:3128 http://p.corp:3128");
         let options = ProxyOptions { https: Some(url), ..ProxyOptions::default() };
-        let proxies = Proxies::new(&options);
+        let proxies = ProxyTable::new(&options);
         let proxy = proxies.on_the_way_to(&Uri::from_static("https://a.test/")).unwrap();
         // `me:s<cret`
         assert_eq!(proxy.credential.clone().unwrap(), "Basic bWU6czxjcmV0");

@@ -15,32 +15,32 @@ use std::sync::Arc;
 
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::Data;
-use super::frames::{Frames, Pace};
-use super::sendfile::{Outlet, SLICE_BYTES_MAX};
+use super::BodyData;
+use super::frames::{FramePace, FramePool};
+use super::sendfile::{SLICE_BYTES_MAX, SendfileQueue};
 
 /// How files get to one client.
 #[derive(Clone, Debug)]
-pub struct Delivery {
-    frames: Frames,
-    outlet: Option<Outlet>,
+pub struct FileDelivery {
+    frames: FramePool,
+    outlet: Option<SendfileQueue>,
 }
 
-impl Delivery {
+impl FileDelivery {
     /// Read into frames of the common budget.
-    pub fn new(frames: Frames) -> Self {
+    pub fn new(frames: FramePool) -> Self {
         Self { frames, outlet: None }
     }
 
     /// Sent through `outlet` where there is one.
     #[must_use]
-    pub fn through(self, outlet: Option<Outlet>) -> Self {
+    pub fn through(self, outlet: Option<SendfileQueue>) -> Self {
         Self { outlet, ..self }
     }
 
     /// A reader of `file`.
     pub fn reader(&self, file: &Arc<File>) -> FrameReader {
-        FrameReader { file: Arc::clone(file), delivery: self.clone(), pace: Pace::new() }
+        FrameReader { file: Arc::clone(file), delivery: self.clone(), pace: FramePace::new() }
     }
 }
 
@@ -48,8 +48,8 @@ impl Delivery {
 #[derive(Debug)]
 pub struct FrameReader {
     file: Arc<File>,
-    delivery: Delivery,
-    pace: Pace,
+    delivery: FileDelivery,
+    pace: FramePace,
 }
 
 impl FrameReader {
@@ -59,7 +59,7 @@ impl FrameReader {
     /// # Errors
     ///
     /// [`io::ErrorKind::UnexpectedEof`] when the file is shorter than it was said to be.
-    pub fn read_now(&mut self, at: u64, max: u64) -> io::Result<Option<Data>> {
+    pub fn read_now(&mut self, at: u64, max: u64) -> io::Result<Option<BodyData>> {
         if !self.delivery.frames.can_read_now() {
             return Ok(None);
         }
@@ -67,7 +67,7 @@ impl FrameReader {
             && max >= SENT_MIN
         {
             let len = self.in_memory(at, max)?;
-            return Ok((len > 0).then(|| Data::File(outlet.send(&self.file, at, len))));
+            return Ok((len > 0).then(|| BodyData::File(outlet.send(&self.file, at, len))));
         }
         let mut frame = self.delivery.frames.take(&mut self.pace);
         let read = self.try_read(frame.room(max), at)?;
@@ -104,7 +104,7 @@ impl FrameReader {
     }
 
     /// As [`Self::read_now`], waiting for the disk.
-    pub async fn read(&mut self, at: u64, max: u64) -> io::Result<Data> {
+    pub async fn read(&mut self, at: u64, max: u64) -> io::Result<BodyData> {
         let mut frame = self.delivery.frames.take(&mut self.pace);
         let file = Arc::clone(&self.file);
         let read = tokio::task::spawn_blocking(move || {

@@ -8,8 +8,9 @@
 //! Buffers begin at a page: copying a page of the page cache to 16 bytes behind a page's begin,
 //! where the allocator puts large blocks, costs twice as much on current CPUs.
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,47 +36,47 @@ const STREAK_MIN: u8 = 4;
 
 /// The buffers of all clients.
 #[derive(Clone, Debug, Default)]
-pub struct Frames {
-    shared: Arc<Shared>,
+pub struct FramePool {
+    shared: Arc<PoolState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    large_free: Mutex<Vec<Buffer>>,
+struct PoolState {
+    large_free: Mutex<Vec<PageBuffer>>,
     large_out: AtomicUsize,
-    small_free: Mutex<Vec<Buffer>>,
+    small_free: Mutex<Vec<PageBuffer>>,
     /// Set once the file system said that it cannot read without blocking (tmpfs).
     nowait_unsupported: AtomicBool,
 }
 
-impl Frames {
+impl FramePool {
     /// A buffer for the next frame of a client with this pace.
-    pub(super) fn take(&self, pace: &mut Pace) -> Frame {
+    pub(super) fn take(&self, pace: &mut FramePace) -> Frame {
         let data = if pace.keeps_up() { self.large() } else { None };
         let data = data.unwrap_or_else(|| self.small());
         Frame { data, len: 0, home: self.clone() }
     }
 
-    fn large(&self) -> Option<Buffer> {
+    fn large(&self) -> Option<PageBuffer> {
         let out = &self.shared.large_out;
         let take = |out: usize| (out < LARGE_FRAMES_MAX).then_some(out + 1);
         out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        let reused = lock(&self.shared.large_free).pop();
-        Some(reused.unwrap_or_else(|| Buffer::new(LARGE_BYTES)))
+        let reused = self.shared.large_free.lock().pop();
+        Some(reused.unwrap_or_else(|| PageBuffer::new(LARGE_BYTES)))
     }
 
-    fn small(&self) -> Buffer {
-        let reused = lock(&self.shared.small_free).pop();
-        reused.unwrap_or_else(|| Buffer::new(SMALL_BYTES))
+    fn small(&self) -> PageBuffer {
+        let reused = self.shared.small_free.lock().pop();
+        reused.unwrap_or_else(|| PageBuffer::new(SMALL_BYTES))
     }
 
-    fn give_back(&self, data: Buffer) {
+    fn give_back(&self, data: PageBuffer) {
         if data.size == LARGE_BYTES {
-            lock(&self.shared.large_free).push(data);
+            self.shared.large_free.lock().push(data);
             self.shared.large_out.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let mut free = lock(&self.shared.small_free);
+        let mut free = self.shared.small_free.lock();
         if free.len() < SMALL_FRAMES_KEPT {
             free.push(data);
         }
@@ -93,21 +94,21 @@ impl Frames {
 /// A buffer that goes back to be used again.
 #[derive(Debug)]
 pub(super) struct Frame {
-    data: Buffer,
+    data: PageBuffer,
     len: usize,
-    home: Frames,
+    home: FramePool,
 }
 
 /// Memory that begins at a page.
 #[derive(Debug, Default)]
-struct Buffer {
+struct PageBuffer {
     /// A page longer than needed.
     memory: Box<[u8]>,
     begin: usize,
     size: usize,
 }
 
-impl Buffer {
+impl PageBuffer {
     fn new(size: usize) -> Self {
         let memory: Box<[u8]> = vec![0; size + PAGE_BYTES].into();
         let begin = memory.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
@@ -146,12 +147,12 @@ impl Drop for Frame {
 
 /// Whether one client keeps up.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct FramePace {
     last: Option<Instant>,
     streak: u8,
 }
 
-impl Pace {
+impl FramePace {
     pub(super) fn new() -> Self {
         Self { last: None, streak: 0 }
     }
@@ -166,18 +167,14 @@ impl Pace {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn only_clients_that_keep_up_get_large_frames_and_only_so_many() {
-        let frames = Frames::default();
-        let mut pace = Pace::new();
+        let frames = FramePool::default();
+        let mut pace = FramePace::new();
         for _ in 0..STREAK_MIN {
             assert_eq!(frames.take(&mut pace).data.size, SMALL_BYTES);
         }
@@ -193,12 +190,12 @@ mod tests {
 
     #[test]
     fn bytes_show_what_was_read_and_the_buffer_comes_back() {
-        let frames = Frames::default();
+        let frames = FramePool::default();
         let mut frame = Frame { data: frames.small(), len: 0, home: frames.clone() };
         frame.room(5).copy_from_slice(b"hello");
         let bytes = frame.into_bytes(5);
         assert_eq!(&bytes[..], b"hello");
         drop(bytes);
-        assert_eq!(lock(&frames.shared.small_free).len(), 1);
+        assert_eq!(frames.shared.small_free.lock().len(), 1);
     }
 }

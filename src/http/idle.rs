@@ -12,20 +12,20 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::Connection;
+use super::NetworkConnection;
 
 /// A connection with a limit on silence.
-pub struct Guarded {
-    io: Connection,
+pub struct IdleGuard {
+    io: NetworkConnection,
     silence_max: Duration,
     moved: Instant,
     /// Set when somebody waits; not moved with every byte, which would cost more than the byte.
     alarm: Pin<Box<Sleep>>,
 }
 
-impl Guarded {
+impl IdleGuard {
     /// Cuts `io` when nothing has moved on it for `silence_max`.
-    pub fn new(io: Connection, silence_max: Duration) -> Self {
+    pub fn new(io: NetworkConnection, silence_max: Duration) -> Self {
         let moved = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(moved + silence_max));
         Self { io, silence_max, moved, alarm }
@@ -53,7 +53,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl AsyncRead for IdleGuard {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl AsyncWrite for IdleGuard {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,7 +112,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_cut_after_the_limit() {
         let (_peer, io) = tokio::io::duplex(4);
-        let mut guarded = Guarded::new(Box::new(io), MAX);
+        let mut guarded = IdleGuard::new(Box::new(io), MAX);
         let began = Instant::now();
 
         let error = guarded.write_all(b"more than four").await.unwrap_err();
@@ -133,7 +133,7 @@ mod tests {
             }
             peer
         });
-        let mut guarded = Guarded::new(Box::new(io), MAX);
+        let mut guarded = IdleGuard::new(Box::new(io), MAX);
 
         guarded.write_all(&[7; 20]).await.unwrap();
 
@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_peer_that_is_waited_for_is_cut_too() {
         let (_peer, io) = tokio::io::duplex(4);
-        let error = Guarded::new(Box::new(io), MAX).read_u8().await.unwrap_err();
+        let error = IdleGuard::new(Box::new(io), MAX).read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

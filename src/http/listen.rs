@@ -10,15 +10,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Socket;
+use super::ClientSocket;
 
 /// A bound address.
 #[derive(Debug)]
-pub struct Listener {
+pub struct BoundListener {
     listener: TcpListener,
 }
 
-impl Listener {
+impl BoundListener {
     /// Binds.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         Ok(Self { listener: TcpListener::bind(address).await? })
@@ -32,7 +32,7 @@ impl Listener {
     /// Accepts until `stop` is cancelled, and serves each connection in a task of `tasks`.
     pub async fn accept<F>(
         self,
-        serve: impl Fn(Socket, IpAddr) -> F,
+        serve: impl Fn(ClientSocket, IpAddr) -> F,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) where
@@ -45,7 +45,7 @@ impl Listener {
                 accepted = self.next(&places) => accepted,
             };
             let Some((stream, peer, place)) = accepted else { continue };
-            let serving = serve(Socket::new(stream), peer.ip());
+            let serving = serve(ClientSocket::new(stream), peer.ip());
             tasks.spawn(async move {
                 serving.await;
                 drop(place);

@@ -7,17 +7,17 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
-use super::body::{Next, ReplyBody, Source};
+use super::body::{BodySource, NextBytes, ReplyBody};
 
 /// The parts of an answer, before its bytes.
 #[derive(Debug)]
-pub struct Multipart {
+pub struct MultipartBody {
     boundary: String,
     content_type: &'static str,
     total: u64,
 }
 
-impl Multipart {
+impl MultipartBody {
     /// Parts of something that is `total` bytes long and of this type.
     pub fn new(content_type: &'static str, total: u64) -> Self {
         // 128 bits that nobody can know before, so no content can contain the boundary on purpose.
@@ -34,20 +34,20 @@ impl Multipart {
     pub fn into_body(
         self,
         parts: Vec<Range<u64>>,
-        source: impl Fn(Range<u64>) -> Box<dyn Source>,
+        source: impl Fn(Range<u64>) -> Box<dyn BodySource>,
     ) -> (ReplyBody, u64) {
         let mut pieces = VecDeque::with_capacity(parts.len() * 2 + 1);
         let mut len = 0;
         for part in parts {
             let head = self.head(&part);
             len += head.len() as u64 + (part.end - part.start);
-            pieces.push_back(Piece::Text(head));
-            pieces.push_back(Piece::Bytes(source(part)));
+            pieces.push_back(MultipartPiece::Text(head));
+            pieces.push_back(MultipartPiece::Bytes(source(part)));
         }
         let end = Bytes::from(format!("\r\n--{}--\r\n", self.boundary));
         len += end.len() as u64;
-        pieces.push_back(Piece::Text(end));
-        (ReplyBody::of(Box::new(Chain { pieces }), Some(len)), len)
+        pieces.push_back(MultipartPiece::Text(end));
+        (ReplyBody::of(Box::new(PieceChain { pieces }), Some(len)), len)
     }
 
     fn head(&self, part: &Range<u64>) -> Bytes {
@@ -60,27 +60,27 @@ impl Multipart {
     }
 }
 
-enum Piece {
-    Bytes(Box<dyn Source>),
+enum MultipartPiece {
+    Bytes(Box<dyn BodySource>),
     Text(Bytes),
 }
 
 /// One piece after the other.
-struct Chain {
-    pieces: VecDeque<Piece>,
+struct PieceChain {
+    pieces: VecDeque<MultipartPiece>,
 }
 
-impl Source for Chain {
-    fn next_now(&mut self) -> Option<Next> {
+impl BodySource for PieceChain {
+    fn next_now(&mut self) -> Option<NextBytes> {
         loop {
             match self.pieces.front_mut() {
                 None => return Some(Ok(None)),
-                Some(Piece::Text(text)) => {
+                Some(MultipartPiece::Text(text)) => {
                     let text = std::mem::take(text);
                     self.pieces.pop_front();
                     return Some(Ok(Some(text.into())));
                 }
-                Some(Piece::Bytes(source)) => match source.next_now()? {
+                Some(MultipartPiece::Bytes(source)) => match source.next_now()? {
                     Ok(None) => drop(self.pieces.pop_front()),
                     next => return Some(next),
                 },
@@ -88,13 +88,13 @@ impl Source for Chain {
         }
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
             loop {
                 if let Some(next) = self.next_now() {
                     return next;
                 }
-                if let Some(Piece::Bytes(source)) = self.pieces.front_mut() {
+                if let Some(MultipartPiece::Bytes(source)) = self.pieces.front_mut() {
                     match source.next().await {
                         Ok(None) => drop(self.pieces.pop_front()),
                         next => return next,
@@ -114,12 +114,12 @@ mod tests {
     /// Yields what it was given, waiting before each byte.
     struct Slow(VecDeque<u8>);
 
-    impl Source for Slow {
-        fn next_now(&mut self) -> Option<Next> {
+    impl BodySource for Slow {
+        fn next_now(&mut self) -> Option<NextBytes> {
             self.0.is_empty().then_some(Ok(None))
         }
 
-        fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+        fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
             let byte = self.0.pop_front();
             Box::pin(async move {
                 tokio::task::yield_now().await;
@@ -130,9 +130,9 @@ mod tests {
 
     #[tokio::test]
     async fn parts_come_in_the_order_asked_for_and_the_length_is_right() {
-        let multipart = Multipart::new("application/octet-stream", 10);
+        let multipart = MultipartBody::new("application/octet-stream", 10);
         let boundary = multipart.boundary.clone();
-        let source = |part: Range<u64>| -> Box<dyn Source> {
+        let source = |part: Range<u64>| -> Box<dyn BodySource> {
             Box::new(Slow(
                 (b'0'..=b'9')
                     .zip(0..)

@@ -15,37 +15,37 @@ use tokio::net::{TcpStream, lookup_host};
 /// Resolves names and opens connections.
 pub trait Network: fmt::Debug + Send + Sync {
     /// The addresses of `host`, which is a name or an address literal without brackets.
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>>;
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>>;
 
     /// Opens a connection to exactly this address.
-    fn connect(&self, address: SocketAddr) -> Pending<'_, Connection>;
+    fn connect(&self, address: SocketAddr) -> NetworkFuture<'_, NetworkConnection>;
 }
 
 /// An operation of a [`Network`] under way.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
+pub type NetworkFuture<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
 /// An open connection.
-pub type Connection = Box<dyn Duplex>;
+pub type NetworkConnection = Box<dyn DuplexStream>;
 
 /// Bytes in both directions.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait DuplexStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> DuplexStream for T {}
 
 /// The machine's resolver and TCP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemNetwork;
 
 impl Network for SystemNetwork {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>> {
         Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) })
     }
 
-    fn connect(&self, address: SocketAddr) -> Pending<'_, Connection> {
+    fn connect(&self, address: SocketAddr) -> NetworkFuture<'_, NetworkConnection> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Connection)
+            Ok(Box::new(stream) as NetworkConnection)
         })
     }
 }

@@ -11,7 +11,7 @@ use super::quota::client_of;
 
 /// A client, as its connection shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct ClientPeer {
     /// Where it is; over IPv6 the first address of its network of 64 bits, which one client has.
     pub address: IpAddr,
     /// What the certificate that it has shown calls it: its DNS names, its URIs and the common name
@@ -19,14 +19,14 @@ pub struct Peer {
     pub names: Vec<String>,
 }
 
-impl Peer {
+impl ClientPeer {
     /// A client that has shown no certificate.
     pub fn at(address: IpAddr) -> Self {
         Self { address: client_of(address), names: Vec::new() }
     }
 }
 
-impl Default for Peer {
+impl Default for ClientPeer {
     /// This machine.
     fn default() -> Self {
         Self::at(Ipv4Addr::LOCALHOST.into())

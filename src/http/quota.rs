@@ -1,55 +1,58 @@
 //! How many connections one client may hold.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// The connections of each client, over all listeners. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Quota {
-    held: Arc<Mutex<HashMap<IpAddr, Held>>>,
+pub struct ConnectionQuota {
+    held: Arc<Mutex<HashMap<IpAddr, QuotaState>>>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct QuotaState {
     count: usize,
     was_refused: bool,
 }
 
 /// A client has no place left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
+pub struct QuotaExceeded {
     /// Whether it was not refused before, since it last gave a place back.
     pub is_news: bool,
 }
 
 /// A connection's place, given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    quota: Quota,
+pub struct ConnectionPermit {
+    quota: ConnectionQuota,
     client: IpAddr,
 }
 
-impl Quota {
+impl ConnectionQuota {
     /// A place for one more connection from `address`, unless it holds `max` already.
-    pub fn enter(&self, address: IpAddr, max: usize) -> Result<Place, Full> {
+    pub fn enter(&self, address: IpAddr, max: usize) -> Result<ConnectionPermit, QuotaExceeded> {
         let client = client_of(address);
         let mut held = self.held();
         let of_client = held.entry(client).or_default();
         if of_client.count >= max {
-            return Err(Full { is_news: !std::mem::replace(&mut of_client.was_refused, true) });
+            return Err(QuotaExceeded {
+                is_news: !std::mem::replace(&mut of_client.was_refused, true),
+            });
         }
         of_client.count += 1;
         drop(held);
-        Ok(Place { quota: self.clone(), client })
+        Ok(ConnectionPermit { quota: self.clone(), client })
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, QuotaState>> {
+        self.held.lock()
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut held = self.quota.held();
         if let Some(of_client) = held.get_mut(&self.client) {
@@ -79,12 +82,12 @@ mod tests {
 
     #[test]
     fn a_client_holds_so_many_and_no_more_and_leaves_no_trace() {
-        let quota = Quota::default();
+        let quota = ConnectionQuota::default();
         let enter = |address: &str| quota.enter(address.parse().unwrap(), 2);
         let (one, two) = (enter("10.0.0.1"), enter("::ffff:10.0.0.1"));
         assert!(one.is_ok() && two.is_ok());
-        assert_eq!(enter("10.0.0.1").err(), Some(Full { is_news: true }));
-        assert_eq!(enter("10.0.0.1").err(), Some(Full { is_news: false }));
+        assert_eq!(enter("10.0.0.1").err(), Some(QuotaExceeded { is_news: true }));
+        assert_eq!(enter("10.0.0.1").err(), Some(QuotaExceeded { is_news: false }));
         assert!(enter("10.0.0.2").is_ok(), "another client");
         drop(one);
         assert!(enter("10.0.0.1").is_ok());

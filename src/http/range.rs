@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// What a `Range` header asks of something that is `len` bytes long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
+pub enum RangeSelection {
     /// Several ranges, in the order they were asked for: clients that ask so (zstd:chunked) count
     /// on the order and the number, so nothing is merged. All within the length, none empty.
     Parts(Vec<Range<u64>>),
@@ -21,7 +21,7 @@ pub enum Selection {
 /// The most ranges in one answer. Lazy pullers ask for up to a thousand chunks at once.
 pub const RANGES_MAX: usize = 1024;
 
-impl Selection {
+impl RangeSelection {
     /// Decides. All arithmetic saturates: a number too large for `u64` is a number behind the
     /// end.
     ///
@@ -37,7 +37,7 @@ impl Selection {
             if count > RANGES_MAX {
                 return Self::TooMuch;
             }
-            let Some(spec) = Spec::parse(spec) else { return Self::Whole };
+            let Some(spec) = RangeSpec::parse(spec) else { return Self::Whole };
             parts.extend(spec.within(len));
         }
         let bytes = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
@@ -52,14 +52,14 @@ impl Selection {
 }
 
 #[derive(Clone, Copy)]
-enum Spec {
+enum RangeSpec {
     /// `first-last`, `last` being the greatest number when it is open.
     From(u64, u64),
     /// `-count`
     Suffix(u64),
 }
 
-impl Spec {
+impl RangeSpec {
     fn parse(spec: &str) -> Option<Self> {
         let (first, last) = spec.split_once('-')?;
         match (first.trim(), last.trim()) {
@@ -90,7 +90,7 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::Selection::{Part, Parts, TooMuch, Unsatisfiable, Whole};
+    use super::RangeSelection::{Part, Parts, TooMuch, Unsatisfiable, Whole};
     use super::*;
 
     #[test]
@@ -123,16 +123,16 @@ mod tests {
             ("nonsense", Whole),
         ];
         for (header, want) in table {
-            assert_eq!(Selection::of(header, 100), want, "{header}");
+            assert_eq!(RangeSelection::of(header, 100), want, "{header}");
         }
-        assert_eq!(Selection::of("bytes=0-", 0), Unsatisfiable);
-        assert_eq!(Selection::of("bytes=-5", 0), Unsatisfiable);
+        assert_eq!(RangeSelection::of("bytes=0-", 0), Unsatisfiable);
+        assert_eq!(RangeSelection::of("bytes=-5", 0), Unsatisfiable);
     }
 
     #[test]
     fn there_are_only_so_many_ranges_in_one_answer() {
         let header = |count| format!("bytes={}", vec!["0-0"; count].join(","));
-        assert!(matches!(Selection::of(&header(RANGES_MAX), 1 << 20), Parts(_)));
-        assert_eq!(Selection::of(&header(RANGES_MAX + 1), 1 << 20), TooMuch);
+        assert!(matches!(RangeSelection::of(&header(RANGES_MAX), 1 << 20), Parts(_)));
+        assert_eq!(RangeSelection::of(&header(RANGES_MAX + 1), 1 << 20), TooMuch);
     }
 }

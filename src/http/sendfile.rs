@@ -2,8 +2,8 @@
 //! how it is made sure that the client never gets that.
 //!
 //! hyper writes what a body yields, and can only be given memory. So a body yields a [`FileSlice`],
-//! a placeholder of the right length, and leaves in the connection's [`Outlet`] which bytes of
-//! which file are meant. The connection ([`Socket`](super::Socket)) knows placeholders by their
+//! a placeholder of the right length, and leaves in the connection's [`SendfileQueue`] which bytes of
+//! which file are meant. The connection ([`ClientSocket`](super::ClientSocket)) knows placeholders by their
 //! address and has the kernel send the file in their place.
 //!
 //! A placeholder that is copied cannot be known any more, and its zeros would be sent. So that this
@@ -20,13 +20,14 @@
 //! then on. A copy is made before it is written, so the fault comes first, and the client sees an
 //! answer that is cut.
 //!
-//! What may be sent is decided before: who calls [`Outlet::send`] vouches for these bytes.
+//! What may be sent is decided before: who calls [`SendfileQueue::send`] vouches for these bytes.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::io::IoSlice;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Buf;
 
@@ -40,13 +41,13 @@ static PLACE: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; SLICE_BYTES_MAX].in
 
 /// The files that one connection has to send. Clones are the same outlet.
 #[derive(Clone, Debug, Default)]
-pub struct Outlet {
-    queue: Arc<Mutex<Queue>>,
+pub struct SendfileQueue {
+    queue: Arc<Mutex<QueueState>>,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    slices: VecDeque<Unsent>,
+struct QueueState {
+    slices: VecDeque<UnsentSlice>,
     /// Bytes that the kernel took from files and that hyper has not taken note of.
     credit: usize,
     fault: Option<&'static str>,
@@ -54,7 +55,7 @@ struct Queue {
 
 /// What is left to be sent of a slice.
 #[derive(Clone, Debug)]
-pub(super) struct Unsent {
+pub(super) struct UnsentSlice {
     pub(super) file: Arc<File>,
     /// The offset in the file.
     pub(super) at: u64,
@@ -66,17 +67,17 @@ pub(super) struct Unsent {
 /// Stands for bytes of a file in what a body yields.
 #[derive(Debug)]
 pub struct FileSlice {
-    outlet: Outlet,
+    outlet: SendfileQueue,
     place: usize,
     left: usize,
 }
 
-impl Outlet {
+impl SendfileQueue {
     /// Has `len` bytes of `file` sent, from `at` on, where the slice is written. They are all
     /// there, and may be seen by the client. At most [`SLICE_BYTES_MAX`].
     pub(super) fn send(&self, file: &Arc<File>, at: u64, len: usize) -> FileSlice {
         let left = len.min(SLICE_BYTES_MAX);
-        let unsent = Unsent { file: Arc::clone(file), at, left, place: 0 };
+        let unsent = UnsentSlice { file: Arc::clone(file), at, left, place: 0 };
         self.queue().slices.push_back(unsent);
         FileSlice { outlet: self.clone(), place: 0, left }
     }
@@ -99,9 +100,9 @@ impl Outlet {
     /// # Errors
     ///
     /// When it is not the next one.
-    pub(super) fn unsent(&self, placeholder: &[u8]) -> io::Result<Unsent> {
+    pub(super) fn unsent(&self, placeholder: &[u8]) -> io::Result<UnsentSlice> {
         let mut queue = self.queue();
-        let is_it = |front: &&Unsent| {
+        let is_it = |front: &&UnsentSlice| {
             let place = &PLACE[front.place..][..front.left];
             place.as_ptr() == placeholder.as_ptr() && place.len() == placeholder.len()
         };
@@ -127,12 +128,12 @@ impl Outlet {
         queue.credit += count;
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, QueueState> {
+        self.queue.lock()
     }
 }
 
-impl Queue {
+impl QueueState {
     fn fault(&mut self, fault: &'static str) {
         if self.fault.is_none() {
             self.fault = Some(fault);
@@ -182,8 +183,8 @@ mod tests {
     use super::*;
 
     /// A slice of ten bytes, the connection's side of it, and what is written for it.
-    fn ten() -> (Outlet, FileSlice) {
-        let outlet = Outlet::default();
+    fn ten() -> (SendfileQueue, FileSlice) {
+        let outlet = SendfileQueue::default();
         let slice = outlet.send(&Arc::new(tempfile::tempfile().unwrap()), 5, 10);
         (outlet, slice)
     }
@@ -249,7 +250,7 @@ mod tests {
             outlet.unsent(wrong).unwrap_err();
             outlet.check().unwrap_err();
         }
-        Outlet::default().unsent(first.chunk()).unwrap_err();
+        SendfileQueue::default().unsent(first.chunk()).unwrap_err();
     }
 
     #[test]

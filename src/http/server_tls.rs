@@ -4,7 +4,8 @@
 //! opened with; handshakes that begin later get the new one. Where the files are and when they
 //! are read again is not known here.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -18,17 +19,17 @@ use rustls::{InconsistentKeys, ServerConfig};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::client_tls::roots_of;
 use super::peer::names_in;
-use super::trust::roots_of;
-use super::{Connection, HostPort, TrustError};
+use super::{HostPort, NetworkConnection, TrustError};
 
 /// A certificate with its chain, and the key that belongs to it.
 #[derive(Clone)]
-pub struct Identity {
+pub struct ServerCertificate {
     certified: Arc<CertifiedKey>,
 }
 
-impl Identity {
+impl ServerCertificate {
     /// Reads both, and sees to it that they belong together.
     pub fn from_pem(cert_pem: &[u8], key_pem: &[u8]) -> Result<Self, IdentityError> {
         let chain = CertificateDer::pem_slice_iter(cert_pem).collect::<Result<Vec<_>, _>>();
@@ -55,10 +56,10 @@ impl Identity {
     }
 }
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for ServerCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chain: Vec<usize> = self.certified.cert.iter().map(|cert| cert.len()).collect();
-        f.debug_struct("Identity").field("chain", &chain).finish_non_exhaustive()
+        f.debug_struct("ServerCertificate").field("chain", &chain).finish_non_exhaustive()
     }
 }
 
@@ -132,14 +133,14 @@ pub struct ClientCa {
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    shown: Arc<Shown>,
+    shown: Arc<CurrentCertificate>,
 }
 
 impl ServerTls {
     /// TLS with this certificate, towards clients that ask for one of `names` or for none; all
     /// names are good if there are none.
     pub fn new(
-        identity: Identity,
+        identity: ServerCertificate,
         clients: Option<&ClientCa>,
         names: &[HostPort],
     ) -> Result<Self, TrustError> {
@@ -148,7 +149,7 @@ impl ServerTls {
             .with_safe_default_protocol_versions()
             .map_err(TrustError::Tls)?;
         let names = names.iter().map(|name| name.host.to_string()).collect();
-        let shown = Arc::new(Shown { identity: RwLock::new(identity), names });
+        let shown = Arc::new(CurrentCertificate { identity: RwLock::new(identity), names });
         let config = match clients {
             Some(clients) => config.with_client_cert_verifier(verifier(clients, provider)?),
             None => config.with_no_client_auth(),
@@ -160,14 +161,14 @@ impl ServerTls {
     }
 
     /// Whether this is the certificate that new connections are shown.
-    pub fn shows(&self, identity: &Identity) -> bool {
-        let shown = self.shown.identity.read().unwrap_or_else(PoisonError::into_inner);
+    pub fn shows(&self, identity: &ServerCertificate) -> bool {
+        let shown = self.shown.identity.read();
         shown.shows_the_same_as(identity)
     }
 
     /// Shows another certificate from now on. Says whether it is another one.
-    pub fn replace(&self, identity: Identity) -> bool {
-        let mut shown = self.shown.identity.write().unwrap_or_else(PoisonError::into_inner);
+    pub fn replace(&self, identity: ServerCertificate) -> bool {
+        let mut shown = self.shown.identity.write();
         let is_other = !shown.shows_the_same_as(&identity);
         *shown = identity;
         is_other
@@ -175,7 +176,10 @@ impl ServerTls {
 
     /// Shakes hands, and says what the client's certificate calls it, if it has shown one. Not for
     /// an accept loop: a client can take ten seconds over it.
-    pub async fn accept(&self, io: Connection) -> io::Result<(Connection, Vec<String>)> {
+    pub async fn accept(
+        &self,
+        io: NetworkConnection,
+    ) -> io::Result<(NetworkConnection, Vec<String>)> {
         let shaking = TlsAcceptor::from(Arc::clone(&self.config)).accept(io);
         let shaken = timeout(HANDSHAKE_MAX, shaking).await;
         let stream = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -200,19 +204,19 @@ fn verifier(
 
 /// The certificate that is shown at present.
 #[derive(Debug)]
-struct Shown {
-    identity: RwLock<Identity>,
+struct CurrentCertificate {
+    identity: RwLock<ServerCertificate>,
     names: Vec<String>,
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // Who calls an address by its number sends no name; `Host` will tell.
         let is_ours = |name: &str| self.names.iter().any(|own| own.eq_ignore_ascii_case(name));
         if !self.names.is_empty() && hello.server_name().is_some_and(|name| !is_ours(name)) {
             return None;
         }
-        let shown = self.identity.read().unwrap_or_else(PoisonError::into_inner);
+        let shown = self.identity.read();
         Some(Arc::clone(&shown.certified))
     }
 }
@@ -233,11 +237,12 @@ mod tests {
         let (cert, key) = pair();
         let (other_cert, other_key) = pair();
         let error = |cert: &str, key: &str| {
-            Identity::from_pem(cert.as_bytes(), key.as_bytes()).expect_err("it must be refused")
+            ServerCertificate::from_pem(cert.as_bytes(), key.as_bytes())
+                .expect_err("it must be refused")
         };
-        assert!(Identity::from_pem(cert.as_bytes(), key.as_bytes()).is_ok());
+        assert!(ServerCertificate::from_pem(cert.as_bytes(), key.as_bytes()).is_ok());
         let chain = format!("{cert}{other_cert}");
-        assert!(Identity::from_pem(chain.as_bytes(), key.as_bytes()).is_ok());
+        assert!(ServerCertificate::from_pem(chain.as_bytes(), key.as_bytes()).is_ok());
 
         assert_eq!(error(&cert, &other_key), IdentityError::Mismatch);
         assert_eq!(error("", &key), IdentityError::NoCertificate);
@@ -263,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handshake_that_does_not_end_is_given_up() {
         let (cert, key) = pair();
-        let identity = Identity::from_pem(cert.as_bytes(), key.as_bytes()).unwrap();
+        let identity = ServerCertificate::from_pem(cert.as_bytes(), key.as_bytes()).unwrap();
         let tls = ServerTls::new(identity, None, &[]).unwrap();
         let (mut client, server) = tokio::io::duplex(1024);
         client.write_all(b"\x16\x03\x01").await.unwrap();

@@ -55,8 +55,8 @@ impl Via {
     ///
     /// # Errors
     ///
-    /// [`Loop`] if it was there before, or has come through so many that it may be in a ring.
-    pub fn read(headers: &HeaderMap, own: InstanceId) -> Result<Self, Loop> {
+    /// [`ForwardingLoop`] if it was there before, or has come through so many that it may be in a ring.
+    pub fn read(headers: &HeaderMap, own: InstanceId) -> Result<Self, ForwardingLoop> {
         let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
         // `[protocol-name "/"] protocol-version`, then who received it, then perhaps a comment.
         let receivers = lines
@@ -65,10 +65,10 @@ impl Via {
         let mut hops = Vec::new();
         for hop in receivers {
             if hop == own {
-                return Err(Loop::Own);
+                return Err(ForwardingLoop::Own);
             }
             if hops.len() == HOPS_MAX {
-                return Err(Loop::TooLong);
+                return Err(ForwardingLoop::TooLong);
             }
             hops.push(hop);
         }
@@ -84,7 +84,7 @@ impl Via {
 
 /// Why a request is not forwarded again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Loop {
+pub enum ForwardingLoop {
     /// It has been here before.
     #[error("the request came back: this Larder is, over others, its own upstream")]
     Own,
@@ -104,7 +104,7 @@ const HOPS_MAX: usize = 10;
 mod tests {
     use super::*;
 
-    fn read(lines: &[&str]) -> Result<usize, Loop> {
+    fn read(lines: &[&str]) -> Result<usize, ForwardingLoop> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(VIA, HeaderValue::from_str(line).unwrap());
@@ -122,7 +122,7 @@ mod tests {
         );
         assert_eq!(read(&["1.1 larder-1, 1.1 larder-+000000000000001, 1.1 larder"]), Ok(0));
         let own = "1.1 a, 1.1 larder-0000000000000001";
-        assert_eq!(read(&["1.1 larder-00000000000000ff", own]), Err(Loop::Own));
+        assert_eq!(read(&["1.1 larder-00000000000000ff", own]), Err(ForwardingLoop::Own));
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
             let via = match Via::read(&headers, InstanceId(id)) {
                 Ok(via) => via,
                 Err(error) => {
-                    assert_eq!((error, id), (Loop::TooLong, 13));
+                    assert_eq!((error, id), (ForwardingLoop::TooLong, 13));
                     return;
                 }
             };

@@ -1,6 +1,6 @@
 //! Content addresses, and the one way to compute them.
 //!
-//! A [`Digest`] is a claim about bytes; a [`Hasher`] computes what is true of them. Whether a
+//! A [`Digest`] is a claim about bytes; a [`DigestHasher`] computes what is true of them. Whether a
 //! claim holds for stored bytes is decided in the store, whose answer is a different type.
 
 use std::fmt;
@@ -39,7 +39,7 @@ pub struct Digest {
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
-        let mut hasher = Hasher::new(algorithm);
+        let mut hasher = DigestHasher::new(algorithm);
         hasher.update(bytes);
         hasher.finish()
     }
@@ -123,7 +123,7 @@ impl Algorithm {
         }
     }
 
-    /// How many bytes a [`Hasher::state`] has.
+    /// How many bytes a [`DigestHasher::state`] has.
     pub fn state_len(self) -> usize {
         self.serialised().0
     }
@@ -140,22 +140,22 @@ impl Algorithm {
 
 /// Computes a [`Digest`] over bytes as they pass.
 #[derive(Clone)]
-pub struct Hasher {
-    state: State,
+pub struct DigestHasher {
+    state: HasherState,
 }
 
 #[derive(Clone)]
-enum State {
+enum HasherState {
     Sha256(Sha256),
     Sha512(Sha512),
 }
 
-impl Hasher {
+impl DigestHasher {
     /// A hasher that has seen no bytes.
     pub fn new(algorithm: Algorithm) -> Self {
         let state = match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+            Algorithm::Sha256 => HasherState::Sha256(Sha256::new()),
+            Algorithm::Sha512 => HasherState::Sha512(Sha512::new()),
         };
         Self { state }
     }
@@ -163,16 +163,16 @@ impl Hasher {
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.state {
-            State::Sha256(hash) => hash.update(bytes),
-            State::Sha512(hash) => hash.update(bytes),
+            HasherState::Sha256(hash) => hash.update(bytes),
+            HasherState::Sha512(hash) => hash.update(bytes),
         }
     }
 
     /// The digest of all bytes seen.
     pub fn finish(self) -> Digest {
         let (algorithm, text) = match self.state {
-            State::Sha256(hash) => (Algorithm::Sha256, text_of("sha256:", &hash.finalize())),
-            State::Sha512(hash) => (Algorithm::Sha512, text_of("sha512:", &hash.finalize())),
+            HasherState::Sha256(hash) => (Algorithm::Sha256, text_of("sha256:", &hash.finalize())),
+            HasherState::Sha512(hash) => (Algorithm::Sha512, text_of("sha512:", &hash.finalize())),
         };
         Digest { text: text.into_boxed_str(), algorithm }
     }
@@ -181,22 +181,22 @@ impl Hasher {
 /// A hash can be interrupted where the bytes so far fill whole blocks of the algorithm, and later be
 /// gone on with. What was computed up to a place and what is computed from there on then vouch for
 /// each other: the state at the end of a part proves the part, given the state at its begin.
-impl Hasher {
+impl DigestHasher {
     /// What has been computed so far: [`Algorithm::state_len`] bytes.
     ///
     /// `None` unless the number of bytes seen is a multiple of 128.
     pub fn state(&self) -> Option<Vec<u8>> {
         match &self.state {
-            State::Sha256(hash) => state_of(hash, Algorithm::Sha256),
-            State::Sha512(hash) => state_of(hash, Algorithm::Sha512),
+            HasherState::Sha256(hash) => state_of(hash, Algorithm::Sha256),
+            HasherState::Sha512(hash) => state_of(hash, Algorithm::Sha512),
         }
     }
 
     /// A hasher that has seen `len` bytes and is in this `state`; `None` where there is no such.
     pub fn resumed(algorithm: Algorithm, state: &[u8], len: u64) -> Option<Self> {
         let state = match algorithm {
-            Algorithm::Sha256 => State::Sha256(resumed(algorithm, state, len)?),
-            Algorithm::Sha512 => State::Sha512(resumed(algorithm, state, len)?),
+            Algorithm::Sha256 => HasherState::Sha256(resumed(algorithm, state, len)?),
+            Algorithm::Sha512 => HasherState::Sha512(resumed(algorithm, state, len)?),
         };
         Some(Self { state })
     }
@@ -225,9 +225,9 @@ fn resumed<H: SerializableState>(algorithm: Algorithm, state: &[u8], len: u64) -
     H::deserialize(&serialised).ok()
 }
 
-impl fmt::Debug for Hasher {
+impl fmt::Debug for DigestHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hasher").finish_non_exhaustive()
+        f.debug_struct("DigestHasher").finish_non_exhaustive()
     }
 }
 
@@ -314,22 +314,22 @@ mod tests {
     fn a_hash_goes_on_from_its_state() {
         let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let mut begun = Hasher::new(algorithm);
+            let mut begun = DigestHasher::new(algorithm);
             begun.update(&bytes[..512]);
             let state = begun.state().unwrap();
             assert_eq!(state.len(), algorithm.state_len());
 
-            let mut resumed = Hasher::resumed(algorithm, &state, 512).unwrap();
+            let mut resumed = DigestHasher::resumed(algorithm, &state, 512).unwrap();
             assert_eq!(resumed.state().unwrap(), state);
             resumed.update(&bytes[512..]);
             assert_eq!(resumed.finish(), Digest::of(algorithm, &bytes));
 
             begun.update(&bytes[512..513]);
             assert_eq!(begun.state(), None, "in mid-block there is more to know");
-            assert!(Hasher::resumed(algorithm, &state[1..], 512).is_none());
-            assert!(Hasher::resumed(algorithm, &state, 513).is_none());
+            assert!(DigestHasher::resumed(algorithm, &state[1..], 512).is_none());
+            assert!(DigestHasher::resumed(algorithm, &state, 513).is_none());
         }
-        let empty = Hasher::new(Algorithm::Sha256).state().unwrap();
+        let empty = DigestHasher::new(Algorithm::Sha256).state().unwrap();
         // The initial value of SHA-256 (FIPS 180-4, 5.3.3), in little-endian words.
         assert_eq!(empty[..8], [0x67, 0xe6, 0x09, 0x6a, 0x85, 0xae, 0x67, 0xbb]);
     }

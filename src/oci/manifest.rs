@@ -44,7 +44,7 @@ impl ManifestFacts {
         // A map first: serde would also read an array into a struct.
         let object: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(body).map_err(|_| InvalidManifest::NotJson)?;
-        let loose: Loose =
+        let loose: LooseManifest =
             serde_json::from_value(object.into()).map_err(|_| InvalidManifest::NotJson)?;
         if loose.layers.is_some() && loose.manifests.is_some() {
             return Err(InvalidManifest::Ambiguous);
@@ -78,7 +78,7 @@ pub enum InvalidManifest {
 /// passed on verbatim and are not ours to judge.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Loose {
+struct LooseManifest {
     #[serde(default, deserialize_with = "lenient")]
     media_type: Option<String>,
     #[serde(default, deserialize_with = "lenient")]

@@ -12,10 +12,10 @@ mod path;
 mod reference;
 
 pub use code::ErrorCode;
-pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
+pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
 pub use manifest::{Descriptor, InvalidManifest, ManifestFacts};
 pub use media_type::{AcceptSet, MANIFEST_ACCEPT, MediaType};
 pub use name::{InvalidName, RegistryName, RepositoryName};
-pub use page::{InvalidPage, Page};
-pub use path::{Call, NotACall, Resource, split_registry};
+pub use page::{InvalidPage, PageQuery};
+pub use path::{ApiCall, NotACall, Resource, split_registry};
 pub use reference::{InvalidReference, Reference, Tag};

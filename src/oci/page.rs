@@ -1,13 +1,13 @@
 //! Which page of a list is meant: the query of `tags/list` and `referrers/<digest>`.
 //!
 //! `last` is opaque, and so is every key that a registry puts into its links beside those of the
-//! specification. Two queries that mean the same page have the same [`Page::to_query`].
+//! specification. Two queries that mean the same page have the same [`PageQuery::to_query`].
 
 use form_urlencoded::Serializer;
 
 /// A page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct PageQuery {
     count: Option<u32>,
     artifact_types: Vec<String>,
     last: Option<String>,
@@ -15,7 +15,7 @@ pub struct Page {
     opaque: Vec<(String, String)>,
 }
 
-impl Page {
+impl PageQuery {
     /// The most entries that are asked for at once; who wants more gets a link to the rest
     /// (CVE-2023-2253: registries allocated what `n` said).
     pub const COUNT_MAX: u32 = 10_000;
@@ -36,7 +36,7 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// As [`Page::of_tags`].
+    /// As [`PageQuery::of_tags`].
     pub fn of_referrers(query: &str) -> Result<Self, InvalidPage> {
         Self::parse(query, true)
     }
@@ -99,7 +99,7 @@ pub enum InvalidPage {
     /// `n` is not a number.
     #[error("`n` is not a number of decimal digits")]
     Count,
-    /// It is longer than [`Page::QUERY_LEN_MAX`].
+    /// It is longer than [`PageQuery::QUERY_LEN_MAX`].
     #[error("the query is too long")]
     TooLong,
     /// A key that can stand there once does so twice.
@@ -112,7 +112,7 @@ fn count(text: &str) -> Result<u32, InvalidPage> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidPage::Count);
     }
-    Ok(text.parse().map_or(Page::COUNT_MAX, |count: u32| count.min(Page::COUNT_MAX)))
+    Ok(text.parse().map_or(PageQuery::COUNT_MAX, |count: u32| count.min(PageQuery::COUNT_MAX)))
 }
 
 #[cfg(test)]
@@ -135,25 +135,26 @@ mod tests {
             ("z=1&n=2&a=%26", "n=2&a=%26&z=1"),
             ("artifactType=x", "artifactType=x"),
         ] {
-            let page = Page::of_tags(query).unwrap();
+            let page = PageQuery::of_tags(query).unwrap();
             assert_eq!(page.to_query(), want, "{query}");
-            assert_eq!(Page::of_tags(want), Ok(page), "{query}");
+            assert_eq!(PageQuery::of_tags(want), Ok(page), "{query}");
         }
-        assert_eq!(Page::of_tags("z=1&n=2&last=c").unwrap().plain().to_query(), "n=2&last=c");
-        let filters = Page::of_referrers("last=c&artifactType=b&artifactType=a/%3Cx%3E&y").unwrap();
+        assert_eq!(PageQuery::of_tags("z=1&n=2&last=c").unwrap().plain().to_query(), "n=2&last=c");
+        let filters =
+            PageQuery::of_referrers("last=c&artifactType=b&artifactType=a/%3Cx%3E&y").unwrap();
         assert_eq!(filters.plain().to_query(), "artifactType=b&artifactType=a%2F%3Cx%3E&last=c");
         assert!(filters.is_opaque() && !filters.plain().is_opaque());
-        assert!(Page::of_tags("artifactType=x").unwrap().is_opaque());
+        assert!(PageQuery::of_tags("artifactType=x").unwrap().is_opaque());
     }
 
     #[test]
     fn a_count_is_digits_and_stands_once() {
         for bad in ["-1", "0x10", "%D9%A3", "1e9", "", "+1", "1.0", "%201"] {
-            assert_eq!(Page::of_tags(&format!("n={bad}")), Err(InvalidPage::Count), "{bad}");
+            assert_eq!(PageQuery::of_tags(&format!("n={bad}")), Err(InvalidPage::Count), "{bad}");
         }
-        assert_eq!(Page::of_tags("n=5&n=6"), Err(InvalidPage::Twice("n")));
-        assert_eq!(Page::of_tags("last=a&last=b"), Err(InvalidPage::Twice("last")));
+        assert_eq!(PageQuery::of_tags("n=5&n=6"), Err(InvalidPage::Twice("n")));
+        assert_eq!(PageQuery::of_tags("last=a&last=b"), Err(InvalidPage::Twice("last")));
         let long = format!("last={}", "a".repeat(1 << 20));
-        assert_eq!(Page::of_tags(&long), Err(InvalidPage::TooLong));
+        assert_eq!(PageQuery::of_tags(&long), Err(InvalidPage::TooLong));
     }
 }

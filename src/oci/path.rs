@@ -4,7 +4,7 @@
 //! so a path is split from the right. Which registry is meant is not decided here (`routes/door`
 //! does that), only where in the path one could be named.
 //!
-//! Paths are percent-decoded exactly once, by [`Call::parse`]; an encoded slash is refused, since
+//! Paths are percent-decoded exactly once, by [`ApiCall::parse`]; an encoded slash is refused, since
 //! it would mean one thing here and another upstream.
 
 use percent_encoding::percent_decode_str;
@@ -13,7 +13,7 @@ use super::{Digest, InvalidDigest, InvalidName, InvalidReference, Reference, Rep
 
 /// What a request's path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum ApiCall {
     /// `/v2/`: is there a registry, and does it want credentials.
     Ping,
     /// Something in a repository.
@@ -35,7 +35,7 @@ pub enum Resource {
     Upload(Option<Box<str>>),
 }
 
-impl Call {
+impl ApiCall {
     /// The longest path that is looked at, in bytes: prefix, name, and a sha512 digest fit in a
     /// quarter of it.
     pub const PATH_LEN_MAX: usize = 2048;
@@ -76,7 +76,7 @@ pub fn split_registry(path: &str) -> Option<(&str, &str)> {
     (is_end && registry != "v2").then_some((registry, rest))
 }
 
-/// Why a path is not a [`Call`].
+/// Why a path is not a [`ApiCall`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotACall {
@@ -98,7 +98,7 @@ pub enum NotACall {
     /// The tag or digest in it is malformed.
     #[error("the reference is invalid: {0}")]
     Reference(InvalidReference),
-    /// It is longer than [`Call::PATH_LEN_MAX`], or [`Call::UPLOAD_PATH_LEN_MAX`].
+    /// It is longer than [`ApiCall::PATH_LEN_MAX`], or [`ApiCall::UPLOAD_PATH_LEN_MAX`].
     #[error("the path is too long")]
     TooLong,
 }
@@ -161,9 +161,9 @@ mod tests {
     const D: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
     fn call(rest: &str) -> Result<(String, Resource), NotACall> {
-        match Call::parse(rest)? {
-            Call::Ping => panic!("{rest:?} is a ping"),
-            Call::In(name, resource) => Ok((name.to_string(), resource)),
+        match ApiCall::parse(rest)? {
+            ApiCall::Ping => panic!("{rest:?} is a ping"),
+            ApiCall::In(name, resource) => Ok((name.to_string(), resource)),
         }
     }
 
@@ -188,11 +188,11 @@ mod tests {
             assert_eq!(call(&path), Ok((name.to_owned(), resource)), "{path}");
         }
         assert_eq!(call("/a/manifests/_catalog"), Ok(("a".to_owned(), tag("_catalog"))));
-        assert_eq!(Call::parse("/_catalog"), Err(NotACall::Catalogue));
-        assert_eq!(Call::parse("/a/_catalog"), Err(NotACall::Catalogue));
-        assert_eq!(Call::parse("/catalog"), Err(NotACall::NoSuchRoute));
-        assert_eq!(Call::parse(""), Ok(Call::Ping));
-        assert_eq!(Call::parse("/"), Ok(Call::Ping));
+        assert_eq!(ApiCall::parse("/_catalog"), Err(NotACall::Catalogue));
+        assert_eq!(ApiCall::parse("/a/_catalog"), Err(NotACall::Catalogue));
+        assert_eq!(ApiCall::parse("/catalog"), Err(NotACall::NoSuchRoute));
+        assert_eq!(ApiCall::parse(""), Ok(ApiCall::Ping));
+        assert_eq!(ApiCall::parse("/"), Ok(ApiCall::Ping));
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
             "a/manifests/l",
             long.as_str(),
         ] {
-            assert!(Call::parse(bad).is_err(), "{bad:.60}");
+            assert!(ApiCall::parse(bad).is_err(), "{bad:.60}");
         }
     }
 

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::oci::{Digest, Reference};
-use crate::upstream::Said;
+use crate::upstream::ChangeResponse;
 
 /// The answer to a push.
 #[derive(Debug)]
-pub struct Answer {
+pub struct PushAnswer {
     /// The registry's own.
     pub status: StatusCode,
     /// What of its headers clients know.
@@ -21,14 +21,14 @@ pub struct Answer {
     /// Who said it.
     pub host: String,
     /// Where the client finds what it asked for.
-    pub place: Option<Place>,
+    pub place: Option<ContentLocation>,
     /// Whether the registry had it elsewhere, so that nothing was sent.
     pub is_mounted: bool,
 }
 
 /// A place in a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ContentLocation {
     /// A blob that can be pulled now.
     Blob(Digest),
     /// A manifest that can be pulled now.
@@ -37,9 +37,9 @@ pub enum Place {
     Upload(String),
 }
 
-impl Answer {
+impl PushAnswer {
     /// The answer, without a place.
-    pub(super) fn of(said: Said) -> Self {
+    pub(super) fn of(said: ChangeResponse) -> Self {
         let mut headers = HeaderMap::new();
         let mut len = 0;
         for name in &PASSED_ON {
@@ -50,7 +50,7 @@ impl Answer {
                 }
             }
         }
-        let Said { status, error, host, .. } = said;
+        let ChangeResponse { status, error, host, .. } = said;
         Self { status, headers, error, host, place: None, is_mounted: false }
     }
 
@@ -63,7 +63,7 @@ impl Answer {
         Self { is_mounted: true, ..self }
     }
 
-    pub(super) fn at(self, place: Place) -> Self {
+    pub(super) fn at(self, place: ContentLocation) -> Self {
         Self { place: Some(place), ..self }
     }
 

@@ -3,36 +3,37 @@
 //! An upload without one goes on all the same, as after a restart. Clients begin uploads and leave
 //! them, so copies that wait are bounded in number and time.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::session::SessionId;
-use super::tee::{Room, Spout, Tee};
+use super::upload_copy::{CopyBudget, CopySink, UploadCopy};
 use crate::oci::Algorithm;
 use crate::store::Store;
 
 /// The copies that wait, and what it takes to make one.
 #[derive(Debug)]
-pub(super) struct Copies {
-    waiting: Mutex<HashMap<SessionId, Waiting>>,
+pub(super) struct UploadCopies {
+    waiting: Mutex<HashMap<SessionId, WaitingCopy>>,
     store: Arc<Store>,
-    room: Room,
+    room: CopyBudget,
     pub(super) tasks: TaskTracker,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    tee: Tee,
+struct WaitingCopy {
+    tee: UploadCopy,
     since: Instant,
 }
 
-impl Copies {
+impl UploadCopies {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        let (waiting, room, tasks) = (Mutex::default(), Room::default(), TaskTracker::new());
+        let (waiting, room, tasks) = (Mutex::default(), CopyBudget::default(), TaskTracker::new());
         Self { waiting, store, room, tasks }
     }
 
@@ -43,19 +44,19 @@ impl Copies {
         id: SessionId,
         passed: u64,
         algorithm: Algorithm,
-    ) -> Option<(Tee, Spout)> {
+    ) -> Option<(UploadCopy, CopySink)> {
         let waiting = self.waiting().remove(&id);
         match waiting {
-            Some(Waiting { tee, .. }) => Some(tee.go_on(&self.tasks, &self.room)),
+            Some(WaitingCopy { tee, .. }) => Some(tee.go_on(&self.tasks, &self.room)),
             None if passed == 0 => {
-                Some(Tee::begin(&self.store, &self.tasks, algorithm, &self.room))
+                Some(UploadCopy::begin(&self.store, &self.tasks, algorithm, &self.room))
             }
             None => None,
         }
     }
 
     /// Lets a copy wait for the next part.
-    pub(super) fn put(&self, id: SessionId, tee: Tee) {
+    pub(super) fn put(&self, id: SessionId, tee: UploadCopy) {
         let mut waiting = self.waiting();
         waiting.retain(|_, waiting| waiting.since.elapsed() < WAIT_MAX);
         if waiting.len() >= WAITING_MAX {
@@ -64,7 +65,7 @@ impl Copies {
                 waiting.remove(&oldest);
             }
         }
-        waiting.insert(id, Waiting { tee, since: Instant::now() });
+        waiting.insert(id, WaitingCopy { tee, since: Instant::now() });
     }
 
     /// Gives a copy up.
@@ -77,8 +78,8 @@ impl Copies {
         self.waiting().retain(|_, waiting| waiting.since.elapsed() < WAIT_MAX);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<SessionId, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, HashMap<SessionId, WaitingCopy>> {
+        self.waiting.lock()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::upstream;
 /// Why there is no answer of the registry.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum PushError {
     /// The request's body broke off.
     #[error("the request's body broke off: {0}")]
     Body(BodyError),
@@ -35,5 +35,5 @@ pub enum Error {
     UnknownUpload,
     /// The registry gave no answer, or one that nothing can be done with.
     #[error(transparent)]
-    Upstream(#[from] upstream::Error),
+    Upstream(#[from] upstream::UpstreamError),
 }

@@ -9,13 +9,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// At most one flush of a file at a time.
 #[derive(Debug, Default)]
-pub(super) struct Flusher {
+pub(super) struct FileFlusher {
     running: Option<JoinHandle<io::Result<()>>>,
     /// Bytes that were written since the last one began.
     waiting: usize,
 }
 
-impl Flusher {
+impl FileFlusher {
     /// Notes that so many bytes were written, and starts `flush` when it is time. It may block.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_runs_at_a_time_and_each_has_enough_to_do() {
-        let mut flusher = Flusher::default();
+        let mut flusher = FileFlusher::default();
         let (go, wait) = mpsc::channel::<()>();
         flusher.wrote(FLUSH_BYTES - 1, || panic!("for too little")).await.unwrap();
         flusher.wrote(1, move || wait.recv().map_err(io::Error::other)).await.unwrap();
@@ -79,7 +79,7 @@ mod tests {
     /// A copy of which the disk has lost a part is none.
     #[tokio::test]
     async fn an_error_is_told_to_who_comes_next() {
-        let mut flusher = Flusher::default();
+        let mut flusher = FileFlusher::default();
         let failing = || Err(io::ErrorKind::StorageFull.into());
         flusher.wrote(FLUSH_BYTES, failing).await.unwrap();
         while !flusher.running.as_ref().unwrap().is_finished() {
@@ -88,7 +88,7 @@ mod tests {
         let told = flusher.wrote(FLUSH_BYTES, || panic!("after a failure")).await;
         assert_eq!(told.unwrap_err().kind(), io::ErrorKind::StorageFull);
 
-        let mut flusher = Flusher::default();
+        let mut flusher = FileFlusher::default();
         flusher.wrote(FLUSH_BYTES, failing).await.unwrap();
         assert_eq!(flusher.end().await.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }

@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::Error;
-use super::tee::Spout;
-use crate::http::{Next, Received, Source};
-use crate::upstream::{Payload, Streamed};
+use super::PushError;
+use super::upload_copy::CopySink;
+use crate::http::{BodySource, NextBytes, RequestBody};
+use crate::upstream::{ChangePayload, UploadBody};
 
 /// Counts the bytes of a body as they pass.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Passed(Arc<AtomicU64>);
+pub(super) struct ByteCount(Arc<AtomicU64>);
 
-impl Passed {
+impl ByteCount {
     /// How many there were.
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
@@ -24,31 +24,31 @@ impl Passed {
 
 /// The body, to be sent as it comes, and copied by `spout`.
 pub(super) fn payload(
-    received: Received,
-    mut spout: Option<Spout>,
-) -> Result<(Payload, Passed), Error> {
-    let (length, passed) = (received.length(), Passed::default());
+    received: RequestBody,
+    mut spout: Option<CopySink>,
+) -> Result<(ChangePayload, ByteCount), PushError> {
+    let (length, passed) = (received.length(), ByteCount::default());
     if length.is_some_and(|length| length > UPLOAD_BYTES_MAX) {
-        return Err(Error::TooLong { max: UPLOAD_BYTES_MAX });
+        return Err(PushError::TooLong { max: UPLOAD_BYTES_MAX });
     }
     if length == Some(0) {
         if let Some(spout) = &mut spout {
             spout.end();
         }
-        return Ok((Payload::Empty, passed));
+        return Ok((ChangePayload::Empty, passed));
     }
-    let passing = Passing { received, length, passed: passed.clone(), spout };
-    Ok((Payload::Streamed(Streamed::new(Box::new(passing), length)), passed))
+    let passing = CountedBody { received, length, passed: passed.clone(), spout };
+    Ok((ChangePayload::Streamed(UploadBody::new(Box::new(passing), length)), passed))
 }
 
-struct Passing {
-    received: Received,
+struct CountedBody {
+    received: RequestBody,
     length: Option<u64>,
-    passed: Passed,
-    spout: Option<Spout>,
+    passed: ByteCount,
+    spout: Option<CopySink>,
 }
 
-impl Passing {
+impl CountedBody {
     /// Counts and copies a piece, or the end.
     fn pass(&mut self, piece: Option<&Bytes>) -> Result<(), String> {
         let bytes = piece.map_or(0, Bytes::len) as u64;
@@ -58,7 +58,7 @@ impl Passing {
         }
         let Some(spout) = &mut self.spout else { return Ok(()) };
         if let Some(piece) = piece {
-            spout.pour(piece);
+            spout.push(piece);
         }
         // Who knows the length does not ask for what comes after the last byte.
         if piece.is_none() || self.length == Some(passed) {
@@ -68,12 +68,12 @@ impl Passing {
     }
 }
 
-impl Source for Passing {
-    fn next_now(&mut self) -> Option<Next> {
+impl BodySource for CountedBody {
+    fn next_now(&mut self) -> Option<NextBytes> {
         None
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async {
             let next = self.received.chunk().await?;
             self.pass(next.as_ref())?;

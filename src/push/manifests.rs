@@ -7,19 +7,19 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::answer::{Answer, Place};
+use super::answer::{ContentLocation, PushAnswer};
 use super::uploads::{change, refused, send};
-use super::{Error, Push};
+use super::{PushError, PushService};
 use crate::access::Grant;
-use crate::cache::{Before, MANIFEST_BYTES_MAX, Mutable};
-use crate::http::{CollectError, Received};
+use crate::cache::{Before, MANIFEST_BYTES_MAX, MutableRecord};
+use crate::http::{CollectError, RequestBody};
 use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
-use crate::store::Verified;
-use crate::upstream::{Payload, Said, Target};
+use crate::store::VerifiedContent;
+use crate::upstream::{ChangePayload, ChangeResponse, ChangeTarget};
 
 /// A manifest to be put.
 #[derive(Clone, Debug)]
-pub struct Put {
+pub struct ManifestPut {
     /// By what.
     pub reference: Reference,
     /// The tags that it gets besides, where it is put by its digest.
@@ -28,25 +28,25 @@ pub struct Put {
     pub media_type: Option<HeaderValue>,
 }
 
-impl Push {
+impl PushService {
     /// PUT of a manifest.
     pub async fn put_manifest(
         &self,
         grant: &Grant,
-        put: Put,
-        received: Received,
-    ) -> Result<Answer, Error> {
+        put: ManifestPut,
+        received: RequestBody,
+    ) -> Result<PushAnswer, PushError> {
         let body = received.collect(MANIFEST_BYTES_MAX).await.map_err(|error| match error {
-            CollectError::Broken(error) => Error::Body(error),
-            CollectError::TooLong { max } => Error::TooLong { max: max as u64 },
+            CollectError::Broken(error) => PushError::Body(error),
+            CollectError::TooLong { max } => PushError::TooLong { max: max as u64 },
         })?;
         let algorithm = match &put.reference {
             Reference::Digest(digest) => digest.algorithm(),
             Reference::Tag(_) => Algorithm::Sha256,
         };
         let digest = Digest::of(algorithm, &body);
-        let target = Target::Resource(Resource::Manifest(put.reference.clone()));
-        let mut change = change(grant, Method::PUT, target, Payload::Small(body.clone()));
+        let target = ChangeTarget::Resource(Resource::Manifest(put.reference.clone()));
+        let mut change = change(grant, Method::PUT, target, ChangePayload::Small(body.clone()));
         let media_type = put.media_type.as_ref().and_then(|text| text.to_str().ok()?.parse().ok());
         match &put.media_type {
             Some(media_type) => change.headers.insert(CONTENT_TYPE, media_type.clone()),
@@ -68,8 +68,8 @@ impl Push {
             return refused(said);
         }
         self.keep(grant, media_type, (&digest, body), (&tags_of(&put, &said), &before)).await;
-        let place = Place::Manifest(Reference::Digest(digest.clone()));
-        Ok(Answer::of(said).about(&digest).at(place))
+        let place = ContentLocation::Manifest(Reference::Digest(digest.clone()));
+        Ok(PushAnswer::of(said).about(&digest).at(place))
     }
 
     /// Before the client hears that the registry has it, the cache does.
@@ -81,12 +81,12 @@ impl Push {
         (tags, before): (&[Tag], &Before),
     ) {
         let cache = &self.shared.cache;
-        let tags_changed: Vec<_> = tags.iter().cloned().map(Mutable::Tag).collect();
+        let tags_changed: Vec<_> = tags.iter().cloned().map(MutableRecord::Tag).collect();
         // The digest of a schema 1 manifest is not over its bytes.
         let is_schema1 = media_type.as_ref().is_some_and(MediaType::is_schema1);
-        let verified = Verified::check(digest, body).ok().filter(|_| !is_schema1);
+        let verified = VerifiedContent::check(digest, body).ok().filter(|_| !is_schema1);
         let Some(verified) = verified else {
-            cache.raise(grant, &[&tags_changed[..], &[Mutable::Lists]].concat()).await;
+            cache.raise(grant, &[&tags_changed[..], &[MutableRecord::Lists]].concat()).await;
             return;
         };
         match cache.pushed(grant, media_type, verified, tags, before).await {
@@ -97,9 +97,9 @@ impl Push {
     }
 
     /// DELETE of a manifest, a tag or a blob.
-    pub async fn delete(&self, grant: &Grant, resource: Resource) -> Result<Answer, Error> {
-        let target = Target::Resource(resource.clone());
-        let said = send(grant, change(grant, Method::DELETE, target, Payload::Empty)).await?;
+    pub async fn delete(&self, grant: &Grant, resource: Resource) -> Result<PushAnswer, PushError> {
+        let target = ChangeTarget::Resource(resource.clone());
+        let said = send(grant, change(grant, Method::DELETE, target, ChangePayload::Empty)).await?;
         let cache = &self.shared.cache;
         match (said.status, resource) {
             // What is not there any more is not to be served either.
@@ -112,7 +112,7 @@ impl Push {
                     Resource::Manifest(Reference::Tag(tag)) => cache.tag_deleted(grant, &tag).await,
                     Resource::Referrers(_) | Resource::Tags | Resource::Upload(_) => {}
                 }
-                if status.is_success() { Ok(Answer::of(said)) } else { refused(said) }
+                if status.is_success() { Ok(PushAnswer::of(said)) } else { refused(said) }
             }
             _ => refused(said),
         }
@@ -120,7 +120,7 @@ impl Push {
 }
 
 /// The tags that mean the manifest now: of those in a query, the ones that the registry says it took.
-fn tags_of(put: &Put, said: &Said) -> Vec<Tag> {
+fn tags_of(put: &ManifestPut, said: &ChangeResponse) -> Vec<Tag> {
     if let Reference::Tag(tag) = &put.reference {
         return vec![tag.clone()];
     }

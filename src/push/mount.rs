@@ -7,17 +7,17 @@
 
 use http::{Method, StatusCode};
 
-use super::answer::{Answer, Place};
-use super::uploads::{Caller, change, new_id, refused, send};
-use super::{Error, Push};
+use super::answer::{ContentLocation, PushAnswer};
+use super::uploads::{PushCaller, change, new_id, refused, send};
+use super::{PushError, PushService};
 use crate::access::Grant;
 use crate::cache::Asked;
 use crate::oci::{Digest, Resource};
-use crate::upstream::{Change, Payload, Said, Target};
+use crate::upstream::{ChangeCall, ChangePayload, ChangeResponse, ChangeTarget};
 
 /// A blob that may be elsewhere in the registry.
 #[derive(Clone, Debug)]
-pub struct Mount {
+pub struct MountRequest {
     /// The blob.
     pub digest: Digest,
     /// Leave to read in the repository that the client says has it.
@@ -28,16 +28,16 @@ pub struct Mount {
     pub anywhere: bool,
 }
 
-impl Push {
+impl PushService {
     /// POST with `mount`: has the registry take a blob from one of its repositories, or begins an
     /// upload.
     pub async fn mount(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
-        mount: Mount,
-    ) -> Result<Answer, Error> {
-        let Mount { digest, from, others, anywhere } = mount;
+        caller: PushCaller<'_>,
+        mount: MountRequest,
+    ) -> Result<PushAnswer, PushError> {
+        let MountRequest { digest, from, others, anywhere } = mount;
         let is_other = |source: &&Grant| {
             source.repository() != grant.repository()
                 && from.as_ref().is_none_or(|from| from.repository() != source.repository())
@@ -49,7 +49,7 @@ impl Push {
             sources.push(None);
         }
         let asked = self.shared.cache.asking();
-        let mut begun: Option<Said> = None;
+        let mut begun: Option<ChangeResponse> = None;
         for source in sources {
             let said = self.try_mount(grant, &digest, source, anywhere).await?;
             match said.status {
@@ -65,7 +65,7 @@ impl Push {
         }
         match begun {
             Some(said) => self.goes_on(grant, caller, (new_id()?, 0), said),
-            None => Err(Error::Internal("no mount was tried")),
+            None => Err(PushError::Internal("no mount was tried")),
         }
     }
 
@@ -75,9 +75,9 @@ impl Push {
         digest: &Digest,
         source: Option<&Grant>,
         anywhere: bool,
-    ) -> Result<Said, Error> {
-        let target = Target::Resource(Resource::Upload(None));
-        let change = change(grant, Method::POST, target, Payload::Empty);
+    ) -> Result<ChangeResponse, PushError> {
+        let target = ChangeTarget::Resource(Resource::Upload(None));
+        let change = change(grant, Method::POST, target, ChangePayload::Empty);
         let source = source.map(|source| source.repository().clone());
         // Digests hold no character that a query would have to escape, and names but the slash.
         let query = match &source {
@@ -88,7 +88,7 @@ impl Push {
             None if anywhere => format!("mount={digest}"),
             None => String::new(),
         };
-        send(grant, Change { query, source, ..change }).await
+        send(grant, ChangeCall { query, source, ..change }).await
     }
 
     /// The registry has the blob in this repository, too.
@@ -97,22 +97,22 @@ impl Push {
         grant: &Grant,
         (digest, asked): (Digest, Asked),
         source: Option<&Grant>,
-        said: Said,
-    ) -> Answer {
+        said: ChangeResponse,
+    ) -> PushAnswer {
         let cache = &self.shared.cache;
         cache.blob_pushed(grant, &digest, asked).await;
         let length = cache.length(source.unwrap_or(grant), &digest).await;
         self.shared.mounts.count(length.unwrap_or_default());
-        Answer::of(said).about(&digest).at(Place::Blob(digest)).mounted()
+        PushAnswer::of(said).about(&digest).at(ContentLocation::Blob(digest)).mounted()
     }
 
     /// Ends an upload that nobody will go on with. Registries end it by themselves, if need be.
-    async fn cancel_begun(&self, grant: &Grant, begun: Option<Said>) {
+    async fn cancel_begun(&self, grant: &Grant, begun: Option<ChangeResponse>) {
         let Some(said) = begun else { return };
         let upstream = grant.registry().upstream().authoritative();
         if let Ok(location) = upstream.location_in(&said) {
-            let target = Target::Upload(location);
-            drop(send(grant, change(grant, Method::DELETE, target, Payload::Empty)).await);
+            let target = ChangeTarget::Upload(location);
+            drop(send(grant, change(grant, Method::DELETE, target, ChangePayload::Empty)).await);
         }
     }
 }

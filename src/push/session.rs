@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 
 /// An upload, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Session {
+pub(super) struct UploadSession {
     /// Random; names what is kept here of the upload.
     pub(super) id: SessionId,
-    pub(super) owner: Owner,
+    pub(super) owner: SessionOwner,
     /// The upstream's URL for it. A secret.
     pub(super) location: String,
     /// How many bytes have been passed on so far: whether a copy can still become whole.
@@ -31,7 +31,7 @@ pub(super) struct Session {
 
 /// Who may go on with an upload, and from where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Owner {
+pub(super) struct SessionOwner {
     pub(super) registry: String,
     pub(super) repository: String,
     /// The path by which the client reaches the repository.
@@ -66,11 +66,11 @@ impl fmt::Debug for SessionId {
 }
 
 /// Seals sessions and opens what it has sealed.
-pub(super) struct Seal {
+pub(super) struct SessionSeal {
     key: RandomizedNonceKey,
 }
 
-impl Seal {
+impl SessionSeal {
     /// A seal by this secret, of any length; `None` when the library refuses it.
     pub(super) fn new(secret: &[u8]) -> Option<Self> {
         // The key of the cipher has to have 32 bytes, and the secret none of its own pattern.
@@ -87,7 +87,7 @@ impl Seal {
     }
 
     /// The session as a client gets it: what a path takes as it is. `None` when sealing fails.
-    pub(super) fn seal(&self, session: &Session) -> Option<String> {
+    pub(super) fn seal(&self, session: &UploadSession) -> Option<String> {
         let mut bytes = serde_json::to_vec(session).ok()?;
         let nonce = self.key.seal_in_place_append_tag(Aad::from(VERSION), &mut bytes).ok()?;
         let sealed = [&VERSION[..], nonce.as_ref(), &bytes].concat();
@@ -95,21 +95,26 @@ impl Seal {
     }
 
     /// The session that was sealed, if it was, is this owner's, and has not expired by `now`.
-    pub(super) fn open(&self, sealed: &str, owner: &Owner, now: u64) -> Option<Session> {
+    pub(super) fn open(
+        &self,
+        sealed: &str,
+        owner: &SessionOwner,
+        now: u64,
+    ) -> Option<UploadSession> {
         let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let sealed = sealed.strip_prefix(&VERSION)?;
         let (nonce, bytes) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let mut bytes = bytes.to_vec();
         let nonce = Nonce::from(nonce);
         let opened = self.key.open_in_place(nonce, Aad::from(VERSION), &mut bytes).ok()?;
-        let session: Session = serde_json::from_slice(opened).ok()?;
+        let session: UploadSession = serde_json::from_slice(opened).ok()?;
         (session.owner == *owner && now < session.expires).then_some(session)
     }
 }
 
-impl fmt::Debug for Seal {
+impl fmt::Debug for SessionSeal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seal").finish_non_exhaustive()
+        f.debug_struct("SessionSeal").finish_non_exhaustive()
     }
 }
 
@@ -120,8 +125,8 @@ const VERSION: [u8; 1] = [1];
 mod tests {
     use super::*;
 
-    fn owner() -> Owner {
-        Owner {
+    fn owner() -> SessionOwner {
+        SessionOwner {
             registry: "docker.io".to_owned(),
             repository: "o/a".to_owned(),
             door: "/v2/o/a".to_owned(),
@@ -129,13 +134,13 @@ mod tests {
         }
     }
 
-    fn session() -> Session {
+    fn session() -> UploadSession {
         let location = "https://up.test/v2/o/a/blobs/uploads/7?_state=secret".to_owned();
-        Session { id: SessionId(7), owner: owner(), location, passed: 0, expires: 1000 }
+        UploadSession { id: SessionId(7), owner: owner(), location, passed: 0, expires: 1000 }
     }
 
-    fn seal(secret: &[u8]) -> Seal {
-        Seal::new(secret).unwrap()
+    fn seal(secret: &[u8]) -> SessionSeal {
+        SessionSeal::new(secret).unwrap()
     }
 
     #[test]
@@ -155,15 +160,15 @@ mod tests {
         let sealed = seal.seal(&session()).unwrap();
         let other = || "other".to_owned();
         let owners = [
-            Owner { registry: other(), ..owner() },
-            Owner { repository: other(), ..owner() },
-            Owner { door: other(), ..owner() },
-            Owner { principal: other(), ..owner() },
+            SessionOwner { registry: other(), ..owner() },
+            SessionOwner { repository: other(), ..owner() },
+            SessionOwner { door: other(), ..owner() },
+            SessionOwner { principal: other(), ..owner() },
         ];
         for owner in owners {
             assert_eq!(seal.open(&sealed, &owner, 0), None, "{owner:?}");
         }
-        assert_eq!(Seal::new(b"another key").unwrap().open(&sealed, &owner(), 0), None);
+        assert_eq!(SessionSeal::new(b"another key").unwrap().open(&sealed, &owner(), 0), None);
     }
 
     /// Every bit counts, and nothing that a client makes up is taken.

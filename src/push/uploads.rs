@@ -9,22 +9,24 @@
 use http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::answer::{Answer, Place};
+use super::answer::{ContentLocation, PushAnswer};
 use super::incoming::payload;
-use super::session::{Owner, Session, SessionId};
-use super::tee::{Spout, Tee};
-use super::{Error, Push};
+use super::session::{SessionId, SessionOwner, UploadSession};
+use super::upload_copy::{CopySink, UploadCopy};
+use super::{PushError, PushService};
 use crate::access::Grant;
 use crate::cache::Asked;
 use crate::clock::unix_seconds;
-use crate::http::Received;
+use crate::http::RequestBody;
 use crate::oci::{Algorithm, Digest, RepositoryName, Resource};
-use crate::store::Stored;
-use crate::upstream::{self, Change, Location, Payload, Said, Target};
+use crate::store::StoredState;
+use crate::upstream::{
+    self, ChangeCall, ChangePayload, ChangeResponse, ChangeTarget, UploadLocation,
+};
 
 /// Who pushes, and how the repository is reached: an upload belongs to both.
 #[derive(Clone, Copy, Debug)]
-pub struct Caller<'c> {
+pub struct PushCaller<'c> {
     /// What the client calls the repository: a path.
     pub door: &'c str,
     /// Who the client is.
@@ -33,7 +35,7 @@ pub struct Caller<'c> {
 
 /// How an upload is begun.
 #[derive(Clone, Debug, Default)]
-pub struct Begin {
+pub struct UploadStart {
     /// What the body is, where all of the blob comes with the request.
     pub digest: Option<Digest>,
     /// What the blob will be named by, where the client says so before.
@@ -42,7 +44,7 @@ pub struct Begin {
 
 /// Which part of the blob a body is (distribution-spec, "Pushing a blob in chunks").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct UploadPart {
     /// The offset of its first byte.
     pub first: u64,
     /// The offset of its last byte.
@@ -50,39 +52,39 @@ pub struct Part {
 }
 
 /// An upload under way.
-pub(super) struct Under {
+pub(super) struct RunningUpload {
     pub(super) id: SessionId,
     /// How many bytes have passed.
     pub(super) before: u64,
     /// Where the upstream has it.
-    pub(super) at: Location,
+    pub(super) at: UploadLocation,
 }
 
-impl Push {
+impl PushService {
     /// POST: begins an upload, or does all of it at once.
     pub async fn begin(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
-        begin: Begin,
-        received: Received,
-    ) -> Result<Answer, Error> {
+        caller: PushCaller<'_>,
+        begin: UploadStart,
+        received: RequestBody,
+    ) -> Result<PushAnswer, PushError> {
         let id = new_id()?;
         let (tee, payload) = match &begin.digest {
             Some(digest) => {
                 let (tee, spout) = self.copy(id, 0, Some(digest)).await;
                 (tee, payload(received, spout)?.0)
             }
-            None => (None, Payload::Empty),
+            None => (None, ChangePayload::Empty),
         };
         // Digests and algorithms hold no character that a query would have to escape.
         let digest = begin.digest.as_ref().map(|digest| format!("digest={digest}"));
         let algorithm = begin.algorithm.map(|it| format!("digest-algorithm={}", it.as_str()));
         let query: Vec<_> = digest.into_iter().chain(algorithm).collect();
-        let target = Target::Resource(Resource::Upload(None));
+        let target = ChangeTarget::Resource(Resource::Upload(None));
         let change = change(grant, Method::POST, target, payload);
         let asked = self.shared.cache.asking();
-        let said = send(grant, Change { query: query.join("&"), ..change }).await?;
+        let said = send(grant, ChangeCall { query: query.join("&"), ..change }).await?;
         match (said.status, begin.digest) {
             (StatusCode::CREATED, Some(digest)) => {
                 self.done(grant, (digest, asked), tee, said).await
@@ -97,16 +99,16 @@ impl Push {
     pub async fn append(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
+        caller: PushCaller<'_>,
         sealed: &str,
-        part: Option<Part>,
-        received: Received,
-    ) -> Result<Answer, Error> {
-        let Under { id, before, at } = self.open(grant, caller, sealed)?;
+        part: Option<UploadPart>,
+        received: RequestBody,
+    ) -> Result<PushAnswer, PushError> {
+        let RunningUpload { id, before, at } = self.open(grant, caller, sealed)?;
         check(part, &received)?;
         let (tee, spout) = self.copy(id, before, None).await;
         let (payload, passed) = payload(received, spout)?;
-        let mut change = change(grant, Method::PATCH, Target::Upload(at.clone()), payload);
+        let mut change = change(grant, Method::PATCH, ChangeTarget::Upload(at.clone()), payload);
         set_part(&mut change.headers, part);
         let mut said = send(grant, change).await?;
         if said.status.is_success() && !said.is_body_sent {
@@ -122,7 +124,7 @@ impl Push {
                 self.goes_on(grant, caller, (id, before + passed.get()), said)
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                self.out_of_order(grant, caller, Under { id, before, at }, said)
+                self.out_of_order(grant, caller, RunningUpload { id, before, at }, said)
             }
             _ => refused(said),
         }
@@ -132,16 +134,16 @@ impl Push {
     pub async fn finish(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
+        caller: PushCaller<'_>,
         sealed: &str,
-        (digest, part): (Digest, Option<Part>),
-        received: Received,
-    ) -> Result<Answer, Error> {
-        let Under { id, before, at } = self.open(grant, caller, sealed)?;
+        (digest, part): (Digest, Option<UploadPart>),
+        received: RequestBody,
+    ) -> Result<PushAnswer, PushError> {
+        let RunningUpload { id, before, at } = self.open(grant, caller, sealed)?;
         check(part, &received)?;
         let (tee, spout) = self.copy(id, before, Some(&digest)).await;
         let (payload, _) = payload(received, spout)?;
-        let mut change = change(grant, Method::PUT, Target::Upload(at.clone()), payload);
+        let mut change = change(grant, Method::PUT, ChangeTarget::Upload(at.clone()), payload);
         set_part(&mut change.headers, part);
         change.query = format!("digest={digest}");
         let asked = self.shared.cache.asking();
@@ -149,7 +151,7 @@ impl Push {
         match said.status {
             StatusCode::CREATED => self.done(grant, (digest, asked), tee, said).await,
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                self.out_of_order(grant, caller, Under { id, before, at }, said)
+                self.out_of_order(grant, caller, RunningUpload { id, before, at }, said)
             }
             _ => refused(said),
         }
@@ -159,20 +161,20 @@ impl Push {
     pub async fn status(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
+        caller: PushCaller<'_>,
         sealed: &str,
-    ) -> Result<Answer, Error> {
-        let Under { id, before, at } = self.open(grant, caller, sealed)?;
-        let target = Target::Upload(at.clone());
-        let said = send(grant, change(grant, Method::GET, target, Payload::Empty)).await?;
+    ) -> Result<PushAnswer, PushError> {
+        let RunningUpload { id, before, at } = self.open(grant, caller, sealed)?;
+        let target = ChangeTarget::Upload(at.clone());
+        let said = send(grant, change(grant, Method::GET, target, ChangePayload::Empty)).await?;
         match said.status {
             StatusCode::NO_CONTENT if said.headers.contains_key(LOCATION) => {
                 self.goes_on(grant, caller, (id, before), said)
             }
             // It is where it was.
             StatusCode::NO_CONTENT => {
-                let place = self.sealed(grant, caller, &Under { id, before, at })?;
-                Ok(Answer::of(said).at(place))
+                let place = self.sealed(grant, caller, &RunningUpload { id, before, at })?;
+                Ok(PushAnswer::of(said).at(place))
             }
             _ => refused(said),
         }
@@ -182,17 +184,17 @@ impl Push {
     pub async fn cancel(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
+        caller: PushCaller<'_>,
         sealed: &str,
-    ) -> Result<Answer, Error> {
-        let Under { id, at, .. } = self.open(grant, caller, sealed)?;
-        let target = Target::Upload(at);
-        let said = send(grant, change(grant, Method::DELETE, target, Payload::Empty)).await?;
+    ) -> Result<PushAnswer, PushError> {
+        let RunningUpload { id, at, .. } = self.open(grant, caller, sealed)?;
+        let target = ChangeTarget::Upload(at);
+        let said = send(grant, change(grant, Method::DELETE, target, ChangePayload::Empty)).await?;
         if !said.status.is_success() {
             return refused(said);
         }
         self.shared.copies.drop(id);
-        Ok(Answer::of(said))
+        Ok(PushAnswer::of(said))
     }
 
     /// The registry has the blob. Before the client hears of it, the cache does.
@@ -200,9 +202,9 @@ impl Push {
         &self,
         grant: &Grant,
         (digest, asked): (Digest, Asked),
-        tee: Option<Tee>,
-        said: Said,
-    ) -> Result<Answer, Error> {
+        tee: Option<UploadCopy>,
+        said: ChangeResponse,
+    ) -> Result<PushAnswer, PushError> {
         if !said.is_body_sent {
             return Err(too_early(&said));
         }
@@ -210,7 +212,7 @@ impl Push {
             tee.commit(digest.clone(), &self.shared.copies.tasks).await;
         }
         self.shared.cache.blob_pushed(grant, &digest, asked).await;
-        Ok(Answer::of(said).about(&digest).at(Place::Blob(digest)))
+        Ok(PushAnswer::of(said).about(&digest).at(ContentLocation::Blob(digest)))
     }
 
     /// The copy for the next part of an upload, and where the part leaves it; none when the blob is
@@ -220,11 +222,11 @@ impl Push {
         id: SessionId,
         before: u64,
         digest: Option<&Digest>,
-    ) -> (Option<Tee>, Option<Spout>) {
+    ) -> (Option<UploadCopy>, Option<CopySink>) {
         let algorithm = digest.map_or(Algorithm::Sha256, Digest::algorithm);
         if let Some(digest) = digest {
             let (store, digest) = (self.shared.store.clone(), digest.clone());
-            let find = move || matches!(store.blob(&digest), Ok(Some(Stored::Verified(_))));
+            let find = move || matches!(store.blob(&digest), Ok(Some(StoredState::Verified(_))));
             if tokio::task::spawn_blocking(find).await.unwrap_or_default() {
                 self.shared.copies.drop(id);
                 return (None, None);
@@ -234,26 +236,31 @@ impl Push {
     }
 
     /// The upload that a sealed id means, if it is this client's.
-    fn open(&self, grant: &Grant, caller: Caller<'_>, sealed: &str) -> Result<Under, Error> {
+    fn open(
+        &self,
+        grant: &Grant,
+        caller: PushCaller<'_>,
+        sealed: &str,
+    ) -> Result<RunningUpload, PushError> {
         let now = unix_seconds(self.shared.clock.now());
         let session = self.shared.seal.open(sealed, &owner(grant, caller), now);
-        let Session { id, location, passed, .. } = session.ok_or(Error::UnknownUpload)?;
+        let UploadSession { id, location, passed, .. } = session.ok_or(PushError::UnknownUpload)?;
         let upstream = grant.registry().upstream().authoritative();
-        let at = upstream.location_of(&location).ok_or(Error::UnknownUpload)?;
-        Ok(Under { id, before: passed, at })
+        let at = upstream.location_of(&location).ok_or(PushError::UnknownUpload)?;
+        Ok(RunningUpload { id, before: passed, at })
     }
 
     /// The answer to what has not ended: the upload goes on where the upstream says.
     pub(super) fn goes_on(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
+        caller: PushCaller<'_>,
         (id, before): (SessionId, u64),
-        said: Said,
-    ) -> Result<Answer, Error> {
+        said: ChangeResponse,
+    ) -> Result<PushAnswer, PushError> {
         let at = grant.registry().upstream().authoritative().location_in(&said)?;
-        let place = self.sealed(grant, caller, &Under { id, before, at })?;
-        Ok(Answer::of(said).at(place))
+        let place = self.sealed(grant, caller, &RunningUpload { id, before, at })?;
+        Ok(PushAnswer::of(said).at(place))
     }
 
     /// The answer to a part that was not the next one. The upload goes on all the same, where it was
@@ -261,18 +268,23 @@ impl Push {
     fn out_of_order(
         &self,
         grant: &Grant,
-        caller: Caller<'_>,
-        before: Under,
-        said: Said,
-    ) -> Result<Answer, Error> {
+        caller: PushCaller<'_>,
+        before: RunningUpload,
+        said: ChangeResponse,
+    ) -> Result<PushAnswer, PushError> {
         let upstream = grant.registry().upstream().authoritative();
         let at = upstream.location_in(&said).unwrap_or(before.at);
-        let place = self.sealed(grant, caller, &Under { at, ..before })?;
-        Ok(Answer::of(said).at(place))
+        let place = self.sealed(grant, caller, &RunningUpload { at, ..before })?;
+        Ok(PushAnswer::of(said).at(place))
     }
 
-    fn sealed(&self, grant: &Grant, caller: Caller<'_>, under: &Under) -> Result<Place, Error> {
-        let session = Session {
+    fn sealed(
+        &self,
+        grant: &Grant,
+        caller: PushCaller<'_>,
+        under: &RunningUpload,
+    ) -> Result<ContentLocation, PushError> {
+        let session = UploadSession {
             id: under.id,
             owner: owner(grant, caller),
             location: under.at.expose().to_owned(),
@@ -280,12 +292,14 @@ impl Push {
             expires: unix_seconds(self.shared.clock.now()) + SESSION_SECONDS,
         };
         let sealed = self.shared.seal.seal(&session);
-        Ok(Place::Upload(sealed.ok_or(Error::Internal("an upload cannot be sealed"))?))
+        Ok(ContentLocation::Upload(
+            sealed.ok_or(PushError::Internal("an upload cannot be sealed"))?,
+        ))
     }
 }
 
-fn owner(grant: &Grant, caller: Caller<'_>) -> Owner {
-    Owner {
+fn owner(grant: &Grant, caller: PushCaller<'_>) -> SessionOwner {
+    SessionOwner {
         registry: grant.registry().name().to_string(),
         repository: grant.repository().to_string(),
         door: caller.door.to_owned(),
@@ -294,59 +308,64 @@ fn owner(grant: &Grant, caller: Caller<'_>) -> Owner {
 }
 
 /// The name of an upload that begins.
-pub(super) fn new_id() -> Result<SessionId, Error> {
-    SessionId::random().ok_or(Error::Internal("the machine gives no random numbers"))
+pub(super) fn new_id() -> Result<SessionId, PushError> {
+    SessionId::random().ok_or(PushError::Internal("the machine gives no random numbers"))
 }
 
 /// A change of the grant's repository.
-pub(super) fn change(grant: &Grant, method: Method, target: Target, payload: Payload) -> Change {
+pub(super) fn change(
+    grant: &Grant,
+    method: Method,
+    target: ChangeTarget,
+    payload: ChangePayload,
+) -> ChangeCall {
     let mut headers = HeaderMap::new();
-    if !matches!(payload, Payload::Empty) {
+    if !matches!(payload, ChangePayload::Empty) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     }
     let (query, source) = (String::new(), None::<RepositoryName>);
     let (repository, via) = (grant.repository().clone(), grant.via().clone());
     let client = grant.client().cloned();
-    Change { method, repository, target, query, source, headers, payload, client, via }
+    ChangeCall { method, repository, target, query, source, headers, payload, client, via }
 }
 
 /// Pushes go to the authoritative upstream only.
-pub(super) async fn send(grant: &Grant, change: Change) -> Result<Said, Error> {
+pub(super) async fn send(grant: &Grant, change: ChangeCall) -> Result<ChangeResponse, PushError> {
     Ok(grant.registry().upstream().authoritative().change(change).await?)
 }
 
 /// What the upstream says to a push that it does not take. A success of which nobody knows what it
 /// would be is no success.
-pub(super) fn refused(said: Said) -> Result<Answer, Error> {
+pub(super) fn refused(said: ChangeResponse) -> Result<PushAnswer, PushError> {
     if said.status.is_client_error() || said.status.is_server_error() {
-        return Ok(Answer::of(said));
+        return Ok(PushAnswer::of(said));
     }
     let (host, status) = (said.host, said.status);
     let reason = "the protocol gives that no meaning here".to_owned();
-    Err(upstream::Error::Unexpected { host, status, reason }.into())
+    Err(upstream::UpstreamError::Unexpected { host, status, reason }.into())
 }
 
-fn too_early(said: &Said) -> Error {
+fn too_early(said: &ChangeResponse) -> PushError {
     let (host, status) = (said.host.clone(), said.status);
     let reason = "it answered before it had all of the body".to_owned();
-    upstream::Error::Unexpected { host, status, reason }.into()
+    upstream::UpstreamError::Unexpected { host, status, reason }.into()
 }
 
 /// Sees to it that a part is as long as it says.
-fn check(part: Option<Part>, received: &Received) -> Result<(), Error> {
-    let Some(Part { first, last }) = part else { return Ok(()) };
-    let len = last.checked_sub(first).ok_or(Error::Range("it ends before it begins"))?;
-    let len = len.checked_add(1).ok_or(Error::Range("no blob is that long"))?;
+fn check(part: Option<UploadPart>, received: &RequestBody) -> Result<(), PushError> {
+    let Some(UploadPart { first, last }) = part else { return Ok(()) };
+    let len = last.checked_sub(first).ok_or(PushError::Range("it ends before it begins"))?;
+    let len = len.checked_add(1).ok_or(PushError::Range("no blob is that long"))?;
     match received.length() {
         Some(length) if length == len => Ok(()),
-        Some(_) => Err(Error::Invalid("the part and its length say two things")),
-        None => Err(Error::Invalid("a part of a blob must say how long it is")),
+        Some(_) => Err(PushError::Invalid("the part and its length say two things")),
+        None => Err(PushError::Invalid("a part of a blob must say how long it is")),
     }
 }
 
-fn set_part(headers: &mut HeaderMap, part: Option<Part>) {
+fn set_part(headers: &mut HeaderMap, part: Option<UploadPart>) {
     // Without a unit and without a length of the whole (distribution-spec, not RFC 9110).
-    let text = part.map(|Part { first, last }| format!("{first}-{last}"));
+    let text = part.map(|UploadPart { first, last }| format!("{first}-{last}"));
     if let Some(Ok(value)) = text.map(HeaderValue::try_from) {
         headers.insert(CONTENT_RANGE, value);
     }

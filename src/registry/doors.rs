@@ -40,11 +40,11 @@ impl Door {
 
 /// The doors that are open somewhere.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Doors {
+pub struct OpenDoors {
     bits: u8,
 }
 
-impl Doors {
+impl OpenDoors {
     /// All of them.
     pub fn all() -> Self {
         Door::ALL.into_iter().collect()
@@ -56,13 +56,13 @@ impl Doors {
     }
 }
 
-impl FromIterator<Door> for Doors {
+impl FromIterator<Door> for OpenDoors {
     fn from_iter<I: IntoIterator<Item = Door>>(doors: I) -> Self {
         Self { bits: doors.into_iter().fold(0, |bits, door| bits | door.bit()) }
     }
 }
 
-impl fmt::Display for Doors {
+impl fmt::Display for OpenDoors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = Door::ALL.into_iter().filter(|door| self.contains(*door));
         let open: Vec<&str> = open.map(Door::as_str).collect();
@@ -70,7 +70,7 @@ impl fmt::Display for Doors {
     }
 }
 
-impl fmt::Debug for Doors {
+impl fmt::Debug for OpenDoors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::Pattern;
+use super::RepositoryPattern;
 use crate::http::{ClientIdentity, HostPort};
 use crate::oci::RegistryName;
 use crate::upstream;
-use crate::upstream::Credential;
+use crate::upstream::ProxyCredential;
 
 /// One `[registry."…"]` table, resolved.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RegistryOptions {
     /// Its name, the key of the table.
     pub name: RegistryName,
     /// Other names that `ns=` and the path may use for it.
@@ -26,15 +26,15 @@ pub struct Options {
     /// How long its tags are believed.
     pub tags: TagPolicy,
     /// What else an operator decides of it.
-    pub rules: Rules,
+    pub rules: RegistryRules,
     /// With whose identity it is asked.
     pub identity: AskedAs,
     /// Whether answers say how they came about.
     pub cache_status: bool,
     /// Where it is reached: the upstream whose answers are the registry's.
-    pub upstream: upstream::Options,
+    pub upstream: upstream::UpstreamOptions,
     /// The upstreams that are asked before it for what has a digest, in order.
-    pub mirrors: Vec<upstream::Options>,
+    pub mirrors: Vec<upstream::UpstreamOptions>,
 }
 
 /// With whose identity a registry is asked.
@@ -67,7 +67,7 @@ pub struct TagPolicy {
 
 /// What an operator decides of a registry beside how it is reached.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct RegistryRules {
     /// Whether the cache alone answers: the upstream is never asked, and nothing is too old.
     pub offline: bool,
     /// Whether a range of a blob that is not held begins a fetch of the whole.
@@ -75,9 +75,9 @@ pub struct Rules {
     /// Tags that are believed for another time than the others; the first that takes a tag counts.
     pub tags: Vec<TagRule>,
     /// The repositories that may be asked for, by their names at the registry.
-    pub allow: Vec<Pattern>,
+    pub allow: Vec<RepositoryPattern>,
     /// Those that may not, even so.
-    pub deny: Vec<Pattern>,
+    pub deny: Vec<RepositoryPattern>,
     /// Whether pushes and deletions are passed on to the upstream.
     pub push: bool,
     /// For how long the upstream's word that a repository has something is passed on, where pushes
@@ -85,16 +85,16 @@ pub struct Rules {
     pub membership_ttl: Duration,
 }
 
-impl Default for Rules {
+impl Default for RegistryRules {
     fn default() -> Self {
-        let allow = vec![Pattern::any()];
+        let allow = vec![RepositoryPattern::any()];
         let (tags, deny) = (Vec::new(), Vec::new());
         let membership_ttl = Self::MEMBERSHIP_TTL;
         Self { offline: false, fill_on_range: true, push: false, membership_ttl, tags, allow, deny }
     }
 }
 
-impl Rules {
+impl RegistryRules {
     /// A minute: longer than the pause between a client's question and its push, shorter than any
     /// registry takes to collect its garbage.
     pub const MEMBERSHIP_TTL: Duration = Duration::from_secs(60);
@@ -104,22 +104,22 @@ impl Rules {
 #[derive(Clone, Debug)]
 pub struct TagRule {
     /// Which tags.
-    pub pattern: Pattern,
+    pub pattern: RepositoryPattern,
     /// For how long one is served without asking the upstream.
     pub ttl: Duration,
 }
 
 /// Whether upstreams built from one would be as those built from the other.
-pub(super) fn reaches_the_same(one: &Options, other: &Options) -> bool {
+pub(super) fn reaches_the_same(one: &RegistryOptions, other: &RegistryOptions) -> bool {
     let pairs = || one.mirrors.iter().zip(&other.mirrors);
     one.mirrors.len() == other.mirrors.len()
         && pairs().all(|(one, other)| is_same_upstream(one, other))
         && is_same_upstream(&one.upstream, &other.upstream)
 }
 
-fn is_same_upstream(one: &upstream::Options, other: &upstream::Options) -> bool {
+fn is_same_upstream(one: &upstream::UpstreamOptions, other: &upstream::UpstreamOptions) -> bool {
     // Taken apart so that a new option has to be thought of here.
-    let upstream::Options {
+    let upstream::UpstreamOptions {
         url,
         credential,
         ca_pem,
@@ -137,16 +137,16 @@ fn is_same_upstream(one: &upstream::Options, other: &upstream::Options) -> bool 
         && *max_connections == other.max_connections
 }
 
-fn is_same_credential(one: &Credential, other: &Credential) -> bool {
+fn is_same_credential(one: &ProxyCredential, other: &ProxyCredential) -> bool {
     match (one, other) {
-        (Credential::Anonymous, Credential::Anonymous) => true,
+        (ProxyCredential::Anonymous, ProxyCredential::Anonymous) => true,
         (
-            Credential::Basic { username, password },
-            Credential::Basic { username: other_username, password: other_password },
+            ProxyCredential::Basic { username, password },
+            ProxyCredential::Basic { username: other_username, password: other_password },
         ) => {
             username == other_username && password.expose_secret() == other_password.expose_secret()
         }
-        (Credential::Anonymous | Credential::Basic { .. }, _) => false,
+        (ProxyCredential::Anonymous | ProxyCredential::Basic { .. }, _) => false,
     }
 }
 

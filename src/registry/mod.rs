@@ -5,7 +5,7 @@ mod entry;
 mod pattern;
 mod table;
 
-pub use doors::{Door, Doors};
-pub use entry::{AskedAs, GrantPolicy, Options, Rules, TagPolicy, TagRule};
-pub use pattern::{InvalidPattern, Pattern};
-pub use table::{Entry, Registry, Table};
+pub use doors::{Door, OpenDoors};
+pub use entry::{AskedAs, GrantPolicy, RegistryOptions, RegistryRules, TagPolicy, TagRule};
+pub use pattern::{InvalidPattern, RepositoryPattern};
+pub use table::{Registry, RegistryEntry, RegistrySet};

@@ -10,13 +10,13 @@ use globset::{GlobBuilder, GlobMatcher};
 
 /// A pattern.
 #[derive(Clone)]
-pub struct Pattern {
+pub struct RepositoryPattern {
     text: Box<str>,
     /// `None` takes everything.
     glob: Option<GlobMatcher>,
 }
 
-impl Pattern {
+impl RepositoryPattern {
     /// `**`, which takes everything.
     pub fn any() -> Self {
         Self { text: ANY.into(), glob: None }
@@ -28,7 +28,7 @@ impl Pattern {
     }
 }
 
-impl FromStr for Pattern {
+impl FromStr for RepositoryPattern {
     type Err = InvalidPattern;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -44,19 +44,19 @@ impl FromStr for Pattern {
     }
 }
 
-impl fmt::Display for Pattern {
+impl fmt::Display for RepositoryPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl fmt::Debug for Pattern {
+impl fmt::Debug for RepositoryPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.text)
     }
 }
 
-/// A text is not a [`Pattern`].
+/// A text is not a [`RepositoryPattern`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pattern cannot be read")]
 pub struct InvalidPattern;
@@ -83,7 +83,7 @@ mod tests {
             ("v?.?", vec!["v1.2"], vec!["v1.20", "v12"]),
             ("{a,b}/[0-9]*", vec!["a/1x", "b/0"], vec!["c/1", "a/x"]),
         ] {
-            let pattern: Pattern = pattern.parse().unwrap();
+            let pattern: RepositoryPattern = pattern.parse().unwrap();
             for name in taken {
                 assert!(pattern.takes(name), "{pattern} {name}");
             }
@@ -92,7 +92,7 @@ mod tests {
             }
         }
         for bad in ["", "[", "{a", "a[b", &"a".repeat(1025)] {
-            assert!(bad.parse::<Pattern>().is_err(), "{bad:.20}");
+            assert!(bad.parse::<RepositoryPattern>().is_err(), "{bad:.20}");
         }
     }
 }

@@ -8,31 +8,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::reaches_the_same;
-use super::{AskedAs, GrantPolicy, Options, Pattern, Rules, TagPolicy};
-use crate::http::{Egress, HostPort};
+use super::{AskedAs, GrantPolicy, RegistryOptions, RegistryRules, RepositoryPattern, TagPolicy};
+use crate::http::{EgressRoute, HostPort};
 use crate::oci::{RegistryName, RepositoryName, Tag};
-use crate::upstream::{Meter, SetupError, Upstreams};
+use crate::upstream::{SetupError, UpstreamGroup, UpstreamMeter};
 
 /// One configured registry, built. A pattern would be one entry too, with many registries.
 #[derive(Debug)]
-pub struct Entry {
+pub struct RegistryEntry {
     aliases: Vec<RegistryName>,
     prefix: Option<String>,
     is_default: bool,
     tags: TagPolicy,
-    rules: Rules,
-    upstream: Arc<Upstreams>,
+    rules: RegistryRules,
+    upstream: Arc<UpstreamGroup>,
     /// Its place among all entries.
     place: usize,
     /// What it was built from.
-    options: Options,
+    options: RegistryOptions,
 }
 
 /// One concrete registry: what directories and tokens are named after.
 #[derive(Clone, Debug)]
 pub struct Registry {
     name: RegistryName,
-    entry: Arc<Entry>,
+    entry: Arc<RegistryEntry>,
 }
 
 impl Registry {
@@ -64,7 +64,7 @@ impl Registry {
 
     /// Whether this repository may be asked for.
     pub fn serves(&self, repository: &RepositoryName) -> bool {
-        let takes = |pattern: &Pattern| pattern.takes(repository.as_str());
+        let takes = |pattern: &RepositoryPattern| pattern.takes(repository.as_str());
         let rules = &self.entry.rules;
         rules.allow.iter().any(takes) && !rules.deny.iter().any(takes)
     }
@@ -111,19 +111,19 @@ impl Registry {
     }
 
     /// Whether answers say how they came about.
-    pub fn says_how(&self) -> bool {
+    pub fn exposes_cache_status(&self) -> bool {
         self.entry.options.cache_status
     }
 
     /// Where it is reached.
-    pub fn upstream(&self) -> &Arc<Upstreams> {
+    pub fn upstream(&self) -> &Arc<UpstreamGroup> {
         &self.entry.upstream
     }
 }
 
 /// All registries that can be named.
 #[derive(Debug)]
-pub struct Table {
+pub struct RegistrySet {
     /// As configured, in that order.
     entries: Vec<Arc<Registry>>,
     by_name: HashMap<RegistryName, Arc<Registry>>,
@@ -135,12 +135,12 @@ pub struct Table {
     with_logins: Option<Arc<Registry>>,
 }
 
-impl Table {
+impl RegistrySet {
     /// Builds every entry. Upstreams that are in `before` with the same options are kept, and with
     /// them their connections and tokens.
     pub fn build(
-        entries: &[Options],
-        egress: &Egress,
+        entries: &[RegistryOptions],
+        egress: &EgressRoute,
         before: Option<&Self>,
     ) -> Result<Self, SetupError> {
         let mut table = Self {
@@ -156,7 +156,7 @@ impl Table {
             let built = || {
                 let meter = before.and_then(|before| before.meter_of(&options.name));
                 let (meter, last) = (meter.unwrap_or_default(), &options.upstream);
-                Upstreams::new(&options.mirrors, last, egress, meter).map(Arc::new)
+                UpstreamGroup::new(&options.mirrors, last, egress, meter).map(Arc::new)
             };
             let upstream = kept.map_or_else(built, Ok)?;
             table.add(options, upstream);
@@ -164,18 +164,18 @@ impl Table {
         Ok(table)
     }
 
-    fn upstream_for(&self, options: &Options) -> Option<Arc<Upstreams>> {
+    fn upstream_for(&self, options: &RegistryOptions) -> Option<Arc<UpstreamGroup>> {
         let entry = &self.by_name.get(&options.name)?.entry;
         reaches_the_same(&entry.options, options).then(|| Arc::clone(&entry.upstream))
     }
 
     /// What was counted of a registry goes on to be counted, however it is reached now.
-    fn meter_of(&self, name: &RegistryName) -> Option<Arc<Meter>> {
+    fn meter_of(&self, name: &RegistryName) -> Option<Arc<UpstreamMeter>> {
         Some(Arc::clone(self.by_name.get(name)?.upstream().meter()))
     }
 
-    fn add(&mut self, options: &Options, upstream: Arc<Upstreams>) {
-        let entry = Entry {
+    fn add(&mut self, options: &RegistryOptions, upstream: Arc<UpstreamGroup>) {
+        let entry = RegistryEntry {
             aliases: options.aliases.clone(),
             prefix: options.prefix.clone(),
             is_default: options.is_default,
@@ -252,19 +252,19 @@ mod tests {
     use super::*;
     use crate::http::{InstanceId, SystemNetwork};
     use crate::upstream;
-    use crate::upstream::Credential;
+    use crate::upstream::ProxyCredential;
 
-    fn options(password: &str) -> Options {
-        Options {
+    fn options(password: &str) -> RegistryOptions {
+        RegistryOptions {
             name: "a.test".parse().unwrap(),
             aliases: Vec::new(),
             prefix: None,
             hosts: Vec::new(),
             is_default: true,
             tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
-            upstream: upstream::Options {
+            upstream: upstream::UpstreamOptions {
                 url: Url::parse("http://a.test").unwrap(),
-                credential: Credential::Basic {
+                credential: ProxyCredential::Basic {
                     username: "robot".to_owned(),
                     password: SecretString::from(password),
                 },
@@ -274,7 +274,7 @@ mod tests {
                 redirect_hosts: Vec::new(),
                 max_connections: 1,
             },
-            rules: Rules::default(),
+            rules: RegistryRules::default(),
             identity: AskedAs::Proxy,
             cache_status: true,
             mirrors: Vec::new(),
@@ -284,10 +284,10 @@ mod tests {
     /// A reload must not log in everywhere anew, nor go on with a password that was changed.
     #[test]
     fn an_upstream_is_kept_if_it_would_be_built_the_same() {
-        let egress = Egress::direct(Arc::new(SystemNetwork), InstanceId::random());
-        let build = |options, before| Table::build(&[options], &egress, before).unwrap();
-        let is_kept = |table: &Table, before: &Table| {
-            let upstream = |table: &Table| Arc::clone(table.default().unwrap().upstream());
+        let egress = EgressRoute::direct(Arc::new(SystemNetwork), InstanceId::random());
+        let build = |options, before| RegistrySet::build(&[options], &egress, before).unwrap();
+        let is_kept = |table: &RegistrySet, before: &RegistrySet| {
+            let upstream = |table: &RegistrySet| Arc::clone(table.default().unwrap().upstream());
             Arc::ptr_eq(&upstream(table), &upstream(before))
         };
         let before = build(options("old"), None);

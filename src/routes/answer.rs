@@ -7,40 +7,43 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::door::{Asked, Entered, NotEntered, enter};
+use super::door::{DoorQuery, ResolveError, ResolvedTarget, enter};
 use super::entrance::Entrance;
 use super::observed::{Observation, ObservedBody};
-use super::reply::{Refusal, Reply};
-use super::sources::Sources;
-use super::traffic::{Counts, Traffic};
+use super::reply::{RouteReply, UpstreamRefusal};
+use super::sources::MountSources;
+use super::traffic::{RegistryCounts, TrafficCounters};
 use super::{blobs, lists, manifests, pushes};
-use crate::access::{Action, Grant, Issuer, Principal, Refused, Right, Turned, Wish, methods};
-use crate::cache::{Cache, Listing};
-use crate::http::{InstanceId, Loop, Peer, Received, Via};
-use crate::oci::{Call, ErrorCode, Resource};
-use crate::push::Push;
-use crate::registry::{Registry, Table};
+use crate::access::{
+    AccessDenied, AccessRequest, Action, Grant, Issuer, LoginError, Principal, RequiredRight,
+    methods,
+};
+use crate::cache::{Cache, ListKind};
+use crate::http::{ClientPeer, ForwardingLoop, InstanceId, RequestBody, Via};
+use crate::oci::{ApiCall, ErrorCode, Resource};
+use crate::push::PushService;
+use crate::registry::{Registry, RegistrySet};
 
 /// Everything that a request can reach.
 #[derive(Debug)]
 pub struct Routes {
     cache: Cache,
-    push: Push,
+    push: PushService,
     instance: InstanceId,
-    table: Table,
-    traffic: Arc<Traffic>,
+    table: RegistrySet,
+    traffic: Arc<TrafficCounters>,
     /// By the registries' places in the table.
-    counts: Vec<Arc<Counts>>,
+    counts: Vec<Arc<RegistryCounts>>,
 }
 
 impl Routes {
     /// Routes to the registries of `table` through `cache` and `push`, as `instance`. What passes is
     /// noted in `traffic`, for these registries and no others.
     pub fn new(
-        table: Table,
-        (cache, push): (Cache, Push),
+        table: RegistrySet,
+        (cache, push): (Cache, PushService),
         instance: InstanceId,
-        traffic: Arc<Traffic>,
+        traffic: Arc<TrafficCounters>,
     ) -> Self {
         let names = table.registries().map(|registry| registry.label());
         let counts = traffic.count_for(names);
@@ -48,7 +51,7 @@ impl Routes {
     }
 
     /// The registries that it knows.
-    pub fn table(&self) -> &Table {
+    pub fn table(&self) -> &RegistrySet {
         &self.table
     }
 
@@ -56,20 +59,20 @@ impl Routes {
     /// passed on, and not before that may be done.
     pub async fn answer(
         &self,
-        request: Request<Received>,
+        request: Request<RequestBody>,
         entrance: &Entrance,
-        peer: &Peer,
+        peer: &ClientPeer,
     ) -> Response<ObservedBody> {
         let began = Instant::now();
         let (request, body) = request.into_parts();
         let (reply, entered) = match self.enter(&request, entrance) {
-            _ if crate::http::is_oddly_coded(&request.headers) => (Reply::oddly_coded(), None),
+            _ if crate::http::is_oddly_coded(&request.headers) => (RouteReply::oddly_coded(), None),
             Ok(entered) => {
-                let visit = Visit { entered: &entered, entrance, peer, request: &request };
+                let visit = RequestVisit { entered: &entered, entrance, peer, request: &request };
                 let admitted = self.admit(&visit, body).await;
                 (admitted.unwrap_or_else(|denied| denied.reply(&visit)), Some(entered))
             }
-            Err(error) => (Reply::not_entered(&error), None),
+            Err(error) => (RouteReply::not_entered(&error), None),
         };
         let reply = finished(reply, &request, entered.as_ref());
         let noted_in = (&self.traffic, self.counts_for(entered.as_ref()));
@@ -77,7 +80,7 @@ impl Routes {
         reply.response.map(|body| ObservedBody::new(body, observation))
     }
 
-    fn counts_for(&self, entered: Option<&Entered>) -> &Arc<Counts> {
+    fn counts_for(&self, entered: Option<&ResolvedTarget>) -> &Arc<RegistryCounts> {
         let registry = entered.and_then(|entered| entered.registry.as_ref());
         let counts = registry.and_then(|registry| self.counts.get(registry.place()));
         counts.unwrap_or(self.traffic.nowhere())
@@ -87,48 +90,53 @@ impl Routes {
         &self,
         request: &http::request::Parts,
         entrance: &Entrance,
-    ) -> Result<Entered, NotEntered> {
+    ) -> Result<ResolvedTarget, ResolveError> {
         let host = entrance.host(request, self.table.has_hosts())?;
         let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
-        enter(&self.table, entrance.doors, Asked { path, query, host: host.as_ref() })
+        enter(&self.table, entrance.doors, DoorQuery { path, query, host: host.as_ref() })
     }
 
     /// Finds out who asks and what that takes, and only then looks at what is asked for.
-    async fn admit(&self, visit: &Visit<'_>, body: Received) -> Result<Reply, Denied> {
-        let Visit { entered, entrance, peer, request } = visit;
-        let right = Right::of(&request.method, &entered.call).ok_or(Denied::NoSuchMethod)?;
-        let via = Via::read(&request.headers, self.instance).map_err(Denied::Loop)?;
+    async fn admit(
+        &self,
+        visit: &RequestVisit<'_>,
+        body: RequestBody,
+    ) -> Result<RouteReply, RequestError> {
+        let RequestVisit { entered, entrance, peer, request } = visit;
+        let right =
+            RequiredRight::of(&request.method, &entered.call).ok_or(RequestError::NoSuchMethod)?;
+        let via = Via::read(&request.headers, self.instance).map_err(RequestError::Loop)?;
         let access = &entrance.access;
-        let asked_for = entered.registry.as_deref().filter(|_| entered.call != Call::Ping);
+        let asked_for = entered.registry.as_deref().filter(|_| entered.call != ApiCall::Ping);
         let registries = (asked_for, entered.with_logins.as_deref());
         let principal = access.identify(&request.headers, peer, via, registries).await?;
-        let (Call::In(repository, resource), Some(registry), Right::Do(action)) =
+        let (ApiCall::In(repository, resource), Some(registry), RequiredRight::Do(action)) =
             (&entered.call, &entered.registry, right)
         else {
             return self.enter_only(visit, &principal).await;
         };
         let (registry, repository) = (registry.clone(), repository.clone());
         let address = peer.address;
-        let wish = Wish { registry, repository, action, resource, address, may_ask: true };
+        let wish = AccessRequest { registry, repository, action, resource, address, may_ask: true };
         let grant = access.grant(&principal, wish).await?;
         if action == Action::Pull {
             let reply = self.reply(visit, &grant, resource).await;
             return match reply.refusal {
                 // Whatever others may, this client may not any more.
-                Some(refusal) if grant.is_of_client() => {
+                Some(refusal) if grant.uses_client_credential() => {
                     access.revoke(&grant);
                     Err(refusal.into())
                 }
                 _ => Ok(reply),
             };
         }
-        let asked = pushes::Asked {
+        let asked = pushes::PushRequest {
             push: &self.push,
             grant: &grant,
             principal: &principal,
             presented: &entered.presented,
             head: request,
-            sources: Sources {
+            sources: MountSources {
                 cache: &self.cache,
                 entrance,
                 grant: &grant,
@@ -140,9 +148,9 @@ impl Routes {
         };
         // In a box, so that pulls need not carry room for it.
         let mut reply = Box::pin(asked.answer(resource, body)).await;
-        if reply.response.status() == StatusCode::UNAUTHORIZED && grant.is_of_client() {
+        if reply.response.status() == StatusCode::UNAUTHORIZED && grant.uses_client_credential() {
             if !access.challenges() {
-                return Err(Denied::Refused(Refused::NotConfirmed));
+                return Err(RequestError::Refused(AccessDenied::NotConfirmed));
             }
             reply.challenges();
         }
@@ -150,22 +158,26 @@ impl Routes {
     }
 
     /// `/v2/`: whether there is a registry, and whether it knows the client.
-    async fn enter_only(&self, visit: &Visit<'_>, who: &Principal) -> Result<Reply, Denied> {
-        let Visit { entered, entrance, peer, .. } = visit;
+    async fn enter_only(
+        &self,
+        visit: &RequestVisit<'_>,
+        who: &Principal,
+    ) -> Result<RouteReply, RequestError> {
+        let RequestVisit { entered, entrance, peer, .. } = visit;
         let access = &entrance.access;
         if let (Some(client), Some(registry)) = (&who.credential, &entered.with_logins) {
             access.check(client, registry, peer.address).await?;
-            return Ok(Reply::ping());
+            return Ok(RouteReply::ping());
         }
         let is_somebody = who.issuer != Issuer::Nobody;
-        if is_somebody || !access.rewards_a_login(self.reachable(entered)) {
-            return Ok(Reply::ping());
+        if is_somebody || !access.login_grants_more(self.reachable(entered)) {
+            return Ok(RouteReply::ping());
         }
-        Err(Denied::Nameless)
+        Err(RequestError::Nameless)
     }
 
     /// The registries that a client could reach where it asks for none of their repositories.
-    fn reachable<'t>(&'t self, entered: &'t Entered) -> impl Iterator<Item = &'t Registry> {
+    fn reachable<'t>(&'t self, entered: &'t ResolvedTarget) -> impl Iterator<Item = &'t Registry> {
         let one = entered.registry.as_deref().filter(|_| entered.is_named);
         let is_here = |it: &&Registry| {
             let with_logins = entered.with_logins.as_deref();
@@ -175,8 +187,13 @@ impl Routes {
         one.into_iter().chain(all).filter(is_here)
     }
 
-    async fn reply(&self, visit: &Visit<'_>, grant: &Grant, resource: &Resource) -> Reply {
-        let Visit { entered, request, .. } = visit;
+    async fn reply(
+        &self,
+        visit: &RequestVisit<'_>,
+        grant: &Grant,
+        resource: &Resource,
+    ) -> RouteReply {
+        let RequestVisit { entered, request, .. } = visit;
         let query = request.uri.query().unwrap_or_default();
         match resource {
             Resource::Blob(digest) => blobs::pull(&self.cache, grant, digest, request).await,
@@ -184,89 +201,93 @@ impl Routes {
                 manifests::pull(&self.cache, grant, reference, request).await
             }
             Resource::Referrers(digest) => {
-                let listing = Listing::Referrers(digest.clone());
+                let listing = ListKind::Referrers(digest.clone());
                 lists::pull(&self.cache, grant, &listing, &entered.presented, query).await
             }
             Resource::Tags => {
-                let (listing, presented) = (Listing::Tags, &entered.presented);
+                let (listing, presented) = (ListKind::Tags, &entered.presented);
                 lists::pull(&self.cache, grant, &listing, presented, query).await
             }
             // Every method of theirs is part of a push.
-            Resource::Upload(_) => Denied::NoSuchMethod.reply(visit),
+            Resource::Upload(_) => RequestError::NoSuchMethod.reply(visit),
         }
     }
 }
 
 /// One request, and where it came in.
-struct Visit<'v> {
-    entered: &'v Entered,
+struct RequestVisit<'v> {
+    entered: &'v ResolvedTarget,
     entrance: &'v Entrance,
-    peer: &'v Peer,
+    peer: &'v ClientPeer,
     request: &'v http::request::Parts,
 }
 
 /// Why a request is not answered with what it asks for.
-enum Denied {
-    Loop(Loop),
+enum RequestError {
+    Loop(ForwardingLoop),
     Nameless,
     NoSuchMethod,
-    Refused(Refused),
-    Turned(Turned),
+    Refused(AccessDenied),
+    Turned(LoginError),
 }
 
-impl From<Refused> for Denied {
-    fn from(refused: Refused) -> Self {
+impl From<AccessDenied> for RequestError {
+    fn from(refused: AccessDenied) -> Self {
         Self::Refused(refused)
     }
 }
 
-impl From<Refusal> for Denied {
-    fn from(refusal: Refusal) -> Self {
+impl From<UpstreamRefusal> for RequestError {
+    fn from(refusal: UpstreamRefusal) -> Self {
         match refusal {
-            Refusal::Credential => Self::Turned(Turned::Wrong),
-            Refusal::Repository => Self::Refused(Refused::NotConfirmed),
+            UpstreamRefusal::Credential => Self::Turned(LoginError::BadCredentials),
+            UpstreamRefusal::Repository => Self::Refused(AccessDenied::NotConfirmed),
         }
     }
 }
 
-impl From<Turned> for Denied {
-    fn from(turned: Turned) -> Self {
+impl From<LoginError> for RequestError {
+    fn from(turned: LoginError) -> Self {
         Self::Turned(turned)
     }
 }
 
-impl Denied {
-    fn reply(self, visit: &Visit<'_>) -> Reply {
+impl RequestError {
+    fn reply(self, visit: &RequestVisit<'_>) -> RouteReply {
         let host = || visit.entered.registry.as_ref().map_or("", |it| it.upstream().host());
         let methods = || {
             let registry = visit.entered.registry.as_ref();
             methods(&visit.entered.call, registry.is_some_and(|it| it.takes_pushes()))
         };
         let absent = || match &visit.entered.call {
-            Call::In(_, resource) => absent_code(resource),
-            Call::Ping => ErrorCode::NameUnknown,
+            ApiCall::In(_, resource) => absent_code(resource),
+            ApiCall::Ping => ErrorCode::NameUnknown,
         };
         match self {
-            Self::Loop(error) => Reply::looped(error),
+            Self::Loop(error) => RouteReply::looped(error),
             Self::NoSuchMethod => {
-                Reply::not_allowed("the protocol has no such method here", &methods())
+                RouteReply::not_allowed("the protocol has no such method here", &methods())
             }
-            Self::Refused(refused @ Refused::ReadOnly { .. }) => {
-                Reply::not_allowed(&refused.to_string(), &methods())
+            Self::Refused(refused @ AccessDenied::ReadOnly { .. }) => {
+                RouteReply::not_allowed(&refused.to_string(), &methods())
             }
-            Self::Turned(turned) | Self::Refused(Refused::Turned(turned)) => Reply::turned(turned),
+            Self::Turned(turned) | Self::Refused(AccessDenied::Turned(turned)) => {
+                RouteReply::turned(turned)
+            }
             // Whom nobody asks for a password cannot give one.
-            Self::Nameless | Self::Refused(Refused::Nameless)
+            Self::Nameless | Self::Refused(AccessDenied::LoginRequired)
                 if visit.entrance.access.challenges() =>
             {
-                Reply::challenge(&Refused::Nameless)
+                RouteReply::challenge(&AccessDenied::LoginRequired)
             }
-            Self::Nameless => Reply::refused(host(), &Refused::Nameless),
-            Self::Refused(Refused::Upstream(error)) => Reply::failed(&error.into(), absent()),
-            Self::Refused(refused @ Refused::NotConfirmed) => {
-                Reply::absent(host(), absent(), &refused)
+            Self::Nameless => RouteReply::refused(host(), &AccessDenied::LoginRequired),
+            Self::Refused(AccessDenied::Upstream(error)) => {
+                RouteReply::failed(&error.into(), absent())
             }
-            Self::Refused(refused) => Reply::refused(host(), &refused),
+            Self::Refused(refused @ AccessDenied::NotConfirmed) => {
+                RouteReply::absent(host(), absent(), &refused)
+            }
+            Self::Refused(refused) => RouteReply::refused(host(), &refused),
         }
     }
 }
@@ -281,13 +302,17 @@ fn absent_code(resource: &Resource) -> ErrorCode {
 }
 
 /// What every answer gets, whatever it is.
-fn finished(mut reply: Reply, request: &http::request::Parts, entered: Option<&Entered>) -> Reply {
+fn finished(
+    mut reply: RouteReply,
+    request: &http::request::Parts,
+    entered: Option<&ResolvedTarget>,
+) -> RouteReply {
     let namespace = entered.and_then(|entered| entered.namespace.as_deref());
     if let Some(Ok(value)) = namespace.map(HeaderValue::from_str) {
         reply.set(OCI_NAMESPACE, value);
     }
     let registry = entered.and_then(|entered| entered.registry.as_ref());
-    if registry.is_some_and(|registry| !registry.says_how()) {
+    if registry.is_some_and(|registry| !registry.exposes_cache_status()) {
         reply.says_not_how();
     }
     if request.method == Method::HEAD {

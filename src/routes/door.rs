@@ -10,22 +10,22 @@ use std::sync::Arc;
 
 use super::entrance::BadHost;
 use crate::http::HostPort;
-use crate::oci::{Call, NotACall, RegistryName, RepositoryName, split_registry};
-use crate::registry::{Door, Doors, Registry, Table};
+use crate::oci::{ApiCall, NotACall, RegistryName, RepositoryName, split_registry};
+use crate::registry::{Door, OpenDoors, Registry, RegistrySet};
 
 /// What a request asks, of whom.
 #[derive(Debug)]
-pub(super) struct Entered {
+pub(super) struct ResolvedTarget {
     /// The registry that was meant. `None` for a ping that names none, where there is no default.
     pub(super) registry: Option<Arc<Registry>>,
     /// Whether the request named it. If not, it is only what a request means that names none.
     pub(super) is_named: bool,
     /// What is asked, with the repository's name as the registry has it.
-    pub(super) call: Call,
+    pub(super) call: ApiCall,
     /// The value of `ns=`, to be answered as `OCI-Namespace`.
     pub(super) namespace: Option<String>,
     /// How the client reaches the repository.
-    pub(super) presented: Presented,
+    pub(super) presented: ClientPath,
     /// The registry whose credentials are taken at the host that was called.
     pub(super) with_logins: Option<Arc<Registry>>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Entered {
 /// How the client reaches what it asked of: for paths in answers, which must lead in by the same
 /// door.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Presented {
+pub(super) struct ClientPath {
     /// From the first slash to the one before the repository's name.
     prefix: String,
     /// What the client calls the repository.
@@ -41,7 +41,7 @@ pub(super) struct Presented {
     namespace: Option<String>,
 }
 
-impl Presented {
+impl ClientPath {
     /// The path of `what` in the repository, with an encoded query, which may be empty.
     pub(super) fn link(&self, what: &str, query: &str) -> String {
         let mut link = format!("{}/{what}", self.repository_path());
@@ -67,7 +67,7 @@ impl Presented {
 
 /// Why a request leads nowhere.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotEntered {
+pub(super) enum ResolveError {
     /// The host that it names, or does not.
     #[error(transparent)]
     BadHost(#[from] BadHost),
@@ -90,7 +90,7 @@ pub(super) enum NotEntered {
 
 /// What of a request says which registry it means.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct DoorQuery<'a> {
     pub(super) path: &'a str,
     pub(super) query: &'a str,
     /// With its port; `None` where it cannot matter.
@@ -101,44 +101,54 @@ pub(super) struct Asked<'a> {
 ///
 /// Where a registry is asked with clients' own credentials, it is entered only by the hosts at which its
 /// credentials are taken: elsewhere nobody could present one, and none may be taken for it.
-pub(super) fn enter(table: &Table, doors: Doors, asked: Asked<'_>) -> Result<Entered, NotEntered> {
+pub(super) fn enter(
+    table: &RegistrySet,
+    doors: OpenDoors,
+    asked: DoorQuery<'_>,
+) -> Result<ResolvedTarget, ResolveError> {
     let entered = enter_any(table, doors, asked)?;
     let with_logins = table.with_logins(asked.host).cloned();
     let theirs = entered.registry.as_ref().filter(|registry| registry.grants().is_some());
-    let Some(theirs) = theirs else { return Ok(Entered { with_logins, ..entered }) };
+    let Some(theirs) = theirs else { return Ok(ResolvedTarget { with_logins, ..entered }) };
     if with_logins.as_ref().is_some_and(|taken| taken.name() == theirs.name()) {
-        return Ok(Entered { with_logins, ..entered });
+        return Ok(ResolvedTarget { with_logins, ..entered });
     }
     match entered.call {
         // Nobody asks for anything of it.
-        Call::Ping if !entered.is_named => Ok(Entered { registry: None, with_logins, ..entered }),
-        _ => Err(NotEntered::UnknownRegistry(theirs.name().to_string())),
+        ApiCall::Ping if !entered.is_named => {
+            Ok(ResolvedTarget { registry: None, with_logins, ..entered })
+        }
+        _ => Err(ResolveError::UnknownRegistry(theirs.name().to_string())),
     }
 }
 
-fn enter_any(table: &Table, doors: Doors, asked: Asked<'_>) -> Result<Entered, NotEntered> {
+fn enter_any(
+    table: &RegistrySet,
+    doors: OpenDoors,
+    asked: DoorQuery<'_>,
+) -> Result<ResolvedTarget, ResolveError> {
     let namespace = namespace(asked.query)?;
-    let open = |door| if doors.contains(door) { Ok(()) } else { Err(NotEntered::Closed(door)) };
+    let open = |door| if doors.contains(door) { Ok(()) } else { Err(ResolveError::Closed(door)) };
     if let Some((name, rest)) = split_registry(asked.path) {
         open(Door::Registry)?;
         let registry = named(table, name)?;
         let before = format!("/{name}/v2/");
-        let named = finish(Some(registry), Call::parse(rest)?, namespace, before, false)?;
-        return Ok(Entered { is_named: true, ..named });
+        let named = finish(Some(registry), ApiCall::parse(rest)?, namespace, before, false)?;
+        return Ok(ResolvedTarget { is_named: true, ..named });
     }
     let call = call(asked.path)?;
     if let Some(name) = &namespace {
         open(Door::Namespace)?;
         let registry = named(table, name)?;
         let named = finish(Some(registry), call, namespace, BEFORE.to_owned(), true)?;
-        return Ok(Entered { is_named: true, ..named });
+        return Ok(ResolvedTarget { is_named: true, ..named });
     }
     if let Some(registry) = asked.host.and_then(|host| table.hosted(host)) {
         open(Door::Host)?;
         let named = finish(Some(Arc::clone(registry)), call, None, BEFORE.to_owned(), true)?;
-        return Ok(Entered { is_named: true, ..named });
+        return Ok(ResolvedTarget { is_named: true, ..named });
     }
-    if let Call::In(repository, _) = &call {
+    if let ApiCall::In(repository, _) = &call {
         if let Some((first, _)) = repository.as_str().split_once('/')
             && let Some(registry) = table.prefixed(first)
         {
@@ -155,16 +165,16 @@ fn enter_any(table: &Table, doors: Doors, asked: Asked<'_>) -> Result<Entered, N
 const BEFORE: &str = "/v2/";
 
 /// What a path that begins with `/v2` asks.
-fn call(path: &str) -> Result<Call, NotACall> {
+fn call(path: &str) -> Result<ApiCall, NotACall> {
     let rest = path.strip_prefix("/v2").ok_or(NotACall::NoSuchRoute)?;
-    match Call::parse(rest) {
+    match ApiCall::parse(rest) {
         Err(NotACall::NoSuchRoute) if !rest.starts_with('/') => Err(NotACall::NoSuchRoute),
         call => call,
     }
 }
 
 /// The value of `ns=`; an empty one is as good as none.
-fn namespace(query: &str) -> Result<Option<String>, NotEntered> {
+fn namespace(query: &str) -> Result<Option<String>, ResolveError> {
     if query.is_empty() {
         return Ok(None);
     }
@@ -174,16 +184,16 @@ fn namespace(query: &str) -> Result<Option<String>, NotEntered> {
     let first = values.next();
     // containerd adds it to the location of an upload, which has it already.
     if values.any(|value| Some(&value) != first.as_ref()) {
-        return Err(NotEntered::TwoNamespaces);
+        return Err(ResolveError::TwoNamespaces);
     }
     Ok(first.filter(|value| !value.is_empty()))
 }
 
-fn named(table: &Table, name: &str) -> Result<Arc<Registry>, NotEntered> {
+fn named(table: &RegistrySet, name: &str) -> Result<Arc<Registry>, ResolveError> {
     let parsed = name.parse::<RegistryName>().ok();
     let registry = parsed.and_then(|name| table.named(&name));
     // Only so much of a client's text goes into a message.
-    let unknown = || NotEntered::UnknownRegistry(name.chars().take(NAME_SHOWN_MAX).collect());
+    let unknown = || ResolveError::UnknownRegistry(name.chars().take(NAME_SHOWN_MAX).collect());
     registry.cloned().ok_or_else(unknown)
 }
 
@@ -192,15 +202,15 @@ const NAME_SHOWN_MAX: usize = 64;
 /// Gives the repository the name that the registry knows it by.
 fn finish(
     registry: Option<Arc<Registry>>,
-    call: Call,
+    call: ApiCall,
     namespace: Option<String>,
     before: String,
     may_strip: bool,
-) -> Result<Entered, NotEntered> {
+) -> Result<ResolvedTarget, ResolveError> {
     let mut presented =
-        Presented { prefix: before, repository: String::new(), namespace: namespace.clone() };
-    let Call::In(called, resource) = call else {
-        return Ok(Entered {
+        ClientPath { prefix: before, repository: String::new(), namespace: namespace.clone() };
+    let ApiCall::In(called, resource) = call else {
+        return Ok(ResolvedTarget {
             registry,
             is_named: false,
             call,
@@ -209,13 +219,13 @@ fn finish(
             with_logins: None,
         });
     };
-    let registry = registry.ok_or(NotEntered::NoDefault)?;
+    let registry = registry.ok_or(ResolveError::NoDefault)?;
     let repository = if may_strip { stripped(&registry, called.clone())? } else { called.clone() };
     let gone = called.as_str().len() - repository.as_str().len();
     presented.prefix.push_str(&called.as_str()[..gone]);
     repository.as_str().clone_into(&mut presented.repository);
-    let call = Call::In(in_full(&registry, repository)?, resource);
-    Ok(Entered {
+    let call = ApiCall::In(in_full(&registry, repository)?, resource);
+    Ok(ResolvedTarget {
         registry: Some(registry),
         is_named: false,
         call,
@@ -226,7 +236,10 @@ fn finish(
 }
 
 /// Without the first component, if that names the registry and something is left.
-fn stripped(registry: &Registry, repository: RepositoryName) -> Result<RepositoryName, NotEntered> {
+fn stripped(
+    registry: &Registry,
+    repository: RepositoryName,
+) -> Result<RepositoryName, ResolveError> {
     let Some((first, rest)) = repository.as_str().split_once('/') else { return Ok(repository) };
     let is_called = || first.parse().is_ok_and(|name| registry.is_called(&name));
     if registry.has_prefix(first) || is_called() {
@@ -236,7 +249,10 @@ fn stripped(registry: &Registry, repository: RepositoryName) -> Result<Repositor
 }
 
 /// Docker Hub's own images lie under `library/`, which people leave out.
-fn in_full(registry: &Registry, repository: RepositoryName) -> Result<RepositoryName, NotEntered> {
+fn in_full(
+    registry: &Registry,
+    repository: RepositoryName,
+) -> Result<RepositoryName, ResolveError> {
     if registry.name().as_str() == "docker.io" && repository.components().count() == 1 {
         return repository.under("library").map_err(|error| NotACall::Name(error).into());
     }
@@ -250,55 +266,56 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::http::{Egress, InstanceId, SystemNetwork};
-    use crate::registry::{AskedAs, Options, Rules, TagPolicy};
-    use crate::upstream::{self, Credential};
+    use crate::http::{EgressRoute, InstanceId, SystemNetwork};
+    use crate::registry::{AskedAs, RegistryOptions, RegistryRules, TagPolicy};
+    use crate::upstream::{self, ProxyCredential};
 
-    fn table() -> Table {
-        let entry = |name: &str, aliases: &[&str], prefix: Option<&str>, hosts: &[&str]| Options {
-            name: name.parse().unwrap(),
-            aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
-            prefix: prefix.map(str::to_owned),
-            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
-            is_default: name == "docker.io",
-            tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
-            rules: Rules::default(),
-            identity: AskedAs::Proxy,
-            cache_status: true,
-            upstream: upstream::Options {
-                url: Url::parse("http://registry.test").unwrap(),
-                credential: Credential::Anonymous,
-                ca_pem: None,
-                client_identity: None,
-                token_hosts: Vec::new(),
-                redirect_hosts: Vec::new(),
-                max_connections: 1,
-            },
-            mirrors: Vec::new(),
-        };
+    fn table() -> RegistrySet {
+        let entry =
+            |name: &str, aliases: &[&str], prefix: Option<&str>, hosts: &[&str]| RegistryOptions {
+                name: name.parse().unwrap(),
+                aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
+                prefix: prefix.map(str::to_owned),
+                hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+                is_default: name == "docker.io",
+                tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
+                rules: RegistryRules::default(),
+                identity: AskedAs::Proxy,
+                cache_status: true,
+                upstream: upstream::UpstreamOptions {
+                    url: Url::parse("http://registry.test").unwrap(),
+                    credential: ProxyCredential::Anonymous,
+                    ca_pem: None,
+                    client_identity: None,
+                    token_hosts: Vec::new(),
+                    redirect_hosts: Vec::new(),
+                    max_connections: 1,
+                },
+                mirrors: Vec::new(),
+            };
         let entries = [
             entry("docker.io", &["index.docker.io"], Some("docker.io"), &["hub.corp"]),
             entry("ghcr.io", &[], Some("ghcr.io"), &["ghcr.corp:5443"]),
             entry("registry.corp:5000", &[], Some("corp.internal"), &[]),
         ];
-        let egress = Egress::direct(Arc::new(SystemNetwork), InstanceId::random());
-        Table::build(&entries, &egress, None).unwrap()
+        let egress = EgressRoute::direct(Arc::new(SystemNetwork), InstanceId::random());
+        RegistrySet::build(&entries, &egress, None).unwrap()
     }
 
-    fn entered(path: &str, query: &str) -> Result<(String, String), NotEntered> {
-        entered_at("larder.test:5000", Doors::all(), path, query)
+    fn entered(path: &str, query: &str) -> Result<(String, String), ResolveError> {
+        entered_at("larder.test:5000", OpenDoors::all(), path, query)
     }
 
     fn entered_at(
         host: &str,
-        doors: Doors,
+        doors: OpenDoors,
         path: &str,
         query: &str,
-    ) -> Result<(String, String), NotEntered> {
+    ) -> Result<(String, String), ResolveError> {
         let host = host.parse().unwrap();
-        let entered = enter(&table(), doors, Asked { path, query, host: Some(&host) })?;
+        let entered = enter(&table(), doors, DoorQuery { path, query, host: Some(&host) })?;
         let registry = entered.registry.map(|registry| registry.name().to_string());
-        let Call::In(repository, _) = entered.call else { panic!("{path} is a ping") };
+        let ApiCall::In(repository, _) = entered.call else { panic!("{path} is a ping") };
         Ok((registry.unwrap_or_default(), repository.to_string()))
     }
 
@@ -357,7 +374,11 @@ mod tests {
         ];
         for (host, path, query, registry, repository) in table {
             let want = Ok((registry.to_owned(), repository.to_owned()));
-            assert_eq!(entered_at(host, Doors::all(), path, query), want, "{host}{path}?{query}");
+            assert_eq!(
+                entered_at(host, OpenDoors::all(), path, query),
+                want,
+                "{host}{path}?{query}"
+            );
         }
     }
 
@@ -373,18 +394,19 @@ mod tests {
         ];
         for (closed, host, path, query) in rows {
             for door in Door::ALL {
-                let others: Doors = Door::ALL.into_iter().filter(|other| *other != door).collect();
+                let others: OpenDoors =
+                    Door::ALL.into_iter().filter(|other| *other != door).collect();
                 let entered = entered_at(host, others, path, query);
                 if door == closed {
-                    assert_eq!(entered, Err(NotEntered::Closed(closed)), "{path}");
+                    assert_eq!(entered, Err(ResolveError::Closed(closed)), "{path}");
                 } else {
                     assert!(entered.is_ok(), "{path} needs no {door:?}");
                 }
             }
         }
-        let prefix: Doors = [Door::Prefix].into_iter().collect();
+        let prefix: OpenDoors = [Door::Prefix].into_iter().collect();
         let host: HostPort = "a:80".parse().unwrap();
-        let ping = Asked { path: "/v2/", query: "", host: Some(&host) };
+        let ping = DoorQuery { path: "/v2/", query: "", host: Some(&host) };
         assert!(enter(&table(), prefix, ping).is_ok(), "clients of every door ping");
     }
 
@@ -415,8 +437,8 @@ mod tests {
             (&ghcr, "/v2/ghcr.io/ghcr.io/a", "", "/v2/ghcr.io/ghcr.io/a/tags/list?n=1"),
         ] {
             let door = |path: &str, query: &str| {
-                let asked = Asked { path, query, host: Some(host) };
-                enter(&table(), Doors::all(), asked).unwrap()
+                let asked = DoorQuery { path, query, host: Some(host) };
+                enter(&table(), OpenDoors::all(), asked).unwrap()
             };
             let entered = door(&format!("{path}/tags/list"), query);
             let link = entered.presented.link("tags/list", "n=1");
@@ -430,14 +452,14 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_configured_leads_nowhere() {
-        let unknown = |name: &str| Err(NotEntered::UnknownRegistry(name.to_owned()));
+        let unknown = |name: &str| Err(ResolveError::UnknownRegistry(name.to_owned()));
         for name in ["evil.test", "169.254.169.254", "http://127.0.0.1:1/", "docker.io@evil"] {
             let query = format!("ns={}", name.replace(':', "%3A").replace('/', "%2F"));
             assert_eq!(entered("/v2/a/manifests/l", &query), unknown(name));
         }
         assert_eq!(entered("/evil.test/v2/a/manifests/l", ""), unknown("evil.test"));
         let twice = entered("/v2/a/manifests/l", "ns=ghcr.io&ns=docker.io");
-        assert_eq!(twice, Err(NotEntered::TwoNamespaces));
+        assert_eq!(twice, Err(ResolveError::TwoNamespaces));
         let the_same = entered("/v2/o/a/manifests/l", "ns=ghcr.io&ns=ghcr.io");
         assert_eq!(the_same, Ok(("ghcr.io".to_owned(), "o/a".to_owned())));
         for path in ["/", "/v1/a", "/V2/a/manifests/l", "/v2x/a/manifests/l", "//v2/a/manifests/l"]

@@ -7,9 +7,9 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderValue, Version};
 
-use crate::access::Access;
+use crate::access::ListenerAccess;
 use crate::http::HostPort;
-use crate::registry::Doors;
+use crate::registry::OpenDoors;
 
 /// One listener, as a request sees it.
 #[derive(Debug)]
@@ -17,11 +17,11 @@ pub struct Entrance {
     /// The hosts it answers to; any if there are none.
     pub names: Vec<HostPort>,
     /// The doors that are open.
-    pub doors: Doors,
+    pub doors: OpenDoors,
     /// Whether it speaks TLS, which is where a host without a port has its port from.
     pub is_tls: bool,
     /// Who is let in, and to what.
-    pub access: Access,
+    pub access: ListenerAccess,
 }
 
 /// Why a request is turned away by the host that it names, or does not.
@@ -43,8 +43,8 @@ pub(super) enum BadHost {
 
 impl Entrance {
     /// Any host, every door, no TLS.
-    pub fn to_all(access: Access) -> Self {
-        Self { names: Vec::new(), doors: Doors::all(), is_tls: false, access }
+    pub fn to_all(access: ListenerAccess) -> Self {
+        Self { names: Vec::new(), doors: OpenDoors::all(), is_tls: false, access }
     }
 
     /// The host of a request. `Ok(None)` if it has none, or nobody wants to know: reading it takes
@@ -108,11 +108,11 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::access::{Ledger, Options};
+    use crate::access::{AccessOptions, LoginCache};
 
     fn to_all() -> Entrance {
-        let ledger = std::sync::Arc::new(Ledger::new().unwrap());
-        Entrance::to_all(Access::new(Options::default(), ledger))
+        let ledger = std::sync::Arc::new(LoginCache::new().unwrap());
+        Entrance::to_all(ListenerAccess::new(AccessOptions::default(), ledger))
     }
 
     fn parts(version: Version, uri: &str, hosts: &[&str]) -> Parts {

@@ -3,7 +3,7 @@
 //!
 //! Events are broadcast, and nobody waits for a reader: one that cannot keep up loses the oldest, and
 //! is told how many. Counting is not left to a reader, because a counter that loses is wrong; it is
-//! done from the same [`Summary`] (`traffic.rs`).
+//! done from the same [`RequestSummary`] (`traffic.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,16 +13,16 @@ use http::{Method, StatusCode};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use super::door::Entered;
+use super::door::ResolvedTarget;
 use crate::cache::Decision;
-use crate::oci::{Call, RepositoryName, Resource};
+use crate::oci::{ApiCall, RepositoryName, Resource};
 use crate::telemetry::Counter;
 
 /// A request and what became of it.
 #[derive(Debug)]
-pub struct Event {
+pub struct RequestEvent {
     /// What is counted.
-    pub summary: Summary,
+    pub summary: RequestSummary,
     /// Its method.
     pub method: Method,
     /// The beginning of its path, without the query.
@@ -39,9 +39,9 @@ pub struct Event {
 
 /// What of a request is counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Summary {
+pub struct RequestSummary {
     /// What was asked for.
-    pub route: Route,
+    pub route: RequestKind,
     /// The status of the answer.
     pub status: StatusCode,
     /// How it was come by; `None` for what the cache had no part in.
@@ -54,12 +54,12 @@ pub struct Summary {
     /// `None` if the client had left by then.
     pub first_byte: Option<Duration>,
     /// How it ended.
-    pub end: End,
+    pub end: AnswerEnd,
 }
 
 /// What a request asks for, without saying which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub enum RequestKind {
     /// `blobs/<digest>`
     Blob,
     /// `manifests/<reference>`
@@ -76,8 +76,8 @@ pub enum Route {
     Upload,
 }
 
-impl Route {
-    /// All of them, in the order of [`Route::index`].
+impl RequestKind {
+    /// All of them, in the order of [`RequestKind::index`].
     pub const ALL: [Self; 7] = [
         Self::Blob,
         Self::Manifest,
@@ -88,15 +88,15 @@ impl Route {
         Self::Upload,
     ];
 
-    pub(super) fn of(entered: Option<&Entered>) -> Self {
+    pub(super) fn of(entered: Option<&ResolvedTarget>) -> Self {
         match entered.map(|entered| &entered.call) {
             None => Self::Unknown,
-            Some(Call::Ping) => Self::Ping,
-            Some(Call::In(_, Resource::Blob(_))) => Self::Blob,
-            Some(Call::In(_, Resource::Manifest(_))) => Self::Manifest,
-            Some(Call::In(_, Resource::Referrers(_))) => Self::Referrers,
-            Some(Call::In(_, Resource::Tags)) => Self::Tags,
-            Some(Call::In(_, Resource::Upload(_))) => Self::Upload,
+            Some(ApiCall::Ping) => Self::Ping,
+            Some(ApiCall::In(_, Resource::Blob(_))) => Self::Blob,
+            Some(ApiCall::In(_, Resource::Manifest(_))) => Self::Manifest,
+            Some(ApiCall::In(_, Resource::Referrers(_))) => Self::Referrers,
+            Some(ApiCall::In(_, Resource::Tags)) => Self::Tags,
+            Some(ApiCall::In(_, Resource::Upload(_))) => Self::Upload,
         }
     }
 
@@ -121,7 +121,7 @@ impl Route {
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum AnswerEnd {
     /// The client went away before the end.
     ClientLeft,
     /// It was cut off, so that the client sees that it is not whole.
@@ -130,8 +130,8 @@ pub enum End {
     Whole,
 }
 
-impl End {
-    /// All of them, in the order of [`End::index`].
+impl AnswerEnd {
+    /// All of them, in the order of [`AnswerEnd::index`].
     pub const ALL: [Self; 3] = [Self::ClientLeft, Self::Cut, Self::Whole];
 
     /// Its place among them.
@@ -151,27 +151,27 @@ impl End {
 
 /// Tells whoever listens.
 #[derive(Debug)]
-pub struct Events {
-    sender: broadcast::Sender<Arc<Event>>,
+pub struct EventSender {
+    sender: broadcast::Sender<Arc<RequestEvent>>,
     readers: Arc<AtomicUsize>,
     lost: Arc<Counter>,
 }
 
-impl Default for Events {
+impl Default for EventSender {
     fn default() -> Self {
         let (sender, _) = broadcast::channel(KEPT_MAX);
         Self { sender, readers: Arc::default(), lost: Arc::default() }
     }
 }
 
-impl Events {
+impl EventSender {
     /// Whether anybody listens. Where nobody does, no event need be made.
     pub fn are_read(&self) -> bool {
         self.readers.load(Ordering::Relaxed) > 0
     }
 
     /// Tells those who listen. Waits for nobody.
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: RequestEvent) {
         // It fails when nobody listens, which is as well.
         drop(self.sender.send(Arc::new(event)));
     }
@@ -192,42 +192,42 @@ impl Events {
 /// One who listens.
 #[derive(Debug)]
 pub struct EventReader {
-    receiver: broadcast::Receiver<Arc<Event>>,
+    receiver: broadcast::Receiver<Arc<RequestEvent>>,
     readers: Arc<AtomicUsize>,
     lost: Arc<Counter>,
 }
 
 /// What a reader hears.
 #[derive(Clone, Debug)]
-pub enum Heard {
+pub enum EventRead {
     /// The next event.
-    Event(Arc<Event>),
+    Event(Arc<RequestEvent>),
     /// So many were lost, because they were not read in time.
     Lost(u64),
 }
 
 impl EventReader {
     /// The next one; `None` when there will be no more.
-    pub async fn next(&mut self) -> Option<Heard> {
+    pub async fn next(&mut self) -> Option<EventRead> {
         match self.receiver.recv().await {
-            Ok(event) => Some(Heard::Event(event)),
+            Ok(event) => Some(EventRead::Event(event)),
             Err(RecvError::Lagged(count)) => Some(self.has_lost(count)),
             Err(RecvError::Closed) => None,
         }
     }
 
     /// The next one, if there is one already.
-    pub fn next_now(&mut self) -> Option<Heard> {
+    pub fn next_now(&mut self) -> Option<EventRead> {
         match self.receiver.try_recv() {
-            Ok(event) => Some(Heard::Event(event)),
+            Ok(event) => Some(EventRead::Event(event)),
             Err(TryRecvError::Lagged(count)) => Some(self.has_lost(count)),
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }
 
-    fn has_lost(&self, count: u64) -> Heard {
+    fn has_lost(&self, count: u64) -> EventRead {
         self.lost.add(count);
-        Heard::Lost(count)
+        EventRead::Lost(count)
     }
 }
 
@@ -245,31 +245,31 @@ const KEPT_MAX: usize = 4096;
 mod tests {
     use super::*;
 
-    fn event(sent: u64) -> Event {
-        let summary = Summary {
-            route: Route::Blob,
+    fn event(sent: u64) -> RequestEvent {
+        let summary = RequestSummary {
+            route: RequestKind::Blob,
             status: StatusCode::OK,
             decision: Some(Decision::Hit),
             sent,
             took: Duration::ZERO,
             first_byte: None,
-            end: End::Whole,
+            end: AnswerEnd::Whole,
         };
         let (method, path) = (Method::GET, "/v2/".into());
         let (registry, repository, request_id, fault) = (None, None, None, None);
-        Event { summary, method, path, registry, repository, request_id, fault }
+        RequestEvent { summary, method, path, registry, repository, request_id, fault }
     }
 
-    fn number(heard: Option<Heard>) -> Option<u64> {
+    fn number(heard: Option<EventRead>) -> Option<u64> {
         match heard {
-            Some(Heard::Event(event)) => Some(event.summary.sent),
+            Some(EventRead::Event(event)) => Some(event.summary.sent),
             _ => None,
         }
     }
 
     #[test]
     fn a_reader_that_cannot_keep_up_loses_the_oldest_and_is_told() {
-        let events = Events::default();
+        let events = EventSender::default();
         let (mut slow, mut quick) = (events.subscribe(), events.subscribe());
         let all = 0..(KEPT_MAX as u64 + 10);
         for sent in all.clone() {
@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(number(quick.next_now()), Some(sent));
         }
 
-        assert!(matches!(slow.next_now(), Some(Heard::Lost(10))));
+        assert!(matches!(slow.next_now(), Some(EventRead::Lost(10))));
         let rest: Vec<_> = std::iter::from_fn(|| number(slow.next_now())).collect();
         assert_eq!(rest, all.skip(10).collect::<Vec<_>>());
         assert_eq!(events.lost(), 10);
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn nobody_listens_until_somebody_does_and_after_they_have_gone() {
-        let events = Events::default();
+        let events = EventSender::default();
         assert!(!events.are_read());
         events.tell(event(1));
         let mut reader = events.subscribe();
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn indices_are_places() {
-        assert!(Route::ALL.iter().enumerate().all(|(at, route)| route.index() == at));
-        assert!(End::ALL.iter().enumerate().all(|(at, end)| end.index() == at));
+        assert!(RequestKind::ALL.iter().enumerate().all(|(at, route)| route.index() == at));
+        assert!(AnswerEnd::ALL.iter().enumerate().all(|(at, end)| end.index() == at));
     }
 }

@@ -2,51 +2,51 @@
 
 use http::StatusCode;
 
-use super::door::Presented;
-use super::reply::Reply;
+use super::door::ClientPath;
+use super::reply::RouteReply;
 use crate::access::Grant;
-use crate::cache::{Cache, Listing};
+use crate::cache::{Cache, ListKind};
 use crate::oci::{ErrorCode, InvalidPage};
 
 /// GET.
 pub(super) async fn pull(
     cache: &Cache,
     grant: &Grant,
-    listing: &Listing,
-    presented: &Presented,
+    listing: &ListKind,
+    presented: &ClientPath,
     query: &str,
-) -> Reply {
+) -> RouteReply {
     let page = match listing.page(query) {
         Ok(page) => page,
         Err(error) => return refused(error),
     };
-    if *listing == Listing::Tags && page.is_of_nothing() {
-        return Reply::no_tags(grant.repository());
+    if *listing == ListKind::Tags && page.is_of_nothing() {
+        return RouteReply::no_tags(grant.repository());
     }
     match cache.list(grant, listing, &page).await {
         Ok(pulled) => {
             let next = pulled.what.next.as_ref();
             let link = next.map(|next| presented.link(&listing.path(), &next.to_query()));
-            Reply::list(&pulled, link.as_deref())
+            RouteReply::list(&pulled, link.as_deref())
         }
-        Err(error) => Reply::failed(&error, absent(listing)),
+        Err(error) => RouteReply::failed(&error, absent(listing)),
     }
 }
 
 /// The code of a 404 that nobody explained. Clients take `NAME_UNKNOWN` for a repository that is
 /// not there, and anything else from `referrers` for a registry that has none, and then look for
 /// the tag that stands in for them (distribution-spec, "Unavailable Referrers API").
-fn absent(listing: &Listing) -> ErrorCode {
+fn absent(listing: &ListKind) -> ErrorCode {
     match listing {
-        Listing::Referrers(_) => ErrorCode::Unsupported,
-        Listing::Tags => ErrorCode::NameUnknown,
+        ListKind::Referrers(_) => ErrorCode::Unsupported,
+        ListKind::Tags => ErrorCode::NameUnknown,
     }
 }
 
-fn refused(error: InvalidPage) -> Reply {
+fn refused(error: InvalidPage) -> RouteReply {
     let (status, code) = match error {
         InvalidPage::TooLong => (StatusCode::URI_TOO_LONG, ErrorCode::SizeInvalid),
         _ => (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid),
     };
-    Reply::error(status, code, error.to_string())
+    RouteReply::error(status, code, error.to_string())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::event::{Event, EventReader, Heard};
+use super::event::{EventRead, EventReader, RequestEvent};
 use crate::cache::Decision;
 use crate::oci::RepositoryName;
 
@@ -40,16 +40,16 @@ pub async fn write_log(mut events: EventReader, stop: CancellationToken) {
     }
 }
 
-fn write(heard: &Heard) {
+fn write(heard: &EventRead) {
     match heard {
-        Heard::Event(event) => write_event(event),
-        Heard::Lost(lines) => {
+        EventRead::Event(event) => write_event(event),
+        EventRead::Lost(lines) => {
             tracing::warn!(lines, "request lines were lost: the log is written too slowly");
         }
     }
 }
 
-fn write_event(event: &Event) {
+fn write_event(event: &RequestEvent) {
     let summary = &event.summary;
     let names = summary.decision.map(Decision::names);
     tracing::info!(

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use super::reply::Reply;
+use super::reply::RouteReply;
 use crate::access::Grant;
 use crate::cache::Cache;
 use crate::http::etag_matches;
@@ -14,7 +14,7 @@ pub(super) async fn pull(
     grant: &Grant,
     reference: &Reference,
     request: &http::request::Parts,
-) -> Reply {
+) -> RouteReply {
     let headers = &request.headers;
     let lines = headers.get_all(http::header::ACCEPT).into_iter();
     let accept = AcceptSet::parse(lines.filter_map(|line| line.to_str().ok()));
@@ -25,9 +25,9 @@ pub(super) async fn pull(
     };
     let pulled = match pulled {
         Ok(pulled) => pulled,
-        Err(error) => return Reply::failed(&error, ErrorCode::ManifestUnknown),
+        Err(error) => return RouteReply::failed(&error, ErrorCode::ManifestUnknown),
     };
-    let mut reply = Reply::manifest(&pulled);
+    let mut reply = RouteReply::manifest(&pulled);
     if pulled.what.digest().is_some_and(|digest| etag_matches(headers, digest.as_str())) {
         *reply.response.status_mut() = StatusCode::NOT_MODIFIED;
         reply.without_body();

@@ -16,7 +16,9 @@ mod traffic;
 
 pub use answer::Routes;
 pub use entrance::Entrance;
-pub use event::{End, Event, EventReader, Events, Heard, Route, Summary};
+pub use event::{
+    AnswerEnd, EventRead, EventReader, EventSender, RequestEvent, RequestKind, RequestSummary,
+};
 pub use log::{log_is_wanted, write_log};
 pub use observed::ObservedBody;
-pub use traffic::{Answered, Counts, Timing, Traffic};
+pub use traffic::{AnswerLabels, RegistryCounts, RequestTiming, TrafficCounters};

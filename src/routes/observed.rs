@@ -9,30 +9,30 @@ use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::door::Entered;
-use super::event::{End, Event, Route, Summary};
-use super::reply::Reply;
-use super::traffic::{Counts, Traffic};
+use super::door::ResolvedTarget;
+use super::event::{AnswerEnd, RequestEvent, RequestKind, RequestSummary};
+use super::reply::RouteReply;
+use super::traffic::{RegistryCounts, TrafficCounters};
 use crate::cache::Decision;
-use crate::http::{BodyError, Data, ReplyBody};
-use crate::oci::{Call, RepositoryName};
+use crate::http::{BodyData, BodyError, ReplyBody};
+use crate::oci::{ApiCall, RepositoryName};
 
 /// What is known of a request when its answer begins.
 #[derive(Debug)]
 pub(super) struct Observation {
-    traffic: Arc<Traffic>,
-    counts: Arc<Counts>,
+    traffic: Arc<TrafficCounters>,
+    counts: Arc<RegistryCounts>,
     began: Instant,
-    route: Route,
+    route: RequestKind,
     status: StatusCode,
     decision: Option<Decision>,
     /// `None` when nobody would read it.
-    particulars: Option<Box<Particulars>>,
+    particulars: Option<Box<RequestDetails>>,
 }
 
 /// What an event says of a request that is not counted.
 #[derive(Debug)]
-struct Particulars {
+struct RequestDetails {
     method: Method,
     path: Box<str>,
     registry: Option<Box<str>>,
@@ -44,27 +44,29 @@ struct Particulars {
 impl Observation {
     pub(super) fn of(
         (request, began): (&http::request::Parts, Instant),
-        entered: Option<&Entered>,
-        reply: &Reply,
-        (traffic, counts): (&Arc<Traffic>, &Arc<Counts>),
+        entered: Option<&ResolvedTarget>,
+        reply: &RouteReply,
+        (traffic, counts): (&Arc<TrafficCounters>, &Arc<RegistryCounts>),
     ) -> Self {
-        let particulars =
-            traffic.events().are_read().then(|| Box::new(Particulars::of(request, entered, reply)));
+        let particulars = traffic
+            .events()
+            .are_read()
+            .then(|| Box::new(RequestDetails::of(request, entered, reply)));
         Self {
             traffic: Arc::clone(traffic),
             counts: Arc::clone(counts),
             began,
-            route: Route::of(entered),
+            route: RequestKind::of(entered),
             status: reply.response.status(),
             decision: reply.decision(),
             particulars,
         }
     }
 
-    fn end(&mut self, sent: u64, first_byte: Option<Duration>, end: End) {
+    fn end(&mut self, sent: u64, first_byte: Option<Duration>, end: AnswerEnd) {
         let Self { route, status, decision, .. } = *self;
         let took = self.began.elapsed();
-        let summary = Summary { route, status, decision, sent, took, first_byte, end };
+        let summary = RequestSummary { route, status, decision, sent, took, first_byte, end };
         self.traffic.note(&self.counts, &summary);
         if let Some(particulars) = self.particulars.take() {
             self.traffic.events().tell(particulars.into_event(summary));
@@ -72,12 +74,16 @@ impl Observation {
     }
 }
 
-impl Particulars {
-    fn of(request: &http::request::Parts, entered: Option<&Entered>, reply: &Reply) -> Self {
+impl RequestDetails {
+    fn of(
+        request: &http::request::Parts,
+        entered: Option<&ResolvedTarget>,
+        reply: &RouteReply,
+    ) -> Self {
         let registry = entered.and_then(|entered| entered.registry.as_ref());
         let repository = entered.and_then(|entered| match &entered.call {
-            Call::In(repository, _) => Some(repository.clone()),
-            Call::Ping => None,
+            ApiCall::In(repository, _) => Some(repository.clone()),
+            ApiCall::Ping => None,
         });
         let fault = reply.fault.as_ref();
         Self {
@@ -90,9 +96,9 @@ impl Particulars {
         }
     }
 
-    fn into_event(self, summary: Summary) -> Event {
+    fn into_event(self, summary: RequestSummary) -> RequestEvent {
         let Self { method, path, registry, repository, request_id, fault } = self;
-        Event { summary, method, path, registry, repository, request_id, fault }
+        RequestEvent { summary, method, path, registry, repository, request_id, fault }
     }
 }
 
@@ -118,29 +124,29 @@ pub struct ObservedBody {
     observation: Observation,
     sent: u64,
     first_byte: Option<Duration>,
-    end: End,
+    end: AnswerEnd,
 }
 
 impl ObservedBody {
     pub(super) fn new(body: ReplyBody, observation: Observation) -> Self {
         // Bodies without content are never polled.
         let (end, first_byte) = if body.is_end_stream() {
-            (End::Whole, Some(observation.began.elapsed()))
+            (AnswerEnd::Whole, Some(observation.began.elapsed()))
         } else {
-            (End::ClientLeft, None)
+            (AnswerEnd::ClientLeft, None)
         };
         Self { body, observation, sent: 0, first_byte, end }
     }
 }
 
 impl Body for ObservedBody {
-    type Data = Data;
+    type Data = BodyData;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Data>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<BodyData>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -149,14 +155,14 @@ impl Body for ObservedBody {
                 }
                 self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if self.body.is_end_stream() {
-                    self.end = End::Whole;
+                    self.end = AnswerEnd::Whole;
                 }
             }
             Poll::Ready(Some(Err(error))) => {
-                self.end = End::Cut;
+                self.end = AnswerEnd::Cut;
                 tracing::warn!(%error, "an answer was cut");
             }
-            Poll::Ready(None) => self.end = End::Whole,
+            Poll::Ready(None) => self.end = AnswerEnd::Whole,
             Poll::Pending => {}
         }
         polled

@@ -12,31 +12,31 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::door::NotEntered;
+use super::door::ResolveError;
 use super::entrance::BadHost;
-use crate::access::{Refused, Turned};
-use crate::cache::{Decision, Error, List, Manifest, Pulled};
-use crate::http::{Loop, ReplyBody};
+use crate::access::{AccessDenied, LoginError};
+use crate::cache::{CacheError, CachedManifest, Decision, ListPage, Pulled};
+use crate::http::{ForwardingLoop, ReplyBody};
 use crate::oci::{Digest, ErrorCode, NotACall, RepositoryName};
 use crate::push;
-use crate::push::Answer;
+use crate::push::PushAnswer;
 use crate::upstream;
 
 /// An answer on its way, and what the log will say of it.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct RouteReply {
     pub(super) response: Response<ReplyBody>,
     /// Set where the header is, so that the two cannot differ.
     decision: Option<Decision>,
     /// What went wrong, for the log.
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<ReplyFault>,
     /// What the upstream refused to who asked, if that is what went wrong.
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<UpstreamRefusal>,
 }
 
 /// What an upstream refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum UpstreamRefusal {
     /// The credential, everywhere.
     Credential,
     /// The repository.
@@ -45,12 +45,12 @@ pub(super) enum Refusal {
 
 /// What went wrong.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct ReplyFault {
     pub(super) request_id: String,
     pub(super) message: String,
 }
 
-impl Reply {
+impl RouteReply {
     /// An answer without content.
     pub(super) fn bare(status: StatusCode) -> Self {
         let mut response = Response::new(ReplyBody::empty());
@@ -73,38 +73,38 @@ impl Reply {
         // A struct of strings always serialises; the body is for people in any case.
         let body = serde_json::to_vec(&ErrorBody { errors }).unwrap_or_default();
         let mut reply = Self::json(status, body);
-        reply.fault = Some(Fault { request_id, message });
+        reply.fault = Some(ReplyFault { request_id, message });
         reply
     }
 
     /// A request that leads nowhere.
-    pub(super) fn not_entered(error: &NotEntered) -> Self {
+    pub(super) fn not_entered(error: &ResolveError) -> Self {
         let (status, code) = match error {
-            NotEntered::NotACall(NotACall::Digest(_)) => {
+            ResolveError::NotACall(NotACall::Digest(_)) => {
                 (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid)
             }
-            NotEntered::NotACall(NotACall::Encoding | NotACall::Name(_)) => {
+            ResolveError::NotACall(NotACall::Encoding | NotACall::Name(_)) => {
                 (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid)
             }
-            NotEntered::NotACall(NotACall::Reference(_)) => {
+            ResolveError::NotACall(NotACall::Reference(_)) => {
                 (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid)
             }
-            NotEntered::NotACall(NotACall::TooLong) => {
+            ResolveError::NotACall(NotACall::TooLong) => {
                 (StatusCode::URI_TOO_LONG, ErrorCode::NameInvalid)
             }
-            NotEntered::NotACall(NotACall::Catalogue | NotACall::NoSuchRoute) => {
+            ResolveError::NotACall(NotACall::Catalogue | NotACall::NoSuchRoute) => {
                 (StatusCode::NOT_FOUND, ErrorCode::Unsupported)
             }
-            NotEntered::BadHost(BadHost::Foreign) => {
+            ResolveError::BadHost(BadHost::Foreign) => {
                 (StatusCode::MISDIRECTED_REQUEST, ErrorCode::Unsupported)
             }
-            NotEntered::BadHost(BadHost::Invalid | BadHost::Missing | BadHost::Several) => {
+            ResolveError::BadHost(BadHost::Invalid | BadHost::Missing | BadHost::Several) => {
                 (StatusCode::BAD_REQUEST, ErrorCode::Unsupported)
             }
-            NotEntered::TwoNamespaces => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
-            NotEntered::Closed(_) | NotEntered::NoDefault | NotEntered::UnknownRegistry(_) => {
-                (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
-            }
+            ResolveError::TwoNamespaces => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+            ResolveError::Closed(_)
+            | ResolveError::NoDefault
+            | ResolveError::UnknownRegistry(_) => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
         };
         Self::error(status, code, error.to_string())
     }
@@ -128,14 +128,14 @@ impl Reply {
     }
 
     /// A request that has been here before.
-    pub(super) fn looped(error: Loop) -> Self {
+    pub(super) fn looped(error: ForwardingLoop) -> Self {
         Self::error(StatusCode::LOOP_DETECTED, ErrorCode::Unavailable, error.to_string())
     }
 
     /// What is not there, for a client that may not know whether it is: in all but the log the same as
     /// an upstream's own 404.
-    pub(super) fn absent(host: &str, code: ErrorCode, refused: &Refused) -> Self {
-        let absent = upstream::Error::NotFound { host: host.to_owned(), said: None };
+    pub(super) fn absent(host: &str, code: ErrorCode, refused: &AccessDenied) -> Self {
+        let absent = upstream::UpstreamError::NotFound { host: host.to_owned(), said: None };
         let mut reply = Self::failed(&absent.into(), code);
         if let Some(fault) = &mut reply.fault {
             fault.message = refused.to_string();
@@ -163,12 +163,12 @@ impl Reply {
     }
 
     /// A login that is turned away.
-    pub(super) fn turned(turned: Turned) -> Self {
+    pub(super) fn turned(turned: LoginError) -> Self {
         let (status, code, wait) = match turned {
-            Turned::Wrong => return Self::challenge(&turned),
-            Turned::Twice => (StatusCode::BAD_REQUEST, ErrorCode::Unauthorized, None),
-            Turned::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, Some(1)),
-            Turned::TooMany { wait } => {
+            LoginError::BadCredentials => return Self::challenge(&turned),
+            LoginError::DuplicateHeader => (StatusCode::BAD_REQUEST, ErrorCode::Unauthorized, None),
+            LoginError::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, Some(1)),
+            LoginError::RateLimited { wait } => {
                 let wait = Some(wait.as_secs().max(1));
                 (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, wait)
             }
@@ -182,18 +182,18 @@ impl Reply {
 
     /// What the client may not do. Who may not know of a repository reads what would be read of one
     /// that does not exist at all; the log says why.
-    pub(super) fn refused(host: &str, refused: &Refused) -> Self {
+    pub(super) fn refused(host: &str, refused: &AccessDenied) -> Self {
         match refused {
-            Refused::NotThat | Refused::ReadOnly { .. } => {
+            AccessDenied::NoRuleForAction | AccessDenied::ReadOnly { .. } => {
                 let (status, code) = (StatusCode::FORBIDDEN, ErrorCode::Denied);
                 return Self::error(status, code, refused.to_string());
             }
-            Refused::Hidden
-            | Refused::Nameless
-            | Refused::NotConfirmed
-            | Refused::NotHere
-            | Refused::Turned(_)
-            | Refused::Upstream(_) => {}
+            AccessDenied::Excluded
+            | AccessDenied::LoginRequired
+            | AccessDenied::NotConfirmed
+            | AccessDenied::NoRuleForRepository
+            | AccessDenied::Turned(_)
+            | AccessDenied::Upstream(_) => {}
         }
         let message = format!("{host} does not have it");
         let mut reply = Self::error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message);
@@ -204,24 +204,33 @@ impl Reply {
     }
 
     /// A pull that cannot be answered. `absent` is the code for what is not there.
-    pub(super) fn failed(error: &Error, absent: ErrorCode) -> Self {
+    pub(super) fn failed(error: &CacheError, absent: ErrorCode) -> Self {
         let (status, code) = status_of(error, absent);
         let mut reply = Self::error(status, code, error.to_string());
         reply.refusal = match error {
-            Error::Upstream(upstream::Error::CredentialRefused { .. }) => Some(Refusal::Credential),
-            Error::Upstream(upstream::Error::Denied { .. }) => Some(Refusal::Repository),
+            CacheError::Upstream(upstream::UpstreamError::CredentialRefused { .. }) => {
+                Some(UpstreamRefusal::Credential)
+            }
+            CacheError::Upstream(upstream::UpstreamError::Denied { .. }) => {
+                Some(UpstreamRefusal::Repository)
+            }
             _ => None,
         };
-        if let Error::Upstream(upstream::Error::Throttled { wait: Some(wait), .. }) = error {
+        if let CacheError::Upstream(upstream::UpstreamError::Throttled {
+            wait: Some(wait), ..
+        }) = error
+        {
             reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
-        if let Error::Absent { said: Some(said), .. }
-        | Error::Upstream(upstream::Error::NotFound { said: Some(said), .. }) = error
+        if let CacheError::Absent { said: Some(said), .. }
+        | CacheError::Upstream(upstream::UpstreamError::NotFound {
+            said: Some(said), ..
+        }) = error
         {
             reply.length(said.len() as u64);
             *reply.response.body_mut() = ReplyBody::full(said.clone());
         }
-        if let Error::Absent { decision, age, .. } = error {
+        if let CacheError::Absent { decision, age, .. } = error {
             reply.set(AGE, HeaderValue::from(age.as_secs()));
             reply.decided(*decision);
         }
@@ -229,8 +238,8 @@ impl Reply {
     }
 
     /// What a registry said to a push. `absent` is the code of a 404 that it does not explain.
-    pub(super) fn pushed(answer: Answer, location: Option<&str>, absent: ErrorCode) -> Self {
-        let Answer { status, headers, error, host, is_mounted, .. } = answer;
+    pub(super) fn pushed(answer: PushAnswer, location: Option<&str>, absent: ErrorCode) -> Self {
+        let PushAnswer { status, headers, error, host, is_mounted, .. } = answer;
         let mut reply = if status.is_success() {
             let mut reply = Self::bare(status);
             // 204 has none (RFC 9110, 8.6).
@@ -256,23 +265,33 @@ impl Reply {
 
     /// A push that is not passed on, or to which nothing was said. `invalid` is the code for a request
     /// that makes no sense.
-    pub(super) fn not_pushed(error: &push::Error, invalid: ErrorCode) -> Self {
+    pub(super) fn not_pushed(error: &push::PushError, invalid: ErrorCode) -> Self {
         let (status, code) = match error {
-            push::Error::Body(_) | push::Error::Invalid(_) => (StatusCode::BAD_REQUEST, invalid),
-            push::Error::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
-            push::Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
-            push::Error::Range(_) => {
+            push::PushError::Body(_) | push::PushError::Invalid(_) => {
+                (StatusCode::BAD_REQUEST, invalid)
+            }
+            push::PushError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+            push::PushError::Internal(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable)
+            }
+            push::PushError::Range(_) => {
                 (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::BlobUploadInvalid)
             }
-            push::Error::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid),
-            push::Error::UnknownUpload => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
-            push::Error::Upstream(upstream::Error::Denied { status, .. }) => {
+            push::PushError::TooLong { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid)
+            }
+            push::PushError::UnknownUpload => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
+            push::PushError::Upstream(upstream::UpstreamError::Denied { status, .. }) => {
                 (*status, code_of(*status, ErrorCode::NameUnknown))
             }
-            push::Error::Upstream(error) => status_of_upstream(error, ErrorCode::NameUnknown),
+            push::PushError::Upstream(error) => status_of_upstream(error, ErrorCode::NameUnknown),
         };
         let mut reply = Self::error(status, code, error.to_string());
-        if let push::Error::Upstream(upstream::Error::Throttled { wait: Some(wait), .. }) = error {
+        if let push::PushError::Upstream(upstream::UpstreamError::Throttled {
+            wait: Some(wait),
+            ..
+        }) = error
+        {
             reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
         reply
@@ -294,7 +313,7 @@ impl Reply {
     }
 
     /// A manifest. For a tag, with its age and a warning when it is stale.
-    pub(super) fn manifest(pulled: &Pulled<std::sync::Arc<Manifest>>) -> Self {
+    pub(super) fn manifest(pulled: &Pulled<std::sync::Arc<CachedManifest>>) -> Self {
         let manifest = &pulled.what;
         let body = ReplyBody::full(manifest.body().clone());
         let mut reply = Self::content(StatusCode::OK, body, manifest.digest());
@@ -310,7 +329,7 @@ impl Reply {
     }
 
     /// A page of a list; `link` is where the next one is.
-    pub(super) fn list(pulled: &Pulled<std::sync::Arc<List>>, link: Option<&str>) -> Self {
+    pub(super) fn list(pulled: &Pulled<std::sync::Arc<ListPage>>, link: Option<&str>) -> Self {
         let list = &pulled.what;
         let mut reply = Self::json(StatusCode::OK, list.body.clone());
         if let Ok(value) = HeaderValue::from_str(&list.media_type) {
@@ -398,43 +417,52 @@ impl Reply {
 }
 
 /// The one place where a fault becomes a status.
-fn status_of(error: &Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
+fn status_of(error: &CacheError, absent: ErrorCode) -> (StatusCode, ErrorCode) {
     match error {
-        Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
-        Error::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
-        Error::Absent { .. } | Error::Offline { .. } => (StatusCode::NOT_FOUND, absent),
-        Error::Corrupt { .. } | Error::Manifest { .. } | Error::NoLength { .. } => {
+        CacheError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
+        CacheError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
+        CacheError::Absent { .. } | CacheError::Offline { .. } => (StatusCode::NOT_FOUND, absent),
+        CacheError::Corrupt { .. } | CacheError::Manifest { .. } | CacheError::NoLength { .. } => {
             (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable)
         }
-        Error::Upstream(error) => status_of_upstream(error, absent),
+        CacheError::Upstream(error) => status_of_upstream(error, absent),
     }
 }
 
-fn status_of_upstream(error: &upstream::Error, absent: ErrorCode) -> (StatusCode, ErrorCode) {
+fn status_of_upstream(
+    error: &upstream::UpstreamError,
+    absent: ErrorCode,
+) -> (StatusCode, ErrorCode) {
     match error {
-        upstream::Error::Stalled { .. } => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable),
+        upstream::UpstreamError::Stalled { .. } => {
+            (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable)
+        }
         // The ring is closed further up. Who asked us shall not ask again either.
-        upstream::Error::Unexpected { status, .. } if *status == StatusCode::LOOP_DETECTED => {
+        upstream::UpstreamError::Unexpected { status, .. }
+            if *status == StatusCode::LOOP_DETECTED =>
+        {
             (StatusCode::LOOP_DETECTED, ErrorCode::Unavailable)
         }
-        upstream::Error::NotFound { .. } => (StatusCode::NOT_FOUND, absent),
+        upstream::UpstreamError::NotFound { .. } => (StatusCode::NOT_FOUND, absent),
         // A mirror must not challenge: dockerd would offer Docker Hub's password to whoever asks.
         // Docker Hub itself says 401 for what does not exist.
-        upstream::Error::Denied { status, .. } if *status == StatusCode::UNAUTHORIZED => {
+        upstream::UpstreamError::Denied { status, .. } if *status == StatusCode::UNAUTHORIZED => {
             (StatusCode::NOT_FOUND, absent)
         }
-        upstream::Error::Denied { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
-        upstream::Error::Throttled { .. } => {
+        upstream::UpstreamError::Denied { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        upstream::UpstreamError::Throttled { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests)
         }
-        upstream::Error::Interrupted { .. } => {
+        upstream::UpstreamError::Interrupted { .. } => {
             (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid)
         }
-        upstream::Error::CredentialRefused { .. }
-        | upstream::Error::Forbidden { .. }
-        | upstream::Error::RangeNotSatisfiable { .. }
-        | upstream::Error::Unexpected { .. }
-        | upstream::Error::Unreachable { .. } => (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable),
+        upstream::UpstreamError::CredentialRefused { .. }
+        | upstream::UpstreamError::Forbidden { .. }
+        | upstream::UpstreamError::RangeNotSatisfiable { .. }
+        | upstream::UpstreamError::Unexpected { .. }
+        | upstream::UpstreamError::Unreachable { .. } => {
+            (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable)
+        }
     }
 }
 

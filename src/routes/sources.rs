@@ -4,28 +4,28 @@
 //! tells, and gives, what reading gives, and lasts. So a right that only a grace period holds up does
 //! not do.
 
-use super::door::{Asked, enter};
+use super::door::{DoorQuery, enter};
 use super::entrance::Entrance;
-use crate::access::{Action, Grant, Principal, Wish};
+use crate::access::{AccessRequest, Action, Grant, Principal};
 use crate::cache::Cache;
-use crate::http::Peer;
-use crate::oci::{Call, Digest, RepositoryName, Resource};
-use crate::registry::Table;
+use crate::http::ClientPeer;
+use crate::oci::{ApiCall, Digest, RepositoryName, Resource};
+use crate::registry::RegistrySet;
 
 /// What it takes to find out.
 #[derive(Clone, Copy)]
-pub(super) struct Sources<'a> {
+pub(super) struct MountSources<'a> {
     pub(super) cache: &'a Cache,
     pub(super) entrance: &'a Entrance,
     /// Of the repository that the blob is to be mounted in.
     pub(super) grant: &'a Grant,
     pub(super) head: &'a http::request::Parts,
-    pub(super) peer: &'a Peer,
+    pub(super) peer: &'a ClientPeer,
     pub(super) principal: &'a Principal,
-    pub(super) table: &'a Table,
+    pub(super) table: &'a RegistrySet,
 }
 
-impl Sources<'_> {
+impl MountSources<'_> {
     /// Leave to read in the repository that `from` names to this client.
     pub(super) async fn named(&self) -> Option<Grant> {
         let uri = &self.head.uri;
@@ -36,9 +36,9 @@ impl Sources<'_> {
         let blob = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "mount")?.1;
         let path = format!("{before}/v2/{from}/blobs/{blob}");
         let host = self.entrance.host(self.head, self.table.has_hosts()).ok()?;
-        let asked = Asked { path: &path, query, host: host.as_ref() };
+        let asked = DoorQuery { path: &path, query, host: host.as_ref() };
         let entered = enter(self.table, self.entrance.doors, asked).ok()?;
-        let Call::In(repository, resource) = entered.call else { return None };
+        let ApiCall::In(repository, resource) = entered.call else { return None };
         if entered.registry?.name() != self.grant.registry().name() {
             return None;
         }
@@ -63,7 +63,7 @@ impl Sources<'_> {
     ) -> Option<Grant> {
         let (registry, address) = (self.grant.registry().clone(), self.peer.address);
         let action = Action::Pull;
-        let wish = Wish { registry, repository, action, resource, address, may_ask };
+        let wish = AccessRequest { registry, repository, action, resource, address, may_ask };
         let grant = self.entrance.access.grant(self.principal, wish).await.ok()?;
         grant.is_live().then_some(grant)
     }

@@ -3,28 +3,29 @@
 //! Requests are counted by the registry that they mean. A registry is called as the configuration
 //! calls it, so what clients write adds no series.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::event::{End, Events, Route, Summary};
+use super::event::{AnswerEnd, EventSender, RequestKind, RequestSummary};
 use crate::cache::Decision;
-use crate::telemetry::{Grid, Histogram};
+use crate::telemetry::{CounterGrid, Histogram};
 
 /// Everything that is known of past requests. It outlives configurations.
 #[derive(Debug, Default)]
-pub struct Traffic {
-    events: Events,
-    timings: [Timing; Route::ALL.len()],
+pub struct TrafficCounters {
+    events: EventSender,
+    timings: [RequestTiming; RequestKind::ALL.len()],
     /// Requests that mean no registry.
-    nowhere: Arc<Counts>,
-    registries: Mutex<BTreeMap<String, Arc<Counts>>>,
+    nowhere: Arc<RegistryCounts>,
+    registries: Mutex<BTreeMap<String, Arc<RegistryCounts>>>,
 }
 
 /// How long requests for one kind of thing take.
 #[derive(Debug, Default)]
-pub struct Timing {
+pub struct RequestTiming {
     /// To the end of the answer.
     pub took: Histogram,
     /// To its first byte.
@@ -33,19 +34,19 @@ pub struct Timing {
 
 /// The requests that mean one registry.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct RegistryCounts {
     /// By route and decision, and by status.
-    answered: Grid<{ Route::ALL.len() * DECISIONS }, STATUSES>,
+    answered: CounterGrid<{ RequestKind::ALL.len() * DECISIONS }, STATUSES>,
     /// Bytes, by route and decision.
-    sent: Grid<{ Route::ALL.len() }, DECISIONS>,
-    ends: Grid<1, { End::ALL.len() }>,
+    sent: CounterGrid<{ RequestKind::ALL.len() }, DECISIONS>,
+    ends: CounterGrid<1, { AnswerEnd::ALL.len() }>,
 }
 
 /// Requests that have all of this in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answered {
+pub struct AnswerLabels {
     /// What they asked for.
-    pub route: Route,
+    pub route: RequestKind,
     /// How they were answered.
     pub decision: Option<Decision>,
     /// The status: `2xx` and so on.
@@ -54,28 +55,31 @@ pub struct Answered {
     pub count: u64,
 }
 
-impl Traffic {
+impl TrafficCounters {
     /// Tells what happens to each request.
-    pub fn events(&self) -> &Events {
+    pub fn events(&self) -> &EventSender {
         &self.events
     }
 
     /// How long requests took.
-    pub fn timings(&self) -> impl Iterator<Item = (Route, &Timing)> {
-        Route::ALL.into_iter().zip(&self.timings)
+    pub fn timings(&self) -> impl Iterator<Item = (RequestKind, &RequestTiming)> {
+        RequestKind::ALL.into_iter().zip(&self.timings)
     }
 
     /// The counts of every registry there is, by its name; of requests that mean none, by an empty one.
-    pub fn counts(&self) -> Vec<(String, Arc<Counts>)> {
-        let registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn counts(&self) -> Vec<(String, Arc<RegistryCounts>)> {
+        let registries = self.registries.lock();
         let named = registries.iter().map(|(name, counts)| (name.clone(), Arc::clone(counts)));
         named.chain([(String::new(), Arc::clone(&self.nowhere))]).collect()
     }
 
     /// Counts for these registries from now on, and forgets others. Gives the counts in the order of
     /// the names.
-    pub(super) fn count_for<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Arc<Counts>> {
-        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn count_for<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Vec<Arc<RegistryCounts>> {
+        let mut registries = self.registries.lock();
         let before = std::mem::take(&mut *registries);
         let counts = |name: &str| before.get(name).map(Arc::clone).unwrap_or_default();
         let wanted: Vec<_> = names.map(|name| (name.to_owned(), counts(name))).collect();
@@ -83,11 +87,11 @@ impl Traffic {
         wanted.into_iter().map(|(_, counts)| counts).collect()
     }
 
-    pub(super) fn nowhere(&self) -> &Arc<Counts> {
+    pub(super) fn nowhere(&self) -> &Arc<RegistryCounts> {
         &self.nowhere
     }
 
-    pub(super) fn note(&self, counts: &Counts, summary: &Summary) {
+    pub(super) fn note(&self, counts: &RegistryCounts, summary: &RequestSummary) {
         counts.note(summary);
         if let Some(timing) = self.timings.get(summary.route.index()) {
             timing.took.observe(summary.took);
@@ -98,9 +102,9 @@ impl Traffic {
     }
 }
 
-impl Counts {
-    fn note(&self, summary: &Summary) {
-        let Summary { route, status, decision, sent, end, .. } = *summary;
+impl RegistryCounts {
+    fn note(&self, summary: &RequestSummary) {
+        let RequestSummary { route, status, decision, sent, end, .. } = *summary;
         let decision = decision.map_or(UNDECIDED, Decision::index);
         let row = route.index() * DECISIONS + decision;
         if let Some(counter) = self.answered.at(row, status_index(status)) {
@@ -115,24 +119,24 @@ impl Counts {
     }
 
     /// Requests that were answered.
-    pub fn answered(&self) -> impl Iterator<Item = Answered> {
+    pub fn answered(&self) -> impl Iterator<Item = AnswerLabels> {
         self.answered.counted().filter_map(|(row, status, count)| {
-            let route = *Route::ALL.get(row / DECISIONS)?;
+            let route = *RequestKind::ALL.get(row / DECISIONS)?;
             let status = STATUS_NAMES.get(status)?;
-            Some(Answered { route, decision: decision_at(row % DECISIONS), status, count })
+            Some(AnswerLabels { route, decision: decision_at(row % DECISIONS), status, count })
         })
     }
 
     /// Bytes that were sent, by route and decision.
-    pub fn sent(&self) -> impl Iterator<Item = (Route, Option<Decision>, u64)> {
+    pub fn sent(&self) -> impl Iterator<Item = (RequestKind, Option<Decision>, u64)> {
         self.sent.counted().filter_map(|(route, decision, bytes)| {
-            Some((*Route::ALL.get(route)?, decision_at(decision), bytes))
+            Some((*RequestKind::ALL.get(route)?, decision_at(decision), bytes))
         })
     }
 
     /// How answers ended.
-    pub fn ends(&self) -> impl Iterator<Item = (End, u64)> {
-        self.ends.counted().filter_map(|(_, end, count)| Some((*End::ALL.get(end)?, count)))
+    pub fn ends(&self) -> impl Iterator<Item = (AnswerEnd, u64)> {
+        self.ends.counted().filter_map(|(_, end, count)| Some((*AnswerEnd::ALL.get(end)?, count)))
     }
 }
 
@@ -159,16 +163,16 @@ mod tests {
 
     use super::*;
 
-    fn summary(decision: Option<Decision>, status: u16) -> Summary {
+    fn summary(decision: Option<Decision>, status: u16) -> RequestSummary {
         let status = StatusCode::from_u16(status).unwrap();
         let (took, first_byte) = (Duration::from_secs(1), Some(Duration::from_millis(1)));
-        let (route, end) = (Route::Manifest, End::Whole);
-        Summary { route, status, decision, sent: 10, took, first_byte, end }
+        let (route, end) = (RequestKind::Manifest, AnswerEnd::Whole);
+        RequestSummary { route, status, decision, sent: 10, took, first_byte, end }
     }
 
     #[test]
     fn what_is_noted_is_what_is_read() {
-        let traffic = Traffic::default();
+        let traffic = TrafficCounters::default();
         let counts = traffic.count_for(["a.test"].into_iter());
         for decision in Decision::ALL.into_iter().map(Some).chain([None]) {
             traffic.note(&counts[0], &summary(decision, 206));
@@ -177,18 +181,19 @@ mod tests {
         let read: Vec<_> = counts[0].answered().map(|it| (it.decision, it.status)).collect();
         let want: Vec<_> = Decision::ALL.into_iter().map(Some).chain([None]).collect();
         assert_eq!(read, want.iter().map(|it| (*it, "2xx")).collect::<Vec<_>>());
-        assert!(counts[0].answered().all(|it| it.route == Route::Manifest && it.count == 1));
+        assert!(counts[0].answered().all(|it| it.route == RequestKind::Manifest && it.count == 1));
         assert_eq!(counts[0].sent().count(), want.len());
         let asked = want.len() as u64;
-        assert_eq!(counts[0].ends().collect::<Vec<_>>(), [(End::Whole, asked)]);
-        let (_, timing) = traffic.timings().find(|(route, _)| *route == Route::Manifest).unwrap();
+        assert_eq!(counts[0].ends().collect::<Vec<_>>(), [(AnswerEnd::Whole, asked)]);
+        let (_, timing) =
+            traffic.timings().find(|(route, _)| *route == RequestKind::Manifest).unwrap();
         assert_eq!((timing.took.read().count, timing.first_byte.read().count), (asked, asked));
     }
 
     /// A counter that falls back to zero at a reload reads as a restart.
     #[test]
     fn counts_outlive_a_configuration_that_still_has_the_registry() {
-        let traffic = Traffic::default();
+        let traffic = TrafficCounters::default();
         let counts = traffic.count_for(["a.test", "b.test"].into_iter());
         traffic.note(&counts[0], &summary(None, 200));
 

@@ -29,7 +29,7 @@ pub enum OpenError {
 /// Some bytes are not what their digest says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes are {got}, not {want}")]
-pub struct Mismatch {
+pub struct DigestMismatch {
     /// What was asked for.
     pub want: Digest,
     /// What they are.

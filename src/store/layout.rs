@@ -12,11 +12,11 @@ use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
 
 /// The tree below the cache directory.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(super) struct StoreLayout {
     dir: PathBuf,
 }
 
-impl Layout {
+impl StoreLayout {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }

@@ -58,7 +58,7 @@ impl Store {
     ) -> io::Result<()> {
         self.drop_absent(registry, repository, name)?;
         let path = self.layout.list(registry, repository, &hash(name));
-        let head = Head {
+        let head = ListHead {
             name: name.to_owned(),
             checked_at: unix_seconds(record.checked_at),
             media_type: record.media_type.clone(),
@@ -100,7 +100,7 @@ impl Store {
 
 fn read(name: &str, bytes: &Bytes) -> Option<ListRecord> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;
+    let head: ListHead = serde_json::from_slice(&bytes[..end]).ok()?;
     let body = bytes.slice(end + 1..);
     if head.name != name || head.length != body.len() {
         return None;
@@ -115,7 +115,7 @@ fn read(name: &str, bytes: &Bytes) -> Option<ListRecord> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct ListHead {
     /// So that no hash decides alone.
     name: String,
     /// Seconds since 1970.
@@ -139,7 +139,7 @@ fn hash(name: &str) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Machine, Options};
+    use crate::store::{BootClock, StoreOptions};
 
     #[test]
     fn a_list_is_found_as_it_was_put_and_under_its_name_only() {
@@ -147,8 +147,8 @@ mod tests {
         let fill_keep = std::time::Duration::from_secs(1);
         let verify_every = fill_keep;
         let dir = dir.path().join("cache");
-        let options = Options { dir, min_free: 0, fill_keep, verify_every, index: None };
-        let store = Store::open(options, Machine::default()).unwrap();
+        let options = StoreOptions { dir, min_free: 0, fill_keep, verify_every, index: None };
+        let store = Store::open(options, BootClock::default()).unwrap();
         let (registry, repository) = ("a.b".parse().unwrap(), "c/d".parse().unwrap());
         let record = ListRecord {
             checked_at: from_unix_seconds(5).unwrap(),

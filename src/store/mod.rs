@@ -4,9 +4,9 @@
 //! and nothing else ever gets one.
 
 mod absent;
-mod due;
+mod append_file;
+mod blob_store;
 mod error;
-mod growing;
 mod index;
 mod key;
 mod layout;
@@ -14,39 +14,32 @@ mod lists;
 mod open;
 mod options;
 mod partial;
+mod recheck;
 mod records;
-mod shelf;
 mod space;
 mod staged;
 mod stamps;
 mod sums;
 mod verify;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 pub use absent::AbsentRecord;
-pub use due::{DueBlob, Verdict};
-pub use error::{Mismatch, OpenError};
-pub use growing::Committed;
+pub use append_file::CommittedBlob;
+pub use blob_store::RecheckCounts;
+pub use error::{DigestMismatch, OpenError};
 pub use index::{
-    CHECK_COMMAND, IndexOptions, IndexReport, IndexState, Row, Totals, check_index, index_rows,
-    index_rows_of_files,
+    CHECK_COMMAND, IndexOptions, IndexReport, IndexRow, IndexState, IndexTotals, check_index,
+    index_rows, index_rows_of_files,
 };
 pub use lists::ListRecord;
 pub use open::{Store, StoreReport};
-pub use options::{Machine, Options};
-pub use partial::Partial;
-pub use records::{Members, TagRecord};
-pub use shelf::Verification;
-pub use space::Room;
-pub use staged::Staged;
+pub use options::{BootClock, StoreOptions};
+pub use partial::PartialBlob;
+pub use recheck::{RecheckVerdict, StaleBlob};
+pub use records::{MemberSizes, TagRecord};
+pub use space::DiskSpace;
+pub use staged::StagedFile;
 pub use sums::SumHasher;
-pub use verify::{Stored, StoredBlob, StoredFile, Verified};
-
-/// What a panic left behind is still whole: nothing here is changed by half.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub use verify::{StoredBlob, StoredFile, StoredState, VerifiedContent};
 
 #[cfg(test)]
 mod tests;

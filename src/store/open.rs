@@ -12,13 +12,14 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
-use super::index::Index;
-use super::layout::Layout;
-use super::shelf::{Shelf, make_parent};
-use super::space::{Room, Space};
-use super::stamps::Stamps;
+use super::blob_store::{BlobStore, make_parent};
+use super::index::StoreIndex;
+use super::layout::StoreLayout;
+use super::space::{DiskSpace, FreeSpace};
+use super::stamps::VerifiedStamps;
 use super::{
-    IndexReport, Machine, OpenError, Options, Partial, Row, Stored, Verification, Verified,
+    BootClock, IndexReport, IndexRow, OpenError, PartialBlob, RecheckCounts, StoreOptions,
+    StoredState, VerifiedContent,
 };
 use crate::oci::{Digest, RegistryName};
 
@@ -28,16 +29,16 @@ pub struct StoreReport {
     /// How much is stored, and whether that can be believed.
     pub index: IndexReport,
     /// What verification at rest has come to.
-    pub verification: Verification,
+    pub verification: RecheckCounts,
 }
 
 /// A cache directory in use by this process.
 #[derive(Debug)]
 pub struct Store {
-    pub(super) layout: Layout,
-    pub(super) space: Space,
-    pub(super) shelf: Arc<Shelf>,
-    options: Options,
+    pub(super) layout: StoreLayout,
+    pub(super) space: FreeSpace,
+    pub(super) shelf: Arc<BlobStore>,
+    options: StoreOptions,
     /// Locked as long as the store is open.
     _lock: File,
 }
@@ -45,39 +46,39 @@ pub struct Store {
 /// All methods block and belong on the blocking pool.
 impl Store {
     /// Opens the directory, making it if need be.
-    pub fn open(options: Options, machine: Machine) -> Result<Self, OpenError> {
-        let layout = Layout::new(options.dir.clone());
+    pub fn open(options: StoreOptions, machine: BootClock) -> Result<Self, OpenError> {
+        let layout = StoreLayout::new(options.dir.clone());
         make_dir(layout.dir())?;
         let lock = take_lock(&layout)?;
         for dir in [layout.blobs(), layout.fills(), layout.drafts(), layout.uploads()] {
             make_dir(&dir)?;
         }
-        let space = Space::new(layout.dir(), options.min_free);
-        let index = Index::start(&layout, options.index.clone(), Arc::clone(&machine.clock));
-        let stamps = Stamps::new(machine.boot, machine.clock, options.verify_every);
-        let shelf = Arc::new(Shelf::new(layout.clone(), stamps, index));
+        let space = FreeSpace::new(layout.dir(), options.min_free);
+        let index = StoreIndex::start(&layout, options.index.clone(), Arc::clone(&machine.clock));
+        let stamps = VerifiedStamps::new(machine.boot, machine.clock, options.verify_every);
+        let shelf = Arc::new(BlobStore::new(layout.clone(), stamps, index));
         shelf.clear_drafts();
         Self::clear_uploads(&layout);
         Ok(Self { layout, space, shelf, options, _lock: lock })
     }
 
     /// The room on the store's file system.
-    pub fn room(&self) -> io::Result<Room> {
+    pub fn room(&self) -> io::Result<DiskSpace> {
         self.space.room()
     }
 
     /// Opens a blob; `None` when it is not stored. Costs the same whether it is due or not.
-    pub fn blob(&self, digest: &Digest) -> io::Result<Option<Stored>> {
+    pub fn blob(&self, digest: &Digest) -> io::Result<Option<StoredState>> {
         self.shelf.find(digest)
     }
 
     /// Opens the partial file for a blob of a registry, with what an earlier fill left in it.
     ///
     /// The caller sees to it that one fill at a time has it.
-    pub fn partial(&self, registry: &RegistryName, digest: &Digest) -> io::Result<Partial> {
+    pub fn partial(&self, registry: &RegistryName, digest: &Digest) -> io::Result<PartialBlob> {
         let path = self.layout.fill(registry, digest);
         let (target, space) = (self.layout.blob(digest), self.space.clone());
-        Partial::open(path, target, digest.clone(), space, Arc::clone(&self.shelf))
+        PartialBlob::open(path, target, digest.clone(), space, Arc::clone(&self.shelf))
     }
 
     /// How much of a blob an earlier fill has left, or a running one has written.
@@ -92,12 +93,12 @@ impl Store {
     /// Reads a small blob and verifies it; `None` when it is not stored or longer than `max`.
     ///
     /// Content that does not match is removed, so that it is fetched anew.
-    pub fn small(&self, digest: &Digest, max: u64) -> io::Result<Option<Verified<Bytes>>> {
+    pub fn small(&self, digest: &Digest, max: u64) -> io::Result<Option<VerifiedContent<Bytes>>> {
         self.shelf.small(digest, max)
     }
 
     /// Stores small verified content. To have it already is success.
-    pub fn put_small(&self, content: &Verified<Bytes>) -> io::Result<()> {
+    pub fn put_small(&self, content: &VerifiedContent<Bytes>) -> io::Result<()> {
         // What is due is as well replaced by what was just verified.
         if self.shelf.has_fresh(content.digest()) {
             return Ok(());
@@ -148,7 +149,7 @@ impl Store {
     }
 
     /// Notes that something was asked for, whatever it was served from. Does not block.
-    pub fn used(&self, row: Row<'_>) {
+    pub fn used(&self, row: IndexRow<'_>) {
         self.shelf.index().used(row);
     }
 
@@ -169,7 +170,7 @@ fn make_dir(path: &Path) -> Result<(), OpenError> {
     made.map_err(|source| OpenError::Io { path: path.to_owned(), source })
 }
 
-fn take_lock(layout: &Layout) -> Result<File, OpenError> {
+fn take_lock(layout: &StoreLayout) -> Result<File, OpenError> {
     let path = layout.lock();
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::IndexOptions;
-use crate::clock::{Boot, SystemClock, WallClock};
+use crate::clock::{BootId, SystemClock, WallClock};
 
 /// What the store needs to know.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct StoreOptions {
     /// The cache directory. Made with mode 0700 when it is missing.
     pub dir: PathBuf,
     /// Bytes of the file system that are left free, but never more than a twentieth of it.
@@ -23,7 +23,7 @@ pub struct Options {
 }
 
 #[cfg(test)]
-impl Options {
+impl StoreOptions {
     /// For a test of what rests on a store: nothing is swept, and there is no index.
     pub(crate) fn for_test(dir: &std::path::Path) -> Self {
         let day = Duration::from_secs(86_400);
@@ -33,16 +33,16 @@ impl Options {
 
 /// What the store is told about the machine that it is on.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub struct BootClock {
     /// The time of day.
     pub clock: Arc<dyn WallClock>,
     /// Content that was last verified in another run is verified again when it is next asked for:
     /// a machine that goes down may have lost what it said to be on disk.
-    pub boot: Boot,
+    pub boot: BootId,
 }
 
-impl Default for Machine {
+impl Default for BootClock {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), boot: Boot::current() }
+        Self { clock: Arc::new(SystemClock), boot: BootId::current() }
     }
 }

@@ -11,31 +11,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::growing::{Committed, Growing};
-use super::shelf::Shelf;
-use super::space::Space;
-use super::{Mismatch, StoredBlob, SumHasher};
+use super::append_file::{AppendFile, CommittedBlob};
+use super::blob_store::BlobStore;
+use super::space::FreeSpace;
+use super::{DigestMismatch, StoredBlob, SumHasher};
 use crate::oci::Digest;
 
 /// A partial file, open for writing by one fill and for reading by those who follow it.
 ///
 /// All methods block and belong on the blocking pool.
 #[derive(Debug)]
-pub struct Partial {
-    growing: Growing,
+pub struct PartialBlob {
+    growing: AppendFile,
     target: PathBuf,
     digest: Digest,
 }
 
-impl Partial {
+impl PartialBlob {
     pub(super) fn open(
         path: PathBuf,
         target: PathBuf,
         digest: Digest,
-        space: Space,
-        shelf: Arc<Shelf>,
+        space: FreeSpace,
+        shelf: Arc<BlobStore>,
     ) -> io::Result<Self> {
-        Ok(Self { growing: Growing::open(path, space, shelf)?, target, digest })
+        Ok(Self { growing: AppendFile::open(path, space, shelf)?, target, digest })
     }
 
     /// The bytes written so far, also by an earlier process.
@@ -87,12 +87,12 @@ impl Partial {
     ///
     /// # Errors
     ///
-    /// [`Mismatch`]: the bytes are wrong, and gone.
+    /// [`DigestMismatch`]: the bytes are wrong, and gone.
     pub fn commit(
         self,
         hasher: SumHasher,
         proven: impl FnOnce(&StoredBlob),
-    ) -> Result<Committed, Mismatch> {
+    ) -> Result<CommittedBlob, DigestMismatch> {
         self.growing.commit(&self.digest, &self.target, hasher, proven)
     }
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::shelf::make_parent;
-use super::{AbsentRecord, Row, Store};
+use super::blob_store::make_parent;
+use super::{AbsentRecord, IndexRow, Store};
 use crate::clock::unix_seconds;
 use crate::oci::{Digest, ManifestFacts, MediaType, RegistryName, RepositoryName, Tag};
 
@@ -28,7 +28,7 @@ pub struct TagRecord {
 }
 
 /// What a repository is known to have: digests, and sizes where a manifest states them.
-pub type Members = HashMap<Digest, Option<u64>>;
+pub type MemberSizes = HashMap<Digest, Option<u64>>;
 
 /// All methods block and belong on the blocking pool.
 impl Store {
@@ -75,7 +75,7 @@ impl Store {
         let checked_at = unix_seconds(record.checked_at);
         self.write_json(&path, &TagFile { digest: digest.to_string(), checked_at })?;
         if view.is_none() {
-            self.shelf.index().kept(Row::Tag(registry, repository, tag), 0);
+            self.shelf.index().kept(IndexRow::Tag(registry, repository, tag), 0);
         }
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Store {
     ) -> io::Result<()> {
         absent_is_fine(fs::remove_file(self.layout.tag(registry, repository, tag, view)))?;
         if view.is_none() {
-            self.shelf.index().gone(Row::Tag(registry, repository, tag));
+            self.shelf.index().gone(IndexRow::Tag(registry, repository, tag));
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Store {
     ) -> io::Result<()> {
         let path = self.layout.manifest(registry, repository, digest);
         self.write_json(&path, &ManifestFile { media_type: media_type.to_string() })?;
-        self.shelf.index().kept(Row::Manifest(registry, repository, digest), 0);
+        self.shelf.index().kept(IndexRow::Manifest(registry, repository, digest), 0);
         Ok(())
     }
 
@@ -227,8 +227,8 @@ impl Store {
         &self,
         registry: &RegistryName,
         repository: &RepositoryName,
-    ) -> io::Result<Members> {
-        let mut members = Members::new();
+    ) -> io::Result<MemberSizes> {
+        let mut members = MemberSizes::new();
         let list = read_small(&self.layout.members(registry, repository), MEMBERS_BYTES_MAX)?;
         let list = String::from_utf8_lossy(list.as_deref().unwrap_or_default()).into_owned();
         let mut gone = HashSet::new();

@@ -9,34 +9,34 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::growing::{Committed, Growing};
-use super::layout::Layout;
-use super::{Mismatch, Store, SumHasher};
+use super::append_file::{AppendFile, CommittedBlob};
+use super::layout::StoreLayout;
+use super::{DigestMismatch, Store, SumHasher};
 use crate::oci::{Algorithm, Digest};
 
 /// A copy, open for writing. Dropped, its file is removed.
 ///
 /// All methods block and belong on the blocking pool, dropping it included.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     /// `None` when it has become a blob.
-    growing: Option<Growing>,
-    layout: Layout,
+    growing: Option<AppendFile>,
+    layout: StoreLayout,
 }
 
 impl Store {
     /// An empty copy. Blocks.
-    pub fn stage(&self) -> io::Result<Staged> {
+    pub fn stage(&self) -> io::Result<StagedFile> {
         let path = self.layout.upload(self.shelf.next_number());
-        let growing = Growing::open(path, self.space.clone(), self.shelf.clone())?;
+        let growing = AppendFile::open(path, self.space.clone(), self.shelf.clone())?;
         if growing.len() > 0 {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
-        Ok(Staged { growing: Some(growing), layout: self.layout.clone() })
+        Ok(StagedFile { growing: Some(growing), layout: self.layout.clone() })
     }
 
     /// Removes what a killed process left.
-    pub(super) fn clear_uploads(layout: &Layout) {
+    pub(super) fn clear_uploads(layout: &StoreLayout) {
         let Ok(entries) = fs::read_dir(layout.uploads()) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
             if let Err(error) = fs::remove_file(&path) {
@@ -46,7 +46,7 @@ impl Store {
     }
 }
 
-impl Staged {
+impl StagedFile {
     /// Writes at the end.
     pub fn append(&mut self, chunks: &[Bytes]) -> io::Result<()> {
         self.growing.as_mut().map_or(Ok(()), |growing| growing.append(chunks))
@@ -54,13 +54,13 @@ impl Staged {
 
     /// What has the disk take all that is written so far. It can be done while more is.
     pub fn flush(&self) -> impl FnOnce() -> io::Result<()> + Send + use<> {
-        let file = self.growing.as_ref().map(Growing::file);
+        let file = self.growing.as_ref().map(AppendFile::file);
         move || file.map_or(Ok(()), |file| file.sync_data())
     }
 
     /// Hashes all of it anew.
     pub fn hash(&self, algorithm: Algorithm) -> io::Result<SumHasher> {
-        let hash = |growing: &Growing| growing.hash(algorithm);
+        let hash = |growing: &AppendFile| growing.hash(algorithm);
         self.growing.as_ref().map_or_else(|| Ok(SumHasher::new(algorithm)), hash)
     }
 
@@ -69,21 +69,21 @@ impl Staged {
     ///
     /// # Errors
     ///
-    /// [`Mismatch`]: the bytes are wrong, and gone.
+    /// [`DigestMismatch`]: the bytes are wrong, and gone.
     pub fn commit(
         mut self,
         digest: &Digest,
         hasher: SumHasher,
-    ) -> Result<Option<Committed>, Mismatch> {
+    ) -> Result<Option<CommittedBlob>, DigestMismatch> {
         let target = self.layout.blob(digest);
         let growing = self.growing.take();
         growing.map(|growing| growing.commit(digest, &target, hasher, |_| {})).transpose()
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.growing.take().map(Growing::discard) {
+        if let Some(Err(error)) = self.growing.take().map(AppendFile::discard) {
             tracing::warn!(%error, "cannot remove a copy of an upload");
         }
     }

@@ -5,27 +5,27 @@
 //! file system that does not keep nanoseconds, or that takes no change, costs one verification in
 //! every process.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::lock;
-use crate::clock::{Boot, WallClock, unix_seconds};
+use crate::clock::{BootId, WallClock, unix_seconds};
 
 /// Gives and reads stamps.
 #[derive(Debug)]
-pub(super) struct Stamps {
-    boot: Boot,
+pub(super) struct VerifiedStamps {
+    boot: BootId,
     clock: Arc<dyn WallClock>,
     verify_every: Duration,
     /// Verified by this process, and their files would not take it.
     unstamped: Mutex<HashMap<FileState, SystemTime>>,
 }
 
-impl Stamps {
-    pub(super) fn new(boot: Boot, clock: Arc<dyn WallClock>, verify_every: Duration) -> Self {
+impl VerifiedStamps {
+    pub(super) fn new(boot: BootId, clock: Arc<dyn WallClock>, verify_every: Duration) -> Self {
         Self { boot, clock, verify_every, unstamped: Mutex::default() }
     }
 
@@ -34,7 +34,7 @@ impl Stamps {
         let verified_at = if metadata.mtime_nsec() == i64::from(self.boot.number()) {
             metadata.modified().ok()
         } else {
-            lock(&self.unstamped).get(&FileState::of(metadata)).copied()
+            self.unstamped.lock().get(&FileState::of(metadata)).copied()
         };
         verified_at.is_some_and(|at| match self.clock.now().duration_since(at) {
             Ok(age) => age < self.verify_every,
@@ -53,7 +53,7 @@ impl Stamps {
         if self.is_fresh(&metadata) {
             return;
         }
-        let mut unstamped = lock(&self.unstamped);
+        let mut unstamped = self.unstamped.lock();
         if unstamped.len() >= UNSTAMPED_MAX {
             unstamped.clear();
         }
@@ -102,8 +102,8 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    fn stamps(boot: &str) -> Stamps {
-        Stamps::new(Boot::of_id(boot).unwrap(), Arc::new(SystemClock), 30 * DAY)
+    fn stamps(boot: &str) -> VerifiedStamps {
+        VerifiedStamps::new(BootId::of_id(boot).unwrap(), Arc::new(SystemClock), 30 * DAY)
     }
 
     #[test]
@@ -134,8 +134,8 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         stamps.put(&file);
         let metadata = file.metadata().unwrap();
-        stamps.boot = Boot::of_id("2").unwrap();
-        lock(&stamps.unstamped).insert(FileState::of(&metadata), SystemClock.now());
+        stamps.boot = BootId::of_id("2").unwrap();
+        stamps.unstamped.lock().insert(FileState::of(&metadata), SystemClock.now());
         assert!(stamps.is_fresh(&metadata));
         assert!(!stamps.is_fresh(&null.metadata().unwrap()));
 

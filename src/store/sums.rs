@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Algorithm, Digest, Hasher};
+use crate::oci::{Algorithm, Digest, DigestHasher};
 
 /// The length of a block in bytes. Hashing one takes half a millisecond where the CPU knows SHA-256,
 /// some milliseconds elsewhere; a blob that is not longer has no checksums but its digest.
@@ -17,7 +17,7 @@ pub(super) const BLOCK_BYTES: u64 = 1 << 20;
 
 /// The hash at each end of a block, the last one excepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sums {
+pub(super) struct BlockSums {
     algorithm: Algorithm,
     states: Vec<u8>,
 }
@@ -27,17 +27,17 @@ pub(super) fn blocks_of(len: u64) -> usize {
     usize::try_from(len.div_ceil(BLOCK_BYTES)).unwrap_or(usize::MAX).max(1)
 }
 
-impl Sums {
+impl BlockSums {
     /// The most that a file of them may have: for blobs of a quarter of a terabyte.
     pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
 
     /// A hasher that has seen everything before a block.
-    pub(super) fn hasher_at(&self, block: usize) -> Option<Hasher> {
+    pub(super) fn hasher_at(&self, block: usize) -> Option<DigestHasher> {
         if block == 0 {
-            return Some(Hasher::new(self.algorithm));
+            return Some(DigestHasher::new(self.algorithm));
         }
         let len = block as u64 * BLOCK_BYTES;
-        Hasher::resumed(self.algorithm, self.state(block - 1)?, len)
+        DigestHasher::resumed(self.algorithm, self.state(block - 1)?, len)
     }
 
     /// The state at the end of a block; none of the last one's, for which there is the digest.
@@ -48,7 +48,7 @@ impl Sums {
 
     /// As they are kept on disk.
     pub(super) fn to_bytes(&self, digest: &Digest, len: u64) -> serde_json::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec(&Head::of(digest, len))?;
+        let mut bytes = serde_json::to_vec(&SumsHead::of(digest, len))?;
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.states);
         let seal = Digest::of(Algorithm::Sha256, &bytes);
@@ -63,22 +63,22 @@ impl Sums {
             return None;
         }
         let end = content.iter().position(|byte| *byte == b'\n')?;
-        let head: Head = serde_json::from_slice(&content[..end]).ok()?;
+        let head: SumsHead = serde_json::from_slice(&content[..end]).ok()?;
         let (algorithm, states) = (digest.algorithm(), content[end + 1..].to_vec());
         let is_complete = states.len() == (blocks_of(len) - 1) * algorithm.state_len();
-        (head == Head::of(digest, len) && is_complete).then_some(Self { algorithm, states })
+        (head == SumsHead::of(digest, len) && is_complete).then_some(Self { algorithm, states })
     }
 }
 
 /// The first line of the file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Head {
+struct SumsHead {
     digest: String,
     length: u64,
     block: u64,
 }
 
-impl Head {
+impl SumsHead {
     fn of(digest: &Digest, length: u64) -> Self {
         Self { digest: digest.to_string(), length, block: BLOCK_BYTES }
     }
@@ -90,7 +90,7 @@ const SEAL_LEN: usize = 64;
 /// Computes a digest, and the checksums of the blocks on the way.
 #[derive(Clone, Debug)]
 pub struct SumHasher {
-    hasher: Hasher,
+    hasher: DigestHasher,
     algorithm: Algorithm,
     len: u64,
     states: Vec<u8>,
@@ -99,7 +99,7 @@ pub struct SumHasher {
 impl SumHasher {
     /// A hasher that has seen no bytes.
     pub fn new(algorithm: Algorithm) -> Self {
-        Self { hasher: Hasher::new(algorithm), algorithm, len: 0, states: Vec::new() }
+        Self { hasher: DigestHasher::new(algorithm), algorithm, len: 0, states: Vec::new() }
     }
 
     /// Adds bytes.
@@ -131,14 +131,14 @@ impl SumHasher {
     }
 
     /// The hash alone, to be gone on with.
-    pub fn into_hasher(self) -> Hasher {
+    pub fn into_hasher(self) -> DigestHasher {
         self.hasher
     }
 
     /// The digest of all bytes seen, and the checksums of their blocks.
-    pub(super) fn finish(mut self) -> (Digest, Sums) {
+    pub(super) fn finish(mut self) -> (Digest, BlockSums) {
         self.states.truncate((blocks_of(self.len) - 1) * self.algorithm.state_len());
-        let sums = Sums { algorithm: self.algorithm, states: self.states };
+        let sums = BlockSums { algorithm: self.algorithm, states: self.states };
         (self.hasher.finish(), sums)
     }
 }
@@ -149,7 +149,7 @@ mod tests {
 
     const BLOCK: usize = 1 << 20;
 
-    fn summed(algorithm: Algorithm, bytes: &[u8], pieces: usize) -> (Digest, Sums) {
+    fn summed(algorithm: Algorithm, bytes: &[u8], pieces: usize) -> (Digest, BlockSums) {
         let mut hasher = SumHasher::new(algorithm);
         bytes.chunks(pieces).for_each(|piece| hasher.update(piece));
         assert_eq!(hasher.len(), bytes.len() as u64);
@@ -170,9 +170,9 @@ mod tests {
 
                 let len = len as u64;
                 let file = sums.to_bytes(&digest, len).unwrap();
-                assert_eq!(Sums::read(&file, &digest, len), Some(sums));
-                assert_eq!(Sums::read(&file, &digest, len + 1), None);
-                assert_eq!(Sums::read(&file, &Digest::of(algorithm, b"other"), len), None);
+                assert_eq!(BlockSums::read(&file, &digest, len), Some(sums));
+                assert_eq!(BlockSums::read(&file, &digest, len + 1), None);
+                assert_eq!(BlockSums::read(&file, &Digest::of(algorithm, b"other"), len), None);
             }
         }
     }
@@ -181,7 +181,7 @@ mod tests {
     fn a_block_is_proven_by_the_states_around_it() {
         let mut bytes: Vec<u8> = (0..=250).cycle().take(3 * BLOCK).collect();
         let (_, sums) = summed(Algorithm::Sha256, &bytes, BLOCK);
-        let proves = |sums: &Sums, bytes: &[u8]| {
+        let proves = |sums: &BlockSums, bytes: &[u8]| {
             let mut hasher = sums.hasher_at(1).unwrap();
             hasher.update(&bytes[BLOCK..2 * BLOCK]);
             hasher.state().as_deref() == sums.state(1)
@@ -200,12 +200,12 @@ mod tests {
         let len = bytes.len() as u64;
         let file = sums.to_bytes(&digest, len).unwrap();
         for cut in [0, 1, SEAL_LEN, file.len() - 1] {
-            assert_eq!(Sums::read(&file[..cut], &digest, len), None, "cut to {cut}");
+            assert_eq!(BlockSums::read(&file[..cut], &digest, len), None, "cut to {cut}");
         }
         for at in 0..file.len() {
             let mut flipped = file.clone();
             flipped[at] ^= 1;
-            assert_eq!(Sums::read(&flipped, &digest, len), None, "flipped at {at}");
+            assert_eq!(BlockSums::read(&flipped, &digest, len), None, "flipped at {at}");
         }
     }
 }

@@ -6,17 +6,25 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::{Machine, OpenError, Options, Store, Stored, SumHasher, TagRecord, Verified};
+use super::{
+    BootClock, OpenError, Store, StoreOptions, StoredState, SumHasher, TagRecord, VerifiedContent,
+};
 use crate::clock::{SystemClock, WallClock as _};
 use crate::oci::{Algorithm, Digest, MediaType, RegistryName, RepositoryName};
 
-fn options(dir: &TempDir) -> Options {
+fn options(dir: &TempDir) -> StoreOptions {
     let (fill_keep, verify_every) = (Duration::from_secs(3600), Duration::from_secs(86_400));
-    Options { dir: dir.path().join("cache"), min_free: 0, fill_keep, verify_every, index: None }
+    StoreOptions {
+        dir: dir.path().join("cache"),
+        min_free: 0,
+        fill_keep,
+        verify_every,
+        index: None,
+    }
 }
 
 fn open(dir: &TempDir) -> Result<Store, OpenError> {
-    Store::open(options(dir), Machine::default())
+    Store::open(options(dir), BootClock::default())
 }
 
 fn registry() -> RegistryName {
@@ -50,7 +58,7 @@ fn only_matching_bytes_become_a_blob() {
     partial.append(&[Bytes::from_static(b"ri"), Bytes::from_static(b"ght")]).unwrap();
     partial.commit(hasher_of(b"right"), |_| {}).unwrap().kept.unwrap();
     let stored = store.blob(&digest).unwrap();
-    assert!(matches!(stored, Some(Stored::Verified(blob)) if blob.content().len() == 5));
+    assert!(matches!(stored, Some(StoredState::Verified(blob)) if blob.content().len() == 5));
     assert_eq!(store.small(&digest, 10).unwrap().unwrap().content(), "right");
 }
 
@@ -119,7 +127,7 @@ fn records_come_back_as_they_were_and_damaged_ones_are_absent() {
     let held = store.manifest_type(&registry, &repository, &digest).unwrap();
     assert_eq!(held, Some(media_type));
 
-    let verified = Verified::check(&digest, Bytes::from_static(body)).unwrap();
+    let verified = VerifiedContent::check(&digest, Bytes::from_static(body)).unwrap();
     store.put_small(&verified).unwrap();
     let confirmed = Digest::of(Algorithm::Sha256, b"confirmed");
     store.put_member(&registry, &repository, &confirmed, SystemTime::UNIX_EPOCH).unwrap();
@@ -140,7 +148,7 @@ fn small_content_that_rotted_is_removed_and_not_served() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).unwrap();
     let digest = Digest::of(Algorithm::Sha256, b"fine");
-    let verified = Verified::check(&digest, Bytes::from_static(b"fine")).unwrap();
+    let verified = VerifiedContent::check(&digest, Bytes::from_static(b"fine")).unwrap();
     store.put_small(&verified).unwrap();
 
     fs::write(store.layout.blob(&digest), b"fire").unwrap();
@@ -198,11 +206,11 @@ fn what_was_just_verified_takes_the_place_of_what_is_due() {
         let mut partial = store.partial(&registry(), &digest).unwrap();
         partial.append(&[Bytes::from_static(b"right")]).unwrap();
         partial.commit(hasher_of(b"right"), |_| {}).unwrap().kept.unwrap();
-        assert!(matches!(store.blob(&digest).unwrap(), Some(Stored::Verified(_))));
+        assert!(matches!(store.blob(&digest).unwrap(), Some(StoredState::Verified(_))));
         assert_eq!(fs::read(&path).unwrap(), b"right");
     }
 
-    let verified = Verified::check(&digest, Bytes::from_static(b"right")).unwrap();
+    let verified = VerifiedContent::check(&digest, Bytes::from_static(b"right")).unwrap();
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"rotten").unwrap();
     store.put_small(&verified).unwrap();

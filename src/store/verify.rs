@@ -1,6 +1,6 @@
 //! The only place where bytes become verified.
 //!
-//! A [`Verified`] value exists only if its bytes were hashed and compared here, or were put under
+//! A [`VerifiedContent`] value exists only if its bytes were hashed and compared here, or were put under
 //! their digest's name in `blobs/` by a commit that did so, in this run of the machine and not too
 //! long ago.
 
@@ -9,18 +9,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::sums::Sums;
-use super::{DueBlob, Mismatch, SumHasher, Verdict};
+use super::sums::BlockSums;
+use super::{DigestMismatch, RecheckVerdict, StaleBlob, SumHasher};
 use crate::oci::Digest;
 
 /// Content that is known to be what its digest says.
 #[derive(Clone, Debug)]
-pub struct Verified<T> {
+pub struct VerifiedContent<T> {
     digest: Digest,
     content: T,
 }
 
-impl<T> Verified<T> {
+impl<T> VerifiedContent<T> {
     /// The digest that was checked.
     pub fn digest(&self) -> &Digest {
         &self.digest
@@ -32,9 +32,9 @@ impl<T> Verified<T> {
     }
 }
 
-impl Verified<Bytes> {
+impl VerifiedContent<Bytes> {
     /// Hashes `bytes` and compares.
-    pub fn check(digest: &Digest, bytes: Bytes) -> Result<Self, Mismatch> {
+    pub fn check(digest: &Digest, bytes: Bytes) -> Result<Self, DigestMismatch> {
         let got = Digest::of(digest.algorithm(), &bytes);
         compare(digest, got)?;
         Ok(Self { digest: digest.clone(), content: bytes })
@@ -66,13 +66,13 @@ impl StoredFile {
 }
 
 /// A blob that can be served.
-pub type StoredBlob = Verified<StoredFile>;
+pub type StoredBlob = VerifiedContent<StoredFile>;
 
 /// What is in the store.
 #[derive(Debug)]
-pub enum Stored {
+pub enum StoredState {
     /// To be verified again before its bytes leave.
-    Due(Box<DueBlob>),
+    Due(Box<StaleBlob>),
     /// To be served as it is.
     Verified(StoredBlob),
 }
@@ -90,20 +90,20 @@ impl StoredBlob {
         hasher: SumHasher,
         file: Arc<File>,
         len: u64,
-    ) -> Result<(Self, Sums), Mismatch> {
+    ) -> Result<(Self, BlockSums), DigestMismatch> {
         let (got, sums) = hasher.finish();
         compare(digest, got)?;
         Ok((Self { digest: digest.clone(), content: StoredFile { file, len } }, sums))
     }
 
     /// A blob that was due, if it proved right.
-    pub(super) fn proven(due: &DueBlob) -> Option<Self> {
+    pub(super) fn proven(due: &StaleBlob) -> Option<Self> {
         let content = StoredFile { file: Arc::clone(due.file()), len: due.len() };
-        let is_right = due.verdict() == Verdict::Right;
+        let is_right = due.verdict() == RecheckVerdict::Right;
         is_right.then(|| Self { digest: due.digest().clone(), content })
     }
 }
 
-fn compare(want: &Digest, got: Digest) -> Result<(), Mismatch> {
-    if *want == got { Ok(()) } else { Err(Mismatch { want: want.clone(), got }) }
+fn compare(want: &Digest, got: Digest) -> Result<(), DigestMismatch> {
+    if *want == got { Ok(()) } else { Err(DigestMismatch { want: want.clone(), got }) }
 }

@@ -27,17 +27,17 @@ impl Counter {
 
 /// A counter for each pair of a row and a column.
 #[derive(Debug)]
-pub struct Grid<const ROWS: usize, const COLUMNS: usize> {
+pub struct CounterGrid<const ROWS: usize, const COLUMNS: usize> {
     cells: [[Counter; COLUMNS]; ROWS],
 }
 
-impl<const ROWS: usize, const COLUMNS: usize> Default for Grid<ROWS, COLUMNS> {
+impl<const ROWS: usize, const COLUMNS: usize> Default for CounterGrid<ROWS, COLUMNS> {
     fn default() -> Self {
         Self { cells: std::array::from_fn(|_| std::array::from_fn(|_| Counter::default())) }
     }
 }
 
-impl<const ROWS: usize, const COLUMNS: usize> Grid<ROWS, COLUMNS> {
+impl<const ROWS: usize, const COLUMNS: usize> CounterGrid<ROWS, COLUMNS> {
     /// The counter of a pair; `None` where there is no such row or column.
     pub fn at(&self, row: usize, column: usize) -> Option<&Counter> {
         self.cells.get(row)?.get(column)
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_grid_shows_what_was_counted_and_where() {
-        let grid = Grid::<2, 3>::default();
+        let grid = CounterGrid::<2, 3>::default();
         grid.at(1, 2).unwrap().increment();
         grid.at(0, 1).unwrap().add(5);
 

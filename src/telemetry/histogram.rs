@@ -22,7 +22,7 @@ pub struct Histogram {
 
 /// What a histogram has seen.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Observed {
+pub struct HistogramSnapshot {
     /// How often.
     pub count: u64,
     /// How long in all, in seconds.
@@ -45,13 +45,13 @@ impl Histogram {
     }
 
     /// What it has seen. While others note, the sum may be a few observations ahead or behind.
-    pub fn read(&self) -> Observed {
+    pub fn read(&self) -> HistogramSnapshot {
         let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
-        Observed { count, sum, buckets }
+        HistogramSnapshot { count, sum, buckets }
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
             histogram.observe(Duration::from_millis(millis));
         }
 
-        let Observed { count, sum, buckets } = histogram.read();
+        let HistogramSnapshot { count, sum, buckets } = histogram.read();
         let seen: Vec<_> = buckets.into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(seen, [(0.000_1, 1), (0.001, 1), (0.002_5, 1), (f64::INFINITY, 1)]);
         assert_eq!(count, 4);

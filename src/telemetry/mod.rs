@@ -6,5 +6,5 @@
 mod counter;
 mod histogram;
 
-pub use counter::{Counter, Grid};
-pub use histogram::{BOUNDS, Histogram, Observed};
+pub use counter::{Counter, CounterGrid};
+pub use histogram::{BOUNDS, Histogram, HistogramSnapshot};

@@ -10,12 +10,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENC
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::request::Span;
-use super::{Answer, Body, Error, Meter, Place};
+use super::request::WantedBytes;
+use super::{Answer, AnswerBody, UpstreamError, UpstreamIndex, UpstreamMeter};
 use crate::http::{ContentRange, Incoming};
 
 /// A response that is no redirect.
-pub(super) struct Reply {
+pub(super) struct UpstreamReply {
     /// Its status.
     pub(super) status: StatusCode,
     /// Its headers.
@@ -26,16 +26,16 @@ pub(super) struct Reply {
     pub(super) is_foreign: bool,
     body: Incoming,
     permit: OwnedSemaphorePermit,
-    meter: Arc<Meter>,
+    meter: Arc<UpstreamMeter>,
 }
 
-impl Reply {
+impl UpstreamReply {
     /// The response, with the permit that it was sent under and where its bytes are counted.
     pub(super) fn new(
         response: Response<Incoming>,
         host: String,
         is_foreign: bool,
-        (permit, meter): (OwnedSemaphorePermit, Arc<Meter>),
+        (permit, meter): (OwnedSemaphorePermit, Arc<UpstreamMeter>),
     ) -> Self {
         let (head, body) = response.into_parts();
         Self { status: head.status, headers: head.headers, host, is_foreign, body, permit, meter }
@@ -58,29 +58,34 @@ impl Reply {
     }
 
     /// The answer to a request by `method` for `span`.
-    pub(super) fn into_answer(self, method: &Method, span: Span) -> Result<Answer, Error> {
+    pub(super) fn into_answer(
+        self,
+        method: &Method,
+        span: WantedBytes,
+    ) -> Result<Answer, UpstreamError> {
         judge(self.status, &self.headers, &self.host, span)?;
         let body = if *method == Method::HEAD {
-            Body::empty(self.host)
+            AnswerBody::empty(self.host)
         } else {
-            Body::new(self.body, self.status, self.host, self.permit, self.meter)
+            AnswerBody::new(self.body, self.status, self.host, self.permit, self.meter)
         };
-        let place = Place::default();
+        let place = UpstreamIndex::default();
         Ok(Answer { status: self.status, headers: self.headers, body, place })
     }
 
     /// The error that a 404 is, with what the registry itself said.
-    pub(super) async fn into_absence(self) -> Error {
-        let body = Body::new(self.body, self.status, self.host.clone(), self.permit, self.meter);
+    pub(super) async fn into_absence(self) -> UpstreamError {
+        let body =
+            AnswerBody::new(self.body, self.status, self.host.clone(), self.permit, self.meter);
         let said = if self.is_foreign { None } else { body.collect(SAID_BYTES_MAX).await.ok() };
-        Error::NotFound { host: self.host, said: said.filter(|said| is_error(said)) }
+        UpstreamError::NotFound { host: self.host, said: said.filter(|said| is_error(said)) }
     }
 
     /// What HEAD would have answered, read from the answer to a GET of the first byte.
-    pub(super) fn into_head(self) -> Result<Answer, Error> {
-        let length = match judge(self.status, &self.headers, &self.host, Span::FirstByte) {
+    pub(super) fn into_head(self) -> Result<Answer, UpstreamError> {
+        let length = match judge(self.status, &self.headers, &self.host, WantedBytes::FirstByte) {
             // An empty blob has no first byte.
-            Err(Error::RangeNotSatisfiable { total: Some(0), .. }) => Some(0),
+            Err(UpstreamError::RangeNotSatisfiable { total: Some(0), .. }) => Some(0),
             Err(error) => return Err(error),
             Ok(()) if self.status == StatusCode::PARTIAL_CONTENT => {
                 content_range(&self.headers).and_then(|range| range.total)
@@ -89,13 +94,13 @@ impl Reply {
         };
         let Some(length) = length else {
             let reason = "it does not tell the length".to_owned();
-            return Err(Error::Unexpected { host: self.host, status: self.status, reason });
+            return Err(UpstreamError::Unexpected { host: self.host, status: self.status, reason });
         };
         let mut headers = self.headers;
         headers.remove(CONTENT_RANGE);
         headers.insert(CONTENT_LENGTH, length.into());
-        let (status, place) = (StatusCode::OK, Place::default());
-        Ok(Answer { status, headers, body: Body::empty(self.host), place })
+        let (status, place) = (StatusCode::OK, UpstreamIndex::default());
+        Ok(Answer { status, headers, body: AnswerBody::empty(self.host), place })
     }
 }
 
@@ -112,20 +117,25 @@ pub(super) fn is_error(body: &[u8]) -> bool {
 }
 
 /// Whether a head begins a usable answer to a request for `span`.
-fn judge(status: StatusCode, headers: &HeaderMap, host: &str, span: Span) -> Result<(), Error> {
+fn judge(
+    status: StatusCode,
+    headers: &HeaderMap,
+    host: &str,
+    span: WantedBytes,
+) -> Result<(), UpstreamError> {
     let host = host.to_owned();
     let fault = match status {
         StatusCode::OK => fault_of(headers),
         StatusCode::PARTIAL_CONTENT => fault_of(headers).or_else(|| fault_of_range(headers, span)),
-        StatusCode::NOT_FOUND => return Err(Error::NotFound { host, said: None }),
+        StatusCode::NOT_FOUND => return Err(UpstreamError::NotFound { host, said: None }),
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let total = content_range(headers).and_then(|range| range.total);
-            return Err(Error::RangeNotSatisfiable { host, total });
+            return Err(UpstreamError::RangeNotSatisfiable { host, total });
         }
         _ => Some("the protocol gives that no meaning here"),
     };
     match fault {
-        Some(reason) => Err(Error::Unexpected { host, status, reason: reason.to_owned() }),
+        Some(reason) => Err(UpstreamError::Unexpected { host, status, reason: reason.to_owned() }),
         None => Ok(()),
     }
 }
@@ -140,7 +150,7 @@ fn fault_of(headers: &HeaderMap) -> Option<&'static str> {
     both.then_some("it has two lengths")
 }
 
-fn fault_of_range(headers: &HeaderMap, span: Span) -> Option<&'static str> {
+fn fault_of_range(headers: &HeaderMap, span: WantedBytes) -> Option<&'static str> {
     let Some(start) = span.start() else { return Some("it is a part of what was asked for") };
     let first = content_range(headers).and_then(|range| range.bytes).map(|(first, _)| first);
     (first != Some(start)).then_some("it is another part than was asked for")
@@ -162,11 +172,13 @@ mod tests {
         pairs.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v))).collect()
     }
 
-    fn outcome(status: u16, pairs: &[(&'static str, &'static str)], span: Span) -> String {
+    fn outcome(status: u16, pairs: &[(&'static str, &'static str)], span: WantedBytes) -> String {
         let status = StatusCode::from_u16(status).unwrap();
         match judge(status, &headers(pairs), "up.test", span) {
             Ok(()) => "ok".to_owned(),
-            Err(Error::Unexpected { status, .. }) => format!("unexpected {}", status.as_u16()),
+            Err(UpstreamError::Unexpected { status, .. }) => {
+                format!("unexpected {}", status.as_u16())
+            }
             Err(error) => error.to_string(),
         }
     }
@@ -174,13 +186,13 @@ mod tests {
     #[test]
     fn only_200_and_the_part_asked_for_are_answers() {
         let part = |text: &'static str| [("content-range", text)];
-        let from = Span::Part(5, None);
-        assert_eq!(outcome(200, &[], Span::Whole), "ok");
+        let from = WantedBytes::Part(5, None);
+        assert_eq!(outcome(200, &[], WantedBytes::Whole), "ok");
         assert_eq!(outcome(200, &[], from), "ok");
         assert_eq!(outcome(200, &[("content-encoding", "Identity")], from), "ok");
         assert_eq!(outcome(206, &part("bytes 5-9/10"), from), "ok");
         assert_eq!(outcome(206, &part("bytes 5-9/*"), from), "ok");
-        assert_eq!(outcome(206, &part("bytes 0-9/10"), Span::Whole), "unexpected 206");
+        assert_eq!(outcome(206, &part("bytes 0-9/10"), WantedBytes::Whole), "unexpected 206");
         assert_eq!(outcome(206, &part("bytes 4-9/10"), from), "unexpected 206");
         assert_eq!(outcome(206, &part("bytes */10"), from), "unexpected 206");
         assert_eq!(outcome(206, &[], from), "unexpected 206");
@@ -188,9 +200,9 @@ mod tests {
         let two = [("content-length", "1"), ("transfer-encoding", "chunked")];
         assert_eq!(outcome(200, &two, from), "unexpected 200");
         for odd in [201, 204, 205, 300, 304, 400, 401, 403, 405, 418, 500, 599] {
-            assert_eq!(outcome(odd, &[], Span::Whole), format!("unexpected {odd}"));
+            assert_eq!(outcome(odd, &[], WantedBytes::Whole), format!("unexpected {odd}"));
         }
-        assert_eq!(outcome(404, &[], Span::Whole), "up.test does not have it");
+        assert_eq!(outcome(404, &[], WantedBytes::Whole), "up.test does not have it");
     }
 
     #[test]
@@ -200,9 +212,11 @@ mod tests {
                 StatusCode::RANGE_NOT_SATISFIABLE,
                 &headers(&[("content-range", text)]),
                 "up.test",
-                Span::Part(9, None),
+                WantedBytes::Part(9, None),
             );
-            let Err(Error::RangeNotSatisfiable { total, .. }) = judged else { panic!("{text}") };
+            let Err(UpstreamError::RangeNotSatisfiable { total, .. }) = judged else {
+                panic!("{text}")
+            };
             assert_eq!(total, want, "{text}");
         }
     }

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::change::Errand;
-use super::login::Login;
-use super::request::Request;
-use super::scope::Scope;
-use super::transport::{Clients, Transport, host_of};
+use super::change::ChangeRequest;
+use super::login::UpstreamLogin;
+use super::request::ReadRequest;
+use super::scope::TokenScope;
+use super::transport::{TransportClients, UpstreamTransport, host_of};
 use super::{
-    Answer, Change, Error, Identity, Location, Meter, Options, Question, Said, SetupError, Trouble,
-    TroubleKind, retry,
+    Answer, ChangeCall, ChangeResponse, ClientCredential, Question, SetupError, TroubleKind,
+    UploadLocation, UpstreamError, UpstreamMeter, UpstreamOptions, UpstreamTrouble, retry,
 };
-use crate::http::{Client, ClientIdentity, Egress, HostPort, client_config};
+use crate::http::{ClientIdentity, EgressRoute, HostPort, HttpClient, client_config};
 use crate::oci::Resource;
 
 /// A registry at one URL, with the login and the connections that belong to it.
 pub struct Upstream {
-    transport: Arc<Transport>,
-    login: Login,
+    transport: Arc<UpstreamTransport>,
+    login: UpstreamLogin,
 }
 
 impl Upstream {
@@ -30,7 +30,11 @@ impl Upstream {
     /// # Errors
     ///
     /// [`SetupError`] when no upstream can be reached with these options.
-    pub fn new(options: &Options, egress: &Egress, meter: &Arc<Meter>) -> Result<Self, SetupError> {
+    pub fn new(
+        options: &UpstreamOptions,
+        egress: &EgressRoute,
+        meter: &Arc<UpstreamMeter>,
+    ) -> Result<Self, SetupError> {
         let url = &options.url;
         let is_bare = matches!(url.scheme(), "http" | "https")
             && url.path() == "/"
@@ -40,25 +44,26 @@ impl Upstream {
             && url.fragment().is_none();
         let own = HostPort::of(url).filter(|_| is_bare).ok_or(SetupError::Url)?;
         let host = host_of(url);
-        let identity = Identity::of(&options.credential)
+        let identity = ClientCredential::of(&options.credential)
             .map_err(|_| SetupError::Username { host: host.clone() })?;
         let mut exempt = vec![own];
         exempt.extend_from_slice(&options.token_hosts);
         exempt.extend_from_slice(&options.redirect_hosts);
         let client = |identity: Option<&ClientIdentity>| {
             let tls = client_config(options.ca_pem.as_deref(), identity, url.scheme() == "https")?;
-            Ok(Client::new(egress, &exempt, &tls, options.max_connections))
+            Ok(HttpClient::new(egress, &exempt, &tls, options.max_connections))
         };
         let others = client(None).map_err(|fault| SetupError::Ca { host: host.clone(), fault })?;
         let own = match options.client_identity.as_ref() {
             None => others.clone(),
             some => client(some).map_err(|fault| SetupError::ClientCert { host, fault })?,
         };
-        let clients = Clients { own, others };
+        let clients = TransportClients { own, others };
         let (room, meter) = (options.max_connections, Arc::clone(meter));
-        let transport = Transport::new(url.clone(), clients, egress.instance, room, meter);
+        let transport = UpstreamTransport::new(url.clone(), clients, egress.instance, room, meter);
         let transport = Arc::new(transport);
-        let login = Login::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
+        let login =
+            UpstreamLogin::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
         Ok(Self { transport, login })
     }
 
@@ -73,14 +78,14 @@ impl Upstream {
     }
 
     /// What is wrong with it, or with the hosts to which it points.
-    pub fn troubles(&self) -> Vec<Trouble> {
+    pub fn troubles(&self) -> Vec<UpstreamTrouble> {
         let kind = TroubleKind::Breaker;
         let hosts = self.transport.open_hosts().into_iter();
         let mut troubles: Vec<_> =
-            hosts.map(|(host, reason)| Trouble { kind, host, reason }).collect();
+            hosts.map(|(host, reason)| UpstreamTrouble { kind, host, reason }).collect();
         troubles.extend(self.login.refusal().map(|reason| {
             let host = self.host().to_owned();
-            Trouble { kind: TroubleKind::Credential, host, reason }
+            UpstreamTrouble { kind: TroubleKind::Credential, host, reason }
         }));
         troubles
     }
@@ -95,8 +100,12 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// Everything but a 200, or the 206 that was asked for, is an [`Error`].
-    pub async fn ask(&self, question: &Question, deadline: Instant) -> Result<Answer, Error> {
+    /// Everything but a 200, or the 206 that was asked for, is an [`UpstreamError`].
+    pub async fn ask(
+        &self,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Answer, UpstreamError> {
         let start = Instant::now();
         let mut tries = 0;
         loop {
@@ -121,20 +130,24 @@ impl Upstream {
 
     /// Whether a client's credential is one that this upstream knows: the token server and `/v2/` take
     /// it. That is no right to anything.
-    pub(super) async fn check(&self, client: &Identity, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn check(
+        &self,
+        client: &ClientCredential,
+        deadline: Instant,
+    ) -> Result<(), UpstreamError> {
         let start = Instant::now();
-        let request = Request::ping(&self.transport.url, client.tag());
-        let scope = Scope::entry().of(Some(client.clone()));
+        let request = ReadRequest::ping(&self.transport.url, client.tag());
+        let scope = TokenScope::entry().of(Some(client.clone()));
         match timeout_at(deadline, Box::pin(self.login.send(&request, &scope))).await {
             Ok(Ok(reply)) if reply.status.is_success() => Ok(()),
             Ok(Ok(reply)) => {
                 let reason = "for /v2/".to_owned();
-                Err(Error::Unexpected { host: reply.host, status: reply.status, reason })
+                Err(UpstreamError::Unexpected { host: reply.host, status: reply.status, reason })
             }
             // What is refused to who asks for nothing is the credential.
-            Ok(Err(Error::Denied { host, status })) => {
+            Ok(Err(UpstreamError::Denied { host, status })) => {
                 let reason = format!("/v2/ answered {}", status.as_u16());
-                Err(Error::CredentialRefused { host, status, reason })
+                Err(UpstreamError::CredentialRefused { host, status, reason })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(self.stalled(start)),
@@ -146,7 +159,7 @@ impl Upstream {
         &self,
         question: &Question,
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Answer, UpstreamError> {
         let start = Instant::now();
         let attempt = timeout_at(deadline, Box::pin(self.attempt(question))).await;
         attempt.unwrap_or_else(|_| Err(self.stalled(start)))
@@ -157,12 +170,12 @@ impl Upstream {
     /// # Errors
     ///
     /// When nothing was said, or by nobody who should have been asked.
-    pub async fn change(&self, change: Change) -> Result<Said, Error> {
-        let (errand, payload) = Errand::of(&self.transport.url, change);
+    pub async fn change(&self, change: ChangeCall) -> Result<ChangeResponse, UpstreamError> {
+        let (errand, payload) = ChangeRequest::of(&self.transport.url, change);
         let again = payload.again().filter(|_| errand.is_repeatable());
         match (Box::pin(self.login.change(&errand, payload)).await, again) {
             // Most often a connection that was closed as it was taken up again.
-            (Err(Error::Unreachable { .. }), Some(payload)) => {
+            (Err(UpstreamError::Unreachable { .. }), Some(payload)) => {
                 Box::pin(self.login.change(&errand, payload)).await
             }
             (said, _) => said,
@@ -170,31 +183,31 @@ impl Upstream {
     }
 
     /// Where an upload goes on, as an answer says.
-    pub fn location_in(&self, said: &Said) -> Result<Location, Error> {
+    pub fn location_in(&self, said: &ChangeResponse) -> Result<UploadLocation, UpstreamError> {
         said.location(&self.transport.url)
     }
 
     /// Where an upload goes on, as it was sealed; `None` if it may not go there today.
-    pub fn location_of(&self, sealed: &str) -> Option<Location> {
-        Location::open(&self.transport.url, sealed)
+    pub fn location_of(&self, sealed: &str) -> Option<UploadLocation> {
+        UploadLocation::open(&self.transport.url, sealed)
     }
 
-    fn stalled(&self, start: Instant) -> Error {
-        Error::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
+    fn stalled(&self, start: Instant) -> UpstreamError {
+        UpstreamError::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
 
     /// To be awaited in a box, as whatever goes upstream from a request: hits never come here, and would
     /// carry room for it in futures of their own.
-    async fn attempt(&self, question: &Question) -> Result<Answer, Error> {
-        let request = Request::of(&self.transport.url, question);
-        let scope = Scope::pull(&question.repository).of(question.client.clone());
+    async fn attempt(&self, question: &Question) -> Result<Answer, UpstreamError> {
+        let request = ReadRequest::of(&self.transport.url, question);
+        let scope = TokenScope::pull(&question.repository).of(question.client.clone());
         let scope = scope.since(question.token_since);
         let reply = self.login.send(&request, &scope).await?;
         let is_blob_head =
             request.method == Method::HEAD && matches!(question.resource, Resource::Blob(_));
         if is_blob_head && reply.is_signed_for_get_only() {
             drop(reply);
-            let request = Request::first_byte(&self.transport.url, question);
+            let request = ReadRequest::first_byte(&self.transport.url, question);
             return self.login.send(&request, &scope).await?.into_head();
         }
         let is_list = matches!(question.resource, Resource::Referrers(_) | Resource::Tags);

@@ -9,19 +9,19 @@
 //! meanwhile is refused here. Requests that were on their way when the limit set in do not make it
 //! longer.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::limit::WAIT_MIN;
-use super::{Error, Tag};
+use super::{CredentialId, UpstreamError};
 
 /// What registries count apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Class {
+pub(super) enum LimitClass {
     /// A blob, or whether it exists.
     Blob,
     /// Tags and referrers.
@@ -36,8 +36,8 @@ pub(super) enum Class {
     Token,
 }
 
-impl Class {
-    /// All of them, in the order of [`Class::index`].
+impl LimitClass {
+    /// All of them, in the order of [`LimitClass::index`].
     pub(super) const ALL: [Self; 6] =
         [Self::Blob, Self::List, Self::ManifestGet, Self::ManifestHead, Self::Push, Self::Token];
 
@@ -61,15 +61,15 @@ impl Class {
 
 /// The limits that an upstream, its token server and its storage have set.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
-    windows: Mutex<HashMap<Key, Window>>,
+pub(super) struct BackoffTable {
+    windows: Mutex<HashMap<BackoffKey, BackoffWindow>>,
 }
 
-type Key = (String, Class, Option<Tag>);
+type BackoffKey = (String, LimitClass, Option<CredentialId>);
 
 /// A time in which nothing is sent.
 #[derive(Debug)]
-struct Window {
+struct BackoffWindow {
     until: Instant,
     /// How often in a row the host has refused, which is what the wait grows by.
     refusals: u32,
@@ -77,9 +77,14 @@ struct Window {
     is_probed: bool,
 }
 
-impl Backoff {
+impl BackoffTable {
     /// Whether a request of this class would be sent now.
-    pub(super) fn check(&self, host: &str, class: Class, who: Option<Tag>) -> Result<(), Error> {
+    pub(super) fn check(
+        &self,
+        host: &str,
+        class: LimitClass,
+        who: Option<CredentialId>,
+    ) -> Result<(), UpstreamError> {
         match self.windows().get(&(host.to_owned(), class, who)) {
             Some(window) if !window.is_over() => Err(window.error(host)),
             _ => Ok(()),
@@ -90,9 +95,9 @@ impl Backoff {
     pub(super) fn enter(
         &self,
         host: &str,
-        class: Class,
-        who: Option<Tag>,
-    ) -> Result<Turn<'_>, Error> {
+        class: LimitClass,
+        who: Option<CredentialId>,
+    ) -> Result<BackoffPermit<'_>, UpstreamError> {
         let key = (host.to_owned(), class, who);
         let mut windows = self.windows();
         let is_probe = match windows.get_mut(&key) {
@@ -104,7 +109,7 @@ impl Backoff {
             None => false,
         };
         drop(windows);
-        Ok(Turn { backoff: self, key, is_probe })
+        Ok(BackoffPermit { backoff: self, key, is_probe })
     }
 
     /// How many limits hold now.
@@ -112,32 +117,32 @@ impl Backoff {
         self.windows().values().filter(|window| !window.is_over()).count()
     }
 
-    fn windows(&self) -> MutexGuard<'_, HashMap<Key, Window>> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn windows(&self) -> MutexGuard<'_, HashMap<BackoffKey, BackoffWindow>> {
+        self.windows.lock()
     }
 }
 
-impl Window {
+impl BackoffWindow {
     /// Whether it is time for a probe.
     fn is_over(&self) -> bool {
         !self.is_probed && Instant::now() >= self.until
     }
 
-    fn error(&self, host: &str) -> Error {
+    fn error(&self, host: &str) -> UpstreamError {
         let rest = self.until.saturating_duration_since(Instant::now());
-        Error::Throttled { host: host.to_owned(), wait: Some(rest.max(WAIT_MIN)) }
+        UpstreamError::Throttled { host: host.to_owned(), wait: Some(rest.max(WAIT_MIN)) }
     }
 }
 
 /// Leave to send one request, to be given back with what came of it. Dropped, it says nothing.
 #[derive(Debug)]
-pub(super) struct Turn<'b> {
-    backoff: &'b Backoff,
-    key: Key,
+pub(super) struct BackoffPermit<'b> {
+    backoff: &'b BackoffTable,
+    key: BackoffKey,
     is_probe: bool,
 }
 
-impl Turn<'_> {
+impl BackoffPermit<'_> {
     /// The answer was none that limits us.
     pub(super) fn answered(mut self) {
         if std::mem::take(&mut self.is_probe) {
@@ -166,14 +171,14 @@ impl Turn<'_> {
             }
             Entry::Vacant(entry) => {
                 let wait = wished.unwrap_or_else(|| growing(1));
-                entry.insert(Window { until: now + wait, refusals: 1, is_probed: false });
+                entry.insert(BackoffWindow { until: now + wait, refusals: 1, is_probed: false });
                 wait
             }
         }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for BackoffPermit<'_> {
     fn drop(&mut self) {
         if self.is_probe
             && let Some(window) = self.backoff.windows().get_mut(&self.key)
@@ -191,7 +196,7 @@ fn growing(refusals: u32) -> Duration {
 }
 
 /// Storage hosts are named by redirects, so there could be any number of them.
-fn make_room(windows: &mut HashMap<Key, Window>) {
+fn make_room(windows: &mut HashMap<BackoffKey, BackoffWindow>) {
     if windows.len() >= WINDOWS_MAX {
         windows.retain(|_, window| !window.is_over());
     }
@@ -211,25 +216,25 @@ mod tests {
     use super::*;
 
     const HOST: &str = "up.test";
-    const CLASS: Class = Class::ManifestGet;
+    const CLASS: LimitClass = LimitClass::ManifestGet;
 
     fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
-    fn is_refused(backoff: &Backoff, class: Class) -> bool {
-        matches!(backoff.check(HOST, class, None), Err(Error::Throttled { .. }))
+    fn is_refused(backoff: &BackoffTable, class: LimitClass) -> bool {
+        matches!(backoff.check(HOST, class, None), Err(UpstreamError::Throttled { .. }))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_holds_for_its_class_and_host_until_its_time() {
-        let backoff = Backoff::default();
+        let backoff = BackoffTable::default();
         assert_eq!(backoff.enter(HOST, CLASS, None).unwrap().refused(Some(secs(30))), secs(30));
 
         tokio::time::advance(secs(29)).await;
         assert!(is_refused(&backoff, CLASS));
         assert!(
-            backoff.enter(HOST, Class::Blob, None).is_ok()
+            backoff.enter(HOST, LimitClass::Blob, None).is_ok()
                 && backoff.enter("b.test", CLASS, None).is_ok()
         );
         tokio::time::advance(secs(1)).await;
@@ -238,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_probe_at_the_end_and_its_answer_decides_for_all() {
-        let backoff = Backoff::default();
+        let backoff = BackoffTable::default();
         backoff.enter(HOST, CLASS, None).unwrap().refused(Some(secs(1)));
         tokio::time::advance(secs(1)).await;
 
@@ -257,20 +262,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_on_its_way_makes_a_limit_no_longer_than_it_says_itself() {
-        let backoff = Backoff::default();
+        let backoff = BackoffTable::default();
         let turns: Vec<_> = (0..50).map(|_| backoff.enter(HOST, CLASS, None).unwrap()).collect();
         for turn in turns {
             assert_eq!(turn.refused(None), WAIT_MIN);
         }
-        let (early, late) =
-            (backoff.enter(HOST, Class::Blob, None), backoff.enter(HOST, Class::Blob, None));
+        let (early, late) = (
+            backoff.enter(HOST, LimitClass::Blob, None),
+            backoff.enter(HOST, LimitClass::Blob, None),
+        );
         late.unwrap().refused(Some(secs(5)));
         assert_eq!(early.unwrap().refused(Some(secs(7))), secs(7));
     }
 
     #[tokio::test(start_paused = true)]
     async fn waits_that_nobody_named_grow_to_a_minute() {
-        let backoff = Backoff::default();
+        let backoff = BackoffTable::default();
         for bound in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             let wait = backoff.enter(HOST, CLASS, None).unwrap().refused(None);
             assert!(wait >= secs(bound).div_f64(2.0) && wait <= secs(bound), "{wait:?}/{bound}");
@@ -280,7 +287,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hosts_that_redirects_name_do_not_pile_up() {
-        let backoff = Backoff::default();
+        let backoff = BackoffTable::default();
         for number in 0..WINDOWS_MAX * 2 {
             backoff.enter(&format!("{number}.test"), CLASS, None).unwrap().refused(None);
         }

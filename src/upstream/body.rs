@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::{Error, Meter};
+use super::{UpstreamError, UpstreamMeter};
 use crate::http::{Incoming, root_cause};
 
 /// How long an upstream may be silent in the middle of a body.
@@ -35,50 +35,50 @@ const RATE_MIN: u64 = 1 << 10;
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 
 /// The bytes of an answer.
-pub struct Body {
-    state: State,
-    pace: Pace,
+pub struct AnswerBody {
+    state: BodyState,
+    pace: DripMeter,
     status: StatusCode,
     host: String,
 }
 
-enum State {
+enum BodyState {
     /// Broken off. Told again to whoever asks again, so that no caller takes it for an end.
-    Broken(Error),
+    Broken(UpstreamError),
     /// Read to its end.
     Ended,
     /// There may be more.
-    Open { bytes: Incoming, meter: Arc<Meter>, _permit: Option<OwnedSemaphorePermit> },
+    Open { bytes: Incoming, meter: Arc<UpstreamMeter>, _permit: Option<OwnedSemaphorePermit> },
 }
 
-impl Body {
+impl AnswerBody {
     pub(super) fn new(
         bytes: Incoming,
         status: StatusCode,
         host: String,
         permit: impl Into<Option<OwnedSemaphorePermit>>,
-        meter: Arc<Meter>,
+        meter: Arc<UpstreamMeter>,
     ) -> Self {
-        let state = State::Open { bytes, meter, _permit: permit.into() };
-        Self { state, pace: Pace::default(), status, host }
+        let state = BodyState::Open { bytes, meter, _permit: permit.into() };
+        Self { state, pace: DripMeter::default(), status, host }
     }
 
     pub(super) fn empty(host: String) -> Self {
-        Self { state: State::Ended, pace: Pace::default(), status: StatusCode::OK, host }
+        Self { state: BodyState::Ended, pace: DripMeter::default(), status: StatusCode::OK, host }
     }
 
     /// The next bytes, never an empty piece; `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Stalled`] after 30 s of silence or of less than 1 KiB/s, [`Error::Unreachable`] when the stream breaks or
+    /// [`UpstreamError::Stalled`] after 30 s of silence or of less than 1 KiB/s, [`UpstreamError::Unreachable`] when the stream breaks or
     /// ends before the length that was announced.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             let (bytes, meter) = match &mut self.state {
-                State::Broken(error) => return Err(error.clone()),
-                State::Ended => return Ok(None),
-                State::Open { bytes, meter, .. } => (bytes, meter),
+                BodyState::Broken(error) => return Err(error.clone()),
+                BodyState::Ended => return Ok(None),
+                BodyState::Open { bytes, meter, .. } => (bytes, meter),
             };
             let host = || self.host.clone();
             let began = Instant::now();
@@ -90,18 +90,24 @@ impl Body {
                     let bytes = frame.into_data().unwrap_or_default();
                     meter.received_more(bytes.len());
                     if !self.pace.keeps_up(waited, bytes.len() as u64) {
-                        State::Broken(Error::Stalled { host: host(), waited: RATE_WINDOW })
+                        BodyState::Broken(UpstreamError::Stalled {
+                            host: host(),
+                            waited: RATE_WINDOW,
+                        })
                     } else if bytes.is_empty() {
                         continue;
                     } else {
                         return Ok(Some(bytes));
                     }
                 }
-                Ok(None) => State::Ended,
-                Ok(Some(Err(error))) => {
-                    State::Broken(Error::Unreachable { host: host(), reason: root_cause(&error) })
+                Ok(None) => BodyState::Ended,
+                Ok(Some(Err(error))) => BodyState::Broken(UpstreamError::Unreachable {
+                    host: host(),
+                    reason: root_cause(&error),
+                }),
+                Err(_) => {
+                    BodyState::Broken(UpstreamError::Stalled { host: host(), waited: STALL_WAIT })
                 }
-                Err(_) => State::Broken(Error::Stalled { host: host(), waited: STALL_WAIT }),
             };
         }
     }
@@ -110,9 +116,9 @@ impl Body {
     ///
     /// # Errors
     ///
-    /// As [`Body::chunk`]; [`Error::Unexpected`] when there are more.
-    pub async fn collect(mut self, max: usize) -> Result<Bytes, Error> {
-        if let State::Open { bytes, .. } = &self.state
+    /// As [`AnswerBody::chunk`]; [`UpstreamError::Unexpected`] when there are more.
+    pub async fn collect(mut self, max: usize) -> Result<Bytes, UpstreamError> {
+        if let BodyState::Open { bytes, .. } = &self.state
             && usize::try_from(bytes.size_hint().lower()).map_or(true, |length| length > max)
         {
             return Err(self.too_long(max));
@@ -127,20 +133,20 @@ impl Body {
         Ok(whole.freeze())
     }
 
-    fn too_long(self, max: usize) -> Error {
+    fn too_long(self, max: usize) -> UpstreamError {
         let reason = format!("its body is longer than {max} bytes");
-        Error::Unexpected { host: self.host, status: self.status, reason }
+        UpstreamError::Unexpected { host: self.host, status: self.status, reason }
     }
 }
 
 /// How much came while it was waited for.
 #[derive(Debug, Default)]
-struct Pace {
+struct DripMeter {
     waited: Duration,
     bytes: u64,
 }
 
-impl Pace {
+impl DripMeter {
     /// Counts what came after a wait; `false` when a window is over and brought too little.
     fn keeps_up(&mut self, waited: Duration, bytes: u64) -> bool {
         self.waited += waited;
@@ -153,8 +159,8 @@ impl Pace {
     }
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("AnswerBody").field("host", &self.host).finish_non_exhaustive()
     }
 }

@@ -7,45 +7,45 @@
 //! It is kept for each host that is called on behalf of an upstream: storage that is down must not
 //! keep manifests from being asked for. Bodies on their way are not its concern.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Error;
+use super::UpstreamError;
 
 /// What is known of hosts that have failed.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
-    circuits: Mutex<HashMap<String, Circuit>>,
+pub(super) struct CircuitBreaker {
+    circuits: Mutex<HashMap<String, HostCircuit>>,
 }
 
 /// A host that has failed, and has not answered since.
 #[derive(Debug)]
-struct Circuit {
+struct HostCircuit {
     faults: u32,
     first: Instant,
     last_fault: String,
-    open: Option<Open>,
+    open: Option<OpenCircuit>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenCircuit {
     until: Instant,
     wait: Duration,
     /// Whether the request that finds out is under way.
     is_probed: bool,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// Whether nothing is sent to this host now.
     pub(super) fn is_open(&self, host: &str) -> bool {
         self.check(host).is_err()
     }
 
     /// Whether a request would be sent now.
-    pub(super) fn check(&self, host: &str) -> Result<(), Error> {
+    pub(super) fn check(&self, host: &str) -> Result<(), UpstreamError> {
         self.circuits().get(host).map_or(Ok(()), |circuit| circuit.check(host))
     }
 
@@ -57,7 +57,7 @@ impl Breaker {
     }
 
     /// Leave to send one request.
-    pub(super) fn enter(&self, host: &str) -> Result<Pass<'_>, Error> {
+    pub(super) fn enter(&self, host: &str) -> Result<BreakerPermit<'_>, UpstreamError> {
         let mut circuits = self.circuits();
         let mut is_probe = false;
         if let Some(circuit) = circuits.get_mut(host) {
@@ -68,23 +68,23 @@ impl Breaker {
         }
         drop(circuits);
         let (host, began) = (host.to_owned(), Instant::now());
-        Ok(Pass { breaker: self, host, began, is_probe, is_settled: false })
+        Ok(BreakerPermit { breaker: self, host, began, is_probe, is_settled: false })
     }
 
-    fn circuits(&self) -> MutexGuard<'_, HashMap<String, Circuit>> {
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    fn circuits(&self) -> MutexGuard<'_, HashMap<String, HostCircuit>> {
+        self.circuits.lock()
     }
 
     fn note(&self, host: &str, fault: &str, is_probe: bool) {
         let now = Instant::now();
         let mut circuits = self.circuits();
         make_room(&mut circuits);
-        let circuit = circuits.entry(host.to_owned()).or_insert_with(|| Circuit::new(now));
+        let circuit = circuits.entry(host.to_owned()).or_insert_with(|| HostCircuit::new(now));
         fault.clone_into(&mut circuit.last_fault);
         match &mut circuit.open {
             Some(open) if is_probe => {
                 let wait = (open.wait * 2).min(WAIT_MAX);
-                *open = Open { until: now + wait, wait, is_probed: false };
+                *open = OpenCircuit { until: now + wait, wait, is_probed: false };
             }
             // It was on its way when the breaker opened.
             Some(_) => {}
@@ -93,12 +93,12 @@ impl Breaker {
     }
 }
 
-impl Circuit {
+impl HostCircuit {
     fn new(now: Instant) -> Self {
         Self { faults: 0, first: now, last_fault: String::new(), open: None }
     }
 
-    fn check(&self, host: &str) -> Result<(), Error> {
+    fn check(&self, host: &str) -> Result<(), UpstreamError> {
         let Some(open) = &self.open else { return Ok(()) };
         if !open.is_probed && Instant::now() >= open.until {
             return Ok(());
@@ -107,7 +107,7 @@ impl Circuit {
         let reason = format!(
             "its circuit breaker is open after {faults} faults in a row, the last: {last_fault}"
         );
-        Err(Error::Unreachable { host: host.to_owned(), reason })
+        Err(UpstreamError::Unreachable { host: host.to_owned(), reason })
     }
 
     fn count(&mut self, host: &str, now: Instant) {
@@ -117,7 +117,7 @@ impl Circuit {
         self.faults += 1;
         if self.faults >= FAULTS_MAX {
             tracing::warn!(host, fault = self.last_fault, "not calling it for a while");
-            self.open = Some(Open { until: now + WAIT, wait: WAIT, is_probed: false });
+            self.open = Some(OpenCircuit { until: now + WAIT, wait: WAIT, is_probed: false });
         }
     }
 }
@@ -125,15 +125,15 @@ impl Circuit {
 /// Leave to send one request, to be given back with what came of it. Dropped, it says nothing,
 /// unless whoever sent it had waited for long.
 #[derive(Debug)]
-pub(super) struct Pass<'b> {
-    breaker: &'b Breaker,
+pub(super) struct BreakerPermit<'b> {
+    breaker: &'b CircuitBreaker,
     host: String,
     began: Instant,
     is_probe: bool,
     is_settled: bool,
 }
 
-impl Pass<'_> {
+impl BreakerPermit<'_> {
     /// The host is there, whatever it said.
     pub(super) fn answered(mut self) {
         self.is_settled = true;
@@ -147,7 +147,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if self.is_settled {
             return;
@@ -166,7 +166,7 @@ impl Drop for Pass<'_> {
 }
 
 /// Storage hosts are named by redirects, so there could be any number of them.
-fn make_room(circuits: &mut HashMap<String, Circuit>) {
+fn make_room(circuits: &mut HashMap<String, HostCircuit>) {
     if circuits.len() >= HOSTS_MAX {
         circuits.retain(|_, circuit| circuit.open.is_some());
     }
@@ -199,7 +199,7 @@ mod tests {
 
     const HOST: &str = "up.test";
 
-    fn fail(breaker: &Breaker, times: u32) {
+    fn fail(breaker: &CircuitBreaker, times: u32) {
         for _ in 0..times {
             breaker.enter(HOST).unwrap().failed("connection refused");
         }
@@ -207,7 +207,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn five_faults_in_a_row_open_it_for_that_host_and_say_why() {
-        let breaker = Breaker::default();
+        let breaker = CircuitBreaker::default();
         fail(&breaker, FAULTS_MAX - 1);
         breaker.enter(HOST).unwrap().answered();
         fail(&breaker, FAULTS_MAX - 1);
@@ -215,14 +215,16 @@ mod tests {
         fail(&breaker, 1);
 
         assert!(breaker.is_open(HOST) && !breaker.is_open("other.test"));
-        let Err(Error::Unreachable { host, reason }) = breaker.enter(HOST) else { panic!() };
+        let Err(UpstreamError::Unreachable { host, reason }) = breaker.enter(HOST) else {
+            panic!()
+        };
         assert_eq!(host, HOST);
         assert!(reason.contains("breaker is open") && reason.ends_with("connection refused"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn faults_that_lie_far_apart_are_not_in_a_row() {
-        let breaker = Breaker::default();
+        let breaker = CircuitBreaker::default();
         for _ in 0..20 {
             fail(&breaker, 1);
             tokio::time::advance(ROW_MAX / 2).await;
@@ -232,7 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_probe_after_five_seconds_and_ever_later_ones() {
-        let breaker = Breaker::default();
+        let breaker = CircuitBreaker::default();
         fail(&breaker, FAULTS_MAX);
         for wait in [5, 10, 20, 40, 60, 60] {
             tokio::time::advance(Duration::from_secs(wait - 1)).await;
@@ -252,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_dropped_leaves_room_for_another_and_patience_counts() {
-        let breaker = Breaker::default();
+        let breaker = CircuitBreaker::default();
         fail(&breaker, FAULTS_MAX);
         tokio::time::advance(WAIT).await;
         drop(breaker.enter(HOST).unwrap());
@@ -265,7 +267,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_on_its_way_neither_extends_it_nor_is_held_up() {
-        let breaker = Breaker::default();
+        let breaker = CircuitBreaker::default();
         let late: Vec<_> = (0..20).map(|_| breaker.enter(HOST).unwrap()).collect();
         fail(&breaker, FAULTS_MAX);
         tokio::time::advance(WAIT).await;
@@ -277,7 +279,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hosts_that_redirects_name_do_not_pile_up() {
-        let breaker = Breaker::default();
+        let breaker = CircuitBreaker::default();
         for number in 0..HOSTS_MAX * 2 {
             breaker.enter(&format!("{number}.test")).unwrap().failed("x");
         }

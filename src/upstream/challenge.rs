@@ -17,7 +17,7 @@ const CHALLENGES_MAX: usize = 32;
 
 /// A challenge that we can meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum ChallengeOffer {
     /// User and password with each request.
     Basic,
     /// A token, to be had at a URL.
@@ -30,20 +30,20 @@ pub(super) enum Offer {
 }
 
 /// The best challenge in `headers`: Bearer before Basic, the first of each.
-pub(super) fn read(headers: &HeaderMap) -> Option<Offer> {
+pub(super) fn read(headers: &HeaderMap) -> Option<ChallengeOffer> {
     let lines = headers.get_all(WWW_AUTHENTICATE).iter().take(CHALLENGES_MAX);
     let offers: Vec<_> = lines
         .filter_map(|line| line.to_str().ok())
         .filter(|line| line.len() <= LINE_LEN_MAX)
         .flat_map(read_line)
         .collect();
-    let bearer = offers.iter().find(|offer| matches!(offer, Offer::Bearer { .. }));
+    let bearer = offers.iter().find(|offer| matches!(offer, ChallengeOffer::Bearer { .. }));
     bearer.or_else(|| offers.first()).cloned()
 }
 
 /// The parser stops at what the grammar does not have, as `Negotiate dG9rZW4=`; the challenges
 /// behind it are found by starting anew after the next comma.
-fn read_line(line: &str) -> Vec<Offer> {
+fn read_line(line: &str) -> Vec<ChallengeOffer> {
     let mut rest = line;
     for _ in 0..CHALLENGES_MAX {
         let parsed: Vec<_> = ChallengeParser::new(rest).take(CHALLENGES_MAX).collect();
@@ -57,18 +57,18 @@ fn read_line(line: &str) -> Vec<Offer> {
     Vec::new()
 }
 
-fn offer(challenge: &ChallengeRef<'_>) -> Option<Offer> {
+fn offer(challenge: &ChallengeRef<'_>) -> Option<ChallengeOffer> {
     let parameter = |name: &str| {
         let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.to_unescaped())
     };
     if challenge.scheme.eq_ignore_ascii_case("basic") {
-        return Some(Offer::Basic);
+        return Some(ChallengeOffer::Basic);
     }
     if !challenge.scheme.eq_ignore_ascii_case("bearer") {
         return None;
     }
-    Some(Offer::Bearer { realm: parameter("realm")?, service: parameter("service") })
+    Some(ChallengeOffer::Bearer { realm: parameter("realm")?, service: parameter("service") })
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    fn read_lines(lines: &[&str]) -> Option<Offer> {
+    fn read_lines(lines: &[&str]) -> Option<ChallengeOffer> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
@@ -85,8 +85,8 @@ mod tests {
         read(&headers)
     }
 
-    fn bearer(realm: &str, service: Option<&str>) -> Offer {
-        Offer::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) }
+    fn bearer(realm: &str, service: Option<&str>) -> ChallengeOffer {
+        ChallengeOffer::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) }
     }
 
     #[test]
@@ -112,9 +112,9 @@ mod tests {
 
     #[test]
     fn basic_is_second_best_and_the_rest_is_nothing() {
-        assert_eq!(read_lines(&[r#"BASIC realm="x""#]), Some(Offer::Basic));
-        assert_eq!(read_lines(&["Basic"]), Some(Offer::Basic));
-        assert_eq!(read_lines(&[r#"Bearer service="x""#, "Basic"]), Some(Offer::Basic));
+        assert_eq!(read_lines(&[r#"BASIC realm="x""#]), Some(ChallengeOffer::Basic));
+        assert_eq!(read_lines(&["Basic"]), Some(ChallengeOffer::Basic));
+        assert_eq!(read_lines(&[r#"Bearer service="x""#, "Basic"]), Some(ChallengeOffer::Basic));
         let long = format!("Bearer realm=\"https://a.test/{}\"", "a".repeat(1 << 20));
         let many = format!("{}Basic", "Negotiate, ".repeat(1000));
         for lines in [

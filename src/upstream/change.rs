@@ -12,24 +12,24 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use url::Url;
 
 use super::answer::is_error;
-use super::backoff::Class;
-use super::body::Body;
-use super::redirect::{HOPS_MAX, Refusal, is_redirect, next};
+use super::backoff::LimitClass;
+use super::body::AnswerBody;
+use super::redirect::{HOPS_MAX, RedirectRefusal, is_redirect, next};
 use super::request::place;
-use super::scope::Scope;
-use super::transport::{Purpose, Reason, Transport, host_of};
-use super::{Error, Identity, Location, Meter, Streamed};
+use super::scope::TokenScope;
+use super::transport::{CallKind, CallPurpose, UpstreamTransport, host_of};
+use super::{ClientCredential, UploadBody, UploadLocation, UpstreamError, UpstreamMeter};
 use crate::http::{Incoming, ReplyBody, Via};
 use crate::oci::{RepositoryName, Resource};
 
 /// A request that changes something, or asks how far a change is.
-pub struct Change {
+pub struct ChangeCall {
     /// DELETE, GET, PATCH, POST or PUT.
     pub method: Method,
     /// In which repository, by its name at the upstream.
     pub repository: RepositoryName,
     /// What of it.
-    pub target: Target,
+    pub target: ChangeTarget,
     /// Arguments that are added, encoded; empty for none.
     pub query: String,
     /// The repository that a blob is to be mounted from, which takes leave to read there.
@@ -37,33 +37,33 @@ pub struct Change {
     /// What the body is: its type, and which part.
     pub headers: HeaderMap,
     /// The body.
-    pub payload: Payload,
+    pub payload: ChangePayload,
     /// With whose credential; `None` for Larder's own.
-    pub client: Option<Identity>,
+    pub client: Option<ClientCredential>,
     /// Through which other instances of Larder the request came that makes us ask.
     pub via: Via,
 }
 
 /// What a change is to be made to.
-pub enum Target {
+pub enum ChangeTarget {
     /// An upload under way.
-    Upload(Location),
+    Upload(UploadLocation),
     /// Anything else.
     Resource(Resource),
 }
 
 /// The body of a change.
-pub enum Payload {
+pub enum ChangePayload {
     /// None.
     Empty,
     /// Bytes at hand, which can be sent again.
     Small(Bytes),
     /// Bytes that come as they are sent.
-    Streamed(Streamed),
+    Streamed(UploadBody),
 }
 
 /// What the registry said.
-pub struct Said {
+pub struct ChangeResponse {
     /// Any status but a redirect.
     pub status: StatusCode,
     /// As they came.
@@ -81,30 +81,31 @@ pub struct Said {
 }
 
 /// A change as HTTP.
-pub(super) struct Errand {
+pub(super) struct ChangeRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) scope: Scope,
+    pub(super) scope: TokenScope,
     pub(super) via: Via,
     /// Whether it goes to another origin than the upstream's, where no credential of it goes.
     pub(super) is_foreign: bool,
     is_repeatable: bool,
 }
 
-impl Errand {
-    pub(super) fn of(base: &Url, change: Change) -> (Self, Payload) {
-        let Change { method, repository, target, query, source, payload, client, via, .. } = change;
+impl ChangeRequest {
+    pub(super) fn of(base: &Url, change: ChangeCall) -> (Self, ChangePayload) {
+        let ChangeCall { method, repository, target, query, source, payload, client, via, .. } =
+            change;
         let mut headers = change.headers;
         // An upload that is begun twice is one that nobody goes on with, a manifest put twice is put.
         // A part of an upload, or its end, is another thing the second time.
         let is_repeatable = match &target {
-            Target::Resource(_) => method != Method::DELETE,
-            Target::Upload(_) => method == Method::GET,
+            ChangeTarget::Resource(_) => method != Method::DELETE,
+            ChangeTarget::Upload(_) => method == Method::GET,
         };
         let mut url = match target {
-            Target::Resource(resource) => place(base, &repository, &resource, ""),
-            Target::Upload(location) => location.url().clone(),
+            ChangeTarget::Resource(resource) => place(base, &repository, &resource, ""),
+            ChangeTarget::Upload(location) => location.url().clone(),
         };
         if !query.is_empty() {
             let query = [url.query().unwrap_or_default(), &query].join("&");
@@ -115,9 +116,9 @@ impl Errand {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let scope = if method == Method::DELETE {
-            Scope::delete(&repository)
+            TokenScope::delete(&repository)
         } else {
-            Scope::push(&repository, source.as_ref())
+            TokenScope::push(&repository, source.as_ref())
         };
         let scope = scope.of(client);
         let is_foreign = url.origin() != base.origin();
@@ -130,7 +131,7 @@ impl Errand {
     }
 }
 
-impl Payload {
+impl ChangePayload {
     fn is_empty(&self) -> bool {
         match self {
             Self::Empty => true,
@@ -149,14 +150,16 @@ impl Payload {
     }
 }
 
-impl Said {
+impl ChangeResponse {
     /// Where the upload goes on; `base` is the upstream.
-    pub(super) fn location(&self, base: &Url) -> Result<Location, Error> {
-        Location::read(base, &self.url, &self.headers).map_err(|refusal| match refusal {
-            Refusal::Forbidden { target, reason } => {
-                Error::Forbidden { host: self.host.clone(), target, reason: reason.to_owned() }
-            }
-            Refusal::Malformed(reason) => Error::Unexpected {
+    pub(super) fn location(&self, base: &Url) -> Result<UploadLocation, UpstreamError> {
+        UploadLocation::read(base, &self.url, &self.headers).map_err(|refusal| match refusal {
+            RedirectRefusal::Forbidden { target, reason } => UpstreamError::Forbidden {
+                host: self.host.clone(),
+                target,
+                reason: reason.to_owned(),
+            },
+            RedirectRefusal::Malformed(reason) => UpstreamError::Unexpected {
                 host: self.host.clone(),
                 status: self.status,
                 reason: reason.to_owned(),
@@ -174,11 +177,11 @@ impl Said {
         response: Response<Incoming>,
         url: Url,
         (is_foreign, is_body_sent): (bool, bool),
-        meter: Arc<Meter>,
+        meter: Arc<UpstreamMeter>,
     ) -> Self {
         let (head, body) = response.into_parts();
         let host = host_of(&url);
-        let body = Body::new(body, head.status, host.clone(), None, meter);
+        let body = AnswerBody::new(body, head.status, host.clone(), None, meter);
         let is_failure = head.status.is_client_error() || head.status.is_server_error();
         let error = if is_failure { body.collect(ERROR_BYTES_MAX).await.ok() } else { None };
         let error = error.filter(|body| is_error(body));
@@ -187,16 +190,16 @@ impl Said {
     }
 }
 
-impl Transport {
+impl UpstreamTransport {
     /// Sends `errand` to where it goes, with a credential if that is the upstream itself.
     pub(super) async fn change(
         &self,
-        errand: &Errand,
-        payload: Payload,
+        errand: &ChangeRequest,
+        payload: ChangePayload,
         authorization: Option<&HeaderValue>,
-    ) -> Result<Said, Error> {
+    ) -> Result<ChangeResponse, UpstreamError> {
         let who = errand.scope.who();
-        self.check(&errand.url, Class::Push, who)?;
+        self.check(&errand.url, LimitClass::Push, who)?;
         let _permits = self.push_permits().await?;
         let (mut url, mut is_foreign) = (errand.url.clone(), errand.is_foreign);
         let mut again = payload.again();
@@ -208,27 +211,34 @@ impl Transport {
             if let Some(value) = authorization.filter(|_| !is_foreign) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
-            let purpose = if is_foreign { Purpose::Redirect } else { Purpose::Registry };
+            let purpose = if is_foreign { CallPurpose::Redirect } else { CallPurpose::Registry };
             let (body, watch) = match body {
-                Payload::Empty => (ReplyBody::empty(), None),
-                Payload::Small(bytes) => (ReplyBody::full(bytes), None),
-                Payload::Streamed(streamed) => {
+                ChangePayload::Empty => (ReplyBody::empty(), None),
+                ChangePayload::Small(bytes) => (ReplyBody::full(bytes), None),
+                ChangePayload::Streamed(streamed) => {
                     let (body, watch) = streamed.watched();
                     (body, Some(watch))
                 }
             };
             let request = (&errand.method, &url, headers, body);
             let response = self
-                .exchange(request, Reason { purpose, class: Class::Push, who }, watch.as_ref())
+                .exchange(
+                    request,
+                    CallKind { purpose, class: LimitClass::Push, who },
+                    watch.as_ref(),
+                )
                 .await?
                 .response;
-            let is_body_sent = watch.as_ref().is_none_or(super::outgoing::Watch::is_sent);
+            let is_body_sent =
+                watch.as_ref().is_none_or(super::outgoing::UploadStallTimer::is_sent);
             if let Some(watch) = &watch {
                 watch.stop();
             }
             if !is_redirect(response.status()) {
                 let meter = Arc::clone(&self.meter);
-                return Ok(Said::read(response, url, (is_foreign, is_body_sent), meter).await);
+                return Ok(
+                    ChangeResponse::read(response, url, (is_foreign, is_body_sent), meter).await
+                );
             }
             let (host, status) = (host_of(&url), response.status());
             // Others would turn it into a GET.
@@ -236,18 +246,18 @@ impl Transport {
                 break;
             }
             url = next(&url, response.headers()).map_err(|refusal| match refusal {
-                Refusal::Forbidden { target, reason } => {
-                    Error::Forbidden { host, target, reason: reason.to_owned() }
+                RedirectRefusal::Forbidden { target, reason } => {
+                    UpstreamError::Forbidden { host, target, reason: reason.to_owned() }
                 }
-                Refusal::Malformed(reason) => {
-                    Error::Unexpected { host, status, reason: reason.to_owned() }
+                RedirectRefusal::Malformed(reason) => {
+                    UpstreamError::Unexpected { host, status, reason: reason.to_owned() }
                 }
             })?;
             is_foreign = is_foreign || url.origin() != self.url.origin();
             payload = again.take();
-            again = payload.as_ref().and_then(Payload::again);
+            again = payload.as_ref().and_then(ChangePayload::again);
         }
-        Err(Error::Unexpected {
+        Err(UpstreamError::Unexpected {
             host: self.host.clone(),
             status: StatusCode::TEMPORARY_REDIRECT,
             reason: "it redirects what cannot be sent again".to_owned(),

@@ -14,7 +14,7 @@ use crate::http::TrustError;
 /// An upstream request that gave no usable answer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum UpstreamError {
     /// Our credential is refused everywhere: by the token server, or by `/v2/` itself.
     #[error("{host} refuses our credential: {reason}")]
     CredentialRefused {
@@ -105,7 +105,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl UpstreamError {
     /// Who answered, or did not.
     pub fn host(&self) -> &str {
         match self {

@@ -13,10 +13,10 @@ use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
-use super::backoff::Class;
-use super::token::Token;
-use super::transport::{Purpose, Reason, Transport, host_of};
-use super::{Body, Error, Tag};
+use super::backoff::LimitClass;
+use super::token::BearerToken;
+use super::transport::{CallKind, CallPurpose, UpstreamTransport, host_of};
+use super::{AnswerBody, CredentialId, UpstreamError};
 
 /// The longest answer of a token server, in bytes. Tokens take up to 10 KiB.
 const ANSWER_LEN_MAX: usize = 64 * 1024;
@@ -30,35 +30,42 @@ const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Asks the token server at `url`, with a Basic `credential` or anonymously; `who` is the client that
 /// presented it.
 pub(super) async fn exchange(
-    transport: &Transport,
+    transport: &UpstreamTransport,
     url: &Url,
     credential: Option<&HeaderValue>,
-    who: Option<Tag>,
-) -> Result<Token, Error> {
+    who: Option<CredentialId>,
+) -> Result<BearerToken, UpstreamError> {
     let mut headers = HeaderMap::new();
     if let Some(credential) = credential {
         headers.insert(AUTHORIZATION, credential.clone());
     }
-    let reason = Reason { purpose: Purpose::Token, class: Class::Token, who };
+    let reason = CallKind { purpose: CallPurpose::Token, class: LimitClass::Token, who };
     let response = transport.send(&Method::GET, url, headers, reason).await?;
     let (head, body) = response.into_parts();
     let (host, status) = (host_of(url), head.status);
     let unexpected = |host, reason: &str| {
-        Err(Error::Unexpected { host, status, reason: format!("as a token server: {reason}") })
+        Err(UpstreamError::Unexpected {
+            host,
+            status,
+            reason: format!("as a token server: {reason}"),
+        })
     };
     match status {
         StatusCode::OK => {
-            let body = Body::new(body, status, host.clone(), None, Arc::clone(&transport.meter));
+            let body =
+                AnswerBody::new(body, status, host.clone(), None, Arc::clone(&transport.meter));
             match read(&body.collect(ANSWER_LEN_MAX).await?) {
-                Ok((token, life)) => Ok(Token::new(token, life)),
+                Ok((token, life)) => Ok(BearerToken::new(token, life)),
                 Err(reason) => unexpected(host, reason),
             }
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credential.is_some() => {
             let reason = format!("its token server {host} answered {}", status.as_u16());
-            Err(Error::CredentialRefused { host: transport.host.clone(), status, reason })
+            Err(UpstreamError::CredentialRefused { host: transport.host.clone(), status, reason })
         }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Denied { host, status }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Err(UpstreamError::Denied { host, status })
+        }
         _ => unexpected(host, "it gave no token"),
     }
 }
@@ -88,7 +95,7 @@ mod tests {
             r#"{"token":"","access_token":"abc","issued_at":"0001-01-01T00:00:00Z"}"#,
         ] {
             let (token, life) = read(body.as_bytes()).unwrap();
-            let header = Token::new(token, life).header().unwrap();
+            let header = BearerToken::new(token, life).header().unwrap();
             assert_eq!(header, "Bearer abc", "{body}");
             assert!(header.is_sensitive());
         }

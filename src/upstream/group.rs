@@ -12,20 +12,23 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Answer, Error, Identity, Meter, Options, Question, SetupError, Trouble, Upstream};
-use crate::http::Egress;
+use super::{
+    Answer, ClientCredential, Question, SetupError, Upstream, UpstreamError, UpstreamMeter,
+    UpstreamOptions, UpstreamTrouble,
+};
+use crate::http::EgressRoute;
 use crate::oci::{Reference, Resource};
 
 /// Where a registry is reached.
-pub struct Upstreams {
+pub struct UpstreamGroup {
     mirrors: Vec<Upstream>,
     authoritative: Upstream,
-    meter: Arc<Meter>,
+    meter: Arc<UpstreamMeter>,
 }
 
 /// One of the upstreams of a registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum UpstreamIndex {
     /// The one whose answers are the registry's.
     #[default]
     Authoritative,
@@ -33,7 +36,7 @@ pub enum Place {
     Mirror(usize),
 }
 
-impl Upstreams {
+impl UpstreamGroup {
     /// The upstreams that these options describe. Nothing is sent yet; what will be is counted in
     /// `meter`.
     ///
@@ -41,10 +44,10 @@ impl Upstreams {
     ///
     /// [`SetupError`] when one of them cannot be reached with its options.
     pub fn new(
-        mirrors: &[Options],
-        authoritative: &Options,
-        egress: &Egress,
-        meter: Arc<Meter>,
+        mirrors: &[UpstreamOptions],
+        authoritative: &UpstreamOptions,
+        egress: &EgressRoute,
+        meter: Arc<UpstreamMeter>,
     ) -> Result<Self, SetupError> {
         let mirrors = mirrors.iter().map(|options| Upstream::new(options, egress, &meter));
         let mirrors = mirrors.collect::<Result<_, _>>()?;
@@ -52,12 +55,12 @@ impl Upstreams {
     }
 
     /// What was asked of them.
-    pub fn meter(&self) -> &Arc<Meter> {
+    pub fn meter(&self) -> &Arc<UpstreamMeter> {
         &self.meter
     }
 
     /// What is wrong with any of them.
-    pub fn troubles(&self) -> Vec<Trouble> {
+    pub fn troubles(&self) -> Vec<UpstreamTrouble> {
         self.all().flat_map(Upstream::troubles).collect()
     }
 
@@ -76,7 +79,7 @@ impl Upstreams {
     }
 
     /// What messages call one of them.
-    pub fn host_of(&self, place: Place) -> &str {
+    pub fn host_of(&self, place: UpstreamIndex) -> &str {
         self.at(place).host()
     }
 
@@ -86,8 +89,8 @@ impl Upstreams {
     }
 
     /// All but the authoritative one.
-    pub fn mirrors(&self) -> Vec<Place> {
-        (0..self.mirrors.len()).map(Place::Mirror).collect()
+    pub fn mirrors(&self) -> Vec<UpstreamIndex> {
+        (0..self.mirrors.len()).map(UpstreamIndex::Mirror).collect()
     }
 
     /// The one whose answers are the registry's, and the only one that is ever changed.
@@ -100,19 +103,23 @@ impl Upstreams {
     /// # Errors
     ///
     /// The authoritative upstream's.
-    pub async fn ask(&self, question: &Question, deadline: Instant) -> Result<Answer, Error> {
+    pub async fn ask(
+        &self,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Answer, UpstreamError> {
         let order = self.order(question);
         let mut verdict = None;
         for (position, place) in order.iter().enumerate() {
             let until = share(deadline, order.len() - position);
             let asked = match place {
-                Place::Authoritative => self.authoritative.ask(question, until).await,
+                UpstreamIndex::Authoritative => self.authoritative.ask(question, until).await,
                 // What waits behind it is better than a second try.
-                Place::Mirror(_) => self.at(*place).ask_once(question, until).await,
+                UpstreamIndex::Mirror(_) => self.at(*place).ask_once(question, until).await,
             };
             match asked {
                 Ok(answer) => return Ok(Answer { place: *place, ..answer }),
-                Err(error) if *place == Place::Authoritative => {
+                Err(error) if *place == UpstreamIndex::Authoritative => {
                     if !error.is_an_outage() {
                         return Err(error);
                     }
@@ -122,32 +129,39 @@ impl Upstreams {
             }
         }
         let host = self.host().to_owned();
-        Err(verdict.unwrap_or(Error::Unreachable { host, reason: "it was not asked".to_owned() }))
+        Err(verdict
+            .unwrap_or(UpstreamError::Unreachable { host, reason: "it was not asked".to_owned() }))
     }
 
     /// Whether a client's credential is one that the registry knows. That is no right to anything.
-    pub async fn check(&self, client: &Identity, deadline: Instant) -> Result<(), Error> {
+    pub async fn check(
+        &self,
+        client: &ClientCredential,
+        deadline: Instant,
+    ) -> Result<(), UpstreamError> {
         self.authoritative.check(client, deadline).await
     }
 
-    fn at(&self, place: Place) -> &Upstream {
+    fn at(&self, place: UpstreamIndex) -> &Upstream {
         match place {
-            Place::Authoritative => &self.authoritative,
-            Place::Mirror(number) => self.mirrors.get(number).unwrap_or(&self.authoritative),
+            UpstreamIndex::Authoritative => &self.authoritative,
+            UpstreamIndex::Mirror(number) => {
+                self.mirrors.get(number).unwrap_or(&self.authoritative)
+            }
         }
     }
 
     /// In which order to ask: what has failed before comes last.
-    fn order(&self, question: &Question) -> Vec<Place> {
+    fn order(&self, question: &Question) -> Vec<UpstreamIndex> {
         let mut order = self.mirrors();
         match &question.resource {
             Resource::Blob(_) | Resource::Manifest(Reference::Digest(_)) => {
-                order.push(Place::Authoritative);
+                order.push(UpstreamIndex::Authoritative);
             }
             Resource::Manifest(Reference::Tag(_)) | Resource::Referrers(_) | Resource::Tags => {
-                order.insert(0, Place::Authoritative);
+                order.insert(0, UpstreamIndex::Authoritative);
             }
-            Resource::Upload(_) => order = vec![Place::Authoritative],
+            Resource::Upload(_) => order = vec![UpstreamIndex::Authoritative],
         }
         order.sort_by_key(|place| question.failed.contains(place));
         order
@@ -162,7 +176,7 @@ fn share(deadline: Instant, count: usize) -> Instant {
     now + deadline.saturating_duration_since(now) / count
 }
 
-impl fmt::Debug for Upstreams {
+impl fmt::Debug for UpstreamGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.all().map(Upstream::host)).finish()
     }

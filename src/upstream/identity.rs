@@ -8,27 +8,27 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Credential;
+use super::ProxyCredential;
 
 /// A user and password. Clones share them; printed by nothing, and wiped with the last clone.
 #[derive(Clone)]
-pub struct Identity {
-    shared: Arc<Shared>,
+pub struct ClientCredential {
+    shared: Arc<CredentialSecret>,
 }
 
-struct Shared {
+struct CredentialSecret {
     username: String,
     /// What stands behind `Basic `.
     encoded: SecretString,
-    tag: Option<Tag>,
+    tag: Option<CredentialId>,
 }
 
 /// What tells the credentials of clients apart without giving them away: a hash that only this
 /// process can compute.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tag([u8; 32]);
+pub struct CredentialId([u8; 32]);
 
-impl Tag {
+impl CredentialId {
     /// A tag of these bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -36,20 +36,20 @@ impl Tag {
 }
 
 /// In hexadecimal digits, as part of keys.
-impl fmt::Display for Tag {
+impl fmt::Display for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
 /// It gives nothing away, but is of no use to anybody either.
-impl fmt::Debug for Tag {
+impl fmt::Debug for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tag")
     }
 }
 
-impl Identity {
+impl ClientCredential {
     /// What a client presented.
     ///
     /// # Errors
@@ -58,21 +58,21 @@ impl Identity {
     pub fn of_client(
         username: &str,
         password: &SecretString,
-        tag: Tag,
+        tag: CredentialId,
     ) -> Result<Self, InvalidUsername> {
         Self::new(username, password, Some(tag))
     }
 
     /// The identity that `credential` gives to Larder itself.
-    pub(super) fn of(credential: &Credential) -> Result<Option<Self>, InvalidUsername> {
-        let Credential::Basic { username, password } = credential else { return Ok(None) };
+    pub(super) fn of(credential: &ProxyCredential) -> Result<Option<Self>, InvalidUsername> {
+        let ProxyCredential::Basic { username, password } = credential else { return Ok(None) };
         Self::new(username, password, None).map(Some)
     }
 
     fn new(
         username: &str,
         password: &SecretString,
-        tag: Option<Tag>,
+        tag: Option<CredentialId>,
     ) -> Result<Self, InvalidUsername> {
         // RFC 7617, 2: the first colon ends the user.
         if username.contains(|c: char| c == ':' || c.is_control()) {
@@ -80,7 +80,7 @@ impl Identity {
         }
         let pair = SecretString::from(format!("{username}:{}", password.expose_secret()));
         let encoded = SecretString::from(STANDARD.encode(pair.expose_secret()));
-        let shared = Shared { username: username.to_owned(), encoded, tag };
+        let shared = CredentialSecret { username: username.to_owned(), encoded, tag };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -90,7 +90,7 @@ impl Identity {
     }
 
     /// What keeps it apart from other clients' credentials; `None` for Larder's own.
-    pub fn tag(&self) -> Option<Tag> {
+    pub fn tag(&self) -> Option<CredentialId> {
         self.shared.tag
     }
 
@@ -105,9 +105,9 @@ impl Identity {
     }
 }
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for ClientCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").finish_non_exhaustive()
+        f.debug_struct("ClientCredential").finish_non_exhaustive()
     }
 }
 
@@ -131,13 +131,14 @@ mod tests {
     #[test]
     fn an_identity_shows_neither_user_nor_password() {
         let password = SecretString::from("pw");
-        let identity = Identity::of_client("me", &password, Tag::new([7; 32])).unwrap();
+        let identity =
+            ClientCredential::of_client("me", &password, CredentialId::new([7; 32])).unwrap();
         assert_eq!(identity.header().unwrap(), "Basic bWU6cHc=");
         assert!(identity.header().unwrap().is_sensitive());
         assert_eq!(
             format!("{identity:?} {:?}", identity.header()),
             "Identity { .. } Some(Sensitive)"
         );
-        assert!(Identity::of_client("a:b", &password, Tag::new([7; 32])).is_err());
+        assert!(ClientCredential::of_client("a:b", &password, CredentialId::new([7; 32])).is_err());
     }
 }

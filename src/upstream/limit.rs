@@ -32,7 +32,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// What Docker Hub says of its limit with each manifest: `ratelimit-limit: 100;w=21600` and
 /// `ratelimit-remaining: 20;w=21600`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
+pub struct RateAllowance {
     /// How many requests are allowed in a window.
     pub limit: Option<u64>,
     /// How many are left.
@@ -42,11 +42,11 @@ pub struct Allowance {
 }
 
 /// What an answer says of it; `None` if it says nothing, as when there is no limit.
-pub(super) fn allowance(headers: &HeaderMap) -> Option<Allowance> {
+pub(super) fn allowance(headers: &HeaderMap) -> Option<RateAllowance> {
     let (limit, of_limit) = quantity(headers, "ratelimit-limit").unzip();
     let (remaining, of_rest) = quantity(headers, "ratelimit-remaining").unzip();
     let window = of_limit.flatten().or(of_rest.flatten()).map(Duration::from_secs);
-    limit.or(remaining).map(|_| Allowance { limit, remaining, window })
+    limit.or(remaining).map(|_| RateAllowance { limit, remaining, window })
 }
 
 /// `<number>`, or `<number>;w=<seconds>` among other parameters.
@@ -96,7 +96,7 @@ mod tests {
     fn docker_hub_says_how_many_pulls_are_left() {
         let all = [("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", " 20 ; x=1; w=60")];
         let said = |limit, remaining, window: Option<u64>| {
-            Some(Allowance { limit, remaining, window: window.map(Duration::from_secs) })
+            Some(RateAllowance { limit, remaining, window: window.map(Duration::from_secs) })
         };
         assert_eq!(allowance(&headers(&all)), said(Some(100), Some(20), Some(21600)));
         assert_eq!(allowance(&headers(&all[1..])), said(None, Some(20), Some(60)));

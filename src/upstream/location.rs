@@ -10,31 +10,34 @@ use std::fmt;
 use http::HeaderMap;
 use url::Url;
 
-use super::redirect::{self, Refusal};
+use super::redirect::{self, RedirectRefusal};
 use super::transport::origin_of;
 
 /// The URL of an upload under way. It is a secret: its query may be all that it takes to write.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Location {
+pub struct UploadLocation {
     url: Url,
 }
 
-impl Location {
+impl UploadLocation {
     /// The longest that is taken, in bytes: it has to fit, sealed, in a path.
     pub const LEN_MAX: usize = 4096;
 
     /// Where an answer to a request to `asked` says that it goes on; `base` is the upstream.
-    pub(super) fn read(base: &Url, asked: &Url, headers: &HeaderMap) -> Result<Self, Refusal> {
+    pub(super) fn read(
+        base: &Url,
+        asked: &Url,
+        headers: &HeaderMap,
+    ) -> Result<Self, RedirectRefusal> {
         // Registries behind a proxy that ends TLS often believe that they are reached without it.
         // What is upgraded is still the upstream.
         let url = match redirect::next(asked, headers) {
-            Err(Refusal::Forbidden { target, reason }) => {
-                upgraded(base, asked, headers).ok_or(Refusal::Forbidden { target, reason })?
-            }
+            Err(RedirectRefusal::Forbidden { target, reason }) => upgraded(base, asked, headers)
+                .ok_or(RedirectRefusal::Forbidden { target, reason })?,
             other => other?,
         };
         if url.as_str().len() > Self::LEN_MAX {
-            return Err(Refusal::Malformed("its Location is too long for an upload"));
+            return Err(RedirectRefusal::Malformed("its Location is too long for an upload"));
         }
         Ok(Self { url })
     }
@@ -80,7 +83,7 @@ fn upgraded(base: &Url, asked: &Url, headers: &HeaderMap) -> Option<Url> {
     (url.origin() == base.origin()).then_some(url)
 }
 
-impl fmt::Debug for Location {
+impl fmt::Debug for UploadLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&origin_of(&self.url))
     }
@@ -97,7 +100,7 @@ mod tests {
         let asked = base.join("/v2/a/blobs/uploads/").unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("location", HeaderValue::from_str(location).unwrap());
-        Location::read(&base, &asked, &headers).ok().map(|it| it.expose().to_owned())
+        UploadLocation::read(&base, &asked, &headers).ok().map(|it| it.expose().to_owned())
     }
 
     #[test]
@@ -115,7 +118,7 @@ mod tests {
             some("https://up.test:8443/u")
         });
         assert_eq!(read("http://up.test", "http://store.test/u"), some("http://store.test/u"));
-        let long = format!("/{}", "a".repeat(Location::LEN_MAX));
+        let long = format!("/{}", "a".repeat(UploadLocation::LEN_MAX));
         for bad in [
             "http://store.test/u",
             "http://up.test:81/u",
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_was_sealed_is_checked_again() {
-        let open = |base: &str, text| Location::open(&base.parse().unwrap(), text).is_some();
+        let open = |base: &str, text| UploadLocation::open(&base.parse().unwrap(), text).is_some();
         assert!(open("https://up.test", "https://store.test/u?sig=1"));
         assert!(open("http://up.test", "http://store.test/u"));
         // The upstream has become https since.
@@ -140,8 +143,10 @@ mod tests {
         for bad in ["", "up.test", "file:///x", "https://u@store.test/", "unix:/x"] {
             assert!(!open("https://up.test", bad), "{bad}");
         }
-        let location =
-            Location::open(&"https://up.test".parse().unwrap(), "https://store.test/u?secret");
+        let location = UploadLocation::open(
+            &"https://up.test".parse().unwrap(),
+            "https://store.test/u?secret",
+        );
         assert_eq!(format!("{:?}", location.unwrap()), "https://store.test");
     }
 }

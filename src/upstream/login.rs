@@ -10,7 +10,8 @@
 //! Who asks is Larder itself, or a client with a credential of its own. What one of them was given is
 //! kept apart from what the others were given.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -18,16 +19,16 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::answer::Reply;
-use super::challenge::{self, Offer};
-use super::change::{Errand, Payload, Said};
+use super::answer::UpstreamReply;
+use super::challenge::{self, ChallengeOffer};
+use super::change::{ChangePayload, ChangeRequest, ChangeResponse};
 use super::exchange::exchange;
 use super::realm;
-use super::request::Request;
-use super::scope::Scope;
-use super::token::{Token, Tokens};
-use super::transport::{HEAD_WAIT, Transport, host_of};
-use super::{Error, Identity};
+use super::request::ReadRequest;
+use super::scope::TokenScope;
+use super::token::{BearerToken, TokenCache};
+use super::transport::{HEAD_WAIT, UpstreamTransport, host_of};
+use super::{ClientCredential, UpstreamError};
 use crate::http::HostPort;
 
 /// The most token fetches at once. They do not count as connections to the upstream: whoever
@@ -35,15 +36,15 @@ use crate::http::HostPort;
 const EXCHANGES_MAX: usize = 32;
 
 /// The login at one upstream.
-pub(super) struct Login {
-    transport: Arc<Transport>,
+pub(super) struct UpstreamLogin {
+    transport: Arc<UpstreamTransport>,
     token_hosts: Vec<HostPort>,
-    identity: Option<Identity>,
+    identity: Option<ClientCredential>,
     /// What the upstream asked for last.
-    known: Mutex<Option<Challenge>>,
+    known: Mutex<Option<LoginChallenge>>,
     /// When a change was last taken without anything.
     open: Mutex<Option<Instant>>,
-    tokens: Tokens,
+    tokens: TokenCache,
     exchanges: Arc<Semaphore>,
     /// How our credential was refused everywhere, if it was and has not been taken since.
     refusal: Mutex<Option<String>>,
@@ -55,31 +56,31 @@ const OPEN_BELIEVED: Duration = Duration::from_secs(300);
 
 /// What the upstream asks for, after the realm was checked.
 #[derive(Clone, PartialEq, Eq)]
-enum Challenge {
+enum LoginChallenge {
     Basic,
     Bearer { realm: Url, service: Option<String> },
 }
 
 /// What a request brings along.
-pub(super) struct Pass {
-    challenge: Challenge,
+pub(super) struct Authorization {
+    challenge: LoginChallenge,
     header: HeaderValue,
     token: Option<HeldToken>,
 }
 
 struct HeldToken {
     key: String,
-    token: Token,
+    token: BearerToken,
     /// Whether it was issued for this request, and so cannot be too old.
     is_fresh: bool,
 }
 
-impl Login {
+impl UpstreamLogin {
     /// A login that has not been asked for anything yet.
     pub(super) fn new(
-        transport: Arc<Transport>,
+        transport: Arc<UpstreamTransport>,
         token_hosts: Vec<HostPort>,
-        identity: Option<Identity>,
+        identity: Option<ClientCredential>,
     ) -> Self {
         Self {
             transport,
@@ -87,7 +88,7 @@ impl Login {
             identity,
             known: Mutex::default(),
             open: Mutex::default(),
-            tokens: Tokens::default(),
+            tokens: TokenCache::default(),
             exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)),
             refusal: Mutex::default(),
         }
@@ -95,19 +96,23 @@ impl Login {
 
     /// How our credential was refused everywhere, if that is how things stand.
     pub(super) fn refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.refusal.lock().clone()
     }
 
     /// What becomes of a client's own credential is the client's matter.
-    fn note_refusal(&self, scope: &Scope, refusal: Option<String>) {
+    fn note_refusal(&self, scope: &TokenScope, refusal: Option<String>) {
         if scope.client.is_some() {
             return;
         }
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        *self.refusal.lock() = refusal;
     }
 
     /// Sends `request` with what it takes.
-    pub(super) async fn send(&self, request: &Request, scope: &Scope) -> Result<Reply, Error> {
+    pub(super) async fn send(
+        &self,
+        request: &ReadRequest,
+        scope: &TokenScope,
+    ) -> Result<UpstreamReply, UpstreamError> {
         let first = self.pass_in_advance(scope).await?;
         let reply = self.transport.follow(request, first.as_ref().map(|pass| &pass.header)).await?;
         if !reply.is_refusal() {
@@ -134,15 +139,19 @@ impl Login {
 
     /// The upstream answered what came with `used`. A token says nothing: it may be of an earlier day,
     /// and its server has spoken when it issued it.
-    fn taken(&self, used: Option<&Pass>, scope: &Scope) {
-        if let Some(Pass { challenge: Challenge::Basic, .. }) = used {
+    fn taken(&self, used: Option<&Authorization>, scope: &TokenScope) {
+        if let Some(Authorization { challenge: LoginChallenge::Basic, .. }) = used {
             self.note_refusal(scope, None);
         }
     }
 
     /// Sends a change with what it takes. What can be sent once is not sent before there is a token
     /// for it; a refusal is then the answer.
-    pub(super) async fn change(&self, errand: &Errand, payload: Payload) -> Result<Said, Error> {
+    pub(super) async fn change(
+        &self,
+        errand: &ChangeRequest,
+        payload: ChangePayload,
+    ) -> Result<ChangeResponse, UpstreamError> {
         if errand.is_foreign {
             return self.transport.change(errand, payload, None).await;
         }
@@ -180,9 +189,9 @@ impl Login {
     }
 
     /// Finds out what the upstream asks for, unless that is known.
-    async fn learn(&self, scope: &Scope) -> Result<(), Error> {
-        let open = *self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = self.known.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    async fn learn(&self, scope: &TokenScope) -> Result<(), UpstreamError> {
+        let open = *self.open.lock();
+        let is_known = self.known.lock().is_some();
         if is_known || open.is_some_and(|noted| noted.elapsed() < OPEN_BELIEVED) {
             return Ok(());
         }
@@ -198,25 +207,28 @@ impl Login {
     }
 
     fn note_open(&self) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.open.lock() = Some(Instant::now());
     }
 
-    fn discard(&self, used: Option<&Pass>) {
-        if let Some(Pass { token: Some(held), .. }) = used {
+    fn discard(&self, used: Option<&Authorization>) {
+        if let Some(Authorization { token: Some(held), .. }) = used {
             self.tokens.discard(&held.key, &held.token);
         }
     }
 
     /// What the upstream is known to ask for. If that leads nowhere, it is forgotten, so that
     /// the upstream can name another token server.
-    async fn pass_in_advance(&self, scope: &Scope) -> Result<Option<Pass>, Error> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn pass_in_advance(
+        &self,
+        scope: &TokenScope,
+    ) -> Result<Option<Authorization>, UpstreamError> {
+        let known = self.known.lock().clone();
         let Some(challenge) = known else { return Ok(None) };
         let pass = self.pass(challenge, scope).await;
         match &pass {
-            Ok(_) | Err(Error::Denied { .. } | Error::Throttled { .. }) => {}
+            Ok(_) | Err(UpstreamError::Denied { .. } | UpstreamError::Throttled { .. }) => {}
             // That a client's credential leads nowhere says nothing about the token server.
-            Err(Error::CredentialRefused { .. }) if scope.client.is_some() => {}
+            Err(UpstreamError::CredentialRefused { .. }) if scope.client.is_some() => {}
             Err(_) => self.remember(None),
         }
         pass.map(Some)
@@ -226,9 +238,9 @@ impl Login {
     async fn next_challenge(
         &self,
         (status, headers): (StatusCode, &HeaderMap),
-        used: Option<&Pass>,
-        scope: &Scope,
-    ) -> Result<Option<Challenge>, Error> {
+        used: Option<&Authorization>,
+        scope: &TokenScope,
+    ) -> Result<Option<LoginChallenge>, UpstreamError> {
         let mut offered = self.read(headers, scope)?;
         let Some(used) = used else {
             if offered.is_none() && status == StatusCode::UNAUTHORIZED {
@@ -246,55 +258,63 @@ impl Login {
         }
     }
 
-    fn ping(&self, scope: &Scope) -> Request {
-        Request::ping(&self.transport.url, scope.who())
+    fn ping(&self, scope: &TokenScope) -> ReadRequest {
+        ReadRequest::ping(&self.transport.url, scope.who())
     }
 
     /// Whose credential is used.
-    fn identity<'i>(&'i self, scope: &'i Scope) -> Option<&'i Identity> {
+    fn identity<'i>(&'i self, scope: &'i TokenScope) -> Option<&'i ClientCredential> {
         scope.client.as_ref().or(self.identity.as_ref())
     }
 
-    fn read(&self, headers: &HeaderMap, scope: &Scope) -> Result<Option<Challenge>, Error> {
+    fn read(
+        &self,
+        headers: &HeaderMap,
+        scope: &TokenScope,
+    ) -> Result<Option<LoginChallenge>, UpstreamError> {
         match challenge::read(headers) {
-            Some(Offer::Bearer { realm, service }) => {
+            Some(ChallengeOffer::Bearer { realm, service }) => {
                 let url = &self.transport.url;
                 let realm = realm::check(url, &self.token_hosts, &realm).map_err(|refusal| {
-                    Error::Forbidden {
+                    UpstreamError::Forbidden {
                         host: self.transport.host.clone(),
                         target: refusal.target,
                         reason: refusal.reason.to_owned(),
                     }
                 })?;
-                Ok(Some(Challenge::Bearer { realm, service }))
+                Ok(Some(LoginChallenge::Bearer { realm, service }))
             }
-            Some(Offer::Basic) => Ok(self.identity(scope).map(|_| Challenge::Basic)),
+            Some(ChallengeOffer::Basic) => Ok(self.identity(scope).map(|_| LoginChallenge::Basic)),
             None => Ok(None),
         }
     }
 
-    fn remember(&self, challenge: Option<Challenge>) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = challenge;
+    fn remember(&self, challenge: Option<LoginChallenge>) {
+        *self.known.lock() = challenge;
     }
 
-    async fn pass(&self, challenge: Challenge, scope: &Scope) -> Result<Pass, Error> {
+    async fn pass(
+        &self,
+        challenge: LoginChallenge,
+        scope: &TokenScope,
+    ) -> Result<Authorization, UpstreamError> {
         match &challenge {
-            Challenge::Bearer { realm, service } => {
+            LoginChallenge::Bearer { realm, service } => {
                 let url = self.token_url(realm, service.as_deref(), scope);
                 let held = self.token(url, scope).await?;
                 let header = held.token.header();
                 let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
-                Ok(Pass { challenge, header, token: Some(held) })
+                Ok(Authorization { challenge, header, token: Some(held) })
             }
-            Challenge::Basic => {
-                let header = self.identity(scope).and_then(Identity::header);
+            LoginChallenge::Basic => {
+                let header = self.identity(scope).and_then(ClientCredential::header);
                 let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
-                Ok(Pass { header, challenge, token: None })
+                Ok(Authorization { header, challenge, token: None })
             }
         }
     }
 
-    fn token_url(&self, realm: &Url, service: Option<&str>, scope: &Scope) -> Url {
+    fn token_url(&self, realm: &Url, service: Option<&str>, scope: &TokenScope) -> Url {
         let mut url = realm.clone();
         let mut query = url.query_pairs_mut();
         if let Some(service) = service {
@@ -310,7 +330,7 @@ impl Login {
         url
     }
 
-    async fn token(&self, url: Url, scope: &Scope) -> Result<HeldToken, Error> {
+    async fn token(&self, url: Url, scope: &TokenScope) -> Result<HeldToken, UpstreamError> {
         let who = scope.who();
         // No URL has a space in it.
         let key = who.map_or_else(|| url.to_string(), |who| format!("{url} {who}"));
@@ -318,14 +338,14 @@ impl Login {
         let fetch = || {
             let transport = Arc::clone(&self.transport);
             let exchanges = Arc::clone(&self.exchanges);
-            let credential = self.identity(scope).and_then(Identity::header);
+            let credential = self.identity(scope).and_then(ClientCredential::header);
             async move {
                 let fetch = async {
                     let _permit = exchanges.acquire().await;
                     exchange(&transport, &url, credential.as_ref(), who).await
                 };
                 timeout(HEAD_WAIT, fetch).await.unwrap_or_else(|_| {
-                    Err(Error::Stalled { host: host_of(&url), waited: HEAD_WAIT })
+                    Err(UpstreamError::Stalled { host: host_of(&url), waited: HEAD_WAIT })
                 })
             }
         };
@@ -337,12 +357,15 @@ impl Login {
                 Ok(HeldToken { key, token, is_fresh })
             }
             Some(Err(error)) => {
-                if let Error::CredentialRefused { reason, .. } = &error {
+                if let UpstreamError::CredentialRefused { reason, .. } = &error {
                     self.note_refusal(scope, Some(reason.clone()));
                 }
                 Err(error)
             }
-            None => Err(Error::Unreachable { host, reason: "the login was given up".to_owned() }),
+            None => Err(UpstreamError::Unreachable {
+                host,
+                reason: "the login was given up".to_owned(),
+            }),
         }
     }
 
@@ -350,21 +373,34 @@ impl Login {
     ///
     /// A token server that issued a token has accepted our credential; with Basic only `/v2/`
     /// can tell whether it is the credential or the repository that is refused.
-    async fn verdict(&self, status: StatusCode, used: Option<&Pass>, scope: &Scope) -> Error {
+    async fn verdict(
+        &self,
+        status: StatusCode,
+        used: Option<&Authorization>,
+        scope: &TokenScope,
+    ) -> UpstreamError {
         match used {
-            Some(Pass { token: Some(_), .. }) => self.discard(used),
-            Some(Pass { challenge: Challenge::Basic, header, .. }) => {
+            Some(Authorization { token: Some(_), .. }) => self.discard(used),
+            Some(Authorization { challenge: LoginChallenge::Basic, header, .. }) => {
                 match self.transport.follow(&self.ping(scope), Some(header)).await {
                     Err(error) => return error,
                     Ok(ping) if ping.is_refusal() => {
                         let reason = format!("/v2/ answered {}", ping.status.as_u16());
                         self.note_refusal(scope, Some(reason.clone()));
                         let status = ping.status;
-                        return Error::CredentialRefused { host: ping.host, status, reason };
+                        return UpstreamError::CredentialRefused {
+                            host: ping.host,
+                            status,
+                            reason,
+                        };
                     }
                     Ok(ping) if ping.status.is_server_error() => {
                         let reason = "for /v2/".to_owned();
-                        return Error::Unexpected { host: ping.host, status: ping.status, reason };
+                        return UpstreamError::Unexpected {
+                            host: ping.host,
+                            status: ping.status,
+                            reason,
+                        };
                     }
                     Ok(_) => {}
                 }
@@ -374,7 +410,7 @@ impl Login {
         self.denied(status)
     }
 
-    fn denied(&self, status: StatusCode) -> Error {
-        Error::Denied { host: self.transport.host.clone(), status }
+    fn denied(&self, status: StatusCode) -> UpstreamError {
+        UpstreamError::Denied { host: self.transport.host.clone(), status }
     }
 }

@@ -3,28 +3,28 @@
 //! One meter for all upstreams of a registry, their token servers and their storage. It counts what is
 //! sent, redirects and further tries each by itself; what back-off or breaker hold back is not sent.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::backoff::Class;
+use super::backoff::LimitClass;
 use super::limit;
-use super::limit::Allowance;
-use crate::telemetry::{Counter, Grid, Histogram, Observed};
+use super::limit::RateAllowance;
+use crate::telemetry::{Counter, CounterGrid, Histogram, HistogramSnapshot};
 
 /// What was asked and what came of it.
 #[derive(Debug, Default)]
-pub struct Meter {
-    requests: Grid<{ Class::ALL.len() }, { Outcome::ALL.len() }>,
-    heads: [Histogram; Class::ALL.len()],
+pub struct UpstreamMeter {
+    requests: CounterGrid<{ LimitClass::ALL.len() }, { CallOutcome::ALL.len() }>,
+    heads: [Histogram; LimitClass::ALL.len()],
     received: Counter,
-    allowance: Mutex<Option<Allowance>>,
+    allowance: Mutex<Option<RateAllowance>>,
 }
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum CallOutcome {
     Success,
     Redirect,
     Refusal,
@@ -41,7 +41,7 @@ pub(super) enum Outcome {
     Unreachable,
 }
 
-impl Outcome {
+impl CallOutcome {
     const ALL: [Self; 9] = [
         Self::Success,
         Self::Redirect,
@@ -78,11 +78,11 @@ impl Outcome {
     }
 }
 
-impl Meter {
+impl UpstreamMeter {
     /// A request of this class is being sent, to an upstream itself (`is_own`) or to where it points.
-    pub(super) fn begin(&self, class: Class, is_own: bool) -> Asking<'_> {
-        let (began, outcome) = (Instant::now(), Outcome::Abandoned);
-        Asking { meter: self, class, is_own, began, outcome }
+    pub(super) fn begin(&self, class: LimitClass, is_own: bool) -> CallInFlight<'_> {
+        let (began, outcome) = (Instant::now(), CallOutcome::Abandoned);
+        CallInFlight { meter: self, class, is_own, began, outcome }
     }
 
     /// Bytes of a body have come.
@@ -93,13 +93,17 @@ impl Meter {
     /// Requests by class and by what came of them.
     pub fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         self.requests.counted().filter_map(|(class, outcome, count)| {
-            Some((Class::ALL.get(class)?.as_str(), Outcome::ALL.get(outcome)?.as_str(), count))
+            Some((
+                LimitClass::ALL.get(class)?.as_str(),
+                CallOutcome::ALL.get(outcome)?.as_str(),
+                count,
+            ))
         })
     }
 
     /// How long answers took to begin, by class; of classes that were answered at all.
-    pub fn heads(&self) -> impl Iterator<Item = (&'static str, Observed)> {
-        let all = Class::ALL.into_iter().zip(&self.heads);
+    pub fn heads(&self) -> impl Iterator<Item = (&'static str, HistogramSnapshot)> {
+        let all = LimitClass::ALL.into_iter().zip(&self.heads);
         let read = all.map(|(class, heads)| (class.as_str(), heads.read()));
         read.filter(|(_, observed)| observed.count > 0)
     }
@@ -110,50 +114,50 @@ impl Meter {
     }
 
     /// What an upstream said last that it allows.
-    pub fn allowance(&self) -> Option<Allowance> {
-        *self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn allowance(&self) -> Option<RateAllowance> {
+        *self.allowance.lock()
     }
 }
 
 /// A request under way. Dropped without more, it was abandoned.
 #[derive(Debug)]
-pub(super) struct Asking<'m> {
-    meter: &'m Meter,
-    class: Class,
+pub(super) struct CallInFlight<'m> {
+    meter: &'m UpstreamMeter,
+    class: LimitClass,
     is_own: bool,
     began: Instant,
-    outcome: Outcome,
+    outcome: CallOutcome,
 }
 
-impl Asking<'_> {
+impl CallInFlight<'_> {
     /// The head of an answer came.
     pub(super) fn answered(self, status: StatusCode, headers: &HeaderMap) {
-        self.ended(Outcome::of(status), headers);
+        self.ended(CallOutcome::of(status), headers);
     }
 
     /// The head of an answer came, and asks us to slow down.
     pub(super) fn limited(self, headers: &HeaderMap) {
-        self.ended(Outcome::Limit, headers);
+        self.ended(CallOutcome::Limit, headers);
     }
 
-    fn ended(mut self, outcome: Outcome, headers: &HeaderMap) {
+    fn ended(mut self, outcome: CallOutcome, headers: &HeaderMap) {
         self.outcome = outcome;
         if let Some(heads) = self.meter.heads.get(self.class.index()) {
             heads.observe(self.began.elapsed());
         }
         if let Some(allowance) = limit::allowance(headers).filter(|_| self.is_own) {
-            let mut last = self.meter.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.meter.allowance.lock();
             *last = Some(allowance);
         }
     }
 
     /// None came.
-    pub(super) fn failed(mut self, outcome: Outcome) {
+    pub(super) fn failed(mut self, outcome: CallOutcome) {
         self.outcome = outcome;
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for CallInFlight<'_> {
     fn drop(&mut self) {
         if let Some(counter) = self.meter.requests.at(self.class.index(), self.outcome.index()) {
             counter.increment();
@@ -161,7 +165,7 @@ impl Drop for Asking<'_> {
     }
 }
 
-impl Outcome {
+impl CallOutcome {
     fn index(self) -> usize {
         self as usize
     }
@@ -175,12 +179,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_is_counted_whatever_came_of_it() {
-        let meter = Meter::default();
-        let asking = meter.begin(Class::Blob, true);
+        let meter = UpstreamMeter::default();
+        let asking = meter.begin(LimitClass::Blob, true);
         tokio::time::advance(Duration::from_secs(2)).await;
         asking.answered(StatusCode::PARTIAL_CONTENT, &HeaderMap::new());
-        meter.begin(Class::Token, false).failed(Outcome::Unreachable);
-        drop(meter.begin(Class::Token, false));
+        meter.begin(LimitClass::Token, false).failed(CallOutcome::Unreachable);
+        drop(meter.begin(LimitClass::Token, false));
 
         let requests: Vec<_> = meter.requests().collect();
         let want = [("blob", "2xx", 1), ("token", "abandoned", 1), ("token", "unreachable", 1)];
@@ -197,10 +201,10 @@ mod tests {
             let name = http::HeaderName::from_static("ratelimit-limit");
             HeaderMap::from_iter([(name, http::HeaderValue::from_static(value))])
         };
-        let meter = Meter::default();
-        meter.begin(Class::Blob, false).answered(StatusCode::OK, &headers("7"));
+        let meter = UpstreamMeter::default();
+        meter.begin(LimitClass::Blob, false).answered(StatusCode::OK, &headers("7"));
         assert_eq!(meter.allowance(), None);
-        meter.begin(Class::ManifestGet, true).limited(&headers("100;w=21600"));
+        meter.begin(LimitClass::ManifestGet, true).limited(&headers("100;w=21600"));
         assert_eq!(meter.allowance().and_then(|it| it.limit), Some(100));
     }
 
@@ -209,9 +213,9 @@ mod tests {
         for (status, word) in [(200, "2xx"), (206, "2xx"), (307, "3xx"), (404, "4xx"), (599, "5xx")]
         {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(Outcome::of(status).as_str(), word);
+            assert_eq!(CallOutcome::of(status).as_str(), word);
         }
-        assert!(Outcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
-        assert!(Class::ALL.iter().enumerate().all(|(at, class)| class.index() == at));
+        assert!(CallOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
+        assert!(LimitClass::ALL.iter().enumerate().all(|(at, class)| class.index() == at));
     }
 }

@@ -7,11 +7,11 @@ use crate::http::{ClientIdentity, HostPort};
 
 /// One URL at which a registry is reached, and how.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct UpstreamOptions {
     /// `http` or `https`, a host, perhaps a port; no path, query, user or fragment.
     pub url: Url,
     /// With whose credential.
-    pub credential: Credential,
+    pub credential: ProxyCredential,
     /// PEM certificates to trust for this upstream beside the platform's.
     pub ca_pem: Option<Vec<u8>>,
     /// The certificate to show to it, and to nobody else.
@@ -26,7 +26,7 @@ pub struct Options {
 
 /// The credential for an upstream.
 #[derive(Clone, Debug)]
-pub enum Credential {
+pub enum ProxyCredential {
     /// None.
     Anonymous,
     /// A user and password, for Basic and for token servers.

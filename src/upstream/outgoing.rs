@@ -3,60 +3,62 @@
 //! How long it takes is its sender's affair. What is bounded is the upstream's silence: until there
 //! is a connection, while it does not take the bytes that are there, and when it has all of them.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{Next, ReplyBody, Source};
+use crate::http::{BodySource, NextBytes, ReplyBody};
 
 /// A body that can be sent once.
-pub struct Streamed {
-    source: Box<dyn Source>,
+pub struct UploadBody {
+    source: Box<dyn BodySource>,
     length: Option<u64>,
 }
 
-impl Streamed {
+impl UploadBody {
     /// What `source` yields, which is `length` bytes if that is known.
-    pub fn new(source: Box<dyn Source>, length: Option<u64>) -> Self {
+    pub fn new(source: Box<dyn BodySource>, length: Option<u64>) -> Self {
         Self { source, length }
     }
 
     /// The body to send, and the eye on it.
-    pub(super) fn watched(self) -> (ReplyBody, Watch) {
-        let moved = Moved { phase: Phase::Connecting, since: Instant::now(), sent: 0 };
-        let state = State { moved: Mutex::new(moved), stop: CancellationToken::new() };
-        let watch = Watch { state: Arc::new(state), length: self.length };
-        let outgoing = Outgoing { source: self.source, watch: watch.clone() };
+    pub(super) fn watched(self) -> (ReplyBody, UploadStallTimer) {
+        let moved =
+            UploadProgress { phase: UploadPhase::Connecting, since: Instant::now(), sent: 0 };
+        let state = UploadState { moved: Mutex::new(moved), stop: CancellationToken::new() };
+        let watch = UploadStallTimer { state: Arc::new(state), length: self.length };
+        let outgoing = OutgoingBody { source: self.source, watch: watch.clone() };
         (ReplyBody::of(Box::new(outgoing), self.length), watch)
     }
 }
 
 /// Sees how far a body is.
 #[derive(Clone)]
-pub(super) struct Watch {
-    state: Arc<State>,
+pub(super) struct UploadStallTimer {
+    state: Arc<UploadState>,
     length: Option<u64>,
 }
 
-struct State {
-    moved: Mutex<Moved>,
+struct UploadState {
+    moved: Mutex<UploadProgress>,
     /// Cancelled when nobody wants the rest.
     stop: CancellationToken,
 }
 
 #[derive(Clone, Copy)]
-struct Moved {
-    phase: Phase,
+struct UploadProgress {
+    phase: UploadPhase,
     since: Instant,
     sent: u64,
 }
 
 /// Who is waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum UploadPhase {
     /// Nobody any more: the sender broke off.
     Broken,
     /// The upstream, to accept a connection.
@@ -69,17 +71,18 @@ enum Phase {
     Taking,
 }
 
-impl Watch {
+impl UploadStallTimer {
     /// Ends when the upstream has kept everybody waiting for too long; tells how long.
     pub(super) async fn stalled(&self) -> Duration {
         loop {
-            let Moved { phase, since, .. } = *self.moved();
+            let UploadProgress { phase, since, .. } = *self.moved();
             let patience = match phase {
-                Phase::Connecting => CONNECT_WAIT,
-                Phase::Ended => ANSWER_WAIT,
-                Phase::Broken | Phase::Sending | Phase::Taking => TAKE_WAIT,
+                UploadPhase::Connecting => CONNECT_WAIT,
+                UploadPhase::Ended => ANSWER_WAIT,
+                UploadPhase::Broken | UploadPhase::Sending | UploadPhase::Taking => TAKE_WAIT,
             };
-            let is_its_turn = matches!(phase, Phase::Connecting | Phase::Ended | Phase::Taking);
+            let is_its_turn =
+                matches!(phase, UploadPhase::Connecting | UploadPhase::Ended | UploadPhase::Taking);
             if is_its_turn && since.elapsed() >= patience {
                 return since.elapsed();
             }
@@ -91,12 +94,12 @@ impl Watch {
     /// Whether the upstream has been given all of it.
     pub(super) fn is_sent(&self) -> bool {
         let moved = *self.moved();
-        moved.phase == Phase::Ended || self.length == Some(moved.sent)
+        moved.phase == UploadPhase::Ended || self.length == Some(moved.sent)
     }
 
     /// Whether it was the sender who broke off.
     pub(super) fn is_broken(&self) -> bool {
-        self.moved().phase == Phase::Broken
+        self.moved().phase == UploadPhase::Broken
     }
 
     /// Nobody wants the rest.
@@ -104,43 +107,43 @@ impl Watch {
         self.state.stop.cancel();
     }
 
-    fn enter(&self, phase: Phase, bytes: usize) {
+    fn enter(&self, phase: UploadPhase, bytes: usize) {
         let mut moved = self.moved();
         let sent = moved.sent + bytes as u64;
-        *moved = Moved { phase, since: Instant::now(), sent };
+        *moved = UploadProgress { phase, since: Instant::now(), sent };
     }
 
-    fn moved(&self) -> MutexGuard<'_, Moved> {
-        self.state.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    fn moved(&self) -> MutexGuard<'_, UploadProgress> {
+        self.state.moved.lock()
     }
 }
 
 /// The body as it is sent.
-struct Outgoing {
-    source: Box<dyn Source>,
-    watch: Watch,
+struct OutgoingBody {
+    source: Box<dyn BodySource>,
+    watch: UploadStallTimer,
 }
 
-impl Source for Outgoing {
-    fn next_now(&mut self) -> Option<Next> {
+impl BodySource for OutgoingBody {
+    fn next_now(&mut self) -> Option<NextBytes> {
         None
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async {
-            self.watch.enter(Phase::Sending, 0);
+            self.watch.enter(UploadPhase::Sending, 0);
             let next = tokio::select! {
                 () = self.watch.state.stop.cancelled() => Err("nobody wants the rest".into()),
                 next = self.source.next() => next,
             };
             let (phase, bytes) = match &next {
-                Ok(Some(data)) => (Phase::Taking, data.len()),
-                Ok(None) => (Phase::Ended, 0),
-                Err(_) => (Phase::Broken, 0),
+                Ok(Some(data)) => (UploadPhase::Taking, data.len()),
+                Ok(None) => (UploadPhase::Ended, 0),
+                Err(_) => (UploadPhase::Broken, 0),
             };
             self.watch.enter(phase, bytes);
             if self.watch.is_sent() {
-                self.watch.enter(Phase::Ended, 0);
+                self.watch.enter(UploadPhase::Ended, 0);
             }
             next
         })

@@ -3,7 +3,7 @@
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::{Body, Identity, Place};
+use super::{AnswerBody, ClientCredential, UpstreamIndex};
 use crate::http::Via;
 use crate::oci::{RepositoryName, Resource};
 
@@ -11,7 +11,7 @@ use crate::oci::{RepositoryName, Resource};
 #[derive(Clone, Debug)]
 pub struct Question {
     /// GET or HEAD.
-    pub method: Method,
+    pub method: ReadMethod,
     /// In which repository, by its name at the upstream.
     pub repository: RepositoryName,
     /// What of it.
@@ -25,9 +25,9 @@ pub struct Question {
     /// Up to which byte, without it; `None` asks for all that follow. An upstream may send more.
     pub until: Option<u64>,
     /// Which upstreams have failed with it before, and are asked last.
-    pub failed: Vec<Place>,
+    pub failed: Vec<UpstreamIndex>,
     /// With whose credential; `None` for Larder's own.
-    pub client: Option<Identity>,
+    pub client: Option<ClientCredential>,
     /// Since when the token that is shown has to have been asked for; `None`: any that is good.
     pub token_since: Option<Instant>,
     /// Through which other instances of Larder the request came that makes us ask.
@@ -36,7 +36,7 @@ pub struct Question {
 
 impl Question {
     /// One about all of a resource, to any upstream, with Larder's own credential.
-    pub fn new(method: Method, repository: RepositoryName, resource: Resource) -> Self {
+    pub fn new(method: ReadMethod, repository: RepositoryName, resource: Resource) -> Self {
         Self {
             method,
             repository,
@@ -55,7 +55,7 @@ impl Question {
 
 /// The two idempotent methods that registries know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
+pub enum ReadMethod {
     /// With the body.
     Get,
     /// Without it.
@@ -70,7 +70,7 @@ pub struct Answer {
     /// As they came.
     pub headers: HeaderMap,
     /// The bytes; empty for HEAD.
-    pub body: Body,
+    pub body: AnswerBody,
     /// Which upstream gave it.
-    pub place: Place,
+    pub place: UpstreamIndex,
 }

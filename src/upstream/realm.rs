@@ -12,7 +12,7 @@ use crate::http::HostPort;
 
 /// Why a realm is not asked for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct RealmRefusal {
     /// Scheme, host and port, or as little as there is.
     pub(super) target: String,
     /// What is wrong with it.
@@ -20,8 +20,12 @@ pub(super) struct Refusal {
 }
 
 /// The URL of a token server of `upstream`, from the text of a challenge.
-pub(super) fn check(upstream: &Url, token_hosts: &[HostPort], realm: &str) -> Result<Url, Refusal> {
-    let refuse = |target, reason| Err(Refusal { target, reason });
+pub(super) fn check(
+    upstream: &Url,
+    token_hosts: &[HostPort],
+    realm: &str,
+) -> Result<Url, RealmRefusal> {
+    let refuse = |target, reason| Err(RealmRefusal { target, reason });
     let Ok(realm) = Url::parse(realm) else {
         return refuse("a token server".to_owned(), "its realm is not a URL");
     };

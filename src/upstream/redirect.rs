@@ -15,25 +15,25 @@ use http::header::{AUTHORIZATION, LOCATION, VIA};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
 
-use super::Error;
-use super::answer::Reply;
-use super::request::Request;
-use super::transport::{Purpose, Reason, Transport, host_of, origin_of};
+use super::UpstreamError;
+use super::answer::UpstreamReply;
+use super::request::ReadRequest;
+use super::transport::{CallKind, CallPurpose, UpstreamTransport, host_of, origin_of};
 
 /// The most redirects that are followed for one request. Two are common (registry, storage, CDN).
 pub(super) const HOPS_MAX: usize = 5;
 
-/// The longest `Location`, in bytes. Signed URLs take up to 4 KiB.
+/// The longest `UploadLocation`, in bytes. Signed URLs take up to 4 KiB.
 const LOCATION_LEN_MAX: usize = 16 * 1024;
 
-impl Transport {
+impl UpstreamTransport {
     /// Sends `request` to the upstream and follows where it points, to the first answer that is
     /// no redirect.
     pub(super) async fn follow(
         &self,
-        request: &Request,
+        request: &ReadRequest,
         authorization: Option<&HeaderValue>,
-    ) -> Result<Reply, Error> {
+    ) -> Result<UpstreamReply, UpstreamError> {
         self.check(&request.url, request.class, request.who)?;
         let permit = self.permit().await?;
         let mut url = request.url.clone();
@@ -45,12 +45,12 @@ impl Transport {
             if let Some(value) = authorization.filter(|_| !is_foreign) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
-            let purpose = if is_foreign { Purpose::Redirect } else { Purpose::Registry };
-            let reason = Reason { purpose, class: request.class, who: request.who };
+            let purpose = if is_foreign { CallPurpose::Redirect } else { CallPurpose::Registry };
+            let reason = CallKind { purpose, class: request.class, who: request.who };
             let response = self.send(&request.method, &url, headers, reason).await?;
             let host = host_of(&url);
             if !is_redirect(response.status()) {
-                return Ok(Reply::new(
+                return Ok(UpstreamReply::new(
                     response,
                     host,
                     is_foreign,
@@ -59,19 +59,19 @@ impl Transport {
             }
             status = response.status();
             url = next(&url, response.headers()).map_err(|refusal| match refusal {
-                Refusal::Forbidden { target, reason } => {
-                    Error::Forbidden { host, target, reason: reason.to_owned() }
+                RedirectRefusal::Forbidden { target, reason } => {
+                    UpstreamError::Forbidden { host, target, reason: reason.to_owned() }
                 }
-                Refusal::Malformed(reason) => {
-                    Error::Unexpected { host, status, reason: reason.to_owned() }
+                RedirectRefusal::Malformed(reason) => {
+                    UpstreamError::Unexpected { host, status, reason: reason.to_owned() }
                 }
             })?;
             if request.is_local && url.host() != self.url.host() {
-                return Err(Error::NotFound { host: self.host.clone(), said: None });
+                return Err(UpstreamError::NotFound { host: self.host.clone(), said: None });
             }
             is_foreign = is_foreign || url.origin() != self.url.origin();
         }
-        Err(Error::Unexpected {
+        Err(UpstreamError::Unexpected {
             host: self.host.clone(),
             status,
             reason: format!("it leads through more than {HOPS_MAX} redirects"),
@@ -81,7 +81,7 @@ impl Transport {
 
 /// Why a redirect is not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RedirectRefusal {
     /// It leads to where it must not.
     Forbidden {
         /// Scheme, host and port.
@@ -94,15 +94,16 @@ pub(super) enum Refusal {
 }
 
 /// The URL that a redirect from `current` leads to.
-pub(super) fn next(current: &Url, headers: &HeaderMap) -> Result<Url, Refusal> {
-    let location = headers.get(LOCATION).ok_or(Refusal::Malformed("it redirects to nowhere"))?;
+pub(super) fn next(current: &Url, headers: &HeaderMap) -> Result<Url, RedirectRefusal> {
+    let location =
+        headers.get(LOCATION).ok_or(RedirectRefusal::Malformed("it redirects to nowhere"))?;
     if location.is_empty() || location.len() > LOCATION_LEN_MAX {
-        return Err(Refusal::Malformed("its Location is empty or too long"));
+        return Err(RedirectRefusal::Malformed("its Location is empty or too long"));
     }
     let location = location.to_str().ok().and_then(|text| current.join(text).ok());
-    let mut next = location.ok_or(Refusal::Malformed("its Location is not a URL"))?;
+    let mut next = location.ok_or(RedirectRefusal::Malformed("its Location is not a URL"))?;
     next.set_fragment(None);
-    let forbidden = |target, reason| Err(Refusal::Forbidden { target, reason });
+    let forbidden = |target, reason| Err(RedirectRefusal::Forbidden { target, reason });
     match next.scheme() {
         "https" => {}
         "http" if current.scheme() == "http" => {}
@@ -124,7 +125,7 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
 mod tests {
     use super::*;
 
-    fn lead(from: &str, location: &str) -> Result<String, Refusal> {
+    fn lead(from: &str, location: &str) -> Result<String, RedirectRefusal> {
         let mut headers = HeaderMap::new();
         headers.insert(LOCATION, HeaderValue::from_bytes(location.as_bytes()).unwrap());
         next(&from.parse().unwrap(), &headers).map(Url::into)
@@ -142,7 +143,7 @@ mod tests {
         assert_eq!(lead("http://up.test/", "https://cdn.test/x"), to("https://cdn.test/x"));
 
         let forbidden = |from, location| match lead(from, location) {
-            Err(Refusal::Forbidden { target, .. }) => target,
+            Err(RedirectRefusal::Forbidden { target, .. }) => target,
             other => panic!("{location} gave {other:?}"),
         };
         assert_eq!(forbidden(from, "http://up.test/y?secret"), "http://up.test");
@@ -160,9 +161,9 @@ mod tests {
         let long = format!("https://cdn.test/{}", "a".repeat(LOCATION_LEN_MAX));
         for bad in ["", "https://", "https://[::1/", "https://a b/", "ä", long.as_str()] {
             let lead = lead("https://up.test/", bad);
-            assert!(matches!(lead, Err(Refusal::Malformed(_))), "{bad:.20} gave {lead:?}");
+            assert!(matches!(lead, Err(RedirectRefusal::Malformed(_))), "{bad:.20} gave {lead:?}");
         }
         let none = next(&"https://up.test/".parse().unwrap(), &HeaderMap::new());
-        assert!(matches!(none, Err(Refusal::Malformed(_))));
+        assert!(matches!(none, Err(RedirectRefusal::Malformed(_))));
     }
 }

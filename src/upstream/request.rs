@@ -7,14 +7,14 @@ use http::header::{ACCEPT, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 
-use super::backoff::Class;
+use super::backoff::LimitClass;
 use super::question::{self, Question};
-use super::{Identity, Tag};
+use super::{ClientCredential, CredentialId};
 use crate::http::Via;
 use crate::oci::{Reference, RepositoryName, Resource};
 
 /// A request to the registry, before anybody is logged in.
-pub(super) struct Request {
+pub(super) struct ReadRequest {
     /// GET or HEAD.
     pub(super) method: Method,
     /// Where the registry has it.
@@ -22,11 +22,11 @@ pub(super) struct Request {
     /// The `Accept` header.
     pub(super) accept: Option<HeaderValue>,
     /// How much of it.
-    pub(super) span: Span,
+    pub(super) span: WantedBytes,
     /// As what registries count it.
-    pub(super) class: Class,
+    pub(super) class: LimitClass,
     /// For which client; `None` for Larder itself.
-    pub(super) who: Option<Tag>,
+    pub(super) who: Option<CredentialId>,
     /// What made us ask came through these.
     pub(super) via: Via,
     /// Whether only the upstream itself can answer. Registries that do not know referrers may
@@ -36,7 +36,7 @@ pub(super) struct Request {
 
 /// How much of a thing is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Span {
+pub(super) enum WantedBytes {
     /// Its first byte, to learn its length where HEAD does not work.
     FirstByte,
     /// From this byte on, and up to that one, without it.
@@ -45,35 +45,37 @@ pub(super) enum Span {
     Whole,
 }
 
-impl Request {
+impl ReadRequest {
     /// The request that asks `question` of the registry at `base`.
     pub(super) fn of(base: &Url, question: &Question) -> Self {
         let (method, span) = match question.method {
             // A range means nothing in a HEAD (RFC 9110, 14.2).
-            question::Method::Head => (Method::HEAD, Span::Whole),
-            question::Method::Get if question.from == 0 && question.until.is_none() => {
-                (Method::GET, Span::Whole)
+            question::ReadMethod::Head => (Method::HEAD, WantedBytes::Whole),
+            question::ReadMethod::Get if question.from == 0 && question.until.is_none() => {
+                (Method::GET, WantedBytes::Whole)
             }
-            question::Method::Get => (Method::GET, Span::Part(question.from, question.until)),
+            question::ReadMethod::Get => {
+                (Method::GET, WantedBytes::Part(question.from, question.until))
+            }
         };
         let accept = question.accept.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         let is_local = matches!(question.resource, Resource::Referrers(_));
         let (url, class) = (locate(base, question), class_of(question));
         let via = question.via.clone();
-        let who = question.client.as_ref().and_then(Identity::tag);
+        let who = question.client.as_ref().and_then(ClientCredential::tag);
         Self { method, url, accept, span, class, who, via, is_local }
     }
 
     /// A GET of the first byte of what `question` asks for.
     pub(super) fn first_byte(base: &Url, question: &Question) -> Self {
-        Self { method: Method::GET, span: Span::FirstByte, ..Self::of(base, question) }
+        Self { method: Method::GET, span: WantedBytes::FirstByte, ..Self::of(base, question) }
     }
 
     /// `GET /v2/`: is there a registry, and does it take our credential.
-    pub(super) fn ping(base: &Url, who: Option<Tag>) -> Self {
+    pub(super) fn ping(base: &Url, who: Option<CredentialId>) -> Self {
         let mut url = base.clone();
         url.set_path("/v2/");
-        let (method, span, class) = (Method::GET, Span::Whole, Class::Token);
+        let (method, span, class) = (Method::GET, WantedBytes::Whole, LimitClass::Token);
         let (accept, via) = (None, Via::default());
         Self { method, url, accept, span, class, who, via, is_local: true }
     }
@@ -85,12 +87,12 @@ impl Request {
             headers.insert(ACCEPT, accept.clone());
         }
         let range = match self.span {
-            Span::FirstByte => Some("bytes=0-0".to_owned()),
-            Span::Part(from, None) => Some(format!("bytes={from}-")),
-            Span::Part(from, Some(until)) => {
+            WantedBytes::FirstByte => Some("bytes=0-0".to_owned()),
+            WantedBytes::Part(from, None) => Some(format!("bytes={from}-")),
+            WantedBytes::Part(from, Some(until)) => {
                 Some(format!("bytes={from}-{}", until.saturating_sub(1)))
             }
-            Span::Whole => None,
+            WantedBytes::Whole => None,
         };
         if let Some(range) = range.and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(RANGE, range);
@@ -99,7 +101,7 @@ impl Request {
     }
 }
 
-impl Span {
+impl WantedBytes {
     /// With which byte a 206 has to begin; `None` when there must be none.
     pub(super) fn start(self) -> Option<u64> {
         match self {
@@ -110,12 +112,12 @@ impl Span {
     }
 }
 
-fn class_of(question: &Question) -> Class {
+fn class_of(question: &Question) -> LimitClass {
     match (&question.resource, question.method) {
-        (Resource::Blob(_) | Resource::Upload(_), _) => Class::Blob,
-        (Resource::Manifest(_), question::Method::Get) => Class::ManifestGet,
-        (Resource::Manifest(_), question::Method::Head) => Class::ManifestHead,
-        (Resource::Referrers(_) | Resource::Tags, _) => Class::List,
+        (Resource::Blob(_) | Resource::Upload(_), _) => LimitClass::Blob,
+        (Resource::Manifest(_), question::ReadMethod::Get) => LimitClass::ManifestGet,
+        (Resource::Manifest(_), question::ReadMethod::Head) => LimitClass::ManifestHead,
+        (Resource::Referrers(_) | Resource::Tags, _) => LimitClass::List,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Error;
+use super::UpstreamError;
 
 /// How often a question is sent. More would only add to what an ailing upstream has to do.
 const TRIES_MAX: u32 = 3;
@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// For how long to pause before the next try, after `tries` of them have ended in `error`;
 /// `None` if there should be no next one.
-pub(super) fn pause(error: &Error, tries: u32) -> Option<Duration> {
+pub(super) fn pause(error: &UpstreamError, tries: u32) -> Option<Duration> {
     if tries >= TRIES_MAX || !is_worth_it(error) {
         return None;
     }
@@ -25,10 +25,12 @@ pub(super) fn pause(error: &Error, tries: u32) -> Option<Duration> {
     Some((PAUSE * 4_u32.pow(tries.saturating_sub(1))).mul_f64(jitter))
 }
 
-fn is_worth_it(error: &Error) -> bool {
+fn is_worth_it(error: &UpstreamError) -> bool {
     match error {
-        Error::Stalled { .. } | Error::Unreachable { .. } => true,
-        Error::Unexpected { status, .. } => matches!(status.as_u16(), 500 | 502 | 503 | 504),
+        UpstreamError::Stalled { .. } | UpstreamError::Unreachable { .. } => true,
+        UpstreamError::Unexpected { status, .. } => {
+            matches!(status.as_u16(), 500 | 502 | 503 | 504)
+        }
         _ => false,
     }
 }
@@ -41,7 +43,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let error = Error::Unreachable { host: String::new(), reason: String::new() };
+        let error = UpstreamError::Unreachable { host: String::new(), reason: String::new() };
         for _ in 0..100 {
             let first = pause(&error, 1).unwrap().as_millis();
             let second = pause(&error, 2).unwrap().as_millis();
@@ -54,7 +56,7 @@ mod tests {
     #[test]
     fn only_faults_on_the_way_are_tried_again() {
         let host = String::new;
-        let unexpected = |code| Error::Unexpected {
+        let unexpected = |code| UpstreamError::Unexpected {
             host: host(),
             status: StatusCode::from_u16(code).unwrap(),
             reason: host(),
@@ -66,16 +68,16 @@ mod tests {
             assert!(pause(&unexpected(code), 1).is_none(), "{code}");
         }
         for error in [
-            Error::NotFound { host: host(), said: None },
-            Error::Throttled { host: host(), wait: None },
-            Error::Denied { host: host(), status: StatusCode::FORBIDDEN },
-            Error::Forbidden { host: host(), target: host(), reason: host() },
-            Error::CredentialRefused {
+            UpstreamError::NotFound { host: host(), said: None },
+            UpstreamError::Throttled { host: host(), wait: None },
+            UpstreamError::Denied { host: host(), status: StatusCode::FORBIDDEN },
+            UpstreamError::Forbidden { host: host(), target: host(), reason: host() },
+            UpstreamError::CredentialRefused {
                 host: host(),
                 status: StatusCode::UNAUTHORIZED,
                 reason: host(),
             },
-            Error::RangeNotSatisfiable { host: host(), total: None },
+            UpstreamError::RangeNotSatisfiable { host: host(), total: None },
         ] {
             assert!(pause(&error, 1).is_none(), "{error:?}");
         }

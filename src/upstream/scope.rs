@@ -4,34 +4,34 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::token::Need;
-use super::{Identity, Tag};
+use super::token::TokenNeed;
+use super::{ClientCredential, CredentialId};
 use crate::oci::RepositoryName;
 
 /// What a token is asked for, for whom, and which will do.
-pub(super) struct Scope {
+pub(super) struct TokenScope {
     /// Whose credential is used; `None` for Larder's own.
-    pub(super) client: Option<Identity>,
+    pub(super) client: Option<ClientCredential>,
     /// Each goes in an argument of its own, the one that matters most first: some servers read no
     /// other.
     pub(super) texts: Vec<String>,
-    pub(super) need: Need,
+    pub(super) need: TokenNeed,
 }
 
-impl Scope {
+impl TokenScope {
     /// To read in a repository.
     pub(super) fn pull(repository: &RepositoryName) -> Self {
         let texts = vec![format!("repository:{repository}:pull")];
-        Self { client: None, texts, need: Need::default() }
+        Self { client: None, texts, need: TokenNeed::default() }
     }
 
     /// Nothing: to be known is enough.
     pub(super) fn entry() -> Self {
-        Self { client: None, texts: Vec::new(), need: Need::default() }
+        Self { client: None, texts: Vec::new(), need: TokenNeed::default() }
     }
 
     /// The same for this client.
-    pub(super) fn of(self, client: Option<Identity>) -> Self {
+    pub(super) fn of(self, client: Option<ClientCredential>) -> Self {
         Self { client, ..self }
     }
 
@@ -42,8 +42,8 @@ impl Scope {
     }
 
     /// What keeps the client apart from others.
-    pub(super) fn who(&self) -> Option<Tag> {
-        self.client.as_ref().and_then(Identity::tag)
+    pub(super) fn who(&self) -> Option<CredentialId> {
+        self.client.as_ref().and_then(ClientCredential::tag)
     }
 
     /// To write in a repository, and to mount what another one has.
@@ -61,4 +61,4 @@ impl Scope {
 }
 
 /// A body that is on its way cannot be sent again when the token ends before it.
-const FOR_A_CHANGE: Need = Need { rest_min: Duration::from_secs(60), since: None };
+const FOR_A_CHANGE: TokenNeed = TokenNeed { rest_min: Duration::from_secs(60), since: None };

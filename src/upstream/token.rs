@@ -3,9 +3,10 @@
 //! A fetch runs in a task of its own. Whoever asked first has no duty to stay: if that request
 //! is dropped, the others get the token all the same. How a token is fetched is not known here.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -13,7 +14,7 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Error;
+use super::UpstreamError;
 use super::identity::sensitive;
 
 /// The most tokens that are kept. At about 3 KiB each, 30 MiB.
@@ -24,13 +25,13 @@ const REST_MIN: Duration = Duration::from_secs(10);
 
 /// The tokens at hand and the fetches under way, by what was asked for.
 #[derive(Default)]
-pub(super) struct Tokens {
-    slots: Mutex<HashMap<String, Slot>>,
+pub(super) struct TokenCache {
+    slots: Mutex<HashMap<String, TokenSlot>>,
 }
 
 /// What a token is needed for decides which will do.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Need {
+pub(super) struct TokenNeed {
     /// How long it has to be good for, unless its whole life is shorter.
     pub(super) rest_min: Duration,
     /// Since when it has to have been asked for. A token may outlive the right that it was issued
@@ -39,30 +40,30 @@ pub(super) struct Need {
 }
 
 #[derive(Clone)]
-struct Slot {
+struct TokenSlot {
     /// When its server was asked.
     begun: Instant,
     /// `None` while the fetch is under way.
-    outcome: watch::Receiver<Option<Result<Token, Error>>>,
+    outcome: watch::Receiver<Option<Result<BearerToken, UpstreamError>>>,
 }
 
 /// A token that some server issued.
 #[derive(Clone)]
-pub(super) struct Token(Arc<Issued>);
+pub(super) struct BearerToken(Arc<IssuedToken>);
 
-struct Issued {
+struct IssuedToken {
     secret: SecretString,
     usable_until: Instant,
     ends: Instant,
 }
 
-impl Token {
+impl BearerToken {
     /// A token received now, good for `life`.
     pub(super) fn new(secret: SecretString, life: Duration) -> Self {
         let rest = (life / 5).max(REST_MIN);
         let (usable_until, ends) =
             (Instant::now() + life.saturating_sub(rest), Instant::now() + life);
-        Self(Arc::new(Issued { secret, usable_until, ends }))
+        Self(Arc::new(IssuedToken { secret, usable_until, ends }))
     }
 
     /// The value of the `Authorization` header, marked sensitive.
@@ -71,17 +72,17 @@ impl Token {
     }
 }
 
-impl Tokens {
+impl TokenCache {
     /// A token for `key` that will do, and whether it was fetched only after this was called or had a
     /// fetch already under way.
     pub(super) async fn obtain<F>(
         &self,
         key: &str,
-        need: Need,
+        need: TokenNeed,
         fetch: impl FnOnce() -> F,
-    ) -> Option<Result<(Token, bool), Error>>
+    ) -> Option<Result<(BearerToken, bool), UpstreamError>>
     where
-        F: Future<Output = Result<Token, Error>> + Send + 'static,
+        F: Future<Output = Result<BearerToken, UpstreamError>> + Send + 'static,
     {
         let (mut slot, is_fresh) = self.slot(key, need, fetch);
         // The sender is lost only with the whole runtime, or when a fetch panics.
@@ -89,18 +90,18 @@ impl Tokens {
         Some(outcome.map(|token| (token, is_fresh)))
     }
 
-    fn slot<F>(&self, key: &str, need: Need, fetch: impl FnOnce() -> F) -> (Slot, bool)
+    fn slot<F>(&self, key: &str, need: TokenNeed, fetch: impl FnOnce() -> F) -> (TokenSlot, bool)
     where
-        F: Future<Output = Result<Token, Error>> + Send + 'static,
+        F: Future<Output = Result<BearerToken, UpstreamError>> + Send + 'static,
     {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         if let Some(slot) = slots.get(key).filter(|slot| is_usable(slot, need)) {
             let is_under_way = slot.outcome.borrow().is_none();
             return (slot.clone(), is_under_way);
         }
         make_room(&mut slots);
         let (done, outcome) = watch::channel(None);
-        let slot = Slot { begun: Instant::now(), outcome };
+        let slot = TokenSlot { begun: Instant::now(), outcome };
         slots.insert(key.to_owned(), slot.clone());
         let fetch = fetch();
         tokio::spawn(async move { done.send_replace(Some(fetch.await)) });
@@ -108,8 +109,8 @@ impl Tokens {
     }
 
     /// Forgets `token`, unless another has taken its place already.
-    pub(super) fn discard(&self, key: &str, token: &Token) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn discard(&self, key: &str, token: &BearerToken) {
+        let mut slots = self.slots.lock();
         let is_same = slots.get(key).is_some_and(|slot| match &*slot.outcome.borrow() {
             Some(Ok(held)) => Arc::ptr_eq(&held.0, &token.0),
             _ => false,
@@ -120,7 +121,7 @@ impl Tokens {
     }
 }
 
-fn is_usable(slot: &Slot, need: Need) -> bool {
+fn is_usable(slot: &TokenSlot, need: TokenNeed) -> bool {
     let now = Instant::now();
     if need.since.is_some_and(|since| slot.begun < since) {
         return false;
@@ -134,9 +135,9 @@ fn is_usable(slot: &Slot, need: Need) -> bool {
 }
 
 /// What is unusable goes first; if that is not enough, everything but the fetches under way.
-fn make_room(slots: &mut HashMap<String, Slot>) {
+fn make_room(slots: &mut HashMap<String, TokenSlot>) {
     if slots.len() >= TOKENS_MAX {
-        slots.retain(|_, slot| is_usable(slot, Need::default()));
+        slots.retain(|_, slot| is_usable(slot, TokenNeed::default()));
     }
     if slots.len() >= TOKENS_MAX {
         slots.retain(|_, slot| slot.outcome.borrow().is_none());
@@ -147,19 +148,19 @@ fn make_room(slots: &mut HashMap<String, Slot>) {
 mod tests {
     use super::*;
 
-    fn token(life_secs: u64) -> Token {
-        Token::new(SecretString::from("t"), Duration::from_secs(life_secs))
+    fn token(life_secs: u64) -> BearerToken {
+        BearerToken::new(SecretString::from("t"), Duration::from_secs(life_secs))
     }
 
-    async fn is_fresh(tokens: &Tokens, life_secs: u64) -> bool {
+    async fn is_fresh(tokens: &TokenCache, life_secs: u64) -> bool {
         let obtained =
-            tokens.obtain("k", Need::default(), async move || Ok(token(life_secs))).await;
+            tokens.obtain("k", TokenNeed::default(), async move || Ok(token(life_secs))).await;
         obtained.unwrap().unwrap().1
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_replaced_when_a_fifth_of_its_life_is_left() {
-        let tokens = Tokens::default();
+        let tokens = TokenCache::default();
         assert!(is_fresh(&tokens, 300).await);
         tokio::time::advance(Duration::from_secs(239)).await;
         assert!(!is_fresh(&tokens, 300).await);
@@ -170,10 +171,10 @@ mod tests {
     /// An upload cannot be sent again when its token ends in the middle of it.
     #[tokio::test(start_paused = true)]
     async fn a_token_that_ends_too_soon_for_its_use_is_replaced() {
-        let tokens = Tokens::default();
+        let tokens = TokenCache::default();
         let minute = Duration::from_secs(60);
         let is_fresh = async |life_secs, rest_min| {
-            let need = Need { rest_min, since: None };
+            let need = TokenNeed { rest_min, since: None };
             let obtained = tokens.obtain("k", need, async move || Ok(token(life_secs))).await;
             obtained.unwrap().unwrap().1
         };
@@ -188,13 +189,13 @@ mod tests {
     /// Who confirms a right asks for a token now; one that is on its way since before says what was.
     #[tokio::test(start_paused = true)]
     async fn a_token_that_was_asked_for_too_early_is_replaced() {
-        let tokens = Tokens::default();
-        let since_now = || Need { since: Some(Instant::now()), ..Need::default() };
+        let tokens = TokenCache::default();
+        let since_now = || TokenNeed { since: Some(Instant::now()), ..TokenNeed::default() };
         let is_fresh = async |need| {
             let obtained = tokens.obtain("k", need, async || Ok(token(300))).await;
             obtained.unwrap().unwrap().1
         };
-        assert!(is_fresh(Need::default()).await);
+        assert!(is_fresh(TokenNeed::default()).await);
         assert!(!is_fresh(since_now()).await, "of this very instant");
         tokio::time::advance(Duration::from_millis(1)).await;
         let need = since_now();
@@ -205,7 +206,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(5)).await;
             Ok(token(300))
         };
-        let (under_way, is_fresh) = tokens.slot("slow", Need::default(), slow);
+        let (under_way, is_fresh) = tokens.slot("slow", TokenNeed::default(), slow);
         assert!(is_fresh);
         tokio::time::advance(Duration::from_millis(1)).await;
         let (other, _) = tokens.slot("slow", since_now(), slow);
@@ -214,20 +215,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lost_leader_strands_nobody() {
-        let tokens = Arc::new(Tokens::default());
+        let tokens = Arc::new(TokenCache::default());
         let slow = async || {
             tokio::time::sleep(Duration::from_secs(5)).await;
             Ok(token(300))
         };
         let leader = tokio::spawn({
             let tokens = Arc::clone(&tokens);
-            async move { tokens.obtain("k", Need::default(), slow).await.is_some() }
+            async move { tokens.obtain("k", TokenNeed::default(), slow).await.is_some() }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         leader.abort();
 
         let follower = tokens
-            .obtain("k", Need::default(), async || panic!("a fetch is under way already"))
+            .obtain("k", TokenNeed::default(), async || panic!("a fetch is under way already"))
             .await;
 
         assert!(follower.unwrap().unwrap().1);
@@ -235,35 +236,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_or_broken_fetch_is_not_kept() {
-        let tokens = Tokens::default();
-        let error = Error::NotFound { host: String::new(), said: None };
-        let failed = tokens.obtain("k", Need::default(), async move || Err(error)).await;
+        let tokens = TokenCache::default();
+        let error = UpstreamError::NotFound { host: String::new(), said: None };
+        let failed = tokens.obtain("k", TokenNeed::default(), async move || Err(error)).await;
         assert!(failed.unwrap().is_err());
-        let broken = tokens.obtain("k", Need::default(), async || panic!("on purpose")).await;
+        let broken = tokens.obtain("k", TokenNeed::default(), async || panic!("on purpose")).await;
         assert!(broken.is_none());
         assert!(is_fresh(&tokens, 300).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_the_token_that_failed_is_discarded() {
-        let tokens = Tokens::default();
+        let tokens = TokenCache::default();
         assert!(is_fresh(&tokens, 300).await);
         tokens.discard("k", &token(300));
         assert!(!is_fresh(&tokens, 300).await);
-        let held =
-            tokens.obtain("k", Need::default(), async || Ok(token(300))).await.unwrap().unwrap().0;
+        let held = tokens
+            .obtain("k", TokenNeed::default(), async || Ok(token(300)))
+            .await
+            .unwrap()
+            .unwrap()
+            .0;
         tokens.discard("k", &held);
         assert!(is_fresh(&tokens, 300).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn tokens_are_bounded() {
-        let tokens = Tokens::default();
+        let tokens = TokenCache::default();
         for i in 0..TOKENS_MAX + 5 {
             let obtained =
-                tokens.obtain(&i.to_string(), Need::default(), async || Ok(token(300))).await;
+                tokens.obtain(&i.to_string(), TokenNeed::default(), async || Ok(token(300))).await;
             assert!(obtained.unwrap().is_ok());
         }
-        assert!(tokens.slots.lock().unwrap().len() <= TOKENS_MAX);
+        assert!(tokens.slots.lock().len() <= TOKENS_MAX);
     }
 }

@@ -14,13 +14,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
 
-use super::backoff::{Backoff, Class};
-use super::breaker::Breaker;
+use super::backoff::{BackoffTable, LimitClass};
+use super::breaker::CircuitBreaker;
 use super::limit;
-use super::meter::{Meter, Outcome};
-use super::outgoing::Watch;
-use super::{Error, Tag};
-use crate::http::{Client, Incoming, InstanceId, Lane, ReplyBody, SendError};
+use super::meter::{CallOutcome, UpstreamMeter};
+use super::outgoing::UploadStallTimer;
+use super::{CredentialId, UpstreamError};
+use crate::http::{ConnectionLane, HttpClient, Incoming, InstanceId, ReplyBody, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
 /// 30 s; this leaves time for a second try.
@@ -42,7 +42,7 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("larder/", env!("CAR
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// The way to one upstream, and to where it points.
-pub(super) struct Transport {
+pub(super) struct UpstreamTransport {
     /// The upstream.
     pub(super) url: Url,
     /// What messages call it.
@@ -50,28 +50,28 @@ pub(super) struct Transport {
     /// Who we are.
     pub(super) instance: InstanceId,
     /// Where it is counted what is sent and what comes.
-    pub(super) meter: Arc<Meter>,
-    clients: Clients,
+    pub(super) meter: Arc<UpstreamMeter>,
+    clients: TransportClients,
     permits: Arc<Semaphore>,
     /// Fewer than `permits`: clients decide how long a push takes.
     pushes: Arc<Semaphore>,
-    backoff: Backoff,
-    breaker: Breaker,
+    backoff: BackoffTable,
+    breaker: CircuitBreaker,
     /// Whether it has redirected when it was last asked for a blob.
     redirects_blobs: AtomicBool,
 }
 
 /// Connections, apart by what they show: the certificate is for the upstream's own origin, and for
 /// no token server or storage elsewhere.
-pub(super) struct Clients {
+pub(super) struct TransportClients {
     /// To the upstream.
-    pub(super) own: Client,
+    pub(super) own: HttpClient,
     /// To wherever it points.
-    pub(super) others: Client,
+    pub(super) others: HttpClient,
 }
 
 /// A response, and whether it limits us.
-pub(super) struct Exchanged {
+pub(super) struct ExchangedResponse {
     pub(super) response: Response<Incoming>,
     /// For how long nothing of its kind will be sent.
     pub(super) limit: Option<Duration>,
@@ -79,7 +79,7 @@ pub(super) struct Exchanged {
 
 /// Why a host is called, and so which key of the configuration would exempt it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum CallPurpose {
     /// A redirect pointed there.
     Redirect,
     /// It is the upstream.
@@ -90,26 +90,26 @@ pub(super) enum Purpose {
 
 /// Why a host is called, as what registries count it, and for which client; `None` for Larder itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reason {
-    pub(super) purpose: Purpose,
-    pub(super) class: Class,
-    pub(super) who: Option<Tag>,
+pub(super) struct CallKind {
+    pub(super) purpose: CallPurpose,
+    pub(super) class: LimitClass,
+    pub(super) who: Option<CredentialId>,
 }
 
-impl Transport {
+impl UpstreamTransport {
     /// A way to `url` that has room for `connections_max` requests at once.
     pub(super) fn new(
         url: Url,
-        clients: Clients,
+        clients: TransportClients,
         instance: InstanceId,
         connections_max: usize,
-        meter: Arc<Meter>,
+        meter: Arc<UpstreamMeter>,
     ) -> Self {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(&url);
         let pushes = Arc::new(Semaphore::new(permits.div_ceil(PUSH_SHARE)));
         let permits = Arc::new(Semaphore::new(permits));
-        let (backoff, breaker) = (Backoff::default(), Breaker::default());
+        let (backoff, breaker) = (BackoffTable::default(), CircuitBreaker::default());
         let redirects_blobs = AtomicBool::new(false);
         Self {
             url,
@@ -126,20 +126,20 @@ impl Transport {
     }
 
     /// Waits, first come first served, until the upstream has room for one more request.
-    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, UpstreamError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         permit.map_err(|closed| self.unreachable(&self.url, closed.to_string()))
     }
 
     /// The same for a push, of which fewer go on at once.
-    pub(super) async fn push_permits(&self) -> Result<[OwnedSemaphorePermit; 2], Error> {
+    pub(super) async fn push_permits(&self) -> Result<[OwnedSemaphorePermit; 2], UpstreamError> {
         let waited = timeout(PERMIT_WAIT, async {
             let push = Arc::clone(&self.pushes).acquire_owned().await;
             let push = push.map_err(|closed| self.unreachable(&self.url, closed.to_string()))?;
             Ok([push, self.permit().await?])
         });
         let host = self.host.clone();
-        waited.await.unwrap_or(Err(Error::Stalled { host, waited: PERMIT_WAIT }))
+        waited.await.unwrap_or(Err(UpstreamError::Stalled { host, waited: PERMIT_WAIT }))
     }
 
     /// Sends one request without a body.
@@ -148,23 +148,30 @@ impl Transport {
         method: &Method,
         url: &Url,
         headers: HeaderMap,
-        reason: Reason,
-    ) -> Result<Response<Incoming>, Error> {
+        reason: CallKind,
+    ) -> Result<Response<Incoming>, UpstreamError> {
         let request = (method, url, headers, ReplyBody::empty());
         let exchanged = self.exchange(request, reason, None).await?;
         match exchanged.limit {
-            Some(wait) => Err(Error::Throttled { host: host_of(url), wait: Some(wait) }),
+            Some(wait) => Err(UpstreamError::Throttled { host: host_of(url), wait: Some(wait) }),
             None => Ok(exchanged.response),
         }
+    }
+
+    fn uri_of(&self, url: &Url) -> Result<Uri, UpstreamError> {
+        // The fault would show the URL, whose query may be a secret.
+        url.as_str()
+            .parse()
+            .map_err(|_| self.unreachable(url, "its URL cannot be written in a request".to_owned()))
     }
 
     /// Sends one request. With a body that comes as a stream, `watch` decides what takes too long.
     pub(super) async fn exchange(
         &self,
         (method, url, mut headers, body): (&Method, &Url, HeaderMap, ReplyBody),
-        Reason { purpose, class, who }: Reason,
-        watch: Option<&Watch>,
-    ) -> Result<Exchanged, Error> {
+        CallKind { purpose, class, who }: CallKind,
+        watch: Option<&UploadStallTimer>,
+    ) -> Result<ExchangedResponse, UpstreamError> {
         let host = host_of(url);
         let turn = self.backoff.enter(&host, class, who)?;
         let pass = self.breaker.enter(&host)?;
@@ -172,17 +179,15 @@ impl Transport {
         headers.insert(USER_AGENT, AGENT);
         let is_own = url.origin() == self.url.origin();
         let client = if is_own { &self.clients.own } else { &self.clients.others };
-        // The fault would show the URL, whose query may be a secret.
-        let uri: Uri = url.as_str().parse().map_err(|_| {
-            self.unreachable(url, "its URL cannot be written in a request".to_owned())
-        })?;
+        let uri = self.uri_of(url)?;
         let mut request = http::Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         // A body that its sender decides the pace of shares no connection either.
-        let lane = if watch.is_some() { Lane::Own } else { self.lane(method, (purpose, class)) };
-        let patience = if class == Class::Push { CHANGE_WAIT } else { HEAD_WAIT };
+        let lane =
+            if watch.is_some() { ConnectionLane::Own } else { self.lane(method, (purpose, class)) };
+        let patience = if class == LimitClass::Push { CHANGE_WAIT } else { HEAD_WAIT };
         let too_slow = async {
             if let Some(watch) = watch {
                 watch.stalled().await
@@ -196,9 +201,9 @@ impl Transport {
             biased;
             sent = client.send(request, lane) => sent,
             waited = too_slow => {
-                asking.failed(Outcome::Stalled);
+                asking.failed(CallOutcome::Stalled);
                 pass.failed(&format!("it sent nothing for {} s", waited.as_secs()));
-                return Err(Error::Stalled { host, waited });
+                return Err(UpstreamError::Stalled { host, waited });
             }
         };
         match sent {
@@ -206,12 +211,12 @@ impl Transport {
                 asking.limited(response.headers());
                 pass.answered();
                 let limit = Some(turn.refused(limit::retry_after(response.headers())));
-                Ok(Exchanged { response, limit })
+                Ok(ExchangedResponse { response, limit })
             }
             Ok(response) => {
                 asking.answered(response.status(), response.headers());
                 turn.answered();
-                if purpose == Purpose::Registry && is_blob(method, class) {
+                if purpose == CallPurpose::Registry && is_blob(method, class) {
                     let is_redirect = response.status().is_redirection();
                     self.redirects_blobs.store(is_redirect, Ordering::Relaxed);
                 }
@@ -219,19 +224,19 @@ impl Transport {
                     status if is_of_a_gateway(status) => pass.failed(status.as_str()),
                     _ => pass.answered(),
                 }
-                Ok(Exchanged { response, limit: None })
+                Ok(ExchangedResponse { response, limit: None })
             }
             Err(SendError::NotPublic(target)) => {
-                asking.failed(Outcome::Forbidden);
+                asking.failed(CallOutcome::Forbidden);
                 let (host, target) = (self.host.clone(), format!("{}://{target}", url.scheme()));
-                Err(Error::Forbidden { host, target, reason: purpose.refusal().to_owned() })
+                Err(UpstreamError::Forbidden { host, target, reason: purpose.refusal().to_owned() })
             }
             // The host has done nothing wrong.
-            Err(SendError::Failed(reason)) if watch.is_some_and(Watch::is_broken) => {
-                Err(Error::Interrupted { host, reason })
+            Err(SendError::Failed(reason)) if watch.is_some_and(UploadStallTimer::is_broken) => {
+                Err(UpstreamError::Interrupted { host, reason })
             }
             Err(SendError::Failed(reason)) => {
-                asking.failed(Outcome::Unreachable);
+                asking.failed(CallOutcome::Unreachable);
                 pass.failed(&reason);
                 Err(self.unreachable(url, reason))
             }
@@ -240,14 +245,23 @@ impl Transport {
 
     /// Layers want a connection of their own. That is a new one, most of the time, which costs two
     /// round trips; a registry that only says where its layers are is asked without.
-    fn lane(&self, method: &Method, (purpose, class): (Purpose, Class)) -> Lane {
+    fn lane(&self, method: &Method, (purpose, class): (CallPurpose, LimitClass)) -> ConnectionLane {
         let is_pointed =
-            purpose == Purpose::Registry && self.redirects_blobs.load(Ordering::Relaxed);
-        if is_blob(method, class) && !is_pointed { Lane::Own } else { Lane::Shared }
+            purpose == CallPurpose::Registry && self.redirects_blobs.load(Ordering::Relaxed);
+        if is_blob(method, class) && !is_pointed {
+            ConnectionLane::Own
+        } else {
+            ConnectionLane::Shared
+        }
     }
 
     /// Whether a request would be sent now: not to one who limits us, nor to one who is down.
-    pub(super) fn check(&self, url: &Url, class: Class, who: Option<Tag>) -> Result<(), Error> {
+    pub(super) fn check(
+        &self,
+        url: &Url,
+        class: LimitClass,
+        who: Option<CredentialId>,
+    ) -> Result<(), UpstreamError> {
         let host = host_of(url);
         self.backoff.check(&host, class, who)?;
         self.breaker.check(&host)
@@ -268,14 +282,14 @@ impl Transport {
         self.backoff.held()
     }
 
-    fn unreachable(&self, url: &Url, reason: String) -> Error {
+    fn unreachable(&self, url: &Url, reason: String) -> UpstreamError {
         let host = if *url == self.url { self.host.clone() } else { host_of(url) };
-        Error::Unreachable { host, reason }
+        UpstreamError::Unreachable { host, reason }
     }
 }
 
-fn is_blob(method: &Method, class: Class) -> bool {
-    *method == Method::GET && class == Class::Blob
+fn is_blob(method: &Method, class: LimitClass) -> bool {
+    *method == Method::GET && class == LimitClass::Blob
 }
 
 /// Whether this is what a gateway says whose registry is down.
@@ -286,7 +300,7 @@ fn is_of_a_gateway(status: StatusCode) -> bool {
     )
 }
 
-impl Purpose {
+impl CallPurpose {
     fn refusal(self) -> &'static str {
         match self {
             Self::Redirect => "its address is not public; `redirect_hosts` would allow it",

@@ -2,7 +2,7 @@
 
 /// Something that keeps an upstream from being of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct UpstreamTrouble {
     /// What it is.
     pub kind: TroubleKind,
     /// The host that it is about.

@@ -2,9 +2,10 @@
 
 use http::Method;
 use larder::access::{
-    Action, Anonymous, CertificateUser, Challenge, Htpasswd, Options, Policy, Rule, Users,
+    AccessOptions, AccessPolicy, AccessRule, Action, AnonymousAccess, CertificateUser,
+    ChallengePolicy, HtpasswdUsers, UserTable,
 };
-use larder::http::Peer;
+use larder::http::ClientPeer;
 
 use crate::support::registry::basic;
 use crate::support::{Client, Image, Log, Proxy, Reply, ScriptedRegistry, Setup};
@@ -15,17 +16,17 @@ const BEN: &str = "canary-of-ben";
 const WRONG: &str = "canary-that-is-wrong";
 const USERS: [&str; 3] = ["ann", "ben", "eve"];
 
-fn users(of: &[(&str, &str)]) -> Htpasswd {
+fn users(of: &[(&str, &str)]) -> HtpasswdUsers {
     let line = |(user, password): &(&str, &str)| {
         let hash = bcrypt::hash_with_result(password, 4).unwrap();
         format!("{user}:{hash}\n")
     };
     let text: String = of.iter().map(line).collect();
-    Htpasswd::new(Users::parse(text.as_bytes()).unwrap())
+    HtpasswdUsers::new(UserTable::parse(text.as_bytes()).unwrap())
 }
 
-fn rule(users: &str, repositories: &str, actions: &[Action]) -> Rule {
-    Rule {
+fn rule(users: &str, repositories: &str, actions: &[Action]) -> AccessRule {
+    AccessRule {
         users: vec![users.parse().unwrap()],
         registries: Vec::new(),
         repositories: vec![repositories.parse().unwrap()],
@@ -33,17 +34,17 @@ fn rule(users: &str, repositories: &str, actions: &[Action]) -> Rule {
     }
 }
 
-fn guarded(anonymous: Anonymous, rules: Vec<Rule>) -> Options {
-    Options {
-        challenge: Challenge::Basic,
-        policy: Policy { anonymous, rules },
+fn guarded(anonymous: AnonymousAccess, rules: Vec<AccessRule>) -> AccessOptions {
+    AccessOptions {
+        challenge: ChallengePolicy::Basic,
+        policy: AccessPolicy { anonymous, rules },
         htpasswd: Some(users(&[("ann", ANN), ("ben", BEN)])),
         certificates: Vec::new(),
     }
 }
 
 /// A mirror of docker.io with `team/app` and `open/app` in its cache already.
-async fn warm(access: Options) -> (ScriptedRegistry, Image, Proxy) {
+async fn warm(access: AccessOptions) -> (ScriptedRegistry, Image, Proxy) {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[70_000, 10]);
     let mut setup = Setup::new();
@@ -126,7 +127,7 @@ fn assert_challenged(reply: &Reply, what: &str) {
 /// Spegel #1432, GitLab #363827: what one door keeps another one gave away.
 #[tokio::test]
 async fn without_a_name_there_is_nothing_by_any_door_or_method() {
-    let (hub, image, proxy) = warm(guarded(Anonymous::None, Vec::new())).await;
+    let (hub, image, proxy) = warm(guarded(AnonymousAccess::None, Vec::new())).await;
     let mut answers = Vec::new();
     for repository in ["team/app", "no/such"] {
         for (method, path) in requests(repository, &image) {
@@ -146,7 +147,7 @@ async fn without_a_name_there_is_nothing_by_any_door_or_method() {
 #[tokio::test]
 async fn a_wrong_password_is_refused_at_once_even_where_none_is_needed() {
     let log = Log::of_everything();
-    let (hub, image, proxy) = warm(guarded(Anonymous::Pull, Vec::new())).await;
+    let (hub, image, proxy) = warm(guarded(AnonymousAccess::Pull, Vec::new())).await;
     for (user, password) in [("ann", WRONG), ("ann", ""), ("ann", BEN), ("eve", ANN)] {
         for path in ["/v2/".to_owned(), "/v2/open/app/manifests/latest".to_owned()]
             .into_iter()
@@ -170,7 +171,7 @@ async fn a_wrong_password_is_refused_at_once_even_where_none_is_needed() {
 #[tokio::test]
 async fn a_right_password_opens_what_the_cache_has_and_stays_here() {
     let log = Log::of_everything();
-    let (hub, image, proxy) = warm(guarded(Anonymous::None, Vec::new())).await;
+    let (hub, image, proxy) = warm(guarded(AnonymousAccess::None, Vec::new())).await;
     let ann = Some(("ann", ANN));
     send(&proxy.client, &Method::GET, "/v2/", ann).await.assert_status(200);
     let path = "/v2/team/app/manifests/latest";
@@ -191,15 +192,15 @@ async fn a_right_password_opens_what_the_cache_has_and_stays_here() {
 async fn a_ping_is_challenged_where_a_login_would_open_more() {
     let by_rule = |action| vec![rule("ann", "**", &[action])];
     for (anonymous, rules, takes_pushes, want) in [
-        (Anonymous::None, vec![], false, 401),
-        (Anonymous::None, by_rule(Action::Pull), false, 401),
-        (Anonymous::Pull, vec![], false, 200),
-        (Anonymous::Pull, vec![], true, 401),
-        (Anonymous::Pull, by_rule(Action::Pull), true, 200),
-        (Anonymous::Pull, by_rule(Action::Push), true, 401),
-        (Anonymous::Push, vec![], true, 200),
-        (Anonymous::Push, by_rule(Action::Delete), true, 401),
-        (Anonymous::Push, by_rule(Action::Delete), false, 200),
+        (AnonymousAccess::None, vec![], false, 401),
+        (AnonymousAccess::None, by_rule(Action::Pull), false, 401),
+        (AnonymousAccess::Pull, vec![], false, 200),
+        (AnonymousAccess::Pull, vec![], true, 401),
+        (AnonymousAccess::Pull, by_rule(Action::Pull), true, 200),
+        (AnonymousAccess::Pull, by_rule(Action::Push), true, 401),
+        (AnonymousAccess::Push, vec![], true, 200),
+        (AnonymousAccess::Push, by_rule(Action::Delete), true, 401),
+        (AnonymousAccess::Push, by_rule(Action::Delete), false, 200),
     ] {
         let hub = ScriptedRegistry::new();
         let mut setup = Setup::new();
@@ -218,7 +219,7 @@ async fn a_ping_is_challenged_where_a_login_would_open_more() {
 #[tokio::test]
 async fn a_mirror_that_never_asks_neither_reads_nor_forwards_what_it_is_sent() {
     let log = Log::of_everything();
-    let (hub, image, proxy) = warm(Options::default()).await;
+    let (hub, image, proxy) = warm(AccessOptions::default()).await;
     let (eve, ben) = (basic("eve", WRONG), basic("ben", BEN));
     for headers in [
         vec![("authorization", eve.as_str())],
@@ -237,9 +238,11 @@ async fn a_mirror_that_never_asks_neither_reads_nor_forwards_what_it_is_sent() {
     assert!(hub.asked().iter().all(|asked| !asked.has_credential()));
     log.assert_without(&[WRONG, BEN], &USERS);
 
-    let (_hub, _image, proxy) =
-        warm(Options { policy: guarded(Anonymous::None, vec![]).policy, ..Options::default() })
-            .await;
+    let (_hub, _image, proxy) = warm(AccessOptions {
+        policy: guarded(AnonymousAccess::None, vec![]).policy,
+        ..AccessOptions::default()
+    })
+    .await;
     let reply = proxy.get("/v2/team/app/manifests/latest").await;
     assert_eq!((reply.status.as_u16(), reply.header("www-authenticate")), (404, None));
 }
@@ -248,7 +251,7 @@ async fn a_mirror_that_never_asks_neither_reads_nor_forwards_what_it_is_sent() {
 #[tokio::test]
 async fn what_no_rule_opens_looks_as_what_does_not_exist() {
     let rules = vec![rule("ann", "team/**", &Action::ALL), rule("*", "open/*", &[Action::Pull])];
-    let (hub, image, proxy) = warm(guarded(Anonymous::None, rules)).await;
+    let (hub, image, proxy) = warm(guarded(AnonymousAccess::None, rules)).await;
     let ben = Some(("ben", BEN));
     let asked = requests("team/app", &image).into_iter().zip(requests("no/such", &image));
     for ((method, warm), (_, absent)) in asked {
@@ -282,7 +285,7 @@ async fn each_action_takes_its_own_right() {
         rule("ann", "team/**", &[Action::Pull, Action::Push]),
         rule("ben", "team/**", &[Action::Push]),
     ];
-    let (_hub, image, proxy) = warm(guarded(Anonymous::None, rules)).await;
+    let (_hub, image, proxy) = warm(guarded(AnonymousAccess::None, rules)).await;
     let manifest = "/v2/team/app/manifests/latest";
     let blob = image.layers[0].path("team/app");
     let ann = Some(("ann", ANN));
@@ -303,7 +306,7 @@ async fn nobody_writes_to_a_registry_that_takes_no_pushes() {
     let hub = ScriptedRegistry::new();
     let mut setup = Setup::new();
     setup.registry("docker.io", &hub);
-    setup.access = guarded(Anonymous::Push, vec![rule("ann", "**", &Action::ALL)]);
+    setup.access = guarded(AnonymousAccess::Push, vec![rule("ann", "**", &Action::ALL)]);
     let proxy = setup.start().await;
     let image = Image::random(1, &[10]);
     for (method, path) in requests("team/app", &image) {
@@ -321,9 +324,9 @@ async fn nobody_writes_to_a_registry_that_takes_no_pushes() {
 #[tokio::test]
 async fn guessing_is_ended_for_the_address_and_the_user_and_harms_nobody_else() {
     let log = Log::of_everything();
-    let (_hub, _image, proxy) = warm(guarded(Anonymous::None, Vec::new())).await;
+    let (_hub, _image, proxy) = warm(guarded(AnonymousAccess::None, Vec::new())).await;
     let path = "/v2/team/app/manifests/latest";
-    let at = |address: &str| proxy.client_of(Peer::at(address.parse().unwrap()));
+    let at = |address: &str| proxy.client_of(ClientPeer::at(address.parse().unwrap()));
     let (near, far) = (at("10.0.0.1"), at("10.0.0.2"));
     send(&near, &Method::GET, path, Some(("ann", ANN))).await.assert_status(200);
     for guess in 0..10 {
@@ -347,29 +350,29 @@ async fn guessing_is_ended_for_the_address_and_the_user_and_harms_nobody_else() 
 #[tokio::test]
 async fn a_certificate_stands_for_the_user_that_its_name_is_mapped_to() {
     let rules = vec![rule("ci", "team/**", &[Action::Pull])];
-    let mut access = guarded(Anonymous::None, rules);
+    let mut access = guarded(AnonymousAccess::None, rules);
     let known = |name: &str, user: &str| CertificateUser {
         name: name.parse().unwrap(),
         user: user.to_owned(),
     };
     access.certificates = vec![known("old.ci.corp", "gone"), known("*.ci.corp", "ci")];
-    for challenge in [Challenge::Basic, Challenge::Never] {
+    for challenge in [ChallengePolicy::Basic, ChallengePolicy::Never] {
         access.challenge = challenge;
         let (_hub, image, proxy) = warm(access.clone()).await;
         let get = async |names: &[&str]| {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
-            let peer = Peer { names, ..Peer::default() };
+            let peer = ClientPeer { names, ..ClientPeer::default() };
             let reply = proxy.client_of(peer).get("/v2/team/app/manifests/latest").await;
             reply.status.as_u16()
         };
-        let unknown = if challenge == Challenge::Basic { 401 } else { 404 };
+        let unknown = if challenge == ChallengePolicy::Basic { 401 } else { 404 };
         assert_eq!(get(&["r1.ci.corp"]).await, 200);
         assert_eq!(get(&["x", "r2.ci.corp"]).await, 200);
         assert_eq!(get(&["old.ci.corp"]).await, 404, "that user may not");
         assert_eq!(get(&["ci"]).await, unknown, "a name is not a user");
         assert_eq!(get(&["ci.corp.evil"]).await, unknown);
         assert_eq!(get(&[]).await, unknown);
-        let peer = Peer { names: vec!["r1.ci.corp".to_owned()], ..Peer::default() };
+        let peer = ClientPeer { names: vec!["r1.ci.corp".to_owned()], ..ClientPeer::default() };
         let path = image.layers[0].path("team/app");
         proxy.client_of(peer).get(&path).await.assert_is(&image.layers[0]);
     }
@@ -378,7 +381,7 @@ async fn a_certificate_stands_for_the_user_that_its_name_is_mapped_to() {
 /// A user who is taken out is out at once, with a connection that is open or without.
 #[tokio::test]
 async fn users_that_are_replaced_are_replaced_for_those_who_are_in() {
-    let access = guarded(Anonymous::None, Vec::new());
+    let access = guarded(AnonymousAccess::None, Vec::new());
     let htpasswd = access.htpasswd.clone().unwrap();
     let (_hub, _image, proxy) = warm(access).await;
     let path = "/v2/team/app/manifests/latest";
@@ -388,7 +391,7 @@ async fn users_that_are_replaced_are_replaced_for_those_who_are_in() {
     assert_eq!((get("ann", ANN).await, get("ben", BEN).await), (200, 200));
 
     let text = format!("ben:{}\n", bcrypt::hash_with_result("another", 4).unwrap());
-    assert!(htpasswd.replace(Users::parse(text.as_bytes()).unwrap()));
+    assert!(htpasswd.replace(UserTable::parse(text.as_bytes()).unwrap()));
 
     assert_eq!((get("ann", ANN).await, get("ben", BEN).await), (401, 401));
     assert_eq!(get("ben", "another").await, 200);

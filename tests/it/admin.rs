@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::Method;
-use larder::admin::Admin;
-use larder::upstream::Credential;
+use larder::admin::AdminService;
+use larder::upstream::ProxyCredential;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::support::{Setup, TAG_TTL, When};
 const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
 
-async fn ready(admin: &Admin) -> (u16, Value) {
+async fn ready(admin: &AdminService) -> (u16, Value) {
     let reply = ask(admin, Method::GET, "/readyz", "*/*").await;
     (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
 }
@@ -47,7 +47,7 @@ fn before_one_image() -> (ScriptedRegistry, Image, Setup) {
 #[tokio::test(start_paused = true)]
 async fn it_is_ready_from_its_start_to_its_stop_and_alive_all_the_time() {
     let (_hub, _image, setup) = before_one_image();
-    let admin = Admin::default();
+    let admin = AdminService::default();
     let state = |body: &Value| body["status"].as_str().unwrap().to_owned();
     let alive = || ask(&admin, Method::GET, "/healthz", "*/*");
     alive().await.assert_status(200);
@@ -120,7 +120,7 @@ async fn a_credential_that_is_refused_everywhere_degrades_until_it_is_taken() {
         let (hub, image, mut setup) = before_one_image();
         setup.network.put("auth.docker.io", 80, hub.clone());
         setup.settings.registries[0].upstream.credential =
-            Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
+            ProxyCredential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
         hub.requires(bad);
         let proxy = setup.start().await;
         proxy.get(LATEST).await.error(502);
@@ -142,7 +142,7 @@ async fn a_credential_that_is_refused_everywhere_degrades_until_it_is_taken() {
 async fn a_repository_that_refuses_degrades_nothing() {
     let (hub, _image, mut setup) = before_one_image();
     setup.settings.registries[0].upstream.credential =
-        Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
+        ProxyCredential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
     hub.requires(Auth::basic("robot", "pa55word"));
     hub.refuse(REPOSITORY, Some(403));
     let proxy = setup.start().await;

@@ -5,7 +5,7 @@ use std::fs;
 
 use http::Method;
 use larder::cache::Decision;
-use larder::upstream::Credential;
+use larder::upstream::ProxyCredential;
 use serde_json::Value;
 
 use crate::support::image::SCHEMA_1;
@@ -43,8 +43,10 @@ impl World {
         for name in ["down.test", "slow.test", "busy.test", "locked.test", "offline.test"] {
             let registry = ScriptedRegistry::new();
             registry.put_image(REPOSITORY, "latest", &image);
-            setup.registry(name, &registry).upstream.credential =
-                Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
+            setup.registry(name, &registry).upstream.credential = ProxyCredential::Basic {
+                username: "robot".to_owned(),
+                password: "pa55word".into(),
+            };
             others.push((name, registry));
         }
         let lazy = ScriptedRegistry::new();

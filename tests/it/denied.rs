@@ -1,6 +1,6 @@
 //! An upstream's refusal: about one repository it is an answer, about our credential an outage.
 
-use larder::upstream::Credential;
+use larder::upstream::ProxyCredential;
 
 use crate::support::{Auth, Image, Proxy, Reach, ScriptedRegistry, Setup, TAG_TTL};
 
@@ -9,8 +9,8 @@ const LATEST: &str = "/v2/team/app/manifests/latest";
 const HOST: &str = "registry-1.docker.io";
 const REALM: &str = "http://auth.docker.io/token";
 
-fn credential() -> Credential {
-    Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() }
+fn credential() -> ProxyCredential {
+    ProxyCredential::Basic { username: "robot".to_owned(), password: "pa55word".into() }
 }
 
 /// A mirror with a credential, before a registry that wants it, holding a tag past its TTL.

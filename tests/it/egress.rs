@@ -1,7 +1,7 @@
 //! Egress proxies: what goes through them, what they may read, and what becomes of their faults.
 
 use larder::http::ProxyOptions;
-use larder::upstream::Credential;
+use larder::upstream::ProxyCredential;
 
 use crate::support::egress::EgressProxy;
 use crate::support::instance::{client_of, free_address};
@@ -14,8 +14,8 @@ const REPOSITORY: &str = "library/alpine";
 const REAL: &str = "registry-1.docker.io";
 const PROXY: &str = "proxy.corp";
 
-fn credential() -> Credential {
-    Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() }
+fn credential() -> ProxyCredential {
+    ProxyCredential::Basic { username: "robot".to_owned(), password: "pa55word".into() }
 }
 
 /// A mirror of docker.io, whose name and network only the proxy knows.

@@ -155,7 +155,7 @@ async fn an_upstream_that_drips_is_left_for_another() {
     setup.network.put("mirror.test", 80, mirror.clone());
     let registry = setup.settings.registries.last_mut().unwrap();
     let url = "http://mirror.test".parse().unwrap();
-    registry.mirrors.push(larder::upstream::Options { url, ..registry.upstream.clone() });
+    registry.mirrors.push(larder::upstream::UpstreamOptions { url, ..registry.upstream.clone() });
     let proxy = setup.start().await;
 
     let begin = Instant::now();

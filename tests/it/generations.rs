@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::access::{Access, Action, Grant, Ledger, Principal, Wish};
-use larder::cache::{Cache, Decision, Error, Listing, Mutable};
-use larder::http::{Egress, InstanceId, Via};
+use larder::access::{AccessRequest, Action, Grant, ListenerAccess, LoginCache, Principal};
+use larder::cache::{Cache, CacheError, Decision, ListKind, MutableRecord};
+use larder::http::{EgressRoute, InstanceId, Via};
 use larder::oci::{AcceptSet, Digest, Reference, Resource};
-use larder::registry::Table;
-use larder::store::{Machine, Store, Verified};
+use larder::registry::RegistrySet;
+use larder::store::{BootClock, Store, VerifiedContent};
 use larder::upstream;
 use tokio::task::JoinHandle;
 
@@ -38,38 +38,39 @@ async fn case() -> Case {
 }
 
 async fn open(setup: &Setup, clock: &Arc<TestClock>) -> (Cache, Grant) {
-    let egress = Egress::direct(Arc::new(setup.network.clone()), InstanceId::random());
-    let table = Table::build(&setup.settings.registries, &egress, None).unwrap();
-    let machine = Machine { clock: clock.clone(), ..Machine::default() };
+    let egress = EgressRoute::direct(Arc::new(setup.network.clone()), InstanceId::random());
+    let table = RegistrySet::build(&setup.settings.registries, &egress, None).unwrap();
+    let machine = BootClock { clock: clock.clone(), ..BootClock::default() };
     let store = Arc::new(Store::open(setup.settings.store.clone(), machine).unwrap());
     let cache = Cache::new(store, clock.clone(), setup.settings.cache.clone());
     let (registry, repository) = (table.default().unwrap().clone(), REPOSITORY.parse().unwrap());
-    let access = Access::new(setup.access.clone(), Arc::new(Ledger::new().unwrap()));
+    let access = ListenerAccess::new(setup.access.clone(), Arc::new(LoginCache::new().unwrap()));
     let nobody = Principal::anonymous(Via::default());
     let (action, resource, address) = (Action::Pull, &Resource::Tags, [127, 0, 0, 1].into());
-    let wish = Wish { registry, repository, action, resource, address, may_ask: true };
+    let wish = AccessRequest { registry, repository, action, resource, address, may_ask: true };
     let granted = access.grant(&nobody, wish);
     (cache, granted.await.unwrap())
 }
 
 impl Case {
     /// What the tag is now, and how that is known.
-    async fn tag(&self) -> Result<(Digest, Decision), Error> {
+    async fn tag(&self) -> Result<(Digest, Decision), CacheError> {
         tag(self.cache.clone(), self.grant.clone(), "").await
     }
 
-    fn tag_from_another_client(&self) -> JoinHandle<Result<(Digest, Decision), Error>> {
+    fn tag_from_another_client(&self) -> JoinHandle<Result<(Digest, Decision), CacheError>> {
         tokio::spawn(tag(self.cache.clone(), self.grant.clone(), ""))
     }
 
-    async fn tags(&self) -> Result<String, Error> {
+    async fn tags(&self) -> Result<String, CacheError> {
         tags(self.cache.clone(), self.grant.clone(), "").await
     }
 
     /// As the upstream took it, by tag.
     async fn push(&self, manifest: &Manifest) {
         self.hub.put_tagged(REPOSITORY, "v1", manifest);
-        let verified = Verified::check(manifest.digest(), manifest.blob.bytes.clone()).unwrap();
+        let verified =
+            VerifiedContent::check(manifest.digest(), manifest.blob.bytes.clone()).unwrap();
         let media_type = Some(manifest.media_type.parse().unwrap());
         let tags = ["v1".parse().unwrap()];
         let before = self.cache.before(&self.grant, &tags);
@@ -84,15 +85,15 @@ impl Case {
     }
 }
 
-async fn tag(cache: Cache, grant: Grant, accept: &str) -> Result<(Digest, Decision), Error> {
+async fn tag(cache: Cache, grant: Grant, accept: &str) -> Result<(Digest, Decision), CacheError> {
     let reference: Reference = "v1".parse().unwrap();
     let pulled = cache.manifest(&grant, &reference, &AcceptSet::parse([accept])).await?;
     Ok((Digest::of(larder::oci::Algorithm::Sha256, pulled.what.body()), pulled.decision))
 }
 
-async fn tags(cache: Cache, grant: Grant, query: &str) -> Result<String, Error> {
-    let page = Listing::Tags.page(query).unwrap();
-    let pulled = cache.list(&grant, &Listing::Tags, &page).await?;
+async fn tags(cache: Cache, grant: Grant, query: &str) -> Result<String, CacheError> {
+    let page = ListKind::Tags.page(query).unwrap();
+    let pulled = cache.list(&grant, &ListKind::Tags, &page).await?;
     Ok(String::from_utf8(pulled.what.body.to_vec()).unwrap())
 }
 
@@ -144,17 +145,20 @@ async fn nobody_joins_a_question_from_before_a_delete() {
     gate.reached().await;
 
     case.hub.delete(REPOSITORY);
-    case.cache.raise(&case.grant, &[Mutable::Tag("v1".parse().unwrap()), Mutable::Lists]).await;
+    case.cache
+        .raise(&case.grant, &[MutableRecord::Tag("v1".parse().unwrap()), MutableRecord::Lists])
+        .await;
     let after = case.tag().await;
 
-    let is_gone =
-        |error: &Error| matches!(error, Error::Upstream(upstream::Error::NotFound { .. }));
+    let is_gone = |error: &CacheError| {
+        matches!(error, CacheError::Upstream(upstream::UpstreamError::NotFound { .. }))
+    };
     assert!(after.as_ref().is_err_and(is_gone), "{after:?}");
     assert!(!before.is_finished(), "who asked before still waits");
     gate.open();
     drop(before.await.unwrap());
     let later = case.tag().await;
-    assert!(matches!(later, Err(Error::Absent { .. })), "{later:?}");
+    assert!(matches!(later, Err(CacheError::Absent { .. })), "{later:?}");
 }
 
 /// A 404 is believed for a minute; but not when the thing was pushed in that minute.
@@ -239,7 +243,8 @@ async fn other_tags_stay_as_they_are() {
     case.tag().await.unwrap();
     case.hub.forget();
 
-    let verified = Verified::check(new.manifest.digest(), new.manifest.blob.bytes.clone()).unwrap();
+    let verified =
+        VerifiedContent::check(new.manifest.digest(), new.manifest.blob.bytes.clone()).unwrap();
     let tags = ["v2".parse().unwrap()];
     let before = case.cache.before(&case.grant, &tags);
     case.cache.pushed(&case.grant, None, verified, &tags, &before).await.unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use http::Method;
-use larder::admin::{CATALOGUE, Kind};
+use larder::admin::{CATALOGUE, MetricKind};
 use larder::store::{IndexOptions, IndexState};
 use serde_json::Value;
 
@@ -215,9 +215,9 @@ async fn everything_in_the_catalogue_is_shown_and_nothing_else() {
     assert_eq!(shown, known);
     for metric in CATALOGUE {
         let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         assert_eq!(metrics.types[metric.name], kind, "{}", metric.name);
         assert_eq!(metrics.help[metric.name], metric.help);
@@ -266,10 +266,10 @@ fn the_board_and_the_alerts_ask_for_what_is_there() {
             let metric = CATALOGUE.iter().find(|metric| {
                 let parts = ["_bucket", "_sum", "_count"];
                 match metric.kind {
-                    Kind::Histogram => {
+                    MetricKind::Histogram => {
                         name.strip_prefix(metric.name).is_some_and(|it| parts.contains(&it))
                     }
-                    Kind::Counter | Kind::Gauge => name == metric.name,
+                    MetricKind::Counter | MetricKind::Gauge => name == metric.name,
                 }
             });
             let metric = metric.unwrap_or_else(|| panic!("{name} is not shown: {question}"));

@@ -1,6 +1,6 @@
 //! Where a registry may send us, and what we take along.
 
-use larder::upstream::Credential;
+use larder::upstream::ProxyCredential;
 
 use crate::support::tls::TestCa;
 use crate::support::{Auth, Blob, Fault, Image, Proxy, ScriptedRegistry, Setup, When};
@@ -8,8 +8,8 @@ use crate::support::{Auth, Blob, Fault, Image, Proxy, ScriptedRegistry, Setup, W
 const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
 
-fn credential() -> Credential {
-    Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() }
+fn credential() -> ProxyCredential {
+    ProxyCredential::Basic { username: "robot".to_owned(), password: "pa55word".into() }
 }
 
 /// A mirror with a credential, before a registry that redirects its blobs to a CDN.

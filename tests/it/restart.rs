@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use larder::app::{App, Parts};
+use larder::app::{App, AppParts};
 use larder::clock::SystemClock;
 use tokio::runtime::Builder;
 
@@ -221,7 +221,8 @@ async fn a_second_app_in_the_same_directory_does_not_start() {
     second.registry("docker.io", &hub);
 
     let network = std::sync::Arc::new(second.network.clone());
-    let parts = Parts { network, clock: std::sync::Arc::new(SystemClock), ..Parts::default() };
+    let parts =
+        AppParts { network, clock: std::sync::Arc::new(SystemClock), ..AppParts::default() };
     let opened = App::open(&second.settings, parts).await;
 
     assert!(opened.is_err(), "the first has the lock");

@@ -1,6 +1,6 @@
 //! Credentials: what the token server gets, what the registry gets, and who gets nothing.
 
-use larder::upstream::Credential;
+use larder::upstream::ProxyCredential;
 
 use crate::support::registry::basic;
 use crate::support::tls::TestCa;
@@ -12,12 +12,12 @@ const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
 const REALM: &str = "http://auth.docker.io/token";
 
-fn credential() -> Credential {
-    Credential::Basic { username: "robot".to_owned(), password: "pa55word".into() }
+fn credential() -> ProxyCredential {
+    ProxyCredential::Basic { username: "robot".to_owned(), password: "pa55word".into() }
 }
 
 /// A mirror before a guarded registry whose token server is at auth.docker.io.
-async fn guarded(auth: Auth, credential: Credential) -> (ScriptedRegistry, Image, Proxy) {
+async fn guarded(auth: Auth, credential: ProxyCredential) -> (ScriptedRegistry, Image, Proxy) {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[70_000, 10]);
     hub.put_image(REPOSITORY, "latest", &image);
@@ -32,7 +32,7 @@ async fn guarded(auth: Auth, credential: Credential) -> (ScriptedRegistry, Image
 /// Docker Hub wants a token even from those who have no account.
 #[tokio::test(start_paused = true)]
 async fn an_anonymous_pull_gets_its_token() {
-    let (hub, image, proxy) = guarded(Auth::tokens(REALM), Credential::Anonymous).await;
+    let (hub, image, proxy) = guarded(Auth::tokens(REALM), ProxyCredential::Anonymous).await;
 
     proxy.pull(REPOSITORY, "latest", &image).await;
 
@@ -101,7 +101,7 @@ async fn fifty_pulls_of_one_repository_fetch_one_token() {
 /// Tokens are for one repository; another needs its own, and gets it.
 #[tokio::test(start_paused = true)]
 async fn each_repository_has_its_own_token() {
-    let (hub, image, proxy) = guarded(Auth::tokens(REALM), Credential::Anonymous).await;
+    let (hub, image, proxy) = guarded(Auth::tokens(REALM), ProxyCredential::Anonymous).await;
     hub.put_image("other/app", "latest", &image);
 
     proxy.pull(REPOSITORY, "latest", &image).await;
@@ -114,7 +114,7 @@ async fn each_repository_has_its_own_token() {
 /// A token that is refused is replaced once; a credential that changed is no reason to hammer.
 #[tokio::test(start_paused = true)]
 async fn a_voided_token_is_replaced_once() {
-    let (hub, image, proxy) = guarded(Auth::tokens(REALM), Credential::Anonymous).await;
+    let (hub, image, proxy) = guarded(Auth::tokens(REALM), ProxyCredential::Anonymous).await;
     proxy.get(LATEST).await.assert_is(&image.manifest.blob);
     hub.revoke_tokens();
     hub.forget();
@@ -127,7 +127,7 @@ async fn a_voided_token_is_replaced_once() {
 /// A registry that says 401 whatever we bring must not be asked for ever.
 #[tokio::test(start_paused = true)]
 async fn an_endless_401_ends() {
-    let (hub, _image, proxy) = guarded(Auth::tokens(REALM), Credential::Anonymous).await;
+    let (hub, _image, proxy) = guarded(Auth::tokens(REALM), ProxyCredential::Anonymous).await;
     let challenge = format!(r#"Bearer realm="{REALM}",service="scripted",scope="x""#);
     let challenge = vec![("WWW-Authenticate", challenge)];
     hub.breaks(When::asked("/v2/"), Fault::Status(401, challenge, "{}"));
@@ -158,7 +158,7 @@ const FOREIGN: [&str; 12] = [
 #[tokio::test(start_paused = true)]
 async fn a_foreign_realm_gets_no_credential_and_no_request() {
     for realm in FOREIGN {
-        for credential in [credential(), Credential::Anonymous] {
+        for credential in [credential(), ProxyCredential::Anonymous] {
             let hub = ScriptedRegistry::new();
             let evil = ScriptedRegistry::new();
             let image = Image::random(1, &[10]);

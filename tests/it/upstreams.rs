@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder::upstream::{Credential, Options};
+use larder::upstream::{ProxyCredential, UpstreamOptions};
 use tokio::time::Instant;
 
 use crate::support::{Auth, Blob, Fault, Image, Place, Proxy, Reach, ScriptedRegistry, Setup};
@@ -18,12 +18,12 @@ const LEN: usize = 500_000;
 async fn mirrored(mirror: &ScriptedRegistry, hub: &ScriptedRegistry) -> Proxy {
     let mut setup = Setup::new();
     setup.registry("docker.io", hub).upstream.credential =
-        Credential::Basic { username: "me".to_owned(), password: "hunter2".to_owned().into() };
+        ProxyCredential::Basic { username: "me".to_owned(), password: "hunter2".to_owned().into() };
     setup.network.put(MIRROR, 80, mirror.clone());
     let registry = setup.settings.registries.last_mut().unwrap();
     let url = format!("http://{MIRROR}").parse().unwrap();
-    let credential = Credential::Anonymous;
-    registry.mirrors.push(Options { url, credential, ..registry.upstream.clone() });
+    let credential = ProxyCredential::Anonymous;
+    registry.mirrors.push(UpstreamOptions { url, credential, ..registry.upstream.clone() });
     setup.start().await
 }
 
@@ -198,7 +198,7 @@ async fn a_mirror_that_spoils_a_manifest_does_not_speak_for_the_others() {
     for (host, mirror) in [("bad.test", &bad), ("good.test", &good)] {
         setup.network.put(host, 80, mirror.clone());
         let url = format!("http://{host}").parse().unwrap();
-        registry.mirrors.push(Options { url, ..registry.upstream.clone() });
+        registry.mirrors.push(UpstreamOptions { url, ..registry.upstream.clone() });
     }
     let proxy = setup.start().await;
 

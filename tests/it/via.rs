@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::app::{App, Parts};
-use larder::http::Connection;
+use larder::app::{App, AppParts};
+use larder::http::NetworkConnection;
 use tokio::time::Instant;
 
 use crate::support::clock::TestClock;
@@ -21,7 +21,7 @@ const LATEST: &str = "/v2/library/alpine/manifests/latest";
 struct Larder(App);
 
 impl Server for Larder {
-    fn serve(&self, io: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(self.0.serve_connection(io))
     }
 }
@@ -31,10 +31,10 @@ async fn put(network: &TestNetwork, host: &str, upstream: &str) -> (Larder, Setu
     let mut setup = Setup::new();
     let registry = setup.registry("docker.io", &ScriptedRegistry::new());
     registry.upstream.url = format!("http://{upstream}").parse().unwrap();
-    let parts = Parts {
+    let parts = AppParts {
         network: Arc::new(network.clone()),
         clock: Arc::new(TestClock::new()),
-        ..Parts::default()
+        ..AppParts::default()
     };
     let larder = Larder(App::open(&setup.settings, parts).await.unwrap());
     network.put(host, 80, larder.clone());

@@ -5,8 +5,8 @@ use crate::source::{code_lines, sources};
 /// Each vendor that we want to be able to replace, and the places that may name it.
 const VENDORS: &[(&str, &[&str])] = &[
     ("argon2::", &["access/htpasswd"]),
-    ("aws_lc_rs::", &["access/keyed.rs", "http/", "push/session.rs", "upstream/tests/"]),
-    ("bcrypt::", &["access/htpasswd", "access/ledger.rs"]),
+    ("aws_lc_rs::", &["access/process_key.rs", "http/", "push/session.rs", "upstream/tests/"]),
+    ("bcrypt::", &["access/htpasswd", "access/login_cache.rs"]),
     ("clap::", &["cli/"]),
     ("globset::", &["registry/pattern.rs"]),
     ("http_auth::", &["upstream/challenge.rs"]),
@@ -18,7 +18,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("psl::", &["upstream/realm.rs"]),
     ("rustls::", &["http/", "cli/serve.rs", "upstream/tests/"]),
     ("sha2::", &["oci/digest.rs"]),
-    ("sled::", &["store/index/ledger.rs"]),
+    ("sled::", &["store/index/db.rs"]),
     ("tokio_rustls::", &["http/", "upstream/tests/"]),
     ("toml::", &["config/"]),
     ("webpki::", &["http/peer.rs"]),

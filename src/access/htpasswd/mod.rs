@@ -17,23 +17,23 @@ use bcrypt::HashParts;
 use secrecy::{ExposeSecret, SecretString};
 
 /// The users of a file.
-pub struct Users {
+pub struct UserTable {
     by_name: HashMap<String, SecretString>,
     /// What is verified for users that there are not, so that it takes as long as for others.
     dummy: SecretString,
-    cheap: Option<Cheap>,
+    cheap: Option<CheapHashes>,
 }
 
 /// Hashes that are quickly guessed once they are stolen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cheap {
+pub struct CheapHashes {
     /// How many.
     pub count: usize,
     /// The line of the first, counted from 1.
     pub line: usize,
 }
 
-impl Users {
+impl UserTable {
     /// Reads a file's content. Hashes nothing.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Users {
     /// What is wrong with which line; never an empty list.
     pub fn parse(bytes: &[u8]) -> Result<Self, Vec<BadLine>> {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        let mut found = Found::default();
+        let mut found = HtpasswdParser::default();
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if let Err(fault) = found.take(index + 1, line) {
@@ -69,7 +69,7 @@ impl Users {
     }
 
     /// Hashes that should be replaced.
-    pub fn cheap(&self) -> Option<Cheap> {
+    pub fn cheap(&self) -> Option<CheapHashes> {
         self.cheap
     }
 
@@ -87,9 +87,9 @@ impl Users {
     }
 }
 
-impl fmt::Debug for Users {
+impl fmt::Debug for UserTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Users").field("count", &self.by_name.len()).finish_non_exhaustive()
+        f.debug_struct("UserTable").field("count", &self.by_name.len()).finish_non_exhaustive()
     }
 }
 
@@ -105,45 +105,45 @@ fn is_of(hash: &SecretString, password: &SecretString) -> bool {
 
 /// A file that is being read.
 #[derive(Default)]
-struct Found {
+struct HtpasswdParser {
     by_name: HashMap<String, (SecretString, usize)>,
     /// How many users have hashes that take equally long, and one of these hashes.
     kinds: HashMap<String, (usize, SecretString)>,
-    cheap: Option<Cheap>,
+    cheap: Option<CheapHashes>,
     bad: Vec<BadLine>,
 }
 
-impl Found {
-    fn take(&mut self, number: usize, line: &[u8]) -> Result<(), Fault> {
-        let line = std::str::from_utf8(line).map_err(|_| Fault::NotText)?;
+impl HtpasswdParser {
+    fn take(&mut self, number: usize, line: &[u8]) -> Result<(), LineFault> {
+        let line = std::str::from_utf8(line).map_err(|_| LineFault::NotText)?;
         if line.trim().is_empty() || line.starts_with('#') {
             return Ok(());
         }
-        let (user, hash) = line.split_once(':').ok_or(Fault::NoColon)?;
+        let (user, hash) = line.split_once(':').ok_or(LineFault::NoColon)?;
         if user.is_empty() {
-            return Err(Fault::NoUser);
+            return Err(LineFault::NoUser);
         }
         if user.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(Fault::User);
+            return Err(LineFault::User);
         }
         let kind = kind_of(hash)?;
         let hash = SecretString::from(hash);
         match self.by_name.entry(user.to_owned()) {
-            Entry::Occupied(entry) => return Err(Fault::Twice { first: entry.get().1 }),
+            Entry::Occupied(entry) => return Err(LineFault::Twice { first: entry.get().1 }),
             Entry::Vacant(entry) => entry.insert((hash.clone(), number)),
         };
         if kind.is_cheap {
-            let cheap = self.cheap.get_or_insert(Cheap { count: 0, line: number });
+            let cheap = self.cheap.get_or_insert(CheapHashes { count: 0, line: number });
             cheap.count += 1;
         }
         self.kinds.entry(kind.name).or_insert((0, hash)).0 += 1;
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Users, Vec<BadLine>> {
+    fn finish(mut self) -> Result<UserTable, Vec<BadLine>> {
         let commonest = self.kinds.into_values().max_by_key(|(count, _)| *count);
         match commonest {
-            Some((_, dummy)) if self.bad.is_empty() => Ok(Users {
+            Some((_, dummy)) if self.bad.is_empty() => Ok(UserTable {
                 by_name: self.by_name.into_iter().map(|(name, (hash, _))| (name, hash)).collect(),
                 dummy,
                 cheap: self.cheap,
@@ -151,7 +151,7 @@ impl Found {
             _ => {
                 if self.bad.is_empty() {
                     // Most likely it is being written.
-                    self.bad.push(BadLine { line: 1, fault: Fault::NoUsers });
+                    self.bad.push(BadLine { line: 1, fault: LineFault::NoUsers });
                 }
                 Err(self.bad)
             }
@@ -160,55 +160,57 @@ impl Found {
 }
 
 /// What a hash is, without the hash.
-struct Kind {
+struct HashKind {
     /// The same for those that take equally long to verify.
     name: String,
     is_cheap: bool,
 }
 
-fn kind_of(hash: &str) -> Result<Kind, Fault> {
+fn kind_of(hash: &str) -> Result<HashKind, LineFault> {
     match hash {
-        "" => Err(Fault::NoHash),
+        "" => Err(LineFault::NoHash),
         _ if ["$2a$", "$2b$", "$2y$"].iter().any(|version| hash.starts_with(version)) => {
             bcrypt_kind(hash)
         }
         _ if hash.starts_with("$argon2") => argon2_kind(hash),
-        _ if hash.starts_with("$apr1$") || hash.starts_with("$1$") => Err(Fault::Weak("MD5")),
-        _ if hash.starts_with("{SHA}") => Err(Fault::Weak("SHA-1")),
-        _ if hash.starts_with("$5$") || hash.starts_with("$6$") => Err(Fault::Weak("SHA-crypt")),
-        _ if hash.starts_with("$2") => Err(Fault::Bcrypt),
-        _ => Err(Fault::Plain),
+        _ if hash.starts_with("$apr1$") || hash.starts_with("$1$") => Err(LineFault::Weak("MD5")),
+        _ if hash.starts_with("{SHA}") => Err(LineFault::Weak("SHA-1")),
+        _ if hash.starts_with("$5$") || hash.starts_with("$6$") => {
+            Err(LineFault::Weak("SHA-crypt"))
+        }
+        _ if hash.starts_with("$2") => Err(LineFault::Bcrypt),
+        _ => Err(LineFault::Plain),
     }
 }
 
-fn bcrypt_kind(hash: &str) -> Result<Kind, Fault> {
-    let parts: HashParts = hash.parse().map_err(|_| Fault::Bcrypt)?;
+fn bcrypt_kind(hash: &str) -> Result<HashKind, LineFault> {
+    let parts: HashParts = hash.parse().map_err(|_| LineFault::Bcrypt)?;
     let cost = parts.get_cost();
     if cost > BCRYPT_COST_MAX {
-        return Err(Fault::Cost { cost });
+        return Err(LineFault::Cost { cost });
     }
     if cost < BCRYPT_COST_LEAST {
-        return Err(Fault::Bcrypt);
+        return Err(LineFault::Bcrypt);
     }
-    Ok(Kind { name: format!("bcrypt {cost}"), is_cheap: cost < BCRYPT_COST_WANTED })
+    Ok(HashKind { name: format!("bcrypt {cost}"), is_cheap: cost < BCRYPT_COST_WANTED })
 }
 
-fn argon2_kind(hash: &str) -> Result<Kind, Fault> {
-    let hash = PasswordHash::new(hash).map_err(|_| Fault::Argon2)?;
-    let params = Params::try_from(&hash).map_err(|_| Fault::Argon2)?;
+fn argon2_kind(hash: &str) -> Result<HashKind, LineFault> {
+    let hash = PasswordHash::new(hash).map_err(|_| LineFault::Argon2)?;
+    let params = Params::try_from(&hash).map_err(|_| LineFault::Argon2)?;
     let name = hash.algorithm.as_str();
     let is_known = matches!(name, "argon2d" | "argon2i" | "argon2id")
         && matches!(hash.version, None | Some(0x10 | 0x13))
         && hash.salt.is_some()
         && hash.hash.is_some_and(|output| output.as_bytes().len() >= ARGON2_OUTPUT_LEAST);
     if !is_known {
-        return Err(Fault::Argon2);
+        return Err(LineFault::Argon2);
     }
     let (memory, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
     if memory > ARGON2_MEMORY_KIB_MAX || passes > ARGON2_PASSES_MAX || lanes > ARGON2_LANES_MAX {
-        return Err(Fault::Argon2Cost);
+        return Err(LineFault::Argon2Cost);
     }
-    Ok(Kind { name: format!("{name} {memory} {passes} {lanes}"), is_cheap: false })
+    Ok(HashKind { name: format!("{name} {memory} {passes} {lanes}"), is_cheap: false })
 }
 
 /// A line that cannot be used.
@@ -217,13 +219,13 @@ pub struct BadLine {
     /// Counted from 1.
     pub line: usize,
     /// What is wrong with it.
-    pub fault: Fault,
+    pub fault: LineFault,
 }
 
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum LineFault {
     /// It begins as an Argon2 hash does.
     #[error("this is not an Argon2 hash")]
     Argon2,

@@ -6,17 +6,17 @@ use super::*;
 /// `htpasswd -nbB -C 4`
 const BCRYPT: &str = "$2y$04$LrWkUKWMewIRIcqaqj6.auhkwWKAnaqM7VfbVpHBYOFz1xfSVQf7a";
 
-fn users(text: &str) -> Users {
-    Users::parse(text.as_bytes()).unwrap_or_else(|bad| panic!("{text}: {bad:?}"))
+fn users(text: &str) -> UserTable {
+    UserTable::parse(text.as_bytes()).unwrap_or_else(|bad| panic!("{text}: {bad:?}"))
 }
 
-fn faults(bytes: impl AsRef<[u8]>) -> Vec<(usize, Fault)> {
-    let bad = Users::parse(bytes.as_ref()).expect_err("it must be refused");
+fn faults(bytes: impl AsRef<[u8]>) -> Vec<(usize, LineFault)> {
+    let bad = UserTable::parse(bytes.as_ref()).expect_err("it must be refused");
     assert!(!format!("{bad:?}").contains("hunter2"));
     bad.into_iter().map(|bad| (bad.line, bad.fault)).collect()
 }
 
-fn is_in(users: &Users, user: &str, password: &str) -> bool {
+fn is_in(users: &UserTable, user: &str, password: &str) -> bool {
     users.verify(user, &SecretString::from(password))
 }
 
@@ -60,31 +60,31 @@ fn a_password_counts_as_a_whole() {
 fn each_way_to_be_no_user_is_named_with_its_line() {
     let good = format!("good:{BCRYPT}\n");
     let line_2 = |text: &str| faults(format!("{good}{text}\n"));
-    assert_eq!(faults(""), [(1, Fault::NoUsers)]);
-    assert_eq!(faults("# nobody\n\n"), [(1, Fault::NoUsers)]);
-    assert_eq!(line_2("user"), [(2, Fault::NoColon)]);
-    assert_eq!(line_2("user:"), [(2, Fault::NoHash)]);
-    assert_eq!(line_2(&format!(":{BCRYPT}")), [(2, Fault::NoUser)]);
-    assert_eq!(line_2(&format!("a b:{BCRYPT}")), [(2, Fault::User)]);
-    assert_eq!(line_2(&format!("a\0b:{BCRYPT}")), [(2, Fault::User)]);
-    assert_eq!(line_2("user:hunter2"), [(2, Fault::Plain)]);
-    assert_eq!(line_2("user:{SHA}87v6s3eHqd2RLCJcj3rX9yLAHmo="), [(2, Fault::Weak("SHA-1"))]);
-    assert_eq!(line_2("user:$apr1$hR3lF0Mv$yiHFOcmEoSZ0TdpG5xJKR/"), [(2, Fault::Weak("MD5"))]);
-    assert_eq!(line_2("user:$6$x$y"), [(2, Fault::Weak("SHA-crypt"))]);
-    assert_eq!(line_2("user:rl0uE0OTLKZ0c"), [(2, Fault::Plain)], "crypt");
+    assert_eq!(faults(""), [(1, LineFault::NoUsers)]);
+    assert_eq!(faults("# nobody\n\n"), [(1, LineFault::NoUsers)]);
+    assert_eq!(line_2("user"), [(2, LineFault::NoColon)]);
+    assert_eq!(line_2("user:"), [(2, LineFault::NoHash)]);
+    assert_eq!(line_2(&format!(":{BCRYPT}")), [(2, LineFault::NoUser)]);
+    assert_eq!(line_2(&format!("a b:{BCRYPT}")), [(2, LineFault::User)]);
+    assert_eq!(line_2(&format!("a\0b:{BCRYPT}")), [(2, LineFault::User)]);
+    assert_eq!(line_2("user:hunter2"), [(2, LineFault::Plain)]);
+    assert_eq!(line_2("user:{SHA}87v6s3eHqd2RLCJcj3rX9yLAHmo="), [(2, LineFault::Weak("SHA-1"))]);
+    assert_eq!(line_2("user:$apr1$hR3lF0Mv$yiHFOcmEoSZ0TdpG5xJKR/"), [(2, LineFault::Weak("MD5"))]);
+    assert_eq!(line_2("user:$6$x$y"), [(2, LineFault::Weak("SHA-crypt"))]);
+    assert_eq!(line_2("user:rl0uE0OTLKZ0c"), [(2, LineFault::Plain)], "crypt");
     let cost = |cost: &str| BCRYPT.replacen("04", cost, 1);
-    assert_eq!(line_2(&format!("u:{}", cost("31"))), [(2, Fault::Cost { cost: 31 })]);
-    assert_eq!(line_2(&format!("u:{}", cost("15"))), [(2, Fault::Cost { cost: 15 })]);
-    assert_eq!(line_2(&format!("u:{}", cost("03"))), [(2, Fault::Bcrypt)]);
-    assert_eq!(line_2(&format!("u:{}", cost("-1"))), [(2, Fault::Bcrypt)]);
-    assert_eq!(line_2(&format!("good:{BCRYPT}")), [(2, Fault::Twice { first: 1 })]);
-    assert_eq!(line_2(&format!("u:{BCRYPT}x")), [(2, Fault::Bcrypt)]);
-    assert_eq!(line_2(&format!("u:{}", BCRYPT.replacen("2y", "2x", 1))), [(2, Fault::Bcrypt)]);
-    assert_eq!(faults(b"good:x\xff\xfe"), [(1, Fault::NotText)]);
+    assert_eq!(line_2(&format!("u:{}", cost("31"))), [(2, LineFault::Cost { cost: 31 })]);
+    assert_eq!(line_2(&format!("u:{}", cost("15"))), [(2, LineFault::Cost { cost: 15 })]);
+    assert_eq!(line_2(&format!("u:{}", cost("03"))), [(2, LineFault::Bcrypt)]);
+    assert_eq!(line_2(&format!("u:{}", cost("-1"))), [(2, LineFault::Bcrypt)]);
+    assert_eq!(line_2(&format!("good:{BCRYPT}")), [(2, LineFault::Twice { first: 1 })]);
+    assert_eq!(line_2(&format!("u:{BCRYPT}x")), [(2, LineFault::Bcrypt)]);
+    assert_eq!(line_2(&format!("u:{}", BCRYPT.replacen("2y", "2x", 1))), [(2, LineFault::Bcrypt)]);
+    assert_eq!(faults(b"good:x\xff\xfe"), [(1, LineFault::NotText)]);
     for bad in
         ["$argon2id$", "$argon2id$v=19$m=64,t=1,p=1$c2FsdA", "$argon2x$v=19$m=64,t=1,p=1$c$c"]
     {
-        assert_eq!(line_2(&format!("u:{bad}")), [(2, Fault::Argon2)], "{bad}");
+        assert_eq!(line_2(&format!("u:{bad}")), [(2, LineFault::Argon2)], "{bad}");
     }
 }
 
@@ -97,12 +97,12 @@ fn a_hash_that_is_cut_or_not_ascii_is_refused_and_never_a_panic() {
     let wide = format!("$2y$04${}", "ä".repeat(26));
     assert_eq!(wide.len(), 59);
     for hash in [wide.clone(), format!("{wide}x"), format!("$2y$0ä${}", "a".repeat(52))] {
-        assert_eq!(faults(format!("u:{hash}")), [(1, Fault::Bcrypt)], "{hash}");
+        assert_eq!(faults(format!("u:{hash}")), [(1, LineFault::Bcrypt)], "{hash}");
     }
     let argon2 = argon2(Params::new(64, 1, 1, None).unwrap());
     for len in 0..argon2.len() {
         // A shorter output may be a hash all the same, but not of this password.
-        if let Ok(users) = Users::parse(format!("u:{}\n", &argon2[..len]).as_bytes()) {
+        if let Ok(users) = UserTable::parse(format!("u:{}\n", &argon2[..len]).as_bytes()) {
             assert!(!is_in(&users, "u", "hunter2"), "{len}");
         }
     }
@@ -113,9 +113,9 @@ fn a_hash_that_is_cut_or_not_ascii_is_refused_and_never_a_panic() {
 fn what_would_take_too_long_is_refused() {
     let phc =
         |params: &str| format!("u:$argon2id$v=19${params}$c2FsdHNhbHRzYWx0${}", "A".repeat(43));
-    assert!(Users::parse(phc("m=131072,t=16,p=16").as_bytes()).is_ok());
+    assert!(UserTable::parse(phc("m=131072,t=16,p=16").as_bytes()).is_ok());
     for params in ["m=131073,t=1,p=1", "m=64,t=17,p=1", "m=4194304,t=1,p=1", "m=1024,t=1,p=17"] {
-        assert_eq!(faults(phc(params)), [(1, Fault::Argon2Cost)], "{params}");
+        assert_eq!(faults(phc(params)), [(1, LineFault::Argon2Cost)], "{params}");
     }
 }
 
@@ -123,7 +123,7 @@ fn what_would_take_too_long_is_refused() {
 fn cheap_hashes_are_counted_and_many_faults_are_cut_short() {
     let dear = BCRYPT.replacen("04", "10", 1);
     let found = users(&format!("a:{dear}\nb:{BCRYPT}\nc:{BCRYPT}\n"));
-    assert_eq!(found.cheap(), Some(Cheap { count: 2, line: 2 }));
+    assert_eq!(found.cheap(), Some(CheapHashes { count: 2, line: 2 }));
     assert_eq!(users(&format!("a:{dear}\n")).cheap(), None);
     assert_eq!(faults("x\n".repeat(1_000_000)).len(), BAD_LINES_MAX);
 }

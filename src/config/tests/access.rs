@@ -2,7 +2,7 @@
 
 use super::super::defaults;
 use super::*;
-use crate::access::{Action, Anonymous, Challenge};
+use crate::access::{Action, AnonymousAccess, ChallengePolicy};
 
 /// For `hunter2`.
 const BCRYPT: &str = "$2y$10$wcRF40MjxTFqAi6MjcfzNuHcm1.PXHp4UF2fSXXE8wEelYhx0i2LO";
@@ -27,7 +27,10 @@ fn what_is_written_holds_for_every_address() {
         assert_eq!(access.htpasswd, Some(case.dir.path().join("users")));
         assert!(access.options.htpasswd.as_ref().unwrap().contains("ann"));
         let (options, policy) = (&access.options, &access.options.policy);
-        assert_eq!((options.challenge, policy.anonymous), (Challenge::Basic, Anonymous::None));
+        assert_eq!(
+            (options.challenge, policy.anonymous),
+            (ChallengePolicy::Basic, AnonymousAccess::None)
+        );
         let rules: Vec<_> = policy.rules.iter().map(ToString::to_string).collect();
         assert_eq!(rules, ["a* may pull, delete x/** at ghcr.io", "** may push **"]);
         assert_eq!(policy.rules[0].actions, [Action::Pull, Action::Delete]);
@@ -51,9 +54,9 @@ fn listeners_differ() {
     assert_eq!(
         shown,
         [
-            (Challenge::Never, Anonymous::Pull, 0),
-            (Challenge::Basic, Anonymous::Pull, 1),
-            (Challenge::Never, Anonymous::Push, 0)
+            (ChallengePolicy::Never, AnonymousAccess::Pull, 0),
+            (ChallengePolicy::Basic, AnonymousAccess::Pull, 1),
+            (ChallengePolicy::Never, AnonymousAccess::Push, 0)
         ]
     );
     assert!(settings.listeners[0].access.is_default());
@@ -159,7 +162,7 @@ fn a_bad_file_of_users_is_refused_with_its_line() {
         let case = Case::of(access).file("users", content);
         let problem = case.problems().remove(0);
         assert!(problem.what.contains(want), "{content:?} {problem}");
-        let place = Place::File { path: case.dir.path().join("users"), line, column: 1 };
+        let place = SourcePlace::File { path: case.dir.path().join("users"), line, column: 1 };
         assert_eq!(problem.place, place, "{content:?}");
         assert!(!problem.to_string().contains("hunter2"), "{problem}");
     }

@@ -1,7 +1,7 @@
 //! `listen`, `[tls]` and `[[listener]]`.
 
 use super::*;
-use crate::registry::{Door, Doors};
+use crate::registry::{Door, OpenDoors};
 
 fn with_tls(text: &str) -> Case {
     let pair = || {
@@ -27,7 +27,7 @@ fn listen_and_tls_are_short_for_listeners() {
         let tls = listener.tls.as_ref().unwrap();
         assert_eq!(tls.cert, short.dir.path().join("cert"));
         assert!(tls.clients.is_none() && listener.names.is_empty());
-        assert_eq!(listener.doors, Doors::all());
+        assert_eq!(listener.doors, OpenDoors::all());
     }
     assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
 
@@ -122,7 +122,7 @@ fn listeners_are_checked() {
     ]);
     let mut case = Case::of("[[listener]]\naddress = '[::]:2'");
     case.arguments.listen = vec!["127.0.0.1:1".to_owned()];
-    assert_eq!(case.problems()[0].place, Place::Argument("--listen"));
+    assert_eq!(case.problems()[0].place, SourcePlace::Argument("--listen"));
 }
 
 #[test]

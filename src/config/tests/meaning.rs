@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::upstream::{self, Credential};
+use crate::upstream::{self, ProxyCredential};
 
 #[test]
 fn without_a_file_the_well_known_registries_exist() {
@@ -97,9 +97,9 @@ fn the_last_upstream_is_the_registry_and_what_is_written_for_that_is_its_alone()
     let settings = Case::of(text).settings();
     let registry = &settings.registries[0];
 
-    let user = |options: &upstream::Options| match &options.credential {
-        Credential::Basic { username, .. } => username.clone(),
-        Credential::Anonymous => String::new(),
+    let user = |options: &upstream::UpstreamOptions| match &options.credential {
+        ProxyCredential::Basic { username, .. } => username.clone(),
+        ProxyCredential::Anonymous => String::new(),
     };
     let shown: Vec<_> = registry
         .mirrors
@@ -130,7 +130,8 @@ fn passwords_come_from_three_places_and_show_up_in_none() {
         let text = format!("[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\n{key}\n");
         let case = Case::of(&text).file("secret", "hunter2\n").variable("SECRET", "hunter2");
         let settings = case.settings();
-        let Credential::Basic { username, password } = &settings.registries[0].upstream.credential
+        let ProxyCredential::Basic { username, password } =
+            &settings.registries[0].upstream.credential
         else {
             panic!("{key}")
         };
@@ -211,7 +212,7 @@ fn a_proxy_that_cannot_be_is_refused() {
         let problems = Case::of("").variable("ALL_PROXY", value).problems();
         let shown = problems[0].to_string();
         assert_eq!(problems.len(), 1, "one fault is told once");
-        assert_eq!(problems[0].place, Place::Variable("ALL_PROXY".to_owned()));
+        assert_eq!(problems[0].place, SourcePlace::Variable("ALL_PROXY".to_owned()));
         assert!(shown.contains(want) && shown.contains("http://"), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
     }

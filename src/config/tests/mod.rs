@@ -12,15 +12,15 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use super::diagnostics::{Diagnostic, Diagnostics, SourcePlace};
 use super::environment::Environment;
-use super::load::{Arguments, Loaded, load_with};
-use super::problem::{Place, Problem, Problems};
+use super::load::{ConfigArgs, LoadedConfig, load_with};
 use super::resolved::Settings;
 
 /// A directory with a `config.toml` in it.
 struct Case {
     dir: TempDir,
-    arguments: Arguments,
+    arguments: ConfigArgs,
     variables: Vec<(String, String)>,
 }
 
@@ -31,7 +31,7 @@ impl Case {
         std::fs::write(&path, config).unwrap();
         // Not for others to read, so that no test gets a warning it did not provoke.
         set_mode(&path, 0o600);
-        let arguments = Arguments { config: Some(path), listen: Vec::new() };
+        let arguments = ConfigArgs { config: Some(path), listen: Vec::new() };
         Self { dir, arguments, variables: vec![("HOME".into(), "/home/test".into())] }
     }
 
@@ -46,7 +46,7 @@ impl Case {
         self
     }
 
-    fn load(&self) -> Result<Loaded, Problems> {
+    fn load(&self) -> Result<LoadedConfig, Diagnostics> {
         let environment: Environment = self.variables.clone().into_iter().collect();
         load_with(&self.arguments, &environment, &self.dir.path().join("system.toml"))
     }
@@ -57,7 +57,7 @@ impl Case {
     }
 
     #[track_caller]
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self) -> Vec<Diagnostic> {
         self.load().expect_err("it must be refused").iter().cloned().collect()
     }
 }
@@ -67,9 +67,9 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, mode).unwrap();
 }
 
-fn line(problem: &Problem) -> usize {
+fn line(problem: &Diagnostic) -> usize {
     match &problem.place {
-        Place::File { line, .. } => *line,
+        SourcePlace::File { line, .. } => *line,
         _ => 0,
     }
 }

@@ -39,12 +39,12 @@ fn a_bad_override_is_called_by_its_own_name() {
         let case = Case::of("listen = '127.0.0.1:1'\n[cache]\nmemory = '1MiB'");
         let problems = case.variable(name, value).problems();
         assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].place, Place::Variable(name.to_owned()));
+        assert_eq!(problems[0].place, SourcePlace::Variable(name.to_owned()));
         assert!(problems[0].what.contains(want), "{}", problems[0]);
     }
     let mut case = Case::of("");
     case.arguments.listen = vec!["x".to_owned()];
-    assert_eq!(case.problems()[0].place, Place::Argument("--listen"));
+    assert_eq!(case.problems()[0].place, SourcePlace::Argument("--listen"));
 }
 
 #[test]
@@ -70,9 +70,9 @@ fn a_missing_file_matters_only_if_it_was_named() {
     let mut case = Case::of("");
     case.arguments.config = Some("/nowhere/config.toml".into());
     let problem = case.problems().remove(0);
-    assert_eq!(problem.place, Place::WholeFile("/nowhere/config.toml".into()));
+    assert_eq!(problem.place, SourcePlace::WholeFile("/nowhere/config.toml".into()));
 
-    let case = Case { arguments: Arguments::default(), ..case };
+    let case = Case { arguments: ConfigArgs::default(), ..case };
     let problem = case.variable("LARDER_CONFIG", "/").problems().remove(0);
     assert_eq!(problem.what, "it is a directory, not a file");
 }

@@ -2,7 +2,7 @@
 //!
 //! It stands directly on TCP. Whatever lies above it either passes slices through as they are, or
 //! copies them, which the account of `sendfile.rs` notices. Over TLS nobody is given the
-//! [`Outlet`], so there are no placeholders.
+//! [`SendfileQueue`], so there are no placeholders.
 
 use std::io;
 use std::io::IoSlice;
@@ -18,26 +18,26 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::sendfile::{Outlet, Unsent, is_placeholder};
+use super::sendfile::{SendfileQueue, UnsentSlice, is_placeholder};
 
 /// A connection that a client opened.
 #[derive(Debug)]
-pub struct Socket {
+pub struct ClientSocket {
     stream: TcpStream,
-    outlet: Outlet,
+    outlet: SendfileQueue,
     /// How fast the client takes what it is sent; `None` once that has been acted upon.
-    pace: Option<Pace>,
+    pace: Option<SocketPace>,
 }
 
-impl Socket {
+impl ClientSocket {
     /// Nothing has been sent on `stream` yet.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, outlet: Outlet::default(), pace: Some(Pace::default()) }
+        Self { stream, outlet: SendfileQueue::default(), pace: Some(SocketPace::default()) }
     }
 
     /// Where bodies of this connection put files. To be used only if what is above this passes
     /// slices on as they are, in the order in which bodies yield them: HTTP/1, without TLS.
-    pub fn outlet(&self) -> Outlet {
+    pub fn outlet(&self) -> SendfileQueue {
         self.outlet.clone()
     }
 
@@ -55,7 +55,7 @@ impl Socket {
     /// a far client needs. To a near one, that much of a queue costs as much again as sending does:
     /// nothing in it is in the cores' caches any more when its turn comes.
     fn took(&mut self, count: usize) {
-        let is_near = |pace: &mut Pace| pace.is_near(count as u64, Instant::now());
+        let is_near = |pace: &mut SocketPace| pace.is_near(count as u64, Instant::now());
         if self.pace.as_mut().is_some_and(is_near) {
             self.pace = None;
             // Where that is not possible, it goes on as it did.
@@ -92,7 +92,7 @@ impl Socket {
         Poll::Ready(Ok(count))
     }
 
-    fn send(&self, unsent: &Unsent) -> io::Result<usize> {
+    fn send(&self, unsent: &UnsentSlice) -> io::Result<usize> {
         let mut at = unsent.at;
         match rustix::fs::sendfile(&self.stream, &*unsent.file, Some(&mut at), unsent.left) {
             Err(Errno::INVAL | Errno::NOSYS) => self.copy(unsent),
@@ -101,7 +101,7 @@ impl Socket {
     }
 
     /// For file systems without `sendfile`.
-    fn copy(&self, unsent: &Unsent) -> io::Result<usize> {
+    fn copy(&self, unsent: &UnsentSlice) -> io::Result<usize> {
         let mut buffer = vec![0; unsent.left.min(COPY_BYTES)];
         let read = unsent.file.read_at(&mut buffer, unsent.at)?;
         Ok(rustix::net::send(&self.stream, &buffer[..read], SendFlags::NOSIGNAL)?)
@@ -126,12 +126,12 @@ impl Socket {
 
 /// Bytes that went since some moment.
 #[derive(Debug, Default)]
-struct Pace {
+struct SocketPace {
     since: Option<Instant>,
     bytes: u64,
 }
 
-impl Pace {
+impl SocketPace {
     /// Counts bytes; whether the client is near. No more than a buffer is on the way at once, so what
     /// fills many of them in this time has a round trip of a few milliseconds at most.
     fn is_near(&mut self, count: u64, now: Instant) -> bool {
@@ -162,7 +162,7 @@ const UNSENT_BYTES: u32 = 1 << 20;
 /// Read on the reactor, where nothing better is known of the file system.
 const COPY_BYTES: usize = 64 << 10;
 
-impl AsyncRead for Socket {
+impl AsyncRead for ClientSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -172,7 +172,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for ClientSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::http::{BodyError, Data, Next, ReplyBody, Source, serve_connection};
+use crate::http::{BodyData, BodyError, BodySource, NextBytes, ReplyBody, serve_connection};
 
 /// Without a zero, so that one that arrives is a placeholder's.
 fn content(len: usize) -> Vec<u8> {
@@ -33,44 +33,44 @@ fn file_of(bytes: &[u8]) -> Arc<File> {
     Arc::new(file)
 }
 
-async fn pair() -> (TcpStream, Socket) {
+async fn pair() -> (TcpStream, ClientSocket) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (near.unwrap(), Socket::new(far.unwrap().0))
+    (near.unwrap(), ClientSocket::new(far.unwrap().0))
 }
 
 /// A body of these slices of a file, in this order.
 struct Slices {
-    outlet: Outlet,
+    outlet: SendfileQueue,
     file: Arc<File>,
     left: Vec<(u64, usize)>,
 }
 
 impl Slices {
-    fn body(outlet: Outlet, file: &Arc<File>, slices: &[(u64, usize)]) -> ReplyBody {
+    fn body(outlet: SendfileQueue, file: &Arc<File>, slices: &[(u64, usize)]) -> ReplyBody {
         let len = slices.iter().map(|(_, len)| *len as u64).sum();
         let left = slices.iter().rev().copied().collect();
         ReplyBody::of(Box::new(Self { outlet, file: Arc::clone(file), left }), Some(len))
     }
 }
 
-impl Source for Slices {
-    fn next_now(&mut self) -> Option<Next> {
+impl BodySource for Slices {
+    fn next_now(&mut self) -> Option<NextBytes> {
         let next = self.left.pop();
-        Some(Ok(next.map(|(at, len)| Data::File(self.outlet.send(&self.file, at, len)))))
+        Some(Ok(next.map(|(at, len)| BodyData::File(self.outlet.send(&self.file, at, len)))))
     }
 
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Next> + Send + '_>> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(std::future::pending())
     }
 }
 
 /// Serves slices of `file` on `socket` as the product does, until the connection ends.
-fn serve(socket: Socket, file: Arc<File>, slices: &'static [(u64, usize)]) {
+fn serve(socket: ClientSocket, file: Arc<File>, slices: &'static [(u64, usize)]) {
     let outlet = Some(socket.outlet());
     let answer = move |request: Request<hyper::body::Incoming>| {
-        let outlet = request.extensions().get::<Outlet>().unwrap().clone();
+        let outlet = request.extensions().get::<SendfileQueue>().unwrap().clone();
         let body = Slices::body(outlet, &file, slices);
         async move { Response::new(body) }
     };
@@ -173,7 +173,7 @@ async fn a_file_that_cannot_be_sent_is_read() {
 }
 
 /// A connection that cannot write several buffers at once makes hyper copy them into one.
-struct OneBuffer(Socket);
+struct OneBuffer(ClientSocket);
 
 impl AsyncRead for OneBuffer {
     fn poll_read(
@@ -267,9 +267,9 @@ async fn requests_over_http2_bear_no_outlet() {
     let (client, socket) = pair().await;
     let outlet = Some(socket.outlet());
     let answer = |request: Request<hyper::body::Incoming>| async move {
-        let has_outlet = request.extensions().get::<Outlet>().is_some();
+        let has_outlet = request.extensions().get::<SendfileQueue>().is_some();
         let body = Bytes::from(has_outlet.to_string());
-        Response::new(http_body_util::Full::new(Data::from(body)).map_err(BodyError::from))
+        Response::new(http_body_util::Full::new(BodyData::from(body)).map_err(BodyError::from))
     };
     tokio::spawn(serve_connection(Box::new(socket), outlet, answer, CancellationToken::new()));
     let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client));
@@ -287,9 +287,9 @@ fn only_who_cannot_be_far_is_near() {
     const BUFFER: u64 = 4 << 20;
     let begin = Instant::now();
     // What the first buffer takes is no sign of anything.
-    assert!(!Pace::default().is_near(BUFFER, begin));
+    assert!(!SocketPace::default().is_near(BUFFER, begin));
     for (round_trip_ms, is_near) in [(1, true), (10, true), (12, false), (100, false)] {
-        let mut pace = Pace::default();
+        let mut pace = SocketPace::default();
         let mut signs = (0..20)
             .map(|turn| pace.is_near(BUFFER, begin + Duration::from_millis(turn * round_trip_ms)));
         assert_eq!(signs.any(|sign| sign), is_near, "{round_trip_ms} ms");
@@ -319,7 +319,7 @@ async fn a_near_client_gets_a_small_buffer_and_every_byte() {
 #[tokio::test]
 async fn the_kernel_is_told_how_little_may_wait() {
     let (_client, socket) = pair().await;
-    let unsent = |socket: &Socket| SockRef::from(&socket.stream).tcp_notsent_lowat().unwrap();
+    let unsent = |socket: &ClientSocket| SockRef::from(&socket.stream).tcp_notsent_lowat().unwrap();
     let before = unsent(&socket);
 
     socket.queue_little();

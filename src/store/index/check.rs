@@ -12,15 +12,19 @@ use tokio::time::Instant;
 
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
-use super::ledger::{Ledger, Totals};
-use super::place::bytes_under;
+use super::db::{IndexDb, IndexTotals};
+use super::dir::bytes_under;
 
 /// The subcommand's name.
 pub const CHECK_COMMAND: &str = "check-index";
 
 /// Has a child check the database, and gives what is in it, or why it must not be opened. `stop` is
 /// asked now and then whether to give up.
-pub(super) fn check(program: &Path, db: &Path, stop: impl Fn() -> bool) -> Result<Totals, String> {
+pub(super) fn check(
+    program: &Path,
+    db: &Path,
+    stop: impl Fn() -> bool,
+) -> Result<IndexTotals, String> {
     let spawned = Command::new(program)
         .arg(CHECK_COMMAND)
         .arg(db)
@@ -88,7 +92,7 @@ pub fn check_index(db: &Path) -> Result<String, String> {
         setrlimit(resource, limit).unwrap_or_default();
     }
     rustix::process::nice(NICE).unwrap_or_default();
-    let ledger = Ledger::open(db, Totals::default()).map_err(|error| error.to_string())?;
+    let ledger = IndexDb::open(db, IndexTotals::default()).map_err(|error| error.to_string())?;
     let totals = ledger.scan(|_, _| ()).map_err(|error| error.to_string())?;
     ledger.close().map_err(|error| error.to_string())?;
     serde_json::to_string(&totals).map_err(|error| error.to_string())

@@ -7,34 +7,34 @@
 //! comes to be what the files are in `walk.rs`. No access is decided on it.
 
 mod check;
-mod ledger;
-mod owner;
+mod db;
+mod dir;
 mod pending;
-mod place;
 mod rows;
 mod walk;
+mod writer_thread;
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::ledger::{Fault, Ledger};
-use self::owner::Owner;
-use self::pending::{Change, Pending};
-use self::place::Place;
-use self::rows::{Facts, Key, seconds};
-use self::walk::Walk;
-use super::layout::Layout;
-use super::lock;
+use self::db::{IndexDb, IndexFault};
+use self::dir::IndexDir;
+use self::pending::{PendingChanges, RowChange};
+use self::rows::{RowFacts, RowKey, seconds};
+use self::walk::StoreWalk;
+use self::writer_thread::IndexWriter;
+use super::layout::StoreLayout;
 use crate::clock::WallClock;
 
 pub use self::check::{CHECK_COMMAND, check_index};
-pub use self::ledger::Totals;
-pub use self::rows::Row;
+pub use self::db::IndexTotals;
+pub use self::rows::IndexRow;
 
 /// What the index needs to know.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub struct IndexReport {
     /// Whether it can be believed.
     pub state: IndexState,
     /// How much is stored, as far as the index knows.
-    pub totals: Totals,
+    pub totals: IndexTotals,
     /// Changes that were lost because it did not keep up, since the start.
     pub dropped: u64,
     /// Databases that were set aside, since the start.
@@ -91,29 +91,29 @@ impl IndexState {
 }
 
 /// The index of a store. Nothing here blocks for longer than it takes to note something, but for
-/// [`Index::stop`].
+/// [`StoreIndex::stop`].
 #[derive(Debug)]
-pub(super) struct Index {
-    running: Option<Running>,
+pub(super) struct StoreIndex {
+    running: Option<IndexThread>,
     clock: Arc<dyn WallClock>,
 }
 
 #[derive(Debug)]
-struct Running {
-    shared: Arc<Shared>,
-    place: Place,
+struct IndexThread {
+    shared: Arc<IndexShared>,
+    place: IndexDir,
 }
 
-impl Index {
+impl StoreIndex {
     /// Starts the index, if there is to be one. Does not wait for it.
     pub(super) fn start(
-        layout: &Layout,
+        layout: &StoreLayout,
         options: Option<IndexOptions>,
         clock: Arc<dyn WallClock>,
     ) -> Self {
         let Some(options) = options else { return Self { running: None, clock } };
-        let (shared, place) = (Arc::new(Shared::default()), Place::new(layout.index()));
-        let owner = Owner {
+        let (shared, place) = (Arc::new(IndexShared::default()), IndexDir::new(layout.index()));
+        let owner = IndexWriter {
             shared: Arc::clone(&shared),
             place: place.clone(),
             layout: layout.clone(),
@@ -124,25 +124,25 @@ impl Index {
             tracing::error!(%error, "the index cannot be started");
             return Self { running: None, clock };
         }
-        Self { running: Some(Running { shared, place }), clock }
+        Self { running: Some(IndexThread { shared, place }), clock }
     }
 
     /// Notes that something was stored, this many bytes long.
-    pub(super) fn kept(&self, row: Row<'_>, size: u64) {
-        self.note(row, |used| Change::Kept(Facts { size, used }));
+    pub(super) fn kept(&self, row: IndexRow<'_>, size: u64) {
+        self.note(row, |used| RowChange::Kept(RowFacts { size, used }));
     }
 
     /// Notes that something was asked for.
-    pub(super) fn used(&self, row: Row<'_>) {
-        self.note(row, Change::Used);
+    pub(super) fn used(&self, row: IndexRow<'_>) {
+        self.note(row, RowChange::Used);
     }
 
     /// Notes that something is stored no longer.
-    pub(super) fn gone(&self, row: Row<'_>) {
-        self.note(row, |_| Change::Gone);
+    pub(super) fn gone(&self, row: IndexRow<'_>) {
+        self.note(row, |_| RowChange::Gone);
     }
 
-    fn note(&self, row: Row<'_>, change: impl FnOnce(u32) -> Change) {
+    fn note(&self, row: IndexRow<'_>, change: impl FnOnce(u32) -> RowChange) {
         if let Some(running) = &self.running {
             let change = change(seconds(self.clock.now()));
             running.shared.note(|pending| pending.note_row(row, change));
@@ -150,8 +150,8 @@ impl Index {
     }
 
     pub(super) fn report(&self) -> IndexReport {
-        let Some(running) = &self.running else { return Status::default().report };
-        let status = *lock(&running.shared.status);
+        let Some(running) = &self.running else { return IndexStatus::default().report };
+        let status = *running.shared.status.lock();
         let is_stuck = status.busy_since.is_some_and(|since| since.elapsed() > STUCK_AFTER);
         let state = if is_stuck { IndexState::Stuck } else { status.report.state };
         IndexReport { state, ..status.report }
@@ -171,7 +171,7 @@ impl Index {
     }
 }
 
-impl Drop for Index {
+impl Drop for StoreIndex {
     fn drop(&mut self) {
         if let Some(running) = &self.running {
             running.shared.stop(Duration::ZERO);
@@ -181,78 +181,77 @@ impl Drop for Index {
 
 /// What the thread and those who note things share.
 #[derive(Debug, Default)]
-struct Shared {
-    inbox: Mutex<Inbox>,
+struct IndexShared {
+    inbox: Mutex<IndexInbox>,
     arrived: Condvar,
     ended: Condvar,
-    status: Mutex<Status>,
+    status: Mutex<IndexStatus>,
 }
 
 #[derive(Debug, Default)]
-struct Inbox {
-    pending: Pending,
+struct IndexInbox {
+    pending: PendingChanges,
     is_stopping: bool,
     has_ended: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Status {
+struct IndexStatus {
     report: IndexReport,
     /// Since when the thread has not waited for anything of ours.
     busy_since: Option<Instant>,
 }
 
-impl Default for Status {
+impl Default for IndexStatus {
     fn default() -> Self {
-        let (state, totals) = (IndexState::Off, Totals::default());
+        let (state, totals) = (IndexState::Off, IndexTotals::default());
         let report = IndexReport { state, totals, dropped: 0, set_aside: 0, walks: 0 };
         Self { report, busy_since: None }
     }
 }
 
 /// What was noted since the last time.
-struct Taken {
-    changes: HashMap<Key, Change>,
+struct InboxBatch {
+    changes: HashMap<RowKey, RowChange>,
     dropped: u64,
     is_stopping: bool,
 }
 
-impl Shared {
+impl IndexShared {
     /// Has `note` note something, which tells whether it should be written soon.
-    fn note(&self, note: impl FnOnce(&mut Pending) -> bool) {
-        let mut inbox = lock(&self.inbox);
+    fn note(&self, note: impl FnOnce(&mut PendingChanges) -> bool) {
+        let mut inbox = self.inbox.lock();
         if !inbox.has_ended && note(&mut inbox.pending) {
             self.arrived.notify_one();
         }
     }
 
     /// Waits this long, or until there is much to do, and takes what there is.
-    fn take(&self, wait: Duration) -> Taken {
-        lock(&self.status).busy_since = None;
-        let mut inbox = lock(&self.inbox);
+    fn take(&self, wait: Duration) -> InboxBatch {
+        self.status.lock().busy_since = None;
+        let mut inbox = self.inbox.lock();
         if !inbox.is_stopping {
-            let waited = self.arrived.wait_timeout(inbox, wait);
-            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.arrived.wait_for(&mut inbox, wait);
         }
         let (changes, dropped) = inbox.pending.take();
         let is_stopping = inbox.is_stopping;
         drop(inbox);
-        lock(&self.status).busy_since = Some(Instant::now());
-        Taken { changes, dropped, is_stopping }
+        self.status.lock().busy_since = Some(Instant::now());
+        InboxBatch { changes, dropped, is_stopping }
     }
 
     fn report(&self, change: impl FnOnce(&mut IndexReport)) {
-        change(&mut lock(&self.status).report);
+        change(&mut self.status.lock().report);
     }
 
     fn is_stopping(&self) -> bool {
-        lock(&self.inbox).is_stopping
+        self.inbox.lock().is_stopping
     }
 
     /// There is nobody any more who would write anything down.
     fn ended(&self) {
-        lock(&self.status).busy_since = None;
-        let mut inbox = lock(&self.inbox);
+        self.status.lock().busy_since = None;
+        let mut inbox = self.inbox.lock();
         inbox.has_ended = true;
         drop(inbox.pending.take());
         self.ended.notify_all();
@@ -260,11 +259,11 @@ impl Shared {
 
     /// Returns whether the thread has ended within this time.
     fn stop(&self, wait: Duration) -> bool {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox.lock();
         inbox.is_stopping = true;
         self.arrived.notify_one();
-        let waited = self.ended.wait_timeout_while(inbox, wait, |inbox| !inbox.has_ended);
-        waited.unwrap_or_else(PoisonError::into_inner).0.has_ended
+        self.ended.wait_while_for(&mut inbox, |inbox| !inbox.has_ended, wait);
+        inbox.has_ended
     }
 }
 
@@ -272,21 +271,21 @@ impl Shared {
 /// a copy of it.
 #[doc(hidden)]
 pub fn index_rows(db: &Path) -> Result<Vec<String>, String> {
-    let ledger = Ledger::open(db, Totals::default());
+    let ledger = IndexDb::open(db, IndexTotals::default());
     ledger.and_then(rows_in).map_err(|fault| fault.to_string())
 }
 
 /// The rows of an index that is made from the files, in a directory of its own.
 #[doc(hidden)]
 pub fn index_rows_of_files(cache_dir: &Path, db: &Path) -> Result<Vec<String>, String> {
-    let ledger = Ledger::open(db, Totals::default());
+    let ledger = IndexDb::open(db, IndexTotals::default());
     let mut ledger = ledger.map_err(|fault| fault.to_string())?;
-    let mut walk = Walk::new(Layout::new(cache_dir.to_owned()));
+    let mut walk = StoreWalk::new(StoreLayout::new(cache_dir.to_owned()));
     while walk.step(&mut ledger).map_err(|trouble| trouble.to_string())? {}
     rows_in(ledger).map_err(|fault| fault.to_string())
 }
 
-fn rows_in(ledger: Ledger) -> Result<Vec<String>, Fault> {
+fn rows_in(ledger: IndexDb) -> Result<Vec<String>, IndexFault> {
     let mut rows = Vec::new();
     let totals = ledger.scan(|named, facts| rows.push(format!("{named:?} {}", facts.size)))?;
     rows.push(format!("{totals:?}"));

@@ -5,31 +5,31 @@
 
 use std::collections::HashMap;
 
-use super::rows::{Facts, Key, Row};
+use super::rows::{IndexRow, RowFacts, RowKey};
 
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum RowChange {
     /// It was removed.
     Gone,
     /// It came to be.
-    Kept(Facts),
+    Kept(RowFacts),
     /// It was used at this time, if there is one.
     Used(u32),
 }
 
 /// The changes, the last one of each row.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
-    changes: HashMap<Key, Change>,
+pub(super) struct PendingChanges {
+    changes: HashMap<RowKey, RowChange>,
     dropped: u64,
     /// Where names are written: most have been noted a moment ago, and need no memory of their own.
     name: Vec<u8>,
 }
 
-impl Pending {
+impl PendingChanges {
     /// Notes a change. Returns whether there are now so many that they should be written soon.
-    pub(super) fn note_row(&mut self, row: Row<'_>, change: Change) -> bool {
+    pub(super) fn note_row(&mut self, row: IndexRow<'_>, change: RowChange) -> bool {
         let mut name = std::mem::take(&mut self.name);
         row.name(&mut name);
         let are_many = self.note(&name, change);
@@ -38,7 +38,7 @@ impl Pending {
     }
 
     /// The same by the row's name.
-    pub(super) fn note(&mut self, name: &[u8], change: Change) -> bool {
+    pub(super) fn note(&mut self, name: &[u8], change: RowChange) -> bool {
         let len = self.changes.len();
         if let Some(before) = self.changes.get_mut(name) {
             *before = before.then(change);
@@ -51,16 +51,16 @@ impl Pending {
     }
 
     /// The changes, and how many there are no more.
-    pub(super) fn take(&mut self) -> (HashMap<Key, Change>, u64) {
+    pub(super) fn take(&mut self) -> (HashMap<RowKey, RowChange>, u64) {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.dropped))
     }
 }
 
-impl Change {
+impl RowChange {
     fn then(self, next: Self) -> Self {
         match (self, next) {
             (Self::Kept(facts), Self::Used(used)) => {
-                Self::Kept(Facts { used: used.max(facts.used), ..facts })
+                Self::Kept(RowFacts { used: used.max(facts.used), ..facts })
             }
             (Self::Used(one), Self::Used(other)) => Self::Used(one.max(other)),
             (Self::Gone, Self::Used(_)) => Self::Gone,
@@ -79,25 +79,25 @@ const CHANGES_SOON: usize = 1 << 13;
 mod tests {
     use super::*;
 
-    fn key(number: usize) -> Key {
+    fn key(number: usize) -> RowKey {
         number.to_le_bytes().into()
     }
 
     #[test]
     fn the_last_word_on_a_row_counts() {
-        let facts = Facts { size: 5, used: 10 };
+        let facts = RowFacts { size: 5, used: 10 };
         let cases = [
-            (vec![Change::Used(3), Change::Used(7), Change::Used(5)], Change::Used(7)),
+            (vec![RowChange::Used(3), RowChange::Used(7), RowChange::Used(5)], RowChange::Used(7)),
             (
-                vec![Change::Kept(facts), Change::Used(30)],
-                Change::Kept(Facts { size: 5, used: 30 }),
+                vec![RowChange::Kept(facts), RowChange::Used(30)],
+                RowChange::Kept(RowFacts { size: 5, used: 30 }),
             ),
-            (vec![Change::Kept(facts), Change::Used(1)], Change::Kept(facts)),
-            (vec![Change::Kept(facts), Change::Gone, Change::Used(30)], Change::Gone),
-            (vec![Change::Gone, Change::Kept(facts)], Change::Kept(facts)),
+            (vec![RowChange::Kept(facts), RowChange::Used(1)], RowChange::Kept(facts)),
+            (vec![RowChange::Kept(facts), RowChange::Gone, RowChange::Used(30)], RowChange::Gone),
+            (vec![RowChange::Gone, RowChange::Kept(facts)], RowChange::Kept(facts)),
         ];
         for (changes, want) in cases {
-            let mut pending = Pending::default();
+            let mut pending = PendingChanges::default();
             for change in &changes {
                 assert!(!pending.note(&key(1), *change), "one is not many");
             }
@@ -109,10 +109,10 @@ mod tests {
     /// An index that hangs must not eat the memory.
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {
-        let mut pending = Pending::default();
-        let soon = (0..CHANGES_MAX + 5).filter(|n| pending.note(&key(*n), Change::Gone)).count();
+        let mut pending = PendingChanges::default();
+        let soon = (0..CHANGES_MAX + 5).filter(|n| pending.note(&key(*n), RowChange::Gone)).count();
         assert_eq!(soon, 1, "told once");
-        pending.note(&key(0), Change::Used(1));
+        pending.note(&key(0), RowChange::Used(1));
         let (taken, dropped) = pending.take();
         assert_eq!((taken.len(), dropped), (CHANGES_MAX, 5));
         assert_eq!(pending.take().1, 0);

@@ -15,7 +15,7 @@ use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
 
 /// Something that has a row.
 #[derive(Clone, Copy, Debug)]
-pub enum Row<'a> {
+pub enum IndexRow<'a> {
     /// Content by its digest, manifests included.
     Blob(&'a Digest),
     /// That a repository has a manifest.
@@ -25,9 +25,9 @@ pub enum Row<'a> {
 }
 
 /// A row's name.
-pub(super) type Key = Box<[u8]>;
+pub(super) type RowKey = Box<[u8]>;
 
-impl Row<'_> {
+impl IndexRow<'_> {
     /// Writes its name to `key`, in place of what is there.
     pub(super) fn name(self, key: &mut Vec<u8>) {
         key.clear();
@@ -47,7 +47,7 @@ impl Row<'_> {
         }
     }
 
-    pub(super) fn key(self) -> Key {
+    pub(super) fn key(self) -> RowKey {
         let mut key = Vec::new();
         self.name(&mut key);
         key.into()
@@ -84,14 +84,14 @@ fn push_digest(key: &mut Vec<u8>, digest: &Digest) {
 
 /// What a key says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Named {
+pub(super) enum RowName {
     Blob(Digest),
     Manifest { registry: RegistryName, repository: RepositoryName, digest: Digest },
     Tag { registry: RegistryName, repository: RepositoryName, tag: Tag },
 }
 
-impl Named {
-    /// `None` for what no [`Row`] makes.
+impl RowName {
+    /// `None` for what no [`IndexRow`] makes.
     pub(super) fn of(key: &[u8]) -> Option<Self> {
         let (kind, rest) = key.split_first()?;
         if *kind == BLOB {
@@ -140,14 +140,14 @@ fn code(algorithm: Algorithm) -> u8 {
 
 /// What is known of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct RowFacts {
     /// In bytes; 0 for all but blobs.
     pub(super) size: u64,
     /// Seconds since 1970.
     pub(super) used: u32,
 }
 
-impl Facts {
+impl RowFacts {
     pub(super) fn to_value(self, key: &[u8]) -> Vec<u8> {
         let mut value = Vec::with_capacity(12);
         if key.first() == Some(&BLOB) {
@@ -189,34 +189,34 @@ mod tests {
         let tag: Tag = "3.20".parse().unwrap();
         for algorithm in ALGORITHMS {
             let digest = Digest::of(algorithm, b"x");
-            let key = Row::Blob(&digest).key();
-            assert_eq!(Named::of(&key), Some(Named::Blob(digest.clone())));
+            let key = IndexRow::Blob(&digest).key();
+            assert_eq!(RowName::of(&key), Some(RowName::Blob(digest.clone())));
             let first = u8::from_str_radix(&digest.hex()[..2], 16).unwrap();
             assert!(key.starts_with(&blobs_prefix(algorithm, first)));
 
-            let key = Row::Manifest(&registry, &repository, &digest).key();
+            let key = IndexRow::Manifest(&registry, &repository, &digest).key();
             let prefix = repository_prefix(MANIFEST, registry.as_str(), repository.as_str());
             assert!(key.starts_with(&prefix));
             let (registry, repository) = (registry.clone(), repository.clone());
-            assert_eq!(Named::of(&key), Some(Named::Manifest { registry, repository, digest }));
+            assert_eq!(RowName::of(&key), Some(RowName::Manifest { registry, repository, digest }));
         }
-        let key = Row::Tag(&registry, &repository, &tag).key();
-        assert_eq!(Named::of(&key), Some(Named::Tag { registry, repository, tag }));
+        let key = IndexRow::Tag(&registry, &repository, &tag).key();
+        assert_eq!(RowName::of(&key), Some(RowName::Tag { registry, repository, tag }));
     }
 
     #[test]
     fn what_nobody_made_says_nothing() {
-        let blob = Row::Blob(&Digest::of(Algorithm::Sha256, b"x")).key();
+        let blob = IndexRow::Blob(&Digest::of(Algorithm::Sha256, b"x")).key();
         for key in
             [&b""[..], b"b", b"x\x01", &blob[..5], &[&blob[..], b"1"].concat(), b"t\0", b"ta\0b"]
         {
-            assert_eq!(Named::of(key), None, "{key:?}");
+            assert_eq!(RowName::of(key), None, "{key:?}");
         }
-        let facts = Facts { size: 7, used: 9 };
+        let facts = RowFacts { size: 7, used: 9 };
         let value = facts.to_value(&blob);
-        assert_eq!(Facts::of(&blob, &value), Some(facts));
-        assert_eq!(Facts::of(&blob, &value[..11]), None);
-        assert_eq!(Facts::of(b"t", &value), None);
-        assert_eq!(Facts::of(b"t", &facts.to_value(b"t")), Some(Facts { size: 0, used: 9 }));
+        assert_eq!(RowFacts::of(&blob, &value), Some(facts));
+        assert_eq!(RowFacts::of(&blob, &value[..11]), None);
+        assert_eq!(RowFacts::of(b"t", &value), None);
+        assert_eq!(RowFacts::of(b"t", &facts.to_value(b"t")), Some(RowFacts { size: 0, used: 9 }));
     }
 }

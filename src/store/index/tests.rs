@@ -15,19 +15,19 @@ pub(super) const PANICS: &[u8] = b"panics";
 
 struct Lab {
     dir: TempDir,
-    layout: Layout,
+    layout: StoreLayout,
 }
 
 impl Lab {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().join("cache"));
+        let layout = StoreLayout::new(dir.path().join("cache"));
         Self { dir, layout }
     }
 
-    fn start(&self, checker: Option<&str>) -> Index {
+    fn start(&self, checker: Option<&str>) -> StoreIndex {
         let options = IndexOptions { checker: checker.map(PathBuf::from) };
-        Index::start(&self.layout, Some(options), Arc::new(SystemClock))
+        StoreIndex::start(&self.layout, Some(options), Arc::new(SystemClock))
     }
 
     /// A program that does this when it is called to check.
@@ -67,7 +67,7 @@ impl Lab {
     }
 }
 
-fn wait_for(index: &Index, what: impl Fn(IndexReport) -> bool) {
+fn wait_for(index: &StoreIndex, what: impl Fn(IndexReport) -> bool) {
     // The index has a thread of its own, which wakes nobody.
     for _ in 0..4000 {
         if what(index.report()) {
@@ -92,22 +92,22 @@ fn an_index_is_built_from_the_files_and_kept_from_then_on() {
     let (one, two) = (lab.blob(1, 100), lab.blob(2, 20));
     let index = lab.start(None);
     wait_for(&index, is_ready);
-    let totals = Totals { blobs: 2, bytes: 120, manifests: 0, tags: 0 };
+    let totals = IndexTotals { blobs: 2, bytes: 120, manifests: 0, tags: 0 };
     assert_eq!(index.report().totals, totals);
 
     let three = lab.blob(3, 3);
-    index.kept(Row::Blob(&three), 3);
+    index.kept(IndexRow::Blob(&three), 3);
     fs::remove_file(lab.layout.blob(&one)).unwrap();
-    index.gone(Row::Blob(&one));
-    index.used(Row::Blob(&two));
-    index.used(Row::Blob(&Digest::of(Algorithm::Sha256, b"not stored")));
+    index.gone(IndexRow::Blob(&one));
+    index.used(IndexRow::Blob(&two));
+    index.used(IndexRow::Blob(&Digest::of(Algorithm::Sha256, b"not stored")));
     index.stop();
     lab.assert_is_what_the_files_are();
 
     let index = lab.start(None);
     wait_for(&index, is_ready);
     let report = index.report();
-    let totals = Totals { blobs: 2, bytes: 23, manifests: 0, tags: 0 };
+    let totals = IndexTotals { blobs: 2, bytes: 23, manifests: 0, tags: 0 };
     assert_eq!((report.totals, report.walks, report.set_aside), (totals, 0, 0), "as it was left");
 }
 
@@ -121,23 +121,24 @@ fn what_was_used_is_known_afterwards() {
     fs::File::open(lab.layout.blob(&old)).unwrap().set_times(times).unwrap();
     let index = lab.start(None);
     wait_for(&index, is_ready);
-    index.kept(Row::Tag(&registry, &repository, &tag), 0);
+    index.kept(IndexRow::Tag(&registry, &repository, &tag), 0);
     index.stop();
-    let used = |row: Row<'_>| {
-        let ledger = Ledger::open(&Place::new(lab.layout.index()).db(), Totals::default()).unwrap();
+    let used = |row: IndexRow<'_>| {
+        let ledger =
+            IndexDb::open(&IndexDir::new(lab.layout.index()).db(), IndexTotals::default()).unwrap();
         let facts = ledger.get(&row.key()).unwrap();
         ledger.close().unwrap();
         facts.unwrap().used
     };
-    assert_eq!(used(Row::Blob(&old)), 1000, "what the file tells");
+    assert_eq!(used(IndexRow::Blob(&old)), 1000, "what the file tells");
     let now = seconds(SystemClock.now());
-    assert!(used(Row::Tag(&registry, &repository, &tag)).abs_diff(now) < 1000);
+    assert!(used(IndexRow::Tag(&registry, &repository, &tag)).abs_diff(now) < 1000);
 
     // Opened by this test in between, so it is no longer as it was left.
     let index =
         lab.start(Some(&lab.checker(r#"echo '{"blobs":1,"bytes":1,"manifests":0,"tags":1}'"#)));
     wait_for(&index, |report| report.state != IndexState::Opening);
-    index.used(Row::Blob(&old));
+    index.used(IndexRow::Blob(&old));
     index.stop();
     assert_eq!(index.report().set_aside, 1, "changed since");
 }
@@ -150,11 +151,11 @@ fn a_comparison_misses_nothing_that_happens_meanwhile() {
     let index = lab.start(None);
     for number in 500..1000 {
         let digest = lab.blob(number, number);
-        index.kept(Row::Blob(&digest), number);
+        index.kept(IndexRow::Blob(&digest), number);
         if number % 3 == 0 {
             let gone = &before[usize::try_from(number).unwrap() - 500];
             fs::remove_file(lab.layout.blob(gone)).unwrap();
-            index.gone(Row::Blob(gone));
+            index.gone(IndexRow::Blob(gone));
         }
     }
     wait_for(&index, is_ready);
@@ -183,7 +184,7 @@ fn a_comparison_finds_and_forgets_repositories() {
     put(orphan.clone());
     let index = lab.start(None);
     wait_for(&index, is_ready);
-    assert_eq!(index.report().totals, Totals { blobs: 1, bytes: 10, manifests: 2, tags: 2 });
+    assert_eq!(index.report().totals, IndexTotals { blobs: 1, bytes: 10, manifests: 2, tags: 2 });
     assert!(lab.layout.sums(&digest).exists() && !orphan.exists());
     drop(index);
 
@@ -194,7 +195,7 @@ fn a_comparison_finds_and_forgets_repositories() {
     wait_for_file_gone(&lab);
     let index = lab.start(Some(&lab.checker(said)));
     wait_for(&index, is_ready);
-    let totals = Totals { blobs: 1, bytes: 10, manifests: 1, tags: 1 };
+    let totals = IndexTotals { blobs: 1, bytes: 10, manifests: 1, tags: 1 };
     assert_eq!((index.report().totals, index.report().set_aside), (totals, 0));
     index.stop();
     lab.assert_is_what_the_files_are();
@@ -246,9 +247,9 @@ fn a_check_that_hangs_holds_up_nothing() {
 
     let index = lab.start(Some(&lab.checker("exec sleep 1000")));
     wait_for(&index, |report| report.state == IndexState::Opening);
-    index.used(Row::Blob(&lab.blob(1, 1)));
+    index.used(IndexRow::Blob(&lab.blob(1, 1)));
     index.stop();
-    assert!(lock(&index.running.as_ref().unwrap().shared.inbox).has_ended, "the child is killed");
+    assert!(index.running.as_ref().unwrap().shared.inbox.lock().has_ended, "the child is killed");
     assert_eq!(index.report().set_aside, 0, "it is for the next start to say");
 }
 
@@ -259,7 +260,7 @@ fn one_that_panics_is_set_aside_and_built_anew() {
     let index = lab.start(None);
     wait_for(&index, is_ready);
     let shared = Arc::clone(&index.running.as_ref().unwrap().shared);
-    shared.note(|pending| pending.note(PANICS, Change::Gone));
+    shared.note(|pending| pending.note(PANICS, RowChange::Gone));
     // So that nobody has to wait for the next round.
     shared.arrived.notify_one();
 
@@ -277,9 +278,9 @@ fn one_that_cannot_be_had_is_done_without() {
     fs::write(lab.layout.index(), b"a file").unwrap();
     let index = lab.start(None);
     let shared = Arc::clone(&index.running.as_ref().unwrap().shared);
-    wait_for(&index, |_| lock(&shared.inbox).has_ended);
+    wait_for(&index, |_| shared.inbox.lock().has_ended);
     assert_eq!(index.report().state, IndexState::Off);
-    index.used(Row::Blob(&lab.blob(1, 1)));
-    assert!(lock(&shared.inbox).pending.take().0.is_empty());
+    index.used(IndexRow::Blob(&lab.blob(1, 1)));
+    assert!(shared.inbox.lock().pending.take().0.is_empty());
     index.stop();
 }

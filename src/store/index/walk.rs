@@ -13,36 +13,36 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::super::layout::Layout;
-use super::ledger::{Fault, Ledger};
+use super::super::layout::StoreLayout;
+use super::db::{IndexDb, IndexFault};
 use super::rows::{
-    ALGORITHMS, Facts, Key, MANIFEST, Named, Row, TAG, blobs_prefix, repository_prefix,
+    ALGORITHMS, IndexRow, MANIFEST, RowFacts, RowKey, RowName, TAG, blobs_prefix, repository_prefix,
 };
 use crate::oci::{Algorithm, Digest, Tag};
 
 /// One comparison, under way.
 #[derive(Debug)]
-pub(super) struct Walk {
-    layout: Layout,
+pub(super) struct StoreWalk {
+    layout: StoreLayout,
     /// What is next comes last.
-    todo: Vec<Todo>,
+    todo: Vec<WalkTask>,
     /// Files without a row.
-    missing: Vec<(Key, PathBuf)>,
+    missing: Vec<(RowKey, PathBuf)>,
 }
 
 /// Why a step could not be taken.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum WalkError {
     /// The files cannot be read, which the index cannot be blamed for.
     #[error(transparent)]
     Files(#[from] io::Error),
     /// The index cannot be used.
     #[error(transparent)]
-    Rows(#[from] Fault),
+    Rows(#[from] IndexFault),
 }
 
 #[derive(Debug)]
-enum Todo {
+enum WalkTask {
     /// The blobs whose hash begins with this byte.
     Blobs(Algorithm, u8),
     /// A directory under `registries/`.
@@ -51,20 +51,20 @@ enum Todo {
     Rows(u8, Vec<u8>),
 }
 
-impl Walk {
-    pub(super) fn new(layout: Layout) -> Self {
+impl StoreWalk {
+    pub(super) fn new(layout: StoreLayout) -> Self {
         let mut todo = Vec::new();
-        todo.extend([TAG, MANIFEST].map(|kind| Todo::Rows(kind, vec![kind])));
-        todo.push(Todo::Names(layout.registries()));
+        todo.extend([TAG, MANIFEST].map(|kind| WalkTask::Rows(kind, vec![kind])));
+        todo.push(WalkTask::Names(layout.registries()));
         let blobs = ALGORITHMS
             .iter()
-            .flat_map(|algorithm| (0..=u8::MAX).map(|first| Todo::Blobs(*algorithm, first)));
+            .flat_map(|algorithm| (0..=u8::MAX).map(|first| WalkTask::Blobs(*algorithm, first)));
         todo.extend(blobs);
         Self { layout, todo, missing: Vec::new() }
     }
 
     /// Goes on. Returns whether there is more to do.
-    pub(super) fn step(&mut self, ledger: &mut Ledger) -> Result<bool, Trouble> {
+    pub(super) fn step(&mut self, ledger: &mut IndexDb) -> Result<bool, WalkError> {
         if !self.missing.is_empty() {
             let from = self.missing.len().saturating_sub(FILES_PER_STEP);
             for (key, path) in self.missing.drain(from..) {
@@ -74,23 +74,23 @@ impl Walk {
         }
         match self.todo.pop() {
             None => return Ok(false),
-            Some(Todo::Blobs(algorithm, first)) => self.blobs(ledger, algorithm, first)?,
-            Some(Todo::Names(dir)) => self.names(ledger, &dir)?,
-            Some(Todo::Rows(kind, from)) => self.rows(ledger, kind, &from)?,
+            Some(WalkTask::Blobs(algorithm, first)) => self.blobs(ledger, algorithm, first)?,
+            Some(WalkTask::Names(dir)) => self.names(ledger, &dir)?,
+            Some(WalkTask::Rows(kind, from)) => self.rows(ledger, kind, &from)?,
         }
         Ok(true)
     }
 
     fn blobs(
         &mut self,
-        ledger: &mut Ledger,
+        ledger: &mut IndexDb,
         algorithm: Algorithm,
         first: u8,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), WalkError> {
         let mut files = HashMap::new();
         for (name, path) in listed(&self.layout.blobs_of(algorithm, first))? {
             if let Ok(digest) = format!("{}:{name}", algorithm.as_str()).parse::<Digest>() {
-                files.insert(Row::Blob(&digest).key(), path);
+                files.insert(IndexRow::Blob(&digest).key(), path);
             }
         }
         self.compare(ledger, &blobs_prefix(algorithm, first), files)?;
@@ -109,23 +109,23 @@ impl Walk {
     }
 
     /// Compares a repository's records, and finds the repositories below it.
-    fn names(&mut self, ledger: &mut Ledger, dir: &Path) -> Result<(), Trouble> {
+    fn names(&mut self, ledger: &mut IndexDb, dir: &Path) -> Result<(), WalkError> {
         let (mut tags, mut manifests) = (HashMap::new(), HashMap::new());
         let name = self.layout.name_of(dir);
         for (entry, path) in entries(dir)? {
             if !entry.starts_with('_') {
-                self.todo.push(Todo::Names(path));
+                self.todo.push(WalkTask::Names(path));
                 continue;
             }
             let Some((registry, repository)) = &name else { continue };
             if entry == "_manifests" {
                 for (digest, path) in manifests_in(&path)? {
-                    manifests.insert(Row::Manifest(registry, repository, &digest).key(), path);
+                    manifests.insert(IndexRow::Manifest(registry, repository, &digest).key(), path);
                 }
             } else if entry == "_tags" {
                 for (tag, path) in listed(&path)? {
                     if let Ok(tag) = tag.parse::<Tag>() {
-                        tags.insert(Row::Tag(registry, repository, &tag).key(), path);
+                        tags.insert(IndexRow::Tag(registry, repository, &tag).key(), path);
                     }
                 }
             }
@@ -137,11 +137,11 @@ impl Walk {
     }
 
     /// Looks at the first repository from a key on: the rows of one without a directory go.
-    fn rows(&mut self, ledger: &mut Ledger, kind: u8, from: &[u8]) -> Result<(), Trouble> {
+    fn rows(&mut self, ledger: &mut IndexDb, kind: u8, from: &[u8]) -> Result<(), WalkError> {
         let Some(key) = ledger.first_from(from)?.filter(|key| key.first() == Some(&kind)) else {
             return Ok(());
         };
-        let names = Named::of(&key).and_then(Named::into_names);
+        let names = RowName::of(&key).and_then(RowName::into_names);
         let Some((registry, repository)) = names else { return Ok(ledger.remove(&key)?) };
         let prefix = repository_prefix(kind, registry.as_str(), repository.as_str());
         if !self.layout.repository(&registry, &repository).try_exists()? {
@@ -151,17 +151,17 @@ impl Walk {
         let mut next = prefix;
         next.pop();
         next.push(1);
-        self.todo.push(Todo::Rows(kind, next));
+        self.todo.push(WalkTask::Rows(kind, next));
         Ok(())
     }
 
     /// Removes the rows under a prefix that have no file, and notes the files that have no row.
     fn compare(
         &mut self,
-        ledger: &mut Ledger,
+        ledger: &mut IndexDb,
         prefix: &[u8],
-        mut files: HashMap<Key, PathBuf>,
-    ) -> Result<(), Trouble> {
+        mut files: HashMap<RowKey, PathBuf>,
+    ) -> Result<(), WalkError> {
         for key in ledger.keys(prefix)? {
             if files.remove(&key).is_none() && !self.has_file(&key)? {
                 ledger.remove(&key)?;
@@ -173,12 +173,12 @@ impl Walk {
 
     /// Whether there is a file for a row, now.
     fn has_file(&self, key: &[u8]) -> io::Result<bool> {
-        match Named::of(key) {
-            Some(Named::Blob(digest)) => self.layout.blob(&digest).try_exists(),
-            Some(Named::Manifest { registry, repository, digest }) => {
+        match RowName::of(key) {
+            Some(RowName::Blob(digest)) => self.layout.blob(&digest).try_exists(),
+            Some(RowName::Manifest { registry, repository, digest }) => {
                 self.layout.manifest(&registry, &repository, &digest).try_exists()
             }
-            Some(Named::Tag { registry, repository, tag }) => {
+            Some(RowName::Tag { registry, repository, tag }) => {
                 self.layout.tag(&registry, &repository, &tag, None).try_exists()
             }
             None => Ok(false),
@@ -186,7 +186,7 @@ impl Walk {
     }
 }
 
-fn add(ledger: &mut Ledger, key: &[u8], path: &Path) -> Result<(), Fault> {
+fn add(ledger: &mut IndexDb, key: &[u8], path: &Path) -> Result<(), IndexFault> {
     // One that is gone meanwhile, or was noted as a change, needs nothing.
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     if metadata.is_file() && ledger.get(key)?.is_none() {
@@ -197,10 +197,10 @@ fn add(ledger: &mut Ledger, key: &[u8], path: &Path) -> Result<(), Fault> {
 
 /// What a file tells by itself. Most file systems note a day's first reading, so that is when it was
 /// last used, roughly.
-fn facts_of(key: &[u8], metadata: &Metadata) -> Facts {
-    let size = if matches!(Named::of(key), Some(Named::Blob(_))) { metadata.len() } else { 0 };
+fn facts_of(key: &[u8], metadata: &Metadata) -> RowFacts {
+    let size = if matches!(RowName::of(key), Some(RowName::Blob(_))) { metadata.len() } else { 0 };
     let used = metadata.atime().max(metadata.mtime());
-    Facts { size, used: u32::try_from(used).unwrap_or_default() }
+    RowFacts { size, used: u32::try_from(used).unwrap_or_default() }
 }
 
 fn manifests_in(dir: &Path) -> io::Result<Vec<(Digest, PathBuf)>> {

@@ -6,7 +6,7 @@ use super::*;
 async fn answered(script: Make) -> Answer {
     let (internet, network) = world();
     network.serve(UP, move |_| script());
-    ask(&upstream(&internet, &options()), &blob(Method::Get, 0)).await.unwrap()
+    ask(&upstream(&internet, &options()), &blob(ReadMethod::Get, 0)).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,7 +38,7 @@ async fn silence_in_a_body_is_a_stall_after_half_a_minute() {
     .await;
     assert_eq!(answer.body.chunk().await.unwrap().unwrap(), "ab");
     let start = Instant::now();
-    assert!(matches!(answer.body.chunk().await, Err(Error::Stalled { .. })));
+    assert!(matches!(answer.body.chunk().await, Err(UpstreamError::Stalled { .. })));
     assert_eq!(start.elapsed().as_secs(), 30);
 }
 
@@ -72,7 +72,7 @@ async fn a_body_that_breaks_off_never_ends_cleanly() {
         assert_eq!(answer.body.chunk().await.unwrap().unwrap(), "ab");
         for _ in 0..2 {
             let end = answer.body.chunk().await;
-            assert!(matches!(end, Err(Error::Unreachable { .. })), "{end:?}");
+            assert!(matches!(end, Err(UpstreamError::Unreachable { .. })), "{end:?}");
         }
     }
 }
@@ -88,7 +88,7 @@ async fn a_collected_body_is_bounded_announced_or_not() {
     for script in [announced, chunked] {
         assert_eq!(answered(script).await.body.collect(5).await.unwrap(), "12345");
         let error = answered(script).await.body.collect(4).await.unwrap_err();
-        assert!(matches!(error, Error::Unexpected { .. }), "{error:?}");
+        assert!(matches!(error, UpstreamError::Unexpected { .. }), "{error:?}");
     }
     let endless: Make =
         || vec![Step::Send(head(200, &[("Content-Length", "9999999999999")])), Step::Hang];
@@ -121,8 +121,11 @@ async fn a_head_that_never_ends_or_says_two_things_is_no_answer() {
     for (index, script) in scripts.into_iter().enumerate() {
         let (internet, network) = world();
         network.serve(UP, move |_| script());
-        let asked = ask(&upstream(&internet, &options()), &blob(Method::Get, 0)).await;
-        let is_refused = matches!(asked, Err(Error::Unexpected { .. } | Error::Unreachable { .. }));
+        let asked = ask(&upstream(&internet, &options()), &blob(ReadMethod::Get, 0)).await;
+        let is_refused = matches!(
+            asked,
+            Err(UpstreamError::Unexpected { .. } | UpstreamError::Unreachable { .. })
+        );
         assert!(is_refused, "{index}: {asked:?}");
     }
 }

@@ -6,23 +6,27 @@ use super::*;
 const REAL: &str = "10.0.0.9:80";
 
 /// `one.test` and `two.test` before `real.test`.
-fn upstreams(internet: &Internet) -> Upstreams {
+fn upstreams(internet: &Internet) -> UpstreamGroup {
     let network = &internet.0;
     for (name, address) in
         [("one.test", "1.1.0.1"), ("two.test", "1.1.0.2"), ("real.test", "10.0.0.9")]
     {
         network.name(name, &[address]);
     }
-    let at = |url: &str| Options { url: url.parse().unwrap(), ..options() };
+    let at = |url: &str| UpstreamOptions { url: url.parse().unwrap(), ..options() };
     let mirrors = [at("http://one.test"), at("http://two.test")];
-    let real = Options { url: "http://real.test".parse().unwrap(), ..with_password("hunter2") };
-    Upstreams::new(&mirrors, &real, &egress(internet), Arc::default()).unwrap()
+    let real =
+        UpstreamOptions { url: "http://real.test".parse().unwrap(), ..with_password("hunter2") };
+    UpstreamGroup::new(&mirrors, &real, &egress(internet), Arc::default()).unwrap()
 }
 
 const ONE: &str = "1.1.0.1:80";
 const TWO: &str = "1.1.0.2:80";
 
-async fn ask_all(upstreams: &Upstreams, question: &Question) -> Result<Place, Error> {
+async fn ask_all(
+    upstreams: &UpstreamGroup,
+    question: &Question,
+) -> Result<UpstreamIndex, UpstreamError> {
     let deadline = Instant::now() + Duration::from_secs(25);
     upstreams.ask(question, deadline).await.map(|answer| answer.place)
 }
@@ -53,9 +57,9 @@ async fn whatever_is_wrong_with_a_mirror_leads_to_the_next_and_no_further() {
         network.serve(ONE, move |_| fault());
         network.serve(TWO, |_| found());
 
-        let place = ask_all(&upstreams, &blob(Method::Get, 0)).await.unwrap();
+        let place = ask_all(&upstreams, &blob(ReadMethod::Get, 0)).await.unwrap();
 
-        assert_eq!(place, Place::Mirror(1), "{number}");
+        assert_eq!(place, UpstreamIndex::Mirror(1), "{number}");
         assert_eq!(order(&network), ["one.test", "two.test"], "{number}");
     }
 }
@@ -74,7 +78,7 @@ async fn only_the_last_answers_for_the_registry_and_only_it_gets_the_password() 
             (Some(_), _) => reply(status, &[], ""),
         });
 
-        let error = ask_all(&upstreams, &blob(Method::Get, 0)).await.unwrap_err();
+        let error = ask_all(&upstreams, &blob(ReadMethod::Get, 0)).await.unwrap_err();
 
         assert!(error.is_an_answer() && error.host() == "real.test", "{error:?}");
         assert_eq!(order(&network), ["one.test", "two.test", "real.test"]);
@@ -86,7 +90,9 @@ async fn only_the_last_answers_for_the_registry_and_only_it_gets_the_password() 
 
 #[tokio::test(start_paused = true)]
 async fn a_tag_is_the_last_ones_to_say_unless_it_is_down() {
-    for (status, want) in [(200, Ok(Place::Authoritative)), (404, Err(true)), (405, Err(false))] {
+    for (status, want) in
+        [(200, Ok(UpstreamIndex::Authoritative)), (404, Err(true)), (405, Err(false))]
+    {
         let (internet, network) = world();
         let upstreams = upstreams(&internet);
         network.serve(ONE, |_| found());
@@ -105,7 +111,7 @@ async fn a_tag_is_the_last_ones_to_say_unless_it_is_down() {
         network.serve(ONE, |_| reply(404, &[], ""));
         network.serve(TWO, |_| found());
         network.serve(REAL, move |_| outage());
-        assert_eq!(ask_all(&upstreams, &manifest("a")).await.unwrap(), Place::Mirror(1));
+        assert_eq!(ask_all(&upstreams, &manifest("a")).await.unwrap(), UpstreamIndex::Mirror(1));
         assert_eq!(order(&network), ["real.test", "one.test", "two.test"]);
     }
 }
@@ -136,14 +142,17 @@ async fn a_silent_mirror_leaves_time_for_those_behind_it() {
     network.serve(REAL, |_| found());
     let start = Instant::now();
 
-    assert_eq!(ask_all(&upstreams, &blob(Method::Get, 0)).await.unwrap(), Place::Authoritative);
+    assert_eq!(
+        ask_all(&upstreams, &blob(ReadMethod::Get, 0)).await.unwrap(),
+        UpstreamIndex::Authoritative
+    );
 
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     for _ in 0..8 {
-        drop(ask_all(&upstreams, &blob(Method::Get, 0)).await);
+        drop(ask_all(&upstreams, &blob(ReadMethod::Get, 0)).await);
     }
     let start = Instant::now();
-    assert!(ask_all(&upstreams, &blob(Method::Get, 0)).await.is_ok());
+    assert!(ask_all(&upstreams, &blob(ReadMethod::Get, 0)).await.is_ok());
     assert!(start.elapsed() < Duration::from_secs(1), "their breakers are open");
     assert!(!upstreams.is_open(), "one of them is well");
 }
@@ -155,9 +164,9 @@ async fn who_has_failed_is_asked_last() {
     for address in [ONE, TWO, REAL] {
         network.serve(address, |_| reply(500, &[], ""));
     }
-    let failed = vec![Place::Mirror(0), Place::Authoritative];
+    let failed = vec![UpstreamIndex::Mirror(0), UpstreamIndex::Authoritative];
 
-    let question = Question { failed, ..blob(Method::Get, 7) };
+    let question = Question { failed, ..blob(ReadMethod::Get, 7) };
     assert!(ask_all(&upstreams, &question).await.is_err());
 
     assert_eq!(order(&network), ["two.test", "one.test", "real.test"]);

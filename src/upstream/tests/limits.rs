@@ -6,7 +6,7 @@ use super::network::{Make, Script, Seen, Step, reply};
 use super::*;
 
 fn head_of_manifest() -> Question {
-    Question { method: Method::Head, ..manifest("a") }
+    Question { method: ReadMethod::Head, ..manifest("a") }
 }
 
 /// A registry that keeps its blobs elsewhere.
@@ -17,7 +17,7 @@ fn leading_blobs_away(seen: &Seen) -> Script {
     reply(200, &[], "manifest")
 }
 
-async fn ask_often(upstream: &Arc<Upstream>, count: usize) -> Vec<Error> {
+async fn ask_often(upstream: &Arc<Upstream>, count: usize) -> Vec<UpstreamError> {
     let asked: Vec<_> = (0..count)
         .map(|number| {
             let upstream = Arc::clone(upstream);
@@ -44,7 +44,9 @@ async fn a_limit_is_asked_about_once_in_each_of_its_windows() {
         for window in 1..=3 {
             let start = Instant::now();
             for error in ask_often(&upstream, 200).await {
-                let Error::Throttled { wait: Some(wait), .. } = error else { panic!("{error:?}") };
+                let UpstreamError::Throttled { wait: Some(wait), .. } = error else {
+                    panic!("{error:?}")
+                };
                 assert!(wait <= Duration::from_secs(30));
             }
             assert_eq!(start.elapsed(), Duration::ZERO, "nobody waits");
@@ -66,7 +68,7 @@ async fn a_limit_on_manifests_is_none_on_blobs_or_heads() {
     let upstream = upstream(&internet, &options());
 
     let limited = ask(&upstream, &manifest("a")).await.unwrap_err();
-    assert!(matches!(limited, Error::Throttled { wait: Some(_), .. }), "{limited:?}");
+    assert!(matches!(limited, UpstreamError::Throttled { wait: Some(_), .. }), "{limited:?}");
     assert_eq!(pull(&upstream).await.unwrap(), "layer");
     assert!(ask(&upstream, &head_of_manifest()).await.is_ok());
     assert!(ask(&upstream, &manifest("b")).await.is_err());
@@ -98,7 +100,7 @@ async fn a_token_server_that_limits_us_is_left_alone() {
 
     for repository in ["a", "b", "c"] {
         let error = ask(&upstream, &manifest(repository)).await.unwrap_err();
-        assert!(matches!(error, Error::Throttled { .. }), "{error:?}");
+        assert!(matches!(error, UpstreamError::Throttled { .. }), "{error:?}");
     }
     assert_eq!(network.count("auth.example.com"), 1);
 }
@@ -127,7 +129,7 @@ async fn a_host_that_fails_five_times_is_told_of_at_once_and_probed_once() {
 
         let start = Instant::now();
         for error in ask_often(&upstream, 200).await {
-            let Error::Unreachable { reason, .. } = error else { panic!("{error:?}") };
+            let UpstreamError::Unreachable { reason, .. } = error else { panic!("{error:?}") };
             assert!(reason.contains("breaker is open"), "{reason}");
         }
         assert_eq!((start.elapsed(), network.seen().len()), (Duration::ZERO, 5), "{fault}");
@@ -186,7 +188,7 @@ async fn a_breaker_stops_neither_other_hosts_nor_bodies_on_their_way() {
         status => reply(status, &[], ""),
     });
     let upstream = upstream(&internet, &options());
-    let running = ask(&upstream, &blob(Method::Get, 0)).await.unwrap();
+    let running = ask(&upstream, &blob(ReadMethod::Get, 0)).await.unwrap();
     STATUS.store(502, Ordering::Relaxed);
 
     for _ in 0..3 {

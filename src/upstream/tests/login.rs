@@ -141,7 +141,7 @@ async fn a_refusal_without_a_challenge_is_explained_by_a_ping() {
     });
     network.serve(AUTH, |_| token("t"));
     // One place in the queue: a ping beside the request it explains would wait for ever.
-    let options = Options { max_connections: 1, ..options() };
+    let options = UpstreamOptions { max_connections: 1, ..options() };
 
     assert_eq!(pull(&upstream(&internet, &options)).await.unwrap(), "layer");
 
@@ -191,9 +191,9 @@ async fn a_refused_password_is_told_from_a_refused_repository_by_the_ping() {
             _ => challenge("Basic"),
         });
         // One place in the queue: a ping beside the request it explains would wait for ever.
-        let options = Options { max_connections: 1, ..with_password("pw") };
+        let options = UpstreamOptions { max_connections: 1, ..with_password("pw") };
         let error = pull(&upstream(&internet, &options)).await.unwrap_err();
-        let is_credential = matches!(error, Error::CredentialRefused { .. });
+        let is_credential = matches!(error, UpstreamError::CredentialRefused { .. });
         assert_eq!(is_credential, refused_everywhere, "{ping}: {error:?}");
         assert_eq!(denied(&error).is_some(), !refused_everywhere, "{ping}: {error:?}");
         assert_eq!(network.seen().len(), 3);
@@ -223,7 +223,7 @@ async fn what_the_token_server_says_depends_on_who_asked() {
         assert_eq!(denied(&error).unwrap().as_u16(), status);
 
         let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
-        assert!(matches!(error, Error::CredentialRefused { .. }), "{error:?}");
+        assert!(matches!(error, UpstreamError::CredentialRefused { .. }), "{error:?}");
         assert!(!error.is_an_answer());
         assert_eq!(network.count("auth.example.com"), 2);
     }
@@ -248,7 +248,8 @@ async fn a_token_server_that_is_out_of_order_is_an_outage() {
 
         let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
 
-        let is_outage = matches!(error, Error::Unexpected { .. } | Error::Unreachable { .. });
+        let is_outage =
+            matches!(error, UpstreamError::Unexpected { .. } | UpstreamError::Unreachable { .. });
         assert!(is_outage, "{error:?}");
         assert!(error.to_string().starts_with("auth.example.com"), "{error}");
         assert_eq!(network.count("cdn.test"), 0, "the token server's redirect was followed");
@@ -283,8 +284,8 @@ async fn a_slow_login_ends_with_the_deadline_and_the_next_asker_gets_its_token()
     let upstream = upstream(&internet, &options());
 
     let deadline = Instant::now() + Duration::from_millis(500);
-    let error = upstream.ask(&blob(Method::Get, 0), deadline).await.unwrap_err();
-    assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
+    let error = upstream.ask(&blob(ReadMethod::Get, 0), deadline).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Stalled { .. }), "{error:?}");
 
     assert_eq!(pull(&upstream).await.unwrap(), "layer");
     assert_eq!(network.count("auth.example.com"), 1);

@@ -18,8 +18,11 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use self::network::{FakeNetwork, Internet};
-use super::{Answer, Credential, Error, Method, Options, Place, Question, Upstream, Upstreams};
-use crate::http::{Egress, InstanceId};
+use super::{
+    Answer, ProxyCredential, Question, ReadMethod, Upstream, UpstreamError, UpstreamGroup,
+    UpstreamIndex, UpstreamOptions,
+};
+use crate::http::{EgressRoute, InstanceId};
 use crate::oci::Resource;
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -39,10 +42,10 @@ const UP: &str = "10.0.0.1:80";
 const AUTH: &str = "1.0.0.2:80";
 const CDN: &str = "1.0.0.3:80";
 
-fn options() -> Options {
-    Options {
+fn options() -> UpstreamOptions {
+    UpstreamOptions {
         url: "http://up.example.com".parse().unwrap(),
-        credential: Credential::Anonymous,
+        credential: ProxyCredential::Anonymous,
         ca_pem: None,
         client_identity: None,
         token_hosts: Vec::new(),
@@ -51,46 +54,46 @@ fn options() -> Options {
     }
 }
 
-fn with_password(password: &str) -> Options {
+fn with_password(password: &str) -> UpstreamOptions {
     let credential =
-        Credential::Basic { username: "me".to_owned(), password: password.to_owned().into() };
-    Options { credential, ..options() }
+        ProxyCredential::Basic { username: "me".to_owned(), password: password.to_owned().into() };
+    UpstreamOptions { credential, ..options() }
 }
 
-fn upstream(internet: &Internet, options: &Options) -> Arc<Upstream> {
+fn upstream(internet: &Internet, options: &UpstreamOptions) -> Arc<Upstream> {
     Arc::new(Upstream::new(options, &egress(internet), &Arc::default()).unwrap())
 }
 
-fn egress(internet: &Internet) -> Egress {
-    Egress::direct(Arc::new(internet.clone()), InstanceId::random())
+fn egress(internet: &Internet) -> EgressRoute {
+    EgressRoute::direct(Arc::new(internet.clone()), InstanceId::random())
 }
 
-fn blob(method: Method, from: u64) -> Question {
+fn blob(method: ReadMethod, from: u64) -> Question {
     let resource = Resource::Blob(format!("sha256:{HEX}").parse().unwrap());
     Question { from, ..Question::new(method, "a/b".parse().unwrap(), resource) }
 }
 
 fn manifest(repository: &str) -> Question {
     let resource = Resource::Manifest("latest".parse().unwrap());
-    let question = Question::new(Method::Get, repository.parse().unwrap(), resource);
+    let question = Question::new(ReadMethod::Get, repository.parse().unwrap(), resource);
     Question { accept: Some("application/x".to_owned()), ..question }
 }
 
 /// Asks with the deadline that the product uses.
-async fn ask(upstream: &Upstream, question: &Question) -> Result<Answer, Error> {
+async fn ask(upstream: &Upstream, question: &Question) -> Result<Answer, UpstreamError> {
     upstream.ask(question, Instant::now() + Duration::from_secs(25)).await
 }
 
 /// Asks for a blob and reads it whole.
-async fn pull(upstream: &Upstream) -> Result<String, Error> {
-    let answer = ask(upstream, &blob(Method::Get, 0)).await?;
+async fn pull(upstream: &Upstream) -> Result<String, UpstreamError> {
+    let answer = ask(upstream, &blob(ReadMethod::Get, 0)).await?;
     let bytes = answer.body.collect(1 << 20).await?;
     Ok(String::from_utf8(bytes.to_vec()).unwrap())
 }
 
-fn denied(error: &Error) -> Option<StatusCode> {
+fn denied(error: &UpstreamError) -> Option<StatusCode> {
     match error {
-        Error::Denied { status, .. } => Some(*status),
+        UpstreamError::Denied { status, .. } => Some(*status),
         _ => None,
     }
 }

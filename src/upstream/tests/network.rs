@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use crate::http::{Connection, Duplex, Network, Pending};
+use crate::http::{DuplexStream, Network, NetworkConnection, NetworkFuture};
 
 /// What a server does with one request, step by step. After the last step it waits for the next
 /// request on the connection.
@@ -128,7 +128,7 @@ impl std::fmt::Debug for FakeNetwork {
 pub(super) struct Internet(pub(super) Arc<FakeNetwork>);
 
 impl Network for Internet {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>> {
         let inner = self.0.inner.lock().unwrap();
         let found = inner.names.get(host).cloned();
         let is_silent = inner.silent_names.iter().any(|name| name == host);
@@ -142,7 +142,7 @@ impl Network for Internet {
         })
     }
 
-    fn connect(&self, address: SocketAddr) -> Pending<'_, Connection> {
+    fn connect(&self, address: SocketAddr) -> NetworkFuture<'_, NetworkConnection> {
         Box::pin(async move {
             let server = {
                 let mut inner = self.0.inner.lock().unwrap();
@@ -165,13 +165,13 @@ impl Network for Internet {
                     },
                 }
             });
-            Ok(Box::new(near) as Connection)
+            Ok(Box::new(near) as NetworkConnection)
         })
     }
 }
 
 async fn converse(
-    mut stream: Box<dyn Duplex>,
+    mut stream: Box<dyn DuplexStream>,
     network: &FakeNetwork,
     handler: Handler,
 ) -> io::Result<()> {
@@ -192,7 +192,7 @@ async fn converse(
     Ok(())
 }
 
-async fn read_request(stream: &mut Box<dyn Duplex>) -> io::Result<Option<Seen>> {
+async fn read_request(stream: &mut Box<dyn DuplexStream>) -> io::Result<Option<Seen>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return Ok(None) };

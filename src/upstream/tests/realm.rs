@@ -22,7 +22,7 @@ async fn a_token_server_is_never_asked_where_the_upstream_must_not_send_us() {
 
         let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
 
-        let Error::Forbidden { reason, .. } = &error else { panic!("{realm}: {error:?}") };
+        let UpstreamError::Forbidden { reason, .. } = &error else { panic!("{realm}: {error:?}") };
         assert!(reason.contains(key), "{realm}: {reason}");
         assert_eq!(network.dialled(), [UP], "{realm}");
     }
@@ -37,6 +37,6 @@ async fn a_listed_token_server_may_be_private_and_elsewhere() {
         Some("Bearer t") => reply(200, &[], "layer"),
         _ => challenge("Bearer realm=\"http://sso.test/token\""),
     });
-    let options = Options { token_hosts: vec!["sso.test".parse().unwrap()], ..options() };
+    let options = UpstreamOptions { token_hosts: vec!["sso.test".parse().unwrap()], ..options() };
     assert_eq!(pull(&upstream(&internet, &options)).await.unwrap(), "layer");
 }

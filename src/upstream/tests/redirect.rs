@@ -10,9 +10,9 @@ fn redirecting(network: &FakeNetwork, location: &'static str) {
     network.serve(UP, move |_| reply(307, &[("Location", location)], "<html>moved</html>"));
 }
 
-fn forbidden(error: Error) -> (String, String) {
+fn forbidden(error: UpstreamError) -> (String, String) {
     match error {
-        Error::Forbidden { target, reason, .. } => (target, reason),
+        UpstreamError::Forbidden { target, reason, .. } => (target, reason),
         other => panic!("{other:?}"),
     }
 }
@@ -23,7 +23,7 @@ async fn a_blob_is_fetched_from_where_the_registry_points_with_its_range() {
     redirecting(&network, "http://cdn.test/x?sig=s3cr3t");
     network.serve(CDN, |_| reply(206, &[("Content-Range", "bytes 2-4/5")], "llo"));
 
-    let answer = ask(&upstream(&internet, &options()), &blob(Method::Get, 2)).await.unwrap();
+    let answer = ask(&upstream(&internet, &options()), &blob(ReadMethod::Get, 2)).await.unwrap();
 
     assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT);
     assert_eq!(answer.body.collect(9).await.unwrap(), "llo");
@@ -88,7 +88,7 @@ async fn of_mixed_addresses_only_the_public_ones_are_dialled() {
 
     let error = pull(&upstream(&internet, &options())).await.unwrap_err();
 
-    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(matches!(error, UpstreamError::Unreachable { .. }), "{error:?}");
     assert!(network.dialled().iter().all(|address| address == UP || address == "1.0.0.4:80"));
 }
 
@@ -98,7 +98,8 @@ async fn a_listed_host_may_have_a_private_address() {
     redirecting(&network, "http://minio.test:9000/x");
     network.name("minio.test", &["10.0.0.7"]);
     network.serve("10.0.0.7:9000", |_| reply(200, &[], "layer"));
-    let listed = |text: &str| Options { redirect_hosts: vec![text.parse().unwrap()], ..options() };
+    let listed =
+        |text: &str| UpstreamOptions { redirect_hosts: vec![text.parse().unwrap()], ..options() };
 
     for entry in ["minio.test", "minio.test:9000"] {
         assert_eq!(pull(&upstream(&internet, &listed(entry))).await.unwrap(), "layer", "{entry}");
@@ -123,8 +124,10 @@ async fn a_credential_stays_at_its_origin_and_is_gone_once_the_walk_has_left_it(
     });
     network.serve("10.0.0.1:8080", |_| reply(302, &[("Location", "http://cdn.test/x")], ""));
     network.serve(CDN, |_| reply(302, &[("Location", "http://up.example.com/back")], ""));
-    let options =
-        Options { redirect_hosts: vec!["up.example.com".parse().unwrap()], ..with_password("pw") };
+    let options = UpstreamOptions {
+        redirect_hosts: vec!["up.example.com".parse().unwrap()],
+        ..with_password("pw")
+    };
 
     assert_eq!(pull(&upstream(&internet, &options)).await.unwrap(), "layer");
 
@@ -174,7 +177,11 @@ async fn a_redirect_to_nowhere_or_to_another_scheme_is_no_answer() {
         let (internet, network) = world();
         redirecting(&network, location);
         let error = pull(&upstream(&internet, &options())).await.unwrap_err();
-        assert_eq!(matches!(error, Error::Forbidden { .. }), forbidden, "{location}: {error:?}");
+        assert_eq!(
+            matches!(error, UpstreamError::Forbidden { .. }),
+            forbidden,
+            "{location}: {error:?}"
+        );
         assert_eq!(network.dialled(), [UP], "{location}");
     }
 }
@@ -190,7 +197,9 @@ async fn a_refusal_by_storage_is_not_a_denial() {
 
         let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
 
-        let Error::Unexpected { host, status: got, .. } = error else { panic!("{error:?}") };
+        let UpstreamError::Unexpected { host, status: got, .. } = error else {
+            panic!("{error:?}")
+        };
         assert_eq!((&*host, got.as_u16()), ("cdn.test", status));
         assert_eq!(network.seen().len(), 2);
     }
@@ -209,8 +218,8 @@ async fn a_head_that_storage_refuses_is_learnt_from_the_first_byte() {
         });
 
         // One place in the queue, which the second question must find free.
-        let options = Options { max_connections: 1, ..options() };
-        let answer = ask(&upstream(&internet, &options), &blob(Method::Head, 0)).await.unwrap();
+        let options = UpstreamOptions { max_connections: 1, ..options() };
+        let answer = ask(&upstream(&internet, &options), &blob(ReadMethod::Head, 0)).await.unwrap();
 
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(answer.headers[CONTENT_LENGTH], length);
@@ -231,7 +240,7 @@ async fn storage_that_ignores_the_range_still_tells_the_length() {
         _ => vec![Step::Send(head(200, &[("Content-Length", "900000000")])), Step::Hang],
     });
 
-    let answer = ask(&upstream(&internet, &options()), &blob(Method::Head, 0)).await.unwrap();
+    let answer = ask(&upstream(&internet, &options()), &blob(ReadMethod::Head, 0)).await.unwrap();
 
     assert_eq!(answer.headers[CONTENT_LENGTH], "900000000");
 }
@@ -241,9 +250,13 @@ async fn a_head_that_the_registry_itself_refuses_is_not_asked_another_way() {
     let (internet, network) = world();
     network.serve(UP, |_| reply(405, &[], ""));
 
-    let error = ask(&upstream(&internet, &options()), &blob(Method::Head, 0)).await.unwrap_err();
+    let error =
+        ask(&upstream(&internet, &options()), &blob(ReadMethod::Head, 0)).await.unwrap_err();
 
-    assert!(matches!(error, Error::Unexpected { status: StatusCode::METHOD_NOT_ALLOWED, .. }));
+    assert!(matches!(
+        error,
+        UpstreamError::Unexpected { status: StatusCode::METHOD_NOT_ALLOWED, .. }
+    ));
     assert_eq!(network.seen().len(), 1);
 }
 
@@ -254,10 +267,10 @@ async fn referrers_that_are_elsewhere_are_not_there() {
     redirecting(&network, "http://cdn.test/x");
     network.serve(CDN, |_| reply(200, &[], "<html>"));
     let resource = Resource::Referrers(format!("sha256:{HEX}").parse().unwrap());
-    let question = Question { resource, ..blob(Method::Get, 0) };
+    let question = Question { resource, ..blob(ReadMethod::Get, 0) };
 
     let error = ask(&upstream(&internet, &options()), &question).await.unwrap_err();
 
-    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+    assert!(matches!(error, UpstreamError::NotFound { .. }), "{error:?}");
     assert_eq!(network.dialled(), [UP]);
 }

@@ -45,7 +45,10 @@ async fn after_three_tries_the_last_fault_is_the_answer() {
     let error = pull(&upstream(&internet, &options())).await.unwrap_err();
 
     assert!(error.is_transient());
-    assert!(matches!(error, Error::Unexpected { status: StatusCode::SERVICE_UNAVAILABLE, .. }));
+    assert!(matches!(
+        error,
+        UpstreamError::Unexpected { status: StatusCode::SERVICE_UNAVAILABLE, .. }
+    ));
     assert_eq!(network.seen().len(), 3);
     let paused = start.elapsed().as_millis();
     assert!((250..=760).contains(&paused), "{paused} ms");
@@ -60,9 +63,10 @@ async fn what_the_upstream_says_on_purpose_is_not_asked_again() {
         let error = pull(&upstream(&internet, &options())).await.unwrap_err();
 
         let is_right = match (status, &error) {
-            (404, Error::NotFound { .. }) | (416, Error::RangeNotSatisfiable { .. }) => true,
-            (429, Error::Throttled { wait, .. }) => *wait == Some(Duration::from_secs(30)),
-            (_, Error::Unexpected { status: got, .. }) => got.as_u16() == status,
+            (404, UpstreamError::NotFound { .. })
+            | (416, UpstreamError::RangeNotSatisfiable { .. }) => true,
+            (429, UpstreamError::Throttled { wait, .. }) => *wait == Some(Duration::from_secs(30)),
+            (_, UpstreamError::Unexpected { status: got, .. }) => got.as_u16() == status,
             _ => false,
         };
         assert!(is_right, "{status} gave {error:?}");
@@ -76,7 +80,7 @@ async fn an_upstream_that_is_not_there_is_called_three_times() {
 
     let error = pull(&upstream(&internet, &options())).await.unwrap_err();
 
-    let Error::Unreachable { host, reason } = error else { panic!("{error:?}") };
+    let UpstreamError::Unreachable { host, reason } = error else { panic!("{error:?}") };
     assert_eq!((&*host, &*reason), ("up.example.com", "connection refused"));
     assert_eq!(network.dialled(), [UP; 3]);
 }
@@ -84,11 +88,11 @@ async fn an_upstream_that_is_not_there_is_called_three_times() {
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_not_there_is_no_crash() {
     let (internet, _) = world();
-    let options = Options { url: "http://nowhere.test".parse().unwrap(), ..options() };
+    let options = UpstreamOptions { url: "http://nowhere.test".parse().unwrap(), ..options() };
 
     let error = pull(&upstream(&internet, &options)).await.unwrap_err();
 
-    let Error::Unreachable { reason, .. } = error else { panic!("{error:?}") };
+    let UpstreamError::Unreachable { reason, .. } = error else { panic!("{error:?}") };
     assert_eq!(reason, "no such name");
 }
 
@@ -106,7 +110,7 @@ async fn a_look_up_and_a_connection_have_five_seconds() {
 
         let error = pull(&upstream(&internet, &options())).await.unwrap_err();
 
-        let Error::Unreachable { reason, .. } = error else { panic!("{error:?}") };
+        let UpstreamError::Unreachable { reason, .. } = error else { panic!("{error:?}") };
         let fault = if is_known { "the connection was not accepted" } else { "the name lookup" };
         assert!(reason.starts_with(fault), "{reason}");
         assert_eq!(start.elapsed().as_secs(), 15);
@@ -122,7 +126,7 @@ async fn a_silent_upstream_is_given_up_at_the_deadline() {
 
     let error = pull(&upstream(&internet, &options())).await.unwrap_err();
 
-    assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
+    assert!(matches!(error, UpstreamError::Stalled { .. }), "{error:?}");
     assert_eq!(start.elapsed().as_secs(), 25);
     assert_eq!(network.seen().len(), 2);
 }
@@ -136,7 +140,7 @@ async fn no_try_begins_that_the_deadline_would_not_let_begin() {
     let deadline = Instant::now() + Duration::from_millis(20);
     let error = upstream.ask(&manifest("a"), deadline).await.unwrap_err();
 
-    assert!(matches!(error, Error::Unexpected { .. }), "{error:?}");
+    assert!(matches!(error, UpstreamError::Unexpected { .. }), "{error:?}");
     assert_eq!(network.seen().len(), 1);
 }
 
@@ -169,7 +173,7 @@ async fn no_more_requests_run_at_once_than_allowed_and_each_has_its_turn() {
             ]
         }],
     );
-    let options = Options { max_connections: 2, ..options() };
+    let options = UpstreamOptions { max_connections: 2, ..options() };
     let upstream = upstream(&internet, &options);
 
     let pulls: Vec<_> = (0..6)
@@ -192,27 +196,27 @@ async fn no_more_requests_run_at_once_than_allowed_and_each_has_its_turn() {
 async fn waiting_for_a_turn_ends_with_the_deadline() {
     let (internet, network) = world();
     serving(&network, &[|| vec![Step::Send(head(200, &[("Content-Length", "5")])), Step::Hang]]);
-    let options = Options { max_connections: 1, ..options() };
+    let options = UpstreamOptions { max_connections: 1, ..options() };
     let upstream = upstream(&internet, &options);
-    let held = ask(&upstream, &blob(Method::Get, 0)).await.unwrap();
+    let held = ask(&upstream, &blob(ReadMethod::Get, 0)).await.unwrap();
 
-    let error = ask(&upstream, &blob(Method::Get, 0)).await.unwrap_err();
-    assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
+    let error = ask(&upstream, &blob(ReadMethod::Get, 0)).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Stalled { .. }), "{error:?}");
     assert_eq!(network.seen().len(), 1);
 
     drop(held);
-    assert!(ask(&upstream, &blob(Method::Get, 0)).await.is_ok());
+    assert!(ask(&upstream, &blob(ReadMethod::Get, 0)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_head_gives_its_turn_back_with_the_answer() {
     let (internet, network) = world();
     serving(&network, &[|| reply(200, &[("Content-Length", "5")], "")]);
-    let options = Options { max_connections: 1, ..options() };
+    let options = UpstreamOptions { max_connections: 1, ..options() };
     let upstream = upstream(&internet, &options);
 
-    let first = ask(&upstream, &blob(Method::Head, 0)).await.unwrap();
-    assert!(ask(&upstream, &blob(Method::Head, 0)).await.is_ok());
+    let first = ask(&upstream, &blob(ReadMethod::Head, 0)).await.unwrap();
+    assert!(ask(&upstream, &blob(ReadMethod::Head, 0)).await.is_ok());
     assert_eq!(first.headers["content-length"], "5");
     assert_eq!(network.dialled().len(), 1, "the connection was not used again");
 }

@@ -45,7 +45,7 @@ async fn an_answer_can_be_printed() {
     let (internet, network) = world();
     network.serve(UP, |_| reply(307, &[("Location", "http://cdn.test/x?sig=canary")], ""));
     network.serve(CDN, |_| reply(200, &[], "canary"));
-    let answer = ask(&upstream(&internet, &options()), &blob(Method::Get, 0)).await.unwrap();
+    let answer = ask(&upstream(&internet, &options()), &blob(ReadMethod::Get, 0)).await.unwrap();
     assert!(!format!("{answer:?}").contains(CANARY), "{answer:?}");
 }
 

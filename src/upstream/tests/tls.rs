@@ -67,19 +67,22 @@ async fn a_client_certificate_is_shown_to_the_upstream_and_to_nobody_else() {
     });
     network.serve_tls("1.0.0.3:443", elsewhere, |_| reply(200, &[], "layer"));
 
-    let with = Options { client_identity: Some(identity), ..https(Some(pem.clone())) };
+    let with = UpstreamOptions { client_identity: Some(identity), ..https(Some(pem.clone())) };
     let with = upstream(&internet, &with);
     assert!(ask(&with, &manifest("a")).await.is_ok());
     let error = pull(&with).await.unwrap_err();
-    assert!(matches!(&error, Error::Unreachable { host, .. } if host == "cdn.test"), "{error:?}");
+    assert!(
+        matches!(&error, UpstreamError::Unreachable { host, .. } if host == "cdn.test"),
+        "{error:?}"
+    );
     assert_eq!(network.count("cdn.test"), 0);
 
     let without = upstream(&internet, &https(Some(pem)));
     assert!(ask(&without, &manifest("a")).await.is_err());
 }
 
-fn https(ca_pem: Option<Vec<u8>>) -> Options {
-    Options { url: "https://up.example.com".parse().unwrap(), ca_pem, ..options() }
+fn https(ca_pem: Option<Vec<u8>>) -> UpstreamOptions {
+    UpstreamOptions { url: "https://up.example.com".parse().unwrap(), ca_pem, ..options() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +100,7 @@ async fn a_given_ca_is_believed_and_nobody_else_is() {
             continue;
         };
         let error = pull(&upstream).await.unwrap_err();
-        let Error::Unreachable { reason, .. } = &error else { panic!("{error:?}") };
+        let UpstreamError::Unreachable { reason, .. } = &error else { panic!("{error:?}") };
         assert!(reason.contains("certificate"), "{reason}");
     }
     assert_eq!(network.seen().len(), 1);
@@ -109,7 +112,7 @@ async fn a_certificate_for_another_name_is_refused() {
     let (acceptor, pem) = issue("other.example.com");
     network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
     let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
-    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(matches!(error, UpstreamError::Unreachable { .. }), "{error:?}");
     assert_eq!(network.seen().len(), 0);
 }
 
@@ -143,7 +146,7 @@ async fn an_https_upstream_leads_nobody_to_http() {
 
     let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
 
-    let Error::Forbidden { target, .. } = error else { panic!("{error:?}") };
+    let UpstreamError::Forbidden { target, .. } = error else { panic!("{error:?}") };
     assert_eq!(target, "http://cdn.test");
     assert_eq!(network.dialled(), ["10.0.0.1:443"]);
 }
@@ -155,13 +158,16 @@ async fn what_does_not_speak_tls_is_unreachable() {
     network.serve("10.0.0.1:443", |_| reply(200, &[], "layer"));
     let (_, pem) = issue("up.example.com");
     let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
-    assert!(matches!(error, Error::Stalled { .. } | Error::Unreachable { .. }), "{error:?}");
+    assert!(
+        matches!(error, UpstreamError::Stalled { .. } | UpstreamError::Unreachable { .. }),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn options_that_cannot_work_are_refused_by_name() {
     let internet = Internet::default();
-    let setup = |options: &Options| {
+    let setup = |options: &UpstreamOptions| {
         Upstream::new(options, &egress(&internet), &Arc::default()).map(|_| ()).unwrap_err()
     };
     for url in [
@@ -173,15 +179,17 @@ fn options_that_cannot_work_are_refused_by_name() {
         "http://u:p@up.test/",
         "file:///x",
     ] {
-        let options = Options { url: url.parse().unwrap(), ..options() };
+        let options = UpstreamOptions { url: url.parse().unwrap(), ..options() };
         assert_eq!(setup(&options), SetupError::Url, "{url}");
     }
     let error = setup(&https(Some(b"hello".to_vec()))).to_string();
     assert_eq!(error, "`ca` for up.example.com: there is no certificate in it");
     for username in ["a:b", "a\nb"] {
-        let credential =
-            Credential::Basic { username: username.to_owned(), password: "p".to_owned().into() };
-        let error = setup(&Options { credential, ..options() });
+        let credential = ProxyCredential::Basic {
+            username: username.to_owned(),
+            password: "p".to_owned().into(),
+        };
+        let error = setup(&UpstreamOptions { credential, ..options() });
         assert!(matches!(error, SetupError::Username { .. }), "{username:?}");
     }
 }

@@ -9,8 +9,8 @@ mod tenants;
 use std::time::Duration;
 
 use http::Method;
-use larder::access::{Anonymous, Challenge, Options, Policy};
-use larder::http::Peer;
+use larder::access::{AccessOptions, AccessPolicy, AnonymousAccess, ChallengePolicy};
+use larder::http::ClientPeer;
 use larder::registry::{AskedAs, GrantPolicy};
 
 use crate::support::registry::{User, basic};
@@ -39,11 +39,11 @@ fn ben(may: &[&str]) -> User {
 const LATEST: &str = "/v2/team/app/manifests/latest";
 
 /// Where clients log in.
-fn asking(anonymous: Anonymous) -> Options {
-    Options {
-        challenge: Challenge::Basic,
-        policy: Policy { anonymous, rules: Vec::new() },
-        ..Options::default()
+fn asking(anonymous: AnonymousAccess) -> AccessOptions {
+    AccessOptions {
+        challenge: ChallengePolicy::Basic,
+        policy: AccessPolicy { anonymous, rules: Vec::new() },
+        ..AccessOptions::default()
     }
 }
 
@@ -71,7 +71,7 @@ async fn corp_at(hosts: &[&str], users: &[User]) -> (ScriptedRegistry, Image, Pr
     let mut setup = Setup::new();
     put(&mut setup, "corp.test", &hub, users);
     setup.settings.registries[0].hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-    setup.access = asking(Anonymous::None);
+    setup.access = asking(AnonymousAccess::None);
     (hub, image, setup.start().await)
 }
 
@@ -160,7 +160,7 @@ async fn a_wrong_password_gets_nothing_and_is_not_tried_again_and_again() {
     }
     assert_eq!(hub.asked().len(), 1, "one guess is one question");
 
-    let near = proxy.client_of(Peer::at("10.0.0.1".parse().unwrap()));
+    let near = proxy.client_of(ClientPeer::at("10.0.0.1".parse().unwrap()));
     hub.forget();
     let mut statuses = Vec::new();
     for guess in 0..15 {
@@ -178,7 +178,7 @@ async fn a_wrong_password_gets_nothing_and_is_not_tried_again_and_again() {
 /// What the registry gives to everybody it gives to everybody here, and nothing more.
 #[tokio::test(start_paused = true)]
 async fn without_a_credential_there_is_what_the_registry_gives_without_one() {
-    for challenge in [Challenge::Basic, Challenge::Never] {
+    for challenge in [ChallengePolicy::Basic, ChallengePolicy::Never] {
         let hub = ScriptedRegistry::new();
         let image = Image::random(1, &[10]);
         let mut setup = Setup::new();
@@ -188,19 +188,19 @@ async fn without_a_credential_there_is_what_the_registry_gives_without_one() {
         };
         bearer.public = vec!["open/*:pull".to_owned()];
         hub.requires(Auth::Bearer(bearer));
-        setup.access = Options { challenge, ..asking(Anonymous::Pull) };
+        setup.access = AccessOptions { challenge, ..asking(AnonymousAccess::Pull) };
         for repository in ["open/app", "team/app"] {
             hub.put_image(repository, "latest", &image);
         }
         let proxy = setup.start().await;
-        if challenge == Challenge::Basic {
+        if challenge == ChallengePolicy::Basic {
             pull(&proxy, "team/app", &image, ("ann", ANN)).await;
         }
         proxy.get("/v2/open/app/manifests/latest").await.assert_is(&image.manifest.blob);
         let private = proxy.get(LATEST).await;
         match challenge {
-            Challenge::Basic => assert_challenged(&private),
-            Challenge::Never => {
+            ChallengePolicy::Basic => assert_challenged(&private),
+            ChallengePolicy::Never => {
                 private.error(404);
                 get(&proxy, LATEST, ("ann", ANN)).await.error(404);
                 assert_eq!(hub.askers(), ["nobody"], "what is sent is not read");
@@ -220,7 +220,7 @@ async fn a_push_is_made_with_the_own_credential() {
     let users = [ann(&["team/*:pull,push"]), ben(&["team/*:pull"])];
     put(&mut setup, "corp.test", &hub, &users);
     setup.settings.registries[0].rules.push = true;
-    setup.access = asking(Anonymous::None);
+    setup.access = asking(AnonymousAccess::None);
     let proxy = setup.start().await;
     pull(&proxy, "team/app", &image, ("ben", BEN)).await;
     hub.forget();

@@ -1,7 +1,7 @@
 //! A mount tells and gives what reading gives: nothing to who may not read.
 
 use http::Method;
-use larder::access::Anonymous;
+use larder::access::AnonymousAccess;
 
 use super::{ANN, BEN, GRANTS, SECOND, USERS, ann, ask, asking, ben, get, pull, put, shown};
 use crate::support::{Blob, Fault, Image, Log, Proxy, Reply, ScriptedRegistry, Setup, When};
@@ -15,7 +15,7 @@ async fn warm() -> (ScriptedRegistry, Image, Proxy) {
     let users = [ann(&["team/*:pull,push"]), ben(&["ben/*:pull,push", "no/*:pull"])];
     put(&mut setup, "corp.test", &hub, &users);
     setup.settings.registries[0].rules.push = true;
-    setup.access = asking(Anonymous::None);
+    setup.access = asking(AnonymousAccess::None);
     let proxy = setup.start().await;
     pull(&proxy, "team/app", &image, ("ann", ANN)).await;
     hub.forget();
@@ -138,7 +138,7 @@ async fn a_right_that_only_its_grace_holds_up_is_no_source_of_a_mount() {
     let mut setup = Setup::new();
     put(&mut setup, "corp.test", &hub, &[ann(&["team/*:pull,push"]), ben(&["team/b:pull,push"])]);
     setup.settings.registries[0].rules.push = true;
-    setup.access = asking(Anonymous::None);
+    setup.access = asking(AnonymousAccess::None);
     let proxy = setup.start().await;
     pull(&proxy, "team/app", &image, ("ann", ANN)).await;
     let mounted = async |number: usize, user, from: &str| {

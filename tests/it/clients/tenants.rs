@@ -1,7 +1,7 @@
 //! What is one client's is nothing to another, by no way to ask for it.
 
 use http::Method;
-use larder::access::{Anonymous, Htpasswd, Options, Users};
+use larder::access::{AccessOptions, AnonymousAccess, HtpasswdUsers, UserTable};
 
 use super::{
     ANN, BEN, LATEST, LOCAL, REALM, SECOND, USERS, WRONG, ann, ask, ask_with, asking,
@@ -140,7 +140,7 @@ async fn two_private_registries_never_see_each_others_credentials() {
     setup.settings.registries[0].hosts = vec!["one.larder".parse().unwrap()];
     put(&mut setup, "other.test", &other, &[ben(&["team/*:pull"])]);
     setup.settings.registries[1].hosts = vec!["other.larder".parse().unwrap()];
-    setup.access = asking(Anonymous::Pull);
+    setup.access = asking(AnonymousAccess::Pull);
     one.put_image("team/app", "latest", &image);
     other.put_image("team/app", "latest", &image);
     let proxy = setup.start().await;
@@ -183,9 +183,9 @@ async fn a_password_for_larder_stays_here_and_one_for_the_registry_is_no_login_h
     corp.put_image("team/app", "latest", &image);
     hub.put_image("team/app", "latest", &image);
     let line = format!("local:{}\n", bcrypt::hash_with_result(LOCAL, 4).unwrap());
-    setup.access = Options {
-        htpasswd: Some(Htpasswd::new(Users::parse(line.as_bytes()).unwrap())),
-        ..asking(Anonymous::None)
+    setup.access = AccessOptions {
+        htpasswd: Some(HtpasswdUsers::new(UserTable::parse(line.as_bytes()).unwrap())),
+        ..asking(AnonymousAccess::None)
     };
     let proxy = setup.start().await;
     let of_hub = "/v2/hub.test/team/app/manifests/latest";

@@ -16,7 +16,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// One connection. What comes is read by a task of its own, so that neither side waits.
 struct H2 {
-    write: tokio::io::WriteHalf<larder::http::Connection>,
+    write: tokio::io::WriteHalf<larder::http::NetworkConnection>,
     reading: tokio::task::JoinHandle<Vec<Frame>>,
 }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use larder::http::Connection;
+use larder::http::NetworkConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
@@ -30,7 +30,7 @@ struct Hostile {
 }
 
 impl Server for Hostile {
-    fn serve(&self, io: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             drop(self.answer(io).await);
         })
@@ -38,7 +38,7 @@ impl Server for Hostile {
 }
 
 impl Hostile {
-    async fn answer(&self, io: Connection) -> std::io::Result<()> {
+    async fn answer(&self, io: NetworkConnection) -> std::io::Result<()> {
         let mut io = self.acceptor.accept(io).await?;
         let mut preface = [0; 24];
         io.read_exact(&mut preface).await?;

@@ -224,7 +224,7 @@ async fn pushes_go_to_the_registry_itself_and_to_no_mirror() {
     setup.network.put("mirror.test", 80, mirror.clone());
     let options = setup.registry("docker.io", &hub);
     options.rules.push = true;
-    let upstream = larder::upstream::Options {
+    let upstream = larder::upstream::UpstreamOptions {
         url: "http://mirror.test".parse().unwrap(),
         ..options.upstream.clone()
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use larder::access::{Anonymous, Challenge, Options, Policy};
+use larder::access::{AccessOptions, AccessPolicy, AnonymousAccess, ChallengePolicy};
 use larder::registry::{AskedAs, GrantPolicy};
 
 use super::with_digest;
@@ -28,10 +28,10 @@ async fn corp() -> (ScriptedRegistry, Proxy) {
         User::new(BEN.0, BEN.1, &["team/app:pull"]),
     ];
     hub.requires(Auth::users("http://auth.corp.test/token", &users));
-    setup.access = Options {
-        challenge: Challenge::Basic,
-        policy: Policy { anonymous: Anonymous::None, rules: Vec::new() },
-        ..Options::default()
+    setup.access = AccessOptions {
+        challenge: ChallengePolicy::Basic,
+        policy: AccessPolicy { anonymous: AnonymousAccess::None, rules: Vec::new() },
+        ..AccessOptions::default()
     };
     (hub, setup.start().await)
 }

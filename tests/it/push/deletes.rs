@@ -1,8 +1,8 @@
 //! Deletions: the registry's to do, and at once nobody's to get from here.
 
 use http::Method;
-use larder::access::{Action, CertificateUser, Rule};
-use larder::http::Peer;
+use larder::access::{AccessRule, Action, CertificateUser};
+use larder::http::ClientPeer;
 
 use super::{begin, location, push_blob, push_image, put_manifest};
 use crate::support::{
@@ -15,7 +15,7 @@ async fn open(hub: &ScriptedRegistry) -> (Proxy, Client) {
     setup.registry("docker.io", hub).rules.push = true;
     let user = |name: &str| CertificateUser { name: name.parse().unwrap(), user: name.to_owned() };
     setup.access.certificates = vec![user("admin"), user("other")];
-    setup.access.policy.rules = vec![Rule {
+    setup.access.policy.rules = vec![AccessRule {
         users: vec!["admin".parse().unwrap()],
         registries: Vec::new(),
         repositories: vec!["**".parse().unwrap()],
@@ -27,7 +27,7 @@ async fn open(hub: &ScriptedRegistry) -> (Proxy, Client) {
 }
 
 fn named(proxy: &Proxy, name: &str) -> Client {
-    proxy.client_of(Peer { names: vec![name.to_owned()], ..Peer::default() })
+    proxy.client_of(ClientPeer { names: vec![name.to_owned()], ..ClientPeer::default() })
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,7 +224,7 @@ async fn who_may_not_push_is_not_asked_about() {
     let hub = ScriptedRegistry::new();
     let mut setup = Setup::new();
     setup.registry("docker.io", &hub).rules.push = true;
-    setup.access.policy = larder::access::Policy::open_for_pull();
+    setup.access.policy = larder::access::AccessPolicy::open_for_pull();
     let user = CertificateUser { name: "ci".parse().unwrap(), user: "ci".to_owned() };
     setup.access.certificates = vec![user];
     let proxy = setup.start().await;

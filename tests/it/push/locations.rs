@@ -75,7 +75,7 @@ async fn an_upload_at_another_host_brings_no_credential() {
     let mut setup = Setup::new();
     let options = setup.registry("docker.io", &hub);
     options.rules.push = true;
-    options.upstream.credential = larder::upstream::Credential::Basic {
+    options.upstream.credential = larder::upstream::ProxyCredential::Basic {
         username: "robot".to_owned(),
         password: "s3cr3t-password".to_owned().into(),
     };

@@ -11,7 +11,7 @@ async fn open(hub: &ScriptedRegistry) -> Proxy {
     let mut setup = Setup::new();
     let options = setup.registry("docker.io", hub);
     options.rules.push = true;
-    options.upstream.credential = larder::upstream::Credential::Basic {
+    options.upstream.credential = larder::upstream::ProxyCredential::Basic {
         username: "robot".to_owned(),
         password: "password".to_owned().into(),
     };

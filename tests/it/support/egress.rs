@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use larder::http::{Connection, Network};
+use larder::http::{Network, NetworkConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, copy, split};
 use tokio::net::TcpListener;
 
@@ -65,7 +65,7 @@ impl EgressProxy {
         address
     }
 
-    async fn converse(&self, io: Connection) -> Option<()> {
+    async fn converse(&self, io: NetworkConnection) -> Option<()> {
         let (mut near_in, mut near_out) = split(io);
         let head = read_head(&mut near_in).await?;
         let refusal = {
@@ -100,13 +100,17 @@ impl EgressProxy {
         Some(())
     }
 
-    async fn dial(&self, authority: &str) -> Option<Connection> {
+    async fn dial(&self, authority: &str) -> Option<NetworkConnection> {
         let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
         let addresses = self.behind.resolve(host, port.parse().ok()?).await.ok()?;
         self.behind.connect(*addresses.first()?).await.ok()
     }
 
-    async fn tunnel(&self, mut from: ReadHalf<Connection>, mut to: WriteHalf<Connection>) {
+    async fn tunnel(
+        &self,
+        mut from: ReadHalf<NetworkConnection>,
+        mut to: WriteHalf<NetworkConnection>,
+    ) {
         let mut buffer = vec![0; 16 << 10];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             self.shared.lock().unwrap().tunnelled.extend(&buffer[..count]);
@@ -119,14 +123,14 @@ impl EgressProxy {
 }
 
 impl Server for EgressProxy {
-    fn serve(&self, io: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             self.converse(io).await;
         })
     }
 }
 
-async fn read_head(io: &mut ReadHalf<Connection>) -> Option<String> {
+async fn read_head(io: &mut ReadHalf<NetworkConnection>) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(io.read_u8().await.ok()?);

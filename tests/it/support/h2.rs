@@ -8,7 +8,7 @@ use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use larder::http::Connection;
+use larder::http::NetworkConnection;
 use tokio::sync::watch;
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -82,7 +82,7 @@ impl Front {
         self.inner.silenced.send_modify(|count| *count += 1);
     }
 
-    async fn accept(&self, io: Connection) -> Option<()> {
+    async fn accept(&self, io: NetworkConnection) -> Option<()> {
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await.ok()?;
         let offers_h2 = hello.client_hello().alpn()?.any(|name| name == b"h2");
         let mut config = rustls::ServerConfig::clone(&self.inner.certificate);
@@ -137,7 +137,7 @@ impl Front {
 }
 
 impl Server for Front {
-    fn serve(&self, io: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             let mut silenced = self.inner.silenced.subscribe();
             let mut serving = Box::pin(self.accept(io));

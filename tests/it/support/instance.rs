@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::http::Connection;
+use larder::http::NetworkConnection;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -135,13 +135,15 @@ pub fn free_address() -> SocketAddr {
 
 /// A client of this address over plain TCP.
 pub fn client_of(address: SocketAddr) -> Client {
-    client(move || async move { Ok(Box::new(TcpStream::connect(address).await?) as Connection) })
+    client(
+        move || async move { Ok(Box::new(TcpStream::connect(address).await?) as NetworkConnection) },
+    )
 }
 
 /// A client whose connections are made by `dial`; one that fails reads as one that is closed.
 pub fn client<F>(dial: impl Fn() -> F + Clone + Send + Sync + 'static) -> Client
 where
-    F: Future<Output = io::Result<Connection>> + Send + 'static,
+    F: Future<Output = io::Result<NetworkConnection>> + Send + 'static,
 {
     Client::new(Arc::new(move || {
         let (near, mut far) = tokio::io::duplex(64 << 10);
@@ -195,7 +197,7 @@ impl TlsClient {
     }
 
     /// The handshake over any connection.
-    pub async fn over<T: larder::http::Duplex>(&self, io: T) -> io::Result<TlsStream<T>> {
+    pub async fn over<T: larder::http::DuplexStream>(&self, io: T) -> io::Result<TlsStream<T>> {
         let name = ServerName::try_from(self.name).unwrap();
         TlsConnector::from(Arc::clone(&self.config)).connect(name, io).await
     }
@@ -210,7 +212,7 @@ impl TlsClient {
         let this = self.clone();
         client(move || {
             let this = this.clone();
-            async move { Ok(Box::new(this.connect().await?) as Connection) }
+            async move { Ok(Box::new(this.connect().await?) as NetworkConnection) }
         })
     }
 }

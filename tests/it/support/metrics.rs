@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
-use larder::admin::Admin;
+use larder::admin::AdminService;
 
 use super::client::Reply;
 
 /// Asks the admin side.
-pub async fn ask(admin: &Admin, method: Method, path: &str, accept: &str) -> Reply {
+pub async fn ask(admin: &AdminService, method: Method, path: &str, accept: &str) -> Reply {
     let request = Request::builder().method(method).uri(path).header("accept", accept);
     let response = admin.answer(request.body(()).unwrap()).await;
     let (head, body) = response.into_parts();
@@ -43,7 +43,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub async fn of(admin: &Admin) -> Self {
+    pub async fn of(admin: &AdminService) -> Self {
         let reply = ask(admin, Method::GET, "/metrics", "text/plain").await;
         reply.assert_status(200);
         assert_eq!(content_type(&reply.headers), "text/plain; version=0.0.4; charset=utf-8");

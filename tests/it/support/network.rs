@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use larder::http::{Connection, Network, Pending};
+use larder::http::{Network, NetworkConnection, NetworkFuture};
 use tokio::sync::watch;
 
 /// Bytes that one direction of a connection holds before its writer waits.
@@ -24,7 +24,7 @@ const BUFFER: usize = 64 << 10;
 /// Whatever answers connections.
 pub trait Server: Send + Sync + 'static {
     /// Serves one connection until either side ends it.
-    fn serve(&self, io: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// How a host can be reached.
@@ -133,7 +133,7 @@ impl TestNetwork {
 }
 
 impl Network for TestNetwork {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Vec<SocketAddr>> {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>> {
         Box::pin(async move {
             let mut state = self.state();
             state.lookups.push(host.to_owned());
@@ -148,7 +148,7 @@ impl Network for TestNetwork {
         })
     }
 
-    fn connect(&self, address: SocketAddr) -> Pending<'_, Connection> {
+    fn connect(&self, address: SocketAddr) -> NetworkFuture<'_, NetworkConnection> {
         Box::pin(async move {
             let site = {
                 let mut state = self.state();
@@ -172,7 +172,7 @@ impl Network for TestNetwork {
                 reachable(reach, serving).await;
                 this.state().open -= 1;
             });
-            Ok(Box::new(near) as Connection)
+            Ok(Box::new(near) as NetworkConnection)
         })
     }
 }

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Method;
-use larder::access::{self, Policy};
-use larder::admin::Admin;
-use larder::app::{App, Parts};
-use larder::clock::Boot;
+use larder::access::{self, AccessPolicy};
+use larder::admin::AdminService;
+use larder::app::{App, AppParts};
+use larder::clock::BootId;
 use larder::config::{ClientLimits, Settings};
-use larder::http::{Peer, ProxyOptions, Socket};
-use larder::oci::{Digest, Hasher};
-use larder::registry::{self, AskedAs, Rules, TagPolicy};
-use larder::upstream::{self, Credential};
+use larder::http::{ClientPeer, ClientSocket, ProxyOptions};
+use larder::oci::{Digest, DigestHasher};
+use larder::registry::{self, AskedAs, RegistryRules, TagPolicy};
+use larder::upstream::{self, ProxyCredential};
 use larder::{cache, push, store};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -47,7 +47,7 @@ pub struct Setup {
     pub settings: Settings,
     pub network: TestNetwork,
     /// Who is let in.
-    pub access: access::Options,
+    pub access: access::AccessOptions,
     /// How far the wall clock will be ahead: the machine was off for so long.
     pub ahead: Duration,
     dir: TempDir,
@@ -62,9 +62,9 @@ pub struct Proxy {
     pub clock: Arc<TestClock>,
     /// Sends to this proxy, also after a restart.
     pub client: Client,
-    access: access::Options,
+    access: access::AccessOptions,
     settings: Settings,
-    boot: Mutex<Boot>,
+    boot: Mutex<BootId>,
     app: Slot,
     dir: TempDir,
 }
@@ -78,28 +78,35 @@ impl Setup {
             admin: None,
             clients: ClientLimits { stall: Duration::from_secs(600), connections: None },
             shutdown_grace: Duration::from_secs(30),
-            store: store::Options {
+            store: store::StoreOptions {
                 dir: cache_dir,
                 min_free: 0,
                 fill_keep: Duration::from_secs(24 * 60 * 60),
                 verify_every: VERIFY_EVERY,
                 index: None,
             },
-            cache: cache::Options { memory: 8 << 20, stale_wait: STALE_WAIT },
+            cache: cache::CacheOptions { memory: 8 << 20, stale_wait: STALE_WAIT },
             proxies: ProxyOptions::default(),
-            push: push::Options::default(),
+            push: push::PushOptions::default(),
             registries: Vec::new(),
             warnings: Vec::new(),
         };
         let network = TestNetwork::default();
         // Whether there is anything to push to is up to the registries.
-        let access = access::Options { policy: Policy::open(), ..access::Options::default() };
+        let access = access::AccessOptions {
+            policy: AccessPolicy::open(),
+            ..access::AccessOptions::default()
+        };
         Self { settings, network, access, ahead: Duration::ZERO, dir }
     }
 
     /// Puts a registry behind the proxy, over plain HTTP and at its own name. The first one is
     /// the default.
-    pub fn registry(&mut self, name: &str, server: &ScriptedRegistry) -> &mut registry::Options {
+    pub fn registry(
+        &mut self,
+        name: &str,
+        server: &ScriptedRegistry,
+    ) -> &mut registry::RegistryOptions {
         let authority = host_of(name);
         let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
         self.network.put(host, port.parse().unwrap(), server.clone());
@@ -112,7 +119,7 @@ impl Setup {
         name: &str,
         server: &ScriptedRegistry,
         ca: &TestCa,
-    ) -> &mut registry::Options {
+    ) -> &mut registry::RegistryOptions {
         let host = host_of(name);
         self.network.put(host, 443, ca.protect(host, server.clone()));
         self.add(name, &format!("https://{host}"), Some(ca.pem()))
@@ -121,33 +128,38 @@ impl Setup {
     pub async fn start(self) -> Proxy {
         let clock = Arc::new(TestClock::new());
         clock.skip(self.ahead);
-        let boot = Boot::current();
+        let boot = BootId::current();
         let app = open(&self.settings, &self.network, &clock, boot).await;
         let app = Arc::new(Mutex::new(Some(app)));
         let Self { settings, network, access, dir, .. } = self;
-        let client = client_of(&app, 64 << 10, Peer::default(), access.clone());
+        let client = client_of(&app, 64 << 10, ClientPeer::default(), access.clone());
         let boot = Mutex::new(boot);
         Proxy { network, clock, client, access, settings, boot, app, dir }
     }
 
-    fn add(&mut self, name: &str, url: &str, ca_pem: Option<Vec<u8>>) -> &mut registry::Options {
+    fn add(
+        &mut self,
+        name: &str,
+        url: &str,
+        ca_pem: Option<Vec<u8>>,
+    ) -> &mut registry::RegistryOptions {
         let aliases: &[&str] = match name {
             "docker.io" => &["index.docker.io", "registry-1.docker.io"],
             _ => &[],
         };
-        let options = registry::Options {
+        let options = registry::RegistryOptions {
             name: name.parse().unwrap(),
             aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
             prefix: (!name.contains(':')).then(|| name.to_owned()),
             hosts: Vec::new(),
             is_default: self.settings.registries.is_empty(),
             tags: TagPolicy { ttl: TAG_TTL, max_stale: Duration::from_secs(30 * 24 * 60 * 60) },
-            rules: Rules::default(),
+            rules: RegistryRules::default(),
             identity: AskedAs::Proxy,
             cache_status: true,
-            upstream: upstream::Options {
+            upstream: upstream::UpstreamOptions {
                 url: url.parse().unwrap(),
-                credential: Credential::Anonymous,
+                credential: ProxyCredential::Anonymous,
                 ca_pem,
                 client_identity: None,
                 token_hosts: Vec::new(),
@@ -195,7 +207,7 @@ impl Proxy {
     pub async fn reboot(&self) {
         self.stop().await;
         let before = self.boot.lock().unwrap().number();
-        *self.boot.lock().unwrap() = Boot::of_id(&format!("{:x}", before + 1)).unwrap();
+        *self.boot.lock().unwrap() = BootId::of_id(&format!("{:x}", before + 1)).unwrap();
         self.start_again().await;
     }
 
@@ -234,13 +246,13 @@ impl Proxy {
     }
 
     /// What an operator sees of it.
-    pub fn admin(&self) -> Admin {
-        let admin = Admin::default();
+    pub fn admin(&self) -> AdminService {
+        let admin = AdminService::default();
         self.show_to(&admin);
         admin
     }
 
-    pub fn show_to(&self, admin: &Admin) {
+    pub fn show_to(&self, admin: &AdminService) {
         self.app().show_to(admin);
     }
 
@@ -264,11 +276,11 @@ impl Proxy {
 
     /// A client whose connections hold few bytes in flight, so that it can be exactly slow.
     pub fn narrow_client(&self, buffer: usize) -> Client {
-        client_of(&self.app, buffer, Peer::default(), self.access.clone())
+        client_of(&self.app, buffer, ClientPeer::default(), self.access.clone())
     }
 
     /// A client elsewhere, perhaps with a certificate.
-    pub fn client_of(&self, peer: Peer) -> Client {
+    pub fn client_of(&self, peer: ClientPeer) -> Client {
         client_of(&self.app, 64 << 10, peer, self.access.clone())
     }
 
@@ -281,7 +293,7 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let app = app.lock().unwrap().clone().expect("the app runs");
-                tokio::spawn(app.serve_socket(Socket::new(stream), access.clone()));
+                tokio::spawn(app.serve_socket(ClientSocket::new(stream), access.clone()));
             }
         });
         Client::new(Arc::new(move || {
@@ -367,7 +379,7 @@ impl Proxy {
     fn assert_store_is_right(&self) {
         for path in files_under(&self.cache_dir().join("blobs")) {
             let claimed: Digest = digest_of(&path).parse().expect("blobs/ holds digests only");
-            let mut hasher = Hasher::new(claimed.algorithm());
+            let mut hasher = DigestHasher::new(claimed.algorithm());
             hasher.update(&fs::read(&path).unwrap());
             assert_eq!(hasher.finish(), claimed, "a stored blob is not what its name says");
         }
@@ -387,13 +399,13 @@ async fn open(
     settings: &Settings,
     network: &TestNetwork,
     clock: &Arc<TestClock>,
-    boot: Boot,
+    boot: BootId,
 ) -> App {
-    let parts = Parts { network: Arc::new(network.clone()), clock: clock.clone(), boot };
+    let parts = AppParts { network: Arc::new(network.clone()), clock: clock.clone(), boot };
     App::open(settings, parts).await.expect("the app opens")
 }
 
-fn client_of(app: &Slot, buffer: usize, peer: Peer, access: access::Options) -> Client {
+fn client_of(app: &Slot, buffer: usize, peer: ClientPeer, access: access::AccessOptions) -> Client {
     let app = app.clone();
     Client::new(Arc::new(move || {
         let (near, far) = tokio::io::duplex(buffer);

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use larder::http::Connection;
+use larder::http::NetworkConnection;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::TlsAcceptor;
@@ -62,7 +62,7 @@ pub struct TlsServer {
 }
 
 impl Server for TlsServer {
-    fn serve(&self, io: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             if let Ok(stream) = self.acceptor.accept(io).await {
                 self.inner.serve(Box::new(stream)).await;

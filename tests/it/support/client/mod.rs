@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use larder::http::Connection;
+use larder::http::NetworkConnection;
 use tokio::task::JoinHandle;
 
 pub use raw::{RawClient, answers_in, request};
@@ -35,7 +35,7 @@ impl Version {
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Opens connections to the proxy.
-pub type Dial = Arc<dyn Fn() -> Connection + Send + Sync>;
+pub type Dial = Arc<dyn Fn() -> NetworkConnection + Send + Sync>;
 
 /// Sends each request over a connection of its own. Clones are cheap.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl Client {
     }
 
     /// A connection, nothing on it yet.
-    pub fn dial(&self) -> Connection {
+    pub fn dial(&self) -> NetworkConnection {
         (self.dial)()
     }
 
@@ -179,7 +179,7 @@ fn typed(
 /// What clients call the proxy.
 const HOST: &str = "larder.test";
 
-async fn over_h1(io: Connection, request: Request<Full<Bytes>>) -> Result<Reply, String> {
+async fn over_h1(io: NetworkConnection, request: Request<Full<Bytes>>) -> Result<Reply, String> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(io)).await.map_err(|e| e.to_string())?;
     let driver = Driver(tokio::spawn(async move { drop(connection.await) }));
@@ -189,7 +189,7 @@ async fn over_h1(io: Connection, request: Request<Full<Bytes>>) -> Result<Reply,
     Ok(reply)
 }
 
-async fn over_h2(io: Connection, request: Request<Full<Bytes>>) -> Result<Reply, String> {
+async fn over_h2(io: NetworkConnection, request: Request<Full<Bytes>>) -> Result<Reply, String> {
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
         .await
         .map_err(|e| e.to_string())?;

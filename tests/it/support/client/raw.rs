@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use larder::http::Connection;
+use larder::http::NetworkConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::reply::Reply;
 
 /// One connection. Dropping it is the client's death.
 pub struct RawClient {
-    io: Connection,
+    io: NetworkConnection,
     /// Read but not asked for yet.
     buffer: Vec<u8>,
 }
@@ -27,7 +27,7 @@ pub struct Download {
 }
 
 impl RawClient {
-    pub fn new(io: Connection) -> Self {
+    pub fn new(io: NetworkConnection) -> Self {
         Self { io, buffer: Vec::new() }
     }
 

@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use larder::http::Connection;
+use larder::http::NetworkConnection;
 use larder::oci::Digest;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -287,7 +287,7 @@ impl ScriptedRegistry {
 }
 
 impl Server for ScriptedRegistry {
-    fn serve(&self, io: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(wire::serve(&self.shared, io))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::http::Connection;
+use larder::http::NetworkConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Shared;
@@ -19,7 +19,7 @@ const HEAD_LEN_MAX: usize = 1 << 20;
 const PIECE: usize = 16 << 10;
 
 /// Serves one connection.
-pub(super) async fn serve(shared: &Shared, mut io: Connection) {
+pub(super) async fn serve(shared: &Shared, mut io: NetworkConnection) {
     let mut buffer = Vec::new();
     while let Some((mut asked, framing)) = read_head(&mut io, &mut buffer).await {
         // What goes wrong with the request's own body; the answer's faults count it once more.
@@ -55,7 +55,7 @@ enum Body {
 }
 
 /// Reads the head of a request; `None` when the peer is gone.
-async fn read_head(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<(Asked, Body)> {
+async fn read_head(io: &mut NetworkConnection, buffer: &mut Vec<u8>) -> Option<(Asked, Body)> {
     let head_len = loop {
         if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
@@ -91,7 +91,7 @@ async fn read_head(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<(Asked, 
 
 /// Reads the body of a request: `None` when either side ended it, an answer when one is given early.
 async fn read_body(
-    io: &mut Connection,
+    io: &mut NetworkConnection,
     buffer: &mut Vec<u8>,
     (asked, framing): (&mut Asked, Body),
     faults: &[Fault],
@@ -131,7 +131,7 @@ async fn read_body(
 }
 
 /// One chunk; an empty one is the last.
-async fn read_chunk(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+async fn read_chunk(io: &mut NetworkConnection, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
     let line_len = loop {
         if let Some(at) = buffer.windows(2).position(|two| two == b"\r\n") {
             break at;
@@ -149,13 +149,13 @@ async fn read_chunk(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<Vec<u8>
     Some(chunk)
 }
 
-async fn read_more(io: &mut Connection, buffer: &mut Vec<u8>) -> Option<()> {
+async fn read_more(io: &mut NetworkConnection, buffer: &mut Vec<u8>) -> Option<()> {
     let count = io.read_buf(buffer).await.ok()?;
     (count > 0).then_some(())
 }
 
 /// Writes an answer; `None` when the connection is at its end.
-async fn write_answer(io: &mut Connection, answer: &Answer, asked: &Asked) -> Option<()> {
+async fn write_answer(io: &mut NetworkConnection, answer: &Answer, asked: &Asked) -> Option<()> {
     if let Some(gate) = &answer.before {
         gate.pass().await;
     }
@@ -190,7 +190,7 @@ async fn write_answer(io: &mut Connection, answer: &Answer, asked: &Asked) -> Op
 
 /// Writes bytes as they are, which ends the connection.
 async fn write_raw(
-    io: &mut Connection,
+    io: &mut NetworkConnection,
     start: &[u8],
     repeated: Option<&(Bytes, Duration)>,
 ) -> Option<()> {
@@ -224,7 +224,7 @@ fn head_of(answer: &Answer) -> String {
     head
 }
 
-async fn write_body(io: &mut Connection, answer: &Answer, asked: &Asked) -> Option<()> {
+async fn write_body(io: &mut NetworkConnection, answer: &Answer, asked: &Asked) -> Option<()> {
     let end = match answer.cut {
         Some(Cut::Body(offset)) => offset.min(answer.body.len()),
         _ => answer.body.len(),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::BodyError;
 
 /// A body that a client sends.
-pub struct Received {
+pub struct RequestBody {
     body: Option<Incoming>,
     /// As announced; `None` when only the end will tell.
     length: Option<u64>,
@@ -42,7 +42,7 @@ pub enum CollectError {
     },
 }
 
-impl Received {
+impl RequestBody {
     /// The request, with its body read under the rules of this file.
     pub fn of(request: Request<Incoming>) -> Request<Self> {
         let (head, body) = request.into_parts();
@@ -99,7 +99,7 @@ impl Received {
     }
 }
 
-impl Drop for Received {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(body) = self.body.take() else { return };
         if self.is_drained && !self.awaits_leave {
@@ -109,9 +109,9 @@ impl Drop for Received {
     }
 }
 
-impl fmt::Debug for Received {
+impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Received").field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("RequestBody").field("length", &self.length).finish_non_exhaustive()
     }
 }
 

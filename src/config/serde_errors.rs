@@ -3,12 +3,12 @@
 //! Serde quotes the value that has the wrong type, and that may be a password. So its messages are
 //! taken apart and only what kind of thing it was is kept.
 
-use super::document::Step;
-use super::problem::{Fault, nearest, quoted};
+use super::diagnostics::{ValueFault, nearest, quoted};
+use super::document::PathStep;
 use super::written::sections;
 
 /// One of serde's messages.
-pub(super) fn of_serde(message: &str) -> Fault {
+pub(super) fn of_serde(message: &str) -> ValueFault {
     if let Some(rest) = message.strip_prefix("unknown field `") {
         return unknown_key(rest);
     }
@@ -17,16 +17,16 @@ pub(super) fn of_serde(message: &str) -> Fault {
     }
     // Nothing else is raised for the types in `written.rs`; should that change, no value may slip
     // through before somebody has looked at the new message.
-    Fault::new("the value does not fit here")
+    ValueFault::new("the value does not fit here")
 }
 
 /// The full name of a key.
-pub(super) fn of_path(steps: &[Step]) -> String {
+pub(super) fn of_path(steps: &[PathStep]) -> String {
     let mut name = String::new();
     for step in steps {
         match step {
-            Step::Index(index) => name.extend(["[", &index.to_string(), "]"]),
-            Step::Key(key) => {
+            PathStep::Index(index) => name.extend(["[", &index.to_string(), "]"]),
+            PathStep::Key(key) => {
                 if !name.is_empty() {
                     name.push('.');
                 }
@@ -52,10 +52,10 @@ pub(super) fn lower_first(message: &str) -> String {
 }
 
 /// `rest` is ``key`, expected one of `a`, `b` ``.
-fn unknown_key(rest: &str) -> Fault {
+fn unknown_key(rest: &str) -> ValueFault {
     let (key, known) = rest.rsplit_once("`, expected ").unwrap_or((rest, ""));
     let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-    let fault = Fault::new(format!("unknown key {}", quoted(key)));
+    let fault = ValueFault::new(format!("unknown key {}", quoted(key)));
     if let Some(known) = nearest(key, &known) {
         return fault.hint(format!("did you mean `{known}`?"));
     }
@@ -68,7 +68,7 @@ fn unknown_key(rest: &str) -> Fault {
 }
 
 /// `rest` is `integer `5`, expected a string`.
-fn wrong_type(rest: &str) -> Fault {
+fn wrong_type(rest: &str) -> ValueFault {
     let (found, wanted) = rest.rsplit_once(", expected ").unwrap_or((rest, "something else"));
     let found = match found.split(['`', '"']).next().unwrap_or_default().trim() {
         "boolean" => "`true` or `false`",
@@ -88,7 +88,7 @@ fn wrong_type(rest: &str) -> Fault {
         wanted if wanted.starts_with("struct ") => "a table",
         wanted => wanted,
     };
-    let fault = Fault::new(format!("expected {wanted}, not {found}"));
+    let fault = ValueFault::new(format!("expected {wanted}, not {found}"));
     match (wanted, found) {
         ("a string", "an integer" | "a number with a point") => {
             fault.hint("put it in quotes; a size or a duration also needs its unit")
@@ -118,10 +118,16 @@ mod tests {
 
     #[test]
     fn keys_that_are_not_bare_are_quoted() {
-        let key = |text: &str| Step::Key(text.to_owned());
+        let key = |text: &str| PathStep::Key(text.to_owned());
 
         assert_eq!(
-            of_path(&[key("registry"), key("a.b"), key("upstream"), Step::Index(1), key("url")]),
+            of_path(&[
+                key("registry"),
+                key("a.b"),
+                key("upstream"),
+                PathStep::Index(1),
+                key("url")
+            ]),
             "registry.\"a.b\".upstream[1].url"
         );
     }

@@ -1,62 +1,62 @@
 //! What is remembered by tag, for a while, and never more than so much.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::upstream::Tag;
+use crate::upstream::CredentialId;
 
 /// Values, each until its time.
 #[derive(Debug)]
-pub(super) struct Memory<V> {
-    entries: Mutex<HashMap<Tag, Entry<V>>>,
+pub(super) struct TtlMap<V> {
+    entries: Mutex<HashMap<CredentialId, TtlEntry<V>>>,
     max: usize,
 }
 
 #[derive(Debug)]
-struct Entry<V> {
+struct TtlEntry<V> {
     value: V,
     until: Instant,
 }
 
-impl<V: Clone> Memory<V> {
+impl<V: Clone> TtlMap<V> {
     /// A memory of at most `max` values.
     pub(super) fn new(max: usize) -> Self {
         Self { entries: Mutex::default(), max }
     }
 
     /// The value, if its time has not come.
-    pub(super) fn get(&self, tag: &Tag) -> Option<V> {
+    pub(super) fn get(&self, tag: &CredentialId) -> Option<V> {
         let entries = self.entries();
         let entry = entries.get(tag).filter(|entry| Instant::now() < entry.until)?;
         Some(entry.value.clone())
     }
 
     /// Remembers a value for so long.
-    pub(super) fn put(&self, tag: Tag, value: V, time: Duration) {
+    pub(super) fn put(&self, tag: CredentialId, value: V, time: Duration) {
         let until = Instant::now() + time;
         let mut entries = self.entries();
         if entries.len() >= self.max && !entries.contains_key(&tag) {
             make_room(&mut entries, self.max);
         }
-        entries.insert(tag, Entry { value, until });
+        entries.insert(tag, TtlEntry { value, until });
     }
 
     /// Forgets a value.
-    pub(super) fn forget(&self, tag: &Tag) {
+    pub(super) fn forget(&self, tag: &CredentialId) {
         self.entries().remove(tag);
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Tag, Entry<V>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, HashMap<CredentialId, TtlEntry<V>>> {
+        self.entries.lock()
     }
 }
 
 /// What is over goes first. If all is in force, any half goes: tags are no order that anybody could
 /// choose, and what was forgotten is only asked again.
-fn make_room<V>(entries: &mut HashMap<Tag, Entry<V>>, max: usize) {
+fn make_room<V>(entries: &mut HashMap<CredentialId, TtlEntry<V>>, max: usize) {
     let now = Instant::now();
     entries.retain(|_, entry| now < entry.until);
     if entries.len() > max / 2 {
@@ -72,15 +72,15 @@ fn make_room<V>(entries: &mut HashMap<Tag, Entry<V>>, max: usize) {
 mod tests {
     use super::*;
 
-    fn tag(number: usize) -> Tag {
+    fn tag(number: usize) -> CredentialId {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
-        Tag::new(bytes)
+        CredentialId::new(bytes)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_value_lasts_as_long_as_it_was_said_and_not_longer() {
-        let memory = Memory::new(10);
+        let memory = TtlMap::new(10);
         memory.put(tag(1), 'a', Duration::from_secs(5));
         tokio::time::advance(Duration::from_millis(4999)).await;
         assert_eq!(memory.get(&tag(1)), Some('a'));
@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_holds_no_more_than_it_may_and_the_newest_in_any_case() {
-        let memory = Memory::new(100);
+        let memory = TtlMap::new(100);
         for number in 0..1000 {
             memory.put(tag(number), number, Duration::from_secs(60));
             assert_eq!(memory.get(&tag(number)), Some(number));

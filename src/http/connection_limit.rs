@@ -10,10 +10,11 @@
 //!
 //! It closes nothing. What is idle keeps its room; the pool would have given it to the next request.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -27,13 +28,13 @@ tokio::task_local! {
 
 /// Room for connections, by host.
 #[derive(Clone, Debug)]
-pub(super) struct Room {
+pub(super) struct ConnectionLimit {
     max: usize,
     /// Hosts to which there are connections, or were at the last dial.
     hosts: Arc<Mutex<HashMap<HostPort, Weak<Semaphore>>>>,
 }
 
-impl Room {
+impl ConnectionLimit {
     /// Room for `max` connections to a host, at least one.
     pub(super) fn new(max: usize) -> Self {
         Self { max: max.clamp(1, Semaphore::MAX_PERMITS), hosts: Arc::default() }
@@ -53,7 +54,7 @@ impl Room {
     }
 
     fn at(&self, host: &HostPort) -> Arc<Semaphore> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = self.hosts.lock();
         if let Some(open) = hosts.get(host).and_then(Weak::upgrade) {
             return open;
         }
@@ -81,7 +82,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hosts_have_room_of_their_own_and_give_it_back() {
-        let room = Room::new(2);
+        let room = ConnectionLimit::new(2);
         let (a, b) = (host("a.test:1"), host("b.test:1"));
         let first = room.enter(&a).await.unwrap();
         let _second = room.enter(&a).await.unwrap();
@@ -97,12 +98,12 @@ mod tests {
 
         // A host without connections is forgotten when another one is met.
         drop(room.enter(&host("c.test:1")).await.unwrap());
-        assert!(!room.hosts.lock().unwrap().contains_key(&b));
+        assert!(!room.hosts.lock().contains_key(&b));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_ended_waits_for_no_room() {
-        let (room, a) = (Room::new(1), host("a.test:1"));
+        let (room, a) = (ConnectionLimit::new(1), host("a.test:1"));
         let _first = room.enter(&a).await.unwrap();
         let mut dial = Box::pin(room.enter(&a));
         dialling(async {

@@ -13,28 +13,28 @@ use bytes::Bytes;
 use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::shelf::{Shelf, make_parent};
-use super::space::{Reservation, Space};
-use super::sums::{BLOCK_BYTES, Sums};
-use super::{Mismatch, StoredBlob, SumHasher};
+use super::blob_store::{BlobStore, make_parent};
+use super::space::{FreeSpace, SpaceReservation};
+use super::sums::{BLOCK_BYTES, BlockSums};
+use super::{DigestMismatch, StoredBlob, SumHasher};
 use crate::oci::{Algorithm, Digest};
 
 /// The file. All methods block and belong on the blocking pool.
 #[derive(Debug)]
-pub(super) struct Growing {
+pub(super) struct AppendFile {
     file: Arc<File>,
     path: PathBuf,
-    space: Space,
-    shelf: Arc<Shelf>,
-    reservation: Option<Reservation>,
+    space: FreeSpace,
+    shelf: Arc<BlobStore>,
+    reservation: Option<SpaceReservation>,
     /// How far the file system has set space aside, or been asked to.
     allocated: u64,
     len: u64,
 }
 
-impl Growing {
+impl AppendFile {
     /// Opens the file with what is in it, or makes it.
-    pub(super) fn open(path: PathBuf, space: Space, shelf: Arc<Shelf>) -> io::Result<Self> {
+    pub(super) fn open(path: PathBuf, space: FreeSpace, shelf: Arc<BlobStore>) -> io::Result<Self> {
         let open = || options().create(true).open(&path);
         // Nearly always the directory is there, and a client waits.
         let file = match open() {
@@ -129,18 +129,18 @@ impl Growing {
     ///
     /// # Errors
     ///
-    /// [`Mismatch`]: the bytes are wrong, and gone.
+    /// [`DigestMismatch`]: the bytes are wrong, and gone.
     pub(super) fn commit(
         self,
         digest: &Digest,
         target: &Path,
         hasher: SumHasher,
         proven: impl FnOnce(&StoredBlob),
-    ) -> Result<Committed, Mismatch> {
+    ) -> Result<CommittedBlob, DigestMismatch> {
         match StoredBlob::hashed(digest, hasher, self.file(), self.len) {
             Ok((blob, sums)) => {
                 proven(&blob);
-                Ok(Committed { blob, kept: self.keep(digest, target, &sums) })
+                Ok(CommittedBlob { blob, kept: self.keep(digest, target, &sums) })
             }
             Err(mismatch) => {
                 if let Err(error) = self.discard() {
@@ -151,7 +151,7 @@ impl Growing {
         }
     }
 
-    fn keep(self, digest: &Digest, target: &Path, sums: &Sums) -> io::Result<()> {
+    fn keep(self, digest: &Digest, target: &Path, sums: &BlockSums) -> io::Result<()> {
         // What was set aside beyond the end of an unknown length is given back.
         if self.allocated > self.len {
             self.file.set_len(self.len)?;
@@ -185,7 +185,7 @@ impl Growing {
 
 /// A download whose bytes are right.
 #[derive(Debug)]
-pub struct Committed {
+pub struct CommittedBlob {
     /// The bytes, to be served.
     pub blob: StoredBlob,
     /// Whether they are in the store. If not, this is their last use.

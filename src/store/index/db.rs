@@ -9,11 +9,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{BLOB, Facts, Key, MANIFEST, Named, TAG};
+use super::rows::{BLOB, MANIFEST, RowFacts, RowKey, RowName, TAG};
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
+pub struct IndexTotals {
     /// Contents, manifests included.
     pub blobs: u64,
     /// Their bytes.
@@ -24,16 +24,16 @@ pub struct Totals {
     pub tags: u64,
 }
 
-impl Totals {
-    fn add(&mut self, key: &[u8], facts: Facts) {
+impl IndexTotals {
+    fn add(&mut self, key: &[u8], facts: RowFacts) {
         self.change(key, facts, 1, u64::saturating_add);
     }
 
-    fn remove(&mut self, key: &[u8], facts: Facts) {
+    fn remove(&mut self, key: &[u8], facts: RowFacts) {
         self.change(key, facts, 1, u64::saturating_sub);
     }
 
-    fn change(&mut self, key: &[u8], facts: Facts, one: u64, change: fn(u64, u64) -> u64) {
+    fn change(&mut self, key: &[u8], facts: RowFacts, one: u64, change: fn(u64, u64) -> u64) {
         match key.first() {
             Some(&BLOB) => {
                 self.blobs = change(self.blobs, one);
@@ -47,16 +47,16 @@ impl Totals {
 }
 
 /// An open database.
-pub(super) struct Ledger {
+pub(super) struct IndexDb {
     /// Not dropped by a panic: what goes wrong there goes wrong again when the database flushes, and
     /// a panic in a panic ends the process.
     db: ManuallyDrop<sled::Db>,
-    totals: Totals,
+    totals: IndexTotals,
 }
 
-impl Ledger {
+impl IndexDb {
     /// Opens the database, or makes it, with what is known to be in it.
-    pub(super) fn open(path: &Path, totals: Totals) -> Result<Self, Fault> {
+    pub(super) fn open(path: &Path, totals: IndexTotals) -> Result<Self, IndexFault> {
         let config = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
@@ -66,50 +66,53 @@ impl Ledger {
         Ok(Self { db: ManuallyDrop::new(config.open()?), totals })
     }
 
-    pub(super) fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> IndexTotals {
         self.totals
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Facts>, Fault> {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<RowFacts>, IndexFault> {
         let value = self.db.get(key)?;
-        value.map(|value| Facts::of(key, &value).ok_or(Fault::Malformed)).transpose()
+        value.map(|value| RowFacts::of(key, &value).ok_or(IndexFault::Malformed)).transpose()
     }
 
-    pub(super) fn put(&mut self, key: &[u8], facts: Facts) -> Result<(), Fault> {
+    pub(super) fn put(&mut self, key: &[u8], facts: RowFacts) -> Result<(), IndexFault> {
         let old = self.db.insert(key, facts.to_value(key))?;
         if let Some(old) = old {
-            self.totals.remove(key, Facts::of(key, &old).ok_or(Fault::Malformed)?);
+            self.totals.remove(key, RowFacts::of(key, &old).ok_or(IndexFault::Malformed)?);
         }
         self.totals.add(key, facts);
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Fault> {
+    pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), IndexFault> {
         if let Some(old) = self.db.remove(key)? {
-            self.totals.remove(key, Facts::of(key, &old).ok_or(Fault::Malformed)?);
+            self.totals.remove(key, RowFacts::of(key, &old).ok_or(IndexFault::Malformed)?);
         }
         Ok(())
     }
 
     /// The keys that begin with `prefix`.
-    pub(super) fn keys(&self, prefix: &[u8]) -> Result<Vec<Key>, Fault> {
+    pub(super) fn keys(&self, prefix: &[u8]) -> Result<Vec<RowKey>, IndexFault> {
         let keys = self.db.scan_prefix(prefix).keys();
         keys.map(|key| Ok(key?.as_ref().into())).collect()
     }
 
     /// The first key from `from` on.
-    pub(super) fn first_from(&self, from: &[u8]) -> Result<Option<Key>, Fault> {
+    pub(super) fn first_from(&self, from: &[u8]) -> Result<Option<RowKey>, IndexFault> {
         let key = self.db.range(from..).keys().next().transpose()?;
         Ok(key.map(|key| key.as_ref().into()))
     }
 
     /// Reads every row, and shows it. What is none of ours is a fault.
-    pub(super) fn scan(&self, mut show: impl FnMut(Named, Facts)) -> Result<Totals, Fault> {
-        let mut totals = Totals::default();
+    pub(super) fn scan(
+        &self,
+        mut show: impl FnMut(RowName, RowFacts),
+    ) -> Result<IndexTotals, IndexFault> {
+        let mut totals = IndexTotals::default();
         for row in self.db.iter() {
             let (key, value) = row?;
-            let named = Named::of(&key).ok_or(Fault::Malformed)?;
-            let facts = Facts::of(&key, &value).ok_or(Fault::Malformed)?;
+            let named = RowName::of(&key).ok_or(IndexFault::Malformed)?;
+            let facts = RowFacts::of(&key, &value).ok_or(IndexFault::Malformed)?;
             totals.add(&key, facts);
             show(named, facts);
         }
@@ -117,13 +120,13 @@ impl Ledger {
     }
 
     /// Has what was put be on disk.
-    pub(super) fn flush(&self) -> Result<(), Fault> {
+    pub(super) fn flush(&self) -> Result<(), IndexFault> {
         self.db.flush()?;
         Ok(())
     }
 
     /// Flushes, and lets go of the files.
-    pub(super) fn close(self) -> Result<Totals, Fault> {
+    pub(super) fn close(self) -> Result<IndexTotals, IndexFault> {
         self.flush()?;
         drop(ManuallyDrop::into_inner(self.db));
         Ok(self.totals)
@@ -132,7 +135,7 @@ impl Ledger {
 
 /// The database, or where it lies, cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum IndexFault {
     #[error(transparent)]
     Database(#[from] sled::Error),
     #[error(transparent)]

@@ -11,26 +11,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::layout::Layout;
+use super::super::layout::StoreLayout;
 use super::check::check;
-use super::ledger::{Fault, Ledger, Totals};
-use super::pending::Change;
-use super::place::{Place, State};
-use super::rows::{Facts, Key};
-use super::walk::{Trouble, Walk};
-use super::{IndexState, Shared};
+use super::db::{IndexDb, IndexFault, IndexTotals};
+use super::dir::{IndexDir, IndexDirState};
+use super::pending::RowChange;
+use super::rows::{RowFacts, RowKey};
+use super::walk::{StoreWalk, WalkError};
+use super::{IndexShared, IndexState};
 
 /// What the thread needs.
 #[derive(Clone, Debug)]
-pub(super) struct Owner {
-    pub(super) shared: Arc<Shared>,
-    pub(super) place: Place,
-    pub(super) layout: Layout,
+pub(super) struct IndexWriter {
+    pub(super) shared: Arc<IndexShared>,
+    pub(super) place: IndexDir,
+    pub(super) layout: StoreLayout,
     /// See the options of the index.
     pub(super) checker: Option<PathBuf>,
 }
 
-impl Owner {
+impl IndexWriter {
     /// Keeps an index until it is told to stop, or has failed too often.
     pub(super) fn supervise(self) {
         for _ in 0..LIVES_MAX {
@@ -74,13 +74,13 @@ impl Owner {
     }
 
     /// From opening the database to closing it.
-    fn live(&self) -> Result<(), Fault> {
+    fn live(&self) -> Result<(), IndexFault> {
         self.shared.report(|report| report.state = IndexState::Opening);
         let Some((totals, is_whole)) = self.examine()? else { return Ok(()) };
         self.place.unseal()?;
-        let mut ledger = Ledger::open(&self.place.db(), totals)?;
+        let mut ledger = IndexDb::open(&self.place.db(), totals)?;
         tracing::info!(?totals, is_whole, "the index is open");
-        let mut round = Round { is_due: !is_whole, ..Round::new() };
+        let mut round = WriterRound { is_due: !is_whole, ..WriterRound::new() };
         loop {
             let wait = if round.walk.is_some() || round.is_due { round.rest } else { FLUSH_EVERY };
             let taken = self.shared.take(wait);
@@ -97,19 +97,19 @@ impl Owner {
 
     /// What is known to be in the database that is to be opened, and whether that is all there is;
     /// `None` when we are to stop.
-    fn examine(&self) -> Result<Option<(Totals, bool)>, Fault> {
-        let anew = Some((Totals::default(), false));
+    fn examine(&self) -> Result<Option<(IndexTotals, bool)>, IndexFault> {
+        let anew = Some((IndexTotals::default(), false));
         match self.place.look()? {
-            State::Absent => Ok(anew),
-            State::Changed => {
+            IndexDirState::Absent => Ok(anew),
+            IndexDirState::Changed => {
                 self.set_aside("it has changed since it was closed");
                 Ok(anew)
             }
-            State::Clean { totals, is_whole } => {
+            IndexDirState::Clean { totals, is_whole } => {
                 self.place.forget_bad()?;
                 Ok(Some((totals, is_whole)))
             }
-            State::Unclean => {
+            IndexDirState::Unclean => {
                 let is_stopping = || self.shared.is_stopping();
                 let checked = match &self.checker {
                     Some(program) => check(program, &self.place.db(), is_stopping),
@@ -130,11 +130,11 @@ impl Owner {
     /// Writes what was noted, and goes on with the comparison, if one is due.
     fn work(
         &self,
-        ledger: &mut Ledger,
-        round: &mut Round,
-        changes: &HashMap<Key, Change>,
+        ledger: &mut IndexDb,
+        round: &mut WriterRound,
+        changes: &HashMap<RowKey, RowChange>,
         is_stopping: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), IndexFault> {
         let begun = Instant::now();
         for (key, change) in changes {
             apply(ledger, key, *change)?;
@@ -142,7 +142,7 @@ impl Owner {
         round.is_dirty |= !changes.is_empty();
         if round.is_due && round.walk.is_none() && begun >= round.not_before {
             round.is_due = false;
-            round.walk = Some(Walk::new(self.layout.clone()));
+            round.walk = Some(StoreWalk::new(self.layout.clone()));
         }
         if !is_stopping {
             self.walk_on(ledger, round)?;
@@ -160,7 +160,7 @@ impl Owner {
         Ok(())
     }
 
-    fn walk_on(&self, ledger: &mut Ledger, round: &mut Round) -> Result<(), Fault> {
+    fn walk_on(&self, ledger: &mut IndexDb, round: &mut WriterRound) -> Result<(), IndexFault> {
         let Some(walk) = &mut round.walk else { return Ok(()) };
         round.is_dirty = true;
         match walk.step(ledger) {
@@ -171,8 +171,8 @@ impl Owner {
                 self.shared.report(|report| report.walks += 1);
                 tracing::info!(totals = ?ledger.totals(), "the index is what the files are");
             }
-            Err(Trouble::Rows(fault)) => return Err(fault),
-            Err(Trouble::Files(error)) => {
+            Err(WalkError::Rows(fault)) => return Err(fault),
+            Err(WalkError::Files(error)) => {
                 tracing::warn!(%error, "the index cannot be compared with the files now");
                 (round.walk, round.is_due) = (None, true);
                 round.not_before = Instant::now() + WALK_AGAIN;
@@ -184,9 +184,9 @@ impl Owner {
 
 /// What the thread keeps from one round to the next.
 #[derive(Debug)]
-struct Round {
+struct WriterRound {
     /// The comparison with the files, while it goes on.
-    walk: Option<Walk>,
+    walk: Option<StoreWalk>,
     /// Whether one is to follow.
     is_due: bool,
     not_before: Instant,
@@ -195,7 +195,7 @@ struct Round {
     rest: Duration,
 }
 
-impl Round {
+impl WriterRound {
     fn new() -> Self {
         let now = Instant::now();
         Self {
@@ -209,15 +209,15 @@ impl Round {
     }
 }
 
-fn apply(ledger: &mut Ledger, key: &[u8], change: Change) -> Result<(), Fault> {
+fn apply(ledger: &mut IndexDb, key: &[u8], change: RowChange) -> Result<(), IndexFault> {
     #[cfg(test)]
     assert_ne!(key, super::tests::PANICS, "as told");
     match change {
-        Change::Gone => ledger.remove(key),
-        Change::Kept(facts) => ledger.put(key, facts),
-        Change::Used(used) => match ledger.get(key)? {
+        RowChange::Gone => ledger.remove(key),
+        RowChange::Kept(facts) => ledger.put(key, facts),
+        RowChange::Used(used) => match ledger.get(key)? {
             Some(facts) if used >= facts.used.saturating_add(USED_STEP_S) => {
-                ledger.put(key, Facts { used, ..facts })
+                ledger.put(key, RowFacts { used, ..facts })
             }
             // What has no row yet gets one from the files.
             _ => Ok(()),

@@ -10,21 +10,21 @@ use std::path::PathBuf;
 
 /// One thing that has to change before the configuration can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// What is wrong: one line, no full stop.
     pub what: String,
     /// Where it was written.
-    pub place: Place,
+    pub place: SourcePlace,
     /// The full name of the key, as in `registry."docker.io".upstream`, where there is one.
     pub key: Option<String>,
     /// The next step, where there is an obvious one.
     pub hint: Option<String>,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.what)?;
-        if self.place != Place::Nowhere {
+        if self.place != SourcePlace::Nowhere {
             write!(f, "\n --> {}", self.place)?;
         }
         if let Some(key) = &self.key {
@@ -39,7 +39,7 @@ impl fmt::Display for Problem {
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SourcePlace {
     /// On the command line, with this flag.
     Argument(&'static str),
     /// In a file.
@@ -59,7 +59,7 @@ pub enum Place {
     WholeFile(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourcePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(name) => write!(f, "argument {name}"),
@@ -73,27 +73,27 @@ impl fmt::Display for Place {
 
 /// Everything that was found wrong at once; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Diagnostics(Vec<Diagnostic>);
 
-impl Problems {
+impl Diagnostics {
     /// `value` if nothing is wrong, else what is.
-    pub(super) fn none_or<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
+    pub(super) fn none_or<T>(problems: Vec<Diagnostic>, value: T) -> Result<T, Self> {
         if problems.is_empty() { Ok(value) } else { Err(Self(problems)) }
     }
 
     /// Each of them, in the order in which they were found.
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.0.iter()
     }
 }
 
-impl From<Problem> for Problems {
-    fn from(problem: Problem) -> Self {
+impl From<Diagnostic> for Diagnostics {
+    fn from(problem: Diagnostic) -> Self {
         Self(vec![problem])
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             let gap = if index == 0 { "" } else { "\n\n" };
@@ -103,18 +103,18 @@ impl fmt::Display for Problems {
     }
 }
 
-impl Error for Problems {}
+impl Error for Diagnostics {}
 
 /// What is wrong with a value, said by code that does not know where the value was written.
 #[derive(Debug)]
-pub(super) struct Fault {
-    /// As in [`Problem::what`].
+pub(super) struct ValueFault {
+    /// As in [`Diagnostic::what`].
     pub what: String,
-    /// As in [`Problem::hint`].
+    /// As in [`Diagnostic::hint`].
     pub hint: Option<String>,
 }
 
-impl Fault {
+impl ValueFault {
     /// A fault without a hint.
     pub(super) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), hint: None }
@@ -126,8 +126,8 @@ impl Fault {
     }
 
     /// The problem that it is at `place`.
-    pub(super) fn at(self, place: Place, key: Option<String>) -> Problem {
-        Problem { what: self.what, place, key, hint: self.hint }
+    pub(super) fn at(self, place: SourcePlace, key: Option<String>) -> Diagnostic {
+        Diagnostic { what: self.what, place, key, hint: self.hint }
     }
 }
 
@@ -174,8 +174,9 @@ mod tests {
 
     #[test]
     fn a_problem_names_what_where_which_key_and_what_to_do() {
-        let place = Place::File { path: "/etc/larder/config.toml".into(), line: 3, column: 1 };
-        let problem = Fault::new("unknown key `upstram`")
+        let place =
+            SourcePlace::File { path: "/etc/larder/config.toml".into(), line: 3, column: 1 };
+        let problem = ValueFault::new("unknown key `upstram`")
             .hint("did you mean `upstream`?")
             .at(place, Some("registry.\"docker.io\".upstram".into()));
 

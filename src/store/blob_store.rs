@@ -1,30 +1,31 @@
 //! How content comes to have a name in `blobs/`, is found there, and loses the name again.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustix::fs::{Advice, OFlags};
 use rustix::io::Errno;
 
-use super::index::{Index, Row};
-use super::layout::Layout;
-use super::stamps::{FileId, Stamps};
-use super::sums::Sums;
-use super::{DueBlob, Stored, StoredBlob, Verified, lock};
+use super::index::{IndexRow, StoreIndex};
+use super::layout::StoreLayout;
+use super::stamps::{FileId, VerifiedStamps};
+use super::sums::BlockSums;
+use super::{StaleBlob, StoredBlob, StoredState, VerifiedContent};
 use crate::oci::Digest;
 
 /// The content of a store. Shared with the downloads on their way into it.
 #[derive(Debug)]
-pub(super) struct Shelf {
-    layout: Layout,
-    stamps: Stamps,
-    index: Index,
+pub(super) struct BlobStore {
+    layout: StoreLayout,
+    stamps: VerifiedStamps,
+    index: StoreIndex,
     drafts: AtomicU64,
     /// What was removed because its bytes are wrong, and has not come back since. Locked while
     /// something is removed, so that what came in its place is not taken for it.
@@ -36,7 +37,7 @@ pub(super) struct Shelf {
 
 /// What verification at rest has come to since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verification {
+pub struct RecheckCounts {
     /// Stored contents that were hashed again and are right.
     pub checked: u64,
     /// Those that are not, and were removed.
@@ -46,8 +47,8 @@ pub struct Verification {
 }
 
 /// All methods block.
-impl Shelf {
-    pub(super) fn new(layout: Layout, stamps: Stamps, index: Index) -> Self {
+impl BlobStore {
+    pub(super) fn new(layout: StoreLayout, stamps: VerifiedStamps, index: StoreIndex) -> Self {
         Self {
             layout,
             stamps,
@@ -61,12 +62,12 @@ impl Shelf {
     }
 
     /// What has to be queried.
-    pub(super) fn index(&self) -> &Index {
+    pub(super) fn index(&self) -> &StoreIndex {
         &self.index
     }
 
-    pub(super) fn verification(&self) -> Verification {
-        Verification {
+    pub(super) fn verification(&self) -> RecheckCounts {
+        RecheckCounts {
             checked: self.checked.load(Ordering::Relaxed),
             bad: self.bad.load(Ordering::Relaxed),
             healed: self.healed.load(Ordering::Relaxed),
@@ -74,24 +75,28 @@ impl Shelf {
     }
 
     /// Opens a blob, which is verified or due for it.
-    pub(super) fn find(self: &Arc<Self>, digest: &Digest) -> io::Result<Option<Stored>> {
+    pub(super) fn find(self: &Arc<Self>, digest: &Digest) -> io::Result<Option<StoredState>> {
         let Some((file, metadata)) = self.open(digest)? else { return Ok(None) };
         if self.stamps.is_fresh(&metadata) {
             let blob = StoredBlob::found(digest.clone(), file, metadata.len());
-            return Ok(Some(Stored::Verified(blob)));
+            return Ok(Some(StoredState::Verified(blob)));
         }
         // Its name could not be taken away.
-        if lock(&self.condemned).get(digest) == Some(&FileId::of(&metadata)) {
+        if self.condemned.lock().get(digest) == Some(&FileId::of(&metadata)) {
             return Ok(None);
         }
         let sums = self.sums(digest, metadata.len());
-        let due = DueBlob::new(Arc::clone(self), digest.clone(), file, &metadata, sums);
-        Ok(Some(Stored::Due(Box::new(due))))
+        let due = StaleBlob::new(Arc::clone(self), digest.clone(), file, &metadata, sums);
+        Ok(Some(StoredState::Due(Box::new(due))))
     }
 
     /// Reads a small blob and verifies it, whether it is due or not; `None` when it is not stored,
     /// or longer than `max`.
-    pub(super) fn small(&self, digest: &Digest, max: u64) -> io::Result<Option<Verified<Bytes>>> {
+    pub(super) fn small(
+        &self,
+        digest: &Digest,
+        max: u64,
+    ) -> io::Result<Option<VerifiedContent<Bytes>>> {
         let Some((file, metadata)) = self.open(digest)? else { return Ok(None) };
         if metadata.len() > max {
             return Ok(None);
@@ -99,7 +104,7 @@ impl Shelf {
         let read = || -> io::Result<_> {
             let mut bytes = vec![0; usize::try_from(metadata.len()).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, 0)?;
-            Ok(Verified::check(digest, Bytes::from(bytes)))
+            Ok(VerifiedContent::check(digest, Bytes::from(bytes)))
         };
         let mut verified = read();
         if !matches!(verified, Ok(Ok(_))) {
@@ -109,7 +114,7 @@ impl Shelf {
         let why = match verified {
             Ok(Ok(verified)) => {
                 if !self.stamps.is_fresh(&metadata) {
-                    self.acquit(&file);
+                    self.mark_verified(&file);
                 }
                 return Ok(Some(verified));
             }
@@ -117,7 +122,7 @@ impl Shelf {
             Err(error) if is_damage(&error) => error.to_string(),
             Err(error) => return Err(error),
         };
-        self.condemn(digest, FileId::of(&metadata), &why);
+        self.remove_corrupt(digest, FileId::of(&metadata), &why);
         Ok(None)
     }
 
@@ -134,23 +139,23 @@ impl Shelf {
 
     /// Notes that a blob of this length has its name.
     pub(super) fn kept(&self, digest: &Digest, len: u64) {
-        self.index.kept(Row::Blob(digest), len);
-        if lock(&self.condemned).remove(digest).is_some() {
+        self.index.kept(IndexRow::Blob(digest), len);
+        if self.condemned.lock().remove(digest).is_some() {
             self.healed.fetch_add(1, Ordering::Relaxed);
             tracing::info!(%digest, "stored content that was wrong is right again");
         }
     }
 
     /// Notes that all of a stored file was verified again.
-    pub(super) fn acquit(&self, file: &File) {
+    pub(super) fn mark_verified(&self, file: &File) {
         self.stamps.put(file);
         self.checked.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes its name from a file whose bytes are wrong, so that they are fetched anew. They are of
     /// no use to anybody, and would take space that nobody accounts for.
-    pub(super) fn condemn(&self, digest: &Digest, file: FileId, why: &str) {
-        let mut condemned = lock(&self.condemned);
+    pub(super) fn remove_corrupt(&self, digest: &Digest, file: FileId, why: &str) {
+        let mut condemned = self.condemned.lock();
         if condemned.get(digest) == Some(&file) {
             return;
         }
@@ -163,7 +168,7 @@ impl Shelf {
         self.bad.fetch_add(1, Ordering::Relaxed);
         match fs::remove_file(&path) {
             Ok(()) => {
-                self.index.gone(Row::Blob(digest));
+                self.index.gone(IndexRow::Blob(digest));
                 tracing::error!(%digest, why, "stored content is wrong; removed");
             }
             Err(error) => {
@@ -179,7 +184,7 @@ impl Shelf {
     }
 
     /// Keeps the checksums of a blob that is stored. Without them it is only slower to check.
-    pub(super) fn put_sums(&self, digest: &Digest, len: u64, sums: &Sums) {
+    pub(super) fn put_sums(&self, digest: &Digest, len: u64, sums: &BlockSums) {
         let path = self.layout.sums(digest);
         let put = sums.to_bytes(digest, len).map_err(io::Error::from).and_then(|bytes| {
             let (mut file, draft) = self.draft()?;
@@ -193,9 +198,10 @@ impl Shelf {
         }
     }
 
-    fn sums(&self, digest: &Digest, len: u64) -> Option<Sums> {
-        let bytes = super::records::read_small(&self.layout.sums(digest), Sums::FILE_BYTES_MAX);
-        Sums::read(&bytes.ok()??, digest, len)
+    fn sums(&self, digest: &Digest, len: u64) -> Option<BlockSums> {
+        let bytes =
+            super::records::read_small(&self.layout.sums(digest), BlockSums::FILE_BYTES_MAX);
+        BlockSums::read(&bytes.ok()??, digest, len)
     }
 
     /// A number that no other file of this process has.

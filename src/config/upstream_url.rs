@@ -6,39 +6,39 @@
 
 use url::{Host, Url};
 
-use super::problem::{Fault, quoted};
+use super::diagnostics::{ValueFault, quoted};
 
 /// Reads `http://host[:port]` or `https://host[:port]`, with at most a slash behind.
-pub(super) fn parse(text: &str) -> Result<Url, Fault> {
+pub(super) fn parse(text: &str) -> Result<Url, ValueFault> {
     let (scheme, rest) = text.split_once("://").ok_or_else(|| without_scheme(text))?;
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-        let fault = Fault::new(format!("the scheme {} is not supported", quoted(scheme)));
+        let fault = ValueFault::new(format!("the scheme {} is not supported", quoted(scheme)));
         return Err(fault.hint("write `https://…`, or `http://…` for a registry without TLS"));
     }
     if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
-        return Err(Fault::new("the URL holds a space, a backslash or a control character"));
+        return Err(ValueFault::new("the URL holds a space, a backslash or a control character"));
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     if authority.contains('@') {
-        return Err(Fault::new("the URL holds a user name or password")
+        return Err(ValueFault::new("the URL holds a user name or password")
             .hint("use `auth = { type = \"basic\", username = \"…\", password_file = \"…\" }`"));
     }
     check_tail(tail)?;
     if authority.is_empty() || authority.starts_with(':') {
-        return Err(Fault::new("the URL has no host"));
+        return Err(ValueFault::new("the URL has no host"));
     }
-    let url =
-        Url::parse(text).map_err(|error| Fault::new(format!("the URL is invalid: {error}")))?;
+    let url = Url::parse(text)
+        .map_err(|error| ValueFault::new(format!("the URL is invalid: {error}")))?;
     check_host(authority, &url)?;
     if url.port() == Some(0) {
-        return Err(Fault::new("port 0 cannot be connected to"));
+        return Err(ValueFault::new("port 0 cannot be connected to"));
     }
     Ok(url)
 }
 
-fn without_scheme(text: &str) -> Fault {
-    let fault = Fault::new("the URL has no scheme");
+fn without_scheme(text: &str) -> ValueFault {
+    let fault = ValueFault::new("the URL has no scheme");
     let is_plain_host = !text.is_empty()
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'));
     fault.hint(if is_plain_host {
@@ -48,30 +48,36 @@ fn without_scheme(text: &str) -> Fault {
     })
 }
 
-fn check_tail(tail: &str) -> Result<(), Fault> {
+fn check_tail(tail: &str) -> Result<(), ValueFault> {
     let (before, fragment) = tail.split_once('#').map_or((tail, None), |(b, f)| (b, Some(f)));
     let (path, query) = before.split_once('?').map_or((before, None), |(p, q)| (p, Some(q)));
     if !matches!(path, "" | "/") {
-        return Err(Fault::new("the URL has a path").hint(
+        return Err(ValueFault::new("the URL has a path").hint(
             "leave it out; Larder adds `/v2/…`, and a repository's path comes from the client",
         ));
     }
     if query.is_some() {
-        return Err(Fault::new("the URL has a query").hint("leave out the `?` and what follows"));
+        return Err(
+            ValueFault::new("the URL has a query").hint("leave out the `?` and what follows")
+        );
     }
     if fragment.is_some() {
-        return Err(Fault::new("the URL has a fragment").hint("leave out the `#` and what follows"));
+        return Err(
+            ValueFault::new("the URL has a fragment").hint("leave out the `#` and what follows")
+        );
     }
     Ok(())
 }
 
 /// Refuses hosts that were read as something else than what was written.
-fn check_host(authority: &str, url: &Url) -> Result<(), Fault> {
+fn check_host(authority: &str, url: &Url) -> Result<(), ValueFault> {
     let parsed = url.host_str().unwrap_or_default();
     if !authority.is_ascii() {
         // Look-alike letters are how one registry poses as another, so the operator has to see
         // the name that is asked for.
-        return Err(Fault::new("the host is not ASCII").hint(format!("write it as `{parsed}`")));
+        return Err(
+            ValueFault::new("the host is not ASCII").hint(format!("write it as `{parsed}`"))
+        );
     }
     let written = match url.host() {
         // There are many ways to write one IPv6 address, and all of them are unmistakable.
@@ -79,11 +85,11 @@ fn check_host(authority: &str, url: &Url) -> Result<(), Fault> {
         _ => authority.split(':').next().unwrap_or_default(),
     };
     if !written.eq_ignore_ascii_case(parsed) {
-        return Err(Fault::new("the host is not written plainly")
+        return Err(ValueFault::new("the host is not written plainly")
             .hint(format!("it would be read as `{parsed}`")));
     }
     if parsed.parse::<crate::oci::RegistryName>().is_err() {
-        return Err(Fault::new("the host has characters that no host name has"));
+        return Err(ValueFault::new("the host has characters that no host name has"));
     }
     Ok(())
 }

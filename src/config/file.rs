@@ -9,20 +9,20 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::problem::Fault;
+use super::diagnostics::ValueFault;
 
 /// What was in a file.
-pub(super) struct Input {
+pub(super) struct ConfigFile {
     pub bytes: Vec<u8>,
     /// Whether every user of the machine could have read it too.
     pub is_world_readable: bool,
 }
 
-impl Input {
+impl ConfigFile {
     /// Reads a regular file of at most `len_max` bytes.
     ///
     /// `Ok(None)` when there is no such file.
-    pub(super) fn read(path: &Path, len_max: u64) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(path: &Path, len_max: u64) -> Result<Option<Self>, ValueFault> {
         // Without NONBLOCK, opening a FIFO would wait for someone to write into it.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -38,25 +38,25 @@ impl Input {
                 () if kind.is_fifo() => "a pipe",
                 () => "a device",
             };
-            return Err(Fault::new(format!("it is {kind}, not a file")));
+            return Err(ValueFault::new(format!("it is {kind}, not a file")));
         }
         let mut bytes = Vec::new();
         file.take(len_max + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
         if bytes.len() as u64 > len_max {
-            return Err(Fault::new(format!("the file has more than {len_max} bytes")));
+            return Err(ValueFault::new(format!("the file has more than {len_max} bytes")));
         }
         let is_world_readable = metadata.permissions().mode() & 0o004 != 0;
         Ok(Some(Self { bytes, is_world_readable }))
     }
 
-    /// Like [`Input::read`], but the file must be there.
-    pub(super) fn read_present(path: &Path, len_max: u64) -> Result<Self, Fault> {
-        Self::read(path, len_max)?.ok_or_else(|| Fault::new("there is no such file"))
+    /// Like [`ConfigFile::read`], but the file must be there.
+    pub(super) fn read_present(path: &Path, len_max: u64) -> Result<Self, ValueFault> {
+        Self::read(path, len_max)?.ok_or_else(|| ValueFault::new("there is no such file"))
     }
 }
 
-fn unreadable(error: &io::Error) -> Fault {
-    Fault::new(format!("the file cannot be read: {error}"))
+fn unreadable(error: &io::Error) -> ValueFault {
+    ValueFault::new(format!("the file cannot be read: {error}"))
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn what(path: &Path) -> String {
-        Input::read_present(path, 8).err().expect("it must be refused").what
+        ConfigFile::read_present(path, 8).err().expect("it must be refused").what
     }
 
     /// A reload must not hang because the file became a pipe.

@@ -7,21 +7,21 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
-use super::copies::Copies;
-use super::session::Seal;
-use super::{Error, Options};
+use super::copies::UploadCopies;
+use super::session::SessionSeal;
+use super::{PushError, PushOptions};
 use crate::cache::Cache;
 use crate::clock::WallClock;
 use crate::store::Store;
 
 /// Blobs that were not sent because the registry had them, since the start.
 #[derive(Debug, Default)]
-pub struct Mounts {
+pub struct MountCount {
     blobs: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl Mounts {
+impl MountCount {
     pub(super) fn count(&self, bytes: u64) {
         self.blobs.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -40,21 +40,21 @@ impl Mounts {
 
 /// Passes pushes on. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Push {
-    pub(super) shared: Arc<Shared>,
+pub struct PushService {
+    pub(super) shared: Arc<PushState>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct PushState {
     pub(super) cache: Cache,
     pub(super) clock: Arc<dyn WallClock>,
-    pub(super) copies: Copies,
-    pub(super) mounts: Mounts,
-    pub(super) seal: Seal,
+    pub(super) copies: UploadCopies,
+    pub(super) mounts: MountCount,
+    pub(super) seal: SessionSeal,
     pub(super) store: Arc<Store>,
 }
 
-impl Push {
+impl PushService {
     /// Passes pushes on from now on. Blocks for the key.
     ///
     /// # Errors
@@ -64,27 +64,27 @@ impl Push {
         store: Arc<Store>,
         cache: Cache,
         clock: Arc<dyn WallClock>,
-        options: &Options,
-    ) -> Result<Self, Error> {
-        const NO_RANDOM: Error = Error::Internal("the machine gives no random numbers");
+        options: &PushOptions,
+    ) -> Result<Self, PushError> {
+        const NO_RANDOM: PushError = PushError::Internal("the machine gives no random numbers");
         let seal = if let Some(key) = &options.session_key {
-            Seal::new(key.expose_secret())
+            SessionSeal::new(key.expose_secret())
         } else {
-            let fresh = Seal::fresh_secret().ok_or(NO_RANDOM)?;
+            let fresh = SessionSeal::fresh_secret().ok_or(NO_RANDOM)?;
             let kept = store.session_key(fresh.clone()).unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot keep a key; a restart ends all uploads");
                 fresh
             });
-            Seal::new(&kept)
+            SessionSeal::new(&kept)
         };
         let seal = seal.ok_or(NO_RANDOM)?;
-        let copies = Copies::new(Arc::clone(&store));
+        let copies = UploadCopies::new(Arc::clone(&store));
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(PushState {
                 cache,
                 clock,
                 copies,
-                mounts: Mounts::default(),
+                mounts: MountCount::default(),
                 seal,
                 store,
             }),
@@ -92,7 +92,7 @@ impl Push {
     }
 
     /// What has been mounted.
-    pub fn mounts(&self) -> &Mounts {
+    pub fn mounts(&self) -> &MountCount {
         &self.shared.mounts
     }
 

@@ -16,24 +16,24 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::flush::Flusher;
+use super::flush::FileFlusher;
 use crate::oci::{Algorithm, Digest};
-use crate::store::{Staged, Store, SumHasher};
+use crate::store::{StagedFile, Store, SumHasher};
 
 /// What is in the copy so far, and the hash of it.
 #[derive(Debug)]
-struct Copied {
-    staged: Held,
+struct CopiedPart {
+    staged: HeldCopy,
     hasher: SumHasher,
     algorithm: Algorithm,
-    flusher: Flusher,
+    flusher: FileFlusher,
 }
 
 /// Removes the file where that may block: a large one takes its time.
 #[derive(Debug)]
-struct Held(Option<Staged>);
+struct HeldCopy(Option<StagedFile>);
 
-impl Drop for Held {
+impl Drop for HeldCopy {
     fn drop(&mut self) {
         if let (Some(staged), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             drop(runtime.spawn_blocking(move || drop(staged)));
@@ -45,33 +45,33 @@ impl Drop for Held {
 ///
 /// Dropped, it is given up, and its file goes.
 #[derive(Debug)]
-pub(super) struct Tee {
-    writing: Writing,
+pub(super) struct UploadCopy {
+    writing: CopyWriter,
 }
 
 /// `None` when it was given up.
 #[derive(Debug)]
-struct Writing(JoinHandle<Option<Copied>>);
+struct CopyWriter(JoinHandle<Option<CopiedPart>>);
 
 /// Where a body leaves its copy as it passes.
 #[derive(Debug)]
-pub(super) struct Spout {
-    queue: Option<mpsc::UnboundedSender<Piece>>,
-    room: Room,
+pub(super) struct CopySink {
+    queue: Option<mpsc::UnboundedSender<CopyPiece>>,
+    room: CopyBudget,
 }
 
 /// For what waits, of all copies together, in bytes. By their number pieces would count as if each were
 /// long; those of HTTP/2 are short.
 #[derive(Clone, Debug)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct CopyBudget(Arc<Semaphore>);
 
-impl Default for Room {
+impl Default for CopyBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(WAITING_BYTES_MAX)))
     }
 }
 
-impl Room {
+impl CopyBudget {
     /// Some of it, if there is so much.
     fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
@@ -80,40 +80,40 @@ impl Room {
 
 /// What waits for the writer; empty, the end of the part.
 #[derive(Debug)]
-struct Piece {
+struct CopyPiece {
     bytes: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-impl Tee {
+impl UploadCopy {
     /// An empty copy, to be hashed by `algorithm` as it comes.
     pub(super) fn begin(
         store: &Arc<Store>,
         tasks: &TaskTracker,
         algorithm: Algorithm,
-        room: &Room,
-    ) -> (Self, Spout) {
+        room: &CopyBudget,
+    ) -> (Self, CopySink) {
         let store = Arc::clone(store);
         let stage = spawn_blocking(move || {
             let staged = store.stage();
             let staged =
                 staged.inspect_err(|error| tracing::warn!(%error, "cannot copy an upload"));
             let hasher = SumHasher::new(algorithm);
-            let (staged, flusher) = (Held(Some(staged.ok()?)), Flusher::default());
-            Some(Copied { staged, hasher, algorithm, flusher })
+            let (staged, flusher) = (HeldCopy(Some(staged.ok()?)), FileFlusher::default());
+            Some(CopiedPart { staged, hasher, algorithm, flusher })
         });
-        Self::write(Writing(stage), tasks, room)
+        Self::write(CopyWriter(stage), tasks, room)
     }
 
     /// The same copy, for the next part of the blob.
-    pub(super) fn go_on(self, tasks: &TaskTracker, room: &Room) -> (Self, Spout) {
+    pub(super) fn go_on(self, tasks: &TaskTracker, room: &CopyBudget) -> (Self, CopySink) {
         Self::write(self.writing, tasks, room)
     }
 
-    fn write(before: Writing, tasks: &TaskTracker, room: &Room) -> (Self, Spout) {
+    fn write(before: CopyWriter, tasks: &TaskTracker, room: &CopyBudget) -> (Self, CopySink) {
         let (sender, queue) = mpsc::unbounded_channel();
-        let writing = Writing(tasks.spawn(write(before, queue)));
-        (Self { writing }, Spout { queue: Some(sender), room: room.clone() })
+        let writing = CopyWriter(tasks.spawn(write(before, queue)));
+        (Self { writing }, CopySink { queue: Some(sender), room: room.clone() })
     }
 
     /// Makes the copy the blob of `digest`, if it is. The upstream has all of it by now, so a disk
@@ -125,16 +125,17 @@ impl Tee {
     }
 }
 
-impl Spout {
+impl CopySink {
     /// Leaves a copy of these bytes, or gives all of it up.
-    pub(super) fn pour(&mut self, bytes: &Bytes) {
+    pub(super) fn push(&mut self, bytes: &Bytes) {
         let Some(queue) = &self.queue else { return };
         let room = self.room.take(bytes.len().max(PIECE_BYTES_MIN));
         if room.is_none() {
             tracing::debug!("the disk is slower than a push; its copy is given up");
         }
         let bytes = bytes.clone();
-        let is_taken = room.is_some_and(|room| queue.send(Piece { bytes, _room: room }).is_ok());
+        let is_taken =
+            room.is_some_and(|room| queue.send(CopyPiece { bytes, _room: room }).is_ok());
         if !is_taken {
             // An end without a mark: what came is not all.
             self.queue = None;
@@ -147,19 +148,22 @@ impl Spout {
         // It takes no room, so there is some.
         if let Some(room) = self.room.take(0) {
             // Refused, it was given up before.
-            drop(queue.send(Piece { bytes: Bytes::new(), _room: room }));
+            drop(queue.send(CopyPiece { bytes: Bytes::new(), _room: room }));
         }
     }
 }
 
-impl Drop for Writing {
+impl Drop for CopyWriter {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 /// Writes until the part ends.
-async fn write(mut before: Writing, mut queue: mpsc::UnboundedReceiver<Piece>) -> Option<Copied> {
+async fn write(
+    mut before: CopyWriter,
+    mut queue: mpsc::UnboundedReceiver<CopyPiece>,
+) -> Option<CopiedPart> {
     let mut copied = (&mut before.0).await.ok()??;
     loop {
         let (chunks, is_end) = batch(&mut queue).await?;
@@ -173,7 +177,7 @@ async fn write(mut before: Writing, mut queue: mpsc::UnboundedReceiver<Piece>) -
 }
 
 /// What has arrived, and whether it is the last of the part; `None` when the part broke off.
-async fn batch(queue: &mut mpsc::UnboundedReceiver<Piece>) -> Option<(Vec<Piece>, bool)> {
+async fn batch(queue: &mut mpsc::UnboundedReceiver<CopyPiece>) -> Option<(Vec<CopyPiece>, bool)> {
     let mut chunk = queue.recv().await?;
     let mut chunks = Vec::new();
     let mut bytes = 0;
@@ -197,16 +201,16 @@ async fn batch(queue: &mut mpsc::UnboundedReceiver<Piece>) -> Option<(Vec<Piece>
     }
 }
 
-async fn append(copied: Copied, chunks: Vec<Piece>) -> Option<Copied> {
+async fn append(copied: CopiedPart, chunks: Vec<CopyPiece>) -> Option<CopiedPart> {
     let appended = try_append(copied, chunks).await;
     appended.inspect_err(|error| tracing::warn!(%error, "cannot copy an upload")).ok()
 }
 
 /// Writes and hashes, chunk by chunk, while each is in the core's cache.
-async fn try_append(mut copied: Copied, chunks: Vec<Piece>) -> io::Result<Copied> {
+async fn try_append(mut copied: CopiedPart, chunks: Vec<CopyPiece>) -> io::Result<CopiedPart> {
     let bytes = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
-    let append = move || -> io::Result<Copied> {
-        for Piece { bytes: chunk, _room } in chunks {
+    let append = move || -> io::Result<CopiedPart> {
+        for CopyPiece { bytes: chunk, _room } in chunks {
             if let Some(staged) = &mut copied.staged.0 {
                 staged.append(std::slice::from_ref(&chunk))?;
             }
@@ -221,13 +225,13 @@ async fn try_append(mut copied: Copied, chunks: Vec<Piece>) -> io::Result<Copied
     Ok(copied)
 }
 
-async fn commit(mut writing: Writing, digest: Digest) {
+async fn commit(mut writing: CopyWriter, digest: Digest) {
     let Ok(Some(mut copied)) = (&mut writing.0).await else { return };
     if let Err(error) = copied.flusher.end().await {
         return tracing::warn!(%digest, %error, "what was pushed is not kept");
     }
     let commit = move || {
-        let Copied { mut staged, mut hasher, algorithm, .. } = copied;
+        let CopiedPart { mut staged, mut hasher, algorithm, .. } = copied;
         let Some(staged) = staged.0.take() else { return };
         if algorithm != digest.algorithm() {
             hasher = match staged.hash(digest.algorithm()) {
@@ -267,10 +271,10 @@ const COMMIT_WAIT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Machine, Options, Stored};
+    use crate::store::{BootClock, StoreOptions, StoredState};
 
     fn store(dir: &tempfile::TempDir) -> Arc<Store> {
-        Arc::new(Store::open(Options::for_test(dir.path()), Machine::default()).unwrap())
+        Arc::new(Store::open(StoreOptions::for_test(dir.path()), BootClock::default()).unwrap())
     }
 
     /// Waits until no copy is on disk: what removes it runs on its own.
@@ -283,9 +287,9 @@ mod tests {
     /// Room for a test to use up.
     const SCANT: usize = 4 << 20;
 
-    fn pour(mut spout: Spout, pieces: &[&'static [u8]]) {
+    fn pour(mut spout: CopySink, pieces: &[&'static [u8]]) {
         for piece in pieces {
-            spout.pour(&Bytes::from_static(piece));
+            spout.push(&Bytes::from_static(piece));
         }
         spout.end();
     }
@@ -296,12 +300,13 @@ mod tests {
         let store = store(&dir);
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let digest = Digest::of(algorithm, b"abcdef");
-            let (tee, spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &Room::default());
+            let (tee, spout) =
+                UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &CopyBudget::default());
             pour(spout, &[b"ab", b"c"]);
-            let (tee, spout) = tee.go_on(&tasks, &Room::default());
+            let (tee, spout) = tee.go_on(&tasks, &CopyBudget::default());
             pour(spout, &[b"def"]);
             tee.commit(digest.clone(), &tasks).await;
-            assert!(matches!(store.blob(&digest), Ok(Some(Stored::Verified(_)))), "{digest}");
+            assert!(matches!(store.blob(&digest), Ok(Some(StoredState::Verified(_)))), "{digest}");
         }
         until_gone(&dir).await;
     }
@@ -312,7 +317,8 @@ mod tests {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         let store = store(&dir);
         let digest = Digest::of(Algorithm::Sha256, b"abc");
-        let (tee, spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &Room::default());
+        let (tee, spout) =
+            UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &CopyBudget::default());
         pour(spout, &[b"abd"]);
         tee.commit(digest.clone(), &tasks).await;
         assert!(matches!(store.blob(&digest), Ok(None)));
@@ -324,8 +330,9 @@ mod tests {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         let store = store(&dir);
         let digest = Digest::of(Algorithm::Sha256, b"abc");
-        let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &Room::default());
-        spout.pour(&Bytes::from_static(b"abc"));
+        let (tee, mut spout) =
+            UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &CopyBudget::default());
+        spout.push(&Bytes::from_static(b"abc"));
         drop(spout);
         tee.commit(digest.clone(), &tasks).await;
         assert!(matches!(store.blob(&digest), Ok(None)));
@@ -337,25 +344,25 @@ mod tests {
     async fn a_copy_that_cannot_keep_up_is_given_up() {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         let store = store(&dir);
-        let scant = Room(Arc::new(Semaphore::new(SCANT)));
-        let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &scant);
+        let scant = CopyBudget(Arc::new(Semaphore::new(SCANT)));
+        let (tee, mut spout) = UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &scant);
         // Nothing else runs in between, the writer least of all.
         let piece = vec![b'a'; SCANT / 4];
         for _ in 0..5 {
-            spout.pour(&Bytes::from(piece.clone()));
+            spout.push(&Bytes::from(piece.clone()));
         }
         assert!(spout.queue.is_none());
-        let (_other, mut other) = Tee::begin(&store, &tasks, Algorithm::Sha256, &scant);
-        other.pour(&Bytes::from_static(b"a"));
+        let (_other, mut other) = UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &scant);
+        other.push(&Bytes::from_static(b"a"));
         assert!(other.queue.is_none(), "the room is for all of them");
         spout.end();
         let digest = Digest::of(Algorithm::Sha256, &piece.repeat(5));
         tee.commit(digest.clone(), &tasks).await;
         assert!(matches!(store.blob(&digest), Ok(None)));
 
-        let (_tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &scant);
+        let (_tee, mut spout) = UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &scant);
         for _ in 0..=SCANT / PIECE_BYTES_MIN {
-            spout.pour(&Bytes::from_static(b"a"));
+            spout.push(&Bytes::from_static(b"a"));
         }
         assert!(spout.queue.is_none(), "nor may there be any number of them");
     }
@@ -365,14 +372,14 @@ mod tests {
     async fn a_copy_in_short_pieces_waits_as_one_in_long_ones_does() {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskTracker::new());
         let store = store(&dir);
-        let scant = Room(Arc::new(Semaphore::new(SCANT)));
+        let scant = CopyBudget(Arc::new(Semaphore::new(SCANT)));
         for (byte, len) in [(b'a', 64 << 10), (b'b', 16 << 10), (b'c', 1024)] {
-            let (tee, mut spout) = Tee::begin(&store, &tasks, Algorithm::Sha256, &scant);
+            let (tee, mut spout) = UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &scant);
             // Nothing else runs in between, as above.
             let piece = vec![byte; len];
             let count = (3 << 20) / piece.len();
             for _ in 0..count {
-                spout.pour(&Bytes::from(piece.clone()));
+                spout.push(&Bytes::from(piece.clone()));
             }
             spout.end();
             let digest = Digest::of(Algorithm::Sha256, &piece.repeat(count));

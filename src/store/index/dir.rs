@@ -19,18 +19,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::records::read_small;
-use super::ledger::Totals;
-use crate::oci::{Algorithm, Hasher};
+use super::db::IndexTotals;
+use crate::oci::{Algorithm, DigestHasher};
 
 /// The directory of an index.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct IndexDir {
     dir: PathBuf,
 }
 
 /// In which state the database was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum IndexDirState {
     /// There is none.
     Absent,
     /// It has changed since it was left.
@@ -38,7 +38,7 @@ pub(super) enum State {
     /// As it was left.
     Clean {
         /// What is in it.
-        totals: Totals,
+        totals: IndexTotals,
         /// Whether that is all there is in the store.
         is_whole: bool,
     },
@@ -48,13 +48,13 @@ pub(super) enum State {
 
 /// How the database was left.
 #[derive(Debug, Serialize, Deserialize)]
-struct Seal {
+struct CleanSeal {
     files: BTreeMap<String, String>,
-    totals: Totals,
+    totals: IndexTotals,
     is_whole: bool,
 }
 
-impl Place {
+impl IndexDir {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
@@ -72,17 +72,17 @@ impl Place {
     }
 
     /// Looks at what is there, and makes the directory if it is not.
-    pub(super) fn look(&self) -> io::Result<State> {
+    pub(super) fn look(&self) -> io::Result<IndexDirState> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let seal = read_small(&self.seal_file(), SEAL_BYTES_MAX)?;
-        let seal = seal.and_then(|bytes| serde_json::from_slice::<Seal>(&bytes).ok());
+        let seal = seal.and_then(|bytes| serde_json::from_slice::<CleanSeal>(&bytes).ok());
         if !self.db().try_exists()? {
-            return Ok(State::Absent);
+            return Ok(IndexDirState::Absent);
         }
-        let Some(seal) = seal else { return Ok(State::Unclean) };
+        let Some(seal) = seal else { return Ok(IndexDirState::Unclean) };
         let is_same = hashes(&self.db())? == seal.files;
-        let Seal { totals, is_whole, .. } = seal;
-        Ok(if is_same { State::Clean { totals, is_whole } } else { State::Changed })
+        let CleanSeal { totals, is_whole, .. } = seal;
+        Ok(if is_same { IndexDirState::Clean { totals, is_whole } } else { IndexDirState::Changed })
     }
 
     /// From now on the database changes.
@@ -103,8 +103,8 @@ impl Place {
     }
 
     /// From now on it does not.
-    pub(super) fn seal(&self, totals: Totals, is_whole: bool) -> io::Result<()> {
-        let seal = Seal { files: hashes(&self.db())?, totals, is_whole };
+    pub(super) fn seal(&self, totals: IndexTotals, is_whole: bool) -> io::Result<()> {
+        let seal = CleanSeal { files: hashes(&self.db())?, totals, is_whole };
         let draft = self.dir.join("clean.new");
         fs::write(&draft, serde_json::to_vec(&seal)?)?;
         fs::rename(draft, self.seal_file())
@@ -147,7 +147,7 @@ fn hashes(dir: &Path) -> io::Result<BTreeMap<String, String>> {
 }
 
 fn hash(path: &Path) -> io::Result<String> {
-    let (mut file, mut hasher) = (File::open(path)?, Hasher::new(Algorithm::Sha256));
+    let (mut file, mut hasher) = (File::open(path)?, DigestHasher::new(Algorithm::Sha256));
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match file.read(&mut buffer)? {
@@ -180,35 +180,35 @@ mod tests {
     #[test]
     fn a_database_is_believed_only_as_it_was_left() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::new(dir.path().join("index"));
-        assert_eq!(place.look().unwrap(), State::Absent);
+        let place = IndexDir::new(dir.path().join("index"));
+        assert_eq!(place.look().unwrap(), IndexDirState::Absent);
         fs::create_dir_all(place.db().join("blobs")).unwrap();
         fs::write(place.db().join("blobs/1"), b"one").unwrap();
-        assert_eq!(place.look().unwrap(), State::Unclean);
+        assert_eq!(place.look().unwrap(), IndexDirState::Unclean);
 
-        let totals = Totals { blobs: 1, bytes: 2, manifests: 3, tags: 4 };
+        let totals = IndexTotals { blobs: 1, bytes: 2, manifests: 3, tags: 4 };
         place.seal(totals, true).unwrap();
-        assert_eq!(place.look().unwrap(), State::Clean { totals, is_whole: true });
+        assert_eq!(place.look().unwrap(), IndexDirState::Clean { totals, is_whole: true });
         fs::write(place.db().join("blobs/1"), b"two").unwrap();
-        assert_eq!(place.look().unwrap(), State::Changed);
+        assert_eq!(place.look().unwrap(), IndexDirState::Changed);
         fs::write(place.db().join("blobs/1"), b"one").unwrap();
         fs::write(place.db().join("more"), b"").unwrap();
-        assert_eq!(place.look().unwrap(), State::Changed);
+        assert_eq!(place.look().unwrap(), IndexDirState::Changed);
         fs::remove_dir_all(place.db()).unwrap();
-        assert_eq!(place.look().unwrap(), State::Absent);
+        assert_eq!(place.look().unwrap(), IndexDirState::Absent);
     }
 
     #[test]
     fn one_is_set_aside_at_most_and_not_for_ever() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::new(dir.path().join("index"));
+        let place = IndexDir::new(dir.path().join("index"));
         for number in ["1", "2"] {
             fs::create_dir_all(place.db()).unwrap();
             fs::write(place.db().join(number), b"").unwrap();
             place.set_aside().unwrap();
         }
         assert!(place.bad().join("2").exists() && !place.bad().join("1").exists());
-        assert_eq!(place.look().unwrap(), State::Absent);
+        assert_eq!(place.look().unwrap(), IndexDirState::Absent);
         place.forget_bad().unwrap();
         assert!(!place.bad().exists());
     }

@@ -4,33 +4,34 @@
 //! the digest is. Without them nothing is proven until all of it was hashed. A checksum can only
 //! acquit: where a block does not fit, the digest decides, over what is read from the disk once more.
 
+use parking_lot::Mutex;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::shelf::{Shelf, forget_pages, is_damage};
+use super::blob_store::{BlobStore, forget_pages, is_damage};
 use super::stamps::FileId;
-use super::sums::{BLOCK_BYTES, Sums, blocks_of};
-use super::{StoredBlob, SumHasher, lock};
-use crate::oci::{Digest, Hasher};
+use super::sums::{BLOCK_BYTES, BlockSums, blocks_of};
+use super::{StoredBlob, SumHasher};
+use crate::oci::{Digest, DigestHasher};
 
 /// A stored blob that is due for verification.
 #[derive(Debug)]
-pub struct DueBlob {
-    shelf: Arc<Shelf>,
+pub struct StaleBlob {
+    shelf: Arc<BlobStore>,
     digest: Digest,
     file: Arc<File>,
     id: FileId,
     len: u64,
-    state: Mutex<State>,
+    state: Mutex<RecheckState>,
     /// Held while bytes are hashed, so that each is hashed once.
     turn: Mutex<()>,
 }
 
 /// What is known of the whole of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RecheckVerdict {
     /// Not enough.
     Open,
     /// Every byte is right.
@@ -40,22 +41,22 @@ pub enum Verdict {
 }
 
 #[derive(Debug)]
-struct State {
-    method: Method,
+struct RecheckState {
+    method: RecheckMethod,
     proven: Vec<bool>,
     open: usize,
-    verdict: Verdict,
+    verdict: RecheckVerdict,
 }
 
 #[derive(Debug)]
-enum Method {
+enum RecheckMethod {
     /// Block by block.
-    Blocks(Arc<Sums>),
+    Blocks(Arc<BlockSums>),
     /// From the first byte to the last, so far.
     Whole(Box<SumHasher>),
 }
 
-impl Method {
+impl RecheckMethod {
     fn whole(digest: &Digest) -> Self {
         Self::Whole(new_hasher(digest))
     }
@@ -65,21 +66,22 @@ fn new_hasher(digest: &Digest) -> Box<SumHasher> {
     Box::new(SumHasher::new(digest.algorithm()))
 }
 
-impl DueBlob {
+impl StaleBlob {
     pub(super) fn new(
-        shelf: Arc<Shelf>,
+        shelf: Arc<BlobStore>,
         digest: Digest,
         file: File,
         metadata: &Metadata,
-        sums: Option<Sums>,
+        sums: Option<BlockSums>,
     ) -> Self {
         let method = match sums {
-            Some(sums) => Method::Blocks(Arc::new(sums)),
-            None => Method::whole(&digest),
+            Some(sums) => RecheckMethod::Blocks(Arc::new(sums)),
+            None => RecheckMethod::whole(&digest),
         };
         let (id, len) = (FileId::of(metadata), metadata.len());
         let open = blocks_of(len);
-        let state = State { method, proven: vec![false; open], open, verdict: Verdict::Open };
+        let state =
+            RecheckState { method, proven: vec![false; open], open, verdict: RecheckVerdict::Open };
         let (file, state) = (Arc::new(file), Mutex::new(state));
         Self { shelf, digest, file, id, len, state, turn: Mutex::default() }
     }
@@ -111,12 +113,12 @@ impl DueBlob {
 
     /// Whether parts of it can be proven before the whole is.
     pub fn has_parts(&self) -> bool {
-        matches!(lock(&self.state).method, Method::Blocks(_))
+        matches!(self.state.lock().method, RecheckMethod::Blocks(_))
     }
 
     /// What is known of the whole.
-    pub fn verdict(&self) -> Verdict {
-        lock(&self.state).verdict
+    pub fn verdict(&self) -> RecheckVerdict {
+        self.state.lock().verdict
     }
 
     /// The blob, if it is right.
@@ -126,7 +128,7 @@ impl DueBlob {
 
     /// How far the bytes from `at` on are known to be right; `at` itself if the first is not.
     pub fn proven_until(&self, at: u64) -> u64 {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let first = block_of(at);
         let count = state.proven.iter().skip(first).take_while(|proven| **proven).count();
         if count == 0 { at } else { ((first + count) as u64 * BLOCK_BYTES).min(self.len).max(at) }
@@ -134,9 +136,11 @@ impl DueBlob {
 
     /// The first byte that is not known to be right, while the verdict is open.
     pub fn first_open(&self) -> Option<u64> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let block = state.proven.iter().position(|proven| !proven);
-        block.filter(|_| state.verdict == Verdict::Open).map(|block| block as u64 * BLOCK_BYTES)
+        block
+            .filter(|_| state.verdict == RecheckVerdict::Open)
+            .map(|block| block as u64 * BLOCK_BYTES)
     }
 
     /// Hashes at most one block: the one at `at`, or, where that proves nothing, the next one of
@@ -145,20 +149,20 @@ impl DueBlob {
     /// # Errors
     ///
     /// The file cannot be read now. That says nothing about it.
-    pub fn step(&self, at: u64) -> io::Result<Verdict> {
-        let _turn = lock(&self.turn);
-        let mut state = lock(&self.state);
+    pub fn step(&self, at: u64) -> io::Result<RecheckVerdict> {
+        let _turn = self.turn.lock();
+        let mut state = self.state.lock();
         let is_proven = state.proven.get(block_of(at)).is_none_or(|proven| *proven);
-        if is_proven || state.verdict != Verdict::Open {
+        if is_proven || state.verdict != RecheckVerdict::Open {
             return Ok(state.verdict);
         }
         match &mut state.method {
-            Method::Blocks(sums) => {
+            RecheckMethod::Blocks(sums) => {
                 let sums = Arc::clone(sums);
                 drop(state);
                 self.prove(&sums, block_of(at));
             }
-            Method::Whole(hasher) => {
+            RecheckMethod::Whole(hasher) => {
                 // Until it is put back, a failure means to begin anew.
                 let hasher = std::mem::replace(hasher, new_hasher(&self.digest));
                 drop(state);
@@ -168,31 +172,31 @@ impl DueBlob {
         Ok(self.verdict())
     }
 
-    fn prove(&self, sums: &Sums, block: usize) {
+    fn prove(&self, sums: &BlockSums, block: usize) {
         let proven = self.fits(sums, block);
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if !matches!(proven, Ok(true)) {
             tracing::warn!(digest = %self.digest, block, error = ?proven.err(), "a stored block does not fit");
             // What was hashed from the pages that are in memory may be the memory's fault.
             forget_pages(&self.file);
-            state.method = Method::whole(&self.digest);
+            state.method = RecheckMethod::whole(&self.digest);
             return;
         }
         state.proven[block] = true;
         state.open -= 1;
         if state.open == 0 {
-            state.verdict = Verdict::Right;
+            state.verdict = RecheckVerdict::Right;
             drop(state);
-            self.shelf.acquit(&self.file);
+            self.shelf.mark_verified(&self.file);
         }
     }
 
-    fn fits(&self, sums: &Sums, block: usize) -> io::Result<bool> {
+    fn fits(&self, sums: &BlockSums, block: usize) -> io::Result<bool> {
         let Some(mut hasher) = sums.hasher_at(block) else { return Ok(false) };
         self.read(block as u64 * BLOCK_BYTES, |bytes| hasher.update(bytes))?;
         Ok(match sums.state(block) {
             Some(state) => hasher.state().as_deref() == Some(state),
-            None => Hasher::finish(hasher) == self.digest,
+            None => DigestHasher::finish(hasher) == self.digest,
         })
     }
 
@@ -200,7 +204,7 @@ impl DueBlob {
         let read = self.read(hasher.len(), |bytes| hasher.update(bytes));
         match read {
             Ok(()) if hasher.len() < self.len => {
-                lock(&self.state).method = Method::Whole(hasher);
+                self.state.lock().method = RecheckMethod::Whole(hasher);
             }
             Ok(()) => {
                 let (got, sums) = hasher.finish();
@@ -208,14 +212,14 @@ impl DueBlob {
                     self.condemn(&format!("the bytes are {got}"));
                     return Ok(());
                 }
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 state.proven.fill(true);
-                (state.open, state.verdict) = (0, Verdict::Right);
+                (state.open, state.verdict) = (0, RecheckVerdict::Right);
                 drop(state);
                 if self.len > BLOCK_BYTES {
                     self.shelf.put_sums(&self.digest, self.len, &sums);
                 }
-                self.shelf.acquit(&self.file);
+                self.shelf.mark_verified(&self.file);
             }
             Err(error) if is_damage(&error) => self.condemn(&error.to_string()),
             Err(error) => return Err(error),
@@ -224,11 +228,11 @@ impl DueBlob {
     }
 
     fn condemn(&self, why: &str) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.proven.fill(false);
-        state.verdict = Verdict::Wrong;
+        state.verdict = RecheckVerdict::Wrong;
         drop(state);
-        self.shelf.condemn(&self.digest, self.id, why);
+        self.shelf.remove_corrupt(&self.digest, self.id, why);
     }
 
     /// Shows the bytes of the block that begins at `at`.
