@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use larder::cli::{self, Exit};
+use larder::cli::{self, ExitStatus};
 use serde_json::Value;
 
 use crate::support::tls::TestCa;
@@ -29,7 +29,7 @@ fn every_configuration_of_larder_passes_its_check() {
     for block in blocks {
         count += 1;
         let (exit, out, err) = etc.check(&block.text);
-        assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{}:\n{out}", block.place);
+        assert_eq!((exit, err.as_str()), (ExitStatus::Done, ""), "{}:\n{out}", block.place);
     }
     assert!(count >= 8, "{count} blocks, so the search for them is wrong");
 }
@@ -39,7 +39,7 @@ fn every_configuration_of_larder_passes_its_check() {
 fn a_configuration_with_a_fault_does_not_pass() {
     let (exit, _, err) = Etc::new().check("[registry.\"docker.io\"]\ntag_tll = \"1m\"\n");
 
-    assert_eq!(exit, Exit::Misused);
+    assert_eq!(exit, ExitStatus::Misused);
     assert!(err.contains("tag_ttl"), "{err}");
 }
 
@@ -252,7 +252,7 @@ impl Etc {
     }
 
     /// `larder check`, which reads these files and no variable of this process.
-    fn check(&self, config: &str) -> (Exit, String, String) {
+    fn check(&self, config: &str) -> (ExitStatus, String, String) {
         let here = self.dir.path().to_str().unwrap();
         self.write("config.toml", &config.replace("/etc/larder", here));
         let arguments = ["larder", "check", "--config", &format!("{here}/config.toml")];
