@@ -137,7 +137,7 @@ mod tests {
         assert!(identity.header().unwrap().is_sensitive());
         assert_eq!(
             format!("{identity:?} {:?}", identity.header()),
-            "Identity { .. } Some(Sensitive)"
+            "ClientCredential { .. } Some(Sensitive)"
         );
         assert!(ClientCredential::of_client("a:b", &password, CredentialId::new([7; 32])).is_err());
     }

@@ -32,7 +32,7 @@ pub(super) fn figures(code: &CrateSource, checkout: &Path) -> Vec<Figure> {
         sentences_with("comment sentences with nobody, whom…, %", &code, has_nobody).ceiling(4.0),
         sentences_with("... with tests and benches, %", &all, has_nobody).ceiling(4.4),
         sentences_with("... in Markdown, %", &markdown, has_nobody).ceiling(0.2),
-        long_lines("comment lines over 100 columns", &all).ceiling(202.0),
+        long_lines("comment lines over 100 columns", &all).ceiling(215.0),
         long_lines("Markdown lines over 100 columns", &markdown).ceiling(0.0),
     ]
 }
