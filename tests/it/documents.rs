@@ -193,15 +193,17 @@ fn every_link_leads_to_a_file_and_a_heading() {
 
 /// A page that no other page names is read by no one.
 #[test]
-fn the_index_names_every_page_of_the_documentation() {
-    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
-    let linked = links(&index);
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let is_named = linked.iter().any(|link| link.split('#').next() == Some(name.as_str()));
-        // The unit belongs to the page on installing.
-        let is_excused = matches!(name.as_str(), "README.md" | "larder.service");
-        assert!(is_named || is_excused, "docs/{name} is not in the index");
+fn each_index_names_every_page_beside_it() {
+    for dir in ["docs", "docs/decisions"] {
+        let dir = root().join(dir);
+        let linked = links(&fs::read_to_string(dir.join("README.md")).unwrap());
+        for entry in fs::read_dir(&dir).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let is_named = linked.iter().any(|link| link.split('#').next() == Some(name.as_str()));
+            // The unit belongs to the page on installing.
+            let is_excused = matches!(name.as_str(), "README.md" | "larder.service");
+            assert!(is_named || is_excused, "{}/{name} is not in the index", dir.display());
+        }
     }
 }
 
