@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
+use super::epoch::Epoch;
 use super::flights::{PendingAnswer, Sharing, told};
-use super::generations::{Generation, RecordKey};
+use super::key::RecordKey;
 use super::{CacheError, Decision, Shared, StaleReason};
 use crate::access::Grant;
 use crate::registry::TagPolicy;
@@ -25,19 +26,19 @@ pub(super) struct LastValidated {
     pub(super) at: SystemTime,
     /// By the clock that does not jump; `None` when it was an earlier process that heard it.
     instant: Option<Instant>,
-    /// Before which pushes.
-    pub(super) generation: Generation,
+    /// The epoch of the record when the upstream was asked.
+    pub(super) epoch: Epoch,
 }
 
 impl LastValidated {
     /// Just now.
-    pub(super) fn now(at: SystemTime, generation: Generation) -> Self {
-        Self { at, instant: Some(Instant::now()), generation }
+    pub(super) fn now(at: SystemTime, epoch: Epoch) -> Self {
+        Self { at, instant: Some(Instant::now()), epoch }
     }
 
     /// As a file says.
-    pub(super) fn earlier(at: SystemTime, generation: Generation) -> Self {
-        Self { at, instant: None, generation }
+    pub(super) fn earlier(at: SystemTime, epoch: Epoch) -> Self {
+        Self { at, instant: None, epoch }
     }
 
     /// How long ago. A wall clock that went backwards makes it just stale, so that it is asked after.
@@ -174,16 +175,12 @@ impl Shared {
     pub(super) async fn commit(
         self: &Arc<Self>,
         subject: RecordKey,
-        generation: Generation,
+        epoch: Epoch,
         keep: impl FnOnce(&Self) + Send + 'static,
     ) {
         let shared = Arc::clone(self);
         let commit = move || {
-            shared.generations.exclusively(&subject, || {
-                if shared.generations.of(|| subject.clone()) == generation {
-                    keep(&shared);
-                }
-            });
+            shared.epochs.if_current(&subject, epoch, || keep(&shared));
         };
         // A panic in it has been reported; the answer is right all the same.
         drop(tokio::task::spawn_blocking(commit).await);
@@ -193,12 +190,12 @@ impl Shared {
     pub(super) fn recall<T>(
         &self,
         subject: &RecordKey,
-        read: impl FnOnce(Generation) -> Option<(T, SystemTime)>,
+        read: impl FnOnce(Epoch) -> Option<(T, SystemTime)>,
         keep: impl FnOnce(&T),
     ) -> Option<T> {
-        self.generations.exclusively(subject, || {
-            let (found, at) = read(self.generations.of(|| subject.clone()))?;
-            if self.generations.has_outdated(subject, at) {
+        self.epochs.exclusively(subject, || {
+            let (found, at) = read(self.epochs.of(|| subject.clone()))?;
+            if self.epochs.predates(at, subject) {
                 return None;
             }
             keep(&found);
@@ -245,7 +242,7 @@ mod tests {
     fn a_clock_that_went_backwards_makes_nothing_fresh() {
         let policy = TagPolicy { ttl: s(60), max_stale: s(100) };
         let now = SystemTime::UNIX_EPOCH + s(1000);
-        let earlier = |at| LastValidated::earlier(at, Generation::default()).age(now, policy);
+        let earlier = |at| LastValidated::earlier(at, Epoch::default()).age(now, policy);
         assert_eq!(earlier(now - s(5)), s(5));
         assert_eq!(Freshness::of(earlier(now + s(5)), policy), Freshness::Stale { since: s(1) });
     }

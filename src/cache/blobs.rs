@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::checked::{RecheckBody, RecheckFallback};
 use super::checks::{BlobRecheck, StoredContent};
-use super::claims::claim_key;
 use super::fills::{FillHandle, FillProgress, Missed};
 use super::flights::{Sharing, told};
 use super::follow::{BodySpan, FileBody, GrowingFileBody};
+use super::key::RecordKey;
 use super::members::Membership;
 use super::passed::Passthrough;
 use super::pull::{HEADERS_WAIT_MAX, deadline, question_of};
@@ -220,16 +220,16 @@ impl Shared {
         digest: &Digest,
     ) -> Result<Option<u64>, CacheError> {
         CacheError::if_offline(grant)?;
-        let asked = self.denials.now();
+        let asked = self.epochs.of(|| RecordKey::contents(grant));
         let ask = |company: Sharing| {
-            let key = claim_key(grant, digest, asked);
-            self.lookups.join(company.key(key, grant), || {
+            let key = company.key(RecordKey::digest(grant, digest), grant);
+            self.lookups.join((key, asked), || {
                 let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
                 async move {
                     let total = ask_length(&grant, &digest).await?;
                     let confirm = move || {
                         // What was removed while the answer was on its way is not there.
-                        if shared.denials.now() == asked {
+                        if shared.epochs.is_current(|| RecordKey::contents(&grant), asked) {
                             shared.confirm(&grant, &digest, total);
                             shared.claim(&grant, &digest, asked);
                         }

@@ -8,32 +8,14 @@
 //! Claims are kept in memory alone. After a restart the registry is asked once more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::generations::RecordKey;
-use super::hot::question_key;
+use super::epoch::Epoch;
+use super::key::RecordKey;
 use super::members::warn_of;
 use super::{Cache, MutableRecord, Shared};
 use crate::access::Grant;
-use crate::oci::{Digest, ManifestFacts, Reference, RepositoryName, Tag};
+use crate::oci::{Digest, ManifestFacts, RepositoryName, Tag};
 use crate::registry::Registry;
-
-/// How often something was denied. What the registry was asked before says nothing after it.
-#[derive(Debug, Default)]
-pub(super) struct Denials {
-    count: AtomicU64,
-}
-
-impl Denials {
-    /// The time by denials.
-    pub(super) fn now(&self) -> u64 {
-        self.count.load(Ordering::Acquire)
-    }
-}
-
-/// When a registry was asked for a change.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked(u64);
 
 impl Shared {
     /// Whether the registry has said within `membership_ttl` that the repository has this.
@@ -43,8 +25,9 @@ impl Shared {
     }
 
     /// Notes that the registry itself has said so, when it was asked at `asked`.
-    pub(super) fn claim(&self, grant: &Grant, digest: &Digest, asked: u64) {
-        if grant.registry().membership_ttl().is_some() && self.denials.now() == asked {
+    pub(super) fn claim(&self, grant: &Grant, digest: &Digest, asked: Epoch) {
+        let is_current = || self.epochs.is_current(|| RecordKey::contents(grant), asked);
+        if grant.registry().membership_ttl().is_some() && is_current() {
             self.hot.put_claim(grant, digest);
         }
     }
@@ -52,7 +35,7 @@ impl Shared {
     /// Notes that the registry does not have these in the repository: neither claimed nor served
     /// there until it says otherwise. Blocks.
     pub(super) fn deny(&self, grant: &Grant, digests: &[Digest]) {
-        self.denials.count.fetch_add(1, Ordering::AcqRel);
+        self.epochs.invalidate(&RecordKey::contents(grant), self.clock.now());
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let noted = self.store.drop_members(registry, repository, digests, self.clock.now());
         warn_of(noted, "cannot note that something is gone");
@@ -66,18 +49,17 @@ impl Shared {
 
 /// What pushes change of it.
 impl Cache {
-    /// To be asked before the registry is.
-    pub fn asking(&self) -> Asked {
-        Asked(self.shared.denials.now())
+    /// The present epoch, to be taken before the registry is asked for a change.
+    pub fn epoch(&self) -> Epoch {
+        self.shared.epochs.now()
     }
 
     /// The registry has taken a blob. If something was removed since it was asked, that may have been
     /// this: nothing is known then.
-    pub async fn blob_pushed(&self, grant: &Grant, digest: &Digest, asked: Asked) {
+    pub async fn blob_pushed(&self, grant: &Grant, digest: &Digest, asked: Epoch) {
         let (shared, grant, digest) = (Arc::clone(&self.shared), grant.clone(), digest.clone());
         let note = move || {
-            let Asked(asked) = asked;
-            if shared.denials.now() == asked {
+            if shared.epochs.is_current(|| RecordKey::contents(&grant), asked) {
                 shared.confirm(&grant, &digest, None);
                 shared.claim(&grant, &digest, asked);
             }
@@ -88,7 +70,7 @@ impl Cache {
 
     /// The registry has taken a manifest.
     pub fn manifest_pushed(&self, grant: &Grant, digest: &Digest) {
-        self.shared.claim(grant, digest, self.shared.denials.now());
+        self.shared.claim(grant, digest, self.shared.epochs.now());
     }
 
     /// The registry has refused a manifest, most likely for what it lists: what is known to be there
@@ -115,9 +97,9 @@ impl Cache {
         let forget = move || {
             let (registry, repository) = (of.registry().name(), of.repository());
             let tags = shared.store.tags_naming(registry, repository, &gone);
-            let subject = RecordKey::manifest(&of, &gone);
-            shared.generations.exclusively(&subject, || {
-                shared.generations.raise(&subject, shared.clock.now());
+            let subject = RecordKey::digest(&of, &gone);
+            shared.epochs.exclusively(&subject, || {
+                shared.epochs.invalidate(&subject, shared.clock.now());
                 let dropped = shared.store.drop_manifest(registry, repository, &gone);
                 warn_of(dropped, "cannot drop a manifest");
                 shared.hot.drop_manifest(&of, &gone);
@@ -155,11 +137,4 @@ impl Cache {
             None => self.shared.membership(grant, digest).await?.size,
         }
     }
-}
-
-/// The key of the question whether a repository has something: asked before something was denied, it
-/// is another question.
-pub(super) fn claim_key(grant: &Grant, digest: &Digest, asked: u64) -> String {
-    let reference = Reference::Digest(digest.clone());
-    format!("{} {asked}", question_key(grant, &reference, None))
 }

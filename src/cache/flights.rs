@@ -14,9 +14,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::CacheError;
+use super::key::RecordKey;
 use super::tasks::DetachedTasks;
 use crate::access::Grant;
-use crate::upstream::ClientCredential;
 
 /// The questions under way, by key.
 #[derive(Debug)]
@@ -91,11 +91,10 @@ pub(super) enum Sharing {
 
 impl Sharing {
     /// The key of a question that has this one in all company.
-    pub(super) fn key(self, key: String, grant: &Grant) -> String {
-        match (self, grant.client().and_then(ClientCredential::tag)) {
-            (Self::Everyone, _) => key,
-            (Self::SameCredential, Some(who)) => format!("{key} as {who}"),
-            (Self::SameCredential, None) => format!("{key} as nobody"),
+    pub(super) fn key(self, key: RecordKey, grant: &Grant) -> RecordKey {
+        match self {
+            Self::Everyone => key,
+            Self::SameCredential => key.asked_with(grant.client()),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::belief::LastValidated;
 use super::lists::HotList;
 use super::{CachedManifest, MemoryUse};
 use crate::access::Grant;
-use crate::oci::{Digest, Reference, RegistryName, RepositoryName, Tag};
+use crate::oci::{Digest, RegistryName, RepositoryName, Tag};
 use crate::store::MemberSizes;
 
 /// The memory cache.
@@ -255,19 +255,6 @@ fn tag_key(grant: &Grant, tag: &Tag, view: Option<&str>) -> String {
 
 fn home_key(registry: &RegistryName, digest: &Digest) -> String {
     format!("{registry} {digest}")
-}
-
-/// The key of a question about a page of a list.
-pub(super) fn list_key(grant: &Grant, name: &str) -> String {
-    key(grant, name)
-}
-
-/// The key of a question about a manifest.
-pub(super) fn question_key(grant: &Grant, reference: &Reference, view: Option<&str>) -> String {
-    match reference {
-        Reference::Digest(digest) => key(grant, digest.as_str()),
-        Reference::Tag(tag) => tag_key(grant, tag, view),
-    }
 }
 
 #[cfg(test)]

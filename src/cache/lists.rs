@@ -14,9 +14,9 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use super::belief::{LastValidated, Purpose, Resolution};
+use super::epoch::Epoch;
 use super::flights::Sharing;
-use super::generations::{Generation, RecordKey};
-use super::hot::list_key;
+use super::key::RecordKey;
 use super::members::warn_of;
 use super::pull::{HEADERS_WAIT_MAX, deadline, question_of};
 use super::{CacheError, Decision, ListKind, ListPage, Pulled, Shared};
@@ -50,11 +50,11 @@ impl Shared {
     ) -> Result<Pulled<Arc<ListPage>>, CacheError> {
         let (page, known) = self.placed(grant, listing, page).await;
         let ask = |company: Sharing| {
-            let generation = self.generations.of(|| RecordKey::lists(grant));
-            let key = company.key(list_key(grant, &listing.name(&page)), grant);
+            let epoch = self.epochs.of(|| RecordKey::lists(grant));
+            let key = company.key(RecordKey::list(grant, &listing.name(&page)), grant);
             let (shared, grant) = (Arc::clone(self), grant.clone());
-            self.lists_asked.join((key, generation), || {
-                shared.revalidate_list(grant, listing.clone(), page.clone(), generation)
+            self.lists_asked.join((key, epoch), || {
+                shared.revalidate_list(grant, listing.clone(), page.clone(), epoch)
             })
         };
         let checked = known.as_ref().map(|known| &known.checked);
@@ -93,7 +93,7 @@ impl Shared {
         name: &str,
     ) -> Option<Arc<HotList>> {
         if let Some(hot) = self.hot.list(grant, name)
-            && hot.checked.generation == self.generations.of(|| RecordKey::lists(grant))
+            && self.epochs.is_current(|| RecordKey::lists(grant), hot.checked.epoch)
         {
             return Some(hot);
         }
@@ -106,7 +106,7 @@ impl Shared {
     /// Blocks.
     fn read_list(&self, grant: &Grant, listing: &ListKind, name: &str) -> Option<Arc<HotList>> {
         let (registry, repository) = (grant.registry().name(), grant.repository());
-        let read = |generation| {
+        let read = |epoch| {
             let found = self.store.list(registry, repository, name).ok()?;
             let (content, at) = if let Some(record) = found {
                 let checked_at = record.checked_at;
@@ -115,7 +115,7 @@ impl Shared {
                 let absent = self.store.absent(registry, repository, name).ok()??;
                 (ListContent::Absent(absent.said), absent.checked_at)
             };
-            let checked = LastValidated::earlier(at, generation);
+            let checked = LastValidated::earlier(at, epoch);
             Some((Arc::new(HotList { content, checked }), at))
         };
         let keep = |hot: &Arc<HotList>| self.put_hot_list(grant, listing, name, Arc::clone(hot));
@@ -137,7 +137,7 @@ impl Shared {
         grant: Grant,
         listing: ListKind,
         page: PageQuery,
-        generation: Generation,
+        epoch: Epoch,
     ) -> Result<Arc<ListPage>, CacheError> {
         let fetched = self.heard(&grant, fetch(&grant, &listing, &page)).await.map(Arc::new);
         let content = match &fetched {
@@ -154,7 +154,7 @@ impl Shared {
         };
         let (subject, name) = (RecordKey::lists(&grant), listing.name(&page));
         let keep = move |shared: &Self| {
-            let checked = LastValidated::now(shared.clock.now(), generation);
+            let checked = LastValidated::now(shared.clock.now(), epoch);
             match content.clone() {
                 None => shared.hot.drop_list(&grant, &name),
                 Some(content) => {
@@ -164,7 +164,7 @@ impl Shared {
             }
             shared.write_list(&grant, &name, content, checked.at);
         };
-        self.commit(subject, generation, keep).await;
+        self.commit(subject, epoch, keep).await;
         fetched
     }
 

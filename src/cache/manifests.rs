@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::epoch::Epoch;
 use super::flights::{Sharing, told};
-use super::generations::{Moment, RecordKey};
-use super::hot::question_key;
+use super::key::RecordKey;
 use super::manifest::settle_type;
 use super::manifest_ask::{FetchedManifest, header_type, question};
 use super::members::warn_of;
@@ -34,9 +34,9 @@ impl Shared {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
         let ask = |company: Sharing| {
-            let key = question_key(grant, &Reference::Digest(digest.clone()), None);
-            let generation = self.generations.of(|| RecordKey::manifest(grant, digest));
-            self.manifests_asked.join((company.key(key, grant), generation), || {
+            let key = RecordKey::digest(grant, digest);
+            let epoch = self.epochs.of(|| key.clone());
+            self.manifests_asked.join((company.key(key, grant), epoch), || {
                 Arc::clone(self).fetch_manifest(grant.clone(), digest.clone())
             })
         };
@@ -56,7 +56,7 @@ impl Shared {
         {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
-        let asked = self.denials.now();
+        let asked = self.epochs.now();
         let reference = Reference::Digest(digest.clone());
         let head = question(grant, &reference, ReadMethod::Head, None);
         // A mirror's word is not the registry's.
@@ -89,16 +89,14 @@ impl Shared {
 
     /// Blocks.
     fn read_manifest(&self, grant: &Grant, digest: &Digest) -> Option<Arc<CachedManifest>> {
-        let asked = self.generations.now();
+        let asked = self.epochs.now();
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let media_type = self.store.manifest_type(registry, repository, digest).ok()??;
         let content = ManifestContent::Verified(self.store.small(digest, MAX).ok()??);
         let manifest = Arc::new(CachedManifest { media_type, content });
-        let subject = RecordKey::manifest(grant, digest);
-        self.generations.exclusively(&subject, || {
-            if !self.generations.has_overtaken(&subject, asked) {
-                self.hot.put_manifest(grant, digest, Arc::clone(&manifest));
-            }
+        let subject = RecordKey::digest(grant, digest);
+        self.epochs.if_current(&subject, asked, || {
+            self.hot.put_manifest(grant, digest, Arc::clone(&manifest));
         });
         Some(manifest)
     }
@@ -112,7 +110,7 @@ impl Shared {
         if let Some(manifest) = self.held_manifest(&grant, &digest).await {
             return Ok(manifest);
         }
-        let asked = self.generations.now();
+        let asked = self.epochs.now();
         let reference = Reference::Digest(digest.clone());
         let warm = self.warm_elsewhere(&digest).await;
         // Named by an index that is held for the repository: that is enough to read it.
@@ -151,7 +149,7 @@ impl Shared {
         grant: &Grant,
         got: FetchedManifest,
         digest: Option<&Digest>,
-        asked: Moment,
+        asked: Epoch,
     ) -> Result<Arc<CachedManifest>, CacheError> {
         let FetchedManifest { media_type, told, body, place } = got;
         let fault = |reason| manifest_fault(grant, place, reason);
@@ -184,7 +182,7 @@ impl Shared {
         grant: Grant,
         header: Option<MediaType>,
         verified: VerifiedContent<Bytes>,
-        asked: Moment,
+        asked: Epoch,
     ) -> Result<Arc<CachedManifest>, CacheError> {
         self.keep_from(grant, UpstreamIndex::Authoritative, (header, verified), asked).await
     }
@@ -194,7 +192,7 @@ impl Shared {
         grant: Grant,
         place: UpstreamIndex,
         (header, verified): (Option<MediaType>, VerifiedContent<Bytes>),
-        asked: Moment,
+        asked: Epoch,
     ) -> Result<Arc<CachedManifest>, CacheError> {
         let fault = |reason: ManifestFault| manifest_fault(&grant, place, reason);
         let facts = ManifestFacts::read(verified.content()).map_err(|error| fault(error.into()))?;
@@ -204,12 +202,10 @@ impl Shared {
 
         let (shared, kept) = (Arc::clone(self), Arc::clone(&manifest));
         let write = move || {
-            let subject = RecordKey::manifest(&grant, verified.digest());
-            shared.generations.exclusively(&subject, || {
-                if !shared.generations.has_overtaken(&subject, asked) {
-                    shared.hot.put_manifest(&grant, verified.digest(), Arc::clone(&kept));
-                    shared.write_manifest(&grant, &kept.media_type, &verified, &facts);
-                }
+            let subject = RecordKey::digest(&grant, verified.digest());
+            shared.epochs.if_current(&subject, asked, || {
+                shared.hot.put_manifest(&grant, verified.digest(), Arc::clone(&kept));
+                shared.write_manifest(&grant, &kept.media_type, &verified, &facts);
             });
         };
         tokio::task::spawn_blocking(write)
@@ -245,7 +241,7 @@ impl Shared {
         reference: &Reference,
         accept: Option<&str>,
     ) -> Result<Arc<CachedManifest>, CacheError> {
-        let asked = self.generations.now();
+        let asked = self.epochs.now();
         let got = self.get_manifest(grant, reference, accept, Vec::new()).await?;
         self.accept(grant, got, None, asked).await
     }

@@ -13,12 +13,12 @@ use tokio::time::{Instant, timeout};
 use super::belief::Purpose;
 use super::blobs::{Blob, BlobHead, BlobNeed};
 use super::checks::RecheckQueue;
-use super::claims::Denials;
 use super::condition::FillStats;
+use super::epoch::{Epoch, EpochTable};
 use super::fills::FillTable;
 use super::flights::FlightTable;
-use super::generations::{Generation, Generations};
 use super::hot::MemoryCache;
+use super::key::RecordKey;
 use super::members::warn_of;
 use super::patience::SlowUpstreams;
 use super::tags::ResolvedTag;
@@ -55,17 +55,16 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) options: CacheOptions,
     pub(super) hot: MemoryCache,
-    pub(super) denials: Denials,
     pub(super) frames: FramePool,
     pub(super) fills: FillTable,
     pub(super) checks: RecheckQueue,
     pub(super) condition: FillStats,
-    pub(super) generations: Generations,
+    pub(super) epochs: Arc<EpochTable>,
     pub(super) patience: SlowUpstreams,
-    pub(super) manifests_asked: FlightTable<(String, Generation), Arc<CachedManifest>>,
-    pub(super) tags_asked: FlightTable<(String, Generation), ResolvedTag>,
-    pub(super) lists_asked: FlightTable<(String, Generation), Arc<ListPage>>,
-    pub(super) lookups: FlightTable<String, Option<u64>>,
+    pub(super) manifests_asked: FlightTable<(RecordKey, Epoch), Arc<CachedManifest>>,
+    pub(super) tags_asked: FlightTable<(RecordKey, Epoch), ResolvedTag>,
+    pub(super) lists_asked: FlightTable<(RecordKey, Epoch), Arc<ListPage>>,
+    pub(super) lookups: FlightTable<(RecordKey, Epoch), Option<u64>>,
     pub(super) tasks: DetachedTasks,
 }
 
@@ -77,12 +76,11 @@ impl Cache {
             store,
             clock,
             hot: MemoryCache::new(options.memory),
-            denials: Denials::default(),
             frames: FramePool::default(),
             fills: FillTable::default(),
             checks: RecheckQueue::default(),
             condition: FillStats::default(),
-            generations: Generations::default(),
+            epochs: Arc::default(),
             patience: SlowUpstreams::new(options.stale_wait),
             manifests_asked: FlightTable::new(tasks.clone()),
             tags_asked: FlightTable::new(tasks.clone()),

@@ -8,36 +8,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::belief::LastValidated;
-use super::generations::{Generation, Moment, MutableRecord, RecordKey};
+use super::epoch::Epoch;
 use super::hot::HotTag;
+use super::key::{MutableRecord, RecordKey};
 use super::members::warn_of;
 use super::{Cache, CacheError, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, MediaType, Tag};
 use crate::store::{TagRecord, VerifiedContent};
 
-/// When a push of a manifest began, and what was known of its tags then.
-#[derive(Debug)]
-pub struct Before {
-    asked: Moment,
-    tags: Vec<(Tag, Generation)>,
-}
-
-impl Before {
-    fn of(&self, tag: &Tag) -> Option<Generation> {
-        self.tags.iter().find(|(it, _)| it == tag).map(|(_, generation)| *generation)
-    }
-}
-
 impl Cache {
-    /// To be asked before the upstream is: which of two pushes that overlap it took last, the order of
-    /// its answers does not tell.
-    pub fn before(&self, grant: &Grant, tags: &[Tag]) -> Before {
-        let now = |tag: &Tag| self.shared.generations.of(|| RecordKey::tag(grant, tag));
-        let asked = self.shared.generations.now();
-        Before { asked, tags: tags.iter().map(|tag| (tag.clone(), now(tag))).collect() }
-    }
-
     /// What is known of these things does not hold any more: it is forgotten, and what is being
     /// asked about them now is not kept. The next who wants them asks anew.
     pub async fn raise(&self, grant: &Grant, what: &[MutableRecord]) {
@@ -47,8 +27,8 @@ impl Cache {
     }
 
     /// The upstream has taken this manifest, under these tags or none: it is held from now on, and
-    /// the tags mean it. Of what somebody else has pushed or deleted since `before`, nobody here knows
-    /// what it is, so it is forgotten. The repository's lists are to be asked for anew.
+    /// the tags mean it. If another push or a delete changed one of them after `since`, the order of the
+    /// answers does not tell which the upstream took last, so that one is forgotten. The repository's lists are to be asked for anew.
     ///
     /// # Errors
     ///
@@ -60,13 +40,13 @@ impl Cache {
         media_type: Option<MediaType>,
         manifest: VerifiedContent<Bytes>,
         tags: &[Tag],
-        before: &Before,
+        since: Epoch,
     ) -> Result<(), CacheError> {
         let digest = manifest.digest().clone();
         // Before the tags: a tag that names what is not held would be asked for.
-        let kept = self.shared.keep(grant.clone(), media_type, manifest, before.asked).await;
+        let kept = self.shared.keep(grant.clone(), media_type, manifest, since).await;
         for tag in tags {
-            let meaning = kept.is_ok().then(|| (digest.clone(), before.of(tag)));
+            let meaning = kept.is_ok().then(|| (digest.clone(), since));
             self.shared.overtake(grant, MutableRecord::Tag(tag.clone()), meaning).await;
         }
         self.shared.overtake(grant, MutableRecord::Lists, None).await;
@@ -87,19 +67,19 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         what: MutableRecord,
-        meaning: Option<(Digest, Option<Generation>)>,
+        meaning: Option<(Digest, Epoch)>,
     ) {
         let (shared, grant) = (Arc::clone(self), grant.clone());
         let overtake = move || {
-            let subject = RecordKey::of(&grant, &what);
+            let subject = RecordKey::mutable(&grant, &what);
             let (registry, repository) = (grant.registry().name(), grant.repository());
-            shared.generations.exclusively(&subject, || {
+            shared.epochs.exclusively(&subject, || {
                 let now = shared.clock.now();
-                let last = shared.generations.of(|| subject.clone());
-                let digest = meaning.filter(|(digest, before)| {
-                    before.is_none_or(|it| it == last) || shared.means(&grant, &what, digest)
+                let digest = meaning.filter(|(digest, since)| {
+                    shared.epochs.is_current(|| subject.clone(), *since)
+                        || shared.means(&grant, &what, digest)
                 });
-                shared.generations.raise(&subject, now);
+                let epoch = shared.epochs.invalidate(&subject, now);
                 let MutableRecord::Tag(tag) = &what else {
                     // In memory they are of another generation.
                     warn_of(shared.store.drop_lists(registry, repository), "cannot drop lists");
@@ -113,14 +93,14 @@ impl Shared {
                     return warn_of(dropped, "cannot drop a tag record");
                 };
                 let record = TagRecord { digest: Some(digest), checked_at: now };
-                let checked = LastValidated::now(now, shared.generations.of(|| subject.clone()));
+                let checked = LastValidated::now(now, epoch);
                 let hot = HotTag { digest: record.digest.clone(), checked };
                 shared.hot.put_tag(&grant, tag, None, Arc::new(hot));
                 let put = shared.store.put_tag(registry, repository, tag, None, &record);
                 warn_of(put, "cannot keep a tag record");
             });
         };
-        // A panic in it has been reported; the generation is raised first.
+        // A panic in it has been reported; the record is invalidated first.
         drop(tokio::task::spawn_blocking(overtake).await);
     }
 }

@@ -13,9 +13,10 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::belief::{LastValidated, Purpose, Resolution};
+use super::epoch::Epoch;
 use super::flights::Sharing;
-use super::generations::{Generation, RecordKey};
-use super::hot::{HotTag, question_key};
+use super::hot::HotTag;
+use super::key::RecordKey;
 use super::manifest_ask::header_type;
 use super::members::warn_of;
 use super::{BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled, Shared};
@@ -70,14 +71,13 @@ impl Shared {
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         let known = self.tag_record(grant, tag, view.as_ref()).await;
         let ask = |company: Sharing| {
-            let reference = Reference::Tag(tag.clone());
-            let generation = self.generations.of(|| RecordKey::tag(grant, tag));
+            let epoch = self.epochs.of(|| RecordKey::tag(grant, tag));
             let view_name = view.as_ref().map(|view| view.name.as_str());
-            let key = company.key(question_key(grant, &reference, view_name), grant);
+            let key = company.key(RecordKey::tag_in_view(grant, tag, view_name), grant);
             let digest = known.as_ref().and_then(|known| known.digest.clone());
             let (shared, grant) = (Arc::clone(self), grant.clone());
-            self.tags_asked.join((key, generation), || {
-                shared.revalidate(grant, tag.clone(), view.clone(), digest, generation)
+            self.tags_asked.join((key, epoch), || {
+                shared.revalidate(grant, tag.clone(), view.clone(), digest, epoch)
             })
         };
         let checked = known.as_ref().map(|known| &known.checked);
@@ -145,7 +145,7 @@ impl Shared {
     ) -> Option<Arc<HotTag>> {
         let name = view.map(|view| view.name.as_str());
         if let Some(hot) = self.hot.tag(grant, tag, name)
-            && hot.checked.generation == self.generations.of(|| RecordKey::tag(grant, tag))
+            && self.epochs.is_current(|| RecordKey::tag(grant, tag), hot.checked.epoch)
         {
             return Some(hot);
         }
@@ -153,10 +153,10 @@ impl Shared {
         let name = name.map(str::to_owned);
         let recall = move || {
             let (registry, repository) = (grant.registry().name(), grant.repository());
-            let read = |generation| {
+            let read = |epoch| {
                 let record =
                     shared.store.tag(registry, repository, &tag, name.as_deref()).ok()??;
-                let checked = LastValidated::earlier(record.checked_at, generation);
+                let checked = LastValidated::earlier(record.checked_at, epoch);
                 Some((Arc::new(HotTag { digest: record.digest, checked }), record.checked_at))
             };
             let keep = |hot: &Arc<HotTag>| {
@@ -174,7 +174,7 @@ impl Shared {
         tag: Tag,
         view: Option<AcceptView>,
         known: Option<Digest>,
-        generation: Generation,
+        epoch: Epoch,
     ) -> Result<ResolvedTag, CacheError> {
         let resolved = self.heard(&grant, self.resolve(&grant, &tag, view.as_ref(), known)).await;
         let subject = RecordKey::tag(&grant, &tag);
@@ -190,16 +190,16 @@ impl Shared {
             }
             Err(error) if error.is_an_answer() => {
                 let forget = move |shared: &Self| shared.drop_tag(&grant, &tag, name.as_deref());
-                self.commit(subject, generation, forget).await;
+                self.commit(subject, epoch, forget).await;
                 return resolved;
             }
             Ok(ResolvedTag::Uncached(_)) | Err(_) => return resolved,
         };
         let keep = move |shared: &Self| {
-            let checked = LastValidated::now(shared.clock.now(), generation);
+            let checked = LastValidated::now(shared.clock.now(), epoch);
             shared.put_tag(&grant, &tag, name.as_deref(), digest, checked);
         };
-        self.commit(subject, generation, keep).await;
+        self.commit(subject, epoch, keep).await;
         resolved
     }
 

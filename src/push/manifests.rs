@@ -11,7 +11,7 @@ use super::answer::{ContentLocation, PushAnswer};
 use super::uploads::{change, refused, send};
 use super::{PushError, PushService};
 use crate::access::Grant;
-use crate::cache::{Before, MANIFEST_BYTES_MAX, MutableRecord};
+use crate::cache::{Epoch, MANIFEST_BYTES_MAX, MutableRecord};
 use crate::http::{CollectError, RequestBody};
 use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
 use crate::store::VerifiedContent;
@@ -55,10 +55,7 @@ impl PushService {
         // Tags hold no character that a query would have to escape.
         let tags: Vec<_> = put.tags.iter().map(|tag| format!("tag={tag}")).collect();
         change.query = tags.join("&");
-        let before = match &put.reference {
-            Reference::Tag(tag) => self.shared.cache.before(grant, std::slice::from_ref(tag)),
-            Reference::Digest(_) => self.shared.cache.before(grant, &put.tags),
-        };
+        let since = self.shared.cache.epoch();
         let said = send(grant, change).await?;
         if said.status != StatusCode::CREATED {
             // Whatever is wrong with it may be that something is missing that was claimed to be there.
@@ -67,7 +64,7 @@ impl PushService {
             }
             return refused(said);
         }
-        self.keep(grant, media_type, (&digest, body), (&tags_of(&put, &said), &before)).await;
+        self.keep(grant, media_type, (&digest, body), (&tags_of(&put, &said), since)).await;
         let place = ContentLocation::Manifest(Reference::Digest(digest.clone()));
         Ok(PushAnswer::of(said).about(&digest).at(place))
     }
@@ -78,7 +75,7 @@ impl PushService {
         grant: &Grant,
         media_type: Option<MediaType>,
         (digest, body): (&Digest, Bytes),
-        (tags, before): (&[Tag], &Before),
+        (tags, since): (&[Tag], Epoch),
     ) {
         let cache = &self.shared.cache;
         let tags_changed: Vec<_> = tags.iter().cloned().map(MutableRecord::Tag).collect();
@@ -89,7 +86,7 @@ impl PushService {
             cache.raise(grant, &[&tags_changed[..], &[MutableRecord::Lists]].concat()).await;
             return;
         };
-        match cache.pushed(grant, media_type, verified, tags, before).await {
+        match cache.pushed(grant, media_type, verified, tags, since).await {
             Ok(()) => cache.manifest_pushed(grant, digest),
             // What nobody could be served is the registry's to serve.
             Err(error) => tracing::debug!(%digest, %error, "a pushed manifest is not kept"),

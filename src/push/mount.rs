@@ -11,7 +11,7 @@ use super::answer::{ContentLocation, PushAnswer};
 use super::uploads::{PushCaller, change, new_id, refused, send};
 use super::{PushError, PushService};
 use crate::access::Grant;
-use crate::cache::Asked;
+use crate::cache::Epoch;
 use crate::oci::{Digest, Resource};
 use crate::upstream::{ChangeCall, ChangePayload, ChangeResponse, ChangeTarget};
 
@@ -48,7 +48,7 @@ impl PushService {
         if sources.is_empty() || (anywhere && from.is_none()) {
             sources.push(None);
         }
-        let asked = self.shared.cache.asking();
+        let asked = self.shared.cache.epoch();
         let mut begun: Option<ChangeResponse> = None;
         for source in sources {
             let said = self.try_mount(grant, &digest, source, anywhere).await?;
@@ -95,7 +95,7 @@ impl PushService {
     async fn mounted(
         &self,
         grant: &Grant,
-        (digest, asked): (Digest, Asked),
+        (digest, asked): (Digest, Epoch),
         source: Option<&Grant>,
         said: ChangeResponse,
     ) -> PushAnswer {

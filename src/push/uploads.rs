@@ -15,7 +15,7 @@ use super::session::{SessionId, SessionOwner, UploadSession};
 use super::upload_copy::{CopySink, UploadCopy};
 use super::{PushError, PushService};
 use crate::access::Grant;
-use crate::cache::Asked;
+use crate::cache::Epoch;
 use crate::clock::unix_seconds;
 use crate::http::RequestBody;
 use crate::oci::{Algorithm, Digest, RepositoryName, Resource};
@@ -83,7 +83,7 @@ impl PushService {
         let query: Vec<_> = digest.into_iter().chain(algorithm).collect();
         let target = ChangeTarget::Resource(Resource::Upload(None));
         let change = change(grant, Method::POST, target, payload);
-        let asked = self.shared.cache.asking();
+        let asked = self.shared.cache.epoch();
         let said = send(grant, ChangeCall { query: query.join("&"), ..change }).await?;
         match (said.status, begin.digest) {
             (StatusCode::CREATED, Some(digest)) => {
@@ -146,7 +146,7 @@ impl PushService {
         let mut change = change(grant, Method::PUT, ChangeTarget::Upload(at.clone()), payload);
         set_part(&mut change.headers, part);
         change.query = format!("digest={digest}");
-        let asked = self.shared.cache.asking();
+        let asked = self.shared.cache.epoch();
         let said = send(grant, change).await?;
         match said.status {
             StatusCode::CREATED => self.done(grant, (digest, asked), tee, said).await,
@@ -201,7 +201,7 @@ impl PushService {
     async fn done(
         &self,
         grant: &Grant,
-        (digest, asked): (Digest, Asked),
+        (digest, asked): (Digest, Epoch),
         tee: Option<UploadCopy>,
         said: ChangeResponse,
     ) -> Result<PushAnswer, PushError> {

@@ -73,8 +73,8 @@ impl Case {
             VerifiedContent::check(manifest.digest(), manifest.blob.bytes.clone()).unwrap();
         let media_type = Some(manifest.media_type.parse().unwrap());
         let tags = ["v1".parse().unwrap()];
-        let before = self.cache.before(&self.grant, &tags);
-        self.cache.pushed(&self.grant, media_type, verified, &tags, &before).await.unwrap();
+        let since = self.cache.epoch();
+        self.cache.pushed(&self.grant, media_type, verified, &tags, since).await.unwrap();
     }
 
     /// Holds the next answer about this, and says when it was asked for.
@@ -246,8 +246,8 @@ async fn other_tags_stay_as_they_are() {
     let verified =
         VerifiedContent::check(new.manifest.digest(), new.manifest.blob.bytes.clone()).unwrap();
     let tags = ["v2".parse().unwrap()];
-    let before = case.cache.before(&case.grant, &tags);
-    case.cache.pushed(&case.grant, None, verified, &tags, &before).await.unwrap();
+    let since = case.cache.epoch();
+    case.cache.pushed(&case.grant, None, verified, &tags, since).await.unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
 
     assert_eq!(case.tag().await.unwrap(), (old.manifest.digest().clone(), Decision::Hit));
