@@ -5,7 +5,6 @@
 //! asked, one question for all who wait; they wait for a while, and are served the record if the
 //! upstream cannot be asked. Its answer, also that there is no such thing, is obeyed.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -143,32 +142,25 @@ impl Shared {
                 Err(error) => Ok(stale(stale_reason(&error))),
             };
         }
-        let patience = self.patience.with(grant.registry(), is_too_old);
-        // Asked also where nobody waits.
-        match timeout(patience, told(grant, ask)).await {
+        let upstream = grant.registry().upstream();
+        let wait = self.options.stale_wait;
+        let wait = if is_too_old { wait } else { upstream.worth_waiting(wait) };
+        // Asked also where no client waits.
+        match timeout(wait, told(grant, ask)).await {
             Ok((_, Ok(told))) => Ok(Resolution::Validated(told, Decision::Revalidated)),
             Ok((_, Err(error))) if is_too_old || error.is_an_answer() || error.refuses(grant) => {
                 Err(error)
             }
             Ok((_, Err(error))) => Ok(stale(stale_reason(&error))),
             Err(_) if is_too_old => {
-                let host = grant.registry().upstream().host().to_owned();
-                Err(CacheError::TimedOut { host, waited: self.options.stale_wait })
+                Err(CacheError::TimedOut { host: upstream.host().to_owned(), waited: wait })
             }
-            Err(_) => Ok(stale(self.patience.lost(grant.registry(), patience))),
+            Err(_) => {
+                upstream.note_too_late(wait);
+                let is_open = upstream.is_open();
+                Ok(stale(if is_open { StaleReason::Unavailable } else { StaleReason::Slow }))
+            }
         }
-    }
-
-    /// Asks a question, and notes for those who are still to ask how that went.
-    pub(super) async fn heard<V>(
-        &self,
-        grant: &Grant,
-        question: impl Future<Output = Result<V, CacheError>>,
-    ) -> Result<V, CacheError> {
-        let asked = Instant::now();
-        let answer = question.await;
-        self.patience.heard(grant.registry(), asked, answer.as_ref().err());
-        answer
     }
 
     /// Keeps what was heard, unless a push has made it old meanwhile.

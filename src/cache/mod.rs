@@ -27,7 +27,6 @@ mod manifests;
 mod members;
 mod options;
 mod passed;
-mod patience;
 mod pull;
 mod pushed;
 mod readers;

@@ -20,7 +20,6 @@ use super::flights::FlightTable;
 use super::hot::MemoryCache;
 use super::key::RecordKey;
 use super::members::warn_of;
-use super::patience::SlowUpstreams;
 use super::tags::ResolvedTag;
 use super::tasks::DetachedTasks;
 use super::{CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage};
@@ -60,7 +59,6 @@ pub(super) struct Shared {
     pub(super) checks: RecheckQueue,
     pub(super) condition: FillStats,
     pub(super) epochs: Arc<EpochTable>,
-    pub(super) patience: SlowUpstreams,
     pub(super) manifests_asked: FlightTable<(RecordKey, Epoch), Arc<CachedManifest>>,
     pub(super) tags_asked: FlightTable<(RecordKey, Epoch), ResolvedTag>,
     pub(super) lists_asked: FlightTable<(RecordKey, Epoch), Arc<ListPage>>,
@@ -81,7 +79,6 @@ impl Cache {
             checks: RecheckQueue::default(),
             condition: FillStats::default(),
             epochs: Arc::default(),
-            patience: SlowUpstreams::new(options.stale_wait),
             manifests_asked: FlightTable::new(tasks.clone()),
             tags_asked: FlightTable::new(tasks.clone()),
             lists_asked: FlightTable::new(tasks.clone()),

@@ -176,7 +176,7 @@ impl Shared {
         known: Option<Digest>,
         epoch: Epoch,
     ) -> Result<ResolvedTag, CacheError> {
-        let resolved = self.heard(&grant, self.resolve(&grant, &tag, view.as_ref(), known)).await;
+        let resolved = self.resolve(&grant, &tag, view.as_ref(), known).await;
         let subject = RecordKey::tag(&grant, &tag);
         let name = view.map(|view| view.name);
         let digest = match &resolved {

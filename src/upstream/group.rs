@@ -9,9 +9,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lateness::RecentLateness;
 use super::{
     Answer, ClientCredential, Question, SetupError, Upstream, UpstreamError, UpstreamMeter,
     UpstreamOptions, UpstreamTrouble,
@@ -24,6 +26,7 @@ pub struct UpstreamGroup {
     mirrors: Vec<Upstream>,
     authoritative: Upstream,
     meter: Arc<UpstreamMeter>,
+    lateness: RecentLateness,
 }
 
 /// One of the upstreams of a registry.
@@ -51,7 +54,8 @@ impl UpstreamGroup {
     ) -> Result<Self, SetupError> {
         let mirrors = mirrors.iter().map(|options| Upstream::new(options, egress, &meter));
         let mirrors = mirrors.collect::<Result<_, _>>()?;
-        Ok(Self { mirrors, authoritative: Upstream::new(authoritative, egress, &meter)?, meter })
+        let authoritative = Upstream::new(authoritative, egress, &meter)?;
+        Ok(Self { mirrors, authoritative, meter, lateness: RecentLateness::default() })
     }
 
     /// What was asked of them.
@@ -98,12 +102,44 @@ impl UpstreamGroup {
         &self.authoritative
     }
 
+    /// How much of `wait` a client with something stale at hand should wait for an answer: nothing
+    /// while no upstream is called, and after the registry was too late, until it answers again.
+    pub fn worth_waiting(&self, wait: Duration) -> Duration {
+        let is_in_vain = self.is_open() || self.lateness.exceeds(wait);
+        if is_in_vain { Duration::ZERO } else { wait }
+    }
+
+    /// A client gave up its wait for an answer after so long.
+    pub fn note_too_late(&self, waited: Duration) {
+        if !waited.is_zero() {
+            self.lateness.failed_after(waited);
+        }
+    }
+
     /// Asks one after the other. All before the head of the final answer ends by `deadline`.
     ///
     /// # Errors
     ///
     /// The authoritative upstream's.
     pub async fn ask(
+        &self,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Answer, UpstreamError> {
+        let began = Instant::now();
+        let answer = self.ask_in_order(question, deadline).await;
+        // Content by digest is what storage and mirrors give; no client waits for it with another
+        // at hand.
+        if is_mutable(&question.resource) {
+            match &answer {
+                Err(error) if !error.is_an_answer() => self.lateness.failed_after(began.elapsed()),
+                _ => self.lateness.answered(),
+            }
+        }
+        answer
+    }
+
+    async fn ask_in_order(
         &self,
         question: &Question,
         deadline: Instant,
@@ -155,16 +191,20 @@ impl UpstreamGroup {
     fn order(&self, question: &Question) -> Vec<UpstreamIndex> {
         let mut order = self.mirrors();
         match &question.resource {
-            Resource::Blob(_) | Resource::Manifest(Reference::Digest(_)) => {
-                order.push(UpstreamIndex::Authoritative);
-            }
-            Resource::Manifest(Reference::Tag(_)) | Resource::Referrers(_) | Resource::Tags => {
-                order.insert(0, UpstreamIndex::Authoritative);
-            }
             Resource::Upload(_) => order = vec![UpstreamIndex::Authoritative],
+            resource if is_mutable(resource) => order.insert(0, UpstreamIndex::Authoritative),
+            _ => order.push(UpstreamIndex::Authoritative),
         }
         order.sort_by_key(|place| question.failed.contains(place));
         order
+    }
+}
+
+/// Whether the same question may be answered differently tomorrow.
+fn is_mutable(resource: &Resource) -> bool {
+    match resource {
+        Resource::Manifest(Reference::Tag(_)) | Resource::Referrers(_) | Resource::Tags => true,
+        Resource::Blob(_) | Resource::Manifest(Reference::Digest(_)) | Resource::Upload(_) => false,
     }
 }
 

@@ -11,6 +11,7 @@ mod error;
 mod exchange;
 mod group;
 mod identity;
+mod lateness;
 mod limit;
 mod location;
 mod login;
