@@ -1,29 +1,29 @@
-//! Which right a request takes: the explicit table of method and route.
+//! The right that a request needs: an explicit table of method and route.
 //!
-//! What is not in the table is refused, whoever asks. No method is guessed to mean what another one
-//! means.
+//! A method that is not in the table is refused for every client. No method is guessed to mean
+//! another one. Whether a client has the right is decided in `gate.rs`.
 
 use http::Method;
 
 use crate::oci::{ApiCall, Resource};
 
-/// What can be done in a repository.
+/// An action in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Remove a manifest, a tag or a blob.
     Delete,
-    /// Read.
+    /// Read manifests, blobs and lists.
     Pull,
-    /// Write.
+    /// Upload blobs and put manifests.
     Push,
 }
 
-/// What a request takes.
+/// The right that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequiredRight {
-    /// To do something in a repository.
+    /// This action in a repository.
     Do(Action),
-    /// To be let in at all.
+    /// Access to `/v2/`, which names no repository.
     Enter,
 }
 
@@ -31,7 +31,7 @@ impl Action {
     /// Every action, in the order in which they are shown.
     pub const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
 
-    /// What the configuration calls it.
+    /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delete => "delete",
@@ -42,7 +42,7 @@ impl Action {
 }
 
 impl RequiredRight {
-    /// The right that a request takes; `None` for what the protocol does not have.
+    /// The right that a request needs; `None` for a method that the route does not have.
     pub fn of(method: &Method, call: &ApiCall) -> Option<Self> {
         let route = RouteClass::of(call);
         let is_it = |(of_method, of_route, _): &&(&str, RouteClass, Self)| {
@@ -52,9 +52,9 @@ impl RequiredRight {
     }
 }
 
-/// The methods that the protocol has for a call; where nothing takes pushes, those that read.
-/// Written as in `Allow` (RFC 9110, 10.2.1).
-pub fn methods(call: &ApiCall, takes_pushes: bool) -> String {
+/// The methods of a route, as `Allow` lists them (RFC 9110, 10.2.1); without `takes_pushes` only
+/// those that read.
+pub fn allowed_methods(call: &ApiCall, takes_pushes: bool) -> String {
     let route = RouteClass::of(call);
     let is_taken = |right: RequiredRight| {
         takes_pushes || matches!(right, RequiredRight::Enter | RequiredRight::Do(Action::Pull))
@@ -88,8 +88,8 @@ impl RouteClass {
     }
 }
 
-/// Every method that every route has (distribution-spec, "Endpoints"). Cancelling an upload removes
-/// nothing that anybody could have read, so it takes what beginning it took.
+/// Every method of every route (distribution-spec, "Endpoints"). Cancelling an upload removes
+/// nothing that a client could have pulled, so it needs the right to push.
 const TABLE: &[(&str, RouteClass, RequiredRight)] = &[
     ("GET", RouteClass::Base, RequiredRight::Enter),
     ("HEAD", RouteClass::Base, RequiredRight::Enter),
@@ -113,10 +113,10 @@ const TABLE: &[(&str, RouteClass, RequiredRight)] = &[
 mod tests {
     use super::*;
 
-    /// A method guessed to be an action was how several registries let a push right delete. Every
-    /// route of the protocol is here with every method that HTTP has, and some that it has not.
+    /// Several registries guessed the action from the method, and so let a right to push delete.
+    /// Every route of the protocol is tried with every method of HTTP, and with some made-up ones.
     #[test]
-    fn what_is_not_in_the_table_takes_a_right_that_nobody_has() {
+    fn a_method_that_is_not_in_the_table_is_refused_for_every_client() {
         let methods = [
             "GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get",
             "PURGE", "MOVE",

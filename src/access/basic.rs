@@ -1,6 +1,7 @@
-//! What a client presents: reads `Authorization` (RFC 7617), and nothing else.
+//! Reads `Authorization: Basic` (RFC 7617) of a request.
 //!
-//! There is one reader of this header, so that no two parts of Larder can see two users in it.
+//! This is the only reader of that header, so no two parts of Larder can see two users in it.
+//! Whether the password is right is not decided here.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -9,31 +10,30 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use secrecy::SecretString;
 
-/// A user and password, as a client wrote them.
+use super::AccessDenied;
+
+/// A user and password, as a client sent them. Not verified.
 #[derive(Debug)]
 pub(super) struct BasicCredential {
     pub(super) username: String,
     pub(super) password: SecretString,
 }
 
-/// What is wrong with the header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadBasic {
-    /// It is not what we challenge for, or not what it says it is.
-    Unreadable,
-    /// It stands there more than once.
-    Twice,
-}
-
 impl BasicCredential {
-    /// Reads it; `None` if there is none.
-    pub(super) fn read(headers: &HeaderMap) -> Result<Option<Self>, BadBasic> {
+    /// Reads the header; `None` if the request has none.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessDenied::DuplicateHeader`] if there is more than one, and
+    /// [`AccessDenied::BadCredentials`] if it is not RFC 7617's, has no user, or is longer than
+    /// 16 KiB.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Option<Self>, AccessDenied> {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         let Some(line) = lines.next() else { return Ok(None) };
         if lines.next().is_some() {
-            return Err(BadBasic::Twice);
+            return Err(AccessDenied::DuplicateHeader);
         }
-        parse(line.as_bytes()).map(Some).ok_or(BadBasic::Unreadable)
+        parse(line.as_bytes()).map(Some).ok_or(AccessDenied::BadCredentials)
     }
 }
 
@@ -43,7 +43,7 @@ fn parse(line: &[u8]) -> Option<BasicCredential> {
         return None;
     }
     let decoded = BASE64.decode(rest.trim_ascii_start()).ok()?;
-    // From here on the secret has a type that wipes it.
+    // From here on the type of the secret wipes it when it is dropped.
     let pair = match String::from_utf8(decoded) {
         Ok(pair) => SecretString::from(pair),
         Err(error) => {
@@ -52,7 +52,7 @@ fn parse(line: &[u8]) -> Option<BasicCredential> {
         }
     };
     let (username, password) = secrecy::ExposeSecret::expose_secret(&pair).split_once(':')?;
-    // A NUL ends a password for some who hash it and not for others.
+    // Some hash libraries end a password at a NUL, and others do not.
     let is_bad = username.is_empty()
         || username.len() > USERNAME_LEN_MAX
         || username.contains(char::is_control)
@@ -62,12 +62,13 @@ fn parse(line: &[u8]) -> Option<BasicCredential> {
 
 const SCHEME: &[u8] = b"Basic ";
 
-/// Tokens of cloud registries, which are presented as passwords, take up to 4 KiB.
+/// In bytes. Tokens of cloud registries, which clients send as passwords, take up to 4 KiB.
 const LINE_LEN_MAX: usize = 16 << 10;
 
+/// In bytes.
 const USERNAME_LEN_MAX: usize = 256;
 
-/// Some clients leave the padding out.
+/// Some clients omit the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -81,12 +82,12 @@ mod tests {
 
     use super::*;
 
-    fn read(lines: &[&str]) -> Result<Option<(String, String)>, BadBasic> {
+    fn read(lines: &[&str]) -> Result<Option<(String, String)>, String> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
-        let read = BasicCredential::read(&headers)?;
+        let read = BasicCredential::read(&headers).map_err(|denied| denied.to_string())?;
         Ok(read.map(|it| (it.username, it.password.expose_secret().to_owned())))
     }
 
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_read_whole_and_the_first_colon_ends_the_user() {
+    fn the_first_colon_ends_the_user_and_the_rest_is_the_password() {
         let some = |user: &str, password: &str| Ok(Some((user.to_owned(), password.to_owned())));
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&[&pair("me:pw")]), some("me", "pw"));
@@ -106,13 +107,13 @@ mod tests {
         assert_eq!(read(&["Basic bWU6cHc"]), some("me", "pw"), "without padding");
     }
 
-    /// Each of these let somebody in somewhere.
+    /// Each of these headers let an attacker into some server.
     #[test]
-    fn what_can_be_read_two_ways_or_not_at_all_is_nobody() {
+    fn an_ambiguous_or_malformed_header_is_refused() {
         let (one, long) = (pair("me:pw"), pair(format!("me:{}", "p".repeat(20_000))));
         let user = pair(format!("{}:pw", "u".repeat(257)));
-        assert_eq!(read(&[&one, &one]), Err(BadBasic::Twice));
-        assert_eq!(read(&[&one, "Bearer x"]), Err(BadBasic::Twice));
+        assert_eq!(read(&[&one, &one]), Err(AccessDenied::DuplicateHeader.to_string()));
+        assert_eq!(read(&[&one, "Bearer x"]), Err(AccessDenied::DuplicateHeader.to_string()));
         for bad in [
             "",
             "Basic",
@@ -133,7 +134,7 @@ mod tests {
             &long,
             &user,
         ] {
-            assert_eq!(read(&[bad]), Err(BadBasic::Unreadable), "{bad:.40}");
+            assert_eq!(read(&[bad]), Err(AccessDenied::BadCredentials.to_string()), "{bad:.40}");
         }
     }
 }

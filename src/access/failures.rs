@@ -1,141 +1,119 @@
-//! How many logins may fail, from one address, for one user, and both together.
+//! Limits how many logins may fail in a minute: from one address, for one user, and for the pair.
 //!
-//! Counted in windows of a minute. A login that is remembered as good passes whatever the counts
-//! say, so that whoever guesses a user's password does not lock out those who are in.
+//! A login that is cached as good passes whatever the counts say, so an attacker who guesses a
+//! user's password does not lock that user out.
 
-use parking_lot::{Mutex, MutexGuard};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::process_key::ProcessKey;
+use super::ttl_map::TtlMap;
 use crate::upstream::CredentialId;
 
-/// The failures of the last minute.
-#[derive(Debug, Default)]
+/// The failed logins of the last minute, counted in windows of [`WINDOW`].
+#[derive(Debug)]
 pub(super) struct LoginFailures {
-    windows: Mutex<HashMap<CredentialId, FailureWindow>>,
+    counts: TtlMap<u32>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct FailureWindow {
-    count: u32,
-    until: Instant,
-}
-
-/// Whose failures are counted together, and how many there may be.
+/// The three counters that a login from one address for one user adds to when it fails.
 pub(super) struct FailureSubject {
-    counters: [(CredentialId, u32); 3],
+    counters: [FailureCounter; 3],
+}
+
+struct FailureCounter {
+    id: CredentialId,
+    failures_max: u32,
 }
 
 impl FailureSubject {
-    /// A login for `username` from `address`.
-    pub(super) fn of(keyed: &ProcessKey, address: IpAddr, username: &str) -> Self {
+    /// A login for `username` from `address`. An IPv4 address and its IPv6-mapped form are one.
+    pub(super) fn new(key: &ProcessKey, address: IpAddr, username: &str) -> Self {
         let address = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
-        let (address, user) = (address.octets(), username.as_bytes());
+        let address = address.octets();
+        let user = username.as_bytes();
+        let counter =
+            |parts: &[&[u8]], failures_max| FailureCounter { id: key.hash(parts), failures_max };
         Self {
             counters: [
-                (keyed.tag(&[b"address and user", &address, user]), OF_BOTH_MAX),
-                (keyed.tag(&[b"address", &address]), OF_ADDRESS_MAX),
-                (keyed.tag(&[b"user", user]), OF_USER_MAX),
+                counter(&[b"address and user", &address, user], OF_BOTH_MAX),
+                counter(&[b"address", &address], OF_ADDRESS_MAX),
+                counter(&[b"user", user], OF_USER_MAX),
             ],
         }
     }
 }
 
 impl LoginFailures {
-    /// For how long no further login is looked at; `None` if one may be.
-    pub(super) fn wait(&self, counted: &FailureSubject) -> Option<Duration> {
-        let now = Instant::now();
-        let windows = self.windows();
-        let full = counted.counters.iter().filter_map(|(tag, max)| {
-            let window = windows.get(tag).filter(|window| now < window.until)?;
-            (window.count >= *max).then(|| window.until - now)
-        });
-        full.max()
+    /// No failures yet. When too many counters are held, the lowest counts are evicted first, so an
+    /// attacker who makes up users and addresses does not erase the count of the real target.
+    pub(super) fn new() -> Self {
+        Self { counts: TtlMap::weighted(COUNTERS_MAX, |count| *count) }
     }
 
-    /// A login has failed.
-    pub(super) fn note(&self, counted: &FailureSubject) {
-        let now = Instant::now();
-        let mut windows = self.windows();
-        if windows.len() + counted.counters.len() > WINDOWS_MAX {
-            make_room(&mut windows, now);
-        }
-        for (tag, _) in &counted.counters {
-            let window = windows.entry(*tag).or_insert(FailureWindow { count: 0, until: now });
-            if now >= window.until {
-                *window = FailureWindow { count: 0, until: now + WINDOW };
-            }
-            window.count += 1;
-        }
+    /// How long this login is rate limited; `None` if it may be tried.
+    pub(super) fn retry_after(&self, subject: &FailureSubject) -> Option<Duration> {
+        let is_full = |counter: &&FailureCounter| {
+            self.counts.get(&counter.id).is_some_and(|count| count >= counter.failures_max)
+        };
+        let full = subject.counters.iter().filter(is_full);
+        full.filter_map(|counter| self.counts.time_left(&counter.id)).max()
     }
 
-    fn windows(&self) -> MutexGuard<'_, HashMap<CredentialId, FailureWindow>> {
-        self.windows.lock()
-    }
-}
-
-/// What is over goes first. Then what has counted least: those who try many users and addresses do
-/// not push out what was counted of the one they are after.
-fn make_room(windows: &mut HashMap<CredentialId, FailureWindow>, now: Instant) {
-    windows.retain(|_, window| now < window.until);
-    for least in 1.. {
-        if windows.len() <= WINDOWS_MAX / 2 {
-            return;
+    /// Counts a failed login.
+    pub(super) fn record(&self, subject: &FailureSubject) {
+        for counter in &subject.counters {
+            self.counts.update(counter.id, WINDOW, |count| *count += 1);
         }
-        windows.retain(|_, window| window.count > least);
     }
 }
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// A person who mistypes, and a client that tries each time several times.
+/// Enough for a person who mistypes, with a client that retries each time.
 const OF_BOTH_MAX: u32 = 10;
 
-/// Several people behind one address.
+/// Enough for several people behind one address.
 const OF_ADDRESS_MAX: u32 = 30;
 
-/// Guessing from many addresses.
+/// Stops guessing from many addresses.
 const OF_USER_MAX: u32 = 100;
 
 /// At 56 bytes each, 3 MiB.
-const WINDOWS_MAX: usize = 50_000;
+const COUNTERS_MAX: usize = 50_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     struct Case {
-        keyed: ProcessKey,
+        key: ProcessKey,
         failures: LoginFailures,
     }
 
     impl Case {
         fn new() -> Self {
-            Self { keyed: ProcessKey::random().unwrap(), failures: LoginFailures::default() }
+            Self { key: ProcessKey::random().unwrap(), failures: LoginFailures::new() }
         }
 
-        fn counted(&self, address: &str, user: &str) -> FailureSubject {
-            FailureSubject::of(&self.keyed, address.parse().unwrap(), user)
+        fn subject(&self, address: &str, user: &str) -> FailureSubject {
+            FailureSubject::new(&self.key, address.parse().unwrap(), user)
         }
 
         fn fail(&self, address: &str, user: &str) {
-            self.failures.note(&self.counted(address, user));
+            self.failures.record(&self.subject(address, user));
         }
 
         fn wait(&self, address: &str, user: &str) -> Option<u64> {
-            self.failures.wait(&self.counted(address, user)).map(|wait| wait.as_secs())
+            self.failures.retry_after(&self.subject(address, user)).map(|wait| wait.as_secs())
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn guessing_ends_for_a_minute_for_the_pair_the_address_and_the_user() {
+    async fn failed_logins_are_limited_by_pair_by_address_and_by_user() {
         let case = Case::new();
         for _ in 0..OF_BOTH_MAX {
             assert_eq!(case.wait("10.0.0.1", "ann"), None);
@@ -159,18 +137,17 @@ mod tests {
         assert_eq!(case.wait("10.0.0.1", "ann"), None);
     }
 
-    /// Whoever makes many names up must not make Larder forget whom they were guessing at.
+    /// An attacker who makes up many users must not make Larder forget the one under attack.
     #[tokio::test(start_paused = true)]
-    async fn what_counts_most_is_forgotten_last() {
+    async fn the_highest_counts_are_evicted_last() {
         let case = Case::new();
         for _ in 0..OF_BOTH_MAX {
             case.fail("10.0.0.1", "ann");
         }
-        for number in 0..WINDOWS_MAX {
+        for number in 0..COUNTERS_MAX {
             let address = std::net::Ipv4Addr::from_bits(u32::try_from(number).unwrap());
             case.fail(&address.to_string(), &number.to_string());
         }
-        assert!(case.failures.windows().len() <= WINDOWS_MAX);
         assert!(case.wait("10.0.0.1", "ann").is_some());
     }
 }

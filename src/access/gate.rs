@@ -1,112 +1,56 @@
-//! Who somebody is: what a listener makes of what a client shows.
+//! Identifies the clients of one listener and grants what they ask for.
+//!
+//! Two sources of rights exist: the rules of the listener (`policy.rs`), and, for a registry that
+//! is asked with each client's own credential, that registry itself (`rights.rs`). How passwords
+//! are verified is decided in `login_cache.rs`, and the status of a denial in `routes/error.rs`.
 
-use parking_lot::RwLock;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
-use super::basic::{BadBasic, BasicCredential};
+use super::basic::BasicCredential;
+use super::grant::UpstreamRight;
 use super::htpasswd::UserTable;
-use super::{AccessPolicy, Action, Issuer, LoginCache, LoginError, Principal};
+use super::login_cache::CredentialTry;
+use super::rights_query::RightsQuery;
+use super::{
+    AccessDenied, AccessOptions, AccessPolicy, AccessRequest, Action, ChallengePolicy, Grant,
+    HtpasswdUsers, Issuer, LoginCache, Principal,
+};
 use crate::http::{ClientPeer, Via};
-use crate::registry::{Registry, RepositoryPattern};
-use crate::upstream::ClientCredential;
+use crate::registry::{GrantPolicy, Registry};
+use crate::upstream::{ClientCredential, UpstreamError};
 
-/// How clients are let in at one listener.
-#[derive(Clone, Debug)]
-pub struct AccessOptions {
-    /// Whether clients are asked for a password.
-    pub challenge: ChallengePolicy,
-    /// Who may do what.
-    pub policy: AccessPolicy,
-    /// Whose passwords are known here.
-    pub htpasswd: Option<HtpasswdUsers>,
-    /// Who the holders of client certificates are; the first that takes a name counts.
-    pub certificates: Vec<CertificateUser>,
-}
-
-/// Whether clients are asked for a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChallengePolicy {
-    /// Where something takes one.
-    Basic,
-    /// Never, and what they send is not read: dockerd would offer Docker Hub's password to any
-    /// mirror that asks.
-    Never,
-}
-
-impl ChallengePolicy {
-    /// What the configuration calls it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Basic => "basic",
-            Self::Never => "never",
-        }
-    }
-}
-
-/// Users with passwords, which can be replaced. Clones are the same.
-#[derive(Clone, Debug)]
-pub struct HtpasswdUsers {
-    users: Arc<RwLock<Arc<UserTable>>>,
-}
-
-/// Who the holder of a certificate is.
-#[derive(Clone, Debug)]
-pub struct CertificateUser {
-    /// A name in the certificate.
-    pub name: RepositoryPattern,
-    /// The user.
-    pub user: String,
-}
-
-/// The rules of one listener.
+/// Identifies clients and grants access at one listener.
 #[derive(Debug)]
 pub struct ListenerAccess {
-    pub(super) options: AccessOptions,
-    pub(super) ledger: Arc<LoginCache>,
+    options: AccessOptions,
+    logins: Arc<LoginCache>,
 }
 
-impl Default for AccessOptions {
-    /// Everybody may pull, nobody is asked who they are.
-    fn default() -> Self {
-        Self {
-            challenge: ChallengePolicy::Never,
-            policy: AccessPolicy::open_for_pull(),
-            htpasswd: None,
-            certificates: Vec::new(),
-        }
-    }
-}
-
-impl HtpasswdUsers {
-    /// These users.
-    pub fn new(users: UserTable) -> Self {
-        Self { users: Arc::new(RwLock::new(Arc::new(users))) }
-    }
-
-    /// Other users, from now on. Says whether they are others.
-    pub fn replace(&self, users: UserTable) -> bool {
-        let mut present = self.users.write();
-        let is_other = !present.is_the_same_as(&users);
-        *present = Arc::new(users);
-        is_other
-    }
-
-    /// Whether there is a user of this name.
-    pub fn contains(&self, username: &str) -> bool {
-        self.users().contains(username)
-    }
-
-    fn users(&self) -> Arc<UserTable> {
-        Arc::clone(&self.users.read())
-    }
+/// The parts of a request that identify its client.
+#[derive(Debug)]
+pub struct IdentityRequest<'r> {
+    /// The headers.
+    pub headers: &'r HeaderMap,
+    /// The other end of the connection.
+    pub peer: &'r ClientPeer,
+    /// The proxies that the request has passed.
+    pub via: Via,
+    /// The registry that the request is about, if any.
+    pub registry: Option<&'r Registry>,
+    /// The registry that clients log in to at the host they called. A credential for it is kept
+    /// for its upstream and verified there, not here.
+    pub login_registry: Option<&'r Registry>,
 }
 
 impl ListenerAccess {
-    /// These rules, with what is remembered in `ledger`.
-    pub fn new(options: AccessOptions, ledger: Arc<LoginCache>) -> Self {
-        Self { options, ledger }
+    /// Access by these options, with the outcomes that `logins` has cached.
+    pub fn new(options: AccessOptions, logins: Arc<LoginCache>) -> Self {
+        Self { options, logins }
     }
 
     /// Whether clients are asked for a password here.
@@ -114,63 +58,69 @@ impl ListenerAccess {
         self.options.challenge == ChallengePolicy::Basic
     }
 
-    /// Finds out who a client is that asks for something of `registry`, or for nothing in particular.
-    /// `with_logins` is the registry whose credentials are taken at the host that the client called:
-    /// for that one, what is presented is kept and looked at by nobody here.
+    /// Identifies the client. Without challenges the `Authorization` header is not read.
     ///
-    /// Where nobody is asked and no certificate was shown, nothing is looked at.
-    pub async fn identify(
-        &self,
-        headers: &HeaderMap,
-        peer: &ClientPeer,
-        via: Via,
-        (registry, with_logins): (Option<&Registry>, Option<&Registry>),
-    ) -> Result<Principal, LoginError> {
-        let presented = match self.options.challenge {
+    /// # Errors
+    ///
+    /// Every [`AccessDenied`] that is about a login.
+    pub async fn identify(&self, request: IdentityRequest<'_>) -> Result<Principal, AccessDenied> {
+        let credential = match self.options.challenge {
             ChallengePolicy::Never => None,
-            ChallengePolicy::Basic => BasicCredential::read(headers).map_err(|bad| match bad {
-                BadBasic::Twice => LoginError::DuplicateHeader,
-                BadBasic::Unreadable => LoginError::BadCredentials,
-            })?,
+            ChallengePolicy::Basic => BasicCredential::read(request.headers)?,
         };
-        let Some(presented) = presented else { return Ok(self.by_certificate(peer, via)) };
+        let Some(credential) = credential else { return Ok(self.by_certificate(request)) };
         let users = self.options.htpasswd.as_ref().map(HtpasswdUsers::users);
-        match (users, with_logins) {
-            // The name of a user of ours: the password is ours too, and goes nowhere.
-            (Some(users), Some(_)) if users.contains(&presented.username) => {
-                self.by_password(&users, presented, peer, via).await
+        match (users, request.login_registry) {
+            // The name of a local user: its password is local as well, and is sent nowhere.
+            (Some(users), Some(_)) if users.contains(&credential.username) => {
+                self.by_password(&users, credential, request).await
             }
-            (_, Some(theirs)) if registry.is_none_or(|it| it.name() == theirs.name()) => {
-                self.by_upstream(&presented, via)
+            (_, Some(login)) if request.registry.is_none_or(|it| it.name() == login.name()) => {
+                self.by_upstream(&credential, request.via)
             }
-            // It is for another registry than the one that is asked for.
-            (_, Some(_)) => Ok(self.by_certificate(peer, via)),
-            (Some(users), None) => self.by_password(&users, presented, peer, via).await,
-            (None, None) => Err(LoginError::BadCredentials),
+            // The credential is for another registry than the request.
+            (_, Some(_)) => Ok(self.by_certificate(request)),
+            (Some(users), None) => self.by_password(&users, credential, request).await,
+            (None, None) => Err(AccessDenied::BadCredentials),
         }
     }
 
     async fn by_password(
         &self,
         users: &Arc<UserTable>,
-        presented: BasicCredential,
-        peer: &ClientPeer,
+        credential: BasicCredential,
+        request: IdentityRequest<'_>,
+    ) -> Result<Principal, AccessDenied> {
+        let user = self.logins.log_in(users, credential, request.peer.address).await?;
+        Ok(Principal::named(Issuer::Htpasswd, user, request.via))
+    }
+
+    fn by_upstream(
+        &self,
+        credential: &BasicCredential,
         via: Via,
-    ) -> Result<Principal, LoginError> {
-        let user = self.ledger.log_in(users, presented, peer.address).await?;
-        Ok(Principal::named(Issuer::Htpasswd, user, via))
+    ) -> Result<Principal, AccessDenied> {
+        let BasicCredential { username, password } = credential;
+        let id = self.logins.credential_id(credential);
+        let client = ClientCredential::of_client(username, password, id);
+        let client = client.map_err(|_| AccessDenied::BadCredentials)?;
+        let principal = Principal::named(Issuer::Upstream, username.clone(), via);
+        Ok(Principal { credential: Some(client), ..principal })
     }
 
-    fn by_upstream(&self, presented: &BasicCredential, via: Via) -> Result<Principal, LoginError> {
-        let tag = self.ledger.credential_tag(presented);
-        let identity = ClientCredential::of_client(&presented.username, &presented.password, tag);
-        let credential = Some(identity.map_err(|_| LoginError::BadCredentials)?);
-        let subject = presented.username.clone();
-        Ok(Principal { credential, ..Principal::named(Issuer::Upstream, subject, via) })
+    fn by_certificate(&self, request: IdentityRequest<'_>) -> Principal {
+        let user = self.options.certificates.iter().find(|user| {
+            let names = &mut request.peer.names.iter();
+            names.any(|name| user.name.matches(name))
+        });
+        match user {
+            Some(it) => Principal::named(Issuer::Certificate, it.user.clone(), request.via),
+            None => Principal::anonymous(request.via),
+        }
     }
 
-    /// Whether any of these registries has something for those who log in that it has not for
-    /// everybody: then clients have to be told, for some ask only once.
+    /// Whether a login would grant more than anonymous access at any of these registries. Then
+    /// `/v2/` challenges, because some clients send a password only after that.
     pub fn login_grants_more<'r>(
         &self,
         registries: impl IntoIterator<Item = &'r Registry>,
@@ -180,7 +130,7 @@ impl ListenerAccess {
         }
         let AccessPolicy { anonymous, rules } = &self.options.policy;
         let has_users = self.options.htpasswd.is_some();
-        let is_given = |action| {
+        let is_granted = |action| {
             let by_rule = rules.iter().any(|rule| rule.actions.contains(&action));
             has_users && if rules.is_empty() { action != Action::Delete } else { by_rule }
         };
@@ -188,20 +138,182 @@ impl ListenerAccess {
             if registry.grants().is_some() {
                 return true;
             }
-            let is_there = |action| action == Action::Pull || registry.takes_pushes();
-            let is_reward = |action| !anonymous.covers(action) && is_there(action);
-            Action::ALL.into_iter().any(|action| is_reward(action) && is_given(action))
+            let exists = |action| action == Action::Pull || registry.takes_pushes();
+            let is_gain = |action| !anonymous.covers(action) && exists(action);
+            Action::ALL.into_iter().any(|action| is_gain(action) && is_granted(action))
         })
     }
 
-    fn by_certificate(&self, peer: &ClientPeer, via: Via) -> Principal {
-        let known = self.options.certificates.iter().find(|known| {
-            let names = &mut peer.names.iter();
-            names.any(|name| known.name.takes(name))
-        });
-        match known {
-            Some(known) => Principal::named(Issuer::Certificate, known.user.clone(), via),
-            None => Principal::anonymous(via),
+    /// Grants an action, or denies it. A registry that decides about its clients itself is asked,
+    /// unless a right of this client is cached.
+    ///
+    /// # Errors
+    ///
+    /// Every [`AccessDenied`] that is about a right.
+    pub async fn grant(
+        &self,
+        principal: &Principal,
+        request: AccessRequest<'_>,
+    ) -> Result<Grant, AccessDenied> {
+        let registry = &request.registry;
+        if !registry.serves(&request.repository) {
+            return Err(AccessDenied::Excluded);
+        }
+        if request.action != Action::Pull && !registry.takes_pushes() {
+            return Err(AccessDenied::ReadOnly { registry: registry.name().clone() });
+        }
+        match registry.grants() {
+            Some(policy) => self.grant_by_upstream(principal, request, policy).await,
+            None => self.grant_by_rules(principal, request),
+        }
+    }
+
+    fn grant_by_rules(
+        &self,
+        principal: &Principal,
+        request: AccessRequest<'_>,
+    ) -> Result<Grant, AccessDenied> {
+        let AccessRequest { registry, repository, action, .. } = &request;
+        let may =
+            |action| self.options.policy.allows(principal, registry.name(), repository, action);
+        if may(*action) {
+            let may_push = registry.takes_pushes() && may(Action::Push);
+            return Ok(Grant::by_rules(request, principal, may_push));
+        }
+        Err(match principal.issuer {
+            Issuer::Anonymous => AccessDenied::LoginRequired,
+            _ if may(Action::Pull) => AccessDenied::NoRuleForAction,
+            _ => AccessDenied::NoRuleForRepository,
+        })
+    }
+
+    /// Grants an action to a client that asks with its own credential, or anonymously. Changes are
+    /// sent on with that credential, and the registry decides about them.
+    async fn grant_by_upstream(
+        &self,
+        principal: &Principal,
+        request: AccessRequest<'_>,
+        policy: GrantPolicy,
+    ) -> Result<Grant, AccessDenied> {
+        let is_anonymous = principal.issuer == Issuer::Anonymous;
+        if is_anonymous && !self.options.policy.anonymous.covers(request.action) {
+            return Err(AccessDenied::LoginRequired);
+        }
+        let query = RightsQuery {
+            client: principal.credential.as_ref(),
+            registry: &request.registry,
+            repository: &request.repository,
+            action: request.action,
+            resource: request.resource,
+            via: &principal.via,
+        };
+        let LoginCache { key, rights, .. } = &*self.logins;
+        let id = query.right_id(key);
+        let is_pull = request.action == Action::Pull;
+        if is_pull && !rights.is_fresh(&id, policy) {
+            if !request.may_ask {
+                return Err(AccessDenied::NotConfirmed);
+            }
+            // Boxed: a cached right needs no room for the question.
+            let confirmed = Box::pin(self.confirm(query, request.address, policy)).await;
+            confirmed.map_err(|denied| match denied {
+                AccessDenied::NotConfirmed if is_anonymous => AccessDenied::LoginRequired,
+                denied => denied,
+            })?;
+        }
+        let is_fresh = !is_pull || rights.is_fresh(&id, policy);
+        Ok(Grant::by_upstream(request, principal, UpstreamRight { id, is_fresh }))
+    }
+
+    async fn confirm(
+        &self,
+        query: RightsQuery<'_>,
+        address: IpAddr,
+        policy: GrantPolicy,
+    ) -> Result<(), AccessDenied> {
+        let LoginCache { key, rights, .. } = &*self.logins;
+        let begin = |client| self.logins.begin_try(client, query.registry, address);
+        let attempt = query.client.map(begin).transpose()?;
+        match rights.confirm(key, query, policy).await {
+            Err(AccessDenied::Upstream(UpstreamError::CredentialRefused { status, .. })) => {
+                Err(self.credential_refused(status, query, attempt.as_ref()).await)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The denial of a client whose credential the upstream has refused.
+    async fn credential_refused(
+        &self,
+        status: StatusCode,
+        query: RightsQuery<'_>,
+        attempt: Option<&CredentialTry>,
+    ) -> AccessDenied {
+        let (Some(client), Some(attempt)) = (query.client, attempt) else {
+            return AccessDenied::LoginRequired;
+        };
+        // Some token servers answer 403 to a good credential that lacks the requested right.
+        if status == StatusCode::FORBIDDEN
+            && self.ask_if_accepted(client, query.registry, attempt).await.is_ok()
+        {
+            return AccessDenied::NotConfirmed;
+        }
+        self.logins.note_refused(attempt);
+        AccessDenied::BadCredentials
+    }
+
+    /// Checks that the upstream accepts a client's credential, for a client that only logs in.
+    /// This gives no right to anything.
+    ///
+    /// # Errors
+    ///
+    /// Every [`AccessDenied`] that is about a login, and [`AccessDenied::Upstream`] if the upstream
+    /// cannot be asked within 15 s.
+    pub async fn check_login(
+        &self,
+        client: &ClientCredential,
+        registry: &Registry,
+        address: IpAddr,
+    ) -> Result<(), AccessDenied> {
+        let attempt = self.logins.begin_try(client, registry, address)?;
+        match self.ask_if_accepted(client, registry, &attempt).await {
+            Err(UpstreamError::CredentialRefused { .. }) => {
+                self.logins.note_refused(&attempt);
+                Err(AccessDenied::BadCredentials)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    async fn ask_if_accepted(
+        &self,
+        client: &ClientCredential,
+        registry: &Registry,
+        attempt: &CredentialTry,
+    ) -> Result<(), UpstreamError> {
+        if !self.logins.is_accepted(attempt) {
+            registry.upstream().check(client, Instant::now() + CHECK_WAIT).await?;
+            self.logins.note_accepted(attempt);
+        }
+        Ok(())
+    }
+
+    /// Voids the cached refusals of a repository that has just been pushed to. Called before the
+    /// client reads that the push succeeded.
+    pub fn note_push(&self, grant: &Grant) {
+        if grant.registry().grants().is_some() {
+            let LoginCache { key, rights, .. } = &*self.logins;
+            rights.note_push(key, grant.registry(), grant.repository());
+        }
+    }
+
+    /// Removes the cached right behind a grant that the registry has refused.
+    pub fn revoke(&self, grant: &Grant) {
+        if let Some(id) = grant.right_id() {
+            self.logins.rights.remove(id);
         }
     }
 }
+
+/// How long a login waits for the upstream.
+const CHECK_WAIT: Duration = Duration::from_secs(15);

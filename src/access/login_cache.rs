@@ -1,8 +1,8 @@
-//! Who has logged in, and who has tried: what all listeners remember together.
+//! Verifies logins and caches the outcomes, over all listeners and across reloads.
 //!
-//! Passwords are verified on the blocking pool, few at a time, so that logins never stand in the way
-//! of pulls. What came of it is remembered by keyed hash: good logins for a minute, bad ones for
-//! seconds, so that a client that repeats itself costs nothing.
+//! Passwords are verified on the blocking pool, few at a time, so that logins never delay pulls.
+//! Outcomes are cached by keyed hash, good ones for a minute and bad ones for seconds, so a client
+//! that repeats a login costs nothing. The right to read in a repository is not decided here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
+use super::AccessDenied;
 use super::basic::BasicCredential;
 use super::failures::{FailureSubject, LoginFailures};
 use super::htpasswd::UserTable;
@@ -21,27 +22,27 @@ use super::ttl_map::TtlMap;
 use crate::registry::Registry;
 use crate::upstream::{ClientCredential, CredentialId};
 
-/// What is remembered of logins, over all listeners and across reloads.
+/// Outcomes of logins, failure counts and confirmed rights. Nothing of it is written to disk.
 #[derive(Debug)]
 pub struct LoginCache {
-    pub(super) keyed: ProcessKey,
+    pub(super) key: ProcessKey,
     pub(super) rights: ConfirmedRights,
-    /// Credentials that upstreams know.
-    known: TtlMap<()>,
+    /// Credentials that an upstream has accepted.
+    accepted: TtlMap<()>,
     good: TtlMap<()>,
     bad: TtlMap<()>,
     failures: LoginFailures,
-    /// Turns to hash.
-    turns: Arc<Semaphore>,
-    /// Places to wait for one.
-    places: Semaphore,
+    /// Permits to verify a password.
+    verifying: Arc<Semaphore>,
+    /// Permits to wait for one of those.
+    waiting: Semaphore,
 }
 
-/// A credential that is to be shown to an upstream.
+/// One try of a client's credential at an upstream.
 pub(super) struct CredentialTry {
-    known: CredentialId,
+    accepted: CredentialId,
     refused: CredentialId,
-    counted: FailureSubject,
+    subject: FailureSubject,
 }
 
 /// The system gives no random bytes.
@@ -49,164 +50,141 @@ pub(super) struct CredentialTry {
 #[error("the system gives no random bytes")]
 pub struct NoRandomness;
 
-/// Why a login is turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoginError {
-    /// Too many are waiting for their passwords to be verified.
-    #[error("too many logins at once")]
-    Busy,
-    /// Two readers of the request could see two users in it.
-    #[error("there is more than one `Authorization` header")]
-    DuplicateHeader,
-    /// Too many have failed.
-    #[error("too many failed logins")]
-    RateLimited {
-        /// For how long no further one is looked at.
-        wait: Duration,
-    },
-    /// It is not a user's password.
-    #[error("the user name or the password is wrong")]
-    BadCredentials,
-}
-
 impl LoginCache {
-    /// Nothing is remembered yet.
+    /// An empty cache, with a new key.
     pub fn new() -> Result<Self, NoRandomness> {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
-            keyed: ProcessKey::random().ok_or(NoRandomness)?,
+            key: ProcessKey::random().ok_or(NoRandomness)?,
             rights: ConfirmedRights::new(),
-            known: TtlMap::new(LOGINS_MAX),
+            accepted: TtlMap::new(LOGINS_MAX),
             good: TtlMap::new(LOGINS_MAX),
             bad: TtlMap::new(LOGINS_MAX),
-            failures: LoginFailures::default(),
-            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
-            places: Semaphore::new(WAITING_MAX),
+            failures: LoginFailures::new(),
+            verifying: Arc::new(Semaphore::new((cores / 2).max(1))),
+            waiting: Semaphore::new(WAITING_MAX),
         })
     }
 
-    /// Finds out whether this is the password of one of `users`.
+    /// Verifies a user's password and returns the user's name.
     pub(super) async fn log_in(
         &self,
         users: &Arc<UserTable>,
-        presented: BasicCredential,
+        credential: BasicCredential,
         address: IpAddr,
-    ) -> Result<String, LoginError> {
-        let tag = self.login_tag(users, &presented);
-        if let Some(verdict) = self.remembered(&tag) {
-            return verdict.map(|()| presented.username);
+    ) -> Result<String, AccessDenied> {
+        let id = self.login_id(users, &credential);
+        if let Some(outcome) = self.cached_outcome(&id) {
+            return outcome.map(|()| credential.username);
         }
-        let counted = FailureSubject::of(&self.keyed, address, &presented.username);
-        if let Some(wait) = self.failures.wait(&counted) {
-            return Err(LoginError::RateLimited { wait });
+        let subject = FailureSubject::new(&self.key, address, &credential.username);
+        if let Some(wait) = self.failures.retry_after(&subject) {
+            return Err(AccessDenied::RateLimited { wait });
         }
-        let _place = self.places.try_acquire().map_err(|_| LoginError::Busy)?;
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| LoginError::Busy)?;
-        // Clients send several requests at once; the first of them has settled it.
-        if let Some(verdict) = self.remembered(&tag) {
-            return verdict.map(|()| presented.username);
+        let busy = || AccessDenied::LoginQueueFull;
+        let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+        let permit = Arc::clone(&self.verifying).acquire_owned().await.map_err(|_| busy())?;
+        // Clients send several requests at once; the first of them has verified the password.
+        if let Some(outcome) = self.cached_outcome(&id) {
+            return outcome.map(|()| credential.username);
         }
         let users = Arc::clone(users);
         let verify = move || {
-            // Held until it is done, also if whoever asked has left.
-            let _turn = turn;
-            (users.verify(&presented.username, &presented.password), presented.username)
+            // Held until the hash is done, even if the client has left.
+            let _permit = permit;
+            users.verify(&credential.username, &credential.password).then_some(credential.username)
         };
-        let verified = tokio::task::spawn_blocking(verify).await;
-        // A panic in it has been reported.
-        let (is_right, username) = verified.map_err(|_| LoginError::Busy)?;
-        if is_right {
-            self.good.put(tag, (), GOOD_FOR);
+        // The runtime has reported a panic in it.
+        let verified = tokio::task::spawn_blocking(verify).await.map_err(|_| busy())?;
+        if let Some(username) = verified {
+            self.good.insert(id, (), GOOD_TTL);
             return Ok(username);
         }
-        self.bad.put(tag, (), BAD_FOR);
-        self.failures.note(&counted);
-        Err(LoginError::BadCredentials)
+        self.bad.insert(id, (), BAD_TTL);
+        self.failures.record(&subject);
+        Err(AccessDenied::BadCredentials)
     }
 
-    /// What keeps a credential that is meant for an upstream apart from others.
-    pub(super) fn credential_tag(&self, presented: &BasicCredential) -> CredentialId {
-        let password = presented.password.expose_secret().as_bytes();
-        self.keyed.tag(&[b"credential", presented.username.as_bytes(), password])
+    /// The hash that keeps a credential for an upstream apart from others.
+    pub(super) fn credential_id(&self, credential: &BasicCredential) -> CredentialId {
+        let password = credential.password.expose_secret().as_bytes();
+        self.key.hash(&[b"credential", credential.username.as_bytes(), password])
     }
 
-    /// Whether this credential may be shown to the upstream of `registry`, or was refused there a
-    /// moment ago, or there were too many that were.
-    pub(super) fn may_try(
+    /// Allows a credential to be presented to the upstream of `registry`, unless that upstream has
+    /// refused it within [`BAD_TTL`] or logins are rate limited.
+    pub(super) fn begin_try(
         &self,
         client: &ClientCredential,
         registry: &Registry,
         address: IpAddr,
-    ) -> Result<CredentialTry, LoginError> {
-        let parts = |kind| self.upstream_tag(kind, client, registry);
+    ) -> Result<CredentialTry, AccessDenied> {
         let this = CredentialTry {
-            known: parts(b"known"),
-            refused: parts(b"refused"),
-            counted: FailureSubject::of(&self.keyed, address, client.username()),
+            accepted: self.upstream_id(b"known", client, registry),
+            refused: self.upstream_id(b"refused", client, registry),
+            subject: FailureSubject::new(&self.key, address, client.username()),
         };
         if self.bad.get(&this.refused).is_some() {
-            return Err(LoginError::BadCredentials);
+            return Err(AccessDenied::BadCredentials);
         }
-        match self.failures.wait(&this.counted) {
-            // One that was good a moment ago is no guess.
-            Some(wait) if self.known.get(&this.known).is_none() => {
-                Err(LoginError::RateLimited { wait })
-            }
+        match self.failures.retry_after(&this.subject) {
+            // One that was accepted a moment ago is no guess.
+            Some(wait) if !self.is_accepted(&this) => Err(AccessDenied::RateLimited { wait }),
             _ => Ok(this),
         }
     }
 
-    /// Whether the upstream has taken this credential a moment ago.
-    pub(super) fn is_known(&self, this: &CredentialTry) -> bool {
-        self.known.get(&this.known).is_some()
+    /// Whether the upstream has accepted this credential within [`GOOD_TTL`].
+    pub(super) fn is_accepted(&self, this: &CredentialTry) -> bool {
+        self.accepted.get(&this.accepted).is_some()
     }
 
-    /// The upstream has taken it.
-    pub(super) fn note_known(&self, this: &CredentialTry) {
-        self.known.put(this.known, (), GOOD_FOR);
+    /// Notes that the upstream has accepted the credential.
+    pub(super) fn note_accepted(&self, this: &CredentialTry) {
+        self.accepted.insert(this.accepted, (), GOOD_TTL);
     }
 
-    /// The upstream knows no such credential.
+    /// Notes that the upstream has refused the credential.
     pub(super) fn note_refused(&self, this: &CredentialTry) {
-        self.bad.put(this.refused, (), BAD_FOR);
-        self.failures.note(&this.counted);
+        self.bad.insert(this.refused, (), BAD_TTL);
+        self.failures.record(&this.subject);
     }
 
-    fn upstream_tag(
+    fn upstream_id(
         &self,
         kind: &[u8],
         client: &ClientCredential,
         registry: &Registry,
     ) -> CredentialId {
-        let (name, host) = (registry.name().as_str(), registry.upstream().host());
-        let client = client.tag_bytes().unwrap_or_default();
-        self.keyed.tag(&[kind, client, name.as_bytes(), host.as_bytes()])
+        let name = registry.name().as_str().as_bytes();
+        let host = registry.upstream().host().as_bytes();
+        self.key.hash(&[kind, client.tag_bytes().unwrap_or_default(), name, host])
     }
 
-    fn remembered(&self, tag: &CredentialId) -> Option<Result<(), LoginError>> {
-        if self.good.get(tag).is_some() {
+    fn cached_outcome(&self, id: &CredentialId) -> Option<Result<(), AccessDenied>> {
+        if self.good.get(id).is_some() {
             return Some(Ok(()));
         }
-        self.bad.get(tag).map(|()| Err(LoginError::BadCredentials))
+        self.bad.get(id).map(|()| Err(AccessDenied::BadCredentials))
     }
 
-    /// With the stored hash in it: a password that was changed makes what was remembered void.
-    fn login_tag(&self, users: &UserTable, presented: &BasicCredential) -> CredentialId {
-        let hash = users.hash_of(&presented.username).map(ExposeSecret::expose_secret);
-        self.keyed.tag(&[
+    /// The stored hash is part of it, so a changed password voids cached outcomes at once.
+    fn login_id(&self, users: &UserTable, credential: &BasicCredential) -> CredentialId {
+        let hash = users.hash_of(&credential.username).map(ExposeSecret::expose_secret);
+        self.key.hash(&[
             b"login",
-            presented.username.as_bytes(),
-            presented.password.expose_secret().as_bytes(),
+            credential.username.as_bytes(),
+            credential.password.expose_secret().as_bytes(),
             hash.unwrap_or_default().as_bytes(),
         ])
     }
 }
 
-/// For how long a good login is remembered. A user who is taken out of the file is out at once.
-const GOOD_FOR: Duration = Duration::from_secs(60);
+/// How long a good login is cached. A user who is removed from the file is out at once.
+const GOOD_TTL: Duration = Duration::from_secs(60);
 
-/// For how long a bad one is: a user who was just entered gets in soon.
-const BAD_FOR: Duration = Duration::from_secs(5);
+/// How long a bad login is cached: short, so that a user who was just added gets in soon.
+const BAD_TTL: Duration = Duration::from_secs(5);
 
 /// At about 80 bytes each, 4 MiB.
 const LOGINS_MAX: usize = 50_000;
@@ -227,73 +205,90 @@ mod tests {
     }
 
     async fn log_in(
-        ledger: &LoginCache,
+        logins: &LoginCache,
         users: &Arc<UserTable>,
         user: &str,
         password: &str,
     ) -> Outcome {
-        let presented = BasicCredential { username: user.to_owned(), password: password.into() };
-        ledger.log_in(users, presented, IpAddr::from([10, 0, 0, 1])).await
+        let credential = BasicCredential { username: user.to_owned(), password: password.into() };
+        let outcome = logins.log_in(users, credential, IpAddr::from([10, 0, 0, 1])).await;
+        outcome.map_err(|denied| denied.to_string())
     }
 
-    type Outcome = Result<String, LoginError>;
+    type Outcome = Result<String, String>;
+
+    fn denied(denied: &AccessDenied) -> Outcome {
+        Err(denied.to_string())
+    }
 
     #[tokio::test]
-    async fn a_password_that_was_changed_is_void_at_once() {
-        let ledger = LoginCache::new().unwrap();
+    async fn a_changed_password_voids_cached_logins_at_once() {
+        let logins = LoginCache::new().unwrap();
         let old = users(&[("ann", "old")]);
-        assert_eq!(log_in(&ledger, &old, "ann", "old").await, Ok("ann".to_owned()));
-        assert_eq!(log_in(&ledger, &old, "ann", "new").await, Err(LoginError::BadCredentials));
+        assert_eq!(log_in(&logins, &old, "ann", "old").await, Ok("ann".to_owned()));
+        assert_eq!(
+            log_in(&logins, &old, "ann", "new").await,
+            denied(&AccessDenied::BadCredentials)
+        );
 
         let new = users(&[("ann", "new")]);
-        assert_eq!(log_in(&ledger, &new, "ann", "old").await, Err(LoginError::BadCredentials));
-        assert_eq!(log_in(&ledger, &new, "ann", "new").await, Ok("ann".to_owned()));
+        assert_eq!(
+            log_in(&logins, &new, "ann", "old").await,
+            denied(&AccessDenied::BadCredentials)
+        );
+        assert_eq!(log_in(&logins, &new, "ann", "new").await, Ok("ann".to_owned()));
         let gone = users(&[("ben", "x")]);
-        assert_eq!(log_in(&ledger, &gone, "ann", "new").await, Err(LoginError::BadCredentials));
+        assert_eq!(
+            log_in(&logins, &gone, "ann", "new").await,
+            denied(&AccessDenied::BadCredentials)
+        );
     }
 
-    /// Guessing ends, and whoever was in stays in meanwhile.
+    /// Guessing is stopped, and the real user stays logged in meanwhile.
     #[tokio::test]
-    async fn too_many_guesses_are_not_looked_at_and_harm_nobody_who_is_in() {
-        let ledger = LoginCache::new().unwrap();
+    async fn too_many_failed_logins_are_rate_limited_and_cached_logins_still_pass() {
+        let logins = LoginCache::new().unwrap();
         let users = users(&[("ann", "right"), ("ben", "x")]);
-        assert!(log_in(&ledger, &users, "ann", "right").await.is_ok());
+        assert!(log_in(&logins, &users, "ann", "right").await.is_ok());
         for guess in 0..10 {
-            let outcome = log_in(&ledger, &users, "ann", &guess.to_string()).await;
-            assert_eq!(outcome, Err(LoginError::BadCredentials));
-            // The same again is no further guess.
-            let again = log_in(&ledger, &users, "ann", &guess.to_string()).await;
-            assert_eq!(again, Err(LoginError::BadCredentials));
+            let outcome = log_in(&logins, &users, "ann", &guess.to_string()).await;
+            assert_eq!(outcome, denied(&AccessDenied::BadCredentials));
+            // Repeating a guess does not count as another one.
+            let again = log_in(&logins, &users, "ann", &guess.to_string()).await;
+            assert_eq!(again, denied(&AccessDenied::BadCredentials));
         }
-        let outcome = log_in(&ledger, &users, "ann", "another").await;
-        assert!(matches!(outcome, Err(LoginError::RateLimited { .. })), "{outcome:?}");
-        assert!(log_in(&ledger, &users, "ann", "right").await.is_ok());
-        assert!(log_in(&ledger, &users, "ben", "x").await.is_ok());
+        let outcome = log_in(&logins, &users, "ann", "another").await;
+        assert_eq!(outcome, denied(&AccessDenied::RateLimited { wait: Duration::ZERO }));
+        assert!(log_in(&logins, &users, "ann", "right").await.is_ok());
+        assert!(log_in(&logins, &users, "ben", "x").await.is_ok());
     }
 
     /// Hundreds of logins at once must not become hundreds of threads that hash.
     #[tokio::test]
-    async fn few_are_verified_at_once_and_few_wait() {
-        let ledger = LoginCache::new().unwrap();
+    async fn passwords_are_verified_few_at_a_time_and_the_queue_is_bounded() {
+        let logins = LoginCache::new().unwrap();
         let users = users(&[("ann", "right")]);
-        let held = ledger.turns.available_permits();
-        let turns: Vec<_> = (0..held).map(|_| ledger.turns.try_acquire().unwrap()).collect();
+        let held = logins.verifying.available_permits();
+        let permits: Vec<_> = (0..held).map(|_| logins.verifying.try_acquire().unwrap()).collect();
         let mut waiting = Vec::new();
         for number in 0..WAITING_MAX {
-            let mut login = Box::pin(log_in(&ledger, &users, "ann", "right"));
-            assert!(futures_poll(login.as_mut()).await, "{number} should wait");
+            let mut login = Box::pin(log_in(&logins, &users, "ann", "right"));
+            assert!(is_pending(login.as_mut()).await, "{number} should wait");
             waiting.push(login);
         }
-        assert_eq!(log_in(&ledger, &users, "ann", "right").await, Err(LoginError::Busy));
+        assert_eq!(
+            log_in(&logins, &users, "ann", "right").await,
+            denied(&AccessDenied::LoginQueueFull)
+        );
 
-        drop(turns);
+        drop(permits);
         for login in waiting {
             assert_eq!(login.await, Ok("ann".to_owned()));
         }
     }
 
-    /// Polls once; whether it waits.
-    async fn futures_poll(mut future: std::pin::Pin<&mut impl Future<Output = Outcome>>) -> bool {
+    /// Polls once, and repermits whether the future is still pending.
+    async fn is_pending(mut future: std::pin::Pin<&mut impl Future<Output = Outcome>>) -> bool {
         std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending()))
             .await
     }

@@ -1,26 +1,32 @@
-//! Who a client is, and what it may do.
+//! Identifies clients and grants what they may do.
 //!
-//! The result is a [`Grant`], the only key that opens the cache. What is not in the table of
-//! actions is refused.
+//! The result is a [`Grant`], the only key that opens the cache. Which method needs which right is
+//! a table (`action.rs`); a method that is not in it is refused. This module does not decide which
+//! registry a request means, nor which status a denied client reads: `routes` does.
 
 mod action;
 mod basic;
+mod denied;
 mod failures;
 mod gate;
 mod grant;
 mod htpasswd;
 mod login_cache;
+mod options;
 mod policy;
 mod principal;
 mod probe;
 mod process_key;
 mod rights;
+mod rights_query;
 mod ttl_map;
 
-pub use action::{Action, RequiredRight, methods};
-pub use gate::{AccessOptions, CertificateUser, ChallengePolicy, HtpasswdUsers, ListenerAccess};
-pub use grant::{AccessDenied, AccessRequest, Grant};
+pub use action::{Action, RequiredRight, allowed_methods};
+pub use denied::AccessDenied;
+pub use gate::{IdentityRequest, ListenerAccess};
+pub use grant::{AccessRequest, Grant};
 pub use htpasswd::{BadLine, CheapHashes, LineFault, UserTable};
-pub use login_cache::{LoginCache, LoginError, NoRandomness};
+pub use login_cache::{LoginCache, NoRandomness};
+pub use options::{AccessOptions, CertificateUser, ChallengePolicy, HtpasswdUsers};
 pub use policy::{AccessPolicy, AccessRule, AnonymousAccess};
 pub use principal::{Issuer, Principal};

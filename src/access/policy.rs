@@ -1,4 +1,7 @@
-//! Who may do what: the rules of one listener, as values.
+//! The rules of one listener: which user may do what in which repositories.
+//!
+//! A pure decision. It does not identify the client (`gate.rs`), and it does not apply to registries
+//! that decide about their clients themselves (`rights.rs`).
 
 use std::fmt;
 
@@ -6,7 +9,7 @@ use super::{Action, Issuer, Principal};
 use crate::oci::{RegistryName, RepositoryName};
 use crate::registry::RepositoryPattern;
 
-/// What a client may do that presented nothing. Never delete.
+/// The actions of anonymous clients. Deleting is never one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnonymousAccess {
     /// Nothing.
@@ -17,40 +20,40 @@ pub enum AnonymousAccess {
     Push,
 }
 
-/// What some users may do somewhere.
+/// Actions of some users in some repositories.
 #[derive(Clone, Debug)]
 pub struct AccessRule {
-    /// The users.
+    /// Patterns of user names.
     pub users: Vec<RepositoryPattern>,
-    /// The registries, by name; all of them if there are none.
+    /// The registries, by name; every registry if the list is empty.
     pub registries: Vec<RegistryName>,
-    /// The repositories, by their names at the registry.
+    /// Patterns of repositories, by their names at the registry.
     pub repositories: Vec<RepositoryPattern>,
-    /// What may be done there.
+    /// The allowed actions.
     pub actions: Vec<Action>,
 }
 
-/// Everything that decides it. Rules add up; none takes anything away.
+/// The rules of a listener. They are additive; none denies anything.
 #[derive(Clone, Debug)]
 pub struct AccessPolicy {
-    /// What everybody may do.
+    /// The actions of anonymous clients, and so of every client.
     pub anonymous: AnonymousAccess,
-    /// What users may do. Without any rule, all users may pull and push everywhere.
+    /// The actions of users. Without rules, every user may pull and push in every repository.
     pub rules: Vec<AccessRule>,
 }
 
 impl AccessPolicy {
-    /// Everybody may pull, nobody may do more.
+    /// Anonymous clients may pull.
     pub fn open_for_pull() -> Self {
         Self { anonymous: AnonymousAccess::Pull, rules: Vec::new() }
     }
 
-    /// Everybody may pull and push, nobody may do more.
+    /// Anonymous clients may pull and push.
     pub fn open() -> Self {
         Self { anonymous: AnonymousAccess::Push, rules: Vec::new() }
     }
 
-    /// Whether the principal may do that there.
+    /// Whether the client may do `action` in `repository`.
     pub fn allows(
         &self,
         principal: &Principal,
@@ -62,10 +65,9 @@ impl AccessPolicy {
             return true;
         }
         match principal.issuer {
-            // The upstream decides for those whom it vouches for; its users are not ours, whatever
-            // their names.
-            Issuer::Nobody | Issuer::Upstream => false,
-            // Who has made no rules has not thought of deleting.
+            // Users of an upstream are not users of Larder, even if their names are equal.
+            Issuer::Anonymous | Issuer::Upstream => false,
+            // Deleting always needs a rule that says so.
             Issuer::Certificate | Issuer::Htpasswd if self.rules.is_empty() => {
                 action != Action::Delete
             }
@@ -78,7 +80,7 @@ impl AccessPolicy {
 }
 
 impl AnonymousAccess {
-    /// What the configuration calls it.
+    /// The value in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -87,7 +89,7 @@ impl AnonymousAccess {
         }
     }
 
-    /// Whether this may be done without a name.
+    /// Whether anonymous clients may do `action`.
     pub fn covers(self, action: Action) -> bool {
         match action {
             Action::Pull => self != Self::None,
@@ -97,7 +99,7 @@ impl AnonymousAccess {
     }
 }
 
-/// For people.
+/// One line for `larder check`: users, actions, repositories and registries.
 impl fmt::Display for AccessRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
@@ -123,8 +125,8 @@ impl AccessRule {
     ) -> bool {
         self.actions.contains(&action)
             && (self.registries.is_empty() || self.registries.contains(registry))
-            && self.users.iter().any(|pattern| pattern.takes(user))
-            && self.repositories.iter().any(|pattern| pattern.takes(repository.as_str()))
+            && self.users.iter().any(|pattern| pattern.matches(user))
+            && self.repositories.iter().any(|pattern| pattern.matches(repository.as_str()))
     }
 }
 
@@ -163,24 +165,28 @@ mod tests {
         Principal::named(Issuer::Htpasswd, name.to_owned(), Via::default())
     }
 
-    /// Nobody may ever delete without having been named for it.
+    /// Deleting needs a rule, whatever anonymous clients may do.
     #[test]
-    fn what_is_allowed_without_rules() {
-        let nobody = Principal::anonymous(Via::default());
-        for (anonymous, of_nobody, of_user) in [
+    fn without_rules_users_may_pull_and_push_and_never_delete() {
+        let anonymous_client = Principal::anonymous(Via::default());
+        for (anonymous, of_anonymous, of_user) in [
             (AnonymousAccess::None, "", "pull push"),
             (AnonymousAccess::Pull, "pull", "pull push"),
             (AnonymousAccess::Push, "pull push", "pull push"),
         ] {
             let policy = AccessPolicy { anonymous, rules: Vec::new() };
-            assert_eq!(allowed(&policy, &nobody, "a.test", "x"), of_nobody, "{anonymous:?}");
+            assert_eq!(
+                allowed(&policy, &anonymous_client, "a.test", "x"),
+                of_anonymous,
+                "{anonymous:?}"
+            );
             assert_eq!(allowed(&policy, &user("u"), "a.test", "x"), of_user, "{anonymous:?}");
         }
     }
 
-    /// One rule more can only give more; a rule for one gives nothing to another.
+    /// Another rule can only grant more, and a rule for one user grants nothing to another.
     #[test]
-    fn rules_add_up_and_are_for_whom_and_what_they_name() {
+    fn rules_are_additive_and_apply_only_to_the_users_and_repositories_they_name() {
         let rules = vec![
             rule("ci", &["a.test"], &["team/**"], &[Action::Pull, Action::Push]),
             rule("*", &[], &["library/*"], &[Action::Pull]),
@@ -203,8 +209,8 @@ mod tests {
         let mut upstreams_own = user("root");
         upstreams_own.issuer = Issuer::Upstream;
         assert_eq!(allowed(&policy, &upstreams_own, "a.test", "x"), "");
-        let nobody =
+        let unnamed =
             Principal { subject: "root".to_owned(), ..Principal::anonymous(Via::default()) };
-        assert_eq!(allowed(&policy, &nobody, "a.test", "x"), "");
+        assert_eq!(allowed(&policy, &unnamed, "a.test", "x"), "");
     }
 }

@@ -1,60 +1,61 @@
-//! Who a client is.
+//! The identity of a client. What it may do is decided in `gate.rs`.
 
 use std::time::SystemTime;
 
 use crate::http::Via;
 use crate::upstream::ClientCredential;
 
-/// An identity, as its issuer vouched for it.
+/// A client, as its issuer identified it.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    /// Who vouches.
+    /// The issuer of the identity.
     pub issuer: Issuer,
-    /// The name, unique for its issuer; empty for nobody in particular.
+    /// The user's name, unique for its issuer; empty for an anonymous client.
     pub subject: String,
     /// Groups that rules may name.
     pub groups: Vec<String>,
-    /// When it has to be proven anew; `None` for what does not expire.
+    /// When the identity expires; `None` if it does not.
     pub expires: Option<SystemTime>,
-    /// What it presented, if that is meant for the upstream of the one registry whose credentials
-    /// are taken where it was presented. Not verified: only that upstream can.
+    /// The credential that the client sent for the upstream of the one registry that clients log in
+    /// to at the host they called. Not verified: only that upstream can.
     pub credential: Option<ClientCredential>,
-    /// Through which other instances of Larder it asks.
+    /// The proxies that the request has passed.
     pub via: Via,
 }
 
 impl Principal {
-    /// A client that presented nothing.
+    /// A client without a credential or certificate.
     pub fn anonymous(via: Via) -> Self {
-        Self::named(Issuer::Nobody, String::new(), via)
+        Self::named(Issuer::Anonymous, String::new(), via)
     }
 
-    /// Somebody for whom `issuer` vouches.
+    /// The user `subject` of this issuer.
     pub fn named(issuer: Issuer, subject: String, via: Via) -> Self {
         Self { issuer, subject, groups: Vec::new(), expires: None, credential: None, via }
     }
 
-    /// Who it is, in one text: for what only the same may go on with.
+    /// The identity as one text, `<issuer>:<subject>`: the owner of an upload. Empty for an
+    /// anonymous client.
     pub fn label(&self) -> String {
         let issuer = match self.issuer {
+            Issuer::Anonymous => return String::new(),
             Issuer::Certificate => "certificate",
             Issuer::Htpasswd => "htpasswd",
-            Issuer::Nobody => return String::new(),
             Issuer::Upstream => "upstream",
         };
         format!("{issuer}:{}", self.subject)
     }
 }
 
-/// What an identity rests on.
+/// The source of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Issuer {
+    /// None: the client presented nothing.
+    Anonymous,
     /// A client certificate, whose name the configuration maps to a user.
     Certificate,
     /// The file of users and hashed passwords.
     Htpasswd,
-    /// Nothing: the network is open.
-    Nobody,
     /// The upstream, which is asked with the client's own credential.
     Upstream,
 }

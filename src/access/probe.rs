@@ -1,100 +1,109 @@
 //! Asks a registry, with a client's credential, whether the client may read in a repository.
 //!
-//! What the client asks for is what is asked after: if it is there for the client, the right is
-//! confirmed. Lists are not asked after themselves, for registries give them to others than those who
-//! may pull; the first tag of the list is.
+//! The question is a `HEAD` of the resource that the client asks for; a 2xx confirms the right.
+//! Lists are not asked for themselves, because registries give them to other clients than those
+//! that may pull; the first tag of the list is asked for.
 //!
-//! The token that is shown is asked for anew. Registries believe one as long as it lives, whatever has
-//! been taken back since, so one from before would confirm what was and not what is.
+//! The token is requested anew each time. Registries accept a token as long as it lives, whatever
+//! has been revoked since, so an older one would confirm a right that is gone. How long an answer
+//! is cached is decided in `rights.rs`.
 
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::rights::RightsQuery;
+use super::rights_query::RightsQuery;
 use crate::oci::{MANIFEST_ACCEPT, Reference, Resource};
 use crate::upstream::{Answer, Question, ReadMethod, UpstreamError};
 
-/// Between which instants all of it happens.
+/// When the probe began, and when it has to be over.
 #[derive(Clone, Copy)]
 struct ProbeTiming {
     begin: Instant,
     deadline: Instant,
 }
 
-/// Returns when the registry has confirmed it.
-pub(super) async fn probe(wish: RightsQuery<'_>, deadline: Instant) -> Result<(), UpstreamError> {
-    let span = ProbeTiming { begin: Instant::now(), deadline };
-    match wish.resource {
-        Resource::Blob(_) | Resource::Manifest(_) => head(wish, wish.resource, span).await,
+/// Returns `Ok` if the registry has confirmed the right.
+///
+/// # Errors
+///
+/// [`UpstreamError::NotFound`] or [`UpstreamError::Denied`] if it has not, and the others if it
+/// could not be asked before `deadline`.
+pub(super) async fn probe(query: RightsQuery<'_>, deadline: Instant) -> Result<(), UpstreamError> {
+    let timing = ProbeTiming { begin: Instant::now(), deadline };
+    match query.resource {
+        Resource::Blob(_) | Resource::Manifest(_) => head(query, query.resource, timing).await,
         Resource::Referrers(digest) => {
             let subject = Resource::Manifest(Reference::Digest(digest.clone()));
-            match head(wish, &subject, span).await {
-                // Referrers may be there before what they refer to.
-                Err(UpstreamError::NotFound { .. }) => head_of_first_tag(wish, span).await,
+            match head(query, &subject, timing).await {
+                // Referrers may be pushed before their subject (distribution-spec, "Referrers").
+                Err(UpstreamError::NotFound { .. }) => head_of_first_tag(query, timing).await,
                 other => other,
             }
         }
-        Resource::Tags => head_of_first_tag(wish, span).await,
+        Resource::Tags => head_of_first_tag(query, timing).await,
         Resource::Upload(_) => {
-            let host = wish.registry.upstream().host().to_owned();
+            let host = query.registry.upstream().host().to_owned();
             Err(UpstreamError::NotFound { host, said: None })
         }
     }
 }
 
 async fn head(
-    wish: RightsQuery<'_>,
+    query: RightsQuery<'_>,
     resource: &Resource,
-    span: ProbeTiming,
+    timing: ProbeTiming,
 ) -> Result<(), UpstreamError> {
-    match ask(wish, resource, ReadMethod::Head, "", span).await {
-        // The GET's headers say the same; its body is not read.
+    match ask(query, resource, ReadMethod::Head, "", timing).await {
+        // Some registries have no HEAD. The body of the GET is not read.
         Err(error) if error.is_without_head() => {
-            ask(wish, resource, ReadMethod::Get, "", span).await.map(drop)
+            ask(query, resource, ReadMethod::Get, "", timing).await.map(drop)
         }
         other => other.map(drop),
     }
 }
 
-async fn head_of_first_tag(wish: RightsQuery<'_>, span: ProbeTiming) -> Result<(), UpstreamError> {
-    let host = || wish.registry.upstream().host().to_owned();
-    let answer = ask(wish, &Resource::Tags, ReadMethod::Get, "n=1", span).await?;
-    let collected = timeout_at(span.deadline, answer.body.collect(LIST_BYTES_MAX)).await;
+async fn head_of_first_tag(
+    query: RightsQuery<'_>,
+    timing: ProbeTiming,
+) -> Result<(), UpstreamError> {
+    let host = || query.registry.upstream().host().to_owned();
+    let answer = ask(query, &Resource::Tags, ReadMethod::Get, "n=1", timing).await?;
+    let collected = timeout_at(timing.deadline, answer.body.collect(LIST_BYTES_MAX)).await;
     let body = collected.unwrap_or_else(|_| {
-        let reason = "its list of tags does not end".to_owned();
+        let reason = "the list of tags did not end in time".to_owned();
         Err(UpstreamError::Unreachable { host: host(), reason })
     })?;
     let list: TagList = serde_json::from_slice(&body).unwrap_or_default();
     let first = list.tags.unwrap_or_default().into_iter().find_map(|tag| tag.parse().ok());
     let tag = first.ok_or_else(|| UpstreamError::NotFound { host: host(), said: None })?;
-    head(wish, &Resource::Manifest(Reference::Tag(tag)), span).await
+    head(query, &Resource::Manifest(Reference::Tag(tag)), timing).await
 }
 
 async fn ask(
-    wish: RightsQuery<'_>,
+    query: RightsQuery<'_>,
     resource: &Resource,
     method: ReadMethod,
-    query: &str,
-    span: ProbeTiming,
+    url_query: &str,
+    timing: ProbeTiming,
 ) -> Result<Answer, UpstreamError> {
     let accept = matches!(resource, Resource::Manifest(_)).then(|| MANIFEST_ACCEPT.to_owned());
     let question = Question {
-        query: query.to_owned(),
+        query: url_query.to_owned(),
         accept,
-        client: wish.client.cloned(),
-        token_since: Some(span.begin),
-        via: wish.via.clone(),
-        ..Question::new(method, wish.repository.clone(), resource.clone())
+        client: query.client.cloned(),
+        token_since: Some(timing.begin),
+        via: query.via.clone(),
+        ..Question::new(method, query.repository.clone(), resource.clone())
     };
-    wish.registry.upstream().ask(&question, span.deadline).await
+    query.registry.upstream().ask(&question, timing.deadline).await
 }
 
-/// distribution-spec, "Listing Tags". Some registries say `null` for none.
+/// The answer of distribution-spec, "Listing Tags". Some registries send `null` for an empty list.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TagList {
     tags: Option<Vec<String>>,
 }
 
-/// Registries that do not know `n` send the whole list.
+/// In bytes. Registries that do not know `n` send the whole list.
 const LIST_BYTES_MAX: usize = 4 << 20;

@@ -1,277 +1,218 @@
-//! What upstreams have confirmed of clients that ask with credentials of their own.
+//! Caches which clients an upstream has confirmed, for registries that are asked with each client's
+//! own credential.
 //!
-//! A right is confirmed by one thing only: the registry's own 2xx to a `HEAD` of a manifest or blob in
-//! the repository, asked with the client's credential. That a token was issued confirms nothing, for
-//! token servers issue them with fewer actions than were asked for; nor does a 404, which may mean
-//! that the client may not know.
+//! One thing only confirms a right: the registry's own 2xx to a `HEAD` of a manifest or blob in the
+//! repository, sent with the client's credential (`probe.rs`). An issued token confirms nothing,
+//! because token servers issue tokens with fewer actions than were requested; nor does a 404,
+//! because it may mean that the client must not know of the repository.
 //!
-//! A right is remembered for `grant_ttl`. After that it is asked for again; if the upstream cannot be
-//! asked, it holds for `grant_grace` more. What is remembered is a hash under a key of this process,
-//! and ends with it. That a right was not confirmed is remembered for seconds, and not across a push:
-//! what was not there to be asked after is there now.
+//! A right is fresh for `grant_ttl`. After that the upstream is asked again; while the upstream is
+//! unreachable, a stale right holds for `grant_grace` more. Rights are cached under a hash with
+//! a key of this process, and end with it. A refusal is cached for seconds, and not across a push,
+//! which may have created the missing manifest.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
-use super::Action;
+use super::AccessDenied;
 use super::probe::probe;
 use super::process_key::ProcessKey;
+use super::rights_query::{RightsQuery, pushed_id};
 use super::ttl_map::TtlMap;
-use crate::http::Via;
-use crate::oci::{Reference, RepositoryName, Resource};
+use crate::oci::RepositoryName;
 use crate::registry::{GrantPolicy, Registry};
-use crate::upstream::{self, ClientCredential, CredentialId};
+use crate::upstream::{CredentialId, UpstreamError};
 
-/// The rights that were confirmed, over all listeners and across reloads.
+/// The confirmed rights of all clients, over all listeners and across reloads.
 #[derive(Debug)]
 pub(super) struct ConfirmedRights {
     confirmed: TtlMap<ConfirmedRight>,
-    /// When the registry was asked.
-    unconfirmed: TtlMap<Instant>,
-    /// When something was last pushed to a repository, by whomever.
+    /// When the registry was asked and did not confirm.
+    refused: TtlMap<Instant>,
+    /// When a repository was last pushed to, by any client.
     pushed: TtlMap<Instant>,
     /// One question at a time for each right.
     asking: Mutex<HashMap<CredentialId, Weak<AsyncMutex<()>>>>,
 }
 
-/// What somebody wants to do.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RightsQuery<'w> {
-    /// With whose credential; `None` for none at all.
-    pub(super) client: Option<&'w ClientCredential>,
-    pub(super) registry: &'w Registry,
-    pub(super) repository: &'w RepositoryName,
-    pub(super) action: Action,
-    /// To what.
-    pub(super) resource: &'w Resource,
-    pub(super) via: &'w Via,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct ConfirmedRight {
-    confirmed: Instant,
-    /// When the upstream was last asked in vain.
-    in_vain: Option<Instant>,
-}
-
-/// Why a right is not confirmed.
-#[derive(Clone, Debug)]
-pub(super) enum RightsError {
-    /// The registry did not confirm it.
-    Not,
-    /// The upstream could not be asked, or knows no such credential.
-    Error(upstream::UpstreamError),
+    confirmed_at: Instant,
+    /// When the upstream was last asked again and gave no answer.
+    failed_at: Option<Instant>,
 }
 
 impl ConfirmedRights {
-    /// None yet.
+    /// No rights yet.
     pub(super) fn new() -> Self {
         Self {
             confirmed: TtlMap::new(RIGHTS_MAX),
-            unconfirmed: TtlMap::new(RIGHTS_MAX),
+            refused: TtlMap::new(RIGHTS_MAX),
             pushed: TtlMap::new(RIGHTS_MAX),
             asking: Mutex::default(),
         }
     }
 
-    /// Whether this right is remembered, and is not too old.
-    pub(super) fn holds(&self, tag: &CredentialId, policy: GrantPolicy) -> bool {
-        let right = self.confirmed.get(tag);
-        right.is_some_and(|right| right.confirmed.elapsed() < policy.ttl)
+    /// Whether this right was confirmed within `grant_ttl`.
+    pub(super) fn is_fresh(&self, right: &CredentialId, policy: GrantPolicy) -> bool {
+        let right = self.confirmed.get(right);
+        right.is_some_and(|right| right.confirmed_at.elapsed() < policy.ttl)
     }
 
-    /// Remembers that the registry itself has let somebody do this.
-    pub(super) fn note(&self, tag: CredentialId, policy: GrantPolicy) {
-        let right = ConfirmedRight { confirmed: Instant::now(), in_vain: None };
-        self.confirmed.put(tag, right, policy.ttl.saturating_add(policy.grace));
+    /// Removes a right that the registry has refused since.
+    pub(super) fn remove(&self, right: &CredentialId) {
+        self.confirmed.remove(right);
     }
 
-    /// Forgets a right: the registry has refused it.
-    pub(super) fn forget(&self, tag: &CredentialId) {
-        self.confirmed.forget(tag);
-    }
-
-    /// Notes that something was pushed to a repository: what was said before of what is not there holds
-    /// no more.
-    pub(super) fn note_pushed(
+    /// Notes a push to a repository: earlier refusals no longer count there.
+    pub(super) fn note_push(
         &self,
-        keyed: &ProcessKey,
+        key: &ProcessKey,
         registry: &Registry,
-        into: &RepositoryName,
+        repository: &RepositoryName,
     ) {
-        self.pushed.put(repository_tag(keyed, registry, into), Instant::now(), PUSHED_FOR);
+        let id = pushed_id(key, registry, repository);
+        self.pushed.insert(id, Instant::now(), PUSHED_TTL);
     }
 
-    /// Sees to it that the right is confirmed. Gives what it is remembered by.
+    /// Makes sure that a right holds now, asking the upstream if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessDenied::NotConfirmed`] if the registry did not confirm the right, and
+    /// [`AccessDenied::Upstream`] if it could not be asked or refused the credential.
     pub(super) async fn confirm(
         &self,
-        keyed: &ProcessKey,
-        wish: RightsQuery<'_>,
+        key: &ProcessKey,
+        query: RightsQuery<'_>,
         policy: GrantPolicy,
-    ) -> Result<CredentialId, RightsError> {
-        let tag = wish.tag(keyed);
-        if self.holds_now(&tag, policy) {
-            return Ok(tag);
+    ) -> Result<(), AccessDenied> {
+        let right = query.right_id(key);
+        if self.holds(&right, policy) {
+            return Ok(());
         }
-        let turn = self.turn(tag);
-        let _turn = turn.lock().await;
-        // Clients send several requests at once; the first of them has settled it.
-        if self.holds_now(&tag, policy) {
-            return Ok(tag);
+        let lock = self.question_lock(right);
+        let _asking = lock.lock().await;
+        // Clients send several requests at once; the first of them has asked.
+        if self.holds(&right, policy) {
+            return Ok(());
         }
-        let for_this = wish.tag_for_this(keyed);
-        let pushed = self.pushed.get(&repository_tag(keyed, wish.registry, wish.repository));
-        let is_refused = |tag| {
-            let asked = self.unconfirmed.get(tag);
+        let resource = query.resource_id(key);
+        let pushed = self.pushed.get(&pushed_id(key, query.registry, query.repository));
+        let is_refused = |id| {
+            let asked = self.refused.get(id);
             asked.is_some_and(|asked| pushed.is_none_or(|pushed| pushed < asked))
         };
-        if is_refused(&tag) || is_refused(&for_this) {
-            return Err(RightsError::Not);
+        if is_refused(&right) || is_refused(&resource) {
+            return Err(AccessDenied::NotConfirmed);
         }
-        self.ask(wish, policy, (tag, for_this)).await.map(|()| tag)
+        self.ask(query, policy, right, resource).await
     }
 
     async fn ask(
         &self,
-        wish: RightsQuery<'_>,
+        query: RightsQuery<'_>,
         policy: GrantPolicy,
-        (tag, for_this): (CredentialId, CredentialId),
-    ) -> Result<(), RightsError> {
-        let (old, begin) = (self.confirmed.get(&tag), Instant::now());
-        let is_in_vain = old.is_some() && wish.registry.upstream().is_open();
-        let wait = if old.is_some() { WAIT_WITH_GRACE } else { WAIT };
-        let error = if is_in_vain {
-            None
-        } else {
-            match probe(wish, Instant::now() + wait).await {
-                Ok(()) => {
-                    self.note(tag, policy);
-                    return Ok(());
-                }
-                Err(error) => Some(error),
-            }
+        right: CredentialId,
+        resource: CredentialId,
+    ) -> Result<(), AccessDenied> {
+        let stale = self.confirmed.get(&right);
+        // A stale right holds while the circuit breaker of the upstream is open.
+        if let Some(stale) = stale
+            && query.registry.upstream().is_open()
+        {
+            self.extend(right, stale, policy);
+            return Ok(());
+        }
+        let asked_at = Instant::now();
+        let wait = if stale.is_some() { WAIT_WITH_GRACE } else { WAIT };
+        let Err(error) = probe(query, asked_at + wait).await else {
+            self.note_confirmed(right, policy);
+            return Ok(());
         };
-        match (error, old) {
-            (Some(error @ upstream::UpstreamError::CredentialRefused { .. }), _) => {
-                self.forget(&tag);
-                Err(RightsError::Error(error))
+        match (error, stale) {
+            (error @ UpstreamError::CredentialRefused { .. }, _) => {
+                self.remove(&right);
+                Err(error.into())
             }
-            (Some(upstream::UpstreamError::Denied { .. }), _) => {
-                self.forget(&tag);
-                self.unconfirmed.put(tag, begin, UNCONFIRMED_FOR);
-                Err(RightsError::Not)
+            (UpstreamError::Denied { .. }, _) => {
+                self.remove(&right);
+                self.refused.insert(right, asked_at, REFUSED_TTL);
+                Err(AccessDenied::NotConfirmed)
             }
-            (Some(upstream::UpstreamError::NotFound { .. }), _) => {
-                // It may be that only this does not exist, so nothing is said of the repository; but
-                // what was confirmed is too old to go on with.
-                self.forget(&tag);
-                self.unconfirmed.put(for_this, begin, UNCONFIRMED_FOR);
-                Err(RightsError::Not)
+            (UpstreamError::NotFound { .. }, _) => {
+                // The 404 may be about this resource only, so no other one is refused; but the
+                // stale right must not be served any longer.
+                self.remove(&right);
+                self.refused.insert(resource, asked_at, REFUSED_TTL);
+                Err(AccessDenied::NotConfirmed)
             }
-            (_, Some(old)) => {
-                let left = policy.ttl.saturating_add(policy.grace);
-                let left = left.saturating_sub(old.confirmed.elapsed());
-                let right = ConfirmedRight { in_vain: Some(Instant::now()), ..old };
-                self.confirmed.put(tag, right, left);
+            (_, Some(stale)) => {
+                self.extend(right, stale, policy);
                 Ok(())
             }
-            (Some(error), None) => Err(RightsError::Error(error)),
-            (None, None) => Err(RightsError::Not),
+            (error, None) => Err(error.into()),
         }
     }
 
-    /// Whether the right need not be asked for now: it is young enough, or the upstream was asked in
-    /// vain a moment ago and it is not too old for that.
-    fn holds_now(&self, tag: &CredentialId, policy: GrantPolicy) -> bool {
-        let Some(right) = self.confirmed.get(tag) else { return false };
-        let was_in_vain = right.in_vain.is_some_and(|at| at.elapsed() < IN_VAIN_FOR);
-        right.confirmed.elapsed() < policy.ttl || was_in_vain
+    fn note_confirmed(&self, right: CredentialId, policy: GrantPolicy) {
+        let value = ConfirmedRight { confirmed_at: Instant::now(), failed_at: None };
+        self.confirmed.insert(right, value, policy.ttl.saturating_add(policy.grace));
     }
 
-    fn turn(&self, tag: CredentialId) -> Arc<AsyncMutex<()>> {
+    /// Lets a stale right hold for the rest of its grace period; the upstream is asked again after
+    /// [`RETRY_PAUSE`].
+    fn extend(&self, right: CredentialId, stale: ConfirmedRight, policy: GrantPolicy) {
+        let total = policy.ttl.saturating_add(policy.grace);
+        let left = total.saturating_sub(stale.confirmed_at.elapsed());
+        let value = ConfirmedRight { failed_at: Some(Instant::now()), ..stale };
+        self.confirmed.insert(right, value, left);
+    }
+
+    /// Whether the right holds without a question: it is fresh, or in its grace period and the
+    /// upstream gave no answer a moment ago.
+    fn holds(&self, right: &CredentialId, policy: GrantPolicy) -> bool {
+        let Some(right) = self.confirmed.get(right) else { return false };
+        let has_just_failed = right.failed_at.is_some_and(|at| at.elapsed() < RETRY_PAUSE);
+        right.confirmed_at.elapsed() < policy.ttl || has_just_failed
+    }
+
+    fn question_lock(&self, right: CredentialId) -> Arc<AsyncMutex<()>> {
         let mut asking = self.asking.lock();
-        if let Some(turn) = asking.get(&tag).and_then(Weak::upgrade) {
-            return turn;
+        if let Some(lock) = asking.get(&right).and_then(Weak::upgrade) {
+            return lock;
         }
-        // Those that nobody waits for any more.
+        // Removes the locks that no request holds, before the map would grow.
         if asking.len() >= asking.capacity() {
-            asking.retain(|_, turn| turn.strong_count() > 0);
+            asking.retain(|_, lock| lock.strong_count() > 0);
         }
-        let turn = Arc::new(AsyncMutex::new(()));
-        asking.insert(tag, Arc::downgrade(&turn));
-        turn
+        let lock = Arc::new(AsyncMutex::new(()));
+        asking.insert(right, Arc::downgrade(&lock));
+        lock
     }
 }
 
-impl RightsQuery<'_> {
-    /// What the right is remembered by.
-    pub(super) fn tag(&self, keyed: &ProcessKey) -> CredentialId {
-        keyed.tag(&self.parts(b"right"))
-    }
-
-    /// The same for the thing at hand only.
-    fn tag_for_this(&self, keyed: &ProcessKey) -> CredentialId {
-        let resource = match self.resource {
-            Resource::Blob(digest) => format!("blobs/{digest}"),
-            Resource::Manifest(Reference::Digest(digest)) => format!("manifests/{digest}"),
-            Resource::Manifest(Reference::Tag(tag)) => format!("manifests/{tag}"),
-            Resource::Referrers(digest) => format!("referrers/{digest}"),
-            Resource::Tags => "tags/list".to_owned(),
-            Resource::Upload(_) => "blobs/uploads/".to_owned(),
-        };
-        let [kind, who, registry, host, repository, action] = self.parts(b"right to this");
-        keyed.tag(&[kind, who, registry, host, repository, action, resource.as_bytes()])
-    }
-
-    /// With the upstream's host: another upstream of the same name has confirmed nothing.
-    fn parts<'p>(&'p self, kind: &'p [u8]) -> [&'p [u8]; 6] {
-        [
-            kind,
-            self.client.and_then(ClientCredential::tag_bytes).unwrap_or_default(),
-            self.registry.name().as_str().as_bytes(),
-            self.registry.upstream().host().as_bytes(),
-            self.repository.as_str().as_bytes(),
-            self.action.as_str().as_bytes(),
-        ]
-    }
-}
-
-/// What pushes to a repository are remembered by.
-fn repository_tag(
-    keyed: &ProcessKey,
-    registry: &Registry,
-    repository: &RepositoryName,
-) -> CredentialId {
-    let host = registry.upstream().host().as_bytes();
-    keyed.tag(&[
-        b"pushed",
-        registry.name().as_str().as_bytes(),
-        host,
-        repository.as_str().as_bytes(),
-    ])
-}
-
-/// How long a client waits for its right to be confirmed. What comes after takes up to 25 s, and
+/// How long a client waits for its right to be confirmed. The pull after it takes up to 25 s, and
 /// containerd gives up after 30.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// The same where an older confirmation can stand in.
+/// How long a client waits where a stale right can stand in.
 const WAIT_WITH_GRACE: Duration = Duration::from_secs(2);
 
-/// For how long nobody asks again after a question in vain.
-const IN_VAIN_FOR: Duration = Duration::from_secs(5);
+/// How long the upstream is not asked again after a question without an answer.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// For how long it is remembered that a right was not confirmed: who is given a right gets in soon.
-const UNCONFIRMED_FOR: Duration = Duration::from_secs(5);
+/// How long a refusal is cached: short, so that a client that is given a right gets in soon.
+const REFUSED_TTL: Duration = Duration::from_secs(5);
 
-/// As long as anything is remembered that was said before: a question that took all its time, and then
-/// for as long as it is remembered.
-const PUSHED_FOR: Duration = WAIT.saturating_add(UNCONFIRMED_FOR);
+/// As long as a refusal from before the push can be cached: a question that took all its time, and
+/// then [`REFUSED_TTL`].
+const PUSHED_TTL: Duration = WAIT.saturating_add(REFUSED_TTL);
 
 /// A thousand clients with a hundred repositories each; at about 100 bytes, 10 MiB.
 const RIGHTS_MAX: usize = 100_000;

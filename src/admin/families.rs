@@ -16,7 +16,7 @@ use crate::upstream::{RateAllowance, TroubleKind};
 pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     let routes = (sources.routes)();
     let mut families = requests(&sources.traffic);
-    families.extend(upstreams(routes.table()));
+    families.extend(upstreams(routes.registries()));
     families.extend(fills(sources));
     families.push(one(metrics::MOUNTED, sources.push.mounts().blobs()));
     families.push(one(metrics::MOUNTED_BYTES, sources.push.mounts().bytes()));
@@ -82,8 +82,9 @@ fn merged<const N: usize>(samples: Vec<([&str; N], SampleValue)>) -> Vec<([&str;
 }
 
 fn upstreams(table: &RegistrySet) -> Vec<MetricFamily> {
-    let registries =
-        || table.registries().map(|registry| (registry.label(), registry.upstream().as_ref()));
+    let registries = || {
+        table.registries().map(|registry| (registry.name().as_str(), registry.upstream().as_ref()))
+    };
     let requests = registries().flat_map(|(label, upstreams)| {
         let requests = upstreams.meter().requests();
         requests

@@ -72,7 +72,7 @@ impl HealthReport {
     /// Of one that serves, or did.
     pub(super) fn of(sources: &ReportSources) -> Self {
         let routes = (sources.routes)();
-        let reasons: Vec<_> = upstreams(routes.table()).chain(disk(&sources.cache)).collect();
+        let reasons: Vec<_> = upstreams(routes.registries()).chain(disk(&sources.cache)).collect();
         let status = match () {
             () if sources.stop.is_cancelled() => HealthState::Stopping,
             () if reasons.is_empty() => HealthState::Ready,
@@ -101,7 +101,7 @@ fn upstreams(table: &RegistrySet) -> impl Iterator<Item = HealthReason> {
         let troubles = registry.upstream().troubles().into_iter();
         troubles.map(|trouble| HealthReason {
             what: trouble.kind.as_str(),
-            registry: Some(registry.label().to_owned()),
+            registry: Some(registry.name().as_str().to_owned()),
             host: Some(trouble.host),
             detail: trouble.reason,
         })

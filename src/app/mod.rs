@@ -89,7 +89,7 @@ impl App {
             instance: InstanceId::random(),
             proxies: ProxyTable::new(&settings.proxies),
         };
-        let table = RegistrySet::build(&settings.registries, &egress, None)?;
+        let registries = RegistrySet::build(&settings.registries, &egress, None)?;
         let options = settings.store.clone();
         let machine = BootClock { clock: Arc::clone(&parts.clock), boot: parts.boot };
         let opened = tokio::task::spawn_blocking(move || Store::open(options, machine)).await;
@@ -99,8 +99,13 @@ impl App {
         let push = open_push(store, cache.clone(), parts.clock, settings.push.clone()).await?;
         cache.sweep().await;
         let traffic = Arc::<TrafficCounters>::default();
-        let (paths, noted_in) = ((cache.clone(), push.clone()), Arc::clone(&traffic));
-        let routes = Routes::new(table, paths, egress.instance, noted_in);
+        let routes = Routes::new(
+            registries,
+            cache.clone(),
+            push.clone(),
+            egress.instance,
+            Arc::clone(&traffic),
+        );
         Ok(Self {
             cache,
             push,
@@ -119,11 +124,16 @@ impl App {
     /// Answers requests from now on as `settings` say. Those under way go on as they began; what
     /// is cached, and every fetch under way, stays. The cache's own settings cannot change.
     pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
-        let routes = self.routes.take();
-        let table = RegistrySet::build(&settings.registries, &self.egress, Some(routes.table()))?;
-        let paths = (self.cache.clone(), self.push.clone());
-        let traffic = Arc::clone(&self.traffic);
-        self.routes.put(Routes::new(table, paths, self.egress.instance, traffic));
+        let before = self.routes.take();
+        let before = Some(before.registries());
+        let registries = RegistrySet::build(&settings.registries, &self.egress, before)?;
+        self.routes.put(Routes::new(
+            registries,
+            self.cache.clone(),
+            self.push.clone(),
+            self.egress.instance,
+            Arc::clone(&self.traffic),
+        ));
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())

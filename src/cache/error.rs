@@ -1,6 +1,6 @@
 //! Why a pull cannot be answered.
 //!
-//! What the client reads of it is decided in `routes/reply.rs`, in one match. The type is `Clone`
+//! What the client reads of it is decided in `routes/error.rs`, in one match. The type is `Clone`
 //! because one fault is often the answer to many clients.
 
 use std::time::Duration;

@@ -59,7 +59,7 @@ impl FillTask {
         if let FillProgress::Failed(error) = &end {
             tracing::warn!(digest = %self.digest, repository = %self.grant.repository(), %error, "a fill failed");
         }
-        self.shared.condition.ended(self.grant.registry().label(), &end);
+        self.shared.condition.ended(self.grant.registry().name().as_str(), &end);
         // The seat goes first: who comes now finds the blob, or starts anew.
         drop(seat);
         self.progress.send_replace(end);

@@ -58,7 +58,10 @@ impl Shared {
             })
         };
         let checked = known.as_ref().map(|known| &known.checked);
-        match self.settle(grant, checked, (grant.registry().tags(), Purpose::Pull), ask).await? {
+        match self
+            .settle(grant, checked, (grant.registry().default_tag_policy(), Purpose::Pull), ask)
+            .await?
+        {
             Resolution::Validated(what, decision) => {
                 Ok(Pulled { what, decision, age: Some(Duration::ZERO) })
             }

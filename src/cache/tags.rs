@@ -278,10 +278,10 @@ impl AcceptView {
 /// How long a record is believed. A tag that was not there may come to be at any moment, so for how
 /// long others of its name are believed does not count.
 fn policy(grant: &Grant, tag: &Tag, known: Option<&HotTag>) -> TagPolicy {
-    let policy = grant.registry().tags_of(tag);
+    let policy = grant.registry().tag_policy(tag);
     match known {
         Some(HotTag { digest: None, .. }) => {
-            TagPolicy { ttl: policy.ttl.min(grant.registry().tags().ttl), ..policy }
+            TagPolicy { ttl: policy.ttl.min(grant.registry().default_tag_policy().ttl), ..policy }
         }
         _ => policy,
     }

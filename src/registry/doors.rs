@@ -1,15 +1,15 @@
-//! The ways in which a request can name its registry, and sets of them.
+//! The ways in which a request can name its registry (doors), and sets of them.
 
 use std::fmt;
 
-/// One way to name a registry.
+/// A way to name a registry in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
-    /// The request's host is one of the registry's `hosts`.
+    /// The host of the request: one of the registry's `hosts`.
     Host,
-    /// No registry is named: the default one is meant.
+    /// No name: the default registry is meant.
     Mirror,
-    /// `?ns=<registry>`
+    /// `?ns=<registry>` (distribution-spec, "Registry Proxying").
     Namespace,
     /// `/v2/<prefix>/…`
     Prefix,
@@ -18,11 +18,11 @@ pub enum Door {
 }
 
 impl Door {
-    /// Every door, in the order in which a request is looked at.
+    /// Every door, in the order in which they are tried.
     pub const ALL: [Self; 5] =
         [Self::Registry, Self::Namespace, Self::Host, Self::Prefix, Self::Mirror];
 
-    /// What the configuration calls it.
+    /// The value in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",
@@ -38,19 +38,19 @@ impl Door {
     }
 }
 
-/// The doors that are open somewhere.
+/// The doors that are open at a listener.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct OpenDoors {
     bits: u8,
 }
 
 impl OpenDoors {
-    /// All of them.
+    /// All doors.
     pub fn all() -> Self {
         Door::ALL.into_iter().collect()
     }
 
-    /// Whether this one is open.
+    /// Whether this door is open.
     pub fn contains(self, door: Door) -> bool {
         self.bits & door.bit() != 0
     }

@@ -1,11 +1,15 @@
-//! The registries that clients may name, and which one a name means.
+//! The registries that clients may name, and the one that each name means.
+//!
+//! A closed world: a name that is not configured means no registry, and never an address to dial.
+//! How a request names a registry is read in `routes/door.rs`, and how a registry is called is
+//! decided in `upstream`.
 
 mod doors;
-mod entry;
+mod options;
 mod pattern;
-mod table;
+mod set;
 
 pub use doors::{Door, OpenDoors};
-pub use entry::{AskedAs, GrantPolicy, RegistryOptions, RegistryRules, TagPolicy, TagRule};
+pub use options::{AskedAs, GrantPolicy, RegistryOptions, RegistryRules, TagPolicy, TagRule};
 pub use pattern::{InvalidPattern, RepositoryPattern};
-pub use table::{Registry, RegistryEntry, RegistrySet};
+pub use set::{Registry, RegistrySet};

@@ -1,29 +1,29 @@
-//! Patterns of tags and repositories, as an operator writes them.
+//! Patterns of repositories, tags and users, as an operator writes them.
 //!
-//! `*` and `?` stand for characters within one component of a name, `**` for any number of
-//! components. Also `[a-z]` and `{a,b}`. The only place that knows which library matches.
+//! `*` and `?` match characters within one component of a name, `**` any number of components;
+//! `[a-z]` and `{a,b}` work as in a shell. Only this file names the library that matches.
 
 use std::fmt;
 use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-/// A pattern.
+/// A pattern that matches whole names.
 #[derive(Clone)]
 pub struct RepositoryPattern {
     text: Box<str>,
-    /// `None` takes everything.
+    /// `None` matches every name.
     glob: Option<GlobMatcher>,
 }
 
 impl RepositoryPattern {
-    /// `**`, which takes everything.
+    /// `**`, which matches every name.
     pub fn any() -> Self {
         Self { text: ANY.into(), glob: None }
     }
 
-    /// Whether it takes this name, from its first character to its last.
-    pub fn takes(&self, name: &str) -> bool {
+    /// Whether the pattern matches this name, from its first character to its last.
+    pub fn matches(&self, name: &str) -> bool {
         self.glob.as_ref().is_none_or(|glob| glob.is_match(name))
     }
 }
@@ -56,24 +56,24 @@ impl fmt::Debug for RepositoryPattern {
     }
 }
 
-/// A text is not a [`RepositoryPattern`].
+/// The text is not a [`RepositoryPattern`]: empty, longer than 1,024 bytes, or malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pattern cannot be read")]
 pub struct InvalidPattern;
 
 const ANY: &str = "**";
 
-/// The longest pattern, in bytes: a name of 255, and alternatives.
+/// The longest pattern, in bytes: a name of 255, with alternatives.
 const LEN_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A rule that takes one repository more than was meant gives it away.
+    /// A rule that matches one repository too many gives it away.
     #[test]
-    fn a_pattern_takes_whole_names_component_by_component() {
-        for (pattern, taken, left) in [
+    fn a_pattern_matches_whole_names_component_by_component() {
+        for (pattern, matched, others) in [
             ("**", vec!["a", "a/b/c"], vec![]),
             ("library/*", vec!["library/alpine"], vec!["library", "library/a/b", "xlibrary/a"]),
             ("team/**", vec!["team/a", "team/a/b"], vec!["team", "teams/a", "x/team/a"]),
@@ -84,11 +84,11 @@ mod tests {
             ("{a,b}/[0-9]*", vec!["a/1x", "b/0"], vec!["c/1", "a/x"]),
         ] {
             let pattern: RepositoryPattern = pattern.parse().unwrap();
-            for name in taken {
-                assert!(pattern.takes(name), "{pattern} {name}");
+            for name in matched {
+                assert!(pattern.matches(name), "{pattern} {name}");
             }
-            for name in left {
-                assert!(!pattern.takes(name), "{pattern} {name}");
+            for name in others {
+                assert!(!pattern.matches(name), "{pattern} {name}");
             }
         }
         for bad in ["", "[", "{a", "a[b", &"a".repeat(1025)] {

@@ -1,62 +1,74 @@
-//! One request, one answer.
+//! From one request to one answer.
 //!
-//! Who the client is and what it may do is settled here, before anything is looked up.
+//! Resolves the registry, identifies the client and grants the action, in this order, and only then
+//! looks at content. An error in any of the steps becomes an answer in `error.rs`.
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 
-use super::door::{DoorQuery, ResolveError, ResolvedTarget, enter};
+use super::door::{DoorQuery, ResolvedTarget, resolve};
 use super::entrance::Entrance;
+use super::error::{ErrorContext, RequestError};
 use super::observed::{Observation, ObservedBody};
-use super::reply::{RouteReply, UpstreamRefusal};
+use super::pushes::PushRequest;
+use super::reply::RouteReply;
 use super::sources::MountSources;
 use super::traffic::{RegistryCounts, TrafficCounters};
-use super::{blobs, lists, manifests, pushes};
+use super::{blobs, lists, manifests};
 use crate::access::{
-    AccessDenied, AccessRequest, Action, Grant, Issuer, LoginError, Principal, RequiredRight,
-    methods,
+    AccessDenied, AccessRequest, Action, Grant, IdentityRequest, Issuer, Principal, RequiredRight,
 };
 use crate::cache::{Cache, ListKind};
-use crate::http::{ClientPeer, ForwardingLoop, InstanceId, RequestBody, Via};
-use crate::oci::{ApiCall, ErrorCode, Resource};
+use crate::http::{ClientPeer, InstanceId, RequestBody, Via};
+use crate::oci::{ApiCall, Resource};
 use crate::push::PushService;
 use crate::registry::{Registry, RegistrySet};
 
-/// Everything that a request can reach.
+/// Answers requests to the registries of one configuration.
 #[derive(Debug)]
 pub struct Routes {
     cache: Cache,
     push: PushService,
     instance: InstanceId,
-    table: RegistrySet,
+    registries: RegistrySet,
     traffic: Arc<TrafficCounters>,
-    /// By the registries' places in the table.
+    /// In the order of [`Registry::index`].
     counts: Vec<Arc<RegistryCounts>>,
 }
 
+/// One request, and the listener that it came to.
+#[derive(Clone, Copy)]
+struct RequestVisit<'v> {
+    target: &'v ResolvedTarget,
+    entrance: &'v Entrance,
+    peer: &'v ClientPeer,
+    request: &'v http::request::Parts,
+}
+
 impl Routes {
-    /// Routes to the registries of `table` through `cache` and `push`, as `instance`. What passes is
-    /// noted in `traffic`, for these registries and no others.
+    /// Routes to `registries` through `cache` and `push`. Requests are counted in `traffic`, for
+    /// these registries and no others; a request that has passed `instance` before is refused.
     pub fn new(
-        table: RegistrySet,
-        (cache, push): (Cache, PushService),
+        registries: RegistrySet,
+        cache: Cache,
+        push: PushService,
         instance: InstanceId,
         traffic: Arc<TrafficCounters>,
     ) -> Self {
-        let names = table.registries().map(|registry| registry.label());
+        let names = registries.registries().map(|registry| registry.name().as_str());
         let counts = traffic.count_for(names);
-        Self { cache, push, instance, table, traffic, counts }
+        Self { cache, push, instance, registries, traffic, counts }
     }
 
-    /// The registries that it knows.
-    pub fn table(&self) -> &RegistrySet {
-        &self.table
+    /// The registries.
+    pub fn registries(&self) -> &RegistrySet {
+        &self.registries
     }
 
-    /// Answers a request of `peer` that came in through `entrance`. Its body is read where it is
-    /// passed on, and not before that may be done.
+    /// Answers a request of `peer` that came to `entrance`. The body is read only where it is sent
+    /// on, after access is granted.
     pub async fn answer(
         &self,
         request: Request<RequestBody>,
@@ -65,258 +77,201 @@ impl Routes {
     ) -> Response<ObservedBody> {
         let began = Instant::now();
         let (request, body) = request.into_parts();
-        let (reply, entered) = match self.enter(&request, entrance) {
-            _ if crate::http::is_oddly_coded(&request.headers) => (RouteReply::oddly_coded(), None),
-            Ok(entered) => {
-                let visit = RequestVisit { entered: &entered, entrance, peer, request: &request };
-                let admitted = self.admit(&visit, body).await;
-                (admitted.unwrap_or_else(|denied| denied.reply(&visit)), Some(entered))
+        let resolved = self.resolve(&request, entrance);
+        let target = resolved.as_ref().ok();
+        let answered = match &resolved {
+            Ok(target) => {
+                let visit = RequestVisit { target, entrance, peer, request: &request };
+                self.answer_visit(visit, body).await
             }
-            Err(error) => (RouteReply::not_entered(&error), None),
+            Err(error) => Ok(error.to_reply(context(None, entrance))),
         };
-        let reply = finished(reply, &request, entered.as_ref());
-        let noted_in = (&self.traffic, self.counts_for(entered.as_ref()));
-        let observation = Observation::of((&request, began), entered.as_ref(), &reply, noted_in);
+        let reply = answered.unwrap_or_else(|error| error.to_reply(context(target, entrance)));
+        let reply = finish(reply, &request, target);
+        let counts = self.counts_of(target);
+        let observation = Observation::new(&request, began, target, &reply, &self.traffic, counts);
         reply.response.map(|body| ObservedBody::new(body, observation))
     }
 
-    fn counts_for(&self, entered: Option<&ResolvedTarget>) -> &Arc<RegistryCounts> {
-        let registry = entered.and_then(|entered| entered.registry.as_ref());
-        let counts = registry.and_then(|registry| self.counts.get(registry.place()));
-        counts.unwrap_or(self.traffic.nowhere())
+    fn counts_of(&self, target: Option<&ResolvedTarget>) -> &Arc<RegistryCounts> {
+        let registry = target.and_then(|target| target.registry.as_ref());
+        let counts = registry.and_then(|registry| self.counts.get(registry.index()));
+        counts.unwrap_or(self.traffic.without_registry())
     }
 
-    fn enter(
+    fn resolve(
         &self,
         request: &http::request::Parts,
         entrance: &Entrance,
-    ) -> Result<ResolvedTarget, ResolveError> {
-        let host = entrance.host(request, self.table.has_hosts())?;
-        let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
-        enter(&self.table, entrance.doors, DoorQuery { path, query, host: host.as_ref() })
+    ) -> Result<ResolvedTarget, RequestError> {
+        if crate::http::is_oddly_coded(&request.headers) {
+            return Err(RequestError::TransferCoding);
+        }
+        let host = entrance.host(request, self.registries.has_hosts())?;
+        let query = DoorQuery {
+            path: request.uri.path(),
+            query: request.uri.query().unwrap_or_default(),
+            host: host.as_ref(),
+        };
+        resolve(&self.registries, entrance.doors, query)
     }
 
-    /// Finds out who asks and what that takes, and only then looks at what is asked for.
-    async fn admit(
+    async fn answer_visit(
         &self,
-        visit: &RequestVisit<'_>,
+        visit: RequestVisit<'_>,
         body: RequestBody,
     ) -> Result<RouteReply, RequestError> {
-        let RequestVisit { entered, entrance, peer, request } = visit;
-        let right =
-            RequiredRight::of(&request.method, &entered.call).ok_or(RequestError::NoSuchMethod)?;
-        let via = Via::read(&request.headers, self.instance).map_err(RequestError::Loop)?;
-        let access = &entrance.access;
-        let asked_for = entered.registry.as_deref().filter(|_| entered.call != ApiCall::Ping);
-        let registries = (asked_for, entered.with_logins.as_deref());
-        let principal = access.identify(&request.headers, peer, via, registries).await?;
+        let RequestVisit { target, entrance, peer, request } = visit;
+        let right = RequiredRight::of(&request.method, &target.call);
+        let right = right.ok_or(RequestError::MethodNotAllowed)?;
+        let via = Via::read(&request.headers, self.instance);
+        let identity = IdentityRequest {
+            headers: &request.headers,
+            peer,
+            via: via.map_err(RequestError::ForwardingLoop)?,
+            registry: target.registry.as_deref().filter(|_| target.call != ApiCall::Ping),
+            login_registry: target.login_registry.as_deref(),
+        };
+        let principal = entrance.access.identify(identity).await?;
         let (ApiCall::In(repository, resource), Some(registry), RequiredRight::Do(action)) =
-            (&entered.call, &entered.registry, right)
+            (&target.call, &target.registry, right)
         else {
-            return self.enter_only(visit, &principal).await;
+            return self.ping(visit, &principal).await;
         };
-        let (registry, repository) = (registry.clone(), repository.clone());
-        let address = peer.address;
-        let wish = AccessRequest { registry, repository, action, resource, address, may_ask: true };
-        let grant = access.grant(&principal, wish).await?;
+        let wanted = AccessRequest {
+            registry: Arc::clone(registry),
+            repository: repository.clone(),
+            action,
+            resource,
+            address: peer.address,
+            may_ask: true,
+        };
+        let grant = entrance.access.grant(&principal, wanted).await?;
         if action == Action::Pull {
-            let reply = self.reply(visit, &grant, resource).await;
-            return match reply.refusal {
-                // Whatever others may, this client may not any more.
-                Some(refusal) if grant.uses_client_credential() => {
-                    access.revoke(&grant);
-                    Err(refusal.into())
-                }
-                _ => Ok(reply),
-            };
+            return self.pull(visit, &grant, resource).await;
         }
-        let asked = pushes::PushRequest {
-            push: &self.push,
-            grant: &grant,
-            principal: &principal,
-            presented: &entered.presented,
-            head: request,
-            sources: MountSources {
-                cache: &self.cache,
-                entrance,
-                grant: &grant,
-                head: request,
-                peer,
-                principal: &principal,
-                table: &self.table,
-            },
-        };
-        // In a box, so that pulls need not carry room for it.
-        let mut reply = Box::pin(asked.answer(resource, body)).await;
-        if reply.response.status() == StatusCode::UNAUTHORIZED && grant.uses_client_credential() {
-            if !access.challenges() {
-                return Err(RequestError::Refused(AccessDenied::NotConfirmed));
-            }
-            reply.challenges();
-        }
-        Ok(reply)
+        // Boxed, so that pulls need no room for it.
+        Box::pin(self.push(visit, &grant, &principal, body)).await
     }
 
-    /// `/v2/`: whether there is a registry, and whether it knows the client.
-    async fn enter_only(
+    /// `/v2/`: whether this is a registry, and whether the client has to log in or has done so.
+    async fn ping(
         &self,
-        visit: &RequestVisit<'_>,
-        who: &Principal,
+        visit: RequestVisit<'_>,
+        principal: &Principal,
     ) -> Result<RouteReply, RequestError> {
-        let RequestVisit { entered, entrance, peer, .. } = visit;
+        let RequestVisit { target, entrance, peer, .. } = visit;
         let access = &entrance.access;
-        if let (Some(client), Some(registry)) = (&who.credential, &entered.with_logins) {
-            access.check(client, registry, peer.address).await?;
+        if let (Some(client), Some(registry)) = (&principal.credential, &target.login_registry) {
+            access.check_login(client, registry, peer.address).await?;
             return Ok(RouteReply::ping());
         }
-        let is_somebody = who.issuer != Issuer::Nobody;
-        if is_somebody || !access.login_grants_more(self.reachable(entered)) {
-            return Ok(RouteReply::ping());
+        let is_anonymous = principal.issuer == Issuer::Anonymous;
+        if is_anonymous && access.login_grants_more(self.reachable(target)) {
+            return Err(AccessDenied::LoginRequired.into());
         }
-        Err(RequestError::Nameless)
+        Ok(RouteReply::ping())
     }
 
-    /// The registries that a client could reach where it asks for none of their repositories.
-    fn reachable<'t>(&'t self, entered: &'t ResolvedTarget) -> impl Iterator<Item = &'t Registry> {
-        let one = entered.registry.as_deref().filter(|_| entered.is_named);
-        let is_here = |it: &&Registry| {
-            let with_logins = entered.with_logins.as_deref();
-            it.grants().is_none() || with_logins.is_some_and(|taken| taken.name() == it.name())
+    /// The registries that a ping is about: the one that it names, else all that can be reached at
+    /// this host.
+    fn reachable<'t>(&'t self, target: &'t ResolvedTarget) -> impl Iterator<Item = &'t Registry> {
+        let named = target.registry.as_deref().filter(|_| target.is_named);
+        let is_reachable = |it: &&Registry| {
+            let login = target.login_registry.as_deref();
+            it.grants().is_none() || login.is_some_and(|login| login.name() == it.name())
         };
-        let all = self.table.registries().filter(move |_| one.is_none()).map(AsRef::as_ref);
-        one.into_iter().chain(all).filter(is_here)
+        let all = self.registries.registries().filter(move |_| named.is_none());
+        named.into_iter().chain(all.map(AsRef::as_ref)).filter(is_reachable)
     }
 
-    async fn reply(
+    async fn pull(
         &self,
-        visit: &RequestVisit<'_>,
+        visit: RequestVisit<'_>,
         grant: &Grant,
         resource: &Resource,
-    ) -> RouteReply {
-        let RequestVisit { entered, request, .. } = visit;
+    ) -> Result<RouteReply, RequestError> {
+        let RequestVisit { target, entrance, request, .. } = visit;
+        let path = &target.client_path;
         let query = request.uri.query().unwrap_or_default();
-        match resource {
+        let pulled = match resource {
             Resource::Blob(digest) => blobs::pull(&self.cache, grant, digest, request).await,
             Resource::Manifest(reference) => {
                 manifests::pull(&self.cache, grant, reference, request).await
             }
             Resource::Referrers(digest) => {
-                let listing = ListKind::Referrers(digest.clone());
-                lists::pull(&self.cache, grant, &listing, &entered.presented, query).await
+                let kind = ListKind::Referrers(digest.clone());
+                lists::pull(&self.cache, grant, &kind, path, query).await
             }
-            Resource::Tags => {
-                let (listing, presented) = (ListKind::Tags, &entered.presented);
-                lists::pull(&self.cache, grant, &listing, presented, query).await
-            }
-            // Every method of theirs is part of a push.
-            Resource::Upload(_) => RequestError::NoSuchMethod.reply(visit),
-        }
-    }
-}
-
-/// One request, and where it came in.
-struct RequestVisit<'v> {
-    entered: &'v ResolvedTarget,
-    entrance: &'v Entrance,
-    peer: &'v ClientPeer,
-    request: &'v http::request::Parts,
-}
-
-/// Why a request is not answered with what it asks for.
-enum RequestError {
-    Loop(ForwardingLoop),
-    Nameless,
-    NoSuchMethod,
-    Refused(AccessDenied),
-    Turned(LoginError),
-}
-
-impl From<AccessDenied> for RequestError {
-    fn from(refused: AccessDenied) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<UpstreamRefusal> for RequestError {
-    fn from(refusal: UpstreamRefusal) -> Self {
-        match refusal {
-            UpstreamRefusal::Credential => Self::Turned(LoginError::BadCredentials),
-            UpstreamRefusal::Repository => Self::Refused(AccessDenied::NotConfirmed),
-        }
-    }
-}
-
-impl From<LoginError> for RequestError {
-    fn from(turned: LoginError) -> Self {
-        Self::Turned(turned)
-    }
-}
-
-impl RequestError {
-    fn reply(self, visit: &RequestVisit<'_>) -> RouteReply {
-        let host = || visit.entered.registry.as_ref().map_or("", |it| it.upstream().host());
-        let methods = || {
-            let registry = visit.entered.registry.as_ref();
-            methods(&visit.entered.call, registry.is_some_and(|it| it.takes_pushes()))
+            Resource::Tags => lists::pull(&self.cache, grant, &ListKind::Tags, path, query).await,
+            // Every method of an upload is part of a push.
+            Resource::Upload(_) => Err(RequestError::MethodNotAllowed),
         };
-        let absent = || match &visit.entered.call {
-            ApiCall::In(_, resource) => absent_code(resource),
-            ApiCall::Ping => ErrorCode::NameUnknown,
+        pulled.map_err(|error| match error.client_denial() {
+            // The right of this client has ended, whatever other clients may do.
+            Some(denied) if grant.uses_client_credential() => {
+                entrance.access.revoke(grant);
+                denied.into()
+            }
+            _ => error,
+        })
+    }
+
+    async fn push(
+        &self,
+        visit: RequestVisit<'_>,
+        grant: &Grant,
+        principal: &Principal,
+        body: RequestBody,
+    ) -> Result<RouteReply, RequestError> {
+        let RequestVisit { target, entrance, peer, request } = visit;
+        let sources = MountSources {
+            cache: &self.cache,
+            entrance,
+            grant,
+            head: request,
+            peer,
+            principal,
+            registries: &self.registries,
         };
-        match self {
-            Self::Loop(error) => RouteReply::looped(error),
-            Self::NoSuchMethod => {
-                RouteReply::not_allowed("the protocol has no such method here", &methods())
-            }
-            Self::Refused(refused @ AccessDenied::ReadOnly { .. }) => {
-                RouteReply::not_allowed(&refused.to_string(), &methods())
-            }
-            Self::Turned(turned) | Self::Refused(AccessDenied::Turned(turned)) => {
-                RouteReply::turned(turned)
-            }
-            // Whom nobody asks for a password cannot give one.
-            Self::Nameless | Self::Refused(AccessDenied::LoginRequired)
-                if visit.entrance.access.challenges() =>
-            {
-                RouteReply::challenge(&AccessDenied::LoginRequired)
-            }
-            Self::Nameless => RouteReply::refused(host(), &AccessDenied::LoginRequired),
-            Self::Refused(AccessDenied::Upstream(error)) => {
-                RouteReply::failed(&error.into(), absent())
-            }
-            Self::Refused(refused @ AccessDenied::NotConfirmed) => {
-                RouteReply::absent(host(), absent(), &refused)
-            }
-            Self::Refused(refused) => RouteReply::refused(host(), &refused),
+        let ApiCall::In(_, resource) = &target.call else {
+            return Err(RequestError::MethodNotAllowed);
+        };
+        let push = PushRequest { push: &self.push, client_path: &target.client_path, sources };
+        let pushed = push.answer(resource, body).await;
+        if !grant.uses_client_credential() {
+            return pushed;
         }
+        let context = context(Some(target), entrance);
+        let reply = pushed.unwrap_or_else(|error| error.to_reply(context));
+        Ok(context.with_client_credential(reply))
     }
 }
 
-/// The code that goes with a 404 about this.
-fn absent_code(resource: &Resource) -> ErrorCode {
-    match resource {
-        Resource::Blob(_) => ErrorCode::BlobUnknown,
-        Resource::Manifest(_) => ErrorCode::ManifestUnknown,
-        Resource::Referrers(_) | Resource::Tags | Resource::Upload(_) => ErrorCode::NameUnknown,
+fn context<'v>(target: Option<&'v ResolvedTarget>, entrance: &Entrance) -> ErrorContext<'v> {
+    ErrorContext {
+        call: target.map(|target| &target.call),
+        registry: target.and_then(|target| target.registry.as_deref()),
+        challenges: entrance.access.challenges(),
     }
 }
 
-/// What every answer gets, whatever it is.
-fn finished(
+/// Applies to every answer: `OCI-Namespace`, whether `Cache-Status` is shown, and no body for HEAD.
+fn finish(
     mut reply: RouteReply,
     request: &http::request::Parts,
-    entered: Option<&ResolvedTarget>,
+    target: Option<&ResolvedTarget>,
 ) -> RouteReply {
-    let namespace = entered.and_then(|entered| entered.namespace.as_deref());
+    let namespace = target.and_then(|target| target.client_path.namespace.as_deref());
     if let Some(Ok(value)) = namespace.map(HeaderValue::from_str) {
         reply.set(OCI_NAMESPACE, value);
     }
-    let registry = entered.and_then(|entered| entered.registry.as_ref());
+    let registry = target.and_then(|target| target.registry.as_ref());
     if registry.is_some_and(|registry| !registry.exposes_cache_status()) {
-        reply.says_not_how();
+        reply.hide_cache_status();
     }
     if request.method == Method::HEAD {
-        reply.without_body();
+        reply.remove_body();
     }
     reply
 }

@@ -1,95 +1,103 @@
-//! `blobs/<digest>`, whole and in parts.
+//! Answers pulls of blobs, whole and in ranges (distribution-spec, "Pulling blobs").
+//!
+//! Decides which bytes a `Range` selects (RFC 9110, 14). Where they come from is decided in `cache`.
 
 use std::ops::Range;
 
 use http::header::{CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
+use super::error::RequestError;
 use super::reply::RouteReply;
 use crate::access::Grant;
-use crate::cache::{Blob, BlobNeed, Cache, Pulled};
+use crate::cache::{Blob, BlobNeed, Cache, CacheError, Pulled};
 use crate::http::{
-    MultipartBody, RANGES_MAX, RangeSelection, ReplyBody, SendfileQueue, etag_matches,
-    range_applies,
+    MultipartBody, RangeSelection, ReplyBody, SendfileQueue, etag_matches, range_applies,
 };
 use crate::oci::{Digest, ErrorCode};
 
-/// GET and HEAD.
+/// Answers GET and HEAD.
 pub(super) async fn pull(
     cache: &Cache,
     grant: &Grant,
     digest: &Digest,
     request: &http::request::Parts,
-) -> RouteReply {
+) -> Result<RouteReply, RequestError> {
     if request.method == Method::HEAD {
         return head(cache, grant, digest, &request.headers).await;
     }
     let range = range_of(&request.headers, digest);
-    // HTTP/1.0 cannot show that a body without a length was cut off.
+    // Over HTTP/1.0 a client cannot tell that a body without a length was cut.
     let need = match range {
         Some(range) => BlobNeed::Range(range),
         None if request.version <= Version::HTTP_10 => BlobNeed::Length,
         None => BlobNeed::Bytes,
     };
     let outlet = request.extensions.get::<SendfileQueue>().cloned();
-    let pulled = cache.blob(grant, digest, need).await;
-    match pulled.map(|it| Pulled { what: it.what.through(outlet), ..it }) {
-        Ok(pulled) if etag_matches(&request.headers, digest.as_str()) => {
-            let mut reply = whole(&pulled, digest);
-            *reply.response.status_mut() = StatusCode::NOT_MODIFIED;
-            reply.without_body();
-            reply
-        }
-        Ok(pulled) => selected(&pulled, digest, range),
-        Err(error) => RouteReply::failed(&error, ErrorCode::BlobUnknown),
+    let pulled = cache.blob(grant, digest, need).await.map_err(failed)?;
+    let pulled = Pulled { what: pulled.what.through(outlet), ..pulled };
+    if !etag_matches(&request.headers, digest.as_str()) {
+        return selected(&pulled, digest, range);
     }
+    let mut reply = whole(&pulled, digest);
+    *reply.response.status_mut() = StatusCode::NOT_MODIFIED;
+    reply.remove_body();
+    Ok(reply)
 }
 
-async fn head(cache: &Cache, grant: &Grant, digest: &Digest, headers: &HeaderMap) -> RouteReply {
-    let pulled = match cache.blob_head(grant, digest).await {
-        Ok(pulled) => pulled,
-        Err(error) => return RouteReply::failed(&error, ErrorCode::BlobUnknown),
-    };
+async fn head(
+    cache: &Cache,
+    grant: &Grant,
+    digest: &Digest,
+    headers: &HeaderMap,
+) -> Result<RouteReply, RequestError> {
+    let pulled = cache.blob_head(grant, digest).await.map_err(failed)?;
     let not_modified = etag_matches(headers, digest.as_str());
     let status = if not_modified { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     let mut reply = RouteReply::content(status, ReplyBody::empty(), Some(digest));
-    reply.blob_headers();
+    reply.set_blob_headers();
     if let Some(total) = pulled.what.total {
-        reply.length(total);
+        reply.set_length(total);
     }
-    reply.decided(pulled.decision);
-    reply
+    reply.set_decision(pulled.decision);
+    Ok(reply)
 }
 
-/// The `Range` that is to be obeyed. More than one such line is none.
+fn failed(error: CacheError) -> RequestError {
+    RequestError::Pull { error, absent: ErrorCode::BlobUnknown }
+}
+
+/// The `Range` to answer, if any: several such lines are ignored, and so is one whose `If-Range`
+/// names another version.
 fn range_of<'a>(headers: &'a HeaderMap, digest: &Digest) -> Option<&'a str> {
     let mut lines = headers.get_all(RANGE).into_iter();
     let line = lines.next()?;
-    let is_obeyed = lines.next().is_none() && range_applies(headers, digest.as_str());
-    line.to_str().ok().filter(|_| is_obeyed)
+    let applies = lines.next().is_none() && range_applies(headers, digest.as_str());
+    line.to_str().ok().filter(|_| applies)
 }
 
-fn selected(pulled: &Pulled<Blob>, digest: &Digest, range: Option<&str>) -> RouteReply {
+fn selected(
+    pulled: &Pulled<Blob>,
+    digest: &Digest,
+    range: Option<&str>,
+) -> Result<RouteReply, RequestError> {
     let (Some(range), Some(total)) = (range, pulled.what.total()) else {
-        return whole(pulled, digest);
+        return Ok(whole(pulled, digest));
     };
-    match RangeSelection::of(range, total) {
+    Ok(match RangeSelection::of(range, total) {
         RangeSelection::Whole => whole(pulled, digest),
         RangeSelection::Part(bytes) => part(pulled, digest, bytes, total),
         RangeSelection::Parts(parts) => several(pulled, digest, parts, total),
         RangeSelection::Unsatisfiable => {
             let mut reply = RouteReply::bare(StatusCode::RANGE_NOT_SATISFIABLE);
-            reply.length(0);
-            reply.content_range(&format!("bytes */{total}"));
-            reply.decided(pulled.decision);
+            reply.set_length(0);
+            reply.set_content_range(&format!("bytes */{total}"));
+            reply.set_decision(pulled.decision);
             reply
         }
-        // Lazy pullers (stargz, SOCI, zstd:chunked) take this as a word to ask for less.
-        RangeSelection::TooMuch => {
-            let message = format!("more than {RANGES_MAX} ranges, or more bytes than there are");
-            RouteReply::error(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
-        }
-    }
+        // Lazy pullers (stargz, SOCI, zstd:chunked) ask for less after this.
+        RangeSelection::TooMuch => return Err(RequestError::TooManyRanges),
+    })
 }
 
 fn part(pulled: &Pulled<Blob>, digest: &Digest, bytes: Range<u64>, total: u64) -> RouteReply {
@@ -97,8 +105,8 @@ fn part(pulled: &Pulled<Blob>, digest: &Digest, bytes: Range<u64>, total: u64) -
     let is_verified = pulled.what.is_verified() || bytes.end == total;
     let body = ReplyBody::of(pulled.what.part(bytes), Some(len));
     let mut reply = partial(pulled, digest, body, is_verified);
-    reply.length(len);
-    reply.content_range(&format!("bytes {first}-{last}/{total}"));
+    reply.set_length(len);
+    reply.set_content_range(&format!("bytes {first}-{last}/{total}"));
     reply
 }
 
@@ -113,7 +121,7 @@ fn several(
     let content_type = multipart.content_type();
     let (body, len) = multipart.into_body(parts, |part| pulled.what.part(part));
     let mut reply = partial(pulled, digest, body, is_verified);
-    reply.length(len);
+    reply.set_length(len);
     if let Ok(value) = HeaderValue::from_str(&content_type) {
         reply.set(CONTENT_TYPE, value);
     }
@@ -127,18 +135,18 @@ fn partial(
     is_verified: bool,
 ) -> RouteReply {
     let mut reply = RouteReply::content(StatusCode::PARTIAL_CONTENT, body, Some(digest));
-    reply.blob_headers();
-    reply.decided(pulled.decision.of_part(is_verified));
+    reply.set_blob_headers();
+    reply.set_decision(pulled.decision.of_part(is_verified));
     reply
 }
 
 fn whole(pulled: &Pulled<Blob>, digest: &Digest) -> RouteReply {
     let mut reply = RouteReply::content(StatusCode::OK, pulled.what.whole(), Some(digest));
-    reply.blob_headers();
+    reply.set_blob_headers();
     if let Some(total) = pulled.what.total() {
-        reply.length(total);
+        reply.set_length(total);
     }
-    reply.decided(pulled.decision);
+    reply.set_decision(pulled.decision);
     reply
 }
 

@@ -1,50 +1,51 @@
-//! Which registry a request names, and what it asks of it.
+//! The registry that a request names, and the call that it makes there.
 //!
-//! A request can name its registry in several ways; nothing below this file knows which was used.
-//! A name is looked up among the configured registries and means exactly one of them, or nothing.
-//! In this order: `/<registry>/v2/…`, `?ns=`, the host, `/v2/<prefix>/…`, and when none is named the
-//! default registry. The first way that is used decides, also where its door is closed: a request that
-//! names a registry must not be answered from another one.
+//! A request can name its registry in several ways (doors); no other file knows which one was used.
+//! A name is looked up among the configured registries and means exactly one of them, or none. The
+//! doors are tried in this order: `/<registry>/v2/…`, `?ns=`, the host, `/v2/<prefix>/…`, and the
+//! default registry. The first door that the request uses decides, even if it is closed at this
+//! listener: a request that names one registry must not be answered from another.
+//!
+//! Whether the client may make the call is decided in `answer.rs`.
 
 use std::sync::Arc;
 
-use super::entrance::BadHost;
+use super::error::RequestError;
 use crate::http::HostPort;
 use crate::oci::{ApiCall, NotACall, RegistryName, RepositoryName, split_registry};
 use crate::registry::{Door, OpenDoors, Registry, RegistrySet};
 
-/// What a request asks, of whom.
+/// The registry and the call that a request means.
 #[derive(Debug)]
 pub(super) struct ResolvedTarget {
-    /// The registry that was meant. `None` for a ping that names none, where there is no default.
+    /// The registry; `None` for a ping that names none, where there is no default.
     pub(super) registry: Option<Arc<Registry>>,
-    /// Whether the request named it. If not, it is only what a request means that names none.
+    /// Whether the request named the registry, rather than meaning the default one.
     pub(super) is_named: bool,
-    /// What is asked, with the repository's name as the registry has it.
+    /// The call, with the repository's name as the registry has it.
     pub(super) call: ApiCall,
-    /// The value of `ns=`, to be answered as `OCI-Namespace`.
-    pub(super) namespace: Option<String>,
-    /// How the client reaches the repository.
-    pub(super) presented: ClientPath,
-    /// The registry whose credentials are taken at the host that was called.
-    pub(super) with_logins: Option<Arc<Registry>>,
+    /// The path by which the client reaches the repository.
+    pub(super) client_path: ClientPath,
+    /// The registry that clients log in to at the host they called.
+    pub(super) login_registry: Option<Arc<Registry>>,
 }
 
-/// How the client reaches what it asked of: for paths in answers, which must lead in by the same
-/// door.
+/// The path by which a client reaches a repository. Paths in answers are built from it, so that they
+/// lead through the same door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientPath {
     /// From the first slash to the one before the repository's name.
     prefix: String,
-    /// What the client calls the repository.
+    /// The repository's name in the client's path.
     repository: String,
-    namespace: Option<String>,
+    /// The value of `ns=`, also sent back as `OCI-Namespace`.
+    pub(super) namespace: Option<String>,
 }
 
 impl ClientPath {
-    /// The path of `what` in the repository, with an encoded query, which may be empty.
-    pub(super) fn link(&self, what: &str, query: &str) -> String {
-        let mut link = format!("{}/{what}", self.repository_path());
+    /// The path of `resource` in the repository, with an encoded query, which may be empty.
+    pub(super) fn link(&self, resource: &str, query: &str) -> String {
+        let mut link = format!("{}/{resource}", self.repository_path());
         let mut separator = '?';
         if !query.is_empty() {
             link.push(separator);
@@ -59,122 +60,86 @@ impl ClientPath {
         link
     }
 
-    /// The path of the repository, which a client can neither choose nor lead elsewhere by.
+    /// The path of the repository. It is made of parsed names, so a client can lead it nowhere else.
     pub(super) fn repository_path(&self) -> String {
         format!("{}{}", self.prefix, self.repository)
     }
 }
 
-/// Why a request leads nowhere.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ResolveError {
-    /// The host that it names, or does not.
-    #[error(transparent)]
-    BadHost(#[from] BadHost),
-    /// The listener does not let it in this way.
-    #[error("registries are not named in this way on this address")]
-    Closed(Door),
-    /// The path is not one of the protocol's.
-    #[error(transparent)]
-    NotACall(#[from] NotACall),
-    /// No registry was named, and none is the default.
-    #[error("no registry is named, and none is the default")]
-    NoDefault,
-    /// `ns` stands there more than once, with different values.
-    #[error("`ns` is given more than once")]
-    TwoNamespaces,
-    /// The named registry is not configured.
-    #[error("registry `{0}` is not configured here")]
-    UnknownRegistry(String),
-}
-
-/// What of a request says which registry it means.
+/// The parts of a request that name a registry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DoorQuery<'a> {
     pub(super) path: &'a str,
     pub(super) query: &'a str,
-    /// With its port; `None` where it cannot matter.
+    /// With its port; `None` if no listener or registry has hosts of its own.
     pub(super) host: Option<&'a HostPort>,
 }
 
-/// Finds out.
+/// Resolves the registry and the call.
 ///
-/// Where a registry is asked with clients' own credentials, it is entered only by the hosts at which its
-/// credentials are taken: elsewhere nobody could present one, and none may be taken for it.
-pub(super) fn enter(
-    table: &RegistrySet,
+/// A registry that is asked with clients' own credentials is found only at the hosts where clients
+/// log in to it: at another host no credential may be taken for it.
+pub(super) fn resolve(
+    registries: &RegistrySet,
     doors: OpenDoors,
-    asked: DoorQuery<'_>,
-) -> Result<ResolvedTarget, ResolveError> {
-    let entered = enter_any(table, doors, asked)?;
-    let with_logins = table.with_logins(asked.host).cloned();
-    let theirs = entered.registry.as_ref().filter(|registry| registry.grants().is_some());
-    let Some(theirs) = theirs else { return Ok(ResolvedTarget { with_logins, ..entered }) };
-    if with_logins.as_ref().is_some_and(|taken| taken.name() == theirs.name()) {
-        return Ok(ResolvedTarget { with_logins, ..entered });
+    query: DoorQuery<'_>,
+) -> Result<ResolvedTarget, RequestError> {
+    let target = resolve_door(registries, doors, query)?;
+    let login_registry = registries.login_registry(query.host).cloned();
+    let theirs = target.registry.as_ref().filter(|registry| registry.grants().is_some());
+    let Some(theirs) = theirs else { return Ok(ResolvedTarget { login_registry, ..target }) };
+    if login_registry.as_ref().is_some_and(|login| login.name() == theirs.name()) {
+        return Ok(ResolvedTarget { login_registry, ..target });
     }
-    match entered.call {
-        // Nobody asks for anything of it.
-        ApiCall::Ping if !entered.is_named => {
-            Ok(ResolvedTarget { registry: None, with_logins, ..entered })
+    match target.call {
+        // A ping that names no registry is about none.
+        ApiCall::Ping if !target.is_named => {
+            Ok(ResolvedTarget { registry: None, login_registry, ..target })
         }
-        _ => Err(ResolveError::UnknownRegistry(theirs.name().to_string())),
+        _ => Err(RequestError::UnknownRegistry(theirs.name().to_string())),
     }
 }
 
-fn enter_any(
-    table: &RegistrySet,
+fn resolve_door(
+    registries: &RegistrySet,
     doors: OpenDoors,
-    asked: DoorQuery<'_>,
-) -> Result<ResolvedTarget, ResolveError> {
-    let namespace = namespace(asked.query)?;
-    let open = |door| if doors.contains(door) { Ok(()) } else { Err(ResolveError::Closed(door)) };
-    if let Some((name, rest)) = split_registry(asked.path) {
+    query: DoorQuery<'_>,
+) -> Result<ResolvedTarget, RequestError> {
+    let namespace = namespace(query.query)?;
+    let open =
+        |door| if doors.contains(door) { Ok(()) } else { Err(RequestError::ClosedDoor(door)) };
+    if let Some((name, rest)) = split_registry(query.path) {
         open(Door::Registry)?;
-        let registry = named(table, name)?;
-        let before = format!("/{name}/v2/");
-        let named = finish(Some(registry), ApiCall::parse(rest)?, namespace, before, false)?;
-        return Ok(ResolvedTarget { is_named: true, ..named });
+        let registry = by_name(registries, name)?;
+        let prefix = format!("/{name}/v2/");
+        let named = DoorMatch { namespace, may_strip: false, prefix, ..DoorMatch::named(registry) };
+        return named.target(ApiCall::parse(rest)?);
     }
-    let call = call(asked.path)?;
+    let call = ApiCall::parse(query.path.strip_prefix("/v2").ok_or(NotACall::NoSuchRoute)?)?;
     if let Some(name) = &namespace {
         open(Door::Namespace)?;
-        let registry = named(table, name)?;
-        let named = finish(Some(registry), call, namespace, BEFORE.to_owned(), true)?;
-        return Ok(ResolvedTarget { is_named: true, ..named });
+        let registry = by_name(registries, name)?;
+        return DoorMatch { namespace, ..DoorMatch::named(registry) }.target(call);
     }
-    if let Some(registry) = asked.host.and_then(|host| table.hosted(host)) {
+    if let Some(registry) = query.host.and_then(|host| registries.by_host(host)) {
         open(Door::Host)?;
-        let named = finish(Some(Arc::clone(registry)), call, None, BEFORE.to_owned(), true)?;
-        return Ok(ResolvedTarget { is_named: true, ..named });
+        return DoorMatch::named(Arc::clone(registry)).target(call);
     }
     if let ApiCall::In(repository, _) = &call {
         if let Some((first, _)) = repository.as_str().split_once('/')
-            && let Some(registry) = table.prefixed(first)
+            && let Some(registry) = registries.by_prefix(first)
         {
             open(Door::Prefix)?;
-            return finish(Some(Arc::clone(registry)), call, None, BEFORE.to_owned(), true);
+            return DoorMatch::named(Arc::clone(registry)).target(call);
         }
-        // A ping is for all doors.
+        // A ping passes whichever doors are open.
         open(Door::Mirror)?;
     }
-    finish(table.default().cloned(), call, None, BEFORE.to_owned(), false)
+    DoorMatch::default_registry(registries).target(call)
 }
 
-/// What stands before the repository's name where no registry does.
-const BEFORE: &str = "/v2/";
-
-/// What a path that begins with `/v2` asks.
-fn call(path: &str) -> Result<ApiCall, NotACall> {
-    let rest = path.strip_prefix("/v2").ok_or(NotACall::NoSuchRoute)?;
-    match ApiCall::parse(rest) {
-        Err(NotACall::NoSuchRoute) if !rest.starts_with('/') => Err(NotACall::NoSuchRoute),
-        call => call,
-    }
-}
-
-/// The value of `ns=`; an empty one is as good as none.
-fn namespace(query: &str) -> Result<Option<String>, ResolveError> {
+/// The value of `ns=`; an empty one counts as none.
+fn namespace(query: &str) -> Result<Option<String>, RequestError> {
     if query.is_empty() {
         return Ok(None);
     }
@@ -182,77 +147,85 @@ fn namespace(query: &str) -> Result<Option<String>, ResolveError> {
         .filter(|(key, _)| key == "ns")
         .map(|(_, value)| value.into_owned());
     let first = values.next();
-    // containerd adds it to the location of an upload, which has it already.
+    // containerd adds `ns` to the location of an upload, which has it already.
     if values.any(|value| Some(&value) != first.as_ref()) {
-        return Err(ResolveError::TwoNamespaces);
+        return Err(RequestError::ConflictingNamespaces);
     }
     Ok(first.filter(|value| !value.is_empty()))
 }
 
-fn named(table: &RegistrySet, name: &str) -> Result<Arc<Registry>, ResolveError> {
+fn by_name(registries: &RegistrySet, name: &str) -> Result<Arc<Registry>, RequestError> {
     let parsed = name.parse::<RegistryName>().ok();
-    let registry = parsed.and_then(|name| table.named(&name));
-    // Only so much of a client's text goes into a message.
-    let unknown = || ResolveError::UnknownRegistry(name.chars().take(NAME_SHOWN_MAX).collect());
+    let registry = parsed.and_then(|name| registries.by_name(&name));
+    // The message repeats only the beginning of a client's text.
+    let unknown = || RequestError::UnknownRegistry(name.chars().take(NAME_SHOWN_MAX).collect());
     registry.cloned().ok_or_else(unknown)
 }
 
 const NAME_SHOWN_MAX: usize = 64;
 
-/// Gives the repository the name that the registry knows it by.
-fn finish(
+/// The registry that a door led to, and the path that led there.
+struct DoorMatch {
     registry: Option<Arc<Registry>>,
-    call: ApiCall,
+    is_named: bool,
     namespace: Option<String>,
-    before: String,
+    /// From the first slash to the one before the repository's name.
+    prefix: String,
+    /// Whether the first component of the path may name the registry once more.
     may_strip: bool,
-) -> Result<ResolvedTarget, ResolveError> {
-    let mut presented =
-        ClientPath { prefix: before, repository: String::new(), namespace: namespace.clone() };
-    let ApiCall::In(called, resource) = call else {
-        return Ok(ResolvedTarget {
-            registry,
-            is_named: false,
-            call,
-            namespace,
-            presented,
-            with_logins: None,
-        });
-    };
-    let registry = registry.ok_or(ResolveError::NoDefault)?;
-    let repository = if may_strip { stripped(&registry, called.clone())? } else { called.clone() };
-    let gone = called.as_str().len() - repository.as_str().len();
-    presented.prefix.push_str(&called.as_str()[..gone]);
-    repository.as_str().clone_into(&mut presented.repository);
-    let call = ApiCall::In(in_full(&registry, repository)?, resource);
-    Ok(ResolvedTarget {
-        registry: Some(registry),
-        is_named: false,
-        call,
-        namespace,
-        presented,
-        with_logins: None,
-    })
 }
 
-/// Without the first component, if that names the registry and something is left.
+impl DoorMatch {
+    /// A registry that the request names, at `/v2/`.
+    fn named(registry: Arc<Registry>) -> Self {
+        let prefix = "/v2/".to_owned();
+        let registry = Some(registry);
+        Self { registry, is_named: true, namespace: None, prefix, may_strip: true }
+    }
+
+    /// The registry of requests that name none.
+    fn default_registry(registries: &RegistrySet) -> Self {
+        let prefix = "/v2/".to_owned();
+        let registry = registries.default_registry().cloned();
+        Self { registry, is_named: false, namespace: None, prefix, may_strip: false }
+    }
+
+    /// The target of a call, with the repository's name as the registry has it.
+    fn target(self, call: ApiCall) -> Result<ResolvedTarget, RequestError> {
+        let Self { registry, is_named, namespace, prefix, may_strip } = self;
+        let login_registry = None;
+        let mut client_path = ClientPath { prefix, repository: String::new(), namespace };
+        let ApiCall::In(asked, resource) = call else {
+            return Ok(ResolvedTarget { registry, is_named, call, client_path, login_registry });
+        };
+        let found = registry.as_deref().ok_or(RequestError::NoDefaultRegistry)?;
+        let repository = if may_strip { stripped(found, asked.clone())? } else { asked.clone() };
+        let stripped_len = asked.as_str().len() - repository.as_str().len();
+        client_path.prefix.push_str(&asked.as_str()[..stripped_len]);
+        repository.as_str().clone_into(&mut client_path.repository);
+        let call = ApiCall::In(official(found, repository)?, resource);
+        Ok(ResolvedTarget { registry, is_named, call, client_path, login_registry })
+    }
+}
+
+/// The name without its first component, if that names the registry and another one follows.
 fn stripped(
     registry: &Registry,
     repository: RepositoryName,
-) -> Result<RepositoryName, ResolveError> {
+) -> Result<RepositoryName, RequestError> {
     let Some((first, rest)) = repository.as_str().split_once('/') else { return Ok(repository) };
-    let is_called = || first.parse().is_ok_and(|name| registry.is_called(&name));
-    if registry.has_prefix(first) || is_called() {
+    let is_name = || first.parse().is_ok_and(|name| registry.is_named(&name));
+    if registry.has_prefix(first) || is_name() {
         return rest.parse().map_err(|error| NotACall::Name(error).into());
     }
     Ok(repository)
 }
 
-/// Docker Hub's own images lie under `library/`, which people leave out.
-fn in_full(
+/// The full name of Docker Hub's official images, which lie under `library/`.
+fn official(
     registry: &Registry,
     repository: RepositoryName,
-) -> Result<RepositoryName, ResolveError> {
+) -> Result<RepositoryName, RequestError> {
     if registry.name().as_str() == "docker.io" && repository.components().count() == 1 {
         return repository.under("library").map_err(|error| NotACall::Name(error).into());
     }
@@ -270,7 +243,7 @@ mod tests {
     use crate::registry::{AskedAs, RegistryOptions, RegistryRules, TagPolicy};
     use crate::upstream::{self, ProxyCredential};
 
-    fn table() -> RegistrySet {
+    fn registries() -> RegistrySet {
         let entry =
             |name: &str, aliases: &[&str], prefix: Option<&str>, hosts: &[&str]| RegistryOptions {
                 name: name.parse().unwrap(),
@@ -302,26 +275,31 @@ mod tests {
         RegistrySet::build(&entries, &egress, None).unwrap()
     }
 
-    fn entered(path: &str, query: &str) -> Result<(String, String), ResolveError> {
-        entered_at("larder.test:5000", OpenDoors::all(), path, query)
+    fn refused(error: &RequestError) -> String {
+        format!("{error:?}")
     }
 
-    fn entered_at(
+    fn resolve_by(path: &str, query: &str) -> Result<(String, String), String> {
+        resolve_at("larder.test:5000", OpenDoors::all(), path, query)
+    }
+
+    fn resolve_at(
         host: &str,
         doors: OpenDoors,
         path: &str,
         query: &str,
-    ) -> Result<(String, String), ResolveError> {
+    ) -> Result<(String, String), String> {
         let host = host.parse().unwrap();
-        let entered = enter(&table(), doors, DoorQuery { path, query, host: Some(&host) })?;
-        let registry = entered.registry.map(|registry| registry.name().to_string());
-        let ApiCall::In(repository, _) = entered.call else { panic!("{path} is a ping") };
+        let query = DoorQuery { path, query, host: Some(&host) };
+        let target = resolve(&registries(), doors, query).map_err(|error| refused(&error))?;
+        let registry = target.registry.map(|registry| registry.name().to_string());
+        let ApiCall::In(repository, _) = target.call else { panic!("{path} is a ping") };
         Ok((registry.unwrap_or_default(), repository.to_string()))
     }
 
-    /// One name means one registry, by whichever door it comes in.
+    /// One name means one registry, whichever door the request uses.
     #[test]
-    fn every_door_leads_to_its_registry() {
+    fn every_door_leads_to_the_registry_it_names() {
         let table = [
             ("/v2/alpine/manifests/l", "", "docker.io", "library/alpine"),
             ("/v2/a/b/manifests/l", "", "docker.io", "a/b"),
@@ -348,11 +326,11 @@ mod tests {
         ];
         for (path, query, registry, repository) in table {
             let want = Ok((registry.to_owned(), repository.to_owned()));
-            assert_eq!(entered(path, query), want, "{path}?{query}");
+            assert_eq!(resolve_by(path, query), want, "{path}?{query}");
         }
     }
 
-    /// A host means its registry, unless what comes before it names another one.
+    /// A host means its registry, unless an earlier door names another one.
     #[test]
     fn a_host_means_its_registry_after_ns_and_before_the_prefix() {
         let table = [
@@ -367,7 +345,7 @@ mod tests {
             ("hub.corp:80", "/v2/index.docker.io/o/a/manifests/l", "", "docker.io", "o/a"),
             ("ghcr.corp:5443", "/v2/docker.io/o/a/manifests/l", "", "ghcr.io", "docker.io/o/a"),
             ("ghcr.corp:5443", "/v2/ghcr.corp/a/manifests/l", "", "ghcr.io", "ghcr.corp/a"),
-            // What stands before the host wins.
+            // A name before the host wins.
             ("ghcr.corp:5443", "/v2/o/a/manifests/l", "ns=docker.io", "docker.io", "o/a"),
             ("ghcr.corp:5443", "/docker.io/v2/o/a/manifests/l", "", "docker.io", "o/a"),
             ("ghcr.corp:5443", "/v2/o/a/manifests/l", "ns=", "ghcr.io", "o/a"),
@@ -375,16 +353,16 @@ mod tests {
         for (host, path, query, registry, repository) in table {
             let want = Ok((registry.to_owned(), repository.to_owned()));
             assert_eq!(
-                entered_at(host, OpenDoors::all(), path, query),
+                resolve_at(host, OpenDoors::all(), path, query),
                 want,
                 "{host}{path}?{query}"
             );
         }
     }
 
-    /// What a closed door would have named must not be looked for behind another one.
+    /// A request through a closed door must not be answered from another registry.
     #[test]
-    fn a_closed_door_leads_nowhere_and_not_to_another_registry() {
+    fn a_request_through_a_closed_door_reaches_no_registry() {
         let rows = [
             (Door::Registry, "a:80", "/ghcr.io/v2/o/a/manifests/l", ""),
             (Door::Namespace, "a:80", "/v2/o/a/manifests/l", "ns=ghcr.io"),
@@ -396,9 +374,9 @@ mod tests {
             for door in Door::ALL {
                 let others: OpenDoors =
                     Door::ALL.into_iter().filter(|other| *other != door).collect();
-                let entered = entered_at(host, others, path, query);
+                let entered = resolve_at(host, others, path, query);
                 if door == closed {
-                    assert_eq!(entered, Err(ResolveError::Closed(closed)), "{path}");
+                    assert_eq!(entered, Err(refused(&RequestError::ClosedDoor(closed))), "{path}");
                 } else {
                     assert!(entered.is_ok(), "{path} needs no {door:?}");
                 }
@@ -407,12 +385,12 @@ mod tests {
         let prefix: OpenDoors = [Door::Prefix].into_iter().collect();
         let host: HostPort = "a:80".parse().unwrap();
         let ping = DoorQuery { path: "/v2/", query: "", host: Some(&host) };
-        assert!(enter(&table(), prefix, ping).is_ok(), "clients of every door ping");
+        assert!(resolve(&registries(), prefix, ping).is_ok(), "clients of every door ping");
     }
 
-    /// A link that led in by another door could mean another registry's repository.
+    /// A link through another door could mean a repository of another registry.
     #[test]
-    fn a_link_leads_in_by_the_same_door_and_to_the_same_repository() {
+    fn a_link_uses_the_same_door_and_leads_to_the_same_repository() {
         let host = |text: &str| text.parse::<HostPort>().unwrap();
         let (plain, ghcr) = (host("larder.test:80"), host("ghcr.corp:5443"));
         for (host, path, query, want) in [
@@ -437,34 +415,34 @@ mod tests {
             (&ghcr, "/v2/ghcr.io/ghcr.io/a", "", "/v2/ghcr.io/ghcr.io/a/tags/list?n=1"),
         ] {
             let door = |path: &str, query: &str| {
-                let asked = DoorQuery { path, query, host: Some(host) };
-                enter(&table(), OpenDoors::all(), asked).unwrap()
+                let query = DoorQuery { path, query, host: Some(host) };
+                resolve(&registries(), OpenDoors::all(), query).unwrap()
             };
-            let entered = door(&format!("{path}/tags/list"), query);
-            let link = entered.presented.link("tags/list", "n=1");
+            let target = door(&format!("{path}/tags/list"), query);
+            let link = target.client_path.link("tags/list", "n=1");
             assert_eq!(link, want);
             let (path, query) = link.split_once('?').unwrap();
             let again = door(path, query);
-            assert_eq!(again.call, entered.call, "{want}");
-            assert_eq!(again.registry.unwrap().name(), entered.registry.unwrap().name(), "{want}");
+            assert_eq!(again.call, target.call, "{want}");
+            assert_eq!(again.registry.unwrap().name(), target.registry.unwrap().name(), "{want}");
         }
     }
 
     #[test]
-    fn a_name_that_is_not_configured_leads_nowhere() {
-        let unknown = |name: &str| Err(ResolveError::UnknownRegistry(name.to_owned()));
+    fn a_name_that_is_not_configured_means_no_registry() {
+        let unknown = |name: &str| Err(refused(&RequestError::UnknownRegistry(name.to_owned())));
         for name in ["evil.test", "169.254.169.254", "http://127.0.0.1:1/", "docker.io@evil"] {
             let query = format!("ns={}", name.replace(':', "%3A").replace('/', "%2F"));
-            assert_eq!(entered("/v2/a/manifests/l", &query), unknown(name));
+            assert_eq!(resolve_by("/v2/a/manifests/l", &query), unknown(name));
         }
-        assert_eq!(entered("/evil.test/v2/a/manifests/l", ""), unknown("evil.test"));
-        let twice = entered("/v2/a/manifests/l", "ns=ghcr.io&ns=docker.io");
-        assert_eq!(twice, Err(ResolveError::TwoNamespaces));
-        let the_same = entered("/v2/o/a/manifests/l", "ns=ghcr.io&ns=ghcr.io");
+        assert_eq!(resolve_by("/evil.test/v2/a/manifests/l", ""), unknown("evil.test"));
+        let twice = resolve_by("/v2/a/manifests/l", "ns=ghcr.io&ns=docker.io");
+        assert_eq!(twice, Err(refused(&RequestError::ConflictingNamespaces)));
+        let the_same = resolve_by("/v2/o/a/manifests/l", "ns=ghcr.io&ns=ghcr.io");
         assert_eq!(the_same, Ok(("ghcr.io".to_owned(), "o/a".to_owned())));
         for path in ["/", "/v1/a", "/V2/a/manifests/l", "/v2x/a/manifests/l", "//v2/a/manifests/l"]
         {
-            assert!(entered(path, "").is_err(), "{path}");
+            assert!(resolve_by(path, "").is_err(), "{path}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! What happened to a request, said once: the log, the metrics and whoever else wants to know have it
-//! from here.
+//! One event for each request, for the log and for any other reader.
 //!
-//! Events are broadcast, and nobody waits for a reader: one that cannot keep up loses the oldest, and
-//! is told how many. Counting is not left to a reader, because a counter that loses is wrong; it is
-//! done from the same [`RequestSummary`] (`traffic.rs`).
+//! Events are broadcast without waiting for a reader: a slow one loses the oldest events and learns
+//! how many. Metrics are not counted by a reader, because a counter must not lose any; they are
+//! counted from the same [`RequestSummary`] in `traffic.rs`. How a line of the log looks is decided
+//! in `log.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,46 +18,54 @@ use crate::cache::Decision;
 use crate::oci::{ApiCall, RepositoryName, Resource};
 use crate::telemetry::Counter;
 
-/// A request and what became of it.
+/// A request whose answer has ended.
 #[derive(Debug)]
 pub struct RequestEvent {
-    /// What is counted.
+    /// The values that are counted as well.
     pub summary: RequestSummary,
+    /// The values that are not.
+    pub details: RequestDetails,
+}
+
+/// The parts of a request that are not counted.
+#[derive(Debug)]
+pub struct RequestDetails {
     /// Its method.
     pub method: Method,
-    /// The beginning of its path, without the query.
+    /// The first 512 characters of its path, without the query; `-` for the id of an upload, which
+    /// is a key to it.
     pub path: Box<str>,
     /// The registry that it meant, if any.
     pub registry: Option<Box<str>>,
     /// The repository, by its name at the registry.
     pub repository: Option<RepositoryName>,
-    /// The id that an error answer has.
+    /// The id in the body of an error answer.
     pub request_id: Option<String>,
-    /// What went wrong.
+    /// The error.
     pub fault: Option<String>,
 }
 
-/// What of a request is counted.
+/// The parts of a request that are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RequestSummary {
-    /// What was asked for.
+    /// The kind of resource.
     pub route: RequestKind,
     /// The status of the answer.
     pub status: StatusCode,
-    /// How it was come by; `None` for what the cache had no part in.
+    /// The decision of the cache; `None` if it took no part in the answer.
     pub decision: Option<Decision>,
-    /// Bytes of the answer's body that were handed to the connection.
+    /// Bytes of the body that were handed to the connection.
     pub sent: u64,
-    /// From the request's head to the end of the answer.
+    /// Time from the head of the request to the end of the answer.
     pub took: Duration,
-    /// From the request's head to the first byte of the answer's body, or to its head if it has none.
-    /// `None` if the client had left by then.
+    /// Time from the head of the request to the first byte of the body, or to the head of an answer
+    /// without a body. `None` if the client had left by then.
     pub first_byte: Option<Duration>,
-    /// How it ended.
+    /// The end of the answer.
     pub end: AnswerEnd,
 }
 
-/// What a request asks for, without saying which.
+/// The kind of resource that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// `blobs/<digest>`
@@ -70,14 +78,14 @@ pub enum RequestKind {
     Referrers,
     /// `tags/list`
     Tags,
-    /// Nothing that is served.
+    /// None of them.
     Unknown,
     /// `blobs/uploads/`
     Upload,
 }
 
 impl RequestKind {
-    /// All of them, in the order of [`RequestKind::index`].
+    /// Every kind, in the order of [`RequestKind::index`].
     pub const ALL: [Self; 7] = [
         Self::Blob,
         Self::Manifest,
@@ -88,8 +96,8 @@ impl RequestKind {
         Self::Upload,
     ];
 
-    pub(super) fn of(entered: Option<&ResolvedTarget>) -> Self {
-        match entered.map(|entered| &entered.call) {
+    pub(super) fn of(target: Option<&ResolvedTarget>) -> Self {
+        match target.map(|target| &target.call) {
             None => Self::Unknown,
             Some(ApiCall::Ping) => Self::Ping,
             Some(ApiCall::In(_, Resource::Blob(_))) => Self::Blob,
@@ -100,12 +108,12 @@ impl RequestKind {
         }
     }
 
-    /// Its place among them.
+    /// Its index in [`RequestKind::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// What logs and metrics call it.
+    /// Its name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Blob => "blob",
@@ -119,27 +127,27 @@ impl RequestKind {
     }
 }
 
-/// How an answer ended.
+/// The end of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerEnd {
-    /// The client went away before the end.
+    /// The client closed the connection before the end.
     ClientLeft,
-    /// It was cut off, so that the client sees that it is not whole.
+    /// The answer was cut, so that the client sees that it is incomplete.
     Cut,
-    /// All of it was handed over.
+    /// All of it was handed to the connection.
     Whole,
 }
 
 impl AnswerEnd {
-    /// All of them, in the order of [`AnswerEnd::index`].
+    /// Every end, in the order of [`AnswerEnd::index`].
     pub const ALL: [Self; 3] = [Self::ClientLeft, Self::Cut, Self::Whole];
 
-    /// Its place among them.
+    /// Its index in [`AnswerEnd::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// What the log calls it.
+    /// Its name in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientLeft => "client left",
@@ -149,7 +157,7 @@ impl AnswerEnd {
     }
 }
 
-/// Tells whoever listens.
+/// Sends events to their readers.
 #[derive(Debug)]
 pub struct EventSender {
     sender: broadcast::Sender<Arc<RequestEvent>>,
@@ -159,37 +167,40 @@ pub struct EventSender {
 
 impl Default for EventSender {
     fn default() -> Self {
-        let (sender, _) = broadcast::channel(KEPT_MAX);
+        let (sender, _) = broadcast::channel(LAG_MAX);
         Self { sender, readers: Arc::default(), lost: Arc::default() }
     }
 }
 
 impl EventSender {
-    /// Whether anybody listens. Where nobody does, no event need be made.
-    pub fn are_read(&self) -> bool {
+    /// Whether there is a reader. Without one, no event need be built.
+    pub fn has_readers(&self) -> bool {
         self.readers.load(Ordering::Relaxed) > 0
     }
 
-    /// Tells those who listen. Waits for nobody.
-    pub(super) fn tell(&self, event: RequestEvent) {
-        // It fails when nobody listens, which is as well.
+    /// Sends an event to every reader, without waiting.
+    pub(super) fn send(&self, event: RequestEvent) {
+        // An error means only that there is no reader.
         drop(self.sender.send(Arc::new(event)));
     }
 
-    /// Listens from now on.
+    /// A reader of every event from now on.
     pub fn subscribe(&self) -> EventReader {
         self.readers.fetch_add(1, Ordering::Relaxed);
-        let (receiver, readers) = (self.sender.subscribe(), Arc::clone(&self.readers));
-        EventReader { receiver, readers, lost: Arc::clone(&self.lost) }
+        EventReader {
+            receiver: self.sender.subscribe(),
+            readers: Arc::clone(&self.readers),
+            lost: Arc::clone(&self.lost),
+        }
     }
 
-    /// How many events readers have lost.
+    /// The number of events that slow readers have lost.
     pub fn lost(&self) -> u64 {
         self.lost.get()
     }
 }
 
-/// One who listens.
+/// A reader of events.
 #[derive(Debug)]
 pub struct EventReader {
     receiver: broadcast::Receiver<Arc<RequestEvent>>,
@@ -197,35 +208,35 @@ pub struct EventReader {
     lost: Arc<Counter>,
 }
 
-/// What a reader hears.
+/// One result of a reader.
 #[derive(Clone, Debug)]
 pub enum EventRead {
     /// The next event.
     Event(Arc<RequestEvent>),
-    /// So many were lost, because they were not read in time.
+    /// The number of events that were lost because they were not read in time.
     Lost(u64),
 }
 
 impl EventReader {
-    /// The next one; `None` when there will be no more.
+    /// Waits for the next event; `None` when the sender is gone.
     pub async fn next(&mut self) -> Option<EventRead> {
         match self.receiver.recv().await {
             Ok(event) => Some(EventRead::Event(event)),
-            Err(RecvError::Lagged(count)) => Some(self.has_lost(count)),
+            Err(RecvError::Lagged(count)) => Some(self.note_lost(count)),
             Err(RecvError::Closed) => None,
         }
     }
 
-    /// The next one, if there is one already.
+    /// The next event, if there is one already.
     pub fn next_now(&mut self) -> Option<EventRead> {
         match self.receiver.try_recv() {
             Ok(event) => Some(EventRead::Event(event)),
-            Err(TryRecvError::Lagged(count)) => Some(self.has_lost(count)),
+            Err(TryRecvError::Lagged(count)) => Some(self.note_lost(count)),
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }
 
-    fn has_lost(&self, count: u64) -> EventRead {
+    fn note_lost(&self, count: u64) -> EventRead {
         self.lost.add(count);
         EventRead::Lost(count)
     }
@@ -237,9 +248,9 @@ impl Drop for EventReader {
     }
 }
 
-/// Events that are kept for the slowest reader: a twentieth of a second of the most that two cores
-/// answer, and 4 MiB if all have the longest path.
-const KEPT_MAX: usize = 4096;
+/// How many events a slow reader may lag behind: a twentieth of a second at the most requests that
+/// two cores answer, and 4 MiB if all have the longest path.
+const LAG_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -255,9 +266,15 @@ mod tests {
             first_byte: None,
             end: AnswerEnd::Whole,
         };
-        let (method, path) = (Method::GET, "/v2/".into());
-        let (registry, repository, request_id, fault) = (None, None, None, None);
-        RequestEvent { summary, method, path, registry, repository, request_id, fault }
+        let details = RequestDetails {
+            method: Method::GET,
+            path: "/v2/".into(),
+            registry: None,
+            repository: None,
+            request_id: None,
+            fault: None,
+        };
+        RequestEvent { summary, details }
     }
 
     fn number(heard: Option<EventRead>) -> Option<u64> {
@@ -268,12 +285,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_cannot_keep_up_loses_the_oldest_and_is_told() {
+    fn a_slow_reader_loses_the_oldest_events_and_learns_how_many() {
         let events = EventSender::default();
         let (mut slow, mut quick) = (events.subscribe(), events.subscribe());
-        let all = 0..(KEPT_MAX as u64 + 10);
+        let all = 0..(LAG_MAX as u64 + 10);
         for sent in all.clone() {
-            events.tell(event(sent));
+            events.send(event(sent));
             assert_eq!(number(quick.next_now()), Some(sent));
         }
 
@@ -284,18 +301,18 @@ mod tests {
     }
 
     #[test]
-    fn nobody_listens_until_somebody_does_and_after_they_have_gone() {
+    fn there_are_readers_from_a_subscription_until_its_reader_is_dropped() {
         let events = EventSender::default();
-        assert!(!events.are_read());
-        events.tell(event(1));
+        assert!(!events.has_readers());
+        events.send(event(1));
         let mut reader = events.subscribe();
-        assert!(events.are_read() && reader.next_now().is_none());
+        assert!(events.has_readers() && reader.next_now().is_none());
         drop(reader);
-        assert!(!events.are_read());
+        assert!(!events.has_readers());
     }
 
     #[test]
-    fn indices_are_places() {
+    fn each_index_is_the_position_in_the_list() {
         assert!(RequestKind::ALL.iter().enumerate().all(|(at, route)| route.index() == at));
         assert!(AnswerEnd::ALL.iter().enumerate().all(|(at, end)| end.index() == at));
     }

@@ -1,52 +1,39 @@
-//! `tags/list` and `referrers/<digest>`.
-
-use http::StatusCode;
+//! Answers `tags/list` and `referrers/<digest>`.
+//!
+//! Reads the page from the query and links to the next one; the list comes from `cache`.
 
 use super::door::ClientPath;
+use super::error::RequestError;
 use super::reply::RouteReply;
 use crate::access::Grant;
 use crate::cache::{Cache, ListKind};
-use crate::oci::{ErrorCode, InvalidPage};
+use crate::oci::ErrorCode;
 
-/// GET.
+/// Answers GET.
 pub(super) async fn pull(
     cache: &Cache,
     grant: &Grant,
-    listing: &ListKind,
-    presented: &ClientPath,
+    kind: &ListKind,
+    client_path: &ClientPath,
     query: &str,
-) -> RouteReply {
-    let page = match listing.page(query) {
-        Ok(page) => page,
-        Err(error) => return refused(error),
-    };
-    if *listing == ListKind::Tags && page.is_of_nothing() {
-        return RouteReply::no_tags(grant.repository());
+) -> Result<RouteReply, RequestError> {
+    let page = kind.page(query)?;
+    if *kind == ListKind::Tags && page.is_of_nothing() {
+        return Ok(RouteReply::no_tags(grant.repository()));
     }
-    match cache.list(grant, listing, &page).await {
-        Ok(pulled) => {
-            let next = pulled.what.next.as_ref();
-            let link = next.map(|next| presented.link(&listing.path(), &next.to_query()));
-            RouteReply::list(&pulled, link.as_deref())
-        }
-        Err(error) => RouteReply::failed(&error, absent(listing)),
-    }
+    let failed = |error| RequestError::Pull { error, absent: absent(kind) };
+    let pulled = cache.list(grant, kind, &page).await.map_err(failed)?;
+    let next = pulled.what.next.as_ref();
+    let link = next.map(|next| client_path.link(&kind.path(), &next.to_query()));
+    Ok(RouteReply::list(&pulled, link.as_deref()))
 }
 
-/// The code of a 404 that nobody explained. Clients take `NAME_UNKNOWN` for a repository that is
-/// not there, and anything else from `referrers` for a registry that has none, and then look for
-/// the tag that stands in for them (distribution-spec, "Unavailable Referrers API").
-fn absent(listing: &ListKind) -> ErrorCode {
-    match listing {
+/// The code of a 404 that the upstream did not explain. Clients take `NAME_UNKNOWN` for a missing
+/// repository, and any other code from `referrers` for a registry without that endpoint; then they
+/// look for the tag that replaces it (distribution-spec, "Unavailable Referrers API").
+fn absent(kind: &ListKind) -> ErrorCode {
+    match kind {
         ListKind::Referrers(_) => ErrorCode::Unsupported,
         ListKind::Tags => ErrorCode::NameUnknown,
     }
-}
-
-fn refused(error: InvalidPage) -> RouteReply {
-    let (status, code) = match error {
-        InvalidPage::TooLong => (StatusCode::URI_TOO_LONG, ErrorCode::SizeInvalid),
-        _ => (StatusCode::BAD_REQUEST, ErrorCode::PaginationNumberInvalid),
-    };
-    RouteReply::error(status, code, error.to_string())
 }

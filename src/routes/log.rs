@@ -1,7 +1,7 @@
-//! One log line for each request, written from its event.
+//! Writes one log line for each request, from its event.
 //!
-//! Where lines are written to may be slow: a pipe that nobody reads, a terminal over a bad line. So
-//! lines are written by whoever reads the events, never by whoever answers a request.
+//! The log may be slow: a full pipe, a terminal over a slow line. So lines are written by a reader
+//! of events, never by the task that answers a request.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use super::event::{EventRead, EventReader, RequestEvent};
 use crate::cache::Decision;
 use crate::oci::RepositoryName;
 
-/// Whether request lines are wanted.
+/// Whether `LARDER_LOG` enables request lines.
 pub fn log_is_wanted() -> bool {
     tracing::enabled!(target: TARGET, tracing::Level::INFO)
 }
 
-/// Writes a line for each event, until there will be no more or `stop` is cancelled; then for those
-/// that are there already.
+/// Writes a line for each event, until the sender is gone or `stop` is cancelled; then the lines
+/// that are due already.
 pub async fn write_log(mut events: EventReader, stop: CancellationToken) {
     loop {
-        let heard = tokio::select! {
-            heard = events.next() => heard,
+        let read = tokio::select! {
+            read = events.next() => read,
             () = stop.cancelled() => None,
         };
-        let is_over = heard.is_none();
-        heard.iter().for_each(write);
-        while let Some(heard) = events.next_now() {
-            write(&heard);
+        let is_over = read.is_none();
+        read.iter().for_each(write);
+        while let Some(read) = events.next_now() {
+            write(&read);
         }
         if is_over {
             return;
         }
-        // Whoever waits for events has to be woken, which would cost each request a system call.
+        // Waking a waiting reader would cost each request a system call, so it reads in intervals.
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
             () = stop.cancelled() => {}
@@ -40,25 +40,25 @@ pub async fn write_log(mut events: EventReader, stop: CancellationToken) {
     }
 }
 
-fn write(heard: &EventRead) {
-    match heard {
+fn write(read: &EventRead) {
+    match read {
         EventRead::Event(event) => write_event(event),
         EventRead::Lost(lines) => {
-            tracing::warn!(lines, "request lines were lost: the log is written too slowly");
+            tracing::warn!(lines, "request lines were lost because the log is written too slowly");
         }
     }
 }
 
 fn write_event(event: &RequestEvent) {
-    let summary = &event.summary;
+    let RequestEvent { summary, details } = event;
     let names = summary.decision.map(Decision::names);
     tracing::info!(
         target: TARGET,
-        method = %event.method,
-        path = ?event.path,
+        method = %details.method,
+        path = ?details.path,
         route = summary.route.as_str(),
-        registry = event.registry.as_deref(),
-        repository = event.repository.as_ref().map(RepositoryName::as_str),
+        registry = details.registry.as_deref(),
+        repository = details.repository.as_ref().map(RepositoryName::as_str),
         status = summary.status.as_u16(),
         decision = names.map(|names| names.word),
         detail = names.map(|names| names.detail).filter(|detail| !detail.is_empty()),
@@ -66,19 +66,19 @@ fn write_event(event: &RequestEvent) {
         duration_ms = millis(summary.took),
         first_byte_ms = summary.first_byte.map(millis),
         end = summary.end.as_str(),
-        request_id = event.request_id,
-        fault = event.fault,
+        request_id = details.request_id,
+        fault = details.fault,
         "request",
     );
 }
 
-/// To the microsecond.
+/// Milliseconds, rounded to the microsecond.
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The target of request lines, to be switched off by `LARDER_LOG`.
+/// The target of request lines, by which `LARDER_LOG` switches them off.
 const TARGET: &str = "larder::request";
 
-/// How late a line may be.
+/// How late a line may be written.
 const PAUSE: Duration = Duration::from_millis(5);

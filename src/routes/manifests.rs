@@ -1,20 +1,23 @@
-//! `manifests/<reference>`.
+//! Answers pulls of manifests (distribution-spec, "Pulling manifests").
+//!
+//! Reads `Accept` and `If-None-Match`; which manifest is served is decided in `cache`.
 
 use http::{Method, StatusCode};
 
+use super::error::RequestError;
 use super::reply::RouteReply;
 use crate::access::Grant;
 use crate::cache::Cache;
 use crate::http::etag_matches;
 use crate::oci::{AcceptSet, ErrorCode, Reference};
 
-/// GET and HEAD; the caller takes the body from the answer to HEAD.
+/// Answers GET and HEAD; the caller removes the body of the answer to HEAD.
 pub(super) async fn pull(
     cache: &Cache,
     grant: &Grant,
     reference: &Reference,
     request: &http::request::Parts,
-) -> RouteReply {
+) -> Result<RouteReply, RequestError> {
     let headers = &request.headers;
     let lines = headers.get_all(http::header::ACCEPT).into_iter();
     let accept = AcceptSet::parse(lines.filter_map(|line| line.to_str().ok()));
@@ -23,14 +26,12 @@ pub(super) async fn pull(
     } else {
         cache.manifest(grant, reference, &accept).await
     };
-    let pulled = match pulled {
-        Ok(pulled) => pulled,
-        Err(error) => return RouteReply::failed(&error, ErrorCode::ManifestUnknown),
-    };
+    let absent = ErrorCode::ManifestUnknown;
+    let pulled = pulled.map_err(|error| RequestError::Pull { error, absent })?;
     let mut reply = RouteReply::manifest(&pulled);
     if pulled.what.digest().is_some_and(|digest| etag_matches(headers, digest.as_str())) {
         *reply.response.status_mut() = StatusCode::NOT_MODIFIED;
-        reply.without_body();
+        reply.remove_body();
     }
-    reply
+    Ok(reply)
 }

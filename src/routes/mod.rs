@@ -1,9 +1,13 @@
 //! From a request to one use of the cache, and from its result to an answer.
+//!
+//! Read `answer.rs` first. Decides which registry a request means and which status a client reads;
+//! whether it may do what it asks for is decided in `access`.
 
 mod answer;
 mod blobs;
 mod door;
 mod entrance;
+mod error;
 mod event;
 mod lists;
 mod log;
@@ -17,7 +21,8 @@ mod traffic;
 pub use answer::Routes;
 pub use entrance::Entrance;
 pub use event::{
-    AnswerEnd, EventRead, EventReader, EventSender, RequestEvent, RequestKind, RequestSummary,
+    AnswerEnd, EventRead, EventReader, EventSender, RequestDetails, RequestEvent, RequestKind,
+    RequestSummary,
 };
 pub use log::{log_is_wanted, write_log};
 pub use observed::ObservedBody;

@@ -1,23 +1,24 @@
-//! A request on its way out: what is known of it, until its answer has left or its client has.
+//! Observes the body of an answer until it has been sent or the client has left, and then counts
+//! the request and sends its event.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::door::ResolvedTarget;
-use super::event::{AnswerEnd, RequestEvent, RequestKind, RequestSummary};
+use super::event::{AnswerEnd, RequestDetails, RequestEvent, RequestKind, RequestSummary};
 use super::reply::RouteReply;
 use super::traffic::{RegistryCounts, TrafficCounters};
 use crate::cache::Decision;
 use crate::http::{BodyData, BodyError, ReplyBody};
-use crate::oci::{ApiCall, RepositoryName};
+use crate::oci::ApiCall;
 
-/// What is known of a request when its answer begins.
+/// A request, as it is known when its answer begins.
 #[derive(Debug)]
 pub(super) struct Observation {
     traffic: Arc<TrafficCounters>,
@@ -26,40 +27,28 @@ pub(super) struct Observation {
     route: RequestKind,
     status: StatusCode,
     decision: Option<Decision>,
-    /// `None` when nobody would read it.
-    particulars: Option<Box<RequestDetails>>,
-}
-
-/// What an event says of a request that is not counted.
-#[derive(Debug)]
-struct RequestDetails {
-    method: Method,
-    path: Box<str>,
-    registry: Option<Box<str>>,
-    repository: Option<RepositoryName>,
-    request_id: Option<String>,
-    fault: Option<String>,
+    /// `None` if events have no reader.
+    details: Option<Box<RequestDetails>>,
 }
 
 impl Observation {
-    pub(super) fn of(
-        (request, began): (&http::request::Parts, Instant),
-        entered: Option<&ResolvedTarget>,
+    pub(super) fn new(
+        request: &http::request::Parts,
+        began: Instant,
+        target: Option<&ResolvedTarget>,
         reply: &RouteReply,
-        (traffic, counts): (&Arc<TrafficCounters>, &Arc<RegistryCounts>),
+        traffic: &Arc<TrafficCounters>,
+        counts: &Arc<RegistryCounts>,
     ) -> Self {
-        let particulars = traffic
-            .events()
-            .are_read()
-            .then(|| Box::new(RequestDetails::of(request, entered, reply)));
+        let has_readers = traffic.events().has_readers();
         Self {
             traffic: Arc::clone(traffic),
             counts: Arc::clone(counts),
             began,
-            route: RequestKind::of(entered),
+            route: RequestKind::of(target),
             status: reply.response.status(),
             decision: reply.decision(),
-            particulars,
+            details: has_readers.then(|| Box::new(details(request, target, reply))),
         }
     }
 
@@ -68,42 +57,34 @@ impl Observation {
         let took = self.began.elapsed();
         let summary = RequestSummary { route, status, decision, sent, took, first_byte, end };
         self.traffic.note(&self.counts, &summary);
-        if let Some(particulars) = self.particulars.take() {
-            self.traffic.events().tell(particulars.into_event(summary));
+        if let Some(details) = self.details.take() {
+            self.traffic.events().send(RequestEvent { summary, details: *details });
         }
     }
 }
 
-impl RequestDetails {
-    fn of(
-        request: &http::request::Parts,
-        entered: Option<&ResolvedTarget>,
-        reply: &RouteReply,
-    ) -> Self {
-        let registry = entered.and_then(|entered| entered.registry.as_ref());
-        let repository = entered.and_then(|entered| match &entered.call {
-            ApiCall::In(repository, _) => Some(repository.clone()),
-            ApiCall::Ping => None,
-        });
-        let fault = reply.fault.as_ref();
-        Self {
-            method: request.method.clone(),
-            path: shown(request.uri.path()),
-            registry: registry.map(|registry| registry.name().as_str().into()),
-            repository,
-            request_id: fault.map(|fault| fault.request_id.clone()),
-            fault: fault.map(|fault| fault.message.clone()),
-        }
-    }
-
-    fn into_event(self, summary: RequestSummary) -> RequestEvent {
-        let Self { method, path, registry, repository, request_id, fault } = self;
-        RequestEvent { summary, method, path, registry, repository, request_id, fault }
+fn details(
+    request: &http::request::Parts,
+    target: Option<&ResolvedTarget>,
+    reply: &RouteReply,
+) -> RequestDetails {
+    let registry = target.and_then(|target| target.registry.as_ref());
+    let repository = target.and_then(|target| match &target.call {
+        ApiCall::In(repository, _) => Some(repository.clone()),
+        ApiCall::Ping => None,
+    });
+    let fault = reply.fault.as_ref();
+    RequestDetails {
+        method: request.method.clone(),
+        path: shown(request.uri.path()),
+        registry: registry.map(|registry| registry.name().as_str().into()),
+        repository,
+        request_id: fault.map(|fault| fault.request_id.clone()),
+        fault: fault.map(|fault| fault.message.clone()),
     }
 }
 
-/// As much of a path as is shown. It may have any bytes in it. The id of an upload is a key to it, so `-`
-/// stands in its place.
+/// The beginning of a path, with `-` in place of the id of an upload. It may have any bytes in it.
 fn shown(path: &str) -> Box<str> {
     let beginning = |path: &str| path.chars().take(PATH_SHOWN_MAX).collect::<String>();
     match path.split_once(UPLOADS) {
@@ -114,10 +95,10 @@ fn shown(path: &str) -> Box<str> {
 
 const UPLOADS: &str = "/blobs/uploads/";
 
-/// Longer paths are hostile.
+/// In characters; a longer path is hostile.
 const PATH_SHOWN_MAX: usize = 512;
 
-/// The body of an answer, which tells how it went.
+/// The body of an answer, observed until it ends or is dropped.
 #[derive(Debug)]
 pub struct ObservedBody {
     body: ReplyBody,
@@ -129,12 +110,10 @@ pub struct ObservedBody {
 
 impl ObservedBody {
     pub(super) fn new(body: ReplyBody, observation: Observation) -> Self {
-        // Bodies without content are never polled.
-        let (end, first_byte) = if body.is_end_stream() {
-            (AnswerEnd::Whole, Some(observation.began.elapsed()))
-        } else {
-            (AnswerEnd::ClientLeft, None)
-        };
+        // An empty body is never polled.
+        let is_empty = body.is_end_stream();
+        let first_byte = is_empty.then(|| observation.began.elapsed());
+        let end = if is_empty { AnswerEnd::Whole } else { AnswerEnd::ClientLeft };
         Self { body, observation, sent: 0, first_byte, end }
     }
 }
@@ -160,7 +139,7 @@ impl Body for ObservedBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.end = AnswerEnd::Cut;
-                tracing::warn!(%error, "an answer was cut");
+                tracing::warn!(%error, "the body of an answer was cut");
             }
             Poll::Ready(None) => self.end = AnswerEnd::Whole,
             Poll::Pending => {}
@@ -179,7 +158,7 @@ impl Body for ObservedBody {
 
 impl Drop for ObservedBody {
     fn drop(&mut self) {
-        let (sent, first_byte, end) = (self.sent, self.first_byte, self.end);
+        let Self { sent, first_byte, end, .. } = *self;
         self.observation.end(sent, first_byte, end);
     }
 }

@@ -1,15 +1,16 @@
-//! Requests that change something: uploads, manifests put, and what is deleted.
+//! Answers requests that change something: uploads, manifests that are put, and deletions
+//! (distribution-spec, "Push" and "Content Management").
 //!
-//! What the protocol writes in a query or a header is read here, and the answer gets its `Location`:
-//! a path that leads in by the door that the client came by.
+//! Parses the query and the headers, and writes the `Location` of the answer: a path through the
+//! client's own door. How a push is sent on is decided in `push`.
 
 use http::Method;
 use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 
 use super::door::ClientPath;
+use super::error::{RequestError, code_of_status};
 use super::reply::RouteReply;
 use super::sources::MountSources;
-use crate::access::{Grant, Principal};
 use crate::http::RequestBody;
 use crate::oci::{Algorithm, Digest, ErrorCode, Reference, Resource, Tag};
 use crate::push::{
@@ -20,48 +21,37 @@ use crate::push::{
 /// A request that changes something.
 pub(super) struct PushRequest<'a> {
     pub(super) push: &'a PushService,
-    pub(super) grant: &'a Grant,
-    pub(super) principal: &'a Principal,
-    pub(super) presented: &'a ClientPath,
-    pub(super) head: &'a http::request::Parts,
+    pub(super) client_path: &'a ClientPath,
     pub(super) sources: MountSources<'a>,
 }
 
 impl PushRequest<'_> {
-    /// Answers it.
-    pub(super) async fn answer(self, resource: &Resource, body: RequestBody) -> RouteReply {
-        match self.pushed(resource, body).await {
-            Ok(answer) => {
-                if matches!(
-                    answer.place,
-                    Some(ContentLocation::Blob(_) | ContentLocation::Manifest(_))
-                ) {
-                    self.sources.entrance.access.pushed(self.grant);
-                }
-                self.presented(answer)
-            }
-            Err(error) => {
-                let is_manifest = matches!(resource, Resource::Manifest(_));
-                let invalid = if is_manifest {
-                    ErrorCode::ManifestInvalid
-                } else {
-                    ErrorCode::BlobUploadInvalid
-                };
-                RouteReply::not_pushed(&error, invalid)
-            }
-        }
-    }
-
-    async fn pushed(
-        &self,
+    /// Answers the request.
+    pub(super) async fn answer(
+        self,
         resource: &Resource,
         body: RequestBody,
-    ) -> Result<PushAnswer, PushError> {
-        let Self { push, grant, .. } = *self;
-        let door = self.presented.repository_path();
-        let principal = self.principal.label();
+    ) -> Result<RouteReply, RequestError> {
+        let invalid = match resource {
+            Resource::Manifest(_) => ErrorCode::ManifestInvalid,
+            _ => ErrorCode::BlobUploadInvalid,
+        };
+        let failed = |error| RequestError::Push { error, invalid };
+        let answer = self.send(resource, body).await.map_err(failed)?;
+        let is_content = |at: &ContentLocation| !matches!(at, ContentLocation::Upload(_));
+        if answer.place.as_ref().is_some_and(is_content) {
+            self.sources.entrance.access.note_push(self.sources.grant);
+        }
+        Ok(self.reply(answer))
+    }
+
+    async fn send(&self, resource: &Resource, body: RequestBody) -> Result<PushAnswer, PushError> {
+        let Self { push, client_path, sources } = *self;
+        let grant = sources.grant;
+        let door = client_path.repository_path();
+        let principal = sources.principal.label();
         let caller = PushCaller { door: &door, principal: &principal };
-        match (&self.head.method, resource) {
+        match (&sources.head.method, resource) {
             (&Method::POST, Resource::Upload(None)) => match self.mount().await? {
                 Some(mount) => push.mount(grant, caller, mount).await,
                 None => push.begin(grant, caller, self.begin()?, body).await,
@@ -98,12 +88,12 @@ impl PushRequest<'_> {
         Ok(UploadStart { digest: self.digest("digest")?, algorithm })
     }
 
-    /// The blob that is to be mounted, and where the client may read it.
+    /// The blob to mount, and the repositories where the client may read it.
     async fn mount(&self) -> Result<Option<MountRequest>, PushError> {
         let Some(digest) = self.digest("mount")? else { return Ok(None) };
         let from = self.sources.named().await;
         let others = self.sources.known(&digest).await;
-        // The registry knows nothing of what another one has.
+        // The upstream may look in all of its repositories if the client names none.
         let anywhere = self.argument("from")?.is_none();
         Ok(Some(MountRequest { digest, from, others, anywhere }))
     }
@@ -113,22 +103,20 @@ impl PushRequest<'_> {
         let tags: Vec<Tag> = tags
             .take(TAGS_MAX + 1)
             .collect::<Result<_, _>>()
-            .map_err(|_| PushError::Invalid("a `tag` is none"))?;
+            .map_err(|_| PushError::Invalid("`tag` is not a valid tag"))?;
         if tags.len() > TAGS_MAX {
-            return Err(PushError::Invalid("there are more than 64 tags"));
+            return Err(PushError::Invalid("there are more than 64 `tag` parameters"));
         }
         if !tags.is_empty() && !matches!(reference, Reference::Digest(_)) {
-            return Err(PushError::Invalid(
-                "`tag` stands only where a manifest is put by its digest",
-            ));
+            return Err(PushError::Invalid("`tag` is for manifests that are put by digest"));
         }
-        let media_type = self.head.headers.get(CONTENT_TYPE).cloned();
+        let media_type = self.sources.head.headers.get(CONTENT_TYPE).cloned();
         Ok(ManifestPut { reference: reference.clone(), tags, media_type })
     }
 
     /// `Content-Range: a-b`, without a unit (distribution-spec, "Pushing a blob in chunks").
     fn part(&self) -> Result<Option<UploadPart>, PushError> {
-        let mut lines = self.head.headers.get_all(CONTENT_RANGE).iter();
+        let mut lines = self.sources.head.headers.get_all(CONTENT_RANGE).iter();
         let Some(line) = lines.next() else { return Ok(None) };
         let malformed = || PushError::Invalid("`Content-Range` is not `<first>-<last>`");
         if lines.next().is_some() {
@@ -139,7 +127,7 @@ impl PushRequest<'_> {
         let number = |text: &str| {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             if is_number {
-                text.parse().map_err(|_| PushError::Range("no blob is that long"))
+                text.parse().map_err(|_| PushError::Range("the offset is too large"))
             } else {
                 Err(malformed())
             }
@@ -150,43 +138,46 @@ impl PushRequest<'_> {
     fn digest(&self, name: &str) -> Result<Option<Digest>, PushError> {
         let text = self.argument(name)?;
         let digest = text.map(|text| text.parse()).transpose();
-        digest.map_err(|_| PushError::Digest("a digest is not one of sha256 or sha512"))
+        digest.map_err(|_| PushError::Digest("the digest is not a valid sha256 or sha512 digest"))
     }
 
-    /// The one value of an argument. containerd adds what is there already.
+    /// The value of a query parameter. containerd repeats parameters that are there already.
     fn argument(&self, name: &str) -> Result<Option<String>, PushError> {
         let mut values = self.arguments(name);
         let first = values.next();
         if values.any(|value| Some(&value) != first.as_ref()) {
-            return Err(PushError::Digest("an argument is given twice, with two values"));
+            return Err(PushError::Digest("a query parameter is given twice, with two values"));
         }
         Ok(first)
     }
 
     fn arguments<'s>(&'s self, name: &'s str) -> impl Iterator<Item = String> + use<'s> {
-        let query = self.head.uri.query().unwrap_or_default();
+        let query = self.sources.head.uri.query().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes())
             .filter(move |(key, _)| key == name)
             .map(|(_, value)| value.into_owned())
     }
 
-    /// The answer, with its `Location` as this client reaches it.
-    fn presented(&self, answer: PushAnswer) -> RouteReply {
+    /// The answer, with the `Location` by which this client reaches it.
+    fn reply(&self, answer: PushAnswer) -> RouteReply {
         let location = answer.place.as_ref().map(|place| match place {
-            ContentLocation::Blob(digest) => self.presented.link(&format!("blobs/{digest}"), ""),
+            ContentLocation::Blob(digest) => self.client_path.link(&format!("blobs/{digest}"), ""),
             ContentLocation::Manifest(reference) => {
-                self.presented.link(&format!("manifests/{reference}"), "")
+                self.client_path.link(&format!("manifests/{reference}"), "")
             }
-            ContentLocation::Upload(id) => self.presented.link(&format!("blobs/uploads/{id}"), ""),
+            ContentLocation::Upload(id) => {
+                self.client_path.link(&format!("blobs/uploads/{id}"), "")
+            }
         });
-        let absent = if self.head.uri.path().contains("/manifests/") {
+        let absent = if self.sources.head.uri.path().contains("/manifests/") {
             ErrorCode::ManifestUnknown
         } else {
             ErrorCode::BlobUploadUnknown
         };
-        RouteReply::pushed(answer, location.as_deref(), absent)
+        let code = code_of_status(answer.status, absent);
+        RouteReply::pushed(answer, location.as_deref(), code)
     }
 }
 
-/// How many tags one request may give: the specification asks for ten at least.
+/// The tags of one request; the specification wants at least ten to be accepted.
 const TAGS_MAX: usize = 64;

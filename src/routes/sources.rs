@@ -1,10 +1,12 @@
-//! Where a client may have a blob mounted from.
+//! The repositories that a client may mount a blob from.
 //!
-//! Only repositories of the very registry, and only such as the client may read right now: a mount
-//! tells, and gives, what reading gives, and lasts. So a right that only a grace period holds up does
-//! not do.
+//! They are repositories of the same registry that the client may read now: a mount reveals, and
+//! gives for good, what a pull gives. A right in its grace period is not enough. Which of them is
+//! tried, and in what order, is decided in `push/mount.rs`.
 
-use super::door::{DoorQuery, enter};
+use std::sync::Arc;
+
+use super::door::{DoorQuery, resolve};
 use super::entrance::Entrance;
 use crate::access::{AccessRequest, Action, Grant, Principal};
 use crate::cache::Cache;
@@ -12,41 +14,41 @@ use crate::http::ClientPeer;
 use crate::oci::{ApiCall, Digest, RepositoryName, Resource};
 use crate::registry::RegistrySet;
 
-/// What it takes to find out.
+/// A request to mount a blob, and the means to answer it.
 #[derive(Clone, Copy)]
 pub(super) struct MountSources<'a> {
     pub(super) cache: &'a Cache,
     pub(super) entrance: &'a Entrance,
-    /// Of the repository that the blob is to be mounted in.
+    /// For the repository that the blob is mounted in.
     pub(super) grant: &'a Grant,
     pub(super) head: &'a http::request::Parts,
     pub(super) peer: &'a ClientPeer,
     pub(super) principal: &'a Principal,
-    pub(super) table: &'a RegistrySet,
+    pub(super) registries: &'a RegistrySet,
 }
 
 impl MountSources<'_> {
-    /// Leave to read in the repository that `from` names to this client.
+    /// A grant to pull from the repository that `from` names, by this client's door.
     pub(super) async fn named(&self) -> Option<Grant> {
         let uri = &self.head.uri;
         let query = uri.query()?;
         let from = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "from")?.1;
-        // What stands before `/v2/` names the registry, and so does the first part of a name.
+        // The part before `/v2/` names the registry, and so may the first part of `from`.
         let before = uri.path().find("/v2/").map(|at| &uri.path()[..at])?;
         let blob = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "mount")?.1;
         let path = format!("{before}/v2/{from}/blobs/{blob}");
-        let host = self.entrance.host(self.head, self.table.has_hosts()).ok()?;
-        let asked = DoorQuery { path: &path, query, host: host.as_ref() };
-        let entered = enter(self.table, self.entrance.doors, asked).ok()?;
-        let ApiCall::In(repository, resource) = entered.call else { return None };
-        if entered.registry?.name() != self.grant.registry().name() {
+        let host = self.entrance.host(self.head, self.registries.has_hosts()).ok()?;
+        let query = DoorQuery { path: &path, query, host: host.as_ref() };
+        let target = resolve(self.registries, self.entrance.doors, query).ok()?;
+        let ApiCall::In(repository, resource) = target.call else { return None };
+        if target.registry?.name() != self.grant.registry().name() {
             return None;
         }
         self.may_read(repository, &resource, true).await
     }
 
-    /// Leave to read in repositories that are known to have it. The client has not named them, and must
-    /// not be able to tell by the time it takes that there are such: nobody is asked about them.
+    /// Grants to pull from other repositories that have the blob. The client has not named them and
+    /// must not learn of them from the time that the answer takes, so no upstream is asked.
     pub(super) async fn known(&self, digest: &Digest) -> Vec<Grant> {
         let mut known = Vec::new();
         for repository in self.cache.homes(self.grant.registry(), digest) {
@@ -61,10 +63,15 @@ impl MountSources<'_> {
         resource: &Resource,
         may_ask: bool,
     ) -> Option<Grant> {
-        let (registry, address) = (self.grant.registry().clone(), self.peer.address);
-        let action = Action::Pull;
-        let wish = AccessRequest { registry, repository, action, resource, address, may_ask };
-        let grant = self.entrance.access.grant(self.principal, wish).await.ok()?;
+        let request = AccessRequest {
+            registry: Arc::clone(self.grant.registry()),
+            repository,
+            action: Action::Pull,
+            resource,
+            address: self.peer.address,
+            may_ask,
+        };
+        let grant = self.entrance.access.grant(self.principal, request).await.ok()?;
         grant.is_live().then_some(grant)
     }
 }

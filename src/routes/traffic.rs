@@ -1,7 +1,7 @@
-//! What was asked of us and how it was answered, in numbers.
+//! Counts requests, by the registry that they mean.
 //!
-//! Requests are counted by the registry that they mean. A registry is called as the configuration
-//! calls it, so what clients write adds no series.
+//! A registry is counted under its name in the configuration, so no text of a client adds a series.
+//! How the counts are exposed is decided in `admin`.
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -13,22 +13,22 @@ use super::event::{AnswerEnd, EventSender, RequestKind, RequestSummary};
 use crate::cache::Decision;
 use crate::telemetry::{CounterGrid, Histogram};
 
-/// Everything that is known of past requests. It outlives configurations.
+/// The counters of all requests since the start. They outlive a reload of the configuration.
 #[derive(Debug, Default)]
 pub struct TrafficCounters {
     events: EventSender,
     timings: [RequestTiming; RequestKind::ALL.len()],
     /// Requests that mean no registry.
-    nowhere: Arc<RegistryCounts>,
+    without_registry: Arc<RegistryCounts>,
     registries: Mutex<BTreeMap<String, Arc<RegistryCounts>>>,
 }
 
-/// How long requests for one kind of thing take.
+/// How long requests of one kind take.
 #[derive(Debug, Default)]
 pub struct RequestTiming {
-    /// To the end of the answer.
+    /// Time to the end of the answer.
     pub took: Histogram,
-    /// To its first byte.
+    /// Time to its first byte.
     pub first_byte: Histogram,
 }
 
@@ -42,21 +42,21 @@ pub struct RegistryCounts {
     ends: CounterGrid<1, { AnswerEnd::ALL.len() }>,
 }
 
-/// Requests that have all of this in common.
+/// The number of requests with these labels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerLabels {
-    /// What they asked for.
+    /// The kind of resource.
     pub route: RequestKind,
-    /// How they were answered.
+    /// The decision of the cache, if it took part.
     pub decision: Option<Decision>,
-    /// The status: `2xx` and so on.
+    /// The class of the status: `2xx` and so on.
     pub status: &'static str,
-    /// How many.
+    /// The number of requests.
     pub count: u64,
 }
 
 impl TrafficCounters {
-    /// Tells what happens to each request.
+    /// The sender of an event for each request.
     pub fn events(&self) -> &EventSender {
         &self.events
     }
@@ -66,15 +66,15 @@ impl TrafficCounters {
         RequestKind::ALL.into_iter().zip(&self.timings)
     }
 
-    /// The counts of every registry there is, by its name; of requests that mean none, by an empty one.
+    /// The counts of every registry by name; the empty name has requests that mean no registry.
     pub fn counts(&self) -> Vec<(String, Arc<RegistryCounts>)> {
         let registries = self.registries.lock();
         let named = registries.iter().map(|(name, counts)| (name.clone(), Arc::clone(counts)));
-        named.chain([(String::new(), Arc::clone(&self.nowhere))]).collect()
+        named.chain([(String::new(), Arc::clone(&self.without_registry))]).collect()
     }
 
-    /// Counts for these registries from now on, and forgets others. Gives the counts in the order of
-    /// the names.
+    /// Counts for these registries from now on, and forgets the others. Returns the counts in the
+    /// order of the names.
     pub(super) fn count_for<'n>(
         &self,
         names: impl Iterator<Item = &'n str>,
@@ -87,8 +87,8 @@ impl TrafficCounters {
         wanted.into_iter().map(|(_, counts)| counts).collect()
     }
 
-    pub(super) fn nowhere(&self) -> &Arc<RegistryCounts> {
-        &self.nowhere
+    pub(super) fn without_registry(&self) -> &Arc<RegistryCounts> {
+        &self.without_registry
     }
 
     pub(super) fn note(&self, counts: &RegistryCounts, summary: &RequestSummary) {
@@ -118,7 +118,7 @@ impl RegistryCounts {
         }
     }
 
-    /// Requests that were answered.
+    /// The requests that were answered, by their labels.
     pub fn answered(&self) -> impl Iterator<Item = AnswerLabels> {
         self.answered.counted().filter_map(|(row, status, count)| {
             let route = *RequestKind::ALL.get(row / DECISIONS)?;
@@ -127,14 +127,14 @@ impl RegistryCounts {
         })
     }
 
-    /// Bytes that were sent, by route and decision.
+    /// The bytes that were sent, by kind and decision.
     pub fn sent(&self) -> impl Iterator<Item = (RequestKind, Option<Decision>, u64)> {
         self.sent.counted().filter_map(|(route, decision, bytes)| {
             Some((*RequestKind::ALL.get(route)?, decision_at(decision), bytes))
         })
     }
 
-    /// How answers ended.
+    /// The answers, by their ends.
     pub fn ends(&self) -> impl Iterator<Item = (AnswerEnd, u64)> {
         self.ends.counted().filter_map(|(_, end, count)| Some((*AnswerEnd::ALL.get(end)?, count)))
     }
@@ -144,7 +144,7 @@ fn decision_at(index: usize) -> Option<Decision> {
     Decision::ALL.get(index).copied()
 }
 
-/// One for each kind of decision, and one for none.
+/// One for each decision, and one for requests without a decision.
 const DECISIONS: usize = Decision::ALL.len() + 1;
 
 const UNDECIDED: usize = Decision::ALL.len();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_noted_is_what_is_read() {
+    fn every_request_is_counted_under_its_labels() {
         let traffic = TrafficCounters::default();
         let counts = traffic.count_for(["a.test"].into_iter());
         for decision in Decision::ALL.into_iter().map(Some).chain([None]) {
@@ -190,9 +190,9 @@ mod tests {
         assert_eq!((timing.took.read().count, timing.first_byte.read().count), (asked, asked));
     }
 
-    /// A counter that falls back to zero at a reload reads as a restart.
+    /// A counter that falls back to zero at a reload looks like a restart.
     #[test]
-    fn counts_outlive_a_configuration_that_still_has_the_registry() {
+    fn a_reload_keeps_the_counts_of_registries_that_remain() {
         let traffic = TrafficCounters::default();
         let counts = traffic.count_for(["a.test", "b.test"].into_iter());
         traffic.note(&counts[0], &summary(None, 200));

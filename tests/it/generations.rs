@@ -43,7 +43,8 @@ async fn open(setup: &Setup, clock: &Arc<TestClock>) -> (Cache, Grant) {
     let machine = BootClock { clock: clock.clone(), ..BootClock::default() };
     let store = Arc::new(Store::open(setup.settings.store.clone(), machine).unwrap());
     let cache = Cache::new(store, clock.clone(), setup.settings.cache.clone());
-    let (registry, repository) = (table.default().unwrap().clone(), REPOSITORY.parse().unwrap());
+    let (registry, repository) =
+        (table.default_registry().unwrap().clone(), REPOSITORY.parse().unwrap());
     let access = ListenerAccess::new(setup.access.clone(), Arc::new(LoginCache::new().unwrap()));
     let nobody = Principal::anonymous(Via::default());
     let (action, resource, address) = (Action::Pull, &Resource::Tags, [127, 0, 0, 1].into());

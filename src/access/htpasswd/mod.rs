@@ -1,8 +1,9 @@
 //! Users and hashed passwords, in the format of Apache's `htpasswd`.
 //!
-//! A line is `user:hash`; lines that are empty or begin with `#` say nothing. Hashes are bcrypt
-//! (`$2a$`, `$2b$`, `$2y$`) or Argon2 in its PHC form; what is weaker, or would take longer than a
-//! login may, is refused when the file is read. Where the file lies is not known here.
+//! A line is `user:hash`; empty lines and lines that begin with `#` are skipped. A hash is bcrypt
+//! (`$2a$`, `$2b$`, `$2y$`) or Argon2 in its PHC form; a weaker one, or one that would take longer
+//! than a login may, is refused when the file is read. The path of the file and the time of a
+//! reload are not decided here.
 //!
 //! No message in this file may contain a password or a hash.
 
@@ -19,26 +20,26 @@ use secrecy::{ExposeSecret, SecretString};
 /// The users of a file.
 pub struct UserTable {
     by_name: HashMap<String, SecretString>,
-    /// What is verified for users that there are not, so that it takes as long as for others.
+    /// A hash to verify for unknown users, so that they take as long as known ones.
     dummy: SecretString,
     cheap: Option<CheapHashes>,
 }
 
-/// Hashes that are quickly guessed once they are stolen.
+/// Hashes of low cost: an attacker who steals them guesses their passwords quickly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheapHashes {
-    /// How many.
+    /// The number of such hashes.
     pub count: usize,
     /// The line of the first, counted from 1.
     pub line: usize,
 }
 
 impl UserTable {
-    /// Reads a file's content. Hashes nothing.
+    /// Parses the content of a file. Computes no hash.
     ///
     /// # Errors
     ///
-    /// What is wrong with which line; never an empty list.
+    /// The bad lines, at least one and at most 20.
     pub fn parse(bytes: &[u8]) -> Result<Self, Vec<BadLine>> {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         let mut found = HtpasswdParser::default();
@@ -59,8 +60,8 @@ impl UserTable {
         self.by_name.contains_key(username)
     }
 
-    /// Whether these are the same users with the same hashes.
-    pub(super) fn is_the_same_as(&self, other: &Self) -> bool {
+    /// Whether both tables have the same users with the same hashes.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         let is_there = |(name, hash): (&String, &SecretString)| {
             let there = other.by_name.get(name);
             there.is_some_and(|there| there.expose_secret() == hash.expose_secret())
@@ -68,21 +69,21 @@ impl UserTable {
         self.by_name.len() == other.by_name.len() && self.by_name.iter().all(is_there)
     }
 
-    /// Hashes that should be replaced.
+    /// The hashes that the operator should replace, if any.
     pub fn cheap(&self) -> Option<CheapHashes> {
         self.cheap
     }
 
-    /// The hash of a user, to tell whether it is still the same.
+    /// The hash of a user.
     pub(super) fn hash_of(&self, username: &str) -> Option<&SecretString> {
         self.by_name.get(username)
     }
 
-    /// Whether this is the user's password. Takes long, and equally long whether there is such a
-    /// user or not: not for the reactor.
+    /// Whether this is the user's password. Takes up to seconds, and equally long for an unknown
+    /// user, so it must run on the blocking pool.
     pub(super) fn verify(&self, username: &str, password: &SecretString) -> bool {
         let hash = self.by_name.get(username);
-        let is_right = is_of(hash.unwrap_or(&self.dummy), password);
+        let is_right = matches(hash.unwrap_or(&self.dummy), password);
         is_right && hash.is_some()
     }
 }
@@ -93,21 +94,21 @@ impl fmt::Debug for UserTable {
     }
 }
 
-fn is_of(hash: &SecretString, password: &SecretString) -> bool {
+fn matches(hash: &SecretString, password: &SecretString) -> bool {
     let (hash, password) = (hash.expose_secret(), password.expose_secret().as_bytes());
     if hash.starts_with("$argon2") {
         return Argon2::default().verify_password(password, hash).is_ok();
     }
-    // bcrypt sees the first 72 bytes only. A password is right as a whole or not at all.
+    // bcrypt ignores all but the first 72 bytes; a longer password is wrong.
     let is_whole = password.len() <= BCRYPT_PASSWORD_MAX;
     bcrypt::verify(password, hash).unwrap_or(false) && is_whole
 }
 
-/// A file that is being read.
+/// The lines of a file so far.
 #[derive(Default)]
 struct HtpasswdParser {
     by_name: HashMap<String, (SecretString, usize)>,
-    /// How many users have hashes that take equally long, and one of these hashes.
+    /// For each cost, the number of its hashes and one of them.
     kinds: HashMap<String, (usize, SecretString)>,
     cheap: Option<CheapHashes>,
     bad: Vec<BadLine>,
@@ -124,12 +125,12 @@ impl HtpasswdParser {
             return Err(LineFault::NoUser);
         }
         if user.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(LineFault::User);
+            return Err(LineFault::InvalidUser);
         }
         let kind = kind_of(hash)?;
         let hash = SecretString::from(hash);
         match self.by_name.entry(user.to_owned()) {
-            Entry::Occupied(entry) => return Err(LineFault::Twice { first: entry.get().1 }),
+            Entry::Occupied(entry) => return Err(LineFault::Duplicate { first: entry.get().1 }),
             Entry::Vacant(entry) => entry.insert((hash.clone(), number)),
         };
         if kind.is_cheap {
@@ -150,7 +151,7 @@ impl HtpasswdParser {
             }),
             _ => {
                 if self.bad.is_empty() {
-                    // Most likely it is being written.
+                    // Most likely the file is being written.
                     self.bad.push(BadLine { line: 1, fault: LineFault::NoUsers });
                 }
                 Err(self.bad)
@@ -159,9 +160,9 @@ impl HtpasswdParser {
     }
 }
 
-/// What a hash is, without the hash.
+/// The algorithm and cost of a hash.
 struct HashKind {
-    /// The same for those that take equally long to verify.
+    /// Equal for hashes that take equally long to verify.
     name: String,
     is_cheap: bool,
 }
@@ -213,88 +214,89 @@ fn argon2_kind(hash: &str) -> Result<HashKind, LineFault> {
     Ok(HashKind { name: format!("{name} {memory} {passes} {lanes}"), is_cheap: false })
 }
 
-/// A line that cannot be used.
+/// A line that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadLine {
     /// Counted from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The reason.
     pub fault: LineFault,
 }
 
-/// What is wrong with a line.
+/// The reason why a line is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LineFault {
-    /// It begins as an Argon2 hash does.
+    /// It begins like an Argon2 hash, and is not one.
     #[error("this is not an Argon2 hash")]
     Argon2,
-    /// Whoever logs in could occupy the machine.
+    /// An Argon2 hash so costly that one login could occupy the machine.
     #[error(
         "this Argon2 hash takes too long; at most {} MiB, {ARGON2_PASSES_MAX} passes and \
          {ARGON2_LANES_MAX} lanes",
         ARGON2_MEMORY_KIB_MAX / 1024
     )]
     Argon2Cost,
-    /// It begins as a bcrypt hash does.
+    /// It begins like a bcrypt hash, and is not one.
     #[error("this is not a bcrypt hash")]
     Bcrypt,
-    /// Whoever logs in could occupy the machine.
+    /// A bcrypt hash so costly that one login could occupy the machine.
     #[error("a bcrypt hash of cost {cost} takes too long; at most {BCRYPT_COST_MAX}")]
     Cost {
-        /// The cost.
+        /// The cost, as the exponent of two.
         cost: u32,
     },
-    /// Nothing ends the user.
+    /// There is no colon.
     #[error("there is no `:`")]
     NoColon,
-    /// Nothing stands behind the user.
+    /// There is nothing after the colon.
     #[error("the user has no hash")]
     NoHash,
-    /// Nothing stands before the colon.
+    /// There is nothing before the colon.
     #[error("there is no user before the `:`")]
     NoUser,
-    /// Nobody is in the whole file.
+    /// The file has no user.
     #[error("there is no user in this file")]
     NoUsers,
-    /// It has bytes that no text has.
+    /// It is not UTF-8.
     #[error("this is not UTF-8")]
     NotText,
-    /// A password, or a hash of the old `crypt`.
+    /// A plain password, or a hash of the old `crypt`.
     #[error("this is not a hash that Larder takes: a plain password, or an old `crypt`")]
     Plain,
-    /// The user stands there already.
+    /// An earlier line has the same user.
     #[error("this user is there already, on line {first}")]
-    Twice {
-        /// Where.
+    Duplicate {
+        /// The number of that line.
         first: usize,
     },
-    /// A user that nobody could mean.
+    /// The name of the user has a space or a control character.
     #[error("the user has a space or a control character in it")]
-    User,
-    /// The hash is guessed too quickly.
-    #[error("{0} is too weak to keep passwords with")]
+    InvalidUser,
+    /// An algorithm so fast that passwords are guessed quickly.
+    #[error("{0} is too weak to hash passwords with")]
     Weak(&'static str),
 }
 
-/// About a second; each further step is twice as long.
+/// About a second; each step more takes twice as long.
 const BCRYPT_COST_MAX: u32 = 14;
 
-/// Below this the algorithm does not go.
+/// The least that the algorithm allows.
 const BCRYPT_COST_LEAST: u32 = 4;
 
-/// What is recommended today; `htpasswd` takes 5 if it is not told.
+/// The least that OWASP recommends; `htpasswd` uses 5 by default.
 const BCRYPT_COST_WANTED: u32 = 10;
 
+/// In bytes; bcrypt ignores the rest.
 const BCRYPT_PASSWORD_MAX: usize = 72;
 
-/// Twice what RFC 9106 recommends where memory is short. Few are verified at once.
+/// Twice the memory that RFC 9106 recommends where memory is scarce. Few are verified at once.
 const ARGON2_MEMORY_KIB_MAX: u32 = 128 << 10;
 const ARGON2_PASSES_MAX: u32 = 16;
 const ARGON2_LANES_MAX: u32 = 16;
 const ARGON2_OUTPUT_LEAST: usize = 16;
 
-/// Whoever has more wrong has the wrong file.
+/// A file with more bad lines is the wrong file.
 const BAD_LINES_MAX: usize = 20;
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ fn argon2(params: Params) -> String {
 }
 
 #[test]
-fn each_kind_of_hash_takes_its_password_and_no_other() {
+fn each_kind_of_hash_accepts_its_password_and_no_other() {
     let argon2 = argon2(Params::new(64, 1, 1, None).unwrap());
     let (a, b) = (BCRYPT.replacen("2y", "2a", 1), BCRYPT.replacen("2y", "2b", 1));
     let text = format!("# people\n\ny:{BCRYPT}\r\na:{a}\nb:{b}\nzoë:{argon2}\n");
@@ -39,15 +39,15 @@ fn each_kind_of_hash_takes_its_password_and_no_other() {
             assert!(!is_in(&users, user, wrong), "{user} {wrong:?}");
         }
     }
-    // What is verified in their place is the hash of a user; that must not let them in.
-    for nobody in ["", "x", "Y", "y ", "zoe", "zoe\u{308}", "# people"] {
-        assert!(!users.contains(nobody) && !is_in(&users, nobody, "hunter2"), "{nobody}");
+    // An unknown user is verified against the hash of another one, which must not let it in.
+    for unknown in ["", "x", "Y", "y ", "zoe", "zoe\u{308}", "# people"] {
+        assert!(!users.contains(unknown) && !is_in(&users, unknown, "hunter2"), "{unknown}");
     }
 }
 
-/// bcrypt cuts what is longer, so two passwords would be one.
+/// bcrypt ignores what is beyond 72 bytes, so two passwords would be one.
 #[test]
-fn a_password_counts_as_a_whole() {
+fn a_password_longer_than_bcrypt_takes_is_wrong() {
     let long = "x".repeat(72);
     let hash = bcrypt::hash_with_salt(&long, 4, [7; 16]).unwrap();
     let users = users(&format!("u:{}\n", hash.format_for_version(bcrypt::Version::TwoY)));
@@ -57,16 +57,16 @@ fn a_password_counts_as_a_whole() {
 }
 
 #[test]
-fn each_way_to_be_no_user_is_named_with_its_line() {
+fn each_bad_line_is_reported_with_its_number_and_reason() {
     let good = format!("good:{BCRYPT}\n");
     let line_2 = |text: &str| faults(format!("{good}{text}\n"));
     assert_eq!(faults(""), [(1, LineFault::NoUsers)]);
-    assert_eq!(faults("# nobody\n\n"), [(1, LineFault::NoUsers)]);
+    assert_eq!(faults("# empty\n\n"), [(1, LineFault::NoUsers)]);
     assert_eq!(line_2("user"), [(2, LineFault::NoColon)]);
     assert_eq!(line_2("user:"), [(2, LineFault::NoHash)]);
     assert_eq!(line_2(&format!(":{BCRYPT}")), [(2, LineFault::NoUser)]);
-    assert_eq!(line_2(&format!("a b:{BCRYPT}")), [(2, LineFault::User)]);
-    assert_eq!(line_2(&format!("a\0b:{BCRYPT}")), [(2, LineFault::User)]);
+    assert_eq!(line_2(&format!("a b:{BCRYPT}")), [(2, LineFault::InvalidUser)]);
+    assert_eq!(line_2(&format!("a\0b:{BCRYPT}")), [(2, LineFault::InvalidUser)]);
     assert_eq!(line_2("user:hunter2"), [(2, LineFault::Plain)]);
     assert_eq!(line_2("user:{SHA}87v6s3eHqd2RLCJcj3rX9yLAHmo="), [(2, LineFault::Weak("SHA-1"))]);
     assert_eq!(line_2("user:$apr1$hR3lF0Mv$yiHFOcmEoSZ0TdpG5xJKR/"), [(2, LineFault::Weak("MD5"))]);
@@ -77,7 +77,7 @@ fn each_way_to_be_no_user_is_named_with_its_line() {
     assert_eq!(line_2(&format!("u:{}", cost("15"))), [(2, LineFault::Cost { cost: 15 })]);
     assert_eq!(line_2(&format!("u:{}", cost("03"))), [(2, LineFault::Bcrypt)]);
     assert_eq!(line_2(&format!("u:{}", cost("-1"))), [(2, LineFault::Bcrypt)]);
-    assert_eq!(line_2(&format!("good:{BCRYPT}")), [(2, LineFault::Twice { first: 1 })]);
+    assert_eq!(line_2(&format!("good:{BCRYPT}")), [(2, LineFault::Duplicate { first: 1 })]);
     assert_eq!(line_2(&format!("u:{BCRYPT}x")), [(2, LineFault::Bcrypt)]);
     assert_eq!(line_2(&format!("u:{}", BCRYPT.replacen("2y", "2x", 1))), [(2, LineFault::Bcrypt)]);
     assert_eq!(faults(b"good:x\xff\xfe"), [(1, LineFault::NotText)]);
@@ -88,9 +88,9 @@ fn each_way_to_be_no_user_is_named_with_its_line() {
     }
 }
 
-/// A hash that was cut by a full disk, or that is made to break its reader (RUSTSEC-2026-0199).
+/// A hash may be cut by a full disk, or made to break its parser (RUSTSEC-2026-0199).
 #[test]
-fn a_hash_that_is_cut_or_not_ascii_is_refused_and_never_a_panic() {
+fn a_hash_that_is_cut_or_not_ascii_is_refused_without_a_panic() {
     for len in 0..BCRYPT.len() {
         faults(format!("u:{}\n", &BCRYPT[..len]));
     }
@@ -110,7 +110,7 @@ fn a_hash_that_is_cut_or_not_ascii_is_refused_and_never_a_panic() {
 
 /// One login must not be able to occupy the machine.
 #[test]
-fn what_would_take_too_long_is_refused() {
+fn a_hash_that_takes_too_long_to_verify_is_refused() {
     let phc =
         |params: &str| format!("u:$argon2id$v=19${params}$c2FsdHNhbHRzYWx0${}", "A".repeat(43));
     assert!(UserTable::parse(phc("m=131072,t=16,p=16").as_bytes()).is_ok());
@@ -120,7 +120,7 @@ fn what_would_take_too_long_is_refused() {
 }
 
 #[test]
-fn cheap_hashes_are_counted_and_many_faults_are_cut_short() {
+fn cheap_hashes_are_counted_and_a_long_list_of_bad_lines_is_cut() {
     let dear = BCRYPT.replacen("04", "10", 1);
     let found = users(&format!("a:{dear}\nb:{BCRYPT}\nc:{BCRYPT}\n"));
     assert_eq!(found.cheap(), Some(CheapHashes { count: 2, line: 2 }));

@@ -172,13 +172,13 @@ fn rules_are_read() {
     let [first, plain] = &settings.registries[..] else { panic!("{settings:?}") };
 
     let rules = &first.rules;
-    assert!(rules.offline && rules.allow[0].takes("team/a") && rules.deny[0].takes("team/x"));
+    assert!(rules.offline && rules.allow[0].matches("team/a") && rules.deny[0].matches("team/x"));
     let ttls: Vec<_> = rules.tags.iter().map(|rule| (rule.pattern.to_string(), rule.ttl)).collect();
     let day = Duration::from_secs(24 * 3600);
     assert_eq!(ttls, [("v*".to_owned(), day), ("*".to_owned(), Duration::ZERO)]);
     assert!(!rules.fill_on_range && plain.rules.fill_on_range);
     assert!(
-        !plain.rules.offline && plain.rules.allow[0].takes("a/b") && plain.rules.deny.is_empty()
+        !plain.rules.offline && plain.rules.allow[0].matches("a/b") && plain.rules.deny.is_empty()
     );
 }
 

@@ -122,7 +122,7 @@ const ROWS: &[(RangeInclusive<u16>, Where)] = &[
         Tested(&[
             HEADERS,
             "a_clients_credential_goes_nowhere",
-            "what_can_be_read_two_ways_or_not_at_all_is_nobody",
+            "an_ambiguous_or_malformed_header_is_refused",
         ]),
     ),
     (145..=149, Tested(&[HEADERS])),
@@ -324,10 +324,10 @@ const ROWS: &[(RangeInclusive<u16>, Where)] = &[
     (
         271..=282,
         Tested(&[
-            "each_way_to_be_no_user_is_named_with_its_line",
-            "a_hash_that_is_cut_or_not_ascii_is_refused_and_never_a_panic",
-            "what_would_take_too_long_is_refused",
-            "a_password_counts_as_a_whole",
+            "each_bad_line_is_reported_with_its_number_and_reason",
+            "a_hash_that_is_cut_or_not_ascii_is_refused_without_a_panic",
+            "a_hash_that_takes_too_long_to_verify_is_refused",
+            "a_password_longer_than_bcrypt_takes_is_wrong",
             "users_are_read_again_and_a_bad_file_changes_nothing",
         ]),
     ),

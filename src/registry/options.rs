@@ -1,4 +1,4 @@
-//! A registry as the configuration has it.
+//! The options of one registry, as the configuration resolved them.
 
 use std::time::Duration;
 
@@ -7,119 +7,123 @@ use secrecy::ExposeSecret;
 use super::RepositoryPattern;
 use crate::http::{ClientIdentity, HostPort};
 use crate::oci::RegistryName;
-use crate::upstream;
-use crate::upstream::ProxyCredential;
+use crate::upstream::{ProxyCredential, UpstreamOptions};
 
-/// One `[registry."…"]` table, resolved.
+/// One `[registry."…"]` table of the configuration, resolved.
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
     /// Its name, the key of the table.
     pub name: RegistryName,
-    /// Other names that `ns=` and the path may use for it.
+    /// Other names for it in `ns=` and in the path.
     pub aliases: Vec<RegistryName>,
     /// The first path component that names it (`/v2/<prefix>/…`): has a dot and no colon.
     pub prefix: Option<String>,
-    /// The hosts at which every request means it, whatever the path.
+    /// The hosts at which every request means this registry, whatever its path.
     pub hosts: Vec<HostPort>,
     /// Whether requests that name no registry mean this one.
     pub is_default: bool,
-    /// How long its tags are believed.
+    /// How long its tags are fresh.
     pub tags: TagPolicy,
-    /// What else an operator decides of it.
+    /// What is served of it, and how.
     pub rules: RegistryRules,
-    /// With whose identity it is asked.
+    /// The identity with which its upstream is asked.
     pub identity: AskedAs,
-    /// Whether answers say how they came about.
+    /// Whether answers have a `Cache-Status` header (RFC 9211).
     pub cache_status: bool,
-    /// Where it is reached: the upstream whose answers are the registry's.
-    pub upstream: upstream::UpstreamOptions,
-    /// The upstreams that are asked before it for what has a digest, in order.
-    pub mirrors: Vec<upstream::UpstreamOptions>,
+    /// The authoritative upstream: the registry itself.
+    pub upstream: UpstreamOptions,
+    /// Upstreams that are asked before it for manifests and blobs by digest, in this order.
+    pub mirrors: Vec<UpstreamOptions>,
 }
 
-/// With whose identity a registry is asked.
+/// The identity with which a registry is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedAs {
-    /// Each client's own: what is cached is served to a client whose right to it the registry has
+    /// Each client's own. Cached content is served to a client whose right to it the registry has
     /// confirmed.
     Client(GrantPolicy),
-    /// Larder's, whoever asks.
+    /// Larder's, for every client.
     Proxy,
 }
 
-/// How long a right that a registry has confirmed is remembered.
+/// How long a right that a registry has confirmed is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantPolicy {
-    /// For how long without asking again.
+    /// How long it is fresh.
     pub ttl: Duration,
-    /// For how long after that while the upstream cannot be asked.
+    /// How long it holds after that while the upstream cannot be asked.
     pub grace: Duration,
 }
 
-/// How long a registry's tags are believed.
+/// How long a registry's tags are fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagPolicy {
-    /// For how long a tag is served without asking the upstream.
+    /// How long a tag is served without asking the upstream.
     pub ttl: Duration,
-    /// For how long after that it is served when the upstream cannot be asked.
+    /// How long after that a stale tag is served while the upstream cannot be asked.
     pub max_stale: Duration,
 }
 
-/// What an operator decides of a registry beside how it is reached.
+/// What is served of a registry, and how.
 #[derive(Clone, Debug)]
 pub struct RegistryRules {
-    /// Whether the cache alone answers: the upstream is never asked, and nothing is too old.
+    /// Whether only cached content is served: the upstream is never asked and nothing expires.
     pub offline: bool,
-    /// Whether a range of a blob that is not held begins a fetch of the whole.
+    /// Whether a range of a blob that is not cached starts a fill of the whole blob.
     pub fill_on_range: bool,
-    /// Tags that are believed for another time than the others; the first that takes a tag counts.
+    /// Tags with a TTL of their own; the first rule that matches a tag counts.
     pub tags: Vec<TagRule>,
-    /// The repositories that may be asked for, by their names at the registry.
+    /// Patterns of the repositories that are served, by their names at the registry.
     pub allow: Vec<RepositoryPattern>,
-    /// Those that may not, even so.
+    /// Patterns of the repositories that are not, even if `allow` matches them.
     pub deny: Vec<RepositoryPattern>,
-    /// Whether pushes and deletions are passed on to the upstream.
+    /// Whether pushes and deletions are sent on to the upstream.
     pub push: bool,
-    /// For how long the upstream's word that a repository has something is passed on, where pushes
-    /// are: a client that is told so does not upload it.
+    /// Where clients may push: how long a confirmed blob may be reported to them without asking the
+    /// upstream again. A client does not upload a blob that is reported to exist.
     pub membership_ttl: Duration,
 }
 
 impl Default for RegistryRules {
     fn default() -> Self {
-        let allow = vec![RepositoryPattern::any()];
-        let (tags, deny) = (Vec::new(), Vec::new());
-        let membership_ttl = Self::MEMBERSHIP_TTL;
-        Self { offline: false, fill_on_range: true, push: false, membership_ttl, tags, allow, deny }
+        Self {
+            offline: false,
+            fill_on_range: true,
+            tags: Vec::new(),
+            allow: vec![RepositoryPattern::any()],
+            deny: Vec::new(),
+            push: false,
+            membership_ttl: Self::MEMBERSHIP_TTL,
+        }
     }
 }
 
 impl RegistryRules {
-    /// A minute: longer than the pause between a client's question and its push, shorter than any
-    /// registry takes to collect its garbage.
+    /// Longer than the pause between a client's `HEAD` and its push, shorter than any registry
+    /// waits before it collects garbage.
     pub const MEMBERSHIP_TTL: Duration = Duration::from_secs(60);
 }
 
-/// How long some tags are believed.
+/// A TTL for some tags.
 #[derive(Clone, Debug)]
 pub struct TagRule {
-    /// Which tags.
+    /// The tags.
     pub pattern: RepositoryPattern,
-    /// For how long one is served without asking the upstream.
+    /// How long such a tag is served without asking the upstream.
     pub ttl: Duration,
 }
 
-/// Whether upstreams built from one would be as those built from the other.
-pub(super) fn reaches_the_same(one: &RegistryOptions, other: &RegistryOptions) -> bool {
+/// Whether both have the same upstreams, so that connections and tokens can be kept.
+pub(super) fn has_same_upstreams(one: &RegistryOptions, other: &RegistryOptions) -> bool {
     let pairs = || one.mirrors.iter().zip(&other.mirrors);
     one.mirrors.len() == other.mirrors.len()
         && pairs().all(|(one, other)| is_same_upstream(one, other))
         && is_same_upstream(&one.upstream, &other.upstream)
 }
 
-fn is_same_upstream(one: &upstream::UpstreamOptions, other: &upstream::UpstreamOptions) -> bool {
-    // Taken apart so that a new option has to be thought of here.
-    let upstream::UpstreamOptions {
+fn is_same_upstream(one: &UpstreamOptions, other: &UpstreamOptions) -> bool {
+    // Destructured, so that a new option must be compared here.
+    let UpstreamOptions {
         url,
         credential,
         ca_pem,

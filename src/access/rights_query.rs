@@ -1,0 +1,68 @@
+//! One question whether a client may act in a repository, and the hashes it is cached by.
+
+use super::Action;
+use super::process_key::ProcessKey;
+use crate::http::Via;
+use crate::oci::{Reference, RepositoryName, Resource};
+use crate::registry::Registry;
+use crate::upstream::{ClientCredential, CredentialId};
+
+/// An action in a repository, and the client that asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RightsQuery<'q> {
+    /// The client's own credential; `None` for an anonymous client.
+    pub(super) client: Option<&'q ClientCredential>,
+    pub(super) registry: &'q Registry,
+    pub(super) repository: &'q RepositoryName,
+    pub(super) action: Action,
+    pub(super) resource: &'q Resource,
+    pub(super) via: &'q Via,
+}
+
+impl RightsQuery<'_> {
+    /// The hash of the right: the action in the repository, for this credential.
+    pub(super) fn right_id(&self, key: &ProcessKey) -> CredentialId {
+        key.hash(&self.parts(b"right"))
+    }
+
+    /// The hash of the right to this one resource.
+    pub(super) fn resource_id(&self, key: &ProcessKey) -> CredentialId {
+        let resource = match self.resource {
+            Resource::Blob(digest) => format!("blobs/{digest}"),
+            Resource::Manifest(Reference::Digest(digest)) => format!("manifests/{digest}"),
+            Resource::Manifest(Reference::Tag(tag)) => format!("manifests/{tag}"),
+            Resource::Referrers(digest) => format!("referrers/{digest}"),
+            Resource::Tags => "tags/list".to_owned(),
+            Resource::Upload(_) => "blobs/uploads/".to_owned(),
+        };
+        let [kind, client, registry, host, repository, action] = self.parts(b"right to this");
+        key.hash(&[kind, client, registry, host, repository, action, resource.as_bytes()])
+    }
+
+    /// The upstream's host is one of them: another upstream under the same registry name has
+    /// confirmed nothing.
+    fn parts<'p>(&'p self, kind: &'p [u8]) -> [&'p [u8]; 6] {
+        [
+            kind,
+            self.client.and_then(ClientCredential::tag_bytes).unwrap_or_default(),
+            self.registry.name().as_str().as_bytes(),
+            self.registry.upstream().host().as_bytes(),
+            self.repository.as_str().as_bytes(),
+            self.action.as_str().as_bytes(),
+        ]
+    }
+}
+
+/// The hash under which pushes to a repository are noted.
+pub(super) fn pushed_id(
+    key: &ProcessKey,
+    registry: &Registry,
+    repository: &RepositoryName,
+) -> CredentialId {
+    key.hash(&[
+        b"pushed",
+        registry.name().as_str().as_bytes(),
+        registry.upstream().host().as_bytes(),
+        repository.as_str().as_bytes(),
+    ])
+}
