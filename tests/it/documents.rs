@@ -207,6 +207,19 @@ fn each_index_names_every_page_beside_it() {
     }
 }
 
+/// A new package comes with its reason.
+#[test]
+fn every_package_is_in_the_decision_about_them() {
+    let manifest: toml::Table =
+        fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let page = fs::read_to_string(root().join("docs/decisions/0001-dependencies.md")).unwrap();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let words: Vec<&str> = page.split(|c| !is_part(c)).collect();
+    for package in manifest["dependencies"].as_table().unwrap().keys() {
+        assert!(words.contains(&package.as_str()), "{package} has no reason in the decision");
+    }
+}
+
 /// The README is a front page. More belongs in `docs/`.
 #[test]
 fn the_front_page_stays_short() {
