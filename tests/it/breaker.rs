@@ -25,7 +25,7 @@ async fn warm() -> (ScriptedRegistry, Image, Proxy) {
     (hub, image, proxy)
 }
 
-/// F9: a storm of faults on the way to a dead upstream must not become one of requests.
+/// Fault F9: a storm of faults on the way to a dead upstream must not become one of requests.
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_faults_ends_after_a_few_requests() {
     for status in [502, 503, 504] {

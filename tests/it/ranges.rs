@@ -19,7 +19,7 @@ pub enum Want {
 
 use Want::{Nothing, Part, Whole, WholeOrNothing};
 
-/// With the rows of the list of hostile input, 6.3.
+/// With the rows of `tests/lists/hostile.tsv`.
 pub fn table() -> Vec<(u16, String, Want)> {
     let last = LEN - 1;
     let rows = [

@@ -51,7 +51,7 @@ fn client(larder: &Larder) -> Client {
     }))
 }
 
-/// F50: two mistakes in two configurations must not become a hang, or a storm.
+/// Fault F50: two mistakes in two configurations must not become a hang, or a storm.
 #[tokio::test(start_paused = true)]
 async fn larders_in_a_ring_say_so_at_once() {
     for count in [1, 2, 3] {
@@ -75,7 +75,7 @@ async fn larders_in_a_ring_say_so_at_once() {
     }
 }
 
-/// F50: a chain is no ring, also when many come through it at once.
+/// Fault F50: a chain is no ring, also when many come through it at once.
 #[tokio::test(start_paused = true)]
 async fn larders_in_a_chain_serve() {
     let network = TestNetwork::default();

@@ -1,4 +1,4 @@
-//! Answers of a hostile or broken upstream: reliability list, 217 to 256.
+//! Answers of a hostile or broken upstream: rows 217 to 256.
 //!
 //! Whatever comes, no client has complete wrong bytes, nothing wrong is stored, the message says
 //! who is to blame, and the next good answer is taken.
@@ -262,7 +262,7 @@ async fn a_manifest_is_what_its_bytes_say() {
     }
 }
 
-/// F5: a captive portal is no registry, and must not become the content of a tag.
+/// Fault F5: a captive portal is no registry, and must not become the content of a tag.
 #[tokio::test(start_paused = true)]
 async fn a_page_is_no_manifest_and_the_message_says_so() {
     let hub = ScriptedRegistry::new();

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand: 6.6 of the list, 173 to 182.
+//! HTTP/2 by hand: rows 173 to 182.
 //!
 //! A client that opens, resets, pings and continues without end costs a bounded amount, and then its
 //! connection. Others do not notice.

@@ -1,4 +1,4 @@
-//! Answers over HTTP/2 that no upstream may give: row 255 of the list.
+//! Answers over HTTP/2 that no upstream may give: row 255.
 
 use std::pin::Pin;
 use std::sync::Arc;

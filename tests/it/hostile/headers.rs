@@ -1,4 +1,4 @@
-//! Request headers: 6.5 of the list, 130 to 154.
+//! Request headers: rows 130 to 154.
 //!
 //! Most of what a client can say of itself means nothing here. It must not be an error either, nor
 //! reach the upstream.

@@ -1,4 +1,4 @@
-//! Names, tags and digests that are none, and odd ones that are: 6.1 and 6.2 of the list.
+//! Names, tags and digests that are none, and odd ones that are: rows 1 to 67.
 
 use crate::support::client::request;
 use crate::support::{Blob, Image, Proxy, ScriptedRegistry};
@@ -62,8 +62,7 @@ const NOTHING: &[(u16, &str)] = &[
     (0, "/"),
 ];
 
-/// Paths that name nothing, with their rows of the list: 6.1 (names) and 6.2 (references). The
-/// upstream must not hear of them, nor the file system.
+/// Paths that name nothing, with their rows. The upstream must not hear of them, nor the file system.
 fn nothing() -> Vec<(u16, String)> {
     let fixed = NOTHING.iter().map(|(row, path)| (*row, (*path).to_owned()));
     let many = "a/".repeat(10_000);

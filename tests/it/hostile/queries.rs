@@ -1,4 +1,4 @@
-//! Query arguments: 6.4 of the list, 96 to 118 and 127 to 128. The rest is of pushes.
+//! Query parameters: rows 96 to 118 and 127 to 128. The others are of pushes.
 //!
 //! What the arguments mean is tested with the lists and the doors; here no route has an error of
 //! its own because of them, and nothing of them gets further than it may.

@@ -1,4 +1,4 @@
-//! Lengths that two readers could read differently: 6.6 of the list, 155 to 171.
+//! Lengths that two readers could read differently: rows 155 to 171.
 //!
 //! `framing.rs` has the classic cases one by one; here are the generated ones. A second request
 //! hides behind each. It must never be answered, unless its reader could not doubt that it is one.

@@ -1,4 +1,4 @@
-//! Odd requests of pushes, by the rows of the reliability notes (section 6).
+//! Odd requests of pushes, by the rows of `tests/lists/hostile.tsv`.
 
 use http::Method;
 

@@ -15,7 +15,6 @@ pub mod network;
 pub mod process;
 pub mod proxy;
 pub mod registry;
-pub mod sources;
 pub mod tls;
 
 pub use client::{Client, Decision, Reply, Version};
