@@ -207,6 +207,37 @@ fn each_index_names_every_page_beside_it() {
     }
 }
 
+/// A file that moves is looked for under its old name by everyone who reads the page first.
+#[test]
+fn the_pages_about_the_code_name_files_that_exist() {
+    let mut count = 0;
+    for (path, text) in files() {
+        let is_about_code = ["docs/architecture.md", "docs/decisions", "CONTRIBUTING.md"]
+            .iter()
+            .any(|start| path.starts_with(start));
+        for span in code_spans(&text).filter(|span| is_about_code && is_source_path(span)) {
+            count += 1;
+            let candidates = [root().join(span), root().join("src").join(span)];
+            let is_there = candidates.iter().any(|file| file.exists());
+            assert!(is_there, "{}: `{span}` is neither here nor in src/", path.display());
+        }
+    }
+    assert!(count >= 100, "{count} files, so the search for them is wrong");
+}
+
+/// The texts between single backquotes.
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// Whether it is a file of Rust or a folder in a folder; the store's own folders are of one level.
+fn is_source_path(span: &str) -> bool {
+    let is_of_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '.');
+    let is_file = Path::new(span).extension().is_some_and(|extension| extension == "rs");
+    let is_folder = span.strip_suffix('/').is_some_and(|folder| folder.contains('/'));
+    (is_file || is_folder) && span.chars().all(is_of_path)
+}
+
 /// A new package comes with its reason.
 #[test]
 fn every_package_is_in_the_decision_about_them() {
