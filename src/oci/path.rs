@@ -135,15 +135,24 @@ fn split_resource(path: &str) -> Result<(&str, Resource), NotACall> {
     if let Some(name) = head.strip_suffix("/referrers") {
         return Ok((name, Resource::Referrers(last.parse().map_err(NotACall::Digest)?)));
     }
-    // `blobs/uploads` and `blobs/uploads/<session>`; `uploads` is no digest, so nothing is lost.
-    if let Some((name, session)) = path.rsplit_once(UPLOADS) {
-        let session = session.strip_prefix('/').filter(|session| !session.is_empty());
+    if let Some((name, session)) = split_upload(path) {
         return Ok((name, Resource::Upload(session.map(Box::from))));
     }
     if let Some(name) = head.strip_suffix("/blobs") {
         return Ok((name, Resource::Blob(last.parse().map_err(NotACall::Digest)?)));
     }
     Err(if last == "_catalog" { NotACall::Catalogue } else { NotACall::NoSuchRoute })
+}
+
+/// Splits `<name>/blobs/uploads` and `<name>/blobs/uploads/<session>`. A session is one component: a
+/// longer rest is content of a repository that is itself called `<name>/blobs/uploads`.
+fn split_upload(path: &str) -> Option<(&str, Option<&str>)> {
+    let (name, rest) = path.rsplit_once(UPLOADS)?;
+    match rest.strip_prefix('/') {
+        None => rest.is_empty().then_some((name, None)),
+        Some("") => Some((name, None)),
+        Some(session) => (!session.contains('/')).then_some((name, Some(session))),
+    }
 }
 
 /// What has a colon was meant to be a digest, and clients are told of digests in other words.
@@ -175,13 +184,16 @@ mod tests {
             ("/library/alpine/manifests/latest".to_owned(), "library/alpine", tag("latest")),
             (format!("/a/manifests/{D}"), "a", tag(D)),
             (format!("/a/b/c/blobs/{D}"), "a/b/c", blob.clone()),
-            (format!("/a/blobs/{}", D.replace(':', "%3A")), "a", blob),
+            (format!("/a/blobs/{}", D.replace(':', "%3A")), "a", blob.clone()),
             ("/manifests/manifests/latest".to_owned(), "manifests", tag("latest")),
             ("/a/tags/list".to_owned(), "a", Resource::Tags),
             ("/a/tags/list/manifests/x".to_owned(), "a/tags/list", tag("x")),
             ("/a/blobs/uploads/".to_owned(), "a", Resource::Upload(None)),
             ("/a/blobs/uploads/0f".to_owned(), "a", Resource::Upload(Some("0f".into()))),
+            ("/a/blobs/uploads".to_owned(), "a", Resource::Upload(None)),
             ("/blobs/uploads/blobs/uploads/".to_owned(), "blobs/uploads", Resource::Upload(None)),
+            (format!("/x/blobs/uploads/blobs/{D}"), "x/blobs/uploads", blob.clone()),
+            ("/x/blobs/uploads/manifests/t".to_owned(), "x/blobs/uploads", tag("t")),
             (format!("/a/referrers/{D}"), "a", Resource::Referrers(D.parse().unwrap())),
         ];
         for (path, name, resource) in table {
