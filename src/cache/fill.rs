@@ -16,11 +16,11 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::timeout;
 
-use super::download::BlobDownload;
+use super::fetch::download::BlobDownload;
+use super::fetch::origin::BlobOrigin;
 use super::fills::{FillGuard, FillProgress, Missed};
 use super::members::Membership;
 use super::relay::{HashedPrefix, RelayPoint};
-use super::source::BlobOrigin;
 use super::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS, blocking};
 use super::{BypassReason, CacheError, Shared};
 use crate::access::Grant;

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
+use super::fetch::origin::BlobOrigin;
+use super::fetch::reader_credentials::{FillReader, FillReaders};
 use super::fill::FillTask;
 use super::members::Membership;
-use super::readers::{FillReader, FillReaders};
 use super::relay::RelayPoint;
 use super::side::SideFetches;
-use super::source::BlobOrigin;
 use super::{CacheError, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, RepositoryName};

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::CacheError;
+use super::fetch::reader_credentials::FillReader;
 use super::fills::FillProgress;
-use super::readers::FillReader;
 use super::relay::RelayBody;
 use crate::http::{self, FileDelivery, FrameReader, NextBytes};
 

@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::download::BlobDownload;
+use super::fetch::download::BlobDownload;
+use super::fetch::origin::BlobOrigin;
+use super::fetch::reader_credentials::{FillReader, FillReaders};
 use super::members::Membership;
-use super::readers::{FillReader, FillReaders};
-use super::source::BlobOrigin;
 use super::{CacheError, Shared};
 use crate::access::Grant;
 use crate::http::{self, NextBytes, RangeSelection};

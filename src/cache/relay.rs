@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 
-use super::download::BlobDownload;
+use super::fetch::download::BlobDownload;
+use super::fetch::origin::BlobOrigin;
 use super::follow::{BodySpan, TAIL_BYTES};
-use super::source::BlobOrigin;
 use super::{BypassReason, CacheError};
 use crate::http::{self, NextBytes};
 use crate::oci::{Digest, DigestHasher};

@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::CacheError;
-use super::download::BlobDownload;
+use super::fetch::download::BlobDownload;
+use super::fetch::origin::BlobOrigin;
+use super::fetch::reader_credentials::FillReader;
 use super::fills::FillProgress;
 use super::follow::{BodySpan, GrowingFileBody};
-use super::readers::FillReader;
-use super::source::BlobOrigin;
 use crate::http::{self, NextBytes};
 
 /// What may be fetched beside one fill.

@@ -13,13 +13,13 @@ use crate::upstream::ClientCredential;
 
 /// The readers of one fill. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FillReaders {
+pub(crate) struct FillReaders {
     entered: Arc<Mutex<Vec<Weak<FillReader>>>>,
 }
 
 /// One reader, there as long as anybody holds it.
 #[derive(Debug)]
-pub(super) struct FillReader {
+pub(crate) struct FillReader {
     repository: RepositoryName,
     client: Option<ClientCredential>,
     is_refused: AtomicBool,
@@ -27,7 +27,7 @@ pub(super) struct FillReader {
 
 impl FillReaders {
     /// One more.
-    pub(super) fn enter(&self, grant: &Grant) -> Arc<FillReader> {
+    pub(crate) fn enter(&self, grant: &Grant) -> Arc<FillReader> {
         let reader = Arc::new(FillReader {
             repository: grant.repository().clone(),
             client: grant.client().cloned(),
@@ -44,7 +44,7 @@ impl FillReaders {
 
     /// Those who are there, the first come first, and were not refused; of one repository only, if
     /// there is one `in_repository`.
-    pub(super) fn present(&self, in_repository: Option<&RepositoryName>) -> Vec<Arc<FillReader>> {
+    pub(crate) fn present(&self, in_repository: Option<&RepositoryName>) -> Vec<Arc<FillReader>> {
         let is_there = |reader: &Arc<FillReader>| {
             let is_right = in_repository.is_none_or(|name| *name == reader.repository);
             is_right && !reader.is_refused.load(Ordering::Relaxed)
@@ -55,17 +55,17 @@ impl FillReaders {
 
 impl FillReader {
     /// In which repository it may read.
-    pub(super) fn repository(&self) -> &RepositoryName {
+    pub(crate) fn repository(&self) -> &RepositoryName {
         &self.repository
     }
 
     /// What it presented.
-    pub(super) fn client(&self) -> Option<&ClientCredential> {
+    pub(crate) fn client(&self) -> Option<&ClientCredential> {
         self.client.as_ref()
     }
 
     /// The upstream has refused it: it is not asked with again.
-    pub(super) fn refuse(&self) {
+    pub(crate) fn refuse(&self) {
         self.is_refused.store(true, Ordering::Relaxed);
     }
 }

@@ -12,13 +12,13 @@ use bytes::{Buf as _, Bytes};
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
-use super::CacheError;
-use super::source::BlobOrigin;
+use crate::cache::CacheError;
+use crate::cache::fetch::origin::BlobOrigin;
 use crate::upstream::{self, Answer, AnswerBody, UpstreamIndex};
 
 /// One blob being read.
 #[derive(Debug)]
-pub(super) struct BlobDownload {
+pub(crate) struct BlobDownload {
     source: BlobOrigin,
     /// The offset of the next byte that is handed out.
     at: u64,
@@ -46,7 +46,7 @@ impl BlobDownload {
     /// # Errors
     ///
     /// [`upstream::UpstreamError::RangeNotSatisfiable`] when the blob has fewer bytes than `from`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         source: BlobOrigin,
         from: u64,
         expected: Option<u64>,
@@ -55,7 +55,7 @@ impl BlobDownload {
     }
 
     /// Asks for these bytes and no others, so that the upstream need not send what nobody reads.
-    pub(super) async fn part(source: BlobOrigin, part: Range<u64>) -> Result<Self, CacheError> {
+    pub(crate) async fn part(source: BlobOrigin, part: Range<u64>) -> Result<Self, CacheError> {
         Self::open_until(source, part.start, Some(part.end), None).await
     }
 
@@ -108,43 +108,43 @@ impl BlobDownload {
     }
 
     /// The repository has been seen to have it, so from now on whoever reads it will do.
-    pub(super) fn go_on_for_any_reader(&mut self) {
+    pub(crate) fn go_on_for_any_reader(&mut self) {
         self.source.take_any_reader();
     }
 
     /// The whole blob's length.
-    pub(super) fn total(&self) -> Option<u64> {
+    pub(crate) fn total(&self) -> Option<u64> {
         self.total
     }
 
     /// The offset of the next byte.
-    pub(super) fn at(&self) -> u64 {
+    pub(crate) fn at(&self) -> u64 {
         self.at
     }
 
     /// Where it comes from.
-    pub(super) fn source(&self) -> &BlobOrigin {
+    pub(crate) fn source(&self) -> &BlobOrigin {
         &self.source
     }
 
     /// Whether its bytes are from more than one answer.
-    pub(super) fn is_resumed(&self) -> bool {
+    pub(crate) fn is_resumed(&self) -> bool {
         self.is_resumed
     }
 
     /// Whether some of its bytes are from a mirror.
-    pub(super) fn is_of_mirrors(&self) -> bool {
+    pub(crate) fn is_of_mirrors(&self) -> bool {
         self.is_of_mirrors
     }
 
     /// What is wrong with its bytes, and who sent the last of them.
-    pub(super) fn corrupt(&self, reason: impl Into<String>) -> CacheError {
+    pub(crate) fn corrupt(&self, reason: impl Into<String>) -> CacheError {
         let host = self.source.host_of(self.place).to_owned();
         CacheError::Corrupt { host, digest: self.source.digest().clone(), reason: reason.into() }
     }
 
     /// Takes back bytes that were handed out last and not used.
-    pub(super) fn put_back(&mut self, chunks: Vec<Bytes>) {
+    pub(crate) fn put_back(&mut self, chunks: Vec<Bytes>) {
         for chunk in chunks.into_iter().rev() {
             self.at -= chunk.len() as u64;
             self.returned.push_front(chunk);
@@ -152,7 +152,7 @@ impl BlobDownload {
     }
 
     /// The next bytes; `None` at the end.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, CacheError> {
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, CacheError> {
         if let Some(bytes) = self.returned.pop_front() {
             self.at += bytes.len() as u64;
             return Ok(Some(bytes));

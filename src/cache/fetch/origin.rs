@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::pull::deadline;
-use super::readers::FillReaders;
 use crate::access::Grant;
+use crate::cache::fetch::reader_credentials::FillReaders;
+use crate::cache::pull::deadline;
 use crate::http::Via;
 use crate::oci::{Digest, RepositoryName, Resource};
 use crate::upstream::{
@@ -13,7 +13,7 @@ use crate::upstream::{
 
 /// Where a blob can be had.
 #[derive(Clone, Debug)]
-pub(super) struct BlobOrigin {
+pub(crate) struct BlobOrigin {
     upstream: Arc<UpstreamGroup>,
     repository: RepositoryName,
     digest: Digest,
@@ -27,7 +27,7 @@ pub(super) struct BlobOrigin {
 }
 
 impl BlobOrigin {
-    pub(super) fn new(grant: &Grant, digest: &Digest, readers: Option<FillReaders>) -> Self {
+    pub(crate) fn new(grant: &Grant, digest: &Digest, readers: Option<FillReaders>) -> Self {
         Self {
             upstream: Arc::clone(grant.registry().upstream()),
             repository: grant.repository().clone(),
@@ -40,40 +40,40 @@ impl BlobOrigin {
     }
 
     /// The same, with the credentials of readers of other repositories, too: each in its own.
-    pub(super) fn of_any_reader(self) -> Self {
+    pub(crate) fn of_any_reader(self) -> Self {
         Self { is_of_any_reader: true, ..self }
     }
 
     /// From now on like that.
-    pub(super) fn take_any_reader(&mut self) {
+    pub(crate) fn take_any_reader(&mut self) {
         self.is_of_any_reader = true;
     }
 
     /// The same, after a mirror gave wrong bytes: all of them are asked last.
-    pub(super) fn without_mirrors(&self) -> Self {
+    pub(crate) fn without_mirrors(&self) -> Self {
         Self { failed: self.upstream.mirrors(), ..self.clone() }
     }
 
-    pub(super) fn digest(&self) -> &Digest {
+    pub(crate) fn digest(&self) -> &Digest {
         &self.digest
     }
 
     /// What messages call one of its upstreams.
-    pub(super) fn host_of(&self, place: UpstreamIndex) -> &str {
+    pub(crate) fn host_of(&self, place: UpstreamIndex) -> &str {
         self.upstream.host_of(place)
     }
 
     /// Asks this one last from now on.
-    pub(super) fn fail(&mut self, place: UpstreamIndex) {
+    pub(crate) fn fail(&mut self, place: UpstreamIndex) {
         self.failed.push(place);
     }
 
-    pub(super) fn has_failed(&self, place: UpstreamIndex) -> bool {
+    pub(crate) fn has_failed(&self, place: UpstreamIndex) -> bool {
         self.failed.contains(&place)
     }
 
     /// Asks for the bytes from `from` on, and up to `until` if nothing behind it is wanted.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         from: u64,
         until: Option<u64>,
