@@ -11,7 +11,7 @@
 //! # Where to start reading
 //!
 //! - `cache/pull.rs`: the life of a request, from what it asks to what it gets.
-//! - `cache/fill.rs`: the life of the fetch behind it, which belongs to no client.
+//! - `cache/fill/task.rs`: the life of the fetch behind it, which belongs to no client.
 //! - [`app`]: how the parts are joined, started and stopped.
 //!
 //! `docs/architecture.md` tells both lives in prose and lists what must stay true; the reasons are

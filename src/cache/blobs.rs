@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::checked::{RecheckBody, RecheckFallback};
 use super::checks::{BlobRecheck, StoredContent};
-use super::fills::{FillHandle, FillProgress, Missed};
+use super::fill::table::{FillHandle, FillProgress, Missed};
 use super::flights::{Sharing, told};
 use super::follow::{BodySpan, FileBody, GrowingFileBody};
 use super::key::RecordKey;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::blobs::{BlobNeed, wait_for_headers};
 use super::checks::BlobRecheck;
-use super::fills::FillProgress;
+use super::fill::table::FillProgress;
 use super::follow::{BodySpan, FileBody, GrowingFileBody};
 use super::pull::deadline;
 use super::{CacheError, Shared};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
-use super::writer::blocking;
+use super::fill::writer::blocking;
 use crate::oci::Digest;
 use crate::store::{RecheckVerdict, StaleBlob, StoredBlob, StoredState};
 

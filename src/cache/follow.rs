@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::CacheError;
 use super::fetch::reader_credentials::FillReader;
-use super::fills::FillProgress;
+use super::fill::table::FillProgress;
 use super::relay::RelayBody;
 use crate::http::{self, FileDelivery, FrameReader, NextBytes};
 

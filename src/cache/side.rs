@@ -19,7 +19,7 @@ use super::CacheError;
 use super::fetch::download::BlobDownload;
 use super::fetch::origin::BlobOrigin;
 use super::fetch::reader_credentials::FillReader;
-use super::fills::FillProgress;
+use super::fill::table::FillProgress;
 use super::follow::{BodySpan, GrowingFileBody};
 use crate::http::{self, NextBytes};
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::fills::FillProgress;
-use super::{BypassReason, Cache, CacheError, Decision};
+use crate::cache::fill::table::FillProgress;
+use crate::cache::{BypassReason, Cache, CacheError, Decision};
 use crate::store::DiskSpace;
 
 /// How a fill ended.
@@ -50,7 +50,7 @@ impl FillEnd {
 
 /// What is noted of fills that have ended.
 #[derive(Debug, Default)]
-pub(super) struct FillStats {
+pub(crate) struct FillStats {
     ends: Mutex<BTreeMap<(String, FillEnd), u64>>,
     /// Why the disk was last passed by, if it has kept nothing since.
     bypassed: Mutex<Option<(BypassReason, Instant)>>,
@@ -58,7 +58,7 @@ pub(super) struct FillStats {
 
 impl FillStats {
     /// A fill of the registry that is called `label` in numbers has ended.
-    pub(super) fn ended(&self, label: &str, end: &FillProgress) {
+    pub(crate) fn ended(&self, label: &str, end: &FillProgress) {
         *self.ends.lock().entry((label.to_owned(), FillEnd::of(end))).or_default() += 1;
         if let FillProgress::Relaying { point, .. } = end {
             self.passed_by(point.bypass());
@@ -66,12 +66,12 @@ impl FillStats {
     }
 
     /// The disk did not take a blob.
-    pub(super) fn passed_by(&self, bypass: BypassReason) {
+    pub(crate) fn passed_by(&self, bypass: BypassReason) {
         *self.bypassed.lock() = Some((bypass, Instant::now()));
     }
 
     /// The disk has kept something.
-    pub(super) fn kept(&self) {
+    pub(crate) fn kept(&self) {
         *self.bypassed.lock() = None;
     }
 

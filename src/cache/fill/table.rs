@@ -12,20 +12,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use super::fetch::origin::BlobOrigin;
-use super::fetch::reader_credentials::{FillReader, FillReaders};
-use super::fill::FillTask;
-use super::members::Membership;
-use super::relay::RelayPoint;
-use super::side::SideFetches;
-use super::{CacheError, Shared};
 use crate::access::Grant;
+use crate::cache::fetch::origin::BlobOrigin;
+use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
+use crate::cache::fill::task::FillTask;
+use crate::cache::members::Membership;
+use crate::cache::relay::RelayPoint;
+use crate::cache::side::SideFetches;
+use crate::cache::{CacheError, Shared};
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::{Store, StoredBlob};
 
 /// The fills under way.
 #[derive(Debug, Default)]
-pub(super) struct FillTable {
+pub(crate) struct FillTable {
     under_way: Mutex<HashMap<(RegistryName, Digest), FillHandle>>,
     /// How many have ended. Only raised while `under_way` is locked, with the end.
     ended: AtomicU64,
@@ -33,7 +33,7 @@ pub(super) struct FillTable {
 
 /// How far a fill is.
 #[derive(Clone, Debug)]
-pub(super) enum FillProgress {
+pub(crate) enum FillProgress {
     /// The upstream has not answered yet.
     Asking,
     /// Verified.
@@ -68,7 +68,7 @@ pub(super) enum FillProgress {
 impl FillProgress {
     /// Notes how much may be read of this generation; whether that is news. A job that was given up
     /// as stuck may come back with it when the fill has long gone on without.
-    pub(super) fn advance(&mut self, of: u32, now: u64) -> bool {
+    pub(crate) fn advance(&mut self, of: u32, now: u64) -> bool {
         match self {
             Self::Filling { written, generation, .. } if *generation == of && *written < now => {
                 *written = now;
@@ -81,27 +81,27 @@ impl FillProgress {
 
 /// A look-up that did not find the blob.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Missed {
+pub(crate) struct Missed {
     /// How many fills had ended before it. As long as no more have, the blob is still not stored,
     /// and its partial file is as it was.
-    pub(super) ended: u64,
+    pub(crate) ended: u64,
     /// Bytes in the partial file.
-    pub(super) partial_len: u64,
+    pub(crate) partial_len: u64,
 }
 
 /// A fill, as those see it who follow it.
 #[derive(Clone, Debug)]
-pub(super) struct FillHandle {
+pub(crate) struct FillHandle {
     /// In which repository the upstream is asked.
-    pub(super) repository: RepositoryName,
+    pub(crate) repository: RepositoryName,
     /// How far it is.
-    pub(super) progress: watch::Receiver<FillProgress>,
+    pub(crate) progress: watch::Receiver<FillProgress>,
     /// What may be fetched beside it.
-    pub(super) side: SideFetches,
+    pub(crate) side: SideFetches,
     /// Who reads along, where that matters.
     readers: Option<FillReaders>,
     /// This one.
-    pub(super) reader: Option<Arc<FillReader>>,
+    pub(crate) reader: Option<Arc<FillReader>>,
 }
 
 impl FillHandle {
@@ -113,18 +113,18 @@ impl FillHandle {
 
 impl FillTable {
     /// How many there are.
-    pub(super) fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.under_way.lock().len()
     }
 
     /// How many have ended so far. If no more have when a fill begins, none has stored a blob since
     /// then, or left more of it.
-    pub(super) fn ended(&self) -> u64 {
+    pub(crate) fn ended(&self) -> u64 {
         self.ended.load(Ordering::Acquire)
     }
 
     /// Where the partial files of the running fills lie.
-    pub(super) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
+    pub(crate) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
         let under_way = self.under_way.lock();
         under_way.keys().map(|(registry, digest)| store.partial_path(registry, digest)).collect()
     }
@@ -132,13 +132,13 @@ impl FillTable {
 
 impl Shared {
     /// Whether a fill of a digest is under way.
-    pub(super) fn is_filling(&self, grant: &Grant, digest: &Digest) -> bool {
+    pub(crate) fn is_filling(&self, grant: &Grant, digest: &Digest) -> bool {
         let key = (grant.registry().name().clone(), digest.clone());
         self.fills.under_way.lock().contains_key(&key)
     }
 
     /// The blob whose fill has nothing left to do but to have it on disk.
-    pub(super) fn proven(&self, grant: &Grant, digest: &Digest) -> Option<StoredBlob> {
+    pub(crate) fn proven(&self, grant: &Grant, digest: &Digest) -> Option<StoredBlob> {
         let key = (grant.registry().name().clone(), digest.clone());
         match &*self.fills.under_way.lock().get(&key)?.progress.borrow() {
             FillProgress::Done { blob, .. } => Some(blob.clone()),
@@ -148,7 +148,7 @@ impl Shared {
 
     /// Joins the fill of a digest, or starts it. Returns whether it was joined. `missed` is
     /// a look-up that did not find the blob.
-    pub(super) fn join_fill(
+    pub(crate) fn join_fill(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
@@ -182,7 +182,7 @@ impl Shared {
 
 /// A fill's place among those under way. Dropping it, also by a panic, frees the place.
 #[derive(Debug)]
-pub(super) struct FillGuard {
+pub(crate) struct FillGuard {
     shared: Arc<Shared>,
     key: (RegistryName, Digest),
 }

@@ -16,20 +16,20 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::timeout;
 
-use super::fetch::download::BlobDownload;
-use super::fetch::origin::BlobOrigin;
-use super::fills::{FillGuard, FillProgress, Missed};
-use super::members::Membership;
-use super::relay::{HashedPrefix, RelayPoint};
-use super::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS, blocking};
-use super::{BypassReason, CacheError, Shared};
 use crate::access::Grant;
+use crate::cache::fetch::download::BlobDownload;
+use crate::cache::fetch::origin::BlobOrigin;
+use crate::cache::fill::table::{FillGuard, FillProgress, Missed};
+use crate::cache::fill::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS, blocking};
+use crate::cache::members::Membership;
+use crate::cache::relay::{HashedPrefix, RelayPoint};
+use crate::cache::{BypassReason, CacheError, Shared};
 use crate::oci::Digest;
 use crate::store::{PartialBlob, StoredBlob, SumHasher};
 use crate::upstream;
 
 /// The fetch itself.
-pub(super) struct FillTask {
+pub(crate) struct FillTask {
     shared: Arc<Shared>,
     grant: Grant,
     source: BlobOrigin,
@@ -44,7 +44,7 @@ pub(super) struct FillTask {
 }
 
 impl FillTask {
-    pub(super) fn new(
+    pub(crate) fn new(
         (shared, grant, source): (Arc<Shared>, Grant, BlobOrigin),
         digest: Digest,
         member: Option<Membership>,
@@ -54,7 +54,7 @@ impl FillTask {
         Self { shared, grant, source, digest, member, missed, confirmed: OnceCell::new(), progress }
     }
 
-    pub(super) async fn run(self, seat: FillGuard) {
+    pub(crate) async fn run(self, seat: FillGuard) {
         let end = self.fetch().await.unwrap_or_else(FillProgress::Failed);
         if let FillProgress::Failed(error) = &end {
             tracing::warn!(digest = %self.digest, repository = %self.grant.repository(), %error, "a fill failed");

@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::CacheError;
-use super::relay::HashedPrefix;
+use crate::cache::CacheError;
+use crate::cache::relay::HashedPrefix;
 use crate::oci::Digest;
 use crate::store::{PartialBlob, SumHasher};
 
 /// How writing ended, as the writer sees it.
-pub(super) enum DrainOutcome {
+pub(crate) enum DrainOutcome {
     /// There is no space for it; nothing was written. What had arrived is `left`.
     NoRoom { left: Vec<Bytes>, error: io::Error },
     /// The disk failed. What it did not take is `left`.
@@ -39,7 +39,7 @@ enum NotTaken {
 }
 
 /// The partial file, and the hash of what is in it.
-pub(super) struct FillWriter {
+pub(crate) struct FillWriter {
     partial: PartialBlob,
     /// `None` until the first batch: what an earlier process left is hashed on the blocking
     /// pool, while the upstream's bytes arrive.
@@ -51,7 +51,7 @@ pub(super) struct FillWriter {
 }
 
 impl FillWriter {
-    pub(super) fn new(partial: PartialBlob) -> Self {
+    pub(crate) fn new(partial: PartialBlob) -> Self {
         Self { partial, hasher: None, on_disk: Arc::default(), is_published: false }
     }
 
@@ -60,7 +60,7 @@ impl FillWriter {
     /// for, and at the latest after every [`BATCH_BYTES`].
     ///
     /// When the disk is stuck the queue stays with the job that is, open and unread.
-    pub(super) async fn drain(
+    pub(crate) async fn drain(
         mut self,
         mut queue: mpsc::Receiver<Bytes>,
         prepare: impl FnOnce(&mut PartialBlob) -> io::Result<()> + Send + 'static,
@@ -149,13 +149,13 @@ impl FillWriter {
     }
 
     /// The file and the hash of all of it.
-    pub(super) async fn finish(mut self) -> Result<(PartialBlob, SumHasher), CacheError> {
+    pub(crate) async fn finish(mut self) -> Result<(PartialBlob, SumHasher), CacheError> {
         let hash = move || self.hash_so_far().map(|hasher| (self.partial, hasher));
         blocking(hash).await.map_err(|_| CacheError::Internal("cannot hash a partial file"))
     }
 
     /// What is on disk and hashed, and the file.
-    pub(super) fn into_prefix(self, digest: &Digest) -> (HashedPrefix, PartialBlob) {
+    pub(crate) fn into_prefix(self, digest: &Digest) -> (HashedPrefix, PartialBlob) {
         let prefix = match self.hasher {
             Some(hasher) => {
                 HashedPrefix::of(self.partial.file(), self.partial.len(), hasher.into_hasher())
@@ -166,7 +166,7 @@ impl FillWriter {
     }
 
     /// The file, whose bytes are not of interest.
-    pub(super) fn into_partial(self) -> PartialBlob {
+    pub(crate) fn into_partial(self) -> PartialBlob {
         self.partial
     }
 }
@@ -201,13 +201,13 @@ const JOB_BYTES: usize = 8 << 20;
 
 /// How many received chunks wait for the writer at most: with chunks of at most 256 KiB this is
 /// 2 MiB for each fill.
-pub(super) const QUEUE_CHUNKS: usize = 8;
+pub(crate) const QUEUE_CHUNKS: usize = 8;
 
 /// A write that takes longer than this is not waited for.
 const DISK_STALL: Duration = Duration::from_secs(30);
 
 /// Runs file operations where they may block.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
