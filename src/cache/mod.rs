@@ -4,7 +4,7 @@
 
 mod belief;
 mod blobs;
-mod checked;
+mod body;
 mod checks;
 mod claims;
 mod decision;
@@ -13,7 +13,6 @@ mod error;
 mod fetch;
 mod fill;
 mod flights;
-mod follow;
 mod hot;
 mod key;
 mod link;
@@ -24,11 +23,8 @@ mod manifest_ask;
 mod manifests;
 mod members;
 mod options;
-mod passed;
 mod pull;
 mod pushed;
-mod relay;
-mod side;
 mod tags;
 mod tasks;
 

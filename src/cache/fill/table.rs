@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use crate::access::Grant;
+use crate::cache::body::ahead::SideFetches;
+use crate::cache::body::relay::RelayPoint;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
 use crate::cache::fill::task::FillTask;
 use crate::cache::members::Membership;
-use crate::cache::relay::RelayPoint;
-use crate::cache::side::SideFetches;
 use crate::cache::{CacheError, Shared};
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::{Store, StoredBlob};

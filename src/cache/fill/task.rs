@@ -17,12 +17,12 @@ use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::access::Grant;
+use crate::cache::body::relay::{HashedPrefix, RelayPoint};
 use crate::cache::fetch::download::BlobDownload;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fill::table::{FillGuard, FillProgress, Missed};
 use crate::cache::fill::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS, blocking};
 use crate::cache::members::Membership;
-use crate::cache::relay::{HashedPrefix, RelayPoint};
 use crate::cache::{BypassReason, CacheError, Shared};
 use crate::oci::Digest;
 use crate::store::{PartialBlob, StoredBlob, SumHasher};

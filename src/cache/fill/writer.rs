@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::cache::CacheError;
-use crate::cache::relay::HashedPrefix;
+use crate::cache::body::relay::HashedPrefix;
 use crate::oci::Digest;
 use crate::store::{PartialBlob, SumHasher};
 

@@ -16,16 +16,16 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 
-use super::fetch::download::BlobDownload;
-use super::fetch::origin::BlobOrigin;
-use super::follow::{BodySpan, TAIL_BYTES};
-use super::{BypassReason, CacheError};
+use crate::cache::body::growing::{BodySpan, TAIL_BYTES};
+use crate::cache::fetch::download::BlobDownload;
+use crate::cache::fetch::origin::BlobOrigin;
+use crate::cache::{BypassReason, CacheError};
 use crate::http::{self, NextBytes};
 use crate::oci::{Digest, DigestHasher};
 
 /// What a fill had on disk, hashed, when the disk gave up.
 #[derive(Debug)]
-pub(super) struct HashedPrefix {
+pub(crate) struct HashedPrefix {
     file: Option<Arc<File>>,
     len: u64,
     hasher: DigestHasher,
@@ -33,19 +33,19 @@ pub(super) struct HashedPrefix {
 
 impl HashedPrefix {
     /// Nothing.
-    pub(super) fn none(digest: &Digest) -> Self {
+    pub(crate) fn none(digest: &Digest) -> Self {
         Self { file: None, len: 0, hasher: DigestHasher::new(digest.algorithm()) }
     }
 
     /// The first `len` bytes of `file`, all seen by `hasher`.
-    pub(super) fn of(file: Arc<File>, len: u64, hasher: DigestHasher) -> Self {
+    pub(crate) fn of(file: Arc<File>, len: u64, hasher: DigestHasher) -> Self {
         Self { file: Some(file), len, hasher }
     }
 }
 
 /// From where on readers have to carry on.
 #[derive(Debug)]
-pub(super) struct RelayPoint {
+pub(crate) struct RelayPoint {
     prefix: HashedPrefix,
     source: BlobOrigin,
     total: Option<u64>,
@@ -55,7 +55,7 @@ pub(super) struct RelayPoint {
 }
 
 impl RelayPoint {
-    pub(super) fn new(prefix: HashedPrefix, download: BlobDownload, bypass: BypassReason) -> Self {
+    pub(crate) fn new(prefix: HashedPrefix, download: BlobDownload, bypass: BypassReason) -> Self {
         let (source, total) = (download.source().clone(), download.total());
         let fits = download.at() == prefix.len;
         let download = Mutex::new(fits.then_some(download));
@@ -63,15 +63,15 @@ impl RelayPoint {
     }
 
     /// The file that has the first bytes, and how many.
-    pub(super) fn on_disk(&self) -> Option<(&Arc<File>, u64)> {
+    pub(crate) fn on_disk(&self) -> Option<(&Arc<File>, u64)> {
         self.prefix.file.as_ref().map(|file| (file, self.prefix.len))
     }
 
-    pub(super) fn total(&self) -> Option<u64> {
+    pub(crate) fn total(&self) -> Option<u64> {
         self.total
     }
 
-    pub(super) fn bypass(&self) -> BypassReason {
+    pub(crate) fn bypass(&self) -> BypassReason {
         self.bypass
     }
 
@@ -86,7 +86,7 @@ impl RelayPoint {
 }
 
 /// One reader that carries on.
-pub(super) struct RelayBody {
+pub(crate) struct RelayBody {
     point: Arc<RelayPoint>,
     span: BodySpan,
     running: Option<RelayState>,
@@ -103,7 +103,7 @@ struct RelayState {
 }
 
 impl RelayBody {
-    pub(super) fn new(point: Arc<RelayPoint>, span: BodySpan) -> Self {
+    pub(crate) fn new(point: Arc<RelayPoint>, span: BodySpan) -> Self {
         Self { point, span, running: None, held: VecDeque::new(), held_bytes: 0 }
     }
 

@@ -15,24 +15,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::CacheError;
-use super::fetch::download::BlobDownload;
-use super::fetch::origin::BlobOrigin;
-use super::fetch::reader_credentials::FillReader;
-use super::fill::table::FillProgress;
-use super::follow::{BodySpan, GrowingFileBody};
+use crate::cache::CacheError;
+use crate::cache::body::growing::{BodySpan, GrowingFileBody};
+use crate::cache::fetch::download::BlobDownload;
+use crate::cache::fetch::origin::BlobOrigin;
+use crate::cache::fetch::reader_credentials::FillReader;
+use crate::cache::fill::table::FillProgress;
 use crate::http::{self, NextBytes};
 
 /// What may be fetched beside one fill.
 #[derive(Clone, Debug)]
-pub(super) struct SideFetches {
+pub(crate) struct SideFetches {
     source: BlobOrigin,
     places: Arc<Semaphore>,
     bytes_left: Arc<AtomicU64>,
 }
 
 impl SideFetches {
-    pub(super) fn new(source: BlobOrigin) -> Self {
+    pub(crate) fn new(source: BlobOrigin) -> Self {
         let places = Arc::new(Semaphore::new(FETCHES_MAX));
         Self { source, places, bytes_left: Arc::new(AtomicU64::new(BYTES_MAX)) }
     }
@@ -60,7 +60,7 @@ const BYTES_MAX: u64 = 64 << 20;
 const NEAR_BYTES: u64 = 8 << 20;
 
 /// One reader of a range that ends before the blob does.
-pub(super) struct AheadRange {
+pub(crate) struct AheadRange {
     state: AheadState,
     fetches: SideFetches,
     progress: watch::Receiver<FillProgress>,
@@ -83,7 +83,7 @@ enum AheadState {
 impl AheadRange {
     /// A reader of `span`, which `follow` reads, too. Which way it takes is decided when its
     /// first bytes are wanted.
-    pub(super) fn new(
+    pub(crate) fn new(
         follow: GrowingFileBody,
         fetches: SideFetches,
         progress: watch::Receiver<FillProgress>,
@@ -93,7 +93,7 @@ impl AheadRange {
     }
 
     /// The same for a reader with a credential of its own.
-    pub(super) fn of(self, reader: Option<Arc<FillReader>>) -> Self {
+    pub(crate) fn of(self, reader: Option<Arc<FillReader>>) -> Self {
         Self { _presence: reader, ..self }
     }
 

@@ -8,25 +8,25 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::blobs::{BlobNeed, wait_for_headers};
-use super::checks::BlobRecheck;
-use super::fill::table::FillProgress;
-use super::follow::{BodySpan, FileBody, GrowingFileBody};
-use super::pull::deadline;
-use super::{CacheError, Shared};
 use crate::access::Grant;
+use crate::cache::blobs::{BlobNeed, wait_for_headers};
+use crate::cache::body::growing::{BodySpan, FileBody, GrowingFileBody};
+use crate::cache::checks::BlobRecheck;
+use crate::cache::fill::table::FillProgress;
+use crate::cache::pull::deadline;
+use crate::cache::{CacheError, Shared};
 use crate::http::{self, FileDelivery, NextBytes};
 use crate::store::RecheckVerdict;
 
 /// What a reader needs to go on elsewhere.
 #[derive(Clone, Debug)]
-pub(super) struct RecheckFallback {
-    pub(super) shared: Arc<Shared>,
-    pub(super) grant: Grant,
+pub(crate) struct RecheckFallback {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) grant: Grant,
 }
 
 /// One reader of such a blob.
-pub(super) struct RecheckBody {
+pub(crate) struct RecheckBody {
     check: Arc<BlobRecheck>,
     elsewhere: RecheckFallback,
     delivery: FileDelivery,
@@ -37,7 +37,7 @@ pub(super) struct RecheckBody {
 }
 
 impl RecheckBody {
-    pub(super) fn new(
+    pub(crate) fn new(
         check: Arc<BlobRecheck>,
         elsewhere: RecheckFallback,
         delivery: FileDelivery,

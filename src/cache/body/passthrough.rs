@@ -11,12 +11,12 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::fetch::download::BlobDownload;
-use super::fetch::origin::BlobOrigin;
-use super::fetch::reader_credentials::{FillReader, FillReaders};
-use super::members::Membership;
-use super::{CacheError, Shared};
 use crate::access::Grant;
+use crate::cache::fetch::download::BlobDownload;
+use crate::cache::fetch::origin::BlobOrigin;
+use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
+use crate::cache::members::Membership;
+use crate::cache::{CacheError, Shared};
 use crate::http::{self, NextBytes, RangeSelection};
 use crate::oci::Digest;
 
@@ -32,7 +32,7 @@ fn can_pass(selection: &RangeSelection, total: u64) -> bool {
 
 impl Shared {
     /// The blob, if this range of it is to be passed on; `None` if it takes a fill.
-    pub(super) async fn passing(
+    pub(crate) async fn passing(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
@@ -62,7 +62,7 @@ impl Shared {
 
 /// A blob to be passed on in parts.
 #[derive(Clone, Debug)]
-pub(super) struct Passthrough {
+pub(crate) struct Passthrough {
     source: BlobOrigin,
     /// With whose credential it is asked for, if that is the client's own.
     _reader: Option<Arc<FillReader>>,
@@ -95,12 +95,12 @@ impl Passthrough {
     }
 
     /// The length of the whole blob.
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// The bytes of a part.
-    pub(super) fn part(&self, part: Range<u64>) -> PassthroughBody {
+    pub(crate) fn part(&self, part: Range<u64>) -> PassthroughBody {
         let begun = self.begun.lock().take_if(|(begun, _)| *begun == part);
         PassthroughBody {
             passing: self.clone(),
@@ -123,7 +123,7 @@ async fn open(
 }
 
 /// One part on its way.
-pub(super) struct PassthroughBody {
+pub(crate) struct PassthroughBody {
     passing: Passthrough,
     part: Range<u64>,
     download: Option<BlobDownload>,

@@ -11,29 +11,29 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::CacheError;
-use super::fetch::reader_credentials::FillReader;
-use super::fill::table::FillProgress;
-use super::relay::RelayBody;
+use crate::cache::CacheError;
+use crate::cache::body::relay::RelayBody;
+use crate::cache::fetch::reader_credentials::FillReader;
+use crate::cache::fill::table::FillProgress;
 use crate::http::{self, FileDelivery, FrameReader, NextBytes};
 
 /// The most that is held back until a blob is verified: enough that no client has the whole, and
 /// little enough that it does not notice.
-pub(super) const TAIL_BYTES: u64 = 64 << 10;
+pub(crate) const TAIL_BYTES: u64 = 64 << 10;
 
 /// The bytes of a blob that an answer still has to bring.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BodySpan {
+pub(crate) struct BodySpan {
     /// The next byte.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     /// Behind the last; `None` while the blob's length is unknown.
-    pub(super) end: Option<u64>,
+    pub(crate) end: Option<u64>,
     /// Whether the last byte is the blob's last.
-    pub(super) reaches_end: bool,
+    pub(crate) reaches_end: bool,
 }
 
 impl BodySpan {
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.end == Some(self.at)
     }
 
@@ -49,7 +49,7 @@ impl BodySpan {
 }
 
 /// One reader of a fill.
-pub(super) struct GrowingFileBody {
+pub(crate) struct GrowingFileBody {
     progress: watch::Receiver<FillProgress>,
     delivery: FileDelivery,
     span: BodySpan,
@@ -73,7 +73,7 @@ enum ReadStep {
 }
 
 impl GrowingFileBody {
-    pub(super) fn new(
+    pub(crate) fn new(
         progress: watch::Receiver<FillProgress>,
         delivery: FileDelivery,
         span: BodySpan,
@@ -84,7 +84,7 @@ impl GrowingFileBody {
     }
 
     /// The same for a reader with a credential of its own.
-    pub(super) fn of(self, reader: Option<Arc<FillReader>>) -> Self {
+    pub(crate) fn of(self, reader: Option<Arc<FillReader>>) -> Self {
         Self { _presence: reader, ..self }
     }
 
@@ -208,14 +208,14 @@ impl http::BodySource for GrowingFileBody {
 }
 
 /// One reader of a file all of whose bytes may be read.
-pub(super) struct FileBody {
+pub(crate) struct FileBody {
     reader: FrameReader,
     at: u64,
     end: u64,
 }
 
 impl FileBody {
-    pub(super) fn new(file: &Arc<File>, delivery: &FileDelivery, at: u64, end: u64) -> Self {
+    pub(crate) fn new(file: &Arc<File>, delivery: &FileDelivery, at: u64, end: u64) -> Self {
         Self { reader: delivery.reader(file), at, end }
     }
 
