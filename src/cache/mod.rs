@@ -3,9 +3,8 @@
 //! Read `pull.rs` first: it is the life of a request.
 
 mod belief;
-mod blobs;
+mod blob;
 mod body;
-mod checks;
 mod claims;
 mod decision;
 mod epoch;
@@ -25,10 +24,11 @@ mod members;
 mod options;
 mod pull;
 mod pushed;
+mod recheck;
 mod tags;
 mod tasks;
 
-pub use blobs::{Blob, BlobHead, BlobNeed};
+pub use blob::{Blob, BlobHead, BlobNeed};
 pub use decision::{BypassReason, Decision, DecisionNames, StaleReason};
 pub use epoch::Epoch;
 pub use error::{CacheError, ManifestFault};

@@ -11,8 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::belief::Purpose;
-use super::blobs::{Blob, BlobHead, BlobNeed};
-use super::checks::RecheckQueue;
+use super::blob::{Blob, BlobHead, BlobNeed};
 use super::epoch::{Epoch, EpochTable};
 use super::fill::stats::FillStats;
 use super::fill::table::FillTable;
@@ -20,6 +19,7 @@ use super::flights::FlightTable;
 use super::hot::MemoryCache;
 use super::key::RecordKey;
 use super::members::warn_of;
+use super::recheck::RecheckQueue;
 use super::tags::ResolvedTag;
 use super::tasks::DetachedTasks;
 use super::{CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage};

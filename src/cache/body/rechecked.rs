@@ -9,11 +9,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::access::Grant;
-use crate::cache::blobs::{BlobNeed, wait_for_headers};
+use crate::cache::blob::{BlobNeed, wait_for_headers};
 use crate::cache::body::growing::{BodySpan, FileBody, GrowingFileBody};
-use crate::cache::checks::BlobRecheck;
 use crate::cache::fill::table::FillProgress;
 use crate::cache::pull::deadline;
+use crate::cache::recheck::BlobRecheck;
 use crate::cache::{CacheError, Shared};
 use crate::http::{self, FileDelivery, NextBytes};
 use crate::store::RecheckVerdict;
