@@ -108,7 +108,7 @@ async fn every_spelling_of_a_wide_accept_shares_one_record() {
 
 /// One client's 404 is no reason for another's.
 #[tokio::test(start_paused = true)]
-async fn an_accept_that_nothing_fits_harms_no_other() {
+async fn an_accept_that_no_manifest_fits_does_not_change_what_others_get() {
     let (hub, index, _image, proxy) = multi().await;
     let narrow = [("accept", "application/vnd.cncf.helm.config.v1+json")];
 
@@ -124,7 +124,7 @@ async fn an_accept_that_nothing_fits_harms_no_other() {
 /// By digest there is one thing to give, whatever the client says that it takes; and a registry
 /// that minds is not told.
 #[tokio::test(start_paused = true)]
-async fn a_digest_is_served_whatever_the_accept() {
+async fn a_manifest_by_digest_is_served_under_any_accept() {
     for accept in [OCI_INDEX, "text/html", "*/*;q=0", SCHEMA_1] {
         let (hub, _index, image, proxy) = multi().await;
         hub.be_strict_about_accept();

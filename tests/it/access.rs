@@ -126,7 +126,7 @@ fn assert_challenged(reply: &Reply, what: &str) {
 
 /// Spegel #1432, GitLab #363827: what one door keeps another one gave away.
 #[tokio::test]
-async fn without_a_name_there_is_nothing_by_any_door_or_method() {
+async fn without_a_login_every_door_and_method_is_refused() {
     let (hub, image, proxy) = warm(guarded(AnonymousAccess::None, Vec::new())).await;
     let mut answers = Vec::new();
     for repository in ["team/app", "no/such"] {
@@ -145,7 +145,7 @@ async fn without_a_name_there_is_nothing_by_any_door_or_method() {
 
 /// And a wrong password gets nothing either, whatever it would get without one.
 #[tokio::test]
-async fn a_wrong_password_is_refused_at_once_even_where_none_is_needed() {
+async fn a_wrong_password_is_a_401_even_where_anonymous_access_is_enough() {
     let log = Log::of_everything();
     let (hub, image, proxy) = warm(guarded(AnonymousAccess::Pull, Vec::new())).await;
     for (user, password) in [("ann", WRONG), ("ann", ""), ("ann", BEN), ("eve", ANN)] {
@@ -169,7 +169,7 @@ async fn a_wrong_password_is_refused_at_once_even_where_none_is_needed() {
 }
 
 #[tokio::test]
-async fn a_right_password_opens_what_the_cache_has_and_stays_here() {
+async fn a_valid_password_grants_cached_content_and_is_not_sent_upstream() {
     let log = Log::of_everything();
     let (hub, image, proxy) = warm(guarded(AnonymousAccess::None, Vec::new())).await;
     let ann = Some(("ann", ANN));
@@ -189,7 +189,7 @@ async fn a_right_password_opens_what_the_cache_has_and_stays_here() {
 
 /// podman and docker learn only from `/v2/` that a password could be of use.
 #[tokio::test]
-async fn a_ping_is_challenged_where_a_login_would_open_more() {
+async fn a_ping_is_challenged_where_a_login_grants_more_than_anonymous_access() {
     let by_rule = |action| vec![rule("ann", "**", &[action])];
     for (anonymous, rules, takes_pushes, want) in [
         (AnonymousAccess::None, vec![], false, 401),
@@ -249,7 +249,7 @@ async fn a_mirror_that_never_asks_neither_reads_nor_forwards_what_it_is_sent() {
 
 /// zot's CVE-2024-39897: the cache told one tenant what another one has.
 #[tokio::test]
-async fn what_no_rule_opens_looks_as_what_does_not_exist() {
+async fn a_repository_without_a_rule_is_answered_like_one_that_does_not_exist() {
     let rules = vec![rule("ann", "team/**", &Action::ALL), rule("*", "open/*", &[Action::Pull])];
     let (hub, image, proxy) = warm(guarded(AnonymousAccess::None, rules)).await;
     let ben = Some(("ben", BEN));
@@ -280,7 +280,7 @@ async fn what_no_rule_opens_looks_as_what_does_not_exist() {
 
 /// zot's CVE-2026-61833: a right to push was a right to delete.
 #[tokio::test]
-async fn each_action_takes_its_own_right() {
+async fn pull_push_and_delete_each_need_their_own_rule() {
     let rules = vec![
         rule("ann", "team/**", &[Action::Pull, Action::Push]),
         rule("ben", "team/**", &[Action::Push]),
@@ -302,7 +302,7 @@ async fn each_action_takes_its_own_right() {
 
 /// A registry that is read-only stays so, whoever may write elsewhere.
 #[tokio::test]
-async fn nobody_writes_to_a_registry_that_takes_no_pushes() {
+async fn no_user_can_push_to_a_registry_without_pushes() {
     let hub = ScriptedRegistry::new();
     let mut setup = Setup::new();
     setup.registry("docker.io", &hub);
@@ -322,7 +322,7 @@ async fn nobody_writes_to_a_registry_that_takes_no_pushes() {
 
 /// Larder must not be the tool to guess passwords with.
 #[tokio::test]
-async fn guessing_is_ended_for_the_address_and_the_user_and_harms_nobody_else() {
+async fn guessing_a_password_locks_out_the_address_and_the_user_and_no_other() {
     let log = Log::of_everything();
     let (_hub, _image, proxy) = warm(guarded(AnonymousAccess::None, Vec::new())).await;
     let path = "/v2/team/app/manifests/latest";
@@ -380,7 +380,7 @@ async fn a_certificate_stands_for_the_user_that_its_name_is_mapped_to() {
 
 /// A user who is taken out is out at once, with a connection that is open or without.
 #[tokio::test]
-async fn users_that_are_replaced_are_replaced_for_those_who_are_in() {
+async fn a_new_users_file_counts_for_clients_that_are_logged_in() {
     let access = guarded(AnonymousAccess::None, Vec::new());
     let htpasswd = access.htpasswd.clone().unwrap();
     let (_hub, _image, proxy) = warm(access).await;

@@ -45,7 +45,7 @@ fn before_one_image() -> (ScriptedRegistry, Image, Setup) {
 
 /// An orchestrator must not send requests too early or too late, nor restart what is alive.
 #[tokio::test(start_paused = true)]
-async fn it_is_ready_from_its_start_to_its_stop_and_alive_all_the_time() {
+async fn larder_is_ready_from_start_to_stop_and_alive_all_the_time() {
     let (_hub, _image, setup) = before_one_image();
     let admin = AdminService::default();
     let state = |body: &Value| body["status"].as_str().unwrap().to_owned();
@@ -68,7 +68,7 @@ async fn it_is_ready_from_its_start_to_its_stop_and_alive_all_the_time() {
 
 /// Nothing can be changed here, and nothing else can be reached.
 #[tokio::test(start_paused = true)]
-async fn it_is_for_reading_and_has_three_paths() {
+async fn the_admin_side_is_read_only_and_has_three_paths() {
     let (_hub, _image, setup) = before_one_image();
     let proxy = setup.start().await;
     let admin = proxy.admin();
@@ -88,7 +88,7 @@ async fn it_is_for_reading_and_has_three_paths() {
 
 /// A dead upstream is no reason to restart a mirror or to send its clients elsewhere.
 #[tokio::test(start_paused = true)]
-async fn an_upstream_that_does_not_answer_degrades_until_it_does() {
+async fn an_upstream_that_does_not_answer_degrades_readiness_until_it_does() {
     let (_hub, _image, setup) = before_one_image();
     let proxy = setup.start().await;
     proxy.network.set("registry-1.docker.io", Reach::Down);
@@ -111,7 +111,7 @@ async fn an_upstream_that_does_not_answer_degrades_until_it_does() {
 
 /// Promise 5: what is cached goes on being served, so somebody has to be told.
 #[tokio::test(start_paused = true)]
-async fn a_credential_that_is_refused_everywhere_degrades_until_it_is_taken() {
+async fn a_credential_that_is_refused_everywhere_degrades_readiness_until_it_is_accepted() {
     const REALM: &str = "http://auth.docker.io/token";
     for (good, bad) in [
         (Auth::basic("robot", "pa55word"), Auth::basic("robot", "another")),
@@ -139,7 +139,7 @@ async fn a_credential_that_is_refused_everywhere_degrades_until_it_is_taken() {
 
 /// A repository that is closed to us says nothing about the credential.
 #[tokio::test(start_paused = true)]
-async fn a_repository_that_refuses_degrades_nothing() {
+async fn a_403_of_one_repository_does_not_degrade_readiness() {
     let (hub, _image, mut setup) = before_one_image();
     setup.settings.registries[0].upstream.credential =
         ProxyCredential::Basic { username: "robot".to_owned(), password: "pa55word".into() };
@@ -155,7 +155,7 @@ async fn a_repository_that_refuses_degrades_nothing() {
 
 /// The air gap is no outage.
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_is_offline_on_purpose_degrades_nothing() {
+async fn an_offline_registry_does_not_degrade_readiness() {
     let (_hub, _image, setup) = before_one_image();
     let mut proxy = setup.start().await;
     proxy.network.set("registry-1.docker.io", Reach::Down);
@@ -168,7 +168,7 @@ async fn a_registry_that_is_offline_on_purpose_degrades_nothing() {
 
 /// Pulls go on without a disk, and so nobody would notice.
 #[tokio::test(start_paused = true)]
-async fn a_disk_that_keeps_nothing_degrades_until_it_keeps_something() {
+async fn a_disk_that_keeps_nothing_degrades_readiness_until_it_keeps_something() {
     let (hub, image, setup) = before_one_image();
     let proxy = setup.start().await;
     let fills = proxy.cache_dir().join("fills");
@@ -195,7 +195,7 @@ async fn a_disk_that_keeps_nothing_degrades_until_it_keeps_something() {
 
 /// A limit is an operator's matter too, but what is limited is served as far as it is held.
 #[tokio::test(start_paused = true)]
-async fn a_limit_is_shown_and_degrades_nothing() {
+async fn an_upstream_rate_limit_is_reported_and_does_not_degrade_readiness() {
     let (hub, _image, setup) = before_one_image();
     let proxy = setup.start().await;
     let limit = vec![("Retry-After", "60".to_owned())];

@@ -14,7 +14,7 @@ fn limit(seconds: u64) -> Fault {
 
 /// Fault F8: containerd asks again at once, five times; that must not make the limit longer for all.
 #[tokio::test(start_paused = true)]
-async fn a_storm_of_limits_costs_one_request_for_each_window() {
+async fn a_storm_of_429s_costs_one_request_in_each_window() {
     let hub = ScriptedRegistry::new();
     let proxy = Proxy::before(&hub).await;
     hub.breaks(When::asked("/v2/"), limit(30));
@@ -34,7 +34,7 @@ async fn a_storm_of_limits_costs_one_request_for_each_window() {
 
 /// The same for tags of many images, all of which are held.
 #[tokio::test(start_paused = true)]
-async fn a_limit_is_not_noticed_by_who_pulls_what_is_held() {
+async fn a_429_does_not_affect_pulls_of_cached_content() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10]);
     for number in 0..20 {
@@ -58,7 +58,7 @@ async fn a_limit_is_not_noticed_by_who_pulls_what_is_held() {
 
 /// Docker Hub limits manifests and not blobs: a pull that has its manifest must end.
 #[tokio::test(start_paused = true)]
-async fn a_limit_on_manifests_stops_no_blob() {
+async fn a_429_on_manifests_stops_no_blob() {
     let hub = ScriptedRegistry::new();
     let (running, next) = (Blob::random(1, 500_000), Blob::random(2, 1000));
     hub.put_blob(REPOSITORY, &running);
@@ -83,7 +83,7 @@ async fn a_limit_on_manifests_stops_no_blob() {
 
 /// A short limit in the middle of a blob is waited for: its readers would see a cut instead.
 #[tokio::test(start_paused = true)]
-async fn a_short_limit_in_the_middle_of_a_blob_is_not_noticed() {
+async fn a_short_429_in_the_middle_of_a_blob_is_waited_out() {
     let hub = ScriptedRegistry::new();
     let blob = Blob::random(1, 500_000);
     hub.put_blob(REPOSITORY, &blob);
@@ -98,7 +98,7 @@ async fn a_short_limit_in_the_middle_of_a_blob_is_not_noticed() {
 
 /// Told nothing, we wait a second, and ever longer while it goes on.
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_names_no_time_is_met_with_growing_patience() {
+async fn a_429_without_retry_after_is_retried_after_growing_pauses() {
     let hub = ScriptedRegistry::new();
     let proxy = Proxy::before(&hub).await;
     hub.breaks(When::asked("/v2/"), Fault::status(429));
@@ -115,7 +115,7 @@ async fn a_limit_that_names_no_time_is_met_with_growing_patience() {
 
 /// The same when everybody wants something else: no two of the questions are one.
 #[tokio::test(start_paused = true)]
-async fn a_storm_over_many_images_costs_one_request_for_each_window() {
+async fn a_storm_of_429s_over_many_images_costs_one_request_in_each_window() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10]);
     let path = |client: usize| format!("/v2/team/app{client}/manifests/latest");
@@ -153,7 +153,7 @@ async fn a_storm_over_many_images_costs_one_request_for_each_window() {
 
 /// What the upstream said is what a client reads, and who said it; a 404 would hide the cause.
 #[tokio::test(start_paused = true)]
-async fn a_cold_answer_says_what_the_upstream_said() {
+async fn a_miss_passes_on_the_upstreams_error() {
     for (status, want, code) in [
         (403, 403, "DENIED"),
         (404, 404, "MANIFEST_UNKNOWN"),

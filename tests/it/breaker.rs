@@ -73,7 +73,7 @@ async fn a_black_hole_delays_a_warm_tag_once_and_then_not_at_all() {
 
 /// Not waiting must not become not asking: when the upstream is back, the tag is what it says.
 #[tokio::test(start_paused = true)]
-async fn an_upstream_that_comes_back_is_heard() {
+async fn an_upstream_that_recovers_closes_the_circuit_breaker() {
     let (hub, image, proxy) = warm().await;
     proxy.network.set(HOST, Reach::Dark);
     for _ in 0..60 {

@@ -102,7 +102,7 @@ async fn a_credential_that_is_refused_everywhere_is_an_outage() {
 
 /// The record that survived must be usable again once the credential is mended.
 #[tokio::test(start_paused = true)]
-async fn a_mended_credential_ends_the_outage() {
+async fn a_corrected_credential_ends_the_outage() {
     let (hub, image, proxy) = warm(Auth::basic("robot", "pa55word")).await;
     hub.requires(Auth::basic("robot", "another"));
     assert!(proxy.get(LATEST).await.decision().is_stale());

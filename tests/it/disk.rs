@@ -100,7 +100,7 @@ async fn a_layer_larger_than_the_disk_is_passed_through() {
 
 /// Where the length is not known, the disk fills up under the fill: it goes on without one.
 #[tokio::test]
-async fn a_disk_that_fills_up_in_the_middle_fails_nobody() {
+async fn a_disk_that_fills_up_in_the_middle_of_a_fill_fails_no_pull() {
     let Some(disk) = SmallDisk::mount() else { return };
     let (hub, image, huge) = upstream();
     hub.breaks(When::asked(&huge.digest), Fault::Chunked);

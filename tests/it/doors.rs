@@ -117,7 +117,7 @@ async fn the_namespace_that_was_used_is_echoed() {
 
 /// `ns` is looked up among what is configured. It is no address, however it is dressed.
 #[tokio::test(start_paused = true)]
-async fn an_unknown_namespace_is_not_found_and_nobody_is_asked() {
+async fn an_unknown_namespace_is_a_404_without_an_upstream_request() {
     let doors = Doors::open(&["owner/app"]).await;
     let unknown = [
         "evil.example",
@@ -194,7 +194,7 @@ async fn without_a_default_the_mirror_door_is_closed() {
 
 /// What was pulled through one door is warm at all the others.
 #[tokio::test(start_paused = true)]
-async fn what_is_warm_at_one_door_is_warm_at_all() {
+async fn content_cached_through_one_door_is_a_hit_at_every_door() {
     let doors = Doors::open(&["owner/app"]).await;
     doors.proxy.get("/v2/ghcr.io/owner/app/manifests/v1").await.assert_status(200);
     doors.asked();

@@ -50,7 +50,7 @@ fn contains(bytes: &[u8], needle: &str) -> bool {
 
 /// A proxy that reads what we pull could change it, and could keep our password.
 #[tokio::test(start_paused = true)]
-async fn https_goes_through_a_tunnel_in_which_the_proxy_reads_nothing() {
+async fn https_goes_through_a_tunnel_that_the_egress_proxy_cannot_read() {
     let (hub, ca) = (ScriptedRegistry::new(), TestCa::new());
     let image = Image::random(1, &[100_000]);
     hub.put_image(REPOSITORY, "latest", &image);

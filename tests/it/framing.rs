@@ -138,7 +138,7 @@ async fn a_broken_chunk_ends_the_connection() {
 
 /// What is not HTTP/1 is answered once or not at all.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_http_ends_the_connection() {
+async fn bytes_that_are_not_http_close_the_connection() {
     let (hub, blob, proxy) = warm().await;
     let path = blob.path(REPOSITORY);
     let table = [
@@ -177,7 +177,7 @@ async fn http_1_0_is_answered_once() {
 
 /// Ways to ask for another place than us: none of them leads there.
 #[tokio::test(start_paused = true)]
-async fn another_authority_leads_nowhere_else() {
+async fn an_absolute_request_target_is_never_forwarded() {
     let (hub, blob, proxy) = warm().await;
     let path = blob.path(REPOSITORY);
     let elsewhere = [

@@ -104,7 +104,7 @@ fn images() -> (Image, Image) {
 
 /// The one who pushed must not be told of the image before, nor anybody else from then on.
 #[tokio::test(start_paused = true)]
-async fn a_revalidation_that_a_push_overtakes_is_not_kept() {
+async fn a_revalidation_from_before_a_push_is_not_cached() {
     let case = case().await;
     let (old, new) = images();
     case.hub.put_tagged(REPOSITORY, "v1", &old.manifest);
@@ -137,7 +137,7 @@ async fn a_revalidation_that_a_push_overtakes_is_not_kept() {
 
 /// After a delete, a question from before may still say that it is there.
 #[tokio::test(start_paused = true)]
-async fn nobody_joins_a_question_from_before_a_delete() {
+async fn no_client_joins_a_revalidation_that_began_before_a_delete() {
     let case = case().await;
     let (old, _) = images();
     case.hub.put_tagged(REPOSITORY, "v1", &old.manifest);
@@ -164,7 +164,7 @@ async fn nobody_joins_a_question_from_before_a_delete() {
 
 /// A 404 is believed for a minute; but not when the thing was pushed in that minute.
 #[tokio::test(start_paused = true)]
-async fn an_absence_ends_with_a_push() {
+async fn a_push_ends_a_cached_404() {
     let case = case().await;
     let (_, new) = images();
     assert!(case.tag().await.is_err());
@@ -209,7 +209,7 @@ async fn a_list_from_before_a_push_is_not_served() {
 
 /// A client that takes other types has a record of its own, which a push makes old as well.
 #[tokio::test(start_paused = true)]
-async fn every_view_of_a_tag_is_overtaken() {
+async fn a_push_invalidates_the_tag_under_every_accept() {
     let case = case().await;
     let image = Image::random(1, &[10]);
     let index = Manifest::index(&[&image.manifest]);
@@ -237,7 +237,7 @@ async fn every_view_of_a_tag_is_overtaken() {
 
 /// One tag's push is no other tag's business.
 #[tokio::test(start_paused = true)]
-async fn other_tags_stay_as_they_are() {
+async fn a_push_leaves_other_tags_cached() {
     let case = case().await;
     let (old, new) = images();
     case.hub.put_tagged(REPOSITORY, "v1", &old.manifest);

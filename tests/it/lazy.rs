@@ -16,7 +16,7 @@ async fn lazy(fills: bool) -> (ScriptedRegistry, Blob, Proxy) {
 
 /// The reason for the key: a hundredth of a layer must not cost the whole layer.
 #[tokio::test(start_paused = true)]
-async fn the_upstream_sends_what_is_read_and_no_more() {
+async fn without_fill_on_range_the_upstream_sends_only_the_ranges() {
     let (hub, blob, proxy) = lazy(false).await;
     let path = blob.path(REPOSITORY);
 
@@ -43,7 +43,7 @@ async fn the_upstream_sends_what_is_read_and_no_more() {
 
 /// By default the cache has it after the first who asks for any of it.
 #[tokio::test(start_paused = true)]
-async fn by_default_a_range_brings_the_whole_once() {
+async fn by_default_a_range_request_fetches_the_whole_blob_once() {
     let (hub, blob, proxy) = lazy(true).await;
     let path = blob.path(REPOSITORY);
     proxy.get_with(&path, &[("range", "bytes=500000-500999")]).await.assert_status(206);
@@ -54,7 +54,7 @@ async fn by_default_a_range_brings_the_whole_once() {
 
 /// An answer that a client could take for the end of the blob is checked, whatever the key says.
 #[tokio::test(start_paused = true)]
-async fn a_range_with_the_last_byte_is_checked_all_the_same() {
+async fn without_fill_on_range_a_range_with_the_last_byte_is_still_verified() {
     for range in ["bytes=1048575-1048575", "bytes=5-", "bytes=-51", "bytes=0-1,1048000-"] {
         let (hub, blob, proxy) = lazy(false).await;
         let path = blob.path(REPOSITORY);
@@ -71,7 +71,7 @@ async fn a_range_with_the_last_byte_is_checked_all_the_same() {
 
 /// Who pulls the whole fills the cache, and ranges follow that.
 #[tokio::test(start_paused = true)]
-async fn a_fill_that_runs_is_used() {
+async fn a_range_request_joins_a_running_fill() {
     let (hub, blob, proxy) = lazy(false).await;
     let (path, gate) = (blob.path(REPOSITORY), Gate::new());
     hub.breaks(When::asked(&blob.digest).get().nth(1), Fault::HoldAt(LEN / 2, gate.clone()));
@@ -89,7 +89,7 @@ async fn a_fill_that_runs_is_used() {
 
 /// What the upstream refuses is told as such, not as a cut.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_and_an_impossible_range_have_their_status() {
+async fn without_fill_on_range_404_and_416_are_passed_on() {
     let (hub, blob, proxy) = lazy(false).await;
     let path = blob.path(REPOSITORY);
     let beyond = proxy.get_with(&path, &[("range", "bytes=9999999-")]).await;

@@ -57,7 +57,7 @@ async fn a_list_is_asked_for_once_in_its_ttl_and_then_again() {
 
 /// A hundred jobs that start together are one question.
 #[tokio::test(start_paused = true)]
-async fn all_who_want_a_list_share_one_question() {
+async fn clients_of_one_list_share_one_upstream_request() {
     let (hub, proxy) = mirror(None).await;
     let gate = Gate::new();
     hub.breaks(When::asked("/tags/list"), Fault::HoldHeaders(gate.clone()));
@@ -114,7 +114,7 @@ async fn a_silent_upstream_costs_the_stale_wait_and_max_stale_ends_it() {
 
 /// An upstream that was heard of again is waited for again, whatever it was asked.
 #[tokio::test(start_paused = true)]
-async fn a_list_that_comes_ends_the_impatience_for_tags() {
+async fn a_list_that_arrives_in_time_ends_the_short_wait_for_tags() {
     let (hub, proxy) = mirror(None).await;
     let image = Image::random(1, &[10]);
     hub.put_tagged("library/alpine", "latest", &image.manifest);
@@ -184,7 +184,7 @@ async fn a_link_leads_in_by_the_door_that_the_client_used() {
 
 /// A tool that reads a shortened list as the whole one deletes, or updates, the wrong thing.
 #[tokio::test(start_paused = true)]
-async fn every_page_is_reached_also_by_keys_that_only_the_upstream_understands() {
+async fn every_page_of_tags_is_reached_though_page_keys_are_opaque() {
     let hub = ScriptedRegistry::new();
     lists(&hub, "n=2&last=b&next_page=t%2F2", None);
     lists(&hub, "/tags/list", Some("<?next_page=t%2F2&n=2&last=b>; rel=next"));
@@ -226,7 +226,7 @@ async fn a_link_that_leads_nowhere_is_a_fault() {
 
 /// What a link says is data: it adds no header and closes no bracket.
 #[tokio::test(start_paused = true)]
-async fn what_is_in_a_link_stays_in_it() {
+async fn a_link_header_carries_the_upstreams_query_escaped() {
     for (hostile, want) in [
         ("<?last=%0d%0aSet-Cookie:%20a>; rel=next", "last=%0D%0ASet-Cookie%3A+a"),
         ("<?last=\"x>; rel=next", "last=%22x"),
@@ -244,7 +244,7 @@ async fn what_is_in_a_link_stays_in_it() {
 
 /// A body that is no list must not be kept as one for a minute, or for a month of outage.
 #[tokio::test(start_paused = true)]
-async fn what_is_no_list_is_a_fault_and_is_not_kept() {
+async fn a_body_that_is_no_tag_list_is_a_fault_and_is_not_cached() {
     let huge: &'static str = Box::leak(format!("{{\"a\":\"{}\"}}", "x".repeat(4 << 20)).into());
     for body in ["", "[]", "null", "<html>", "{\"tags\":[", huge] {
         let hub = ScriptedRegistry::new();
@@ -275,7 +275,7 @@ async fn a_count_is_checked_before_anybody_is_asked() {
 
 /// Queries are the clients', so nothing in them is an error, reaches the upstream or makes a page.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_known_in_a_query_is_ignored() {
+async fn unknown_query_parameters_of_a_tag_list_are_ignored() {
     let (hub, proxy) = mirror(None).await;
     for query in ["", "?", "?x=1", "?last=&y", "?next_page=made-up", "?ns=docker.io&artifactType=z"]
     {

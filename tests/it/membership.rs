@@ -24,7 +24,7 @@ async fn warm() -> (ScriptedRegistry, Image, Proxy) {
 
 /// The disk never fails a pull, also where it does not even say no: a note that never comes to be.
 #[tokio::test]
-async fn a_disk_that_hangs_over_a_note_keeps_nobody_from_a_blob() {
+async fn a_disk_that_hangs_while_a_membership_is_written_delays_no_blob() {
     let hub = ScriptedRegistry::new();
     let blob = Blob::random(1, 300_000);
     hub.put_blob(OWNER, &blob);
@@ -128,7 +128,7 @@ async fn a_fill_of_one_repository_serves_no_other_at_any_moment() {
 
 /// A manifest vouches for what it lists, in its own repository: no question per layer.
 #[tokio::test(start_paused = true)]
-async fn what_a_repositorys_manifest_lists_is_in_the_repository() {
+async fn blobs_that_a_manifest_lists_belong_to_its_repository() {
     let (hub, image, proxy) = warm().await;
     hub.put_tagged(OTHER, "copy", &image.manifest);
     proxy.get("/v2/library/other/manifests/copy").await.assert_is(&image.manifest.blob);
@@ -143,7 +143,7 @@ async fn what_a_repositorys_manifest_lists_is_in_the_repository() {
 
 /// An index vouches for its children, and they for their layers.
 #[tokio::test(start_paused = true)]
-async fn what_an_index_lists_is_in_its_repository() {
+async fn manifests_that_an_index_lists_belong_to_its_repository() {
     let (hub, image, proxy) = warm().await;
     let index = Manifest::index(&[&image.manifest]);
     hub.put_tagged(OTHER, "multi", &index);
@@ -169,7 +169,7 @@ async fn a_manifests_digest_is_no_blob_unless_the_upstream_says_so() {
 
 /// Two registries share bytes, never knowledge.
 #[tokio::test(start_paused = true)]
-async fn one_registry_says_nothing_about_another() {
+async fn membership_at_one_registry_counts_for_no_other() {
     let (hub, quay) = (ScriptedRegistry::new(), ScriptedRegistry::new());
     let blob = Blob::random(1, 1000);
     hub.put_blob("library/a", &blob);
@@ -202,7 +202,7 @@ async fn without_an_upstream_nothing_is_guessed() {
 
 /// What was learnt is kept: a restart must not cost a question per layer.
 #[tokio::test(start_paused = true)]
-async fn what_is_known_of_a_repository_survives_a_restart() {
+async fn memberships_survive_a_restart() {
     let (hub, image, proxy) = warm().await;
     let alone = Blob::random(7, 1000);
     hub.put_blob(OWNER, &alone);

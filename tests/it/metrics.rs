@@ -73,7 +73,7 @@ async fn upstream_requests_are_counted_by_class_and_result() {
 
 /// Docker Hub says how many pulls are left; an operator wants to know before they are none.
 #[tokio::test(start_paused = true)]
-async fn what_docker_hub_says_is_left_is_shown() {
+async fn the_pulls_left_at_docker_hub_are_a_metric() {
     let (hub, image, proxy) = mirrored().await;
     assert_eq!(proxy.metrics().await.sum("larder_upstream_ratelimit_limit", &[HUB]), 0);
     hub.breaks(When::asked("/manifests/"), header("ratelimit-limit", "100;w=21600"));
@@ -89,7 +89,7 @@ async fn what_docker_hub_says_is_left_is_shown() {
 
 /// How large the cache is, and whether that can be believed.
 #[tokio::test]
-async fn what_the_index_knows_is_shown() {
+async fn the_size_and_state_of_the_index_are_metrics() {
     let mut setup = Setup::new();
     setup.registry("docker.io", &ScriptedRegistry::new());
     let cache = setup.settings.store.dir.clone();
@@ -157,7 +157,7 @@ async fn answers_that_did_not_end_are_counted() {
 /// Whoever may see the metrics need not be whoever may see what is pulled; and what clients make up
 /// must not fill the memory of whoever keeps the series.
 #[tokio::test(start_paused = true)]
-async fn no_label_is_what_a_client_wrote() {
+async fn no_metric_label_holds_text_of_a_client() {
     let (_hub, image, proxy) = mirrored().await;
     proxy.pull(REPOSITORY, "latest", &image).await;
     let before = proxy.metrics().await.samples.len();
@@ -334,7 +334,7 @@ fn family_of(name: &str) -> &str {
 
 /// Setting a registry up is no request.
 #[tokio::test(start_paused = true)]
-async fn a_proxy_that_nobody_asked_shows_zeros_where_something_could_be() {
+async fn metrics_begin_at_zero_before_the_first_request() {
     let mut setup = Setup::new();
     let hub = ScriptedRegistry::new();
     setup.registry("docker.io", &hub);

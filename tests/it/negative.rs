@@ -108,7 +108,7 @@ async fn a_404_is_not_served_beyond_max_stale() {
 
 /// A tag that was deleted upstream is gone, and stays gone in an outage.
 #[tokio::test(start_paused = true)]
-async fn a_404_takes_the_place_of_the_record() {
+async fn a_404_replaces_the_tag_record() {
     let (hub, _image, proxy) = asked().await;
     hub.delete(REPOSITORY);
     tokio::time::advance(TAG_TTL * 2).await;
@@ -122,7 +122,7 @@ async fn a_404_takes_the_place_of_the_record() {
 
 /// A refusal may be lifted at any moment, and says nothing of what exists.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_not_kept() {
+async fn a_401_or_403_is_not_cached() {
     for status in [401, 403] {
         let hub = ScriptedRegistry::new();
         let image = Image::random(1, &[10]);
@@ -138,7 +138,7 @@ async fn a_refusal_is_not_kept() {
 
 /// A fault of the upstream is no answer, so it must not become one.
 #[tokio::test(start_paused = true)]
-async fn a_fault_is_not_kept() {
+async fn an_upstream_fault_is_not_cached() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10]);
     hub.put_image(REPOSITORY, "latest", &image);

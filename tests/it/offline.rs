@@ -44,7 +44,7 @@ fn assert_offline(reply: &Reply, code: &str) {
 
 /// The air gap: what was brought in once is there, whatever the calendar says.
 #[tokio::test(start_paused = true)]
-async fn what_is_cached_is_served_without_an_age_limit_and_without_a_request() {
+async fn offline_cached_content_of_any_age_is_served_without_an_upstream_request() {
     let (hub, image, _, proxy) = warm().await;
 
     for _ in 0..2 {
@@ -65,7 +65,7 @@ async fn what_is_cached_is_served_without_an_age_limit_and_without_a_request() {
 
 /// Nobody waits for an upstream that nobody will ask.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_cached_does_not_exist() {
+async fn offline_content_that_is_not_cached_is_a_404() {
     let (hub, _, _, proxy) = warm().await;
     let begin = tokio::time::Instant::now();
     let cold = Image::random(9, &[10]);
@@ -87,7 +87,7 @@ async fn what_is_not_cached_does_not_exist() {
 
 /// That the upstream cannot be asked opens no other repository's content.
 #[tokio::test(start_paused = true)]
-async fn what_another_repository_brought_is_not_served() {
+async fn offline_a_blob_cached_for_another_repository_is_not_served() {
     let (hub, image, stranger, proxy) = warm().await;
 
     assert_offline(&proxy.get(&stranger.path(REPOSITORY)).await, "BLOB_UNKNOWN");

@@ -144,7 +144,7 @@ async fn a_range_far_ahead_of_the_fill_does_not_wait_for_it() {
 
 /// A registry without ranges sends the whole; the reader gets what it asked for.
 #[tokio::test(start_paused = true)]
-async fn a_range_is_cut_out_of_what_comes_in_its_stead() {
+async fn a_range_is_cut_out_of_a_whole_answer() {
     let (hub, blob, proxy, _gate) = held().await;
     hub.breaks(When::asked(&blob.digest).get().nth(2), Fault::IgnoreRange);
     hub.breaks(When::asked(&blob.digest).get().nth(3), Fault::IgnoreRange);

@@ -143,7 +143,7 @@ async fn a_redirect_to_another_host_is_a_404() {
 
 /// What an index of signatures names was not put into the repository by a manifest.
 #[tokio::test(start_paused = true)]
-async fn what_an_index_names_is_not_thereby_in_the_repository() {
+async fn referrers_that_an_index_lists_do_not_become_members_of_the_repository() {
     let secret = Blob::random(7, 1000);
     let body = format!(
         r#"{{"manifests":[{{"mediaType":"a/b","digest":"{}","size":1000}}]}}"#,
@@ -161,7 +161,7 @@ async fn what_an_index_names_is_not_thereby_in_the_repository() {
 
 /// A fault is none of the answers that mean something.
 #[tokio::test(start_paused = true)]
-async fn what_is_no_index_is_a_fault() {
+async fn a_referrers_answer_that_is_no_index_is_a_fault() {
     for (status, body) in [(200, "<html>"), (200, "[]"), (500, "{}"), (400, "{}")] {
         let (_hub, proxy) = mirror(status, &[("Content-Type", OCI_INDEX)], body).await;
         proxy.get(&path()).await.error(502);

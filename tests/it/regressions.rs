@@ -26,7 +26,7 @@ async fn warm() -> (ScriptedRegistry, Image, Proxy) {
 
 /// distribution#2367, quay#5877: all that is known of a blob is worth nothing without the blob.
 #[tokio::test(start_paused = true)]
-async fn what_is_gone_from_the_store_is_fetched_again() {
+async fn a_blob_whose_file_is_gone_is_fetched_again() {
     for is_restarted in [false, true] {
         let (hub, image, proxy) = warm().await;
         for path in files_under(&proxy.cache_dir().join("blobs")) {
@@ -91,7 +91,7 @@ async fn a_client_that_stops_at_the_length_has_the_blob() {
 
 /// artifact-keeper#3206: what cannot change has no age.
 #[tokio::test(start_paused = true)]
-async fn what_is_named_by_digest_is_never_asked_for_again() {
+async fn cached_content_named_by_digest_is_never_revalidated() {
     let (hub, image, proxy) = warm().await;
     for _ in 0..3 {
         tokio::time::advance(TAG_TTL * 1000).await;
@@ -194,7 +194,7 @@ async fn a_digest_is_written_upstream_as_it_is() {
 
 /// quay#5347: what is warm needs nobody: no name, no address, no token.
 #[tokio::test(start_paused = true)]
-async fn what_is_warm_needs_no_name_and_no_login() {
+async fn cached_content_is_served_without_dns_and_without_a_login() {
     let (hub, image, proxy) = warm().await;
     proxy.network.unname(HOST);
     proxy.restart().await;
@@ -210,7 +210,7 @@ async fn what_is_warm_needs_no_name_and_no_login() {
 
 /// nora#474: the same name elsewhere is somebody else's (dependency confusion).
 #[tokio::test(start_paused = true)]
-async fn what_a_registry_lacks_is_asked_of_no_other() {
+async fn content_that_a_registry_lacks_is_not_looked_for_at_another() {
     let (hub, quay) = (ScriptedRegistry::new(), ScriptedRegistry::new());
     let image = Image::random(1, &[1000]);
     quay.put_image("owner/app", "latest", &image);

@@ -109,7 +109,7 @@ async fn addresses_come_and_go_and_connections_stay() {
 
 /// The directory is locked and open; to move it silently to another one would lose its content.
 #[tokio::test]
-async fn what_takes_a_restart_is_said() {
+async fn a_reload_names_the_keys_that_need_a_restart() {
     let (_hub, at, blob, path) = registry("good.test", 1).await;
     let address = free_address();
     let good = config(&[address], &[("good.test", at)]);

@@ -90,7 +90,7 @@ async fn a_restart_forgets_nothing() {
 /// However a process ends in the middle of a layer: what came is kept, nothing wrong is served,
 /// and the next one goes on from there.
 #[test]
-fn an_end_in_mid_fill_leaves_half_to_go() {
+fn a_stop_in_mid_fill_leaves_only_the_other_half_to_fetch() {
     for end in [End::Death, End::Stop] {
         let (hub, blob, setup) = ended_at_half(end);
 

@@ -146,7 +146,7 @@ async fn a_total_that_changes_between_answers_is_not_believed() {
 
 /// What one pull could not finish, the next one need not begin again.
 #[tokio::test(start_paused = true)]
-async fn what_a_failed_pull_left_is_where_the_next_begins() {
+async fn a_pull_resumes_where_a_failed_one_ended() {
     let (hub, blob, proxy) = mirrored().await;
     hub.breaks(When::asked(&blob.digest).get().nth(1), Fault::CutAt(LEN / 2));
     hub.breaks(When::asked(&blob.digest).get().after(1), Fault::CutAt(0));

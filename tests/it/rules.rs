@@ -31,7 +31,7 @@ fn tag(tag: &str) -> String {
 
 /// A release does not move, so nobody has to ask whether it has.
 #[tokio::test(start_paused = true)]
-async fn a_tag_is_believed_as_long_as_the_first_rule_that_takes_it_says() {
+async fn a_tag_is_fresh_for_the_ttl_of_the_first_rule_that_matches_it() {
     let (hub, proxy) = ruled().await;
     for name in ["v1.0", "v2.0-rc1", "latest", "edge"] {
         proxy.get(&tag(name)).await.assert_status(200);
@@ -52,7 +52,7 @@ async fn a_tag_is_believed_as_long_as_the_first_rule_that_takes_it_says() {
 
 /// A release that is pulled a minute too early must not stay away for a day.
 #[tokio::test(start_paused = true)]
-async fn that_a_tag_does_not_exist_is_believed_for_the_tag_ttl_only() {
+async fn a_404_of_a_tag_is_cached_for_tag_ttl_only() {
     let (hub, proxy) = ruled().await;
     proxy.get(&tag("v2.0")).await.error(404);
     let image = Image::random(2, &[10]);
@@ -66,7 +66,7 @@ async fn that_a_tag_does_not_exist_is_believed_for_the_tag_ttl_only() {
 
 /// A mirror for one team; nothing is asked, looked up or told of what is not the team's.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_allowed_does_not_exist() {
+async fn a_repository_that_allow_leaves_out_is_a_404() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10]);
     for repository in ["team/app", "team/sub/app", "team/secret", "other/app", "library/alpine"] {

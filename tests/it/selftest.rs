@@ -133,7 +133,7 @@ async fn a_guarded_registry_wants_a_token_for_the_repository() {
 
 /// Whatever address nobody serves is a tripwire, whether reached by name or as a literal.
 #[tokio::test(start_paused = true)]
-async fn the_network_knows_its_own_and_trips_over_the_rest() {
+async fn the_fake_network_fails_a_test_that_dials_an_unknown_host() {
     let (_registry, _client, network) = direct();
     network.name("inside.test", &["10.0.0.7"]);
 

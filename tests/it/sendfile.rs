@@ -94,7 +94,7 @@ async fn answers_to_pipelined_requests_do_not_mix() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stops_holds_nobody_up() {
+async fn a_client_that_stops_reading_delays_no_other() {
     let blob = Blob::random(1, LARGE);
     let (_proxy, client) = warm(&blob).await;
     let path = blob.path(REPOSITORY);

@@ -119,7 +119,7 @@ async fn a_sha512_blob_is_resumed_and_served_in_parts() {
 
 /// And what is wrong is wrong.
 #[tokio::test(start_paused = true)]
-async fn wrong_bytes_of_a_sha512_name_reach_nobody_whole() {
+async fn wrong_bytes_under_a_sha512_digest_are_never_served_whole() {
     for fault in [Fault::FlipByte(Place::First), Fault::FlipByte(Place::Last), Fault::Truncated(1)]
     {
         for version in Version::ALL {

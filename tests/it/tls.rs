@@ -153,7 +153,7 @@ async fn a_client_hello_may_come_byte_by_byte() {
 
 /// Who speaks HTTP to a TLS port learns nothing, and is not kept.
 #[tokio::test]
-async fn what_is_no_tls_is_hung_up_on() {
+async fn bytes_that_are_not_tls_close_the_connection() {
     let mirror = Mirror::start("").await;
     let plain = client_of(mirror.tls.address).try_get(Version::Http11, "/v2/").await;
     assert!(plain.is_err());

@@ -70,7 +70,7 @@ async fn the_death_of_the_first_client_harms_no_other() {
 
 /// Impatient clients come back; what was already paid for must then be there.
 #[tokio::test(start_paused = true)]
-async fn a_fill_that_every_client_left_is_done_still() {
+async fn a_fill_completes_after_every_client_has_left() {
     for percent in [0, 10, 99] {
         let (hub, blob, proxy, gate) = held_at(percent).await;
         let path = blob.path(REPOSITORY);
@@ -92,7 +92,7 @@ async fn a_fill_that_every_client_left_is_done_still() {
 
 /// Reading slowly is a client's right and costs the others nothing: the fill runs ahead of it.
 #[tokio::test(start_paused = true)]
-async fn a_slow_client_slows_nobody() {
+async fn a_slow_client_slows_no_other() {
     let hub = ScriptedRegistry::new();
     let blob = Blob::random(2, 4 * LEN);
     hub.put_blob(REPOSITORY, &blob);
@@ -176,7 +176,7 @@ async fn clients_at_different_doors_share_one_fetch() {
 
 /// The same for manifests: a cold tag asked for by fifty is one HEAD and one GET at most.
 #[tokio::test(start_paused = true)]
-async fn fifty_clients_of_a_cold_tag_cost_one_look() {
+async fn fifty_clients_of_a_missing_tag_cost_one_upstream_request() {
     let hub = ScriptedRegistry::new();
     let image = crate::support::Image::random(4, &[]);
     hub.put_image(REPOSITORY, "latest", &image);

@@ -47,7 +47,7 @@ async fn a_mirror_that_lacks_most_saves_what_it_has_and_fails_nothing() {
 
 /// A mirror that asks for the real one's password must not get it, and is passed over.
 #[tokio::test(start_paused = true)]
-async fn a_mirror_that_wants_a_login_gets_none_of_another() {
+async fn a_mirror_that_wants_a_login_does_not_get_the_registrys() {
     let (mirror, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
     let image = Image::random(1, &[LEN]);
     for registry in [&mirror, &hub] {
@@ -64,7 +64,7 @@ async fn a_mirror_that_wants_a_login_gets_none_of_another() {
 
 /// A mirror that is old would take everybody back to yesterday's image.
 #[tokio::test(start_paused = true)]
-async fn tags_are_the_real_ones_unless_it_is_down() {
+async fn tags_come_from_the_registry_itself_unless_it_is_down() {
     let (mirror, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
     let (old, new) = (Image::random(1, &[10]), Image::random(2, &[10]));
     mirror.put_image(REPOSITORY, "latest", &old);
@@ -125,7 +125,7 @@ async fn a_mirror_that_gives_wrong_bytes_is_passed_over() {
 
 /// A mirror in the dark costs its share of the time once, and the real one answers in the rest.
 #[tokio::test(start_paused = true)]
-async fn a_mirror_in_the_dark_fails_no_pull() {
+async fn a_mirror_that_cannot_be_reached_fails_no_pull() {
     let (mirror, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
     let image = Image::random(1, &[LEN]);
     hub.put_image(REPOSITORY, "latest", &image);
@@ -140,7 +140,7 @@ async fn a_mirror_in_the_dark_fails_no_pull() {
 
 /// What the registry itself says is obeyed, whatever a mirror may have.
 #[tokio::test(start_paused = true)]
-async fn what_the_real_one_says_is_gone_is_gone() {
+async fn a_404_of_the_registry_counts_though_a_mirror_has_the_tag() {
     let (mirror, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
     let image = Image::random(1, &[10]);
     mirror.put_image(REPOSITORY, "latest", &image);

@@ -53,7 +53,7 @@ fn client(larder: &Larder) -> Client {
 
 /// Fault F50: two mistakes in two configurations must not become a hang, or a storm.
 #[tokio::test(start_paused = true)]
-async fn larders_in_a_ring_say_so_at_once() {
+async fn larders_in_a_loop_answer_508_at_once() {
     for count in [1, 2, 3] {
         let network = TestNetwork::default();
         let hosts = ["a.test", "b.test", "c.test"];
@@ -77,7 +77,7 @@ async fn larders_in_a_ring_say_so_at_once() {
 
 /// Fault F50: a chain is no ring, also when many come through it at once.
 #[tokio::test(start_paused = true)]
-async fn larders_in_a_chain_serve() {
+async fn chained_larders_serve() {
     let network = TestNetwork::default();
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[100_000]);

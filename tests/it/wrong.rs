@@ -83,20 +83,20 @@ async fn never_complete_and_wrong(framing: Option<Fault>) {
 
 /// The usual upstream: it says how long the blob is.
 #[tokio::test(start_paused = true)]
-async fn wrong_bytes_with_a_length_reach_nobody_whole() {
+async fn wrong_bytes_with_a_length_are_never_served_whole() {
     never_complete_and_wrong(None).await;
 }
 
 /// Chunks: nothing says how long the blob should be, but their end is clean.
 #[tokio::test(start_paused = true)]
-async fn wrong_bytes_in_chunks_reach_nobody_whole() {
+async fn wrong_bytes_in_chunks_are_never_served_whole() {
     never_complete_and_wrong(Some(Fault::Chunked)).await;
 }
 
 /// The end of the connection is the end of the body: a cut looks like an end, only the digest
 /// knows.
 #[tokio::test(start_paused = true)]
-async fn wrong_bytes_up_to_the_close_reach_nobody_whole() {
+async fn wrong_bytes_up_to_the_close_are_never_served_whole() {
     never_complete_and_wrong(Some(Fault::CloseDelimited)).await;
 }
 

@@ -20,7 +20,7 @@ use crate::support::work::Work;
 
 /// What is another's and in the cache looks as what does not exist, by every way to ask for it.
 #[test]
-fn what_is_another_tenants_looks_as_what_does_not_exist() {
+fn content_of_another_tenant_is_answered_like_content_that_does_not_exist() {
     let work = Work::new(requires!(TOKENS));
     let mut tenants = Tenants::start(&work);
     let [image, _] = Image::small();

@@ -62,7 +62,7 @@ fn an_upload_goes_on_after_larder_was_killed_between_two_requests() {
 
 /// The first request is refused, and what people read says what to change, and where.
 #[test]
-fn who_may_not_push_reads_which_registry_takes_no_pushes_and_why() {
+fn a_refused_push_tells_the_user_which_registry_takes_no_pushes_and_why() {
     let test = requires!(DISTRIBUTION);
     let work = Work::new(test);
     let mut upstream = empty(&work, &Guard::Open);

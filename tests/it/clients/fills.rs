@@ -9,7 +9,7 @@ use crate::support::{Blob, Fault, Gate, When, settle};
 
 /// A fill asks with the credentials of those who read along, and of nobody who has left.
 #[tokio::test(start_paused = true)]
-async fn a_fill_goes_on_with_a_reader_who_is_there() {
+async fn a_fill_continues_with_the_credential_of_a_reader_that_is_still_connected() {
     let both = [ann(&["team/*:pull"]), ben(&["team/*:pull"])];
     let (hub, image, proxy) = corp(&both).await;
     let layer = Blob::random(7, 1 << 20);
@@ -41,7 +41,7 @@ async fn a_fill_goes_on_with_a_reader_who_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fill_that_all_have_left_asks_no_more_and_is_gone_on_with_later() {
+async fn a_fill_without_readers_stops_and_is_resumed_by_the_next_pull() {
     let both = [ann(&["team/*:pull"]), ben(&["team/*:pull"])];
     let (hub, image, proxy) = corp(&both).await;
     let layer = Blob::random(7, 1 << 20);

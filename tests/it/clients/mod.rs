@@ -122,7 +122,7 @@ fn assert_challenged(reply: &Reply) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_logs_in_pulls_with_the_own_credential_and_then_from_the_cache() {
+async fn a_client_that_logs_in_pulls_with_its_own_credential_and_then_from_the_cache() {
     let log = Log::of_everything();
     let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
     assert_challenged(&proxy.get("/v2/").await);
@@ -148,7 +148,7 @@ async fn who_logs_in_pulls_with_the_own_credential_and_then_from_the_cache() {
 
 /// "401 at once", whatever is cached.
 #[tokio::test(start_paused = true)]
-async fn a_wrong_password_gets_nothing_and_is_not_tried_again_and_again() {
+async fn a_wrong_password_gets_nothing_and_is_not_retried_upstream() {
     let log = Log::of_everything();
     let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
     pull(&proxy, "team/app", &image, ("ann", ANN)).await;
@@ -177,7 +177,7 @@ async fn a_wrong_password_gets_nothing_and_is_not_tried_again_and_again() {
 
 /// What the registry gives to everybody it gives to everybody here, and nothing more.
 #[tokio::test(start_paused = true)]
-async fn without_a_credential_there_is_what_the_registry_gives_without_one() {
+async fn without_a_credential_a_client_gets_what_the_registry_gives_anonymously() {
     for challenge in [ChallengePolicy::Basic, ChallengePolicy::Never] {
         let hub = ScriptedRegistry::new();
         let image = Image::random(1, &[10]);
@@ -211,7 +211,7 @@ async fn without_a_credential_there_is_what_the_registry_gives_without_one() {
 
 /// The registry decides about a push as it does about a pull, by the client's own credential.
 #[tokio::test(start_paused = true)]
-async fn a_push_is_made_with_the_own_credential() {
+async fn a_push_uses_the_clients_own_credential() {
     let log = Log::of_everything();
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10]);

@@ -44,7 +44,7 @@ fn asked(hub: &ScriptedRegistry, names: &[(&str, &str)]) -> Vec<String> {
 /// zot's CVE-2024-39897 by way of a mount: whether there is one tells who has a layer, and a mount
 /// gives it away.
 #[tokio::test(start_paused = true)]
-async fn a_mount_from_what_is_not_theirs_is_one_from_what_does_not_exist() {
+async fn a_mount_from_another_tenants_repository_is_answered_like_one_from_an_absent_one() {
     let log = Log::of_everything();
     let (hub, image, proxy) = warm().await;
     let unknown = Blob::random(99, 10).digest;
@@ -96,7 +96,7 @@ async fn a_mount_from_what_is_not_theirs_is_one_from_what_does_not_exist() {
 
 /// Nor does anything tell that comes after it.
 #[tokio::test(start_paused = true)]
-async fn a_blob_that_is_anothers_is_not_claimed_where_it_was_not_mounted() {
+async fn a_blob_of_another_tenant_is_not_reported_where_it_was_not_mounted() {
     let (hub, image, proxy) = warm().await;
     let layer = &image.layers[0];
     let path = format!("/v2/ben/app/blobs/uploads/?mount={}&from=team/app", layer.digest);
@@ -117,7 +117,7 @@ async fn a_blob_that_is_anothers_is_not_claimed_where_it_was_not_mounted() {
 
 /// Who may read both need not send it again, whether the client knows that or not.
 #[tokio::test(start_paused = true)]
-async fn who_may_read_the_source_mounts_from_it() {
+async fn a_client_that_may_read_the_source_can_mount_from_it() {
     let (hub, image, proxy) = warm().await;
     for (layer, query) in [(&image.layers[0], "&from=team/app"), (&image.layers[1], "")] {
         let path = format!("/v2/team/other/blobs/uploads/?mount={}{query}", layer.digest);
@@ -131,7 +131,7 @@ async fn who_may_read_the_source_mounts_from_it() {
 
 /// What is read out of a grace period stays here; a mount would give it away for good.
 #[tokio::test(start_paused = true)]
-async fn a_right_that_only_its_grace_holds_up_is_no_source_of_a_mount() {
+async fn a_grant_within_grant_grace_is_not_enough_to_mount() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[1000, 2000]);
     hub.put_image("team/app", "latest", &image);

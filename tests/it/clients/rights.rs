@@ -11,7 +11,7 @@ use crate::support::{Auth, Fault, Gate, Reach, When, settle};
 
 /// Token servers issue tokens for less than was asked for; a token is no right.
 #[tokio::test(start_paused = true)]
-async fn a_token_confirms_nothing_and_a_server_that_gives_none_says_which_it_is() {
+async fn a_token_alone_confirms_no_right() {
     for is_strict in [false, true] {
         let (hub, image, proxy) = corp(&[ann(&["team/*:pull"]), ben(&["ben/*:pull"])]).await;
         let Auth::Bearer(mut bearer) =
@@ -35,7 +35,7 @@ async fn a_token_confirms_nothing_and_a_server_that_gives_none_says_which_it_is(
 
 /// What the registry takes back is taken back here, no later than `grant_ttl` after.
 #[tokio::test(start_paused = true)]
-async fn a_right_that_is_revoked_ends_with_its_ttl() {
+async fn a_revoked_right_ends_with_grant_ttl() {
     let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
     pull(&proxy, "team/app", &image, ("ann", ANN)).await;
     hub.requires(Auth::users(REALM, &[ann(&["other/*:pull"])]));
@@ -62,7 +62,7 @@ async fn a_right_that_is_revoked_ends_with_its_ttl() {
 /// Tokens live on after the right that they were issued for: here for an hour. A right that was
 /// confirmed with one of those again and again would have no end before theirs.
 #[tokio::test(start_paused = true)]
-async fn a_right_that_is_revoked_ends_with_its_ttl_and_not_with_its_token() {
+async fn a_revoked_right_ends_with_grant_ttl_and_not_with_its_token() {
     let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
     let issues_to = |user: User| {
         let Auth::Bearer(mut bearer) = Auth::users(REALM, &[user]) else { unreachable!() };
@@ -91,7 +91,7 @@ async fn a_right_that_is_revoked_ends_with_its_ttl_and_not_with_its_token() {
 
 /// An outage of the registry is no reason to stop those who could read a moment before.
 #[tokio::test(start_paused = true)]
-async fn a_right_outlives_the_registry_for_its_grace_and_no_longer() {
+async fn a_grant_outlives_an_outage_for_grant_grace_and_no_longer() {
     for reach in [Reach::Down, Reach::Dark] {
         let (hub, image, proxy) = corp(&[ann(&["team/*:pull"]), ben(&["team/*:pull"])]).await;
         pull(&proxy, "team/app", &image, ("ann", ANN)).await;
@@ -148,7 +148,7 @@ async fn many_requests_of_one_client_confirm_its_right_once() {
 
 /// Lists and referrers are the first that some clients ask for.
 #[tokio::test(start_paused = true)]
-async fn a_list_is_given_to_who_may_pull() {
+async fn tags_are_listed_for_clients_that_may_pull() {
     let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
     let reply = get(&proxy, "/v2/team/app/tags/list", ("ann", ANN)).await;
     assert_eq!(

@@ -38,7 +38,7 @@ fn ways(image: &Image) -> [Way; 14] {
 
 /// A cache that knows more than its clients may know is asked what it knows.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_theirs_looks_as_what_does_not_exist_by_every_way() {
+async fn other_tenants_content_is_answered_like_absent_content_on_every_route() {
     let doors =
         [("/v2/", ""), ("/v2/corp.test/", ""), ("/corp.test/v2/", ""), ("/v2/", "ns=corp.test")];
     // As the default of all hosts, and by the host.
@@ -69,7 +69,7 @@ async fn what_is_not_theirs_looks_as_what_does_not_exist_by_every_way() {
 
 /// Who may read elsewhere sees no difference either between what is not there and what is not theirs.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_theirs_looks_as_what_their_own_repository_has_not() {
+async fn other_tenants_digests_are_answered_like_digests_that_the_own_repository_lacks() {
     let (hub, image, proxy) = corp(&[ann(&["team/*:pull"]), ben(&["ben/*:pull"])]).await;
     hub.put_image("ben/app", "latest", &image);
     pull(&proxy, "team/app", &image, ("ann", ANN)).await;
@@ -87,7 +87,7 @@ async fn what_is_not_theirs_looks_as_what_their_own_repository_has_not() {
 
 /// One client that loses its right must not take the tag from others, nor the question.
 #[tokio::test(start_paused = true)]
-async fn what_one_client_is_refused_is_no_answer_for_another() {
+async fn a_refusal_to_one_client_is_not_reused_for_another() {
     let both = [ann(&["team/*:pull"]), ben(&["team/*:pull"])];
     let (hub, image, proxy) = corp(&both).await;
     pull(&proxy, "team/app", &image, ("ann", ANN)).await;
@@ -118,7 +118,7 @@ async fn what_one_client_is_refused_is_no_answer_for_another() {
 
 /// That there is nothing for one client says nothing to another.
 #[tokio::test(start_paused = true)]
-async fn an_absence_is_remembered_for_nobody_else() {
+async fn a_404_is_cached_for_the_client_that_got_it_alone() {
     let both = [ann(&["team/*:pull"]), ben(&["team/*:pull"])];
     let (hub, image, proxy) = corp(&both).await;
     pull(&proxy, "team/app", &image, ("ann", ANN)).await;
@@ -173,7 +173,7 @@ async fn two_private_registries_never_see_each_others_credentials() {
 
 /// A user of Larder's own and a user of the registry's meet at one host.
 #[tokio::test(start_paused = true)]
-async fn a_password_for_larder_stays_here_and_one_for_the_registry_is_no_login_here() {
+async fn a_password_for_larder_and_one_for_the_registry_are_kept_apart() {
     let log = Log::of_everything();
     let (corp, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
     let image = Image::random(1, &[10]);

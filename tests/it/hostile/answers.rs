@@ -185,18 +185,18 @@ async fn each_is_survived(table: fn(&Blob) -> Vec<(u16, Fault, Expect)>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_a_body_is_no_client_has_it_wrong_and_whole() {
+async fn no_client_gets_a_complete_wrong_body_however_odd_the_answer() {
     each_is_survived(bodies).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_a_head_is_it_is_a_fault_or_of_no_consequence() {
+async fn odd_response_headers_are_a_fault_or_are_ignored() {
     each_is_survived(heads).await;
 }
 
 /// The same answers to a tag's revalidation: what is held is served, stale.
 #[tokio::test(start_paused = true)]
-async fn whatever_comes_a_warm_tag_is_served() {
+async fn a_cached_tag_is_served_whatever_the_upstream_answers() {
     let rows = heads(&Blob::random(0, 1000)).len();
     for row in 0..rows {
         let (number, fault, expect) = heads(&Blob::random(0, 1000)).swap_remove(row);

@@ -314,7 +314,7 @@ async fn answers_to_pings_and_settings_do_not_pile_up() {
 
 /// Row 180: a few bytes that stand for megabytes (CVE-2016-6581).
 #[tokio::test(start_paused = true)]
-async fn a_bomb_of_headers_is_not_unpacked() {
+async fn a_bomb_of_compressed_headers_is_not_unpacked() {
     let (_hub, blob, proxy) = warm().await;
     // One field into the table (RFC 7541, 6.2.1), then again and again by its index: 0x80 and 62.
     let long = "y".repeat(3900);
@@ -341,7 +341,7 @@ async fn a_bomb_of_headers_is_not_unpacked() {
 /// Row 181: a hundred streams that may not be sent a byte hold a frame each, and hold up nobody.
 /// When their connection is silent it is cut as any other (`src/http/idle.rs`).
 #[tokio::test(start_paused = true)]
-async fn streams_without_a_window_hold_up_nobody() {
+async fn streams_with_a_window_of_zero_do_not_delay_other_clients() {
     let (_hub, blob, proxy) = warm().await;
     // SETTINGS_INITIAL_WINDOW_SIZE = 0 (RFC 9113, 6.5.2).
     let mut h2 = H2::open(&proxy, &[0, 4, 0, 0, 0, 0]).await;

@@ -170,7 +170,7 @@ fn connections(body: &[u8]) -> Vec<(&'static str, Make)> {
 
 /// Whatever comes, a client hears in time who is to blame, and nothing is kept.
 #[tokio::test(start_paused = true)]
-async fn no_answer_over_http2_is_worse_than_none() {
+async fn broken_http2_answers_are_faults_of_the_upstream() {
     let image = Image::random(1, &[]);
     for (case, make) in table(&image.manifest.blob.bytes) {
         let (hub, ca) = (ScriptedRegistry::new(), TestCa::new());

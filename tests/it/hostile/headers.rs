@@ -93,7 +93,7 @@ fn fields() -> Vec<(u16, String, Expect)> {
 const TOLD: [&str; 5] = ["accept", "accept-encoding", "host", "user-agent", "via"];
 
 #[tokio::test(start_paused = true)]
-async fn no_header_is_an_error_of_ours_or_goes_upstream() {
+async fn odd_request_headers_cause_no_500_and_are_not_sent_upstream() {
     let image = Image::random(1, &[]);
     for (row, fields, expect) in fields() {
         let case = format!("row {row}, {fields:.100?}");
@@ -139,7 +139,7 @@ async fn no_header_is_an_error_of_ours_or_goes_upstream() {
 
 /// Row 150: trailers are no headers.
 #[tokio::test(start_paused = true)]
-async fn trailers_say_nothing() {
+async fn trailers_are_ignored() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[]);
     hub.put_image(REPOSITORY, "latest", &image);

@@ -94,7 +94,7 @@ fn nothing() -> Vec<(u16, String)> {
 
 /// Every path that a client can send ends as a request upstream or as a file name, or here.
 #[tokio::test(start_paused = true)]
-async fn a_path_that_names_nothing_is_refused_and_goes_no_further() {
+async fn an_invalid_path_is_refused_and_not_sent_upstream() {
     let hub = ScriptedRegistry::new();
     let proxy = Proxy::before(&hub).await;
     for (row, path) in nothing() {
@@ -136,7 +136,7 @@ async fn a_fragment_is_not_part_of_a_name() {
 
 /// The errors that clients act on must be the specification's.
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_is_called_by_its_code() {
+async fn a_refused_path_is_answered_with_the_error_code_of_the_specification() {
     let hub = ScriptedRegistry::new();
     let proxy = Proxy::before(&hub).await;
     let table = [
@@ -173,7 +173,7 @@ async fn a_request_line_without_end_is_cut_off() {
 
 /// Names that look wrong and are right: repositories called like the API's own words.
 #[tokio::test(start_paused = true)]
-async fn an_odd_name_that_is_a_name_is_served() {
+async fn unusual_but_valid_names_are_served() {
     let image = Image::random(1, &[10]);
     let long = format!("a/{}", "b".repeat(253));
     let longest_tag = "t".repeat(128);

@@ -61,7 +61,7 @@ fn spellings() -> Vec<(String, Vec<u8>)> {
 /// find different requests. Only a reader that takes exactly one of the two lengths, and closes
 /// where it cannot be sure, is safe.
 #[tokio::test(start_paused = true)]
-async fn no_spelling_of_a_coding_hides_a_request() {
+async fn no_spelling_of_transfer_encoding_smuggles_a_request() {
     let (hub, path, proxy) = warm().await;
     let spellings = spellings();
     assert_eq!(spellings.len(), 130);
@@ -127,7 +127,7 @@ fn requests(path: &str) -> Vec<(u16, String)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_end_is_the_end_of_the_connection() {
+async fn ambiguous_framing_closes_the_connection() {
     let (hub, path, proxy) = warm().await;
     for (row, request) in requests(&path) {
         let case = format!("row {row}, {:.120?}", &request[request.find("HTTP/").unwrap_or(0)..]);
@@ -145,7 +145,7 @@ async fn a_doubtful_end_is_the_end_of_the_connection() {
 
 /// Rows 157 and 169: two readings that agree. The next request is one, and is answered or not.
 #[tokio::test(start_paused = true)]
-async fn lengths_that_agree_are_one() {
+async fn equal_content_lengths_count_as_one() {
     let (_hub, path, proxy) = warm().await;
     for fields in ["Content-Length: 0\r\nContent-Length: 0", "Content-Length: 0, 0"] {
         let first = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");

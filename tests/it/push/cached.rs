@@ -10,7 +10,7 @@ const HUB: &str = "registry-1.docker.io";
 
 /// A node that pulls what CI has just pushed asks the registry for nothing.
 #[tokio::test(start_paused = true)]
-async fn what_was_pushed_is_pulled_without_the_upstream() {
+async fn pushed_content_is_pulled_from_the_cache() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10, 200_000]);
     let proxy = open(&hub).await;
@@ -60,7 +60,7 @@ async fn a_tag_that_is_pushed_again_is_the_new_one_at_once_at_every_door() {
 
 /// A client asks whether it is there, is told no, and pushes it.
 #[tokio::test(start_paused = true)]
-async fn that_something_was_absent_is_forgotten_when_it_is_pushed() {
+async fn a_cached_404_ends_when_the_content_is_pushed() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10]);
     let proxy = open(&hub).await;

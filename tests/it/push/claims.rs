@@ -28,7 +28,7 @@ async fn a_blob_of_one_repository_is_not_claimed_in_another() {
 
 /// To be named by a manifest is enough to be read, and not enough to be claimed.
 #[tokio::test(start_paused = true)]
-async fn a_claim_holds_for_a_minute_and_is_then_asked_after() {
+async fn a_reported_membership_holds_for_a_minute_and_is_then_confirmed_again() {
     let hub = ScriptedRegistry::new();
     let blob = Blob::random(1, 1000);
     let proxy = open(&hub).await;
@@ -49,7 +49,7 @@ async fn a_claim_holds_for_a_minute_and_is_then_asked_after() {
 
 /// Never stale: an upstream that is down has said nothing. Reading goes on.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_claimed_that_the_upstream_cannot_be_asked_for() {
+async fn no_blob_is_reported_while_the_upstream_cannot_be_asked() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[1000]);
     let proxy = open(&hub).await;
@@ -113,7 +113,7 @@ async fn a_refused_manifest_ends_the_membership_of_what_it_lists_for_good() {
 
 /// containerd compares what HEAD says with what it is about to push, and skips the tag if it is so.
 #[tokio::test(start_paused = true)]
-async fn a_tag_is_asked_after_for_who_might_push() {
+async fn a_tag_is_revalidated_for_clients_that_may_push() {
     let hub = ScriptedRegistry::new();
     let (old, new) = (Image::random(1, &[10]), Image::random(2, &[10]));
     hub.put_image("o/a", "v1", &old);
@@ -129,7 +129,7 @@ async fn a_tag_is_asked_after_for_who_might_push() {
 
 /// A registry that takes no pushes has nobody who would skip anything.
 #[tokio::test(start_paused = true)]
-async fn where_nobody_pushes_existence_is_a_hit() {
+async fn without_pushes_a_cached_membership_answers_head() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10]);
     hub.put_image("o/a", "v1", &image);

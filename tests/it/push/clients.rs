@@ -65,7 +65,7 @@ const V1: &str = "/v2/team/app/manifests/v1";
 /// Most clients ask what is there before they push, and all of them after: that nothing was there to
 /// ask after is no answer then, to whomever it was given.
 #[tokio::test(start_paused = true)]
-async fn what_was_absent_when_somebody_asked_is_there_when_it_was_pushed() {
+async fn content_that_was_a_404_to_a_client_is_found_after_it_is_pushed() {
     let (_hub, proxy) = corp().await;
     let image = Image::random(1, &[1000]);
     let digest = image.manifest.path("team/app");
@@ -93,7 +93,7 @@ async fn what_was_absent_when_somebody_asked_is_there_when_it_was_pushed() {
 
 /// The registry looked before the push, and its answer came after it.
 #[tokio::test(start_paused = true)]
-async fn an_absence_that_a_push_overtakes_is_not_remembered() {
+async fn a_404_from_before_a_push_is_not_cached() {
     let (hub, proxy) = corp().await;
     let image = Image::random(1, &[]);
     for blob in image.blobs() {

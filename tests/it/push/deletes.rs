@@ -31,7 +31,7 @@ fn named(proxy: &Proxy, name: &str) -> Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_deleted_is_gone_at_once_by_every_name() {
+async fn deleted_content_is_gone_at_once_by_tag_and_by_digest() {
     let hub = ScriptedRegistry::new();
     let (proxy, admin) = open(&hub).await;
     let (image, other) = (Image::random(1, &[1000]), Image::random(2, &[1000]));
@@ -88,7 +88,7 @@ async fn a_manifest_that_arrives_after_its_deletion_is_not_kept() {
 
 /// The registry took a push, then a deletion, and answered to them the other way round.
 #[tokio::test(start_paused = true)]
-async fn what_is_deleted_while_its_push_is_answered_is_gone() {
+async fn content_that_is_deleted_while_its_push_is_answered_is_gone() {
     let hub = ScriptedRegistry::new();
     let (proxy, admin) = open(&hub).await;
     let (image, blob) = (Image::random(1, &[1000]), Blob::random(2, 1000));
@@ -173,7 +173,7 @@ async fn a_blob_that_is_deleted_is_gone_though_a_manifest_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tag_that_is_deleted_takes_its_manifest_with_it_nowhere() {
+async fn deleting_a_tag_leaves_its_manifest_in_place() {
     let hub = ScriptedRegistry::new();
     let (proxy, admin) = open(&hub).await;
     let image = Image::random(1, &[1000]);
@@ -207,7 +207,7 @@ async fn a_deletion_that_is_refused_changes_nothing() {
 
 /// To push is not to delete, whoever may do the former.
 #[tokio::test(start_paused = true)]
-async fn nobody_deletes_who_was_not_named_for_it() {
+async fn only_users_that_a_rule_names_can_delete() {
     let hub = ScriptedRegistry::new();
     let (proxy, _) = open(&hub).await;
     let image = Image::random(1, &[10]);
@@ -246,7 +246,7 @@ async fn an_upload_of_another_user_is_unknown() {
 
 /// Who may only read is told what there is to read, in an outage as well: it skips no upload.
 #[tokio::test(start_paused = true)]
-async fn who_may_not_push_is_not_asked_about() {
+async fn a_user_that_may_not_push_gets_cached_answers_without_a_question_upstream() {
     let hub = ScriptedRegistry::new();
     let mut setup = Setup::new();
     setup.registry("docker.io", &hub).rules.push = true;

@@ -89,7 +89,7 @@ async fn an_upstream_that_dies_after_its_answer() {
 
 /// The connection is taken from the pool a moment after the upstream has closed it.
 #[tokio::test(start_paused = true)]
-async fn what_can_be_sent_again_is_sent_again_once() {
+async fn a_push_without_a_streamed_body_is_retried_once() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[1000]);
     let proxy = open(&hub).await;
@@ -199,7 +199,7 @@ async fn a_slow_upstream_slows_its_client_and_fills_no_memory() {
 /// A pull that has been asked for before the push, and is answered after it, is no answer to who asks
 /// now.
 #[tokio::test(start_paused = true)]
-async fn a_question_that_a_push_overtakes_says_nothing_about_it() {
+async fn an_upstream_answer_from_before_a_push_is_not_cached() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[1000]);
     let proxy = open(&hub).await;

@@ -128,7 +128,7 @@ async fn a_blob_known_elsewhere_in_the_registry_is_mounted_whatever_the_client_k
 
 /// A HEAD must not be answered by making it true, and a plain POST is what it is.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_mounted_that_nobody_asked_to_mount() {
+async fn an_upload_without_mount_in_its_query_mounts_nothing() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[1000]);
     hub.put_image("o/a", "v1", &image);

@@ -137,7 +137,7 @@ async fn a_method_that_is_not_there_is_told_which_are() {
 
 /// Rows 205 to 207 and 209: nothing that a manifest lists is looked at because it is listed.
 #[tokio::test(start_paused = true)]
-async fn what_lists_itself_or_far_too_much_is_bytes_like_any_other() {
+async fn manifests_that_list_themselves_or_far_too_much_are_opaque_bytes() {
     let (image, blob) = (Image::random(1, &[10]), Blob::random(1, 100));
     let listed = |kind: &str, digest: &dyn std::fmt::Display| {
         format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":100}}"#)

@@ -63,7 +63,7 @@ async fn a_refusal_of_ours_reaches_a_client_that_is_sending() {
 
 /// Quotas, rights, limits: the client reads what the registry says, and no more of its headers.
 #[tokio::test(start_paused = true)]
-async fn what_the_upstream_refuses_is_refused_in_its_words() {
+async fn a_push_that_the_upstream_refuses_gets_the_upstreams_error() {
     let said = r#"{"errors":[{"code":"DENIED","message":"quota of project o exceeded: 10 GiB"}]}"#;
     for status in [400, 401, 403, 404, 409, 413, 500, 503, 507] {
         let hub = ScriptedRegistry::new();
@@ -107,7 +107,7 @@ async fn a_limit_is_told_and_kept() {
 
 /// What no registry could make sense of does not get as far as one.
 #[tokio::test(start_paused = true)]
-async fn what_makes_no_sense_is_refused_here() {
+async fn malformed_push_requests_are_refused_without_the_upstream() {
     let hub = ScriptedRegistry::new();
     let proxy = open(&hub).await;
     let blob = Blob::random(1, 10);

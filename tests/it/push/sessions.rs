@@ -71,7 +71,7 @@ async fn a_session_is_good_where_it_was_begun_and_nowhere_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_nobody_went_on_with_for_a_day_is_unknown() {
+async fn an_upload_session_expires_after_a_day_without_requests() {
     let hub = ScriptedRegistry::new();
     let proxy = open(&hub).await;
     let begun = begin(&proxy, "o/a").await;
@@ -111,7 +111,7 @@ async fn a_location_leads_in_by_the_door_that_the_client_came_by() {
 
 /// The upstream's location may be all that it takes to write there.
 #[tokio::test(start_paused = true)]
-async fn nothing_of_the_upstreams_own_session_is_shown() {
+async fn the_upstreams_session_is_hidden_from_clients() {
     let hub = ScriptedRegistry::new();
     let proxy = open(&hub).await;
     let reply = super::post(&proxy, "/v2/o/a/blobs/uploads/").await;

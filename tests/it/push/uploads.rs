@@ -7,7 +7,7 @@ use super::{begin, location, open, patch, post, push_blob, push_image, put, put_
 use crate::support::{Blob, Image, Proxy, ScriptedRegistry, Version};
 
 #[tokio::test(start_paused = true)]
-async fn what_is_pushed_lands_in_the_upstream() {
+async fn pushed_content_is_stored_by_the_upstream() {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[10, 200_000]);
     let proxy = open(&hub).await;
