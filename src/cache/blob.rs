@@ -15,7 +15,7 @@ use super::body::ahead::AheadRange;
 use super::body::growing::{BodySpan, FileBody, GrowingFileBody};
 use super::body::passthrough::Passthrough;
 use super::body::rechecked::{RecheckBody, RecheckFallback};
-use super::fill::table::{FillHandle, FillProgress, Missed};
+use super::fill::table::{FillHandle, FillProgress};
 use super::flights::{Sharing, told};
 use super::key::RecordKey;
 use super::members::Membership;
@@ -135,15 +135,12 @@ impl Shared {
         need: BlobNeed<'_>,
     ) -> Result<Pulled<Blob>, CacheError> {
         let member = self.membership(grant, digest).await;
-        let missed = match self.find(grant, digest).await {
-            Ok(blob) => {
-                if member.is_none() {
-                    self.look_up(grant, digest).await?;
-                }
-                return Ok(self.hit(grant, blob));
+        if let Some(blob) = self.stored(digest).await {
+            if member.is_none() {
+                self.look_up(grant, digest).await?;
             }
-            Err(missed) => missed,
-        };
+            return Ok(self.hit(grant, blob));
+        }
         if let BlobNeed::Range(range) = need
             && let Some(passing) = Box::pin(self.passing(grant, digest, member, range)).await?
         {
@@ -152,7 +149,7 @@ impl Shared {
             let decision = Decision::Bypass(BypassReason::Range);
             return Ok(Pulled { what: Blob { total, source, delivery }, decision, age: None });
         }
-        self.filled(grant, digest, (member, missed), need).await
+        self.filled(grant, digest, member, need).await
     }
 
     pub(super) async fn blob_head(
@@ -177,26 +174,6 @@ impl Shared {
         let total = self.look_up(grant, digest).await?;
         let decision = Decision::Bypass(BypassReason::Lookup);
         Ok(Pulled { what: BlobHead { total }, decision, age: None })
-    }
-
-    /// The blob, if it is in the store; if not, what a fill may take for granted.
-    async fn find(
-        self: &Arc<Self>,
-        grant: &Grant,
-        digest: &Digest,
-    ) -> Result<StoredContent, Option<Missed>> {
-        let ended = self.fills.ended();
-        let (shared, registry) = (Arc::clone(self), grant.registry().name().clone());
-        let name = digest.clone();
-        let look = move || match shared.store.blob(&name) {
-            Ok(None) => Err(shared.store.partial_len(&registry, &name).ok()),
-            opened => Ok(opened),
-        };
-        match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(opened)) => self.found(digest, opened).await.ok_or(None),
-            Ok(Err(Some(partial_len))) => Err(Some(Missed { ended, partial_len })),
-            Ok(Err(None)) | Err(_) => Err(None),
-        }
     }
 
     fn hit(self: &Arc<Self>, grant: &Grant, blob: StoredContent) -> Pulled<Blob> {
@@ -248,13 +225,13 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        (member, missed): (Option<Membership>, Option<Missed>),
+        member: Option<Membership>,
         need: BlobNeed<'_>,
     ) -> Result<Pulled<Blob>, CacheError> {
         CacheError::if_offline(grant)?;
         let until = deadline();
         loop {
-            let (joined, filling) = self.join_fill(grant, digest, member, missed);
+            let (joined, filling) = self.join_fill(grant, digest, member);
             // A fill proves that its own repository has the blob, and no other.
             let asked_elsewhere = joined && filling.repository != *grant.repository();
             let is_there =

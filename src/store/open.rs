@@ -81,15 +81,6 @@ impl Store {
         PartialBlob::open(path, target, digest.clone(), space, Arc::clone(&self.shelf))
     }
 
-    /// How much of a blob an earlier fill has left, or a running one has written.
-    pub fn partial_len(&self, registry: &RegistryName, digest: &Digest) -> io::Result<u64> {
-        match fs::symlink_metadata(self.layout.fill(registry, digest)) {
-            Ok(metadata) => Ok(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Reads a small blob and verifies it; `None` when it is not stored or longer than `max`.
     ///
     /// Content that does not match is removed, so that it is fetched anew.

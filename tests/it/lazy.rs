@@ -52,6 +52,26 @@ async fn by_default_a_range_request_fetches_the_whole_blob_once() {
     assert_eq!(hub.body_bytes(&blob.digest), LEN as u64);
 }
 
+/// A client looks for the blob, waits for its length, and by then another's fetch has stored it.
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_is_stored_between_look_up_and_fill_is_not_fetched_again() {
+    let (hub, blob, proxy) = lazy(false).await;
+    let (path, gate) = (blob.path(REPOSITORY), Gate::new());
+    hub.breaks(When::asked(&blob.digest).head(), Fault::HoldHeaders(gate.clone()));
+
+    let tail = tokio::spawn(proxy.client.get_with(&path, &[("range", "bytes=-10")]));
+    gate.reached().await;
+    proxy.get(&path).await.assert_is(&blob);
+    proxy.until_stored(&blob.digest).await;
+    settle().await;
+    gate.open();
+
+    let tail = tail.await.unwrap();
+    tail.assert_status(206);
+    assert!(tail.is_complete() && tail.body == blob.bytes[LEN - 10..]);
+    assert_eq!(hub.gets(&blob.digest).len(), 1, "the fill finds what the look-up did not");
+}
+
 /// An answer that a client could take for the end of the blob is checked, whatever the key says.
 #[tokio::test(start_paused = true)]
 async fn without_fill_on_range_a_range_with_the_last_byte_is_still_verified() {

@@ -75,7 +75,7 @@ impl RecheckBody {
         let (digest, total) = (self.check.due().digest(), self.check.due().len());
         CacheError::if_offline(grant)?;
         let member = shared.membership(grant, digest).await;
-        let (_, filling) = shared.join_fill(grant, digest, member, None);
+        let (_, filling) = shared.join_fill(grant, digest, member);
         let ready = wait_for_headers(filling.progress.clone(), BlobNeed::Length, deadline()).await;
         let length = match ready {
             Some(FillProgress::Done { blob, .. }) => Some(blob.content().len()),

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
@@ -27,8 +26,6 @@ use crate::store::{Store, StoredBlob};
 #[derive(Debug, Default)]
 pub(crate) struct FillTable {
     under_way: Mutex<HashMap<(RegistryName, Digest), FillHandle>>,
-    /// How many have ended. Only raised while `under_way` is locked, with the end.
-    ended: AtomicU64,
 }
 
 /// How far a fill is.
@@ -79,16 +76,6 @@ impl FillProgress {
     }
 }
 
-/// A look-up that did not find the blob.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Missed {
-    /// How many fills had ended before it. As long as no more have, the blob is still not stored,
-    /// and its partial file is as it was.
-    pub(crate) ended: u64,
-    /// Bytes in the partial file.
-    pub(crate) partial_len: u64,
-}
-
 /// A fill, as those see it who follow it.
 #[derive(Clone, Debug)]
 pub(crate) struct FillHandle {
@@ -117,12 +104,6 @@ impl FillTable {
         self.under_way.lock().len()
     }
 
-    /// How many have ended so far. If no more have when a fill begins, none has stored a blob since
-    /// then, or left more of it.
-    pub(crate) fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Acquire)
-    }
-
     /// Where the partial files of the running fills lie.
     pub(crate) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
         let under_way = self.under_way.lock();
@@ -146,14 +127,12 @@ impl Shared {
         }
     }
 
-    /// Joins the fill of a digest, or starts it. Returns whether it was joined. `missed` is
-    /// a look-up that did not find the blob.
+    /// Joins the fill of a digest, or starts it. Returns whether it was joined.
     pub(crate) fn join_fill(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
         member: Option<Membership>,
-        missed: Option<Missed>,
     ) -> (bool, FillHandle) {
         let key = (grant.registry().name().clone(), digest.clone());
         let mut under_way = self.fills.under_way.lock();
@@ -167,14 +146,13 @@ impl Shared {
         let repository = grant.repository().clone();
         let filling = FillHandle { repository, progress, side, readers, reader: None };
         under_way.insert(key.clone(), filling.clone());
-        let missed = missed.filter(|missed| missed.ended == self.fills.ended());
         drop(under_way);
 
         // Before the fill asks for the first time.
         let filling = filling.with(grant);
         let seat = FillGuard { shared: Arc::clone(self), key };
         let (shared, grant) = (Arc::clone(self), grant.clone());
-        let fill = FillTask::new((shared, grant, source), digest.clone(), member, missed, sender);
+        let fill = FillTask::new((shared, grant, source), digest.clone(), member, sender);
         self.tasks.spawn(fill.run(seat));
         (false, filling)
     }
@@ -189,9 +167,6 @@ pub(crate) struct FillGuard {
 
 impl Drop for FillGuard {
     fn drop(&mut self) {
-        let fills = &self.shared.fills;
-        let mut under_way = fills.under_way.lock();
-        under_way.remove(&self.key);
-        fills.ended.fetch_add(1, Ordering::Release);
+        self.shared.fills.under_way.lock().remove(&self.key);
     }
 }

@@ -20,7 +20,7 @@ use crate::access::Grant;
 use crate::cache::body::relay::{HashedPrefix, RelayPoint};
 use crate::cache::fetch::download::BlobDownload;
 use crate::cache::fetch::origin::BlobOrigin;
-use crate::cache::fill::table::{FillGuard, FillProgress, Missed};
+use crate::cache::fill::table::{FillGuard, FillProgress};
 use crate::cache::fill::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS, blocking};
 use crate::cache::members::Membership;
 use crate::cache::{BypassReason, CacheError, Shared};
@@ -36,8 +36,6 @@ pub(crate) struct FillTask {
     digest: Digest,
     /// What the repository was known to have before.
     member: Option<Membership>,
-    /// A look-up that still holds; without one it has to be made again.
-    missed: Option<Missed>,
     /// That the membership is noted; by whoever comes to it first.
     confirmed: OnceCell<()>,
     progress: watch::Sender<FillProgress>,
@@ -48,10 +46,9 @@ impl FillTask {
         (shared, grant, source): (Arc<Shared>, Grant, BlobOrigin),
         digest: Digest,
         member: Option<Membership>,
-        missed: Option<Missed>,
         progress: watch::Sender<FillProgress>,
     ) -> Self {
-        Self { shared, grant, source, digest, member, missed, confirmed: OnceCell::new(), progress }
+        Self { shared, grant, source, digest, member, confirmed: OnceCell::new(), progress }
     }
 
     pub(crate) async fn run(self, seat: FillGuard) {
@@ -66,21 +63,16 @@ impl FillTask {
     }
 
     async fn fetch(&self) -> Result<FillProgress, CacheError> {
-        let source = self.source.clone();
-        let (partial, mut download) = if let Some(missed) = self.missed {
-            self.open_both(source, missed.partial_len).await?
-        } else {
-            // If it was another repository's fill that ended, it proves nothing for this one.
-            if let Some(blob) = self.shared.verified(&self.digest).await {
-                if self.member.is_none() {
-                    self.shared.look_up(&self.grant, &self.digest).await?;
-                }
-                return Ok(FillProgress::Done { blob, generation: 0 });
+        // A fill may have stored it between the look-up that missed and this one's start. One of
+        // another repository proves nothing for this repository.
+        if let Some(blob) = self.shared.verified(&self.digest).await {
+            if self.member.is_none() {
+                self.shared.look_up(&self.grant, &self.digest).await?;
             }
-            let mut partial = self.open_partial().await;
-            let download = self.open_download(source, &mut partial).await?;
-            (partial, download)
-        };
+            return Ok(FillProgress::Done { blob, generation: 0 });
+        }
+        let mut partial = self.open_partial().await;
+        let mut download = self.open_download(self.source.clone(), &mut partial).await?;
         download.go_on_for_any_reader();
         let total = download.total();
         let mut filling = Box::pin(self.fill(partial, download));
@@ -156,53 +148,22 @@ impl FillTask {
         opened.inspect_err(|error| tracing::warn!(%error, "cannot open a partial file")).ok()
     }
 
-    /// Opens the partial file, which should have `len` bytes, and asks for what it lacks, at the same
-    /// time.
-    async fn open_both(
-        &self,
-        source: BlobOrigin,
-        len: u64,
-    ) -> Result<(Option<PartialBlob>, BlobDownload), CacheError> {
-        let asking = BlobDownload::open(source.clone(), len, self.expected());
-        let (mut partial, asked) = tokio::join!(self.open_partial(), asking);
-        if partial.as_ref().map_or(0, PartialBlob::len) == len {
-            let download = self.fitting(source, asked, &mut partial).await?;
-            return Ok((partial, download));
-        }
-        let download = self.open_download(source, &mut partial).await?;
-        Ok((partial, download))
-    }
-
-    /// Asks for what the partial file lacks.
+    /// Asks for what the partial file lacks. A partial file that is longer than the blob is
+    /// discarded.
     async fn open_download(
         &self,
         source: BlobOrigin,
         partial: &mut Option<PartialBlob>,
     ) -> Result<BlobDownload, CacheError> {
         let from = partial.as_ref().map_or(0, PartialBlob::len);
-        let asked = BlobDownload::open(source.clone(), from, self.expected()).await;
-        self.fitting(source, asked, partial).await
-    }
-
-    /// A partial file that is longer than the blob is discarded.
-    async fn fitting(
-        &self,
-        source: BlobOrigin,
-        asked: Result<BlobDownload, CacheError>,
-        partial: &mut Option<PartialBlob>,
-    ) -> Result<BlobDownload, CacheError> {
-        let opened = match asked {
-            Err(CacheError::Upstream(upstream::UpstreamError::RangeNotSatisfiable { .. }))
-                if partial.as_ref().is_some_and(|partial| !partial.is_empty()) =>
-            {
-                if let Some(partial) = partial.take() {
-                    drop(blocking(move || partial.discard()).await);
-                }
-                *partial = self.open_partial().await;
-                BlobDownload::open(source, 0, self.expected()).await
+        let mut opened = BlobDownload::open(source.clone(), from, self.expected()).await;
+        if from > 0 && matches!(&opened, Err(error) if is_range_not_satisfiable(error)) {
+            if let Some(partial) = partial.take() {
+                drop(blocking(move || partial.discard()).await);
             }
-            other => other,
-        };
+            *partial = self.open_partial().await;
+            opened = BlobDownload::open(source, 0, self.expected()).await;
+        }
         if opened.is_err() {
             leave(partial.take()).await;
         }
@@ -374,6 +335,10 @@ impl FillTask {
             }
         }
     }
+}
+
+fn is_range_not_satisfiable(error: &CacheError) -> bool {
+    matches!(error, CacheError::Upstream(upstream::UpstreamError::RangeNotSatisfiable { .. }))
 }
 
 /// Lets a partial file go. One with nothing in it would lie there until it is swept.
