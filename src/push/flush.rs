@@ -1,7 +1,7 @@
 //! Has what is written of a copy go to the disk while more of it comes.
 //!
-//! A push is answered when its copy is on disk. Without this the disk would have nothing to do until
-//! then, and the client would wait for all of it at once.
+//! A push is answered when its copy is on disk. Without this the disk would have nothing to do
+//! until then, and the client would wait for all of it at once.
 
 use std::io;
 

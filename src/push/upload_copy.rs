@@ -1,9 +1,9 @@
 //! The copy of a blob that is kept while the blob is passed on.
 //!
 //! Its writer runs on its own and takes what has arrived since it last looked. Nobody waits for it
-//! while a body passes: what waits in between, of all copies together, is bounded, and when there is no
-//! more room, or the disk refuses, the copy is given up. That costs a fetch when somebody pulls the
-//! blob, and nothing before.
+//! while a body passes: what waits in between, of all copies together, is bounded, and when there
+//! is no more room, or the disk refuses, the copy is given up. That costs a fetch when somebody
+//! pulls the blob, and nothing before.
 
 use std::io;
 use std::sync::Arc;
@@ -60,8 +60,8 @@ pub(super) struct CopySink {
     room: CopyBudget,
 }
 
-/// For what waits, of all copies together, in bytes. By their number pieces would count as if each were
-/// long; those of HTTP/2 are short.
+/// For what waits, of all copies together, in bytes. By their number pieces would count as if each
+/// were long; those of HTTP/2 are short.
 #[derive(Clone, Debug)]
 pub(super) struct CopyBudget(Arc<Semaphore>);
 

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::blob_store::{BlobStore, make_parent};
+use super::blob_store::BlobStore;
+use super::small_files::make_parent;
 use super::space::{FreeSpace, SpaceReservation};
 use super::sums::{BLOCK_BYTES, BlockSums};
 use super::{DigestMismatch, StoredBlob, SumHasher};
@@ -25,7 +26,7 @@ pub(super) struct AppendFile {
     file: Arc<File>,
     path: PathBuf,
     space: FreeSpace,
-    shelf: Arc<BlobStore>,
+    blobs: Arc<BlobStore>,
     reservation: Option<SpaceReservation>,
     /// How far the file system has set space aside, or been asked to.
     allocated: u64,
@@ -34,7 +35,7 @@ pub(super) struct AppendFile {
 
 impl AppendFile {
     /// Opens the file with what is in it, or makes it.
-    pub(super) fn open(path: PathBuf, space: FreeSpace, shelf: Arc<BlobStore>) -> io::Result<Self> {
+    pub(super) fn open(path: PathBuf, space: FreeSpace, blobs: Arc<BlobStore>) -> io::Result<Self> {
         let open = || options().create(true).open(&path);
         // Nearly always the directory is there, and a client waits.
         let file = match open() {
@@ -50,7 +51,7 @@ impl AppendFile {
         }
         let len = metadata.len();
         let (file, reservation) = (Arc::new(file), None);
-        Ok(Self { file, path, space, shelf, reservation, allocated: len, len })
+        Ok(Self { file, path, space, blobs, reservation, allocated: len, len })
     }
 
     /// The bytes written so far, also by an earlier process.
@@ -157,14 +158,14 @@ impl AppendFile {
             self.file.set_len(self.len)?;
         }
         self.file.set_permissions(Permissions::from_mode(0o400))?;
-        self.shelf.stamp(&self.file);
+        self.blobs.stamp(&self.file);
         rustix::fs::fdatasync(&*self.file)?;
         make_parent(target)?;
         self.rename(digest, target)?;
         if self.len > BLOCK_BYTES {
-            self.shelf.put_sums(digest, self.len, sums);
+            self.blobs.put_sums(digest, self.len, sums);
         }
-        self.shelf.kept(digest, self.len);
+        self.blobs.kept(digest, self.len);
         Ok(())
     }
 
@@ -174,7 +175,7 @@ impl AppendFile {
         let from = &self.path;
         match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) if self.shelf.has_fresh(digest) => fs::remove_file(from),
+            Err(Errno::EXIST) if self.blobs.has_fresh(digest) => fs::remove_file(from),
             // Or a file system without the flag: replacing a verified file by its equal harms
             // nobody.
             Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => fs::rename(from, to),

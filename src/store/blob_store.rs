@@ -3,9 +3,8 @@
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +14,8 @@ use rustix::io::Errno;
 
 use super::index::{IndexRow, StoreIndex};
 use super::layout::StoreLayout;
+use super::small_files::{DraftDir, read_small};
+use super::space::FreeSpace;
 use super::stamps::{FileId, VerifiedStamps};
 use super::sums::BlockSums;
 use super::{StaleBlob, StoredBlob, StoredState, VerifiedContent};
@@ -26,7 +27,8 @@ pub(super) struct BlobStore {
     layout: StoreLayout,
     stamps: VerifiedStamps,
     index: StoreIndex,
-    drafts: AtomicU64,
+    space: FreeSpace,
+    drafts: Arc<DraftDir>,
     /// What was removed because its bytes are wrong, and has not come back since. Locked while
     /// something is removed, so that what came in its place is not taken for it.
     condemned: Mutex<HashMap<Digest, FileId>>,
@@ -48,12 +50,19 @@ pub struct RecheckCounts {
 
 /// All methods block.
 impl BlobStore {
-    pub(super) fn new(layout: StoreLayout, stamps: VerifiedStamps, index: StoreIndex) -> Self {
+    pub(super) fn new(
+        layout: StoreLayout,
+        stamps: VerifiedStamps,
+        index: StoreIndex,
+        space: FreeSpace,
+        drafts: Arc<DraftDir>,
+    ) -> Self {
         Self {
             layout,
             stamps,
             index,
-            drafts: AtomicU64::new(0),
+            space,
+            drafts,
             condemned: Mutex::default(),
             checked: AtomicU64::new(0),
             bad: AtomicU64::new(0),
@@ -126,6 +135,22 @@ impl BlobStore {
         Ok(None)
     }
 
+    /// Stores small verified content. To have it already is success.
+    pub(super) fn put_small(&self, content: &VerifiedContent<Bytes>) -> io::Result<()> {
+        let (digest, bytes) = (content.digest(), content.content());
+        // What is due is as well replaced by what was just verified.
+        if self.has_fresh(digest) {
+            return Ok(());
+        }
+        let _reservation = self.space.reserve(bytes.len() as u64)?;
+        self.drafts.replace(&self.layout.blob(digest), bytes, |file| {
+            self.stamp(file);
+            Ok(rustix::fs::fdatasync(file)?)
+        })?;
+        self.kept(digest, bytes.len() as u64);
+        Ok(())
+    }
+
     /// Whether a blob is stored and not due.
     pub(super) fn has_fresh(&self, digest: &Digest) -> bool {
         let open = self.open(digest);
@@ -186,48 +211,16 @@ impl BlobStore {
     /// Keeps the checksums of a blob that is stored. Without them it is only slower to check.
     pub(super) fn put_sums(&self, digest: &Digest, len: u64, sums: &BlockSums) {
         let path = self.layout.sums(digest);
-        let put = sums.to_bytes(digest, len).map_err(io::Error::from).and_then(|bytes| {
-            let (mut file, draft) = self.draft()?;
-            let written = make_parent(&path)
-                .and_then(|()| file.write_all(&bytes))
-                .and_then(|()| fs::rename(&draft, &path));
-            written.inspect_err(|_| drop(fs::remove_file(&draft)))
-        });
+        let bytes = sums.to_bytes(digest, len).map_err(io::Error::from);
+        let put = bytes.and_then(|bytes| self.drafts.replace(&path, &bytes, |_| Ok(())));
         if let Err(error) = put {
             tracing::debug!(%digest, %error, "cannot keep the checksums of a blob");
         }
     }
 
     fn sums(&self, digest: &Digest, len: u64) -> Option<BlockSums> {
-        let bytes =
-            super::records::read_small(&self.layout.sums(digest), BlockSums::FILE_BYTES_MAX);
+        let bytes = read_small(&self.layout.sums(digest), BlockSums::FILE_BYTES_MAX);
         BlockSums::read(&bytes.ok()??, digest, len)
-    }
-
-    /// A number that no other file of this process has.
-    pub(super) fn next_number(&self) -> u64 {
-        self.drafts.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A new file beside the place that it will be renamed to.
-    pub(super) fn draft(&self) -> io::Result<(File, PathBuf)> {
-        let number = self.next_number();
-        let path = self.layout.drafts().join(number.to_string());
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok((file, path))
-    }
-
-    /// What a killed process left. Failing to clear costs a few bytes and later a name, which
-    /// is why numbers go on above what stays.
-    pub(super) fn clear_drafts(&self) {
-        let Ok(entries) = fs::read_dir(self.layout.drafts()) else { return };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot clear a draft");
-                let name = path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
-                self.drafts.fetch_max(name.map_or(0, |name| name + 1), Ordering::Relaxed);
-            }
-        }
     }
 
     fn open(&self, digest: &Digest) -> io::Result<Option<(File, Metadata)>> {
@@ -257,10 +250,6 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
 pub(super) fn forget_pages(file: &File) {
     // Advice that is not taken changes nothing.
     rustix::fs::fadvise(file, 0, None, Advice::DontNeed).unwrap_or_default();
-}
-
-pub(super) fn make_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 /// How many digests are remembered whose content proved wrong, to be told when it is right again.

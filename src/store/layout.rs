@@ -1,14 +1,12 @@
 //! Which file holds what.
 //!
-//! Every path is built from parsed types, so none can leave the cache directory. Our own entries
-//! below a repository begin with `_`, which no component of a repository name can: repositories
-//! `a` and `a/_tags`-like clashes cannot exist.
+//! Every path is built from parsed types, so none can leave the cache directory. The names of
+//! records are made in `record_store.rs`.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
+use super::record_store::{REGISTRIES, RecordName};
+use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
 
 /// The tree below the cache directory.
 #[derive(Clone, Debug)]
@@ -28,11 +26,6 @@ impl StoreLayout {
     /// Held locked while a process uses the directory.
     pub(super) fn lock(&self) -> PathBuf {
         self.dir.join("lock")
-    }
-
-    /// What the names of uploads are sealed with.
-    pub(super) fn session_key(&self) -> PathBuf {
-        self.dir.join("session.key")
     }
 
     pub(super) fn blobs(&self) -> PathBuf {
@@ -89,16 +82,14 @@ impl StoreLayout {
         self.fills().join("_drafts")
     }
 
-    /// What a registry was heard not to have, by the hash of its name: `_absent/<hex>`. Apart from
-    /// the repositories, since clients choose the names and can make up any number of them.
-    pub(super) fn absent(&self, registry: &RegistryName, name: &Digest) -> PathBuf {
-        let dir = self.registries().join(registry.as_str()).join("_absent");
-        dir.join(&name.hex()[..NAME_HEX_LEN])
+    /// Where a record lies, or a folder of them.
+    pub(super) fn record(&self, name: &RecordName) -> PathBuf {
+        self.dir.join(name.as_str())
     }
 
     /// The tree of records.
     pub(super) fn registries(&self) -> PathBuf {
-        self.dir.join("registries")
+        self.dir.join(REGISTRIES)
     }
 
     /// Whose records a directory under `registries/` holds; `None` where that is no repository.
@@ -106,109 +97,6 @@ impl StoreLayout {
         let path = dir.strip_prefix(self.registries()).ok()?.to_str()?;
         let (registry, repository) = path.split_once('/')?;
         Some((registry.parse().ok()?, repository.parse().ok()?))
-    }
-
-    /// The directory of a repository's records.
-    pub(super) fn repository(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-    ) -> PathBuf {
-        self.registries().join(registry.as_str()).join(repository.as_str())
-    }
-
-    /// The directory of the manifests held for a repository, by algorithm.
-    pub(super) fn manifests(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-    ) -> PathBuf {
-        self.repository(registry, repository).join("_manifests")
-    }
-
-    /// That a manifest is held for a repository, and as what: `_manifests/<alg>/<hex>`.
-    pub(super) fn manifest(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> PathBuf {
-        let mut path = self.manifests(registry, repository);
-        path.push(digest.algorithm().as_str());
-        path.push(digest.hex());
-        path
-    }
-
-    /// The append-only list of blobs that the upstream said the repository has: `_blobs`.
-    pub(super) fn members(&self, registry: &RegistryName, repository: &RepositoryName) -> PathBuf {
-        self.repository(registry, repository).join("_blobs")
-    }
-
-    /// A page of a list, by the hash of its name: `_lists/<hex>`.
-    pub(super) fn list(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-        name: &Digest,
-    ) -> PathBuf {
-        self.lists(registry, repository).join(&name.hex()[..NAME_HEX_LEN])
-    }
-
-    /// Every directory of tags that there is.
-    pub(super) fn tag_dirs(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-    ) -> io::Result<Vec<PathBuf>> {
-        let entries = match fs::read_dir(self.repository(registry, repository)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut dirs = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name == "_tags" || name.starts_with("_tags-") {
-                dirs.push(entry.path());
-            }
-        }
-        Ok(dirs)
-    }
-
-    /// What a tag was last heard to be: `_tags/<tag>`, or `_tags-<view>/<tag>` for clients that
-    /// cannot take what the full `Accept` list resolves to.
-    pub(super) fn tag(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-        tag: &Tag,
-        view: Option<&str>,
-    ) -> PathBuf {
-        let dir = match view {
-            None => "_tags".to_owned(),
-            Some(view) => format!("_tags-{view}"),
-        };
-        self.repository(registry, repository).join(dir).join(tag.as_str())
-    }
-
-    /// Where a tag may have been kept under views. Looks at the disk.
-    pub(super) fn views<'a>(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-        tag: &'a Tag,
-    ) -> impl Iterator<Item = PathBuf> + 'a {
-        let entries = fs::read_dir(self.repository(registry, repository)).ok();
-        let entries = entries.into_iter().flatten().flatten();
-        let views = entries.filter(|entry| entry.file_name().as_bytes().starts_with(b"_tags-"));
-        views.map(|view| view.path().join(tag.as_str()))
-    }
-
-    /// The directory of the lists of a repository.
-    pub(super) fn lists(&self, registry: &RegistryName, repository: &RepositoryName) -> PathBuf {
-        self.repository(registry, repository).join("_lists")
     }
 }
 
@@ -224,6 +112,3 @@ fn by_first(mut path: PathBuf, algorithm: Algorithm, first: u8) -> PathBuf {
     path.push(format!("{first:02x}"));
     path
 }
-
-/// Half of a SHA-256: enough to tell names apart, and what is in the file is compared too.
-const NAME_HEX_LEN: usize = 32;

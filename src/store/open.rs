@@ -12,16 +12,21 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
-use super::blob_store::{BlobStore, make_parent};
+use super::blob_store::BlobStore;
 use super::index::StoreIndex;
 use super::layout::StoreLayout;
+use super::record_files::RecordFiles;
+use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion};
+use super::repository::RepositoryStore;
+use super::repository_records::RepositoryRecords;
+use super::small_files::DraftDir;
 use super::space::{DiskSpace, FreeSpace};
 use super::stamps::VerifiedStamps;
 use super::{
     BootClock, IndexReport, IndexRow, OpenError, PartialBlob, RecheckCounts, StoreOptions,
     StoredState, VerifiedContent,
 };
-use crate::oci::{Digest, RegistryName};
+use crate::oci::{Digest, RegistryName, RepositoryName};
 
 /// What a store says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +42,9 @@ pub struct StoreReport {
 pub struct Store {
     pub(super) layout: StoreLayout,
     pub(super) space: FreeSpace,
-    pub(super) shelf: Arc<BlobStore>,
+    pub(super) blobs: Arc<BlobStore>,
+    pub(super) records: Arc<dyn RecordStore>,
+    pub(super) drafts: Arc<DraftDir>,
     options: StoreOptions,
     /// Locked as long as the store is open.
     _lock: File,
@@ -56,10 +63,55 @@ impl Store {
         let space = FreeSpace::new(layout.dir(), options.min_free);
         let index = StoreIndex::start(&layout, options.index.clone(), Arc::clone(&machine.clock));
         let stamps = VerifiedStamps::new(machine.boot, machine.clock, options.verify_every);
-        let shelf = Arc::new(BlobStore::new(layout.clone(), stamps, index));
-        shelf.clear_drafts();
+        let drafts = Arc::new(DraftDir::new(layout.drafts()));
+        drafts.clear();
+        let records = RecordFiles::new(layout.clone(), space.clone(), Arc::clone(&drafts));
+        let (blobs, records) = (
+            BlobStore::new(layout.clone(), stamps, index, space.clone(), Arc::clone(&drafts)),
+            Arc::new(records),
+        );
         Self::clear_uploads(&layout);
-        Ok(Self { layout, space, shelf, options, _lock: lock })
+        let blobs = Arc::new(blobs);
+        Ok(Self { layout, space, blobs, records, drafts, options, _lock: lock })
+    }
+
+    /// The records of a repository. Does not block.
+    pub fn repository(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> RepositoryStore {
+        RepositoryStore::new(self.records(registry, repository))
+    }
+
+    pub(super) fn records(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> RepositoryRecords {
+        RepositoryRecords {
+            records: Arc::clone(&self.records),
+            blobs: Arc::clone(&self.blobs),
+            registry: registry.clone(),
+            repository: repository.clone(),
+        }
+    }
+
+    /// The key that this directory's uploads are sealed with; `fresh` from now on, if there is none
+    /// of that length.
+    pub fn session_key(&self, fresh: Vec<u8>) -> io::Result<Vec<u8>> {
+        let name = RecordName::session_key();
+        loop {
+            let found = self.records.get(&name, fresh.len() as u64 + 1)?;
+            let version = match found {
+                Some(found) if found.bytes.len() == fresh.len() => return Ok(found.bytes.into()),
+                Some(found) => found.version,
+                None => RecordVersion::ABSENT,
+            };
+            if self.records.put(&name, &fresh, PutCondition::IfVersion(version))? {
+                return Ok(fresh);
+            }
+        }
     }
 
     /// The room on the store's file system.
@@ -69,7 +121,7 @@ impl Store {
 
     /// Opens a blob; `None` when it is not stored. Costs the same whether it is due or not.
     pub fn blob(&self, digest: &Digest) -> io::Result<Option<StoredState>> {
-        self.shelf.find(digest)
+        self.blobs.find(digest)
     }
 
     /// Opens the partial file for a blob of a registry, with what an earlier fill left in it.
@@ -78,38 +130,19 @@ impl Store {
     pub fn partial(&self, registry: &RegistryName, digest: &Digest) -> io::Result<PartialBlob> {
         let path = self.layout.fill(registry, digest);
         let (target, space) = (self.layout.blob(digest), self.space.clone());
-        PartialBlob::open(path, target, digest.clone(), space, Arc::clone(&self.shelf))
+        PartialBlob::open(path, target, digest.clone(), space, Arc::clone(&self.blobs))
     }
 
     /// Reads a small blob and verifies it; `None` when it is not stored or longer than `max`.
     ///
     /// Content that does not match is removed, so that it is fetched anew.
     pub fn small(&self, digest: &Digest, max: u64) -> io::Result<Option<VerifiedContent<Bytes>>> {
-        self.shelf.small(digest, max)
+        self.blobs.small(digest, max)
     }
 
     /// Stores small verified content. To have it already is success.
     pub fn put_small(&self, content: &VerifiedContent<Bytes>) -> io::Result<()> {
-        // What is due is as well replaced by what was just verified.
-        if self.shelf.has_fresh(content.digest()) {
-            return Ok(());
-        }
-        let target = self.layout.blob(content.digest());
-        let _reservation = self.space.reserve(content.content().len() as u64)?;
-        let (file, draft) = self.shelf.draft()?;
-        let written = io::Write::write_all(&mut &file, content.content())
-            .and_then(|()| {
-                self.shelf.stamp(&file);
-                Ok(rustix::fs::fdatasync(&file)?)
-            })
-            .and_then(|()| make_parent(&target))
-            .and_then(|()| fs::rename(&draft, &target));
-        match written {
-            Ok(()) => self.shelf.kept(content.digest(), content.content().len() as u64),
-            // Best effort: what stays is cleared at the next start.
-            Err(_) => drop(fs::remove_file(&draft)),
-        }
-        written
+        self.blobs.put_small(content)
     }
 
     /// Removes partial downloads that nobody has gone on with for `fill_keep`, except those
@@ -141,18 +174,18 @@ impl Store {
 
     /// Notes that something was asked for, whatever it was served from. Does not block.
     pub fn used(&self, row: IndexRow<'_>) {
-        self.shelf.index().used(row);
+        self.blobs.index().used(row);
     }
 
     /// What the store says of itself. Does not block.
     pub fn report(&self) -> StoreReport {
-        let (index, verification) = (self.shelf.index().report(), self.shelf.verification());
+        let (index, verification) = (self.blobs.index().report(), self.blobs.verification());
         StoreReport { index, verification }
     }
 
     /// Has the index written and closed, and waits for that, a few seconds.
     pub fn close_index(&self) {
-        self.shelf.index().stop();
+        self.blobs.index().stop();
     }
 }
 

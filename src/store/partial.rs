@@ -33,9 +33,9 @@ impl PartialBlob {
         target: PathBuf,
         digest: Digest,
         space: FreeSpace,
-        shelf: Arc<BlobStore>,
+        blobs: Arc<BlobStore>,
     ) -> io::Result<Self> {
-        Ok(Self { growing: AppendFile::open(path, space, shelf)?, target, digest })
+        Ok(Self { growing: AppendFile::open(path, space, blobs)?, target, digest })
     }
 
     /// The bytes written so far, also by an earlier process.
@@ -82,8 +82,8 @@ impl PartialBlob {
         if self.is_empty() { self.discard() } else { Ok(()) }
     }
 
-    /// Checks `hasher`, which has seen every byte, and makes the file a blob. `proven` is told when the
-    /// bytes are known to be right, before the disk is waited for.
+    /// Checks `hasher`, which has seen every byte, and makes the file a blob. `proven` is told when
+    /// the bytes are known to be right, before the disk is waited for.
     ///
     /// # Errors
     ///

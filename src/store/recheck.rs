@@ -2,7 +2,8 @@
 //!
 //! With checksums of its blocks each block can be proven by itself, in any order, and when all are,
 //! the digest is. Without them nothing is proven until all of it was hashed. A checksum can only
-//! acquit: where a block does not fit, the digest decides, over what is read from the disk once more.
+//! acquit: where a block does not fit, the digest decides, over what is read from the disk once
+//! more.
 
 use parking_lot::Mutex;
 use std::fs::{File, Metadata};
@@ -19,7 +20,7 @@ use crate::oci::{Digest, DigestHasher};
 /// A stored blob that is due for verification.
 #[derive(Debug)]
 pub struct StaleBlob {
-    shelf: Arc<BlobStore>,
+    blobs: Arc<BlobStore>,
     digest: Digest,
     file: Arc<File>,
     id: FileId,
@@ -68,7 +69,7 @@ fn new_hasher(digest: &Digest) -> Box<SumHasher> {
 
 impl StaleBlob {
     pub(super) fn new(
-        shelf: Arc<BlobStore>,
+        blobs: Arc<BlobStore>,
         digest: Digest,
         file: File,
         metadata: &Metadata,
@@ -83,7 +84,7 @@ impl StaleBlob {
         let state =
             RecheckState { method, proven: vec![false; open], open, verdict: RecheckVerdict::Open };
         let (file, state) = (Arc::new(file), Mutex::new(state));
-        Self { shelf, digest, file, id, len, state, turn: Mutex::default() }
+        Self { blobs, digest, file, id, len, state, turn: Mutex::default() }
     }
 
     /// The digest that it is stored under.
@@ -187,7 +188,7 @@ impl StaleBlob {
         if state.open == 0 {
             state.verdict = RecheckVerdict::Right;
             drop(state);
-            self.shelf.mark_verified(&self.file);
+            self.blobs.mark_verified(&self.file);
         }
     }
 
@@ -217,9 +218,9 @@ impl StaleBlob {
                 (state.open, state.verdict) = (0, RecheckVerdict::Right);
                 drop(state);
                 if self.len > BLOCK_BYTES {
-                    self.shelf.put_sums(&self.digest, self.len, &sums);
+                    self.blobs.put_sums(&self.digest, self.len, &sums);
                 }
-                self.shelf.mark_verified(&self.file);
+                self.blobs.mark_verified(&self.file);
             }
             Err(error) if is_damage(&error) => self.condemn(&error.to_string()),
             Err(error) => return Err(error),
@@ -232,7 +233,7 @@ impl StaleBlob {
         state.proven.fill(false);
         state.verdict = RecheckVerdict::Wrong;
         drop(state);
-        self.shelf.remove_corrupt(&self.digest, self.id, why);
+        self.blobs.remove_corrupt(&self.digest, self.id, why);
     }
 
     /// Shows the bytes of the block that begins at `at`.

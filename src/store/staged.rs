@@ -1,8 +1,8 @@
 //! The copy of a blob that is being pushed, on its way into the store.
 //!
-//! It lies under `uploads/` by a number and means nothing to a later process: which upload it was of
-//! is known to this one alone. So it goes with whoever holds it, and what a killed process left goes
-//! at the next start.
+//! It lies under `uploads/` by a number and means nothing to a later process: which upload it was
+//! of is known to this one alone. So it goes with whoever holds it, and what a killed process left
+//! goes at the next start.
 
 use std::fs;
 use std::io;
@@ -27,8 +27,8 @@ pub struct StagedFile {
 impl Store {
     /// An empty copy. Blocks.
     pub fn stage(&self) -> io::Result<StagedFile> {
-        let path = self.layout.upload(self.shelf.next_number());
-        let growing = AppendFile::open(path, self.space.clone(), self.shelf.clone())?;
+        let path = self.layout.upload(self.drafts.next_number());
+        let growing = AppendFile::open(path, self.space.clone(), self.blobs.clone())?;
         if growing.len() > 0 {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }

@@ -4,15 +4,15 @@
 //! block, given the state at its begin, as surely as the digest proves the whole. They cost nothing
 //! while a blob is hashed anyway, and once every block is proven, so is the digest.
 //!
-//! The file that keeps them beside the blob is a convenience. Without it, or if it is not whole, the
-//! blob is hashed by its digest, and it is written anew.
+//! The file that keeps them beside the blob is a convenience. Without it, or if it is not whole,
+//! the blob is hashed by its digest, and it is written anew.
 
 use serde::{Deserialize, Serialize};
 
 use crate::oci::{Algorithm, Digest, DigestHasher};
 
-/// The length of a block in bytes. Hashing one takes half a millisecond where the CPU knows SHA-256,
-/// some milliseconds elsewhere; a blob that is not longer has no checksums but its digest.
+/// The length of a block in bytes. Hashing one takes half a millisecond where the CPU knows
+/// SHA-256, some milliseconds elsewhere; a blob that is not longer has no checksums but its digest.
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
 
 /// The hash at each end of a block, the last one excepted.

@@ -1,16 +1,14 @@
 //! What the store promises, on a real directory.
 
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::{
-    BootClock, OpenError, Store, StoreOptions, StoredState, SumHasher, TagRecord, VerifiedContent,
-};
+use super::{BootClock, OpenError, Store, StoreOptions, StoredState, SumHasher, VerifiedContent};
 use crate::clock::{SystemClock, WallClock as _};
-use crate::oci::{Algorithm, Digest, MediaType, RegistryName, RepositoryName};
+use crate::oci::{Algorithm, Digest, RegistryName};
 
 fn options(dir: &TempDir) -> StoreOptions {
     let (fill_keep, verify_every) = (Duration::from_secs(3600), Duration::from_secs(86_400));
@@ -29,10 +27,6 @@ fn open(dir: &TempDir) -> Result<Store, OpenError> {
 
 fn registry() -> RegistryName {
     "docker.io".parse().unwrap()
-}
-
-fn repository() -> RepositoryName {
-    "library/alpine".parse().unwrap()
 }
 
 fn hasher_of(bytes: &[u8]) -> SumHasher {
@@ -102,45 +96,6 @@ fn one_process_has_the_directory() {
     assert!(matches!(open(&dir), Err(OpenError::Locked { .. })));
     drop(first);
     open(&dir).unwrap();
-}
-
-#[test]
-fn records_come_back_as_they_were_and_damaged_ones_are_absent() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir).unwrap();
-    let (registry, repository) = (registry(), repository());
-    let tag = "latest".parse().unwrap();
-    let body = br#"{"layers":[{"digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":7}]}"#;
-    let digest = Digest::of(Algorithm::Sha256, body);
-    let record = TagRecord {
-        digest: Some(digest.clone()),
-        checked_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000),
-    };
-
-    assert_eq!(store.tag(&registry, &repository, &tag, None).unwrap(), None);
-    store.put_tag(&registry, &repository, &tag, None, &record).unwrap();
-    assert_eq!(store.tag(&registry, &repository, &tag, None).unwrap(), Some(record));
-    assert_eq!(store.tag(&registry, &repository, &tag, Some("v")).unwrap(), None);
-
-    let media_type: MediaType = "application/x".parse().unwrap();
-    store.put_manifest_type(&registry, &repository, &digest, &media_type).unwrap();
-    let held = store.manifest_type(&registry, &repository, &digest).unwrap();
-    assert_eq!(held, Some(media_type));
-
-    let verified = VerifiedContent::check(&digest, Bytes::from_static(body)).unwrap();
-    store.put_small(&verified).unwrap();
-    let confirmed = Digest::of(Algorithm::Sha256, b"confirmed");
-    store.put_member(&registry, &repository, &confirmed, SystemTime::UNIX_EPOCH).unwrap();
-    let members = store.members(&registry, &repository).unwrap();
-    assert_eq!(members.len(), 2);
-    assert_eq!(members.get(&confirmed), Some(&None));
-    assert!(members.values().any(|size| *size == Some(7)));
-
-    let path = store.layout.tag(&registry, &repository, &tag, None);
-    fs::write(path, b"{\"digest\":").unwrap();
-    assert_eq!(store.tag(&registry, &repository, &tag, None).unwrap(), None);
-    store.drop_tag(&registry, &repository, &tag, None).unwrap();
-    store.drop_tag(&registry, &repository, &tag, None).unwrap();
 }
 
 #[test]

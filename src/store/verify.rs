@@ -1,8 +1,8 @@
 //! The only place where bytes become verified.
 //!
-//! A [`VerifiedContent`] value exists only if its bytes were hashed and compared here, or were put under
-//! their digest's name in `blobs/` by a commit that did so, in this run of the machine and not too
-//! long ago.
+//! A [`VerifiedContent`] value exists only if its bytes were hashed and compared here, or were put
+//! under their digest's name in `blobs/` by a commit that did so, in this run of the machine and
+//! not too long ago.
 
 use std::fs::File;
 use std::sync::Arc;

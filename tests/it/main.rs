@@ -54,6 +54,7 @@ mod stale;
 mod tls;
 mod together;
 mod tokens;
+mod upgrade;
 mod upstreams;
 mod users;
 mod via;

@@ -1,7 +1,7 @@
 //! Checking a database in a process of its own, which may panic, eat memory, or never end.
 //!
-//! The child is this program with a hidden subcommand. It opens the database and reads every row; it
-//! gets little priority, limits of memory and CPU time and a deadline, and dies with its parent.
+//! The child is this program with a hidden subcommand. It opens the database and reads every row;
+//! it gets little priority, limits of memory and CPU time and a deadline, and dies with its parent.
 
 use std::io::{self, Read as _};
 use std::path::Path;

@@ -48,8 +48,8 @@ impl IndexTotals {
 
 /// An open database.
 pub(super) struct IndexDb {
-    /// Not dropped by a panic: what goes wrong there goes wrong again when the database flushes, and
-    /// a panic in a panic ends the process.
+    /// Not dropped by a panic: what goes wrong there goes wrong again when the database flushes,
+    /// and a panic in a panic ends the process.
     db: ManuallyDrop<sled::Db>,
     totals: IndexTotals,
 }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A database that was not left in order, or has changed since, is not opened by this process: a
-//! damaged one may panic or never return. One that was killed in mid-work is checked in a process of
-//! its own first; one that has changed while nobody used it is damaged.
+//! damaged one may panic or never return. One that was killed in mid-work is checked in a process
+//! of its own first; one that has changed while nobody used it is damaged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::records::read_small;
+use super::super::small_files::read_small;
 use super::db::IndexTotals;
 use crate::oci::{Algorithm, DigestHasher};
 
@@ -95,8 +95,8 @@ impl IndexDir {
         Ok(())
     }
 
-    /// Removes what was set aside: it was kept for somebody to look at, until the index was closed in
-    /// order once again.
+    /// Removes what was set aside: it was kept for somebody to look at, until the index was closed
+    /// in order once again.
     pub(super) fn forget_bad(&self) -> io::Result<()> {
         let bad = self.bad();
         if bad.try_exists()? { fs::remove_dir_all(bad) } else { Ok(()) }

@@ -267,8 +267,8 @@ impl IndexShared {
     }
 }
 
-/// The rows of a database that nobody uses, without last uses. Opening it changes it, so this is for
-/// a copy of it.
+/// The rows of a database that nobody uses, without last uses. Opening it changes it, so this is
+/// for a copy of it.
 #[doc(hidden)]
 pub fn index_rows(db: &Path) -> Result<Vec<String>, String> {
     let ledger = IndexDb::open(db, IndexTotals::default());
@@ -299,6 +299,6 @@ mod tests;
 /// When the thread has not come back for so long, the database hangs.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// How long a stop waits for the index: writing the last seconds' changes and hashing a quarter of a
-/// gigabyte.
+/// How long a stop waits for the index: writing the last seconds' changes and hashing a quarter of
+/// a gigabyte.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(5);

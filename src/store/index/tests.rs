@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::super::record_store::RecordName;
 use super::*;
 use crate::clock::SystemClock;
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
@@ -175,9 +176,10 @@ fn a_comparison_finds_and_forgets_repositories() {
     let nested: RepositoryName = "library/alpine/nested".parse().unwrap();
     let digest = lab.blob(1, 10);
     for repository in [&repository, &nested] {
-        put(lab.layout.tag(&registry, repository, &tag, None));
-        put(lab.layout.tag(&registry, repository, &tag, Some("view")));
-        put(lab.layout.manifest(&registry, repository, &digest));
+        let folder = RecordName::repository(&registry, repository);
+        put(lab.layout.record(&folder.tag(&tag, None)));
+        put(lab.layout.record(&folder.tag(&tag, Some("view"))));
+        put(lab.layout.record(&folder.manifest(&digest)));
     }
     put(lab.layout.sums(&digest));
     let orphan = lab.layout.sums(&Digest::of(Algorithm::Sha256, b"orphan"));
@@ -188,7 +190,7 @@ fn a_comparison_finds_and_forgets_repositories() {
     assert!(lab.layout.sums(&digest).exists() && !orphan.exists());
     drop(index);
 
-    let gone = lab.layout.repository(&registry, &nested);
+    let gone = lab.layout.record(&RecordName::repository(&registry, &nested));
     fs::remove_dir_all(gone).unwrap();
     let said = r#"echo '{"blobs":1,"bytes":10,"manifests":2,"tags":2}'"#;
     // It was not closed; it is right, and compared all the same.

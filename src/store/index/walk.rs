@@ -1,8 +1,8 @@
 //! Comparing the index with the files, a little at a time.
 //!
-//! It goes through `blobs/` by the first byte of the hashes, then through `registries/`, then through
-//! the rows of repositories that may be there no more. Each step looks at one directory or at so many
-//! files, so that whoever takes the steps can rest in between.
+//! It goes through `blobs/` by the first byte of the hashes, then through `registries/`, then
+//! through the rows of repositories that may be there no more. Each step looks at one directory or
+//! at so many files, so that whoever takes the steps can rest in between.
 //!
 //! Files come and go meanwhile. What happens after a directory is listed is noted as a change, and
 //! changes are applied after the step; and before a row is removed the file is looked for again.
@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::layout::StoreLayout;
+use super::super::record_store::RecordName;
 use super::db::{IndexDb, IndexFault};
 use super::rows::{
     ALGORITHMS, IndexRow, MANIFEST, RowFacts, RowKey, RowName, TAG, blobs_prefix, repository_prefix,
@@ -144,7 +145,7 @@ impl StoreWalk {
         let names = RowName::of(&key).and_then(RowName::into_names);
         let Some((registry, repository)) = names else { return Ok(ledger.remove(&key)?) };
         let prefix = repository_prefix(kind, registry.as_str(), repository.as_str());
-        if !self.layout.repository(&registry, &repository).try_exists()? {
+        if !self.layout.record(&RecordName::repository(&registry, &repository)).try_exists()? {
             self.compare(ledger, &prefix, HashMap::new())?;
         }
         // Behind everything that begins so: the prefix ends with a zero.
@@ -176,10 +177,12 @@ impl StoreWalk {
         match RowName::of(key) {
             Some(RowName::Blob(digest)) => self.layout.blob(&digest).try_exists(),
             Some(RowName::Manifest { registry, repository, digest }) => {
-                self.layout.manifest(&registry, &repository, &digest).try_exists()
+                let folder = RecordName::repository(&registry, &repository);
+                self.layout.record(&folder.manifest(&digest)).try_exists()
             }
             Some(RowName::Tag { registry, repository, tag }) => {
-                self.layout.tag(&registry, &repository, &tag, None).try_exists()
+                let folder = RecordName::repository(&registry, &repository);
+                self.layout.record(&folder.tag(&tag, None)).try_exists()
             }
             None => Ok(false),
         }
@@ -195,8 +198,8 @@ fn add(ledger: &mut IndexDb, key: &[u8], path: &Path) -> Result<(), IndexFault> 
     Ok(())
 }
 
-/// What a file tells by itself. Most file systems note a day's first reading, so that is when it was
-/// last used, roughly.
+/// What a file tells by itself. Most file systems note a day's first reading, so that is when it
+/// was last used, roughly.
 fn facts_of(key: &[u8], metadata: &Metadata) -> RowFacts {
     let size = if matches!(RowName::of(key), Some(RowName::Blob(_))) { metadata.len() } else { 0 };
     let used = metadata.atime().max(metadata.mtime());

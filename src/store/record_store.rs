@@ -1,0 +1,122 @@
+//! Where records are kept: small values under names. One half of the store's seam; the other half
+//! is content (`content.rs`).
+//!
+//! This decides what a record is called and what can be done with it. What a record says is told in
+//! `repository_records.rs`, where it lies in `record_files.rs`. No path, rename or file time is in
+//! the signatures, so that an object store can take the place of the files.
+
+use std::fmt;
+use std::io;
+
+use bytes::Bytes;
+
+use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
+
+/// Keeps records. All methods block.
+pub(super) trait RecordStore: fmt::Debug + Send + Sync {
+    /// The record of this name, of at most `max` bytes; what is longer is cut off.
+    fn get(&self, name: &RecordName, max: u64) -> io::Result<Option<StoredRecord>>;
+
+    /// Replaces a record whole, durably, if the condition holds. Returns whether it did.
+    fn put(&self, name: &RecordName, bytes: &[u8], condition: PutCondition) -> io::Result<bool>;
+
+    /// Adds lines at the end of a record, durable or not. A torn one can only be the last.
+    fn append(&self, name: &RecordName, lines: &str) -> io::Result<()>;
+
+    /// Removes a record. That there is none is success.
+    fn delete(&self, name: &RecordName) -> io::Result<()>;
+
+    /// The last parts of the names of all records and folders in a folder, in any order.
+    fn list(&self, folder: &RecordName) -> io::Result<Vec<String>>;
+
+    /// Removes the records of a folder that were put first, a tenth of them at a time, when it has
+    /// more than `max`.
+    fn trim(&self, folder: &RecordName, max: usize) -> io::Result<()>;
+}
+
+/// A record as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoredRecord {
+    pub(super) bytes: Bytes,
+    pub(super) version: RecordVersion,
+}
+
+/// Which of the values that a name has had in time. Means something to the store that gave it only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RecordVersion(Option<Digest>);
+
+impl RecordVersion {
+    /// That there is no record.
+    pub(super) const ABSENT: Self = Self(None);
+
+    /// For a store that has no versions of its own.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self(Some(Digest::of(Algorithm::Sha256, bytes)))
+    }
+}
+
+/// What must be so for a record to be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PutCondition {
+    /// Nothing.
+    Always,
+    /// That the record is still this version.
+    IfVersion(RecordVersion),
+}
+
+/// The name of a record, or of a folder of them: parts with slashes in between, made from parsed
+/// types only.
+///
+/// A part of ours begins with `_`, which no component of a repository's name can, so the
+/// repositories `a` and `a/b` both have records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RecordName(String);
+
+impl RecordName {
+    /// The folder of a repository's records.
+    pub(super) fn repository(registry: &RegistryName, repository: &RepositoryName) -> Self {
+        Self(format!("{REGISTRIES}/{registry}/{repository}"))
+    }
+
+    /// What the names of uploads are sealed with.
+    pub(super) fn session_key() -> Self {
+        Self("session.key".to_owned())
+    }
+
+    /// The folder of what a registry is known not to have: apart from its repositories, since
+    /// clients make names up and can make up any number of them.
+    pub(super) fn absences(registry: &RegistryName) -> Self {
+        Self(format!("{REGISTRIES}/{registry}/_absent"))
+    }
+
+    /// A record or folder in this folder.
+    pub(super) fn part(&self, part: &str) -> Self {
+        Self(format!("{}/{part}", self.0))
+    }
+
+    /// A record that is found by the hash of a text that a client may have chosen. The record holds
+    /// the text, so that no hash decides alone.
+    pub(super) fn hashed(&self, text: &str) -> Self {
+        // Half of a SHA-256 is enough to tell names apart.
+        self.part(&Digest::of(Algorithm::Sha256, text.as_bytes()).hex()[..32])
+    }
+
+    /// That a manifest is held for this repository, and as what: `_manifests/<alg>/<hex>`.
+    pub(super) fn manifest(&self, digest: &Digest) -> Self {
+        self.part("_manifests").part(digest.algorithm().as_str()).part(digest.hex())
+    }
+
+    /// What a tag of this repository was last heard to be: `_tags/<tag>`, or `_tags-<view>/<tag>`
+    /// for clients that cannot take what the full `Accept` list resolves to.
+    pub(super) fn tag(&self, tag: &Tag, view: Option<&str>) -> Self {
+        let folder = view.map_or_else(|| "_tags".to_owned(), |view| format!("_tags-{view}"));
+        self.part(&folder).part(tag.as_str())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The folder of all registries' records.
+pub(super) const REGISTRIES: &str = "registries";

@@ -1,0 +1,307 @@
+//! The records of one repository: tags, manifests held, memberships, lists, and what is absent.
+//!
+//! Which fact is which record, and in which order records change so that a process that is killed
+//! in between knows nothing rather than something wrong. Their form is told in `records.rs`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::blob_store::BlobStore;
+use super::index::IndexRow;
+use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion};
+use super::records::{
+    AbsentRecord, ListRecord, MemberLog, MemberSizes, TagRecord, media_type_from_bytes,
+    media_type_to_bytes, tag_from_bytes, tag_to_bytes,
+};
+use super::verify::VerifiedContent;
+use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, RegistryName, RepositoryName, Tag};
+
+/// The records of a repository, for work that may block: see [`RepositoryStore::blocking`].
+///
+/// [`RepositoryStore::blocking`]: super::RepositoryStore::blocking
+#[derive(Clone, Debug)]
+pub struct RepositoryRecords {
+    pub(super) records: Arc<dyn RecordStore>,
+    pub(super) blobs: Arc<BlobStore>,
+    pub(super) registry: RegistryName,
+    pub(super) repository: RepositoryName,
+}
+
+/// All methods block. Errors are those of the disk: a record that is damaged is absent.
+impl RepositoryRecords {
+    /// The record of a tag, under the full `Accept` list or under a client's own `view`.
+    pub fn tag(&self, tag: &Tag, view: Option<&str>) -> io::Result<Option<TagRecord>> {
+        let record = self.records.get(&self.folder().tag(tag, view), RECORD_BYTES_MAX)?;
+        if let Some(named) = record.and_then(|record| tag_from_bytes(&record.bytes)) {
+            return Ok(Some(named));
+        }
+        let absent = self.absent(&absent_tag(tag, view))?;
+        Ok(absent.map(|absent| TagRecord { digest: None, checked_at: absent.checked_at }))
+    }
+
+    /// Keeps what a tag was heard to be, or that there is none.
+    pub fn put_tag(&self, tag: &Tag, view: Option<&str>, record: &TagRecord) -> io::Result<()> {
+        let absent = absent_tag(tag, view);
+        // What is no longer so goes first.
+        let Some(digest) = &record.digest else {
+            self.remove_tag(tag, view)?;
+            let record = AbsentRecord { checked_at: record.checked_at, said: None };
+            return self.put_absent(&absent, &record);
+        };
+        self.drop_absent(&absent)?;
+        let bytes = tag_to_bytes(digest, record.checked_at)?;
+        self.records.put(&self.folder().tag(tag, view), &bytes, PutCondition::Always)?;
+        if view.is_none() {
+            self.blobs.index().kept(self.tag_row(tag), 0);
+        }
+        Ok(())
+    }
+
+    /// Forgets a tag that the upstream no longer has, or no longer shows us.
+    pub fn drop_tag(&self, tag: &Tag, view: Option<&str>) -> io::Result<()> {
+        self.remove_tag(tag, view)?;
+        self.drop_absent(&absent_tag(tag, view))
+    }
+
+    /// Forgets what a tag was heard to be under clients' own views.
+    pub fn drop_views(&self, tag: &Tag) -> io::Result<()> {
+        let folders = self.records.list(&self.folder())?;
+        let views = folders.iter().filter_map(|folder| folder.strip_prefix("_tags-"));
+        views
+            .map(|view| self.folder().tag(tag, Some(view)))
+            .try_for_each(|name| self.records.delete(&name))
+    }
+
+    /// The tags of the repository that name this manifest, under any view.
+    pub fn tags_naming(&self, digest: &Digest) -> io::Result<Vec<Tag>> {
+        let mut found = Vec::new();
+        for folder in self.records.list(&self.folder())? {
+            let is_of_tags = folder == "_tags" || folder.starts_with("_tags-");
+            if !is_of_tags {
+                continue;
+            }
+            let folder = self.folder().part(&folder);
+            for text in self.records.list(&folder)? {
+                let record = self.records.get(&folder.part(&text), RECORD_BYTES_MAX)?;
+                let named = record.and_then(|record| tag_from_bytes(&record.bytes)?.digest);
+                if named.as_ref() == Some(digest) {
+                    found.extend(text.parse::<Tag>().ok());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// As what a manifest is held for the repository; `None` when it is not.
+    pub fn manifest_type(&self, digest: &Digest) -> io::Result<Option<MediaType>> {
+        let record = self.records.get(&self.folder().manifest(digest), RECORD_BYTES_MAX)?;
+        Ok(record.and_then(|record| media_type_from_bytes(&record.bytes)))
+    }
+
+    /// A manifest that is held for the repository, of at most `max` bytes, and its type.
+    pub fn manifest(
+        &self,
+        digest: &Digest,
+        max: u64,
+    ) -> io::Result<Option<(MediaType, VerifiedContent<Bytes>)>> {
+        let Some(media_type) = self.manifest_type(digest)? else { return Ok(None) };
+        Ok(self.blobs.small(digest, max)?.map(|body| (media_type, body)))
+    }
+
+    /// Holds a manifest for the repository, as what the upstream calls it.
+    pub fn put_manifest(
+        &self,
+        media_type: &MediaType,
+        manifest: &VerifiedContent<Bytes>,
+    ) -> io::Result<()> {
+        // Content before its record: a record without content would be asked for.
+        self.blobs.put_small(manifest)?;
+        self.put_manifest_type(manifest.digest(), media_type)
+    }
+
+    /// Notes that the repository has this manifest, as what the upstream calls it.
+    pub fn put_manifest_type(&self, digest: &Digest, media_type: &MediaType) -> io::Result<()> {
+        let bytes = media_type_to_bytes(media_type)?;
+        self.records.put(&self.folder().manifest(digest), &bytes, PutCondition::Always)?;
+        let row = IndexRow::Manifest(&self.registry, &self.repository, digest);
+        self.blobs.index().kept(row, 0);
+        Ok(())
+    }
+
+    /// Forgets that the repository has this manifest.
+    pub fn drop_manifest(&self, digest: &Digest) -> io::Result<()> {
+        self.records.delete(&self.folder().manifest(digest))?;
+        let row = IndexRow::Manifest(&self.registry, &self.repository, digest);
+        self.blobs.index().gone(row);
+        Ok(())
+    }
+
+    /// Notes that the upstream itself said that the repository has this blob.
+    pub fn put_member(&self, digest: &Digest, at: SystemTime) -> io::Result<()> {
+        self.records.append(&self.members_name(), &MemberLog::present_line(digest, at))
+    }
+
+    /// Notes that the upstream itself said that the repository does not have these any more,
+    /// whatever its manifests name.
+    pub fn drop_members(&self, digests: &[Digest], at: SystemTime) -> io::Result<()> {
+        let lines: String = digests.iter().map(|digest| MemberLog::gone_line(digest, at)).collect();
+        self.records.append(&self.members_name(), &lines)
+    }
+
+    /// Everything that the repository is known to have: the blobs that the upstream confirmed, and
+    /// what its manifests name.
+    pub fn members(&self) -> io::Result<MemberSizes> {
+        let log = self.records.get(&self.members_name(), MEMBERS_BYTES_MAX)?;
+        let log = log.map(|log| MemberLog::read(&log.bytes)).unwrap_or_default();
+        let mut members: MemberSizes =
+            log.present.into_iter().map(|digest| (digest, None)).collect();
+        for digest in self.manifests_held()? {
+            let body = self.blobs.small(&digest, MANIFEST_BYTES_MAX)?;
+            let facts = body.and_then(|body| ManifestFacts::read(body.content()).ok());
+            let named = facts.into_iter().flat_map(|facts| facts.descriptors);
+            for descriptor in named.filter(|descriptor| !log.gone.contains(&descriptor.digest)) {
+                members.insert(descriptor.digest, descriptor.size);
+            }
+        }
+        Ok(members)
+    }
+
+    fn manifests_held(&self) -> io::Result<Vec<Digest>> {
+        let mut held = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let folder = self.folder().part("_manifests").part(algorithm.as_str());
+            let names = self.records.list(&folder)?;
+            let digests = names.iter().map(|hex| format!("{}:{hex}", algorithm.as_str()));
+            held.extend(digests.filter_map(|digest| digest.parse::<Digest>().ok()));
+        }
+        Ok(held)
+    }
+
+    /// The page of a list. `name` is the list's path in the repository and the page's query.
+    pub fn list(&self, name: &str) -> io::Result<Option<ListRecord>> {
+        let record = self.records.get(&self.lists_name().hashed(name), LIST_BYTES_MAX)?;
+        Ok(record.and_then(|record| ListRecord::from_bytes(name, &record.bytes)))
+    }
+
+    /// Keeps a page, over whatever was known by its name.
+    pub fn put_list(&self, name: &str, record: &ListRecord) -> io::Result<()> {
+        self.drop_absent(name)?;
+        self.put_bounded(&self.lists_name(), name, &record.to_bytes(name)?, LISTS_MAX)
+    }
+
+    /// Forgets a page, and that it was absent.
+    pub fn drop_list(&self, name: &str) -> io::Result<()> {
+        self.records.delete(&self.lists_name().hashed(name))?;
+        self.drop_absent(name)
+    }
+
+    /// Forgets every page of every list of the repository. Of pages that were absent only the first
+    /// of the tags is found.
+    pub fn drop_lists(&self) -> io::Result<()> {
+        let folder = self.lists_name();
+        for part in self.records.list(&folder)? {
+            self.records.delete(&folder.part(&part))?;
+        }
+        self.drop_absent("tags/list")
+    }
+
+    /// Whether a tag or list of the repository is known to be absent.
+    pub fn absent(&self, what: &str) -> io::Result<Option<AbsentRecord>> {
+        let text = self.absent_text(what);
+        let name = RecordName::absences(&self.registry).hashed(&text);
+        let record = self.records.get(&name, ABSENT_BYTES_MAX)?;
+        Ok(record.and_then(|record| AbsentRecord::from_bytes(&text, &record.bytes)))
+    }
+
+    /// Notes that the repository does not have a tag or list.
+    pub fn put_absent(&self, what: &str, record: &AbsentRecord) -> io::Result<()> {
+        let text = self.absent_text(what);
+        let folder = RecordName::absences(&self.registry);
+        self.put_bounded(&folder, &text, &record.to_bytes(&text)?, ABSENT_MAX)
+    }
+
+    /// Forgets that a tag or list was absent.
+    pub fn drop_absent(&self, what: &str) -> io::Result<()> {
+        let folder = RecordName::absences(&self.registry);
+        self.records.delete(&folder.hashed(&self.absent_text(what)))
+    }
+
+    fn remove_tag(&self, tag: &Tag, view: Option<&str>) -> io::Result<()> {
+        self.records.delete(&self.folder().tag(tag, view))?;
+        if view.is_none() {
+            self.blobs.index().gone(self.tag_row(tag));
+        }
+        Ok(())
+    }
+
+    /// Keeps a record whose name clients choose, in a folder of at most `max`.
+    fn put_bounded(
+        &self,
+        folder: &RecordName,
+        text: &str,
+        bytes: &[u8],
+        max: usize,
+    ) -> io::Result<()> {
+        let name = folder.hashed(text);
+        let if_new = PutCondition::IfVersion(RecordVersion::ABSENT);
+        if self.records.put(&name, bytes, if_new)? {
+            self.records.trim(folder, max)
+        } else {
+            self.records.put(&name, bytes, PutCondition::Always).map(drop)
+        }
+    }
+
+    fn folder(&self) -> RecordName {
+        RecordName::repository(&self.registry, &self.repository)
+    }
+
+    fn lists_name(&self) -> RecordName {
+        self.folder().part("_lists")
+    }
+
+    /// The log of the blobs that the upstream said the repository has.
+    fn members_name(&self) -> RecordName {
+        self.folder().part("_blobs")
+    }
+
+    fn absent_text(&self, what: &str) -> String {
+        format!("{} {what}", self.repository)
+    }
+
+    fn tag_row<'r>(&'r self, tag: &'r Tag) -> IndexRow<'r> {
+        IndexRow::Tag(&self.registry, &self.repository, tag)
+    }
+}
+
+/// What the absence of a tag is called.
+fn absent_tag(tag: &Tag, view: Option<&str>) -> String {
+    match view {
+        None => format!("manifests/{tag}"),
+        Some(view) => format!("manifests/{tag} {view}"),
+    }
+}
+
+/// How many pages of lists are kept of one repository: clients choose where a page begins.
+const LISTS_MAX: usize = 256;
+
+/// How many absences are kept of one registry, in files of a few hundred bytes: clients make up the
+/// names of what does not exist.
+const ABSENT_MAX: usize = 10_000;
+
+/// Tags and manifest types take a few hundred bytes.
+const RECORD_BYTES_MAX: u64 = 64 << 10;
+
+/// An error of at most 64 KiB, escaped as a JSON string, and its name.
+const ABSENT_BYTES_MAX: u64 = 512 << 10;
+
+/// A body, and a line with two queries in it.
+const LIST_BYTES_MAX: u64 = ListRecord::BODY_BYTES_MAX as u64 + (256 << 10);
+
+/// A log longer than this is read up to here: half a million blobs in one repository.
+const MEMBERS_BYTES_MAX: u64 = 64 << 20;
+
+/// The longest manifest that is taken, see `cache/manifest`.
+const MANIFEST_BYTES_MAX: u64 = 4 << 20;

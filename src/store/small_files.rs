@@ -1,0 +1,88 @@
+//! Small files: read whole, and replaced whole by a rename, so that a reader sees the old or the
+//! new.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::OFlags;
+
+/// Where files are written before they are renamed into place.
+#[derive(Debug)]
+pub(super) struct DraftDir {
+    dir: PathBuf,
+    number: AtomicU64,
+}
+
+/// All methods block, but [`DraftDir::next_number`].
+impl DraftDir {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, number: AtomicU64::new(0) }
+    }
+
+    /// A number that no other file of this process has.
+    pub(super) fn next_number(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Puts a file with these bytes at `target`, over an older one. `finish` has it before its
+    /// name.
+    pub(super) fn replace(
+        &self,
+        target: &Path,
+        bytes: &[u8],
+        finish: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        make_parent(target)?;
+        let draft = self.dir.join(self.next_number().to_string());
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let replaced = file
+            .write_all(bytes)
+            .and_then(|()| finish(&file))
+            .and_then(|()| fs::rename(&draft, target));
+        // A draft that cannot be removed is cleared at the next start.
+        replaced.inspect_err(|_| drop(fs::remove_file(&draft)))
+    }
+
+    /// Removes the drafts of a killed process. One that stays costs a few bytes and later a name,
+    /// which is why numbers go on above it.
+    pub(super) fn clear(&self) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a draft");
+                let name = path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+                self.number.fetch_max(name.map_or(0, |name| name + 1), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The file's first `max` bytes; `None` when there is no such file. A link is not followed.
+pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+    // A FIFO in the place of the file must not block us.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut options = OpenOptions::new();
+    let file = match options.read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+pub(super) fn make_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+/// That a file is not there is success for the caller who removes it.
+pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
