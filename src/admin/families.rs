@@ -173,8 +173,11 @@ fn store(StoreReport { index, verification }: &StoreReport) -> Vec<MetricFamily>
 fn memory(sources: &ReportSources) -> Vec<MetricFamily> {
     let parts = sources.cache.memory();
     vec![
-        of(metrics::MEMORY_BYTES, parts.map(|it| ([it.what], SampleValue::Whole(it.bytes)))),
-        of(metrics::MEMORY_ENTRIES, parts.map(|it| ([it.what], SampleValue::Whole(it.entries)))),
+        of(metrics::MEMORY_BYTES, parts.iter().map(|it| ([it.what], SampleValue::Whole(it.bytes)))),
+        of(
+            metrics::MEMORY_ENTRIES,
+            parts.iter().map(|it| ([it.what], SampleValue::Whole(it.entries))),
+        ),
     ]
 }
 

@@ -1,9 +1,9 @@
 //! What is known of something that may change: how long it is believed, and what is done then.
 //!
 //! Tags and lists differ in what they are and how they are asked for; all else about them is here.
-//! [`Freshness::of`] decides by age alone. Fresh, a record is served without asking. Then the upstream is
-//! asked, one question for all who wait; they wait for a while, and are served the record if the
-//! upstream cannot be asked. Its answer, also that there is no such thing, is obeyed.
+//! [`Freshness::of`] decides by age alone. Fresh, a record is served without asking. Then the
+//! upstream is asked, one question for all who wait; they wait for a while, and are served the
+//! record if the upstream cannot be asked. Its answer, also that there is no such thing, is obeyed.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -40,7 +40,8 @@ impl LastValidated {
         Self { at, instant: None, epoch }
     }
 
-    /// How long ago. A wall clock that went backwards makes it just stale, so that it is asked after.
+    /// How long ago. A wall clock that went backwards makes it just stale, so that it is asked
+    /// after.
     fn age(&self, now: SystemTime, policy: TagPolicy) -> Duration {
         let by_wall_clock = || {
             let age = now.duration_since(self.at);
@@ -85,8 +86,8 @@ impl Freshness {
 pub(super) enum Purpose {
     /// It pulls.
     Pull,
-    /// It decides by it what to push: the upstream is asked each time. An outage it survives like any
-    /// other client; who pushes to what is down is told so there.
+    /// It decides by it what to push: the upstream is asked each time. An outage it survives like
+    /// any other client; who pushes to what is down is told so there.
     Push,
 }
 

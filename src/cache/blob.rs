@@ -7,7 +7,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -16,17 +15,14 @@ use super::body::growing::{BodySpan, FileBody, GrowingFileBody};
 use super::body::passthrough::Passthrough;
 use super::body::rechecked::{RecheckBody, RecheckFallback};
 use super::fill::table::{FillHandle, FillProgress};
-use super::flights::{Sharing, told};
-use super::key::RecordKey;
-use super::members::Membership;
-use super::pull::{HEADERS_WAIT_MAX, deadline, question_of};
+use super::presence::Presence;
+use super::question::{HEADERS_WAIT_MAX, deadline};
 use super::recheck::{BlobRecheck, StoredContent};
 use super::{BypassReason, CacheError, Decision, Pulled, Shared};
 use crate::access::Grant;
 use crate::http::{BodySource, FileDelivery, ReplyBody, SendfileQueue};
-use crate::oci::{Digest, Resource};
+use crate::oci::Digest;
 use crate::store::StoredBlob;
-use crate::upstream::ReadMethod;
 
 /// What has to be known of a blob before its headers can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,10 +130,10 @@ impl Shared {
         digest: &Digest,
         need: BlobNeed<'_>,
     ) -> Result<Pulled<Blob>, CacheError> {
-        let member = self.membership(grant, digest).await;
+        let member = self.presence.find(grant, digest).await;
         if let Some(blob) = self.stored(digest).await {
             if member.is_none() {
-                self.look_up(grant, digest).await?;
+                self.lookup.look_up(grant, digest).await?;
             }
             return Ok(self.hit(grant, blob));
         }
@@ -158,9 +154,9 @@ impl Shared {
         digest: &Digest,
     ) -> Result<Pulled<BlobHead>, CacheError> {
         let is_known = if grant.may_push() {
-            self.is_claimable(grant, digest)
+            self.presence.is_confirmed(grant, digest)
         } else {
-            self.membership(grant, digest).await.is_some()
+            self.presence.find(grant, digest).await.is_some()
         };
         let found = match self.proven(grant, digest) {
             _ if !is_known => None,
@@ -171,7 +167,7 @@ impl Shared {
             let total = Some(blob.len());
             return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
         }
-        let total = self.look_up(grant, digest).await?;
+        let total = self.lookup.look_up(grant, digest).await?;
         let decision = Decision::Bypass(BypassReason::Lookup);
         Ok(Pulled { what: BlobHead { total }, decision, age: None })
     }
@@ -189,43 +185,12 @@ impl Shared {
         Pulled { what, decision: Decision::Hit, age: None }
     }
 
-    /// Asks the upstream whether the repository has the blob, once for all who want to know, and
-    /// how long it is.
-    pub(super) async fn look_up(
-        self: &Arc<Self>,
-        grant: &Grant,
-        digest: &Digest,
-    ) -> Result<Option<u64>, CacheError> {
-        CacheError::if_offline(grant)?;
-        let asked = self.epochs.of(|| RecordKey::contents(grant));
-        let ask = |company: Sharing| {
-            let key = company.key(RecordKey::digest(grant, digest), grant);
-            self.lookups.join((key, asked), || {
-                let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
-                async move {
-                    let total = ask_length(&grant, &digest).await?;
-                    let confirm = move || {
-                        // What was removed while the answer was on its way is not there.
-                        if shared.epochs.is_current(|| RecordKey::contents(&grant), asked) {
-                            shared.confirm(&grant, &digest, total);
-                            shared.claim(&grant, &digest, asked);
-                        }
-                    };
-                    // A panic in it has been reported; the answer is right all the same.
-                    drop(tokio::task::spawn_blocking(confirm).await);
-                    Ok(total)
-                }
-            })
-        };
-        told(grant, ask).await.1
-    }
-
     /// Follows the fill of the blob, which is started if there is none.
     async fn filled(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        member: Option<Membership>,
+        member: Option<Presence>,
         need: BlobNeed<'_>,
     ) -> Result<Pulled<Blob>, CacheError> {
         CacheError::if_offline(grant)?;
@@ -237,7 +202,7 @@ impl Shared {
             let is_there =
                 joined && matches!(*filling.progress.borrow(), FillProgress::Done { .. });
             if asked_elsewhere && member.is_none() {
-                self.look_up(grant, digest).await?;
+                self.lookup.look_up(grant, digest).await?;
             }
             let ready = wait_for_headers(filling.progress.clone(), need, until).await;
             let Some(ready) = ready else {
@@ -310,24 +275,4 @@ pub(super) async fn wait_for_headers(
         Ok(Err(_)) => Some(FillProgress::Failed(CacheError::Internal("the fill was lost"))),
         Err(_) => None,
     }
-}
-
-async fn ask_length(grant: &Grant, digest: &Digest) -> Result<Option<u64>, CacheError> {
-    let upstream = grant.registry().upstream();
-    let ask = async |method| {
-        let question = question_of(grant, method, Resource::Blob(digest.clone()));
-        // Where pushes go, a mirror's word is not the registry's, nor good enough to skip an upload.
-        if grant.registry().takes_pushes() {
-            upstream.authoritative().ask(&question, deadline()).await
-        } else {
-            upstream.ask(&question, deadline()).await
-        }
-    };
-    let answer = match ask(ReadMethod::Head).await {
-        // The GET's headers say the same; its body is not read.
-        Err(error) if error.is_without_head() => ask(ReadMethod::Get).await,
-        other => other,
-    };
-    let answer = answer?;
-    Ok(answer.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()))
 }

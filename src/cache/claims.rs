@@ -10,42 +10,12 @@
 use std::sync::Arc;
 
 use super::epoch::Epoch;
+use super::error::warn_of;
 use super::key::RecordKey;
-use super::members::warn_of;
-use super::{Cache, MutableRecord, Shared};
+use super::{Cache, MutableRecord};
 use crate::access::Grant;
 use crate::oci::{Digest, ManifestFacts, RepositoryName, Tag};
 use crate::registry::Registry;
-
-impl Shared {
-    /// Whether the registry has said within `membership_ttl` that the repository has this.
-    pub(super) fn is_claimable(&self, grant: &Grant, digest: &Digest) -> bool {
-        let Some(ttl) = grant.registry().membership_ttl() else { return false };
-        self.hot.claimed(grant, digest).is_some_and(|since| since.elapsed() < ttl)
-    }
-
-    /// Notes that the registry itself has said so, when it was asked at `asked`.
-    pub(super) fn claim(&self, grant: &Grant, digest: &Digest, asked: Epoch) {
-        let is_current = || self.epochs.is_current(|| RecordKey::contents(grant), asked);
-        if grant.registry().membership_ttl().is_some() && is_current() {
-            self.hot.put_claim(grant, digest);
-        }
-    }
-
-    /// Notes that the registry does not have these in the repository: neither claimed nor served
-    /// there until it says otherwise. Blocks.
-    pub(super) fn deny(&self, grant: &Grant, digests: &[Digest]) {
-        self.epochs.invalidate(&RecordKey::contents(grant), self.clock.now());
-        let (registry, repository) = (grant.registry().name(), grant.repository());
-        let noted = self.store.drop_members(registry, repository, digests, self.clock.now());
-        warn_of(noted, "cannot note that something is gone");
-        self.forget_members(grant, digests);
-        for digest in digests {
-            self.hot.drop_claim(grant, digest);
-            self.hot.drop_home(grant, digest);
-        }
-    }
-}
 
 /// What pushes change of it.
 impl Cache {
@@ -54,27 +24,19 @@ impl Cache {
         self.shared.epochs.now()
     }
 
-    /// The registry has taken a blob. If something was removed since it was asked, that may have been
-    /// this: nothing is known then.
+    /// The registry has taken a blob. If something was removed since it was asked, that may have
+    /// been this: nothing is known then.
     pub async fn blob_pushed(&self, grant: &Grant, digest: &Digest, asked: Epoch) {
-        let (shared, grant, digest) = (Arc::clone(&self.shared), grant.clone(), digest.clone());
-        let note = move || {
-            if shared.epochs.is_current(|| RecordKey::contents(&grant), asked) {
-                shared.confirm(&grant, &digest, None);
-                shared.claim(&grant, &digest, asked);
-            }
-        };
-        // A panic in it has been reported; the registry has the blob all the same.
-        drop(tokio::task::spawn_blocking(note).await);
+        self.shared.presence.confirm(grant, digest, None, asked).await;
     }
 
     /// The registry has taken a manifest.
-    pub fn manifest_pushed(&self, grant: &Grant, digest: &Digest) {
-        self.shared.claim(grant, digest, self.shared.epochs.now());
+    pub async fn manifest_pushed(&self, grant: &Grant, digest: &Digest, asked: Epoch) {
+        self.shared.presence.confirm_manifest(grant, digest, asked).await;
     }
 
-    /// The registry has refused a manifest, most likely for what it lists: what is known to be there
-    /// may not be.
+    /// The registry has refused a manifest, most likely for what it lists: what is known to be
+    /// there may not be.
     pub async fn manifest_refused(&self, grant: &Grant, body: &[u8]) {
         let Ok(facts) = ManifestFacts::read(body) else { return };
         let listed = facts.descriptors.into_iter().map(|descriptor| descriptor.digest).collect();
@@ -102,11 +64,11 @@ impl Cache {
                 shared.epochs.invalidate(&subject, shared.clock.now());
                 let dropped = shared.store.drop_manifest(registry, repository, &gone);
                 warn_of(dropped, "cannot drop a manifest");
-                shared.hot.drop_manifest(&of, &gone);
+                shared.hot.manifests.remove(&subject);
             });
-            shared.deny(&of, std::slice::from_ref(&gone));
+            shared.presence.deny(&of, std::slice::from_ref(&gone));
             // What it named is another one's to vouch for now.
-            shared.hot.drop_members(&of);
+            shared.presence.reload(&of);
             tags.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot look for the tags of a manifest");
                 Vec::new()
@@ -121,12 +83,12 @@ impl Cache {
     async fn denied(&self, grant: &Grant, digests: Vec<Digest>) {
         let (shared, grant) = (Arc::clone(&self.shared), grant.clone());
         // As above.
-        drop(tokio::task::spawn_blocking(move || shared.deny(&grant, &digests)).await);
+        drop(tokio::task::spawn_blocking(move || shared.presence.deny(&grant, &digests)).await);
     }
 
     /// Repositories of a registry that were lately known to have this, those heard of last first.
     pub fn homes(&self, registry: &Registry, digest: &Digest) -> Vec<RepositoryName> {
-        self.shared.hot.homes(registry.name(), digest)
+        self.shared.presence.repositories_with(registry.name(), digest)
     }
 
     /// How long a blob is, as far as that is known without asking.
@@ -134,7 +96,7 @@ impl Cache {
         let stored = self.shared.stored(digest).await.map(|blob| blob.len());
         match stored {
             Some(length) => Some(length),
-            None => self.shared.membership(grant, digest).await?.size,
+            None => self.shared.presence.find(grant, digest).await?.size,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What the client reads of it is decided in `routes/error.rs`, in one match. The type is `Clone`
 //! because one fault is often the answer to many clients.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -142,5 +143,12 @@ impl CacheError {
     /// not an outage, which what is cached survives.
     pub fn is_an_answer(&self) -> bool {
         matches!(self, Self::Upstream(error) if error.is_an_answer())
+    }
+}
+
+/// Logs an error of the disk, which never fails a pull.
+pub(super) fn warn_of(result: io::Result<()>, what: &'static str) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "{what}");
     }
 }

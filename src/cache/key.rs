@@ -3,7 +3,7 @@
 //! Every such name is built here, so that two rooms cannot name one thing in two ways.
 
 use crate::access::Grant;
-use crate::oci::{Digest, Tag};
+use crate::oci::{Digest, RegistryName, Tag};
 use crate::upstream::ClientCredential;
 
 /// What of a repository may change.
@@ -30,6 +30,11 @@ impl RecordKey {
     /// A manifest or a blob in the repository.
     pub(super) fn digest(grant: &Grant, digest: &Digest) -> Self {
         Self::of(grant, digest.as_str())
+    }
+
+    /// A digest in any repository of the registry.
+    pub(super) fn in_registry(registry: &RegistryName, digest: &Digest) -> Self {
+        Self(format!("{registry} {digest}"))
     }
 
     /// A page of a list of the repository.
@@ -70,6 +75,11 @@ impl RecordKey {
             Some(id) => Self(format!("{} as {id}", self.0)),
             None => Self(format!("{} as nobody", self.0)),
         }
+    }
+
+    /// Its length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     fn of(grant: &Grant, what: &str) -> Self {

@@ -15,10 +15,10 @@ use tokio::time::timeout_at;
 
 use super::belief::{LastValidated, Purpose, Resolution};
 use super::epoch::Epoch;
+use super::error::warn_of;
 use super::flights::Sharing;
 use super::key::RecordKey;
-use super::members::warn_of;
-use super::pull::{HEADERS_WAIT_MAX, deadline, question_of};
+use super::question::{HEADERS_WAIT_MAX, deadline, question_of};
 use super::{CacheError, Decision, ListKind, ListPage, Pulled, Shared};
 use crate::access::Grant;
 use crate::oci::PageQuery;
@@ -80,7 +80,7 @@ impl Shared {
         page: &PageQuery,
     ) -> (PageQuery, Option<Arc<HotList>>) {
         let known = self.known_list(grant, listing, &listing.name(page)).await;
-        let is_issued = || self.hot.is_issued(grant, &listing.name(page));
+        let is_issued = || self.hot.issued.contains(&RecordKey::list(grant, &listing.name(page)));
         if known.is_some() || !page.is_opaque() || is_issued() {
             return (page.clone(), known);
         }
@@ -95,7 +95,7 @@ impl Shared {
         listing: &ListKind,
         name: &str,
     ) -> Option<Arc<HotList>> {
-        if let Some(hot) = self.hot.list(grant, name)
+        if let Some(hot) = self.hot.lists.get(&RecordKey::list(grant, name))
             && self.epochs.is_current(|| RecordKey::lists(grant), hot.checked.epoch)
         {
             return Some(hot);
@@ -129,9 +129,9 @@ impl Shared {
         if let ListContent::Found(list) = &hot.content
             && let Some(next) = list.next.as_ref().filter(|next| next.is_opaque())
         {
-            self.hot.issue(grant, &listing.name(next));
+            self.hot.issued.put(RecordKey::list(grant, &listing.name(next)), ());
         }
-        self.hot.put_list(grant, name, hot);
+        self.hot.lists.put(RecordKey::list(grant, name), hot);
     }
 
     /// Asks the upstream for the page, and keeps the answer.
@@ -159,7 +159,7 @@ impl Shared {
         let keep = move |shared: &Self| {
             let checked = LastValidated::now(shared.clock.now(), epoch);
             match content.clone() {
-                None => shared.hot.drop_list(&grant, &name),
+                None => shared.hot.lists.remove(&RecordKey::list(&grant, &name)),
                 Some(content) => {
                     let hot = Arc::new(HotList { content, checked });
                     shared.put_hot_list(&grant, &listing, &name, hot);

@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 
-use super::pull::{deadline, question_of};
+use super::question::{deadline, question_of};
 use super::tags::told_digest;
 use super::{CacheError, MANIFEST_BYTES_MAX, Shared};
 use crate::access::Grant;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::epoch::Epoch;
+use super::error::warn_of;
 use super::flights::{Sharing, told};
 use super::key::RecordKey;
 use super::manifest::settle_type;
 use super::manifest_ask::{FetchedManifest, header_type, question};
-use super::members::warn_of;
-use super::pull::deadline;
+use super::question::deadline;
 use super::{
     CacheError, CachedManifest, Decision, MANIFEST_BYTES_MAX, ManifestContent, ManifestFault,
     Pulled, Shared,
@@ -51,17 +51,17 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
-        if self.is_claimable(grant, digest)
+        if self.presence.is_confirmed(grant, digest)
             && let Some(what) = self.held_manifest(grant, digest).await
         {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
-        let asked = self.epochs.now();
+        let since = self.epochs.now();
         let reference = Reference::Digest(digest.clone());
         let head = question(grant, &reference, ReadMethod::Head, None);
         // A mirror's word is not the registry's.
         match grant.registry().upstream().authoritative().ask(&head, deadline()).await {
-            Ok(_) => self.claim(grant, digest, asked),
+            Ok(_) => self.presence.confirm_manifest(grant, digest, since).await,
             Err(error) if error.is_without_head() => {}
             Err(error) => return Err(error.into()),
         }
@@ -79,7 +79,7 @@ impl Shared {
         grant: &Grant,
         digest: &Digest,
     ) -> Option<Arc<CachedManifest>> {
-        if let Some(manifest) = self.hot.manifest(grant, digest) {
+        if let Some(manifest) = self.hot.manifests.get(&RecordKey::digest(grant, digest)) {
             return Some(manifest);
         }
         let (shared, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
@@ -96,7 +96,7 @@ impl Shared {
         let manifest = Arc::new(CachedManifest { media_type, content });
         let subject = RecordKey::digest(grant, digest);
         self.epochs.if_current(&subject, asked, || {
-            self.hot.put_manifest(grant, digest, Arc::clone(&manifest));
+            self.hot.manifests.put(subject.clone(), Arc::clone(&manifest));
         });
         Some(manifest)
     }
@@ -115,7 +115,7 @@ impl Shared {
         let warm = self.warm_elsewhere(&digest).await;
         // Named by an index that is held for the repository: that is enough to read it.
         if let Some(warm) = warm.clone().filter(says_its_type)
-            && self.membership(&grant, &digest).await.is_some()
+            && self.presence.find(&grant, &digest).await.is_some()
         {
             return self.keep(grant, None, warm, asked).await;
         }
@@ -142,8 +142,8 @@ impl Shared {
         }
     }
 
-    /// What an upstream gave, if it is a manifest that can be served. Its digest is the one that was
-    /// asked for, or the one that was told, or ours.
+    /// What an upstream gave, if it is a manifest that can be served. Its digest is the one that
+    /// was asked for, or the one that was told, or ours.
     async fn accept(
         self: &Arc<Self>,
         grant: &Grant,
@@ -175,8 +175,8 @@ impl Shared {
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
-    /// Holds a manifest for the repository, in memory and, if the disk takes it, there; unless it has
-    /// been deleted since the question.
+    /// Holds a manifest for the repository, in memory and, if the disk takes it, there; unless it
+    /// has been deleted since the question.
     pub(super) async fn keep(
         self: &Arc<Self>,
         grant: Grant,
@@ -204,7 +204,7 @@ impl Shared {
         let write = move || {
             let subject = RecordKey::digest(&grant, verified.digest());
             shared.epochs.if_current(&subject, asked, || {
-                shared.hot.put_manifest(&grant, verified.digest(), Arc::clone(&kept));
+                shared.hot.manifests.put(subject.clone(), Arc::clone(&kept));
                 shared.write_manifest(&grant, &kept.media_type, &verified, &facts);
             });
         };
@@ -230,7 +230,7 @@ impl Shared {
             .put_small(verified)
             .and_then(|()| self.store.put_manifest_type(registry, repository, digest, media_type));
         warn_of(written, "cannot store a manifest");
-        self.confirm_named(grant, facts);
+        self.presence.note_named(grant, facts);
     }
 
     /// A manifest by tag where `HEAD` does not tell its digest: one GET, hashed by us. A digest

@@ -8,17 +8,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::belief::Purpose;
 use super::blob::{Blob, BlobHead, BlobNeed};
 use super::epoch::{Epoch, EpochTable};
+use super::error::warn_of;
 use super::fill::stats::FillStats;
 use super::fill::table::FillTable;
 use super::flights::FlightTable;
 use super::hot::MemoryCache;
 use super::key::RecordKey;
-use super::members::warn_of;
+use super::presence::{BlobLookup, PresenceTable};
 use super::recheck::RecheckQueue;
 use super::tags::ResolvedTag;
 use super::tasks::DetachedTasks;
@@ -26,9 +27,8 @@ use super::{CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPa
 use crate::access::Grant;
 use crate::clock::WallClock;
 use crate::http::FramePool;
-use crate::oci::{AcceptSet, Digest, PageQuery, Reference, Resource};
+use crate::oci::{AcceptSet, Digest, PageQuery, Reference};
 use crate::store::{IndexRow, Store, StoreReport};
-use crate::upstream::{Question, ReadMethod};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
@@ -62,7 +62,8 @@ pub(super) struct Shared {
     pub(super) manifests_asked: FlightTable<(RecordKey, Epoch), Arc<CachedManifest>>,
     pub(super) tags_asked: FlightTable<(RecordKey, Epoch), ResolvedTag>,
     pub(super) lists_asked: FlightTable<(RecordKey, Epoch), Arc<ListPage>>,
-    pub(super) lookups: FlightTable<(RecordKey, Epoch), Option<u64>>,
+    pub(super) presence: Arc<PresenceTable>,
+    pub(super) lookup: BlobLookup,
     pub(super) tasks: DetachedTasks,
 }
 
@@ -70,6 +71,14 @@ impl Cache {
     /// A cache over `store`.
     pub fn new(store: Arc<Store>, clock: Arc<dyn WallClock>, options: CacheOptions) -> Self {
         let tasks = DetachedTasks::default();
+        let epochs = Arc::<EpochTable>::default();
+        let presence = PresenceTable::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            Arc::clone(&epochs),
+            options.memory / 4,
+        );
+        let presence = Arc::new(presence);
         let shared = Shared {
             store,
             clock,
@@ -78,11 +87,12 @@ impl Cache {
             fills: FillTable::default(),
             checks: RecheckQueue::default(),
             condition: FillStats::default(),
-            epochs: Arc::default(),
             manifests_asked: FlightTable::new(tasks.clone()),
             tags_asked: FlightTable::new(tasks.clone()),
             lists_asked: FlightTable::new(tasks.clone()),
-            lookups: FlightTable::new(tasks.clone()),
+            lookup: BlobLookup::new(Arc::clone(&presence), Arc::clone(&epochs), tasks.clone()),
+            presence,
+            epochs,
             options,
             tasks,
         };
@@ -174,9 +184,9 @@ impl Cache {
         self.shared.store.report()
     }
 
-    /// Waits for what runs detached from any client, at most this long, and then ends it. Fills that
-    /// are not done by then stay on disk, to be gone on with. Nothing keeps the cache directory
-    /// after that but clones of this.
+    /// Waits for what runs detached from any client, at most this long, and then ends it. Fills
+    /// that are not done by then stay on disk, to be gone on with. Nothing keeps the cache
+    /// directory after that but clones of this.
     pub async fn stop(&self, grace: Duration) {
         let Shared { tasks, .. } = &*self.shared;
         tasks.close();
@@ -211,21 +221,3 @@ impl Shared {
 
 /// How long what was ended may take to notice.
 const END_WAIT: Duration = Duration::from_secs(1);
-
-/// A question on behalf of who was granted this.
-pub(super) fn question_of(grant: &Grant, method: ReadMethod, resource: Resource) -> Question {
-    Question {
-        client: grant.client().cloned(),
-        via: grant.via().clone(),
-        ..Question::new(method, grant.repository().clone(), resource)
-    }
-}
-
-/// Tries, queueing and failover before an answer's headers share this much time: containerd gives
-/// up after 30 s.
-pub(super) const HEADERS_WAIT_MAX: Duration = Duration::from_secs(25);
-
-/// By when an upstream must have answered a question that is asked now.
-pub(super) fn deadline() -> Instant {
-    Instant::now() + HEADERS_WAIT_MAX
-}

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::belief::LastValidated;
 use super::epoch::Epoch;
+use super::error::warn_of;
 use super::hot::HotTag;
 use super::key::{MutableRecord, RecordKey};
-use super::members::warn_of;
 use super::{Cache, CacheError, Shared};
 use crate::access::Grant;
 use crate::oci::{Digest, MediaType, Tag};
@@ -27,13 +27,14 @@ impl Cache {
     }
 
     /// The upstream has taken this manifest, under these tags or none: it is held from now on, and
-    /// the tags mean it. If another push or a delete changed one of them after `since`, the order of the
-    /// answers does not tell which the upstream took last, so that one is forgotten. The repository's lists are to be asked for anew.
+    /// the tags mean it. If another push or a delete changed one of them after `since`, the order
+    /// of the answers does not tell which the upstream took last, so that one is forgotten. The
+    /// repository's lists are to be asked for anew.
     ///
     /// # Errors
     ///
-    /// [`CacheError::Manifest`] when it is none that could be served. The tags are forgotten then, as by
-    /// [`Cache::raise`], and the push is as good as it was.
+    /// [`CacheError::Manifest`] when it is none that could be served. The tags are forgotten then,
+    /// as by [`Cache::raise`], and the push is as good as it was.
     pub async fn pushed(
         &self,
         grant: &Grant,
@@ -59,7 +60,8 @@ impl Shared {
     /// matter.
     fn means(&self, grant: &Grant, what: &MutableRecord, digest: &Digest) -> bool {
         let MutableRecord::Tag(tag) = what else { return false };
-        self.hot.tag(grant, tag, None).is_some_and(|hot| hot.digest.as_ref() == Some(digest))
+        let hot = self.hot.tags.get(&RecordKey::tag(grant, tag));
+        hot.is_some_and(|hot| hot.digest.as_ref() == Some(digest))
     }
 
     /// Forgets what is known, or puts a digest in its place, if no other has taken that since.
@@ -88,14 +90,14 @@ impl Shared {
                 let dropped = shared.store.drop_views(registry, repository, tag);
                 warn_of(dropped, "cannot drop a tag's other records");
                 let Some((digest, _)) = digest else {
-                    shared.hot.drop_tag(&grant, tag, None);
+                    shared.hot.tags.remove(&subject);
                     let dropped = shared.store.drop_tag(registry, repository, tag, None);
                     return warn_of(dropped, "cannot drop a tag record");
                 };
                 let record = TagRecord { digest: Some(digest), checked_at: now };
                 let checked = LastValidated::now(now, epoch);
                 let hot = HotTag { digest: record.digest.clone(), checked };
-                shared.hot.put_tag(&grant, tag, None, Arc::new(hot));
+                shared.hot.tags.put(subject.clone(), Arc::new(hot));
                 let put = shared.store.put_tag(registry, repository, tag, None, &record);
                 warn_of(put, "cannot keep a tag record");
             });

@@ -2,10 +2,11 @@
 //! cannot be asked.
 //!
 //! A tag is a record, tag → digest, with the time of its last check. How long it is believed, and
-//! who waits for what, is decided in `belief`. What the upstream is asked is one `HEAD`. Its 404, 401 and 403 about this repository are answers: the
-//! record goes. A 404 leaves one of its own, that there is no such tag, which is believed, asked
-//! after and served stale like any other: podman asks for `sha256-….sig` with each pull, and must
-//! get the same answer in an outage. Any other failure is an outage, which the record survives.
+//! who waits for what, is decided in `belief`. What the upstream is asked is one `HEAD`. Its 404,
+//! 401 and 403 about this repository are answers: the record goes. A 404 leaves one of its own,
+//! that there is no such tag, which is believed, asked after and served stale like any other:
+//! podman asks for `sha256-….sig` with each pull, and must get the same answer in an outage. Any
+//! other failure is an outage, which the record survives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,11 @@ use http::HeaderMap;
 
 use super::belief::{LastValidated, Purpose, Resolution};
 use super::epoch::Epoch;
+use super::error::warn_of;
 use super::flights::Sharing;
 use super::hot::HotTag;
 use super::key::RecordKey;
 use super::manifest_ask::header_type;
-use super::members::warn_of;
 use super::{BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled, Shared};
 use crate::access::Grant;
 use crate::oci::{AcceptSet, Algorithm, Digest, Reference, Tag};
@@ -144,7 +145,7 @@ impl Shared {
         view: Option<&AcceptView>,
     ) -> Option<Arc<HotTag>> {
         let name = view.map(|view| view.name.as_str());
-        if let Some(hot) = self.hot.tag(grant, tag, name)
+        if let Some(hot) = self.hot.tags.get(&RecordKey::tag_in_view(grant, tag, name))
             && self.epochs.is_current(|| RecordKey::tag(grant, tag), hot.checked.epoch)
         {
             return Some(hot);
@@ -160,7 +161,8 @@ impl Shared {
                 Some((Arc::new(HotTag { digest: record.digest, checked }), record.checked_at))
             };
             let keep = |hot: &Arc<HotTag>| {
-                shared.hot.put_tag(&grant, &tag, name.as_deref(), Arc::clone(hot));
+                let key = RecordKey::tag_in_view(&grant, &tag, name.as_deref());
+                shared.hot.tags.put(key, Arc::clone(hot));
             };
             shared.recall(&RecordKey::tag(&grant, &tag), read, keep)
         };
@@ -248,7 +250,8 @@ impl Shared {
         checked: LastValidated,
     ) {
         let record = TagRecord { digest: digest.clone(), checked_at: checked.at };
-        self.hot.put_tag(grant, tag, name, Arc::new(HotTag { digest, checked }));
+        let key = RecordKey::tag_in_view(grant, tag, name);
+        self.hot.tags.put(key, Arc::new(HotTag { digest, checked }));
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let put = self.store.put_tag(registry, repository, tag, name, &record);
         warn_of(put, "cannot keep a tag record");
@@ -259,7 +262,7 @@ impl Shared {
         let (registry, repository) = (grant.registry().name(), grant.repository());
         let dropped = self.store.drop_tag(registry, repository, tag, name);
         warn_of(dropped, "cannot drop a tag record");
-        self.hot.drop_tag(grant, tag, name);
+        self.hot.tags.remove(&RecordKey::tag_in_view(grant, tag, name));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Manifests put and deleted, and blobs deleted.
 //!
-//! A manifest is held whole before it is sent on: it is small, it has to be hashed, and so it can be
-//! sent again when the upstream wants another token.
+//! A manifest is held whole before it is sent on: it is small, it has to be hashed, and so it can
+//! be sent again when the upstream wants another token.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -58,7 +58,8 @@ impl PushService {
         let since = self.shared.cache.epoch();
         let said = send(grant, change).await?;
         if said.status != StatusCode::CREATED {
-            // Whatever is wrong with it may be that something is missing that was claimed to be there.
+            // Whatever is wrong with it may be that something is missing that was claimed to be
+            // there.
             if is_about_content(said.status) {
                 self.shared.cache.manifest_refused(grant, &body).await;
             }
@@ -87,7 +88,7 @@ impl PushService {
             return;
         };
         match cache.pushed(grant, media_type, verified, tags, since).await {
-            Ok(()) => cache.manifest_pushed(grant, digest),
+            Ok(()) => cache.manifest_pushed(grant, digest, since).await,
             // What nobody could be served is the registry's to serve.
             Err(error) => tracing::debug!(%digest, %error, "a pushed manifest is not kept"),
         }
@@ -116,7 +117,8 @@ impl PushService {
     }
 }
 
-/// The tags that mean the manifest now: of those in a query, the ones that the registry says it took.
+/// The tags that mean the manifest now: of those in a query, the ones that the registry says it
+/// took.
 fn tags_of(put: &ManifestPut, said: &ChangeResponse) -> Vec<Tag> {
     if let Reference::Tag(tag) = &put.reference {
         return vec![tag.clone()];

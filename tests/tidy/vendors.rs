@@ -13,7 +13,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("hyper::", &["http/"]),
     ("hyper_rustls::", &["http/"]),
     ("hyper_util::", &["http/"]),
-    ("moka::", &["cache/hot.rs"]),
+    ("moka::", &["cache/memory.rs"]),
     ("prometheus_client::", &["admin/exposition.rs"]),
     ("psl::", &["upstream/realm.rs"]),
     ("rustls::", &["http/", "cli/serve.rs", "upstream/tests/"]),

@@ -15,7 +15,7 @@ use crate::access::Grant;
 use crate::cache::fetch::download::BlobDownload;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
-use crate::cache::members::Membership;
+use crate::cache::presence::Presence;
 use crate::cache::{CacheError, Shared};
 use crate::http::{self, NextBytes, RangeSelection};
 use crate::oci::Digest;
@@ -36,7 +36,7 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        member: Option<Membership>,
+        member: Option<Presence>,
         range: &str,
     ) -> Result<Option<Passthrough>, CacheError> {
         if grant.registry().fills_on_range() || self.is_filling(grant, digest) {
@@ -45,7 +45,7 @@ impl Shared {
         CacheError::if_offline(grant)?;
         // What a manifest states, or was once answered; the rest is for the upstream to say.
         let total = match member.and_then(|member| member.size) {
-            None => self.look_up(grant, digest).await?,
+            None => self.lookup.look_up(grant, digest).await?,
             known => known,
         };
         let Some(total) = total else { return Ok(None) };

@@ -12,7 +12,7 @@ use crate::access::Grant;
 use crate::cache::blob::{BlobNeed, wait_for_headers};
 use crate::cache::body::growing::{BodySpan, FileBody, GrowingFileBody};
 use crate::cache::fill::table::FillProgress;
-use crate::cache::pull::deadline;
+use crate::cache::question::deadline;
 use crate::cache::recheck::BlobRecheck;
 use crate::cache::{CacheError, Shared};
 use crate::http::{self, FileDelivery, NextBytes};
@@ -74,7 +74,7 @@ impl RecheckBody {
         let (shared, grant) = (&self.elsewhere.shared, &self.elsewhere.grant);
         let (digest, total) = (self.check.due().digest(), self.check.due().len());
         CacheError::if_offline(grant)?;
-        let member = shared.membership(grant, digest).await;
+        let member = shared.presence.find(grant, digest).await;
         let (_, filling) = shared.join_fill(grant, digest, member);
         let ready = wait_for_headers(filling.progress.clone(), BlobNeed::Length, deadline()).await;
         let length = match ready {

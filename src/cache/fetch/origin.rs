@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::access::Grant;
 use crate::cache::fetch::reader_credentials::FillReaders;
-use crate::cache::pull::deadline;
+use crate::cache::question::deadline;
 use crate::http::Via;
 use crate::oci::{Digest, RepositoryName, Resource};
 use crate::upstream::{

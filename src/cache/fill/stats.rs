@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::cache::fill::table::FillProgress;
+use crate::cache::memory::MemoryUse;
 use crate::cache::{BypassReason, Cache, CacheError, Decision};
 use crate::store::DiskSpace;
 
@@ -81,17 +82,6 @@ impl FillStats {
     }
 }
 
-/// A part of the memory for what is hot and small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryUse {
-    /// What is kept in it.
-    pub what: &'static str,
-    /// How many entries it has, about.
-    pub entries: u64,
-    /// How many bytes they take, about.
-    pub bytes: u64,
-}
-
 impl Cache {
     /// How many fills run.
     pub fn fills_running(&self) -> usize {
@@ -112,8 +102,9 @@ impl Cache {
     }
 
     /// What is in memory.
-    pub fn memory(&self) -> [MemoryUse; 7] {
-        self.shared.hot.sizes()
+    pub fn memory(&self) -> Vec<MemoryUse> {
+        let shared = &self.shared;
+        shared.hot.sizes().into_iter().chain(shared.presence.usage()).collect()
     }
 
     /// The room on the file system of the store. A disk that hangs is no answer.

@@ -17,7 +17,7 @@ use crate::cache::body::relay::RelayPoint;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
 use crate::cache::fill::task::FillTask;
-use crate::cache::members::Membership;
+use crate::cache::presence::Presence;
 use crate::cache::{CacheError, Shared};
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::{Store, StoredBlob};
@@ -132,7 +132,7 @@ impl Shared {
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
-        member: Option<Membership>,
+        member: Option<Presence>,
     ) -> (bool, FillHandle) {
         let key = (grant.registry().name().clone(), digest.clone());
         let mut under_way = self.fills.under_way.lock();

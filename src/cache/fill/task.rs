@@ -18,11 +18,12 @@ use tokio::time::timeout;
 
 use crate::access::Grant;
 use crate::cache::body::relay::{HashedPrefix, RelayPoint};
+use crate::cache::epoch::Epoch;
 use crate::cache::fetch::download::BlobDownload;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fill::table::{FillGuard, FillProgress};
 use crate::cache::fill::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS, blocking};
-use crate::cache::members::Membership;
+use crate::cache::presence::Presence;
 use crate::cache::{BypassReason, CacheError, Shared};
 use crate::oci::Digest;
 use crate::store::{PartialBlob, StoredBlob, SumHasher};
@@ -35,7 +36,9 @@ pub(crate) struct FillTask {
     source: BlobOrigin,
     digest: Digest,
     /// What the repository was known to have before.
-    member: Option<Membership>,
+    member: Option<Presence>,
+    /// The epoch in which it began.
+    since: Epoch,
     /// That the membership is noted; by whoever comes to it first.
     confirmed: OnceCell<()>,
     progress: watch::Sender<FillProgress>,
@@ -45,10 +48,11 @@ impl FillTask {
     pub(crate) fn new(
         (shared, grant, source): (Arc<Shared>, Grant, BlobOrigin),
         digest: Digest,
-        member: Option<Membership>,
+        member: Option<Presence>,
         progress: watch::Sender<FillProgress>,
     ) -> Self {
-        Self { shared, grant, source, digest, member, confirmed: OnceCell::new(), progress }
+        let since = shared.epochs.now();
+        Self { shared, grant, source, digest, member, since, confirmed: OnceCell::new(), progress }
     }
 
     pub(crate) async fn run(self, seat: FillGuard) {
@@ -67,7 +71,7 @@ impl FillTask {
         // another repository proves nothing for this repository.
         if let Some(blob) = self.shared.verified(&self.digest).await {
             if self.member.is_none() {
-                self.shared.look_up(&self.grant, &self.digest).await?;
+                self.shared.lookup.look_up(&self.grant, &self.digest).await?;
             }
             return Ok(FillProgress::Done { blob, generation: 0 });
         }
@@ -183,14 +187,7 @@ impl FillTask {
     }
 
     async fn note_membership(&self, total: Option<u64>) {
-        let (shared, grant) = (Arc::clone(&self.shared), self.grant.clone());
-        let digest = self.digest.clone();
-        let confirm = move || {
-            shared.confirm(&grant, &digest, total);
-            Ok(())
-        };
-        // The disk never fails a pull; its trouble was told where it was met.
-        drop(blocking(confirm).await);
+        self.shared.presence.note_served(&self.grant, &self.digest, total, self.since).await;
     }
 
     /// Hands the fetch to the readers, from its first byte.

@@ -1,0 +1,79 @@
+//! Asking the upstream whether a repository has a blob, once for all requests that wait for it.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_LENGTH;
+
+use super::super::epoch::{Epoch, EpochTable};
+use super::super::error::CacheError;
+use super::super::flights::{FlightTable, Sharing, told};
+use super::super::key::RecordKey;
+use super::super::question::{deadline, question_of};
+use super::super::tasks::DetachedTasks;
+use super::table::PresenceTable;
+use crate::access::Grant;
+use crate::oci::{Digest, Resource};
+use crate::upstream::ReadMethod;
+
+/// The look-ups in flight, and the table that has their results.
+#[derive(Debug)]
+pub(in crate::cache) struct BlobLookup {
+    presence: Arc<PresenceTable>,
+    epochs: Arc<EpochTable>,
+    flights: FlightTable<(RecordKey, Epoch), Option<u64>>,
+}
+
+impl BlobLookup {
+    pub(in crate::cache) fn new(
+        presence: Arc<PresenceTable>,
+        epochs: Arc<EpochTable>,
+        tasks: DetachedTasks,
+    ) -> Self {
+        Self { presence, epochs, flights: FlightTable::new(tasks) }
+    }
+
+    /// Asks the upstream whether the repository has the blob, notes a yes, and returns the length
+    /// in bytes, where the upstream states it.
+    pub(in crate::cache) async fn look_up(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<Option<u64>, CacheError> {
+        CacheError::if_offline(grant)?;
+        let epoch = self.epochs.of(|| RecordKey::contents(grant));
+        let ask = |sharing: Sharing| {
+            let key = sharing.key(RecordKey::digest(grant, digest), grant);
+            let (presence, grant, digest) =
+                (Arc::clone(&self.presence), grant.clone(), digest.clone());
+            self.flights.join((key, epoch), || ask_length(presence, grant, digest, epoch))
+        };
+        told(grant, ask).await.1
+    }
+}
+
+async fn ask_length(
+    presence: Arc<PresenceTable>,
+    grant: Grant,
+    digest: Digest,
+    since: Epoch,
+) -> Result<Option<u64>, CacheError> {
+    let upstream = grant.registry().upstream();
+    let ask = async |method| {
+        let question = question_of(&grant, method, Resource::Blob(digest.clone()));
+        // A mirror that has the blob is no reason to skip its upload to the registry.
+        if grant.registry().takes_pushes() {
+            upstream.authoritative().ask(&question, deadline()).await
+        } else {
+            upstream.ask(&question, deadline()).await
+        }
+    };
+    let answer = match ask(ReadMethod::Head).await {
+        // The headers of a GET say the same. Its body is not read.
+        Err(error) if error.is_without_head() => ask(ReadMethod::Get).await,
+        other => other,
+    };
+    let length =
+        answer?.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    presence.confirm(&grant, &digest, length, since).await;
+    Ok(length)
+}

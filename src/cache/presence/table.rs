@@ -1,0 +1,236 @@
+//! What is known of each digest in each repository, in memory and on disk, both in step.
+//!
+//! The files are the truth: the manifests that are held, and a log of the digests that an upstream
+//! confirmed otherwise. When the registry last confirmed a digest is in memory alone: after a
+//! restart the registry is asked once more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use super::super::epoch::{Epoch, EpochTable};
+use super::super::error::warn_of;
+use super::super::key::RecordKey;
+use super::super::memory::{MemoryTable, MemoryUse};
+use super::holders::HolderIndex;
+use crate::access::Grant;
+use crate::clock::WallClock;
+use crate::oci::{Digest, ManifestFacts, RegistryName, RepositoryName};
+use crate::store::{MemberSizes, Store};
+
+/// What is known of a digest that a repository has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::cache) struct Presence {
+    /// Its length in bytes, where a manifest or the upstream states it.
+    pub(in crate::cache) size: Option<u64>,
+    /// When the registry itself last said that the repository has it.
+    confirmed_at: Option<Instant>,
+}
+
+type RepositoryContents = Arc<Mutex<HashMap<Digest, Presence>>>;
+
+/// What is known of each digest in each repository.
+#[derive(Debug)]
+pub(in crate::cache) struct PresenceTable {
+    store: Arc<Store>,
+    clock: Arc<dyn WallClock>,
+    epochs: Arc<EpochTable>,
+    contents: MemoryTable<RepositoryContents>,
+    holders: HolderIndex,
+}
+
+impl PresenceTable {
+    /// A table that takes about `bytes_max` bytes of memory.
+    pub(in crate::cache) fn new(
+        store: Arc<Store>,
+        clock: Arc<dyn WallClock>,
+        epochs: Arc<EpochTable>,
+        bytes_max: u64,
+    ) -> Self {
+        let bytes_of = |contents: &RepositoryContents| contents.lock().len() * PRESENCE_BYTES;
+        let contents = MemoryTable::new("members", bytes_max / 8 * 7, bytes_of);
+        Self { store, clock, epochs, contents, holders: HolderIndex::new(bytes_max / 8) }
+    }
+
+    /// What is known of the digest, if the repository is known to have it. An error of the disk
+    /// counts as no.
+    pub(in crate::cache) async fn find(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Option<Presence> {
+        let contents = if let Some(contents) = self.contents.get(&RecordKey::contents(grant)) {
+            contents
+        } else {
+            let (this, grant) = (Arc::clone(self), grant.clone());
+            spawn_blocking(move || this.load(&grant)).await.ok()?
+        };
+        contents.lock().get(digest).copied()
+    }
+
+    /// Whether the registry has said within `membership_ttl` that the repository has the digest, so
+    /// that a client that may push can be told so.
+    pub(in crate::cache) fn is_confirmed(&self, grant: &Grant, digest: &Digest) -> bool {
+        let Some(ttl) = grant.registry().membership_ttl() else { return false };
+        let contents = self.contents.get(&RecordKey::contents(grant));
+        let confirmed_at = contents.and_then(|contents| contents.lock().get(digest)?.confirmed_at);
+        confirmed_at.is_some_and(|at| at.elapsed() < ttl)
+    }
+
+    /// The repositories of a registry that were last known to have the digest, the latest first.
+    pub(in crate::cache) fn repositories_with(
+        &self,
+        registry: &RegistryName,
+        digest: &Digest,
+    ) -> Vec<RepositoryName> {
+        self.holders.of(registry, digest)
+    }
+
+    /// Notes that the registry has the blob in the repository, as it answered a question of
+    /// `since`; with its length in bytes, if the answer states it.
+    pub(in crate::cache) async fn confirm(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+        size: Option<u64>,
+        since: Epoch,
+    ) {
+        self.note(grant, digest, Presence { size, confirmed_at: now_if_pushed_to(grant) }, since)
+            .await;
+    }
+
+    /// Notes that the registry has the manifest in the repository, as it answered a question of
+    /// `since`. The record on disk that the repository has it is the manifest's own.
+    pub(in crate::cache) async fn confirm_manifest(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+        since: Epoch,
+    ) {
+        let found = Presence { size: None, confirmed_at: now_if_pushed_to(grant) };
+        let (this, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
+        let note = move || this.add(&grant, &digest, found, since);
+        // The panic hook reports a panic in it. Then nothing is known, and the registry is asked
+        // again.
+        drop(spawn_blocking(note).await);
+    }
+
+    /// Notes that an upstream, maybe a mirror of the registry, serves the blob in the repository,
+    /// as it answered a question of `since`; with its length in bytes, if the answer states it.
+    pub(in crate::cache) async fn note_served(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+        size: Option<u64>,
+        since: Epoch,
+    ) {
+        self.note(grant, digest, Presence { size, confirmed_at: None }, since).await;
+    }
+
+    /// Notes what a manifest names that is held for the repository. Blocks.
+    pub(in crate::cache) fn note_named(&self, grant: &Grant, facts: &ManifestFacts) {
+        self.change(grant, |known| {
+            for descriptor in &facts.descriptors {
+                self.holders.add(grant, &descriptor.digest);
+                let presence = known.entry(descriptor.digest.clone()).or_default();
+                presence.size = descriptor.size.or(presence.size);
+            }
+        });
+    }
+
+    /// Notes that the registry does not have these digests in the repository. Voids every
+    /// confirmation for the repository that is in flight. Blocks.
+    pub(in crate::cache) fn deny(&self, grant: &Grant, digests: &[Digest]) {
+        let key = RecordKey::contents(grant);
+        self.epochs.exclusively(&key, || {
+            let now = self.clock.now();
+            self.epochs.invalidate(&key, now);
+            let (registry, repository) = (grant.registry().name(), grant.repository());
+            let noted = self.store.drop_members(registry, repository, digests, now);
+            warn_of(noted, "cannot note that a repository has lost a digest");
+            let contents = self.load(grant);
+            for digest in digests {
+                contents.lock().remove(digest);
+                self.holders.remove(grant, digest);
+            }
+        });
+    }
+
+    /// Forgets what is in memory of the repository, so that it is read from disk again.
+    pub(in crate::cache) fn reload(&self, grant: &Grant) {
+        self.contents.remove(&RecordKey::contents(grant));
+    }
+
+    /// How much memory it takes.
+    pub(in crate::cache) fn usage(&self) -> [MemoryUse; 2] {
+        [self.contents.usage(), self.holders.usage()]
+    }
+
+    async fn note(self: &Arc<Self>, grant: &Grant, digest: &Digest, found: Presence, since: Epoch) {
+        let (this, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
+        let note = move || {
+            let key = RecordKey::contents(&grant);
+            this.epochs.if_current(&key, since, || {
+                if !this.load(&grant).lock().contains_key(&digest) {
+                    let (registry, repository) = (grant.registry().name(), grant.repository());
+                    let now = this.clock.now();
+                    let noted = this.store.put_member(registry, repository, &digest, now);
+                    warn_of(noted, "cannot note a membership");
+                }
+                this.add(&grant, &digest, found, since);
+            });
+        };
+        // As above.
+        drop(spawn_blocking(note).await);
+    }
+
+    /// Adds to what is in memory, unless it was voided after `since`. Blocks.
+    fn add(&self, grant: &Grant, digest: &Digest, found: Presence, since: Epoch) {
+        self.change(grant, |known| {
+            // Under the lock of the contents: a delete invalidates before it removes.
+            if self.epochs.is_current(|| RecordKey::contents(grant), since) {
+                self.holders.add(grant, digest);
+                let presence = known.entry(digest.clone()).or_default();
+                presence.size = presence.size.or(found.size);
+                presence.confirmed_at = found.confirmed_at.or(presence.confirmed_at);
+            }
+        });
+    }
+
+    /// Changes what is in memory. Blocks.
+    fn change(&self, grant: &Grant, change: impl FnOnce(&mut HashMap<Digest, Presence>)) {
+        let contents = self.load(grant);
+        let mut known = contents.lock();
+        let before = known.len();
+        change(&mut known);
+        let has_grown = known.len() > before;
+        drop(known);
+        if has_grown {
+            self.contents.weigh_again(RecordKey::contents(grant), &contents);
+        }
+    }
+
+    /// What is known of the repository. Blocks.
+    fn load(&self, grant: &Grant) -> RepositoryContents {
+        self.contents.get_or_load(RecordKey::contents(grant), || {
+            let loaded = self.store.members(grant.registry().name(), grant.repository());
+            let sizes = loaded.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot read memberships");
+                MemberSizes::new()
+            });
+            let presence = |size| Presence { size, confirmed_at: None };
+            Arc::new(Mutex::new(sizes.into_iter().map(|(it, size)| (it, presence(size))).collect()))
+        })
+    }
+}
+
+/// `None` for a registry that takes no pushes: it may have mirrors, and is not asked itself.
+fn now_if_pushed_to(grant: &Grant) -> Option<Instant> {
+    grant.registry().membership_ttl().map(|_| Instant::now())
+}
+
+/// What a digest takes in memory: the text of a sha256 digest, its box, a presence, a slot.
+const PRESENCE_BYTES: usize = 176;

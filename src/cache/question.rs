@@ -1,0 +1,27 @@
+//! Questions for an upstream on behalf of a client, and by when they must be answered.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::access::Grant;
+use crate::oci::Resource;
+use crate::upstream::{Question, ReadMethod};
+
+/// Retries, queueing and failover before the headers of an answer share this much time: containerd
+/// gives up after 30 s.
+pub(super) const HEADERS_WAIT_MAX: Duration = Duration::from_secs(25);
+
+/// The time by which an upstream must have answered a question that is asked now.
+pub(super) fn deadline() -> Instant {
+    Instant::now() + HEADERS_WAIT_MAX
+}
+
+/// A question on behalf of the client that holds the grant.
+pub(super) fn question_of(grant: &Grant, method: ReadMethod, resource: Resource) -> Question {
+    Question {
+        client: grant.client().cloned(),
+        via: grant.via().clone(),
+        ..Question::new(method, grant.repository().clone(), resource)
+    }
+}
