@@ -2,51 +2,47 @@
 //!
 //! Only reads what an upstream says. Whether that is what was asked for is decided by the asker.
 
-use std::str::FromStr;
+use http::HeaderMap;
+use http::header::CONTENT_RANGE;
 
 /// `bytes first-last/total` or `bytes */total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentRange {
     /// The first and the last byte, both included; `None` in a 416.
     pub bytes: Option<(u64, u64)>,
-    /// The whole length, if it told.
+    /// The whole length, in bytes, if it told.
     pub total: Option<u64>,
 }
 
-impl FromStr for ContentRange {
-    type Err = InvalidContentRange;
+impl ContentRange {
+    /// The range that `headers` give; `None` for none, and for one that is not of bytes.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        Self::parse(headers.get(CONTENT_RANGE)?.to_str().ok()?)
+    }
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (unit, rest) = text.trim().split_once(' ').ok_or(InvalidContentRange)?;
+    fn parse(text: &str) -> Option<Self> {
+        let (unit, rest) = text.trim().split_once(' ')?;
         if !unit.eq_ignore_ascii_case("bytes") {
-            return Err(InvalidContentRange);
+            return None;
         }
-        let (bytes, total) = rest.trim_start().split_once('/').ok_or(InvalidContentRange)?;
+        let (bytes, total) = rest.trim_start().split_once('/')?;
         let total = if total == "*" { None } else { Some(number(total)?) };
         if bytes == "*" {
-            return Ok(Self { bytes: None, total });
+            return Some(Self { bytes: None, total });
         }
-        let (first, last) = bytes.split_once('-').ok_or(InvalidContentRange)?;
+        let (first, last) = bytes.split_once('-')?;
         let (first, last) = (number(first)?, number(last)?);
         if first > last || total.is_some_and(|total| last >= total) {
-            return Err(InvalidContentRange);
+            return None;
         }
-        Ok(Self { bytes: Some((first, last)), total })
+        Some(Self { bytes: Some((first, last)), total })
     }
 }
 
 /// `parse` alone would also take `+5`.
-fn number(text: &str) -> Result<u64, InvalidContentRange> {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(InvalidContentRange);
-    }
-    text.parse().map_err(|_| InvalidContentRange)
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
-
-/// The text is not a `Content-Range` of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a range of bytes")]
-pub struct InvalidContentRange;
 
 #[cfg(test)]
 mod tests {
@@ -54,10 +50,10 @@ mod tests {
 
     #[test]
     fn a_range_is_read_exactly_or_not_at_all() {
-        let range = |bytes, total| Ok(ContentRange { bytes, total });
-        assert_eq!("bytes 5-9/10".parse(), range(Some((5, 9)), Some(10)));
-        assert_eq!("Bytes 0-0/*".parse(), range(Some((0, 0)), None));
-        assert_eq!("bytes */0".parse(), range(None, Some(0)));
+        let range = |bytes, total| Some(ContentRange { bytes, total });
+        assert_eq!(ContentRange::parse("bytes 5-9/10"), range(Some((5, 9)), Some(10)));
+        assert_eq!(ContentRange::parse("Bytes 0-0/*"), range(Some((0, 0)), None));
+        assert_eq!(ContentRange::parse("bytes */0"), range(None, Some(0)));
         for bad in [
             "",
             "bytes",
@@ -73,7 +69,7 @@ mod tests {
             "items 5-9/10",
             "bytes=5-9/10",
         ] {
-            assert_eq!(bad.parse::<ContentRange>(), Err(InvalidContentRange), "{bad:?}");
+            assert_eq!(ContentRange::parse(bad), None, "{bad:?}");
         }
     }
 }

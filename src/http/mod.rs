@@ -34,7 +34,7 @@ pub use client::{ConnectionLane, HttpClient, SendError};
 pub use client_tls::{ClientIdentity, TrustError, check_ca, client_config};
 pub use connect::{ConnectError, Connector};
 pub use connection::{is_oddly_coded, serve_connection};
-pub use content_range::{ContentRange, InvalidContentRange};
+pub use content_range::ContentRange;
 pub use data::BodyData;
 pub use egress::{EgressRoute, InvalidProxyUrl, ProxyOptions, ProxyTable, ProxyUrl};
 pub use etag::{etag_matches, range_applies};

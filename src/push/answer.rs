@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::oci::{Digest, Reference};
-use crate::upstream::ChangeResponse;
+use crate::upstream::UpstreamReply;
 
 /// The answer to a push.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub enum ContentLocation {
 
 impl PushAnswer {
     /// The answer, without a place.
-    pub(super) fn of(said: ChangeResponse) -> Self {
+    pub(super) fn of(said: UpstreamReply) -> Self {
         let mut headers = HeaderMap::new();
         let mut len = 0;
         for name in &PASSED_ON {
@@ -50,7 +50,7 @@ impl PushAnswer {
                 }
             }
         }
-        let ChangeResponse { status, error, host, .. } = said;
+        let UpstreamReply { status, error, host, .. } = said;
         Self { status, headers, error, host, place: None, is_mounted: false }
     }
 

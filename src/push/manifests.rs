@@ -15,7 +15,7 @@ use crate::cache::{Epoch, MANIFEST_BYTES_MAX, MutableRecord};
 use crate::http::{CollectError, RequestBody};
 use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
 use crate::store::VerifiedContent;
-use crate::upstream::{ChangePayload, ChangeResponse, ChangeTarget};
+use crate::upstream::{ChangePayload, ChangeTarget, UpstreamReply};
 
 /// A manifest to be put.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl PushService {
 
 /// The tags that mean the manifest now: of those in a query, the ones that the registry says it
 /// took.
-fn tags_of(put: &ManifestPut, said: &ChangeResponse) -> Vec<Tag> {
+fn tags_of(put: &ManifestPut, said: &UpstreamReply) -> Vec<Tag> {
     if let Reference::Tag(tag) = &put.reference {
         return vec![tag.clone()];
     }

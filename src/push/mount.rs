@@ -13,7 +13,7 @@ use super::{PushError, PushService};
 use crate::access::Grant;
 use crate::cache::Epoch;
 use crate::oci::{Digest, Resource};
-use crate::upstream::{ChangeCall, ChangePayload, ChangeResponse, ChangeTarget};
+use crate::upstream::{ChangeCall, ChangePayload, ChangeTarget, UpstreamReply};
 
 /// A blob that may be elsewhere in the registry.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl PushService {
             sources.push(None);
         }
         let asked = self.shared.cache.epoch();
-        let mut begun: Option<ChangeResponse> = None;
+        let mut begun: Option<UpstreamReply> = None;
         for source in sources {
             let said = self.try_mount(grant, &digest, source, anywhere).await?;
             match said.status {
@@ -75,7 +75,7 @@ impl PushService {
         digest: &Digest,
         source: Option<&Grant>,
         anywhere: bool,
-    ) -> Result<ChangeResponse, PushError> {
+    ) -> Result<UpstreamReply, PushError> {
         let target = ChangeTarget::Resource(Resource::Upload(None));
         let change = change(grant, Method::POST, target, ChangePayload::Empty);
         let source = source.map(|source| source.repository().clone());
@@ -97,7 +97,7 @@ impl PushService {
         grant: &Grant,
         (digest, asked): (Digest, Epoch),
         source: Option<&Grant>,
-        said: ChangeResponse,
+        said: UpstreamReply,
     ) -> PushAnswer {
         let cache = &self.shared.cache;
         cache.blob_pushed(grant, &digest, asked).await;
@@ -107,7 +107,7 @@ impl PushService {
     }
 
     /// Ends an upload that nobody will go on with. Registries end it by themselves, if need be.
-    async fn cancel_begun(&self, grant: &Grant, begun: Option<ChangeResponse>) {
+    async fn cancel_begun(&self, grant: &Grant, begun: Option<UpstreamReply>) {
         let Some(said) = begun else { return };
         let upstream = grant.registry().upstream().authoritative();
         if let Ok(location) = upstream.location_in(&said) {

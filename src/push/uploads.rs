@@ -21,7 +21,7 @@ use crate::http::RequestBody;
 use crate::oci::{Algorithm, Digest, RepositoryName, Resource};
 use crate::store::StoredState;
 use crate::upstream::{
-    self, ChangeCall, ChangePayload, ChangeResponse, ChangeTarget, UploadLocation,
+    self, ChangeCall, ChangePayload, ChangeTarget, UploadLocation, UpstreamReply,
 };
 
 /// Who pushes, and how the repository is reached: an upload belongs to both.
@@ -203,7 +203,7 @@ impl PushService {
         grant: &Grant,
         (digest, asked): (Digest, Epoch),
         tee: Option<UploadCopy>,
-        said: ChangeResponse,
+        said: UpstreamReply,
     ) -> Result<PushAnswer, PushError> {
         if !said.is_body_sent {
             return Err(too_early(&said));
@@ -256,7 +256,7 @@ impl PushService {
         grant: &Grant,
         caller: PushCaller<'_>,
         (id, before): (SessionId, u64),
-        said: ChangeResponse,
+        said: UpstreamReply,
     ) -> Result<PushAnswer, PushError> {
         let at = grant.registry().upstream().authoritative().location_in(&said)?;
         let place = self.sealed(grant, caller, &RunningUpload { id, before, at })?;
@@ -270,7 +270,7 @@ impl PushService {
         grant: &Grant,
         caller: PushCaller<'_>,
         before: RunningUpload,
-        said: ChangeResponse,
+        said: UpstreamReply,
     ) -> Result<PushAnswer, PushError> {
         let upstream = grant.registry().upstream().authoritative();
         let at = upstream.location_in(&said).unwrap_or(before.at);
@@ -330,13 +330,13 @@ pub(super) fn change(
 }
 
 /// Pushes go to the authoritative upstream only.
-pub(super) async fn send(grant: &Grant, change: ChangeCall) -> Result<ChangeResponse, PushError> {
+pub(super) async fn send(grant: &Grant, change: ChangeCall) -> Result<UpstreamReply, PushError> {
     Ok(grant.registry().upstream().authoritative().change(change).await?)
 }
 
 /// What the upstream says to a push that it does not take. A success of which nobody knows what it
 /// would be is no success.
-pub(super) fn refused(said: ChangeResponse) -> Result<PushAnswer, PushError> {
+pub(super) fn refused(said: UpstreamReply) -> Result<PushAnswer, PushError> {
     if said.status.is_client_error() || said.status.is_server_error() {
         return Ok(PushAnswer::of(said));
     }
@@ -345,7 +345,7 @@ pub(super) fn refused(said: ChangeResponse) -> Result<PushAnswer, PushError> {
     Err(upstream::UpstreamError::Unexpected { host, status, reason }.into())
 }
 
-fn too_early(said: &ChangeResponse) -> PushError {
+fn too_early(said: &UpstreamReply) -> PushError {
     let (host, status) = (said.host.clone(), said.status);
     let reason = "it answered before it had all of the body".to_owned();
     upstream::UpstreamError::Unexpected { host, status, reason }.into()

@@ -1,4 +1,4 @@
-//! The life of a question: log in, send, follow, try again, give up in time.
+//! The life of a request to an upstream: log in, send, follow, retry, give up in time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,15 +6,22 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::change::ChangeRequest;
+use super::change::ChangeCall;
+use super::error::{SetupError, UpstreamError};
+use super::identity::ClientCredential;
+use super::location::UploadLocation;
 use super::login::UpstreamLogin;
-use super::request::ReadRequest;
+use super::meter::UpstreamMeter;
+use super::options::UpstreamOptions;
+use super::payload::ChangePayload;
+use super::question::{Answer, Question};
+use super::reply::UpstreamReply;
+use super::request::UpstreamRequest;
+use super::retry;
 use super::scope::TokenScope;
-use super::transport::{TransportClients, UpstreamTransport, host_of};
-use super::{
-    Answer, ChangeCall, ChangeResponse, ClientCredential, Question, SetupError, TroubleKind,
-    UploadLocation, UpstreamError, UpstreamMeter, UpstreamOptions, UpstreamTrouble, retry,
-};
+use super::shown::host_of;
+use super::transport::{TransportClients, UpstreamTransport};
+use super::trouble::{TroubleKind, UpstreamTrouble};
 use crate::http::{ClientIdentity, EgressRoute, HostPort, HttpClient, client_config};
 use crate::oci::Resource;
 
@@ -95,8 +102,8 @@ impl Upstream {
         self.transport.limits_held()
     }
 
-    /// Asks, logs in as needed, follows redirects, tries again. All before the head of the final
-    /// answer ends by `deadline`; the body then takes as long as it takes.
+    /// Asks, logs in as needed, follows redirects, retries. All before the head of the final answer
+    /// ends by `deadline`; the body then takes as long as it takes.
     ///
     /// # Errors
     ///
@@ -115,36 +122,36 @@ impl Upstream {
                 Err(_) => return Err(self.stalled(start)),
             };
             tries += 1;
-            match retry::pause(&error, tries) {
-                Some(pause)
-                    if Instant::now() + pause < deadline
-                        && !self.transport.is_open(error.host()) =>
-                {
-                    tracing::debug!(%error, tries, ?pause, "asking the upstream again");
-                    sleep(pause).await;
-                }
-                _ => return Err(error),
-            }
+            let pause = retry::pause(&error, tries)
+                .filter(|pause| Instant::now() + *pause < deadline)
+                .filter(|_| !self.transport.is_open(error.host()));
+            let Some(pause) = pause else { return Err(error) };
+            tracing::debug!(%error, tries, ?pause, "retry of an upstream request");
+            sleep(pause).await;
         }
     }
 
-    /// Whether a client's credential is one that this upstream knows: the token server and `/v2/` take
-    /// it. That is no right to anything.
+    /// Whether this upstream knows a client's credential: the token server and `/v2/` accept it. That
+    /// is no right to anything.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::CredentialRefused`] if not.
     pub(super) async fn check(
         &self,
         client: &ClientCredential,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
         let start = Instant::now();
-        let request = ReadRequest::ping(&self.transport.url, client.tag());
         let scope = TokenScope::entry().of(Some(client.clone()));
-        match timeout_at(deadline, Box::pin(self.login.send(&request, &scope))).await {
+        let request = UpstreamRequest::ping(&self.transport.url, &scope);
+        let sent = self.login.send(&request, ChangePayload::Empty);
+        match timeout_at(deadline, Box::pin(sent)).await {
             Ok(Ok(reply)) if reply.status.is_success() => Ok(()),
-            Ok(Ok(reply)) => {
-                let reason = "for /v2/".to_owned();
-                Err(UpstreamError::Unexpected { host: reply.host, status: reply.status, reason })
+            Ok(Ok(UpstreamReply { host, status, .. })) => {
+                Err(UpstreamError::unexpected(host, status, "for /v2/"))
             }
-            // What is refused to who asks for nothing is the credential.
+            // The request asks for nothing, so that it is the credential that was refused.
             Ok(Err(UpstreamError::Denied { host, status })) => {
                 let reason = format!("/v2/ answered {}", status.as_u16());
                 Err(UpstreamError::CredentialRefused { host, status, reason })
@@ -154,7 +161,7 @@ impl Upstream {
         }
     }
 
-    /// Like [`Upstream::ask`], but tries nothing twice.
+    /// Asks like [`Upstream::ask`], without a retry.
     pub(super) async fn ask_once(
         &self,
         question: &Question,
@@ -165,29 +172,36 @@ impl Upstream {
         attempt.unwrap_or_else(|_| Err(self.stalled(start)))
     }
 
-    /// Sends a change, and gives what was said to it, whatever that is.
+    /// Sends a change, and gives the answer to it, whatever that is. A body that comes as a stream is
+    /// sent once; before its first byte is asked for, there is a token and a connection, because a
+    /// refusal after it cannot be met.
     ///
     /// # Errors
     ///
-    /// When nothing was said, or by nobody who should have been asked.
-    pub async fn change(&self, change: ChangeCall) -> Result<ChangeResponse, UpstreamError> {
-        let (errand, payload) = ChangeRequest::of(&self.transport.url, change);
-        let again = payload.again().filter(|_| errand.is_repeatable());
-        match (Box::pin(self.login.change(&errand, payload)).await, again) {
+    /// When no answer came, or one that is not the upstream's.
+    pub async fn change(&self, mut change: ChangeCall) -> Result<UpstreamReply, UpstreamError> {
+        let request = UpstreamRequest::of_change(&self.transport.url, &change);
+        let payload = std::mem::take(&mut change.payload);
+        let again = payload.again().filter(|_| change.is_repeatable());
+        match (Box::pin(self.login.send(&request, payload)).await, again) {
             // Most often a connection that was closed as it was taken up again.
             (Err(UpstreamError::Unreachable { .. }), Some(payload)) => {
-                Box::pin(self.login.change(&errand, payload)).await
+                Box::pin(self.login.send(&request, payload)).await
             }
-            (said, _) => said,
+            (answer, _) => answer,
         }
     }
 
-    /// Where an upload goes on, as an answer says.
-    pub fn location_in(&self, said: &ChangeResponse) -> Result<UploadLocation, UpstreamError> {
-        said.location(&self.transport.url)
+    /// The location at which an upload goes on, as an answer says.
+    ///
+    /// # Errors
+    ///
+    /// As for redirects: [`UpstreamError::Forbidden`] and [`UpstreamError::Unexpected`].
+    pub fn location_in(&self, reply: &UpstreamReply) -> Result<UploadLocation, UpstreamError> {
+        UploadLocation::read(&self.transport.url, &reply.url, reply.status, &reply.headers)
     }
 
-    /// Where an upload goes on, as it was sealed; `None` if it may not go there today.
+    /// The location that was sealed; `None` if an upload may not go on there today.
     pub fn location_of(&self, sealed: &str) -> Option<UploadLocation> {
         UploadLocation::open(&self.transport.url, sealed)
     }
@@ -196,25 +210,23 @@ impl Upstream {
         UpstreamError::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
 
-    /// To be awaited in a box, as whatever goes upstream from a request: hits never come here, and would
-    /// carry room for it in futures of their own.
+    /// To be awaited in a box, as everything that goes upstream from a request: hits never come here,
+    /// and would carry room for it in futures of their own.
     async fn attempt(&self, question: &Question) -> Result<Answer, UpstreamError> {
-        let request = ReadRequest::of(&self.transport.url, question);
-        let scope = TokenScope::pull(&question.repository).of(question.client.clone());
-        let scope = scope.since(question.token_since);
-        let reply = self.login.send(&request, &scope).await?;
-        let is_blob_head =
-            request.method == Method::HEAD && matches!(question.resource, Resource::Blob(_));
-        if is_blob_head && reply.is_signed_for_get_only() {
+        let base = &self.transport.url;
+        let request = UpstreamRequest::of_question(base, question);
+        let reply = self.login.send(&request, ChangePayload::Empty).await?;
+        let is_blob = matches!(question.resource, Resource::Blob(_));
+        if is_blob && request.method == Method::HEAD && reply.is_signed_for_get_only() {
             drop(reply);
-            let request = ReadRequest::first_byte(&self.transport.url, question);
-            return self.login.send(&request, &scope).await?.into_head();
+            let request = UpstreamRequest::of_first_byte(base, question);
+            return self.login.send(&request, ChangePayload::Empty).await?.into_head();
         }
         let is_list = matches!(question.resource, Resource::Referrers(_) | Resource::Tags);
         if is_list && reply.status == StatusCode::NOT_FOUND {
             return Err(reply.into_absence().await);
         }
-        reply.into_answer(&request.method, request.span)
+        reply.into_answer(&request)
     }
 }
 

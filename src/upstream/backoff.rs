@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::error::UpstreamError;
+use super::identity::CredentialId;
 use super::limit::WAIT_MIN;
-use super::{CredentialId, UpstreamError};
 
 /// What registries count apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

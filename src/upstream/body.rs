@@ -1,9 +1,8 @@
 //! The bytes of an answer, as they come.
 //!
-//! A body is as long as the upstream takes; what is bounded is silence, and what comes to the same: a
-//! drip. It holds its place in
-//! the upstream's queue until it has been read or is dropped. Dropped early, its connection is
-//! closed: reading on for a reader that has left would cost more than a new connection.
+//! A body takes as long as the upstream does; silence is bounded, and a drip, which comes to the
+//! same. It holds its permit until it has been read or is dropped. Dropped early, its connection
+//! is closed: reading on for a reader that has left would cost more than a new connection.
 //!
 //! # What this does not do
 //!
@@ -20,14 +19,15 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::{UpstreamError, UpstreamMeter};
+use super::error::UpstreamError;
+use super::meter::UpstreamMeter;
 use crate::http::{Incoming, root_cause};
 
 /// How long an upstream may be silent in the middle of a body.
 const STALL_WAIT: Duration = Duration::from_secs(30);
 
 /// The least that an upstream may bring, in bytes per second. A layer of 10 MiB at less than this
-/// takes three hours: nobody waits so long, and meanwhile everybody who wants it follows the drip.
+/// takes three hours: no client waits so long, and meanwhile all that want it follow the drip.
 const RATE_MIN: u64 = 1 << 10;
 
 /// How long it is waited for altogether before it is judged. What a slow reader leaves lying is not
@@ -43,12 +43,12 @@ pub struct AnswerBody {
 }
 
 enum BodyState {
-    /// Broken off. Told again to whoever asks again, so that no caller takes it for an end.
+    /// Broken off. Each further call gets the error again, so that no caller takes it for an end.
     Broken(UpstreamError),
     /// Read to its end.
     Ended,
     /// There may be more.
-    Open { bytes: Incoming, meter: Arc<UpstreamMeter>, _permit: Option<OwnedSemaphorePermit> },
+    Open { bytes: Incoming, meter: Arc<UpstreamMeter>, permits: Vec<OwnedSemaphorePermit> },
 }
 
 impl AnswerBody {
@@ -56,10 +56,9 @@ impl AnswerBody {
         bytes: Incoming,
         status: StatusCode,
         host: String,
-        permit: impl Into<Option<OwnedSemaphorePermit>>,
         meter: Arc<UpstreamMeter>,
     ) -> Self {
-        let state = BodyState::Open { bytes, meter, _permit: permit.into() };
+        let state = BodyState::Open { bytes, meter, permits: Vec::new() };
         Self { state, pace: DripMeter::default(), status, host }
     }
 
@@ -67,12 +66,20 @@ impl AnswerBody {
         Self { state: BodyState::Ended, pace: DripMeter::default(), status: StatusCode::OK, host }
     }
 
+    /// Keeps the permits of its request until it has been read.
+    pub(super) fn hold(&mut self, held: Vec<OwnedSemaphorePermit>) {
+        if let BodyState::Open { permits, .. } = &mut self.state {
+            *permits = held;
+        }
+    }
+
     /// The next bytes, never an empty piece; `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`UpstreamError::Stalled`] after 30 s of silence or of less than 1 KiB/s, [`UpstreamError::Unreachable`] when the stream breaks or
-    /// ends before the length that was announced.
+    /// [`UpstreamError::Stalled`] after 30 s of silence or of less than 1 KiB/s,
+    /// [`UpstreamError::Unreachable`] when the stream breaks or ends before the length that was
+    /// announced.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             let (bytes, meter) = match &mut self.state {

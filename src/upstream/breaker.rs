@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::UpstreamError;
+use super::error::UpstreamError;
 
 /// What is known of hosts that have failed.
 #[derive(Debug, Default)]

@@ -106,6 +106,11 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// An answer to which the protocol gives no meaning here, for this reason.
+    pub(super) fn unexpected(host: String, status: StatusCode, reason: impl Into<String>) -> Self {
+        Self::Unexpected { host, status, reason: reason.into() }
+    }
+
     /// Who answered, or did not.
     pub fn host(&self) -> &str {
         match self {

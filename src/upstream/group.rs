@@ -13,11 +13,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ask::Upstream;
+use super::error::{SetupError, UpstreamError};
+use super::identity::ClientCredential;
 use super::lateness::RecentLateness;
-use super::{
-    Answer, ClientCredential, Question, SetupError, Upstream, UpstreamError, UpstreamMeter,
-    UpstreamOptions, UpstreamTrouble,
-};
+use super::meter::UpstreamMeter;
+use super::options::UpstreamOptions;
+use super::question::{Answer, Question, UpstreamIndex};
+use super::trouble::UpstreamTrouble;
 use crate::http::EgressRoute;
 use crate::oci::{Reference, Resource};
 
@@ -27,16 +30,6 @@ pub struct UpstreamGroup {
     authoritative: Upstream,
     meter: Arc<UpstreamMeter>,
     lateness: RecentLateness,
-}
-
-/// One of the upstreams of a registry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UpstreamIndex {
-    /// The one whose answers are the registry's.
-    #[default]
-    Authoritative,
-    /// The mirror of this number.
-    Mirror(usize),
 }
 
 impl UpstreamGroup {

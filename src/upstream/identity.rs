@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::ProxyCredential;
+use super::options::ProxyCredential;
 
 /// A user and password. Clones share them; printed by nothing, and wiped with the last clone.
 #[derive(Clone)]

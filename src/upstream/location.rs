@@ -1,4 +1,4 @@
-//! Where an upload goes on, as the upstream said.
+//! The URL at which an upload goes on, as the upstream said.
 //!
 //! The same rules as for redirects hold, and are applied again each time it is used, since it was
 //! in a client's hands and the configuration may have changed: http or https, never from https to
@@ -7,11 +7,12 @@
 
 use std::fmt;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use url::Url;
 
-use super::redirect::{self, RedirectRefusal};
-use super::transport::origin_of;
+use super::error::UpstreamError;
+use super::redirect::next_url;
+use super::shown::{host_of, origin_of};
 
 /// The URL of an upload under way. It is a secret: its query may be all that it takes to write.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,21 +24,29 @@ impl UploadLocation {
     /// The longest that is taken, in bytes: it has to fit, sealed, in a path.
     pub const LEN_MAX: usize = 4096;
 
-    /// Where an answer to a request to `asked` says that it goes on; `base` is the upstream.
+    /// The `Location` of an answer from the URL `asked`; `base` is the upstream.
+    ///
+    /// # Errors
+    ///
+    /// As for redirects, and [`UpstreamError::Unexpected`] for one longer than
+    /// [`Self::LEN_MAX`].
     pub(super) fn read(
         base: &Url,
         asked: &Url,
+        status: StatusCode,
         headers: &HeaderMap,
-    ) -> Result<Self, RedirectRefusal> {
+    ) -> Result<Self, UpstreamError> {
         // Registries behind a proxy that ends TLS often believe that they are reached without it.
-        // What is upgraded is still the upstream.
-        let url = match redirect::next(asked, headers) {
-            Err(RedirectRefusal::Forbidden { target, reason }) => upgraded(base, asked, headers)
-                .ok_or(RedirectRefusal::Forbidden { target, reason })?,
+        // An upgraded URL is still the upstream's.
+        let url = match next_url(asked, status, headers) {
+            Err(error @ UpstreamError::Forbidden { .. }) => {
+                upgraded(base, asked, headers).ok_or(error)?
+            }
             other => other?,
         };
         if url.as_str().len() > Self::LEN_MAX {
-            return Err(RedirectRefusal::Malformed("its Location is too long for an upload"));
+            let reason = "its Location is too long for an upload";
+            return Err(UpstreamError::unexpected(host_of(asked), status, reason));
         }
         Ok(Self { url })
     }
@@ -100,7 +109,9 @@ mod tests {
         let asked = base.join("/v2/a/blobs/uploads/").unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("location", HeaderValue::from_str(location).unwrap());
-        UploadLocation::read(&base, &asked, &headers).ok().map(|it| it.expose().to_owned())
+        UploadLocation::read(&base, &asked, StatusCode::ACCEPTED, &headers)
+            .ok()
+            .map(|it| it.expose().to_owned())
     }
 
     #[test]

@@ -10,25 +10,28 @@
 //! Who asks is Larder itself, or a client with a credential of its own. What one of them was given is
 //! kept apart from what the others were given.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::answer::UpstreamReply;
 use super::challenge::{self, ChallengeOffer};
-use super::change::{ChangePayload, ChangeRequest, ChangeResponse};
-use super::exchange::exchange;
+use super::error::UpstreamError;
+use super::identity::ClientCredential;
+use super::payload::ChangePayload;
 use super::realm;
-use super::request::ReadRequest;
+use super::reply::UpstreamReply;
+use super::request::{CallPurpose, UpstreamRequest};
 use super::scope::TokenScope;
+use super::shown::host_of;
 use super::token::{BearerToken, TokenCache};
-use super::transport::{HEAD_WAIT, UpstreamTransport, host_of};
-use super::{ClientCredential, UpstreamError};
+use super::token_server::fetch_token;
+use super::transport::{HEAD_WAIT, UpstreamTransport};
+use super::walk::follow;
 use crate::http::HostPort;
 
 /// The most token fetches at once. They do not count as connections to the upstream: whoever
@@ -107,95 +110,93 @@ impl UpstreamLogin {
         *self.refusal.lock() = refusal;
     }
 
-    /// Sends `request` with what it takes.
+    /// Sends `request` with the credential that the upstream asks for, at most twice. A body that
+    /// can be sent once is not sent before there is a token for it; a refusal is then the answer.
+    ///
+    /// # Errors
+    ///
+    /// A read that is refused for good is [`UpstreamError::Denied`] or
+    /// [`UpstreamError::CredentialRefused`]; a change that is refused is an answer.
     pub(super) async fn send(
         &self,
-        request: &ReadRequest,
-        scope: &TokenScope,
-    ) -> Result<UpstreamReply, UpstreamError> {
-        let first = self.pass_in_advance(scope).await?;
-        let reply = self.transport.follow(request, first.as_ref().map(|pass| &pass.header)).await?;
-        if !reply.is_refusal() {
-            self.taken(first.as_ref(), scope);
-            return Ok(reply);
-        }
-        // Waiting for another permit while holding one could deadlock.
-        let (status, headers) = reply.into_refusal();
-        let Some(next) = self.next_challenge((status, &headers), first.as_ref(), scope).await?
-        else {
-            return Err(self.verdict(status, first.as_ref(), scope).await);
-        };
-        let second = self.pass(next.clone(), scope).await?;
-        self.remember(Some(next));
-        let reply = self.transport.follow(request, Some(&second.header)).await?;
-        if !reply.is_refusal() {
-            self.taken(Some(&second), scope);
-            return Ok(reply);
-        }
-        let status = reply.status;
-        drop(reply);
-        Err(self.verdict(status, Some(&second), scope).await)
-    }
-
-    /// The upstream answered what came with `used`. A token says nothing: it may be of an earlier day,
-    /// and its server has spoken when it issued it.
-    fn taken(&self, used: Option<&Authorization>, scope: &TokenScope) {
-        if let Some(Authorization { challenge: LoginChallenge::Basic, .. }) = used {
-            self.note_refusal(scope, None);
-        }
-    }
-
-    /// Sends a change with what it takes. What can be sent once is not sent before there is a token
-    /// for it; a refusal is then the answer.
-    pub(super) async fn change(
-        &self,
-        errand: &ChangeRequest,
+        request: &UpstreamRequest,
         payload: ChangePayload,
-    ) -> Result<ChangeResponse, UpstreamError> {
-        if errand.is_foreign {
-            return self.transport.change(errand, payload, None).await;
+    ) -> Result<UpstreamReply, UpstreamError> {
+        if request.purpose == CallPurpose::Redirect {
+            return follow(&self.transport, request, payload, None).await;
         }
+        let scope = &request.scope;
         let again = payload.again();
         if again.is_none() {
-            self.learn(&errand.scope).await?;
+            self.learn_challenge(scope).await?;
         }
-        let first = self.pass_in_advance(&errand.scope).await?;
-        let header = first.as_ref().map(|pass| &pass.header);
-        let said = self.transport.change(errand, payload, header).await?;
-        if !said.is_refusal() {
-            self.taken(first.as_ref(), &errand.scope);
-            if first.is_none() {
-                self.note_open();
-            }
-            return Ok(said);
+        let first = self.authorize_in_advance(scope).await?;
+        let reply = self.send_with(request, payload, first.as_ref()).await?;
+        if !reply.is_refusal() {
+            return Ok(reply);
         }
-        let refusal = (said.status, &said.headers);
-        let next = self.next_challenge(refusal, first.as_ref(), &errand.scope).await?;
-        let Some(next) = next else {
-            self.discard(first.as_ref());
-            return Ok(said);
+        let Some(next) = self.next_challenge(&reply, first.as_ref(), scope).await? else {
+            return self.refused(request, reply, first.as_ref()).await;
         };
-        let Some(payload) = again else {
+        let Some(again) = again else {
             self.remember(Some(next));
-            return Ok(said);
+            return Ok(reply);
         };
-        let second = self.pass(next.clone(), &errand.scope).await?;
+        let second = self.authorize(next.clone(), scope).await?;
         self.remember(Some(next));
-        let said = self.transport.change(errand, payload, Some(&second.header)).await?;
-        if said.is_refusal() {
-            self.discard(Some(&second));
+        let reply = self.send_with(request, again, Some(&second)).await?;
+        if reply.is_refusal() {
+            return self.refused(request, reply, Some(&second)).await;
         }
-        Ok(said)
+        Ok(reply)
+    }
+
+    /// Sends `request` once, and notes what its answer says about the credential.
+    async fn send_with(
+        &self,
+        request: &UpstreamRequest,
+        payload: ChangePayload,
+        used: Option<&Authorization>,
+    ) -> Result<UpstreamReply, UpstreamError> {
+        let header = used.map(|used| &used.header);
+        let mut reply = follow(&self.transport, request, payload, header).await?;
+        if reply.is_refusal() {
+            // Waiting for another permit while holding one could deadlock.
+            reply.close();
+            return Ok(reply);
+        }
+        match used {
+            // A token says nothing: it may be of an earlier day, and its server has spoken when
+            // it issued it.
+            Some(used) if used.token.is_none() => self.note_refusal(&request.scope, None),
+            None if request.is_change() => self.note_open(),
+            _ => {}
+        }
+        Ok(reply)
+    }
+
+    /// The outcome of a request that was refused with `used`, for good.
+    async fn refused(
+        &self,
+        request: &UpstreamRequest,
+        reply: UpstreamReply,
+        used: Option<&Authorization>,
+    ) -> Result<UpstreamReply, UpstreamError> {
+        self.discard(used);
+        if request.is_change() {
+            return Ok(reply);
+        }
+        Err(self.verdict(reply.status, used, &request.scope).await)
     }
 
     /// Finds out what the upstream asks for, unless that is known.
-    async fn learn(&self, scope: &TokenScope) -> Result<(), UpstreamError> {
+    async fn learn_challenge(&self, scope: &TokenScope) -> Result<(), UpstreamError> {
         let open = *self.open.lock();
         let is_known = self.known.lock().is_some();
         if is_known || open.is_some_and(|noted| noted.elapsed() < OPEN_BELIEVED) {
             return Ok(());
         }
-        let ping = self.transport.follow(&self.ping(scope), None).await?;
+        let ping = self.ping(scope, None).await?;
         if ping.is_refusal()
             && let Some(offered) = self.read(&ping.headers, scope)?
         {
@@ -218,33 +219,33 @@ impl UpstreamLogin {
 
     /// What the upstream is known to ask for. If that leads nowhere, it is forgotten, so that
     /// the upstream can name another token server.
-    async fn pass_in_advance(
+    async fn authorize_in_advance(
         &self,
         scope: &TokenScope,
     ) -> Result<Option<Authorization>, UpstreamError> {
         let known = self.known.lock().clone();
         let Some(challenge) = known else { return Ok(None) };
-        let pass = self.pass(challenge, scope).await;
-        match &pass {
+        let authorization = self.authorize(challenge, scope).await;
+        match &authorization {
             Ok(_) | Err(UpstreamError::Denied { .. } | UpstreamError::Throttled { .. }) => {}
             // That a client's credential leads nowhere says nothing about the token server.
             Err(UpstreamError::CredentialRefused { .. }) if scope.client.is_some() => {}
             Err(_) => self.remember(None),
         }
-        pass.map(Some)
+        authorization.map(Some)
     }
 
     /// What to meet after a refusal of `used`, if a second try could end differently.
     async fn next_challenge(
         &self,
-        (status, headers): (StatusCode, &HeaderMap),
+        refusal: &UpstreamReply,
         used: Option<&Authorization>,
         scope: &TokenScope,
     ) -> Result<Option<LoginChallenge>, UpstreamError> {
-        let mut offered = self.read(headers, scope)?;
+        let mut offered = self.read(&refusal.headers, scope)?;
         let Some(used) = used else {
-            if offered.is_none() && status == StatusCode::UNAUTHORIZED {
-                let ping = self.transport.follow(&self.ping(scope), None).await?;
+            if offered.is_none() && refusal.status == StatusCode::UNAUTHORIZED {
+                let ping = self.ping(scope, None).await?;
                 offered = if ping.is_refusal() { self.read(&ping.headers, scope)? } else { None };
             }
             return Ok(offered);
@@ -258,8 +259,14 @@ impl UpstreamLogin {
         }
     }
 
-    fn ping(&self, scope: &TokenScope) -> ReadRequest {
-        ReadRequest::ping(&self.transport.url, scope.who())
+    /// The answer of `/v2/`.
+    async fn ping(
+        &self,
+        scope: &TokenScope,
+        header: Option<&HeaderValue>,
+    ) -> Result<UpstreamReply, UpstreamError> {
+        let request = UpstreamRequest::ping(&self.transport.url, scope);
+        follow(&self.transport, &request, ChangePayload::Empty, header).await
     }
 
     /// Whose credential is used.
@@ -275,13 +282,7 @@ impl UpstreamLogin {
         match challenge::read(headers) {
             Some(ChallengeOffer::Bearer { realm, service }) => {
                 let url = &self.transport.url;
-                let realm = realm::check(url, &self.token_hosts, &realm).map_err(|refusal| {
-                    UpstreamError::Forbidden {
-                        host: self.transport.host.clone(),
-                        target: refusal.target,
-                        reason: refusal.reason.to_owned(),
-                    }
-                })?;
+                let realm = realm::check(url, &self.token_hosts, &realm)?;
                 Ok(Some(LoginChallenge::Bearer { realm, service }))
             }
             Some(ChallengeOffer::Basic) => Ok(self.identity(scope).map(|_| LoginChallenge::Basic)),
@@ -293,7 +294,7 @@ impl UpstreamLogin {
         *self.known.lock() = challenge;
     }
 
-    async fn pass(
+    async fn authorize(
         &self,
         challenge: LoginChallenge,
         scope: &TokenScope,
@@ -331,24 +332,13 @@ impl UpstreamLogin {
     }
 
     async fn token(&self, url: Url, scope: &TokenScope) -> Result<HeldToken, UpstreamError> {
-        let who = scope.who();
         // No URL has a space in it.
-        let key = who.map_or_else(|| url.to_string(), |who| format!("{url} {who}"));
-        let host = host_of(&url);
-        let fetch = || {
-            let transport = Arc::clone(&self.transport);
-            let exchanges = Arc::clone(&self.exchanges);
-            let credential = self.identity(scope).and_then(ClientCredential::header);
-            async move {
-                let fetch = async {
-                    let _permit = exchanges.acquire().await;
-                    exchange(&transport, &url, credential.as_ref(), who).await
-                };
-                timeout(HEAD_WAIT, fetch).await.unwrap_or_else(|_| {
-                    Err(UpstreamError::Stalled { host: host_of(&url), waited: HEAD_WAIT })
-                })
-            }
+        let key = match scope.client_id() {
+            Some(client) => format!("{url} {client}"),
+            None => url.to_string(),
         };
+        let host = host_of(&url);
+        let fetch = || self.fetch(UpstreamRequest::of_token(url, scope));
         match self.tokens.obtain(&key, scope.need, fetch).await {
             Some(Ok((token, is_fresh))) => {
                 if is_fresh {
@@ -362,14 +352,34 @@ impl UpstreamLogin {
                 }
                 Err(error)
             }
-            None => Err(UpstreamError::Unreachable {
-                host,
-                reason: "the login was given up".to_owned(),
-            }),
+            None => {
+                let reason = "the task that fetched the token was lost".to_owned();
+                Err(UpstreamError::Unreachable { host, reason })
+            }
         }
     }
 
-    /// What it means that the upstream refused, with `used`, for good.
+    /// Fetches a token, in a task of its own.
+    fn fetch(
+        &self,
+        request: UpstreamRequest,
+    ) -> impl Future<Output = Result<BearerToken, UpstreamError>> + use<> {
+        let transport = Arc::clone(&self.transport);
+        let exchanges = Arc::clone(&self.exchanges);
+        let credential = self.identity(&request.scope).and_then(ClientCredential::header);
+        async move {
+            let fetch = async {
+                let _permit = exchanges.acquire().await;
+                fetch_token(&transport, &request, credential.as_ref()).await
+            };
+            timeout(HEAD_WAIT, fetch).await.unwrap_or_else(|_| {
+                let host = host_of(&request.url);
+                Err(UpstreamError::Stalled { host, waited: HEAD_WAIT })
+            })
+        }
+    }
+
+    /// The error that it is when the upstream refused a read, with `used`, for good.
     ///
     /// A token server that issued a token has accepted our credential; with Basic only `/v2/`
     /// can tell whether it is the credential or the repository that is refused.
@@ -379,35 +389,21 @@ impl UpstreamLogin {
         used: Option<&Authorization>,
         scope: &TokenScope,
     ) -> UpstreamError {
-        match used {
-            Some(Authorization { token: Some(_), .. }) => self.discard(used),
-            Some(Authorization { challenge: LoginChallenge::Basic, header, .. }) => {
-                match self.transport.follow(&self.ping(scope), Some(header)).await {
-                    Err(error) => return error,
-                    Ok(ping) if ping.is_refusal() => {
-                        let reason = format!("/v2/ answered {}", ping.status.as_u16());
-                        self.note_refusal(scope, Some(reason.clone()));
-                        let status = ping.status;
-                        return UpstreamError::CredentialRefused {
-                            host: ping.host,
-                            status,
-                            reason,
-                        };
-                    }
-                    Ok(ping) if ping.status.is_server_error() => {
-                        let reason = "for /v2/".to_owned();
-                        return UpstreamError::Unexpected {
-                            host: ping.host,
-                            status: ping.status,
-                            reason,
-                        };
-                    }
-                    Ok(_) => {}
-                }
+        let Some(used) = used.filter(|used| used.token.is_none()) else {
+            return self.denied(status);
+        };
+        match self.ping(scope, Some(&used.header)).await {
+            Err(error) => error,
+            Ok(UpstreamReply { host, status, .. }) if status.is_server_error() => {
+                UpstreamError::unexpected(host, status, "for /v2/")
             }
-            _ => {}
+            Ok(ping) if ping.is_refusal() => {
+                let reason = format!("/v2/ answered {}", ping.status.as_u16());
+                self.note_refusal(scope, Some(reason.clone()));
+                UpstreamError::CredentialRefused { host: ping.host, status: ping.status, reason }
+            }
+            Ok(_) => self.denied(status),
         }
-        self.denied(status)
     }
 
     fn denied(&self, status: StatusCode) -> UpstreamError {

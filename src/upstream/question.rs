@@ -1,12 +1,13 @@
 //! What an upstream is asked, and what it answers.
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::{AnswerBody, ClientCredential, UpstreamIndex};
-use crate::http::Via;
+use super::body::AnswerBody;
+use super::identity::ClientCredential;
+use crate::http::{ContentRange, Via};
 use crate::oci::{RepositoryName, Resource};
-
 /// An idempotent request to a registry.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -62,6 +63,16 @@ pub enum ReadMethod {
     Head,
 }
 
+/// One of the upstreams of a registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamIndex {
+    /// The one whose answers are the registry's.
+    #[default]
+    Authoritative,
+    /// The mirror of this number.
+    Mirror(usize),
+}
+
 /// A 200 or 206.
 #[derive(Debug)]
 pub struct Answer {
@@ -73,4 +84,20 @@ pub struct Answer {
     pub body: AnswerBody,
     /// Which upstream gave it.
     pub place: UpstreamIndex,
+}
+
+impl Answer {
+    /// The length of the whole, in bytes, also where this is a part of it; `None` if the upstream
+    /// does not tell.
+    pub fn length(&self) -> Option<u64> {
+        length_of_whole(self.status, &self.headers)
+    }
+}
+
+/// The length of the whole that an answer gives, all of it or a part (RFC 9110, 8.6 and 14.4).
+pub(super) fn length_of_whole(status: StatusCode, headers: &HeaderMap) -> Option<u64> {
+    if status == StatusCode::PARTIAL_CONTENT {
+        return ContentRange::of(headers)?.total;
+    }
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

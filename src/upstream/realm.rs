@@ -7,25 +7,24 @@
 
 use url::{Host, Url};
 
-use super::transport::origin_of;
+use super::error::UpstreamError;
+use super::shown::{host_of, origin_of};
 use crate::http::HostPort;
 
-/// Why a realm is not asked for a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RealmRefusal {
-    /// Scheme, host and port, or as little as there is.
-    pub(super) target: String,
-    /// What is wrong with it.
-    pub(super) reason: &'static str,
-}
-
 /// The URL of a token server of `upstream`, from the text of a challenge.
+///
+/// # Errors
+///
+/// [`UpstreamError::Forbidden`] for one that must not be asked, with no more of it than its origin.
 pub(super) fn check(
     upstream: &Url,
     token_hosts: &[HostPort],
     realm: &str,
-) -> Result<Url, RealmRefusal> {
-    let refuse = |target, reason| Err(RealmRefusal { target, reason });
+) -> Result<Url, UpstreamError> {
+    let refuse = |target, reason: &str| {
+        let (host, reason) = (host_of(upstream), reason.to_owned());
+        Err(UpstreamError::Forbidden { host, target, reason })
+    };
     let Ok(realm) = Url::parse(realm) else {
         return refuse("a token server".to_owned(), "its realm is not a URL");
     };
@@ -157,6 +156,7 @@ mod tests {
     fn a_refusal_shows_no_more_of_the_realm_than_its_origin() {
         let upstream = "https://up.test".parse().unwrap();
         let refusal = check(&upstream, &[], "https://u:secret@evil.test/secret?secret#secret");
-        assert_eq!(refusal.unwrap_err().target, "https://evil.test");
+        let Err(UpstreamError::Forbidden { target, .. }) = refusal else { panic!("{refusal:?}") };
+        assert_eq!(target, "https://evil.test");
     }
 }

@@ -1,133 +1,197 @@
-//! A question as HTTP: method, URL and the headers that say what is wanted.
+//! A request as HTTP: method, URL, and the headers that describe what is wanted or sent.
 //!
-//! What says *who* asks (`Authorization`) is added where it is known that the receiver may read
-//! it; nothing in here is secret.
+//! The credential (`Authorization`) is added where it is known that the receiver may read it;
+//! nothing in here but the URL of an upload is secret.
 
-use http::header::{ACCEPT, RANGE};
+use http::header::{ACCEPT, CONTENT_LENGTH, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 
 use super::backoff::LimitClass;
-use super::question::{self, Question};
-use super::{ClientCredential, CredentialId};
+use super::change::{ChangeCall, ChangeTarget};
+use super::identity::CredentialId;
+use super::question::{Question, ReadMethod};
+use super::redirect::RedirectPolicy;
+use super::scope::TokenScope;
 use crate::http::Via;
 use crate::oci::{Reference, RepositoryName, Resource};
 
-/// A request to the registry, before anybody is logged in.
-pub(super) struct ReadRequest {
-    /// GET or HEAD.
+/// A request to an upstream, before a credential is added. Its body travels beside it.
+#[derive(Clone)]
+pub(super) struct UpstreamRequest {
     pub(super) method: Method,
-    /// Where the registry has it.
     pub(super) url: Url,
-    /// The `Accept` header.
-    pub(super) accept: Option<HeaderValue>,
-    /// How much of it.
-    pub(super) span: WantedBytes,
+    /// What is wanted, and what the body is. They go along to wherever a redirect leads.
+    pub(super) headers: HeaderMap,
+    /// With which byte a 206 has to begin; `None` where a 206 is no answer.
+    pub(super) range_start: Option<u64>,
     /// As what registries count it.
     pub(super) class: LimitClass,
-    /// For which client; `None` for Larder itself.
-    pub(super) who: Option<CredentialId>,
+    pub(super) purpose: CallPurpose,
+    pub(super) redirects: RedirectPolicy,
+    /// What a token for it is asked for, and for which client.
+    pub(super) scope: TokenScope,
     /// What made us ask came through these.
     pub(super) via: Via,
-    /// Whether only the upstream itself can answer. Registries that do not know referrers may
-    /// redirect to whatever they stand in front of, which says as much as a 404.
-    pub(super) is_local: bool,
 }
 
-/// How much of a thing is asked for.
+/// Why a host is called, and so which key of the configuration would exempt it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WantedBytes {
-    /// Its first byte, to learn its length where HEAD does not work.
-    FirstByte,
-    /// From this byte on, and up to that one, without it.
-    Part(u64, Option<u64>),
-    /// All.
-    Whole,
+pub(super) enum CallPurpose {
+    /// A redirect, or the location of an upload, pointed there: no credential goes along.
+    Redirect,
+    /// It is the upstream.
+    Registry,
+    /// It issues tokens.
+    Token,
 }
 
-impl ReadRequest {
+impl CallPurpose {
+    /// Why an address that is not public is not called, and what would allow it.
+    pub(super) fn refusal(self) -> &'static str {
+        match self {
+            Self::Redirect => "its address is not public; `redirect_hosts` would allow it",
+            Self::Registry => "its address is not public",
+            Self::Token => "its address is not public; `token_hosts` would allow it",
+        }
+    }
+}
+
+impl UpstreamRequest {
     /// The request that asks `question` of the registry at `base`.
-    pub(super) fn of(base: &Url, question: &Question) -> Self {
-        let (method, span) = match question.method {
-            // A range means nothing in a HEAD (RFC 9110, 14.2).
-            question::ReadMethod::Head => (Method::HEAD, WantedBytes::Whole),
-            question::ReadMethod::Get if question.from == 0 && question.until.is_none() => {
-                (Method::GET, WantedBytes::Whole)
-            }
-            question::ReadMethod::Get => {
-                (Method::GET, WantedBytes::Part(question.from, question.until))
-            }
+    pub(super) fn of_question(base: &Url, question: &Question) -> Self {
+        let method = match question.method {
+            ReadMethod::Head => Method::HEAD,
+            ReadMethod::Get => Method::GET,
         };
+        let url = url_of(base, &question.repository, &question.resource, &question.query);
+        let scope = TokenScope::pull(&question.repository).of(question.client.clone());
+        let mut request = Self {
+            class: class_of(question),
+            via: question.via.clone(),
+            ..Self::get(url, scope.since(question.token_since))
+        };
+        request.method = method;
         let accept = question.accept.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
-        let is_local = matches!(question.resource, Resource::Referrers(_));
-        let (url, class) = (locate(base, question), class_of(question));
-        let via = question.via.clone();
-        let who = question.client.as_ref().and_then(ClientCredential::tag);
-        Self { method, url, accept, span, class, who, via, is_local }
+        request.headers.extend(accept.map(|accept| (ACCEPT, accept)));
+        // A range means nothing in a HEAD (RFC 9110, 14.2).
+        let is_part = question.from != 0 || question.until.is_some();
+        if is_part && question.method == ReadMethod::Get {
+            request.set_range(question.from, question.until);
+        }
+        if matches!(question.resource, Resource::Referrers(_)) {
+            request.redirects = RedirectPolicy::SameHost;
+        }
+        request
     }
 
-    /// A GET of the first byte of what `question` asks for.
-    pub(super) fn first_byte(base: &Url, question: &Question) -> Self {
-        Self { method: Method::GET, span: WantedBytes::FirstByte, ..Self::of(base, question) }
+    /// A GET of the first byte of what `question` asks for, to learn its length where HEAD does not
+    /// work.
+    pub(super) fn of_first_byte(base: &Url, question: &Question) -> Self {
+        let mut request = Self::of_question(base, question);
+        request.method = Method::GET;
+        request.set_range(0, Some(1));
+        request
     }
 
-    /// `GET /v2/`: is there a registry, and does it take our credential.
-    pub(super) fn ping(base: &Url, who: Option<CredentialId>) -> Self {
+    /// The request that makes a change at the registry at `base`.
+    pub(super) fn of_change(base: &Url, change: &ChangeCall) -> Self {
+        let repository = &change.repository;
+        let mut url = match &change.target {
+            ChangeTarget::Resource(resource) => url_of(base, repository, resource, ""),
+            ChangeTarget::Upload(location) => location.url().clone(),
+        };
+        if !change.query.is_empty() {
+            let query = [url.query().unwrap_or_default(), &change.query].join("&");
+            url.set_query(Some(query.trim_start_matches('&')));
+        }
+        let mut headers = change.headers.clone();
+        // Gateways refuse a POST or PUT that does not say how long it is (RFC 9110, 8.6).
+        let has_body = !matches!(change.method, Method::GET | Method::DELETE);
+        if has_body && change.payload.is_empty() {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let scope = if change.method == Method::DELETE {
+            TokenScope::delete(repository)
+        } else {
+            TokenScope::push(repository, change.source.as_ref())
+        };
+        let is_own = url.origin() == base.origin();
+        Self {
+            method: change.method.clone(),
+            headers,
+            class: LimitClass::Push,
+            purpose: if is_own { CallPurpose::Registry } else { CallPurpose::Redirect },
+            redirects: RedirectPolicy::Repeatable,
+            via: change.via.clone(),
+            ..Self::get(url, scope.of(change.client.clone()))
+        }
+    }
+
+    /// `GET /v2/`: whether there is a registry, and whether it takes the credential.
+    pub(super) fn ping(base: &Url, scope: &TokenScope) -> Self {
         let mut url = base.clone();
         url.set_path("/v2/");
-        let (method, span, class) = (Method::GET, WantedBytes::Whole, LimitClass::Token);
-        let (accept, via) = (None, Via::default());
-        Self { method, url, accept, span, class, who, via, is_local: true }
+        let redirects = RedirectPolicy::SameHost;
+        Self { redirects, ..Self::get(url, scope.clone()) }
     }
 
-    /// The headers that say what is wanted. They go along to wherever a redirect leads.
-    pub(super) fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        if let Some(accept) = &self.accept {
-            headers.insert(ACCEPT, accept.clone());
-        }
-        let range = match self.span {
-            WantedBytes::FirstByte => Some("bytes=0-0".to_owned()),
-            WantedBytes::Part(from, None) => Some(format!("bytes={from}-")),
-            WantedBytes::Part(from, Some(until)) => {
-                Some(format!("bytes={from}-{}", until.saturating_sub(1)))
-            }
-            WantedBytes::Whole => None,
-        };
-        if let Some(range) = range.and_then(|text| HeaderValue::try_from(text).ok()) {
-            headers.insert(RANGE, range);
-        }
-        headers
+    /// A GET from the token server at `url`.
+    pub(super) fn of_token(url: Url, scope: &TokenScope) -> Self {
+        Self { purpose: CallPurpose::Token, ..Self::get(url, scope.clone()) }
     }
-}
 
-impl WantedBytes {
-    /// With which byte a 206 has to begin; `None` when there must be none.
-    pub(super) fn start(self) -> Option<u64> {
-        match self {
-            Self::FirstByte => Some(0),
-            Self::Part(from, _) => Some(from),
-            Self::Whole => None,
+    fn get(url: Url, scope: TokenScope) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            range_start: None,
+            class: LimitClass::Token,
+            purpose: CallPurpose::Registry,
+            redirects: RedirectPolicy::Any,
+            scope,
+            via: Via::default(),
         }
+    }
+
+    /// Asks for the bytes from `from` on, and up to `until`, without it.
+    fn set_range(&mut self, from: u64, until: Option<u64>) {
+        let last = until.map(|until| until.saturating_sub(1).to_string()).unwrap_or_default();
+        if let Ok(range) = HeaderValue::try_from(format!("bytes={from}-{last}")) {
+            self.headers.insert(RANGE, range);
+        }
+        self.range_start = Some(from);
+    }
+
+    /// For which client; `None` for Larder itself.
+    pub(super) fn client(&self) -> Option<CredentialId> {
+        self.scope.client_id()
+    }
+
+    /// Whether this changes something: then any answer but a redirect is handed on.
+    pub(super) fn is_change(&self) -> bool {
+        self.class == LimitClass::Push
+    }
+
+    /// Whether this asks for the bytes of a blob.
+    pub(super) fn is_blob_get(&self) -> bool {
+        self.method == Method::GET && self.class == LimitClass::Blob
     }
 }
 
 fn class_of(question: &Question) -> LimitClass {
     match (&question.resource, question.method) {
         (Resource::Blob(_) | Resource::Upload(_), _) => LimitClass::Blob,
-        (Resource::Manifest(_), question::ReadMethod::Get) => LimitClass::ManifestGet,
-        (Resource::Manifest(_), question::ReadMethod::Head) => LimitClass::ManifestHead,
+        (Resource::Manifest(_), ReadMethod::Get) => LimitClass::ManifestGet,
+        (Resource::Manifest(_), ReadMethod::Head) => LimitClass::ManifestHead,
         (Resource::Referrers(_) | Resource::Tags, _) => LimitClass::List,
     }
 }
 
-fn locate(base: &Url, question: &Question) -> Url {
-    place(base, &question.repository, &question.resource, &question.query)
-}
-
 /// Where the registry at `base` has something. Names, tags and digests hold no character that a
 /// path would have to escape.
-pub(super) fn place(base: &Url, name: &RepositoryName, resource: &Resource, query: &str) -> Url {
+fn url_of(base: &Url, name: &RepositoryName, resource: &Resource, query: &str) -> Url {
     let path = match resource {
         Resource::Blob(digest) => format!("/v2/{name}/blobs/{digest}"),
         Resource::Manifest(Reference::Digest(digest)) => format!("/v2/{name}/manifests/{digest}"),

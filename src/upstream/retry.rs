@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::UpstreamError;
+use super::error::UpstreamError;
 
 /// How often a question is sent. More would only add to what an ailing upstream has to do.
 const TRIES_MAX: u32 = 3;

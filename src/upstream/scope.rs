@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::identity::{ClientCredential, CredentialId};
 use super::token::TokenNeed;
-use super::{ClientCredential, CredentialId};
 use crate::oci::RepositoryName;
 
-/// What a token is asked for, for whom, and which will do.
+/// What a token is asked for, for which client, and which tokens will do.
+#[derive(Clone)]
 pub(super) struct TokenScope {
     /// Whose credential is used; `None` for Larder's own.
     pub(super) client: Option<ClientCredential>,
@@ -42,7 +43,7 @@ impl TokenScope {
     }
 
     /// What keeps the client apart from others.
-    pub(super) fn who(&self) -> Option<CredentialId> {
+    pub(super) fn client_id(&self) -> Option<CredentialId> {
         self.client.as_ref().and_then(ClientCredential::tag)
     }
 

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::UpstreamError;
+use super::error::UpstreamError;
 use super::identity::sensitive;
 
 /// The most tokens that are kept. At about 3 KiB each, 30 MiB.

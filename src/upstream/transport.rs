@@ -1,33 +1,37 @@
-//! One request to one host, and its response's head.
+//! One request to one host, and the head of its answer.
 //!
-//! Everything that leaves for the network passes here: it adds what every request carries,
-//! bounds the wait for the head, leaves alone whoever limits us or does not answer, and gives
-//! faults their names. It follows nothing, logs in nowhere and tries nothing twice.
+//! Every request to the network passes here. It gets the headers that all have, waits for its head
+//! for a bounded time, is not sent to a host that limits us or does not answer, and its faults get
+//! their names. No redirect is followed here, no login made and nothing retried.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{ACCEPT_ENCODING, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
+use http::{HeaderValue, Response, StatusCode, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
 
-use super::backoff::{BackoffTable, LimitClass};
-use super::breaker::CircuitBreaker;
+use super::backoff::{BackoffPermit, BackoffTable};
+use super::body::AnswerBody;
+use super::breaker::{BreakerPermit, CircuitBreaker};
+use super::error::UpstreamError;
 use super::limit;
-use super::meter::{CallOutcome, UpstreamMeter};
-use super::outgoing::UploadStallTimer;
-use super::{CredentialId, UpstreamError};
+use super::meter::{CallInFlight, CallOutcome, UpstreamMeter};
+use super::payload::{ChangePayload, UploadStallTimer};
+use super::reply::UpstreamReply;
+use super::request::{CallPurpose, UpstreamRequest};
+use super::shown::host_of;
 use crate::http::{ConnectionLane, HttpClient, Incoming, InstanceId, ReplyBody, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
 /// 30 s; this leaves time for a second try.
 pub(super) const HEAD_WAIT: Duration = Duration::from_secs(15);
 
-/// The same for a change whose body is at hand. Registries check every layer that a manifest names
-/// before they answer.
+/// How long a host may take for the head of its answer to a change whose body is at hand.
+/// Registries check every layer that a manifest names before they answer.
 const CHANGE_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a push waits for its turn: as long as everything before an answer's head.
@@ -47,9 +51,9 @@ pub(super) struct UpstreamTransport {
     pub(super) url: Url,
     /// What messages call it.
     pub(super) host: String,
-    /// Who we are.
+    /// What `Via` calls this instance of Larder.
     pub(super) instance: InstanceId,
-    /// Where it is counted what is sent and what comes.
+    /// Counts what is sent and what comes.
     pub(super) meter: Arc<UpstreamMeter>,
     clients: TransportClients,
     permits: Arc<Semaphore>,
@@ -70,32 +74,6 @@ pub(super) struct TransportClients {
     pub(super) others: HttpClient,
 }
 
-/// A response, and whether it limits us.
-pub(super) struct ExchangedResponse {
-    pub(super) response: Response<Incoming>,
-    /// For how long nothing of its kind will be sent.
-    pub(super) limit: Option<Duration>,
-}
-
-/// Why a host is called, and so which key of the configuration would exempt it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallPurpose {
-    /// A redirect pointed there.
-    Redirect,
-    /// It is the upstream.
-    Registry,
-    /// It issues tokens.
-    Token,
-}
-
-/// Why a host is called, as what registries count it, and for which client; `None` for Larder itself.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CallKind {
-    pub(super) purpose: CallPurpose,
-    pub(super) class: LimitClass,
-    pub(super) who: Option<CredentialId>,
-}
-
 impl UpstreamTransport {
     /// A way to `url` that has room for `connections_max` requests at once.
     pub(super) fn new(
@@ -109,8 +87,6 @@ impl UpstreamTransport {
         let host = host_of(&url);
         let pushes = Arc::new(Semaphore::new(permits.div_ceil(PUSH_SHARE)));
         let permits = Arc::new(Semaphore::new(permits));
-        let (backoff, breaker) = (BackoffTable::default(), CircuitBreaker::default());
-        let redirects_blobs = AtomicBool::new(false);
         Self {
             url,
             host,
@@ -119,151 +95,171 @@ impl UpstreamTransport {
             clients,
             permits,
             pushes,
-            backoff,
-            breaker,
-            redirects_blobs,
+            backoff: BackoffTable::default(),
+            breaker: CircuitBreaker::default(),
+            redirects_blobs: AtomicBool::new(false),
         }
     }
 
-    /// Waits, first come first served, until the upstream has room for one more request.
-    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, UpstreamError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+    /// Waits, first come first served, until the upstream has room for `request`. Fewer changes go
+    /// on at once than requests, and none waits for longer than [`PERMIT_WAIT`].
+    pub(super) async fn permits(
+        &self,
+        request: &UpstreamRequest,
+    ) -> Result<Vec<OwnedSemaphorePermit>, UpstreamError> {
+        if !request.is_change() {
+            return Ok(vec![self.acquire(&self.permits).await?]);
+        }
+        let both = async {
+            let push = self.acquire(&self.pushes).await?;
+            Ok(vec![push, self.acquire(&self.permits).await?])
+        };
+        let host = self.host.clone();
+        let stalled = UpstreamError::Stalled { host, waited: PERMIT_WAIT };
+        timeout(PERMIT_WAIT, both).await.unwrap_or(Err(stalled))
+    }
+
+    async fn acquire(
+        &self,
+        permits: &Arc<Semaphore>,
+    ) -> Result<OwnedSemaphorePermit, UpstreamError> {
+        let permit = Arc::clone(permits).acquire_owned().await;
         permit.map_err(|closed| self.unreachable(&self.url, closed.to_string()))
     }
 
-    /// The same for a push, of which fewer go on at once.
-    pub(super) async fn push_permits(&self) -> Result<[OwnedSemaphorePermit; 2], UpstreamError> {
-        let waited = timeout(PERMIT_WAIT, async {
-            let push = Arc::clone(&self.pushes).acquire_owned().await;
-            let push = push.map_err(|closed| self.unreachable(&self.url, closed.to_string()))?;
-            Ok([push, self.permit().await?])
-        });
-        let host = self.host.clone();
-        waited.await.unwrap_or(Err(UpstreamError::Stalled { host, waited: PERMIT_WAIT }))
-    }
-
-    /// Sends one request without a body.
-    pub(super) async fn send(
-        &self,
-        method: &Method,
-        url: &Url,
-        headers: HeaderMap,
-        reason: CallKind,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let request = (method, url, headers, ReplyBody::empty());
-        let exchanged = self.exchange(request, reason, None).await?;
-        match exchanged.limit {
-            Some(wait) => Err(UpstreamError::Throttled { host: host_of(url), wait: Some(wait) }),
-            None => Ok(exchanged.response),
-        }
-    }
-
-    fn uri_of(&self, url: &Url) -> Result<Uri, UpstreamError> {
-        // The fault would show the URL, whose query may be a secret.
-        url.as_str()
-            .parse()
-            .map_err(|_| self.unreachable(url, "its URL cannot be written in a request".to_owned()))
-    }
-
-    /// Sends one request. With a body that comes as a stream, `watch` decides what takes too long.
+    /// Sends `request` once, with this body and this `Authorization`.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Throttled`] if the answer limits us, unless it answers a change; and when
+    /// no answer came, or none may be asked for.
     pub(super) async fn exchange(
         &self,
-        (method, url, mut headers, body): (&Method, &Url, HeaderMap, ReplyBody),
-        CallKind { purpose, class, who }: CallKind,
-        watch: Option<&UploadStallTimer>,
-    ) -> Result<ExchangedResponse, UpstreamError> {
-        let host = host_of(url);
-        let turn = self.backoff.enter(&host, class, who)?;
-        let pass = self.breaker.enter(&host)?;
-        headers.insert(ACCEPT_ENCODING, IDENTITY);
-        headers.insert(USER_AGENT, AGENT);
-        let is_own = url.origin() == self.url.origin();
-        let client = if is_own { &self.clients.own } else { &self.clients.others };
-        let uri = self.uri_of(url)?;
-        let mut request = http::Request::new(body);
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
-        // A body that its sender decides the pace of shares no connection either.
-        let lane =
-            if watch.is_some() { ConnectionLane::Own } else { self.lane(method, (purpose, class)) };
-        let patience = if class == LimitClass::Push { CHANGE_WAIT } else { HEAD_WAIT };
-        let too_slow = async {
-            if let Some(watch) = watch {
-                watch.stalled().await
-            } else {
-                tokio::time::sleep(patience).await;
-                patience
-            }
-        };
-        let asking = self.meter.begin(class, is_own);
+        request: &UpstreamRequest,
+        payload: ChangePayload,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<UpstreamReply, UpstreamError> {
+        let host = host_of(&request.url);
+        let (body, timer) = payload.into_body();
+        let timer = timer.as_ref();
+        let message = self.message(request, body, authorization)?;
+        let call = self.begin(request, &host)?;
+        let client = if self.is_own(request) { &self.clients.own } else { &self.clients.others };
         let sent = tokio::select! {
             biased;
-            sent = client.send(request, lane) => sent,
-            waited = too_slow => {
-                asking.failed(CallOutcome::Stalled);
-                pass.failed(&format!("it sent nothing for {} s", waited.as_secs()));
+            sent = client.send(message, self.lane(request, timer)) => sent,
+            waited = too_slow(request, timer) => {
+                call.failed(CallOutcome::Stalled, &format!("it sent nothing for {} s", waited.as_secs()));
                 return Err(UpstreamError::Stalled { host, waited });
             }
         };
-        match sent {
-            Ok(response) if limit::is_limit(response.status(), response.headers()) => {
-                asking.limited(response.headers());
-                pass.answered();
-                let limit = Some(turn.refused(limit::retry_after(response.headers())));
-                Ok(ExchangedResponse { response, limit })
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return Err(self.fault(request, call, timer, error)),
+        };
+        match call.answered(&response) {
+            Some(wait) if !request.is_change() => {
+                return Err(UpstreamError::Throttled { host, wait: Some(wait) });
             }
-            Ok(response) => {
-                asking.answered(response.status(), response.headers());
-                turn.answered();
-                if purpose == CallPurpose::Registry && is_blob(method, class) {
-                    let is_redirect = response.status().is_redirection();
-                    self.redirects_blobs.store(is_redirect, Ordering::Relaxed);
-                }
-                match response.status() {
-                    status if is_of_a_gateway(status) => pass.failed(status.as_str()),
-                    _ => pass.answered(),
-                }
-                Ok(ExchangedResponse { response, limit: None })
-            }
-            Err(SendError::NotPublic(target)) => {
-                asking.failed(CallOutcome::Forbidden);
-                let (host, target) = (self.host.clone(), format!("{}://{target}", url.scheme()));
-                Err(UpstreamError::Forbidden { host, target, reason: purpose.refusal().to_owned() })
+            Some(_) => {}
+            None => self.note_redirect(request, response.status()),
+        }
+        let is_body_sent = timer.is_none_or(UploadStallTimer::is_sent);
+        timer.inspect(|timer| timer.stop());
+        let (head, body) = response.into_parts();
+        let body = AnswerBody::new(body, head.status, host, Arc::clone(&self.meter));
+        Ok(UpstreamReply::new(request, head, body, is_body_sent))
+    }
+
+    /// The request as it is sent.
+    fn message(
+        &self,
+        request: &UpstreamRequest,
+        body: ReplyBody,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<http::Request<ReplyBody>, UpstreamError> {
+        // The fault would show the URL, whose query may be a secret.
+        let uri: Uri = request.url.as_str().parse().map_err(|_| {
+            self.unreachable(&request.url, "its URL cannot be written in a request".to_owned())
+        })?;
+        let mut message = http::Request::new(body);
+        *message.method_mut() = request.method.clone();
+        *message.uri_mut() = uri;
+        let headers = message.headers_mut();
+        headers.clone_from(&request.headers);
+        headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
+        headers.insert(USER_AGENT, AGENT);
+        Ok(message)
+    }
+
+    /// Notes that `request` is under way to `host`, if it may be sent now.
+    fn begin(
+        &self,
+        request: &UpstreamRequest,
+        host: &str,
+    ) -> Result<GuardedCall<'_>, UpstreamError> {
+        Ok(GuardedCall {
+            backoff: self.backoff.enter(host, request.class, request.client())?,
+            breaker: self.breaker.enter(host)?,
+            in_flight: self.meter.begin(request.class, self.is_own(request)),
+        })
+    }
+
+    /// The error that it is when no answer came to a request.
+    fn fault(
+        &self,
+        request: &UpstreamRequest,
+        call: GuardedCall<'_>,
+        timer: Option<&UploadStallTimer>,
+        error: SendError,
+    ) -> UpstreamError {
+        let purpose = request.purpose;
+        match error {
+            SendError::NotPublic(target) => {
+                call.in_flight.failed(CallOutcome::Forbidden);
+                let target = format!("{}://{target}", request.url.scheme());
+                let reason = purpose.refusal().to_owned();
+                UpstreamError::Forbidden { host: self.host.clone(), target, reason }
             }
             // The host has done nothing wrong.
-            Err(SendError::Failed(reason)) if watch.is_some_and(UploadStallTimer::is_broken) => {
-                Err(UpstreamError::Interrupted { host, reason })
+            SendError::Failed(reason) if timer.is_some_and(UploadStallTimer::is_broken) => {
+                UpstreamError::Interrupted { host: host_of(&request.url), reason }
             }
-            Err(SendError::Failed(reason)) => {
-                asking.failed(CallOutcome::Unreachable);
-                pass.failed(&reason);
-                Err(self.unreachable(url, reason))
+            SendError::Failed(reason) => {
+                call.failed(CallOutcome::Unreachable, &reason);
+                self.unreachable(&request.url, reason)
             }
         }
     }
 
-    /// Layers want a connection of their own. That is a new one, most of the time, which costs two
-    /// round trips; a registry that only says where its layers are is asked without.
-    fn lane(&self, method: &Method, (purpose, class): (CallPurpose, LimitClass)) -> ConnectionLane {
-        let is_pointed =
-            purpose == CallPurpose::Registry && self.redirects_blobs.load(Ordering::Relaxed);
-        if is_blob(method, class) && !is_pointed {
+    fn is_own(&self, request: &UpstreamRequest) -> bool {
+        request.url.origin() == self.url.origin()
+    }
+
+    /// Layers get a connection of their own. That is a new one, most of the time, which costs two
+    /// round trips; a registry that only says where its layers are is asked without. A body at its
+    /// sender's pace shares no connection either.
+    fn lane(&self, request: &UpstreamRequest, timer: Option<&UploadStallTimer>) -> ConnectionLane {
+        let is_redirected = request.purpose == CallPurpose::Registry
+            && self.redirects_blobs.load(Ordering::Relaxed);
+        if timer.is_some() || (request.is_blob_get() && !is_redirected) {
             ConnectionLane::Own
         } else {
             ConnectionLane::Shared
         }
     }
 
-    /// Whether a request would be sent now: not to one who limits us, nor to one who is down.
-    pub(super) fn check(
-        &self,
-        url: &Url,
-        class: LimitClass,
-        who: Option<CredentialId>,
-    ) -> Result<(), UpstreamError> {
-        let host = host_of(url);
-        self.backoff.check(&host, class, who)?;
+    fn note_redirect(&self, request: &UpstreamRequest, status: StatusCode) {
+        if request.purpose == CallPurpose::Registry && request.is_blob_get() {
+            self.redirects_blobs.store(status.is_redirection(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `request` would be sent now: not to a host that limits us, nor to one that is down.
+    pub(super) fn check(&self, request: &UpstreamRequest) -> Result<(), UpstreamError> {
+        let host = host_of(&request.url);
+        self.backoff.check(&host, request.class, request.client())?;
         self.breaker.check(&host)
     }
 
@@ -288,38 +284,54 @@ impl UpstreamTransport {
     }
 }
 
-fn is_blob(method: &Method, class: LimitClass) -> bool {
-    *method == Method::GET && class == LimitClass::Blob
+/// A request under way, whose outcome is told to all that keep account of its host.
+struct GuardedCall<'t> {
+    backoff: BackoffPermit<'t>,
+    breaker: BreakerPermit<'t>,
+    in_flight: CallInFlight<'t>,
 }
 
-/// Whether this is what a gateway says whose registry is down.
+impl GuardedCall<'_> {
+    /// A head came. Returns for how long nothing of its kind will be sent, if it limits us.
+    fn answered(self, response: &Response<Incoming>) -> Option<Duration> {
+        let status = response.status();
+        let headers = response.headers();
+        if limit::is_limit(status, headers) {
+            self.in_flight.limited(headers);
+            self.breaker.answered();
+            return Some(self.backoff.refused(limit::retry_after(headers)));
+        }
+        self.in_flight.answered(status, headers);
+        self.backoff.answered();
+        if is_of_a_gateway(status) {
+            self.breaker.failed(status.as_str());
+        } else {
+            self.breaker.answered();
+        }
+        None
+    }
+
+    /// No head came, through the host or the way to it.
+    fn failed(self, outcome: CallOutcome, fault: &str) {
+        self.in_flight.failed(outcome);
+        self.breaker.failed(fault);
+    }
+}
+
+/// Ends when the head of the answer is overdue; tells after how long.
+async fn too_slow(request: &UpstreamRequest, timer: Option<&UploadStallTimer>) -> Duration {
+    if let Some(timer) = timer {
+        return timer.stalled().await;
+    }
+    let wait = if request.is_change() { CHANGE_WAIT } else { HEAD_WAIT };
+    tokio::time::sleep(wait).await;
+    wait
+}
+
+/// Whether this is the answer of a gateway whose registry is down.
 fn is_of_a_gateway(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
     )
-}
-
-impl CallPurpose {
-    fn refusal(self) -> &'static str {
-        match self {
-            Self::Redirect => "its address is not public; `redirect_hosts` would allow it",
-            Self::Registry => "its address is not public",
-            Self::Token => "its address is not public; `token_hosts` would allow it",
-        }
-    }
-}
-
-/// Host, and port if the URL writes one: what messages call the place.
-pub(super) fn host_of(url: &Url) -> String {
-    match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (Some(host), None) => host.to_owned(),
-        (None, _) => String::new(),
-    }
-}
-
-/// Scheme, host and port: all of a URL that may be shown.
-pub(super) fn origin_of(url: &Url) -> String {
-    format!("{}://{}", url.scheme(), host_of(url))
 }

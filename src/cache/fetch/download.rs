@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
 use crate::cache::CacheError;
 use crate::cache::fetch::origin::BlobOrigin;
@@ -213,7 +212,7 @@ impl BlobDownload {
 
     fn begin(&mut self, answer: Answer) -> Result<(), CacheError> {
         let is_part = answer.status == StatusCode::PARTIAL_CONTENT;
-        let total = if is_part { total_of_range(&answer) } else { length(&answer) };
+        let total = answer.length();
         self.place = answer.place;
         // An answer of no bytes is complete with its head: there is no tail to hold back.
         if total == Some(0) && !self.source.digest().is_of_nothing() {
@@ -280,13 +279,3 @@ const PAUSE: Duration = Duration::from_millis(125);
 
 /// The longest limit that is waited for: readers have patience for 30 s of silence.
 const LIMIT_MAX: Duration = Duration::from_secs(10);
-
-fn length(answer: &Answer) -> Option<u64> {
-    answer.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// The `N` of `ManifestContent-Range: bytes a-b/N`.
-fn total_of_range(answer: &Answer) -> Option<u64> {
-    let (_, total) = answer.headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit_once('/')?;
-    total.parse().ok()
-}

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
-
 use super::super::epoch::{Epoch, EpochTable};
 use super::super::error::CacheError;
 use super::super::flights::{FlightTable, Sharing, told};
@@ -72,8 +70,7 @@ async fn ask_length(
         Err(error) if error.is_without_head() => ask(ReadMethod::Get).await,
         other => other,
     };
-    let length =
-        answer?.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = answer?.length();
     presence.confirm(&grant, &digest, length, since).await;
     Ok(length)
 }

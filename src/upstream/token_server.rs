@@ -4,19 +4,17 @@
 //! kept is decided in `token`. Redirects are not followed: the credential goes to the server that
 //! was checked, or nowhere.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use secrecy::SecretString;
 use serde_json::Value;
-use url::Url;
 
-use super::backoff::LimitClass;
+use super::error::UpstreamError;
+use super::payload::ChangePayload;
+use super::request::UpstreamRequest;
 use super::token::BearerToken;
-use super::transport::{CallKind, CallPurpose, UpstreamTransport, host_of};
-use super::{AnswerBody, CredentialId, UpstreamError};
+use super::transport::UpstreamTransport;
 
 /// The longest answer of a token server, in bytes. Tokens take up to 10 KiB.
 const ANSWER_LEN_MAX: usize = 64 * 1024;
@@ -27,46 +25,35 @@ const LIFE_MIN: Duration = Duration::from_secs(60);
 /// The longest that a token is believed to be good, whatever its server says.
 const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Asks the token server at `url`, with a Basic `credential` or anonymously; `who` is the client that
-/// presented it.
-pub(super) async fn exchange(
+/// Fetches a token by `request`, with a Basic `credential` or anonymously.
+///
+/// # Errors
+///
+/// [`UpstreamError::CredentialRefused`] if the server refuses the credential, and
+/// [`UpstreamError::Denied`] if it refuses to give a token without one.
+pub(super) async fn fetch_token(
     transport: &UpstreamTransport,
-    url: &Url,
+    request: &UpstreamRequest,
     credential: Option<&HeaderValue>,
-    who: Option<CredentialId>,
 ) -> Result<BearerToken, UpstreamError> {
-    let mut headers = HeaderMap::new();
-    if let Some(credential) = credential {
-        headers.insert(AUTHORIZATION, credential.clone());
-    }
-    let reason = CallKind { purpose: CallPurpose::Token, class: LimitClass::Token, who };
-    let response = transport.send(&Method::GET, url, headers, reason).await?;
-    let (head, body) = response.into_parts();
-    let (host, status) = (host_of(url), head.status);
+    let reply = transport.exchange(request, ChangePayload::Empty, credential).await?;
+    let status = reply.status;
     let unexpected = |host, reason: &str| {
-        Err(UpstreamError::Unexpected {
-            host,
-            status,
-            reason: format!("as a token server: {reason}"),
-        })
+        Err(UpstreamError::unexpected(host, status, format!("as a token server: {reason}")))
     };
     match status {
-        StatusCode::OK => {
-            let body =
-                AnswerBody::new(body, status, host.clone(), None, Arc::clone(&transport.meter));
-            match read(&body.collect(ANSWER_LEN_MAX).await?) {
-                Ok((token, life)) => Ok(BearerToken::new(token, life)),
-                Err(reason) => unexpected(host, reason),
-            }
-        }
+        StatusCode::OK => match read(&reply.body.collect(ANSWER_LEN_MAX).await?) {
+            Ok((token, life)) => Ok(BearerToken::new(token, life)),
+            Err(reason) => unexpected(reply.host, reason),
+        },
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credential.is_some() => {
-            let reason = format!("its token server {host} answered {}", status.as_u16());
+            let reason = format!("its token server {} answered {}", reply.host, status.as_u16());
             Err(UpstreamError::CredentialRefused { host: transport.host.clone(), status, reason })
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Err(UpstreamError::Denied { host, status })
+            Err(UpstreamError::Denied { host: reply.host, status })
         }
-        _ => unexpected(host, "it gave no token"),
+        _ => unexpected(reply.host, "it gave no token"),
     }
 }
 

@@ -1,0 +1,227 @@
+//! A response, and whether its head begins a usable answer.
+//!
+//! Two kinds of refusal are not judged here, because more has to be asked first: 401 and 403 from
+//! the upstream itself are the login's. From a host that a redirect led to, they say nothing about
+//! the repository or our credential, only that the storage is out of order.
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use url::Url;
+
+use super::body::AnswerBody;
+use super::error::UpstreamError;
+use super::question::{Answer, UpstreamIndex, length_of_whole};
+use super::request::{CallPurpose, UpstreamRequest};
+use super::shown::host_of;
+use crate::http::ContentRange;
+
+/// The answer of a host to a request, whatever it is.
+pub struct UpstreamReply {
+    /// Any status; of a change, any but a redirect.
+    pub status: StatusCode,
+    /// As they came.
+    pub headers: HeaderMap,
+    /// An error of the distribution-spec, if it is one and was read.
+    pub error: Option<Bytes>,
+    /// Whether the host had all of the request's body when it answered.
+    pub is_body_sent: bool,
+    /// The host that answered.
+    pub host: String,
+    /// The URL that was asked.
+    pub(super) url: Url,
+    /// Whether a redirect led to another origin than the upstream's.
+    pub(super) is_foreign: bool,
+    /// Its bytes.
+    pub(super) body: AnswerBody,
+}
+
+impl UpstreamReply {
+    /// The answer to `request` with this head and body.
+    pub(super) fn new(
+        request: &UpstreamRequest,
+        head: http::response::Parts,
+        body: AnswerBody,
+        is_body_sent: bool,
+    ) -> Self {
+        Self {
+            status: head.status,
+            headers: head.headers,
+            error: None,
+            is_body_sent,
+            host: host_of(&request.url),
+            url: request.url.clone(),
+            is_foreign: request.purpose == CallPurpose::Redirect,
+            body,
+        }
+    }
+
+    /// Whether the upstream itself wants a login, or forbids what was asked.
+    pub(super) fn is_refusal(&self) -> bool {
+        let is_refused = matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        is_refused && !self.is_foreign
+    }
+
+    /// Whether this is how storage answers a HEAD to a URL that was signed for GET only.
+    pub(super) fn is_signed_for_get_only(&self) -> bool {
+        self.is_foreign && matches!(self.status.as_u16(), 400 | 403 | 405 | 501)
+    }
+
+    /// Drops the body, and the permit with it.
+    pub(super) fn close(&mut self) {
+        self.body = AnswerBody::empty(self.host.clone());
+    }
+
+    /// Reads the body of a failure, which is kept if it is an error of the distribution-spec, and
+    /// drops that of anything else.
+    pub(super) async fn read_error(&mut self) {
+        let body = std::mem::replace(&mut self.body, AnswerBody::empty(self.host.clone()));
+        if self.status.is_client_error() || self.status.is_server_error() {
+            let error = body.collect(ERROR_BYTES_MAX).await.ok();
+            self.error = error.filter(|body| is_error(body));
+        }
+    }
+
+    /// The answer to a question that was asked as `request`.
+    pub(super) fn into_answer(self, request: &UpstreamRequest) -> Result<Answer, UpstreamError> {
+        judge(self.status, &self.headers, &self.host, request.range_start)?;
+        let is_head = request.method == Method::HEAD;
+        let body = if is_head { AnswerBody::empty(self.host) } else { self.body };
+        let place = UpstreamIndex::default();
+        Ok(Answer { status: self.status, headers: self.headers, body, place })
+    }
+
+    /// The error that a 404 is, with what the registry itself said.
+    pub(super) async fn into_absence(mut self) -> UpstreamError {
+        if self.is_foreign {
+            return UpstreamError::NotFound { host: self.host, said: None };
+        }
+        self.read_error().await;
+        UpstreamError::NotFound { host: self.host, said: self.error }
+    }
+
+    /// The answer that HEAD would have had, from the answer to a GET of the first byte.
+    pub(super) fn into_head(self) -> Result<Answer, UpstreamError> {
+        let length = match judge(self.status, &self.headers, &self.host, Some(0)) {
+            // An empty blob has no first byte.
+            Err(UpstreamError::RangeNotSatisfiable { total: Some(0), .. }) => Some(0),
+            Err(error) => return Err(error),
+            Ok(()) => length_of_whole(self.status, &self.headers),
+        };
+        let no_length =
+            || UpstreamError::unexpected(self.host.clone(), self.status, "it tells no length");
+        let length = length.ok_or_else(no_length)?;
+        let mut headers = self.headers;
+        headers.remove(CONTENT_RANGE);
+        headers.insert(CONTENT_LENGTH, length.into());
+        let body = AnswerBody::empty(self.host);
+        Ok(Answer { status: StatusCode::OK, headers, body, place: UpstreamIndex::default() })
+    }
+}
+
+/// The longest error that is passed on, in bytes.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+
+/// Whether a body is an error of the distribution-spec.
+fn is_error(body: &[u8]) -> bool {
+    let body = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    let errors = body.get("errors").and_then(serde_json::Value::as_array);
+    errors.is_some_and(|errors| {
+        !errors.is_empty() && errors.iter().all(|error| error["code"].is_string())
+    })
+}
+
+/// Whether a head begins a usable answer, all of it or the part from `start` on.
+fn judge(
+    status: StatusCode,
+    headers: &HeaderMap,
+    host: &str,
+    start: Option<u64>,
+) -> Result<(), UpstreamError> {
+    let host = host.to_owned();
+    let fault = match status {
+        StatusCode::OK => fault_of(headers),
+        StatusCode::PARTIAL_CONTENT => fault_of(headers).or_else(|| fault_of_range(headers, start)),
+        StatusCode::NOT_FOUND => return Err(UpstreamError::NotFound { host, said: None }),
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let total = ContentRange::of(headers).and_then(|range| range.total);
+            return Err(UpstreamError::RangeNotSatisfiable { host, total });
+        }
+        _ => Some("the protocol gives that no meaning here"),
+    };
+    fault.map_or(Ok(()), |reason| Err(UpstreamError::unexpected(host, status, reason)))
+}
+
+fn fault_of(headers: &HeaderMap) -> Option<&'static str> {
+    let is_identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
+        return Some("it is encoded though it was asked for as it is");
+    }
+    // RFC 9112, 6.3: to be handled as an error, it may be an attempt at response splitting.
+    let both = headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING);
+    both.then_some("it has two lengths")
+}
+
+fn fault_of_range(headers: &HeaderMap, start: Option<u64>) -> Option<&'static str> {
+    let Some(start) = start else { return Some("it is a part of what was asked for") };
+    let first = ContentRange::of(headers).and_then(|range| range.bytes).map(|(first, _)| first);
+    (first != Some(start)).then_some("it is another part than was asked for")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_static(v))).collect()
+    }
+
+    fn outcome(status: u16, pairs: &[(&'static str, &'static str)], start: Option<u64>) -> String {
+        let status = StatusCode::from_u16(status).unwrap();
+        match judge(status, &headers(pairs), "up.test", start) {
+            Ok(()) => "ok".to_owned(),
+            Err(UpstreamError::Unexpected { status, .. }) => {
+                format!("unexpected {}", status.as_u16())
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn only_200_and_the_part_asked_for_are_answers() {
+        let part = |text: &'static str| [("content-range", text)];
+        let from = Some(5);
+        assert_eq!(outcome(200, &[], None), "ok");
+        assert_eq!(outcome(200, &[], from), "ok");
+        assert_eq!(outcome(200, &[("content-encoding", "Identity")], from), "ok");
+        assert_eq!(outcome(206, &part("bytes 5-9/10"), from), "ok");
+        assert_eq!(outcome(206, &part("bytes 5-9/*"), from), "ok");
+        assert_eq!(outcome(206, &part("bytes 0-9/10"), None), "unexpected 206");
+        assert_eq!(outcome(206, &part("bytes 4-9/10"), from), "unexpected 206");
+        assert_eq!(outcome(206, &part("bytes */10"), from), "unexpected 206");
+        assert_eq!(outcome(206, &[], from), "unexpected 206");
+        assert_eq!(outcome(200, &[("content-encoding", "gzip")], from), "unexpected 200");
+        let two = [("content-length", "1"), ("transfer-encoding", "chunked")];
+        assert_eq!(outcome(200, &two, from), "unexpected 200");
+        for odd in [201, 204, 205, 300, 304, 400, 401, 403, 405, 418, 500, 599] {
+            assert_eq!(outcome(odd, &[], None), format!("unexpected {odd}"));
+        }
+        assert_eq!(outcome(404, &[], None), "up.test does not have it");
+    }
+
+    #[test]
+    fn a_416_tells_the_length_if_it_can() {
+        for (text, want) in [("bytes */7", Some(7)), ("bytes */*", None), ("x", None)] {
+            let judged = judge(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                &headers(&[("content-range", text)]),
+                "up.test",
+                Some(9),
+            );
+            let Err(UpstreamError::RangeNotSatisfiable { total, .. }) = judged else {
+                panic!("{text}")
+            };
+            assert_eq!(total, want, "{text}");
+        }
+    }
+}
