@@ -1,10 +1,9 @@
-//! Which command is asked for, and with what.
+//! The command line: commands and their arguments.
 //!
-//! Output goes to writers that are handed in: what was asked for to the first, everything else to
-//! the second. Neither is worth failing for, since `larder check | head` closes its pipe early.
+//! Output goes to writers that are handed in: results to the first, everything else to the second.
+//! Neither is worth failing for, since `larder check | head` closes its pipe early.
 
 use std::ffi::OsString;
-use std::io;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -12,9 +11,10 @@ use clap::{Args, Parser, Subcommand};
 
 use super::exit::ExitStatus;
 use super::logging::LogFormat;
+use super::output::say;
 use super::{check, serve};
 use crate::app;
-use crate::config::{ConfigArgs, Environment};
+use crate::config::{self, ConfigArgs, Environment};
 
 /// Runs the command that `arguments` (the first is the program's name) ask for.
 pub fn run(
@@ -47,17 +47,15 @@ pub fn run(
                 ExitStatus::Failed
             }
         },
+        Command::Config { command: ConfigCommand::Schema } => {
+            say(out, &config::schema());
+            ExitStatus::Done
+        }
         Command::Serve { source, listen, log_format } => {
             let arguments = ConfigArgs { listen, ..source.into() };
             serve::run(&arguments, environment, log_format, err)
         }
     }
-}
-
-/// Writes `text`; a reader that has gone away is none of our business.
-pub(super) fn say(to: &mut dyn Write, text: &str) {
-    let written: io::Result<()> = to.write_all(text.as_bytes()).and_then(|()| to.flush());
-    drop(written);
 }
 
 /// A pull-through caching registry proxy and mirror for container images
@@ -81,17 +79,28 @@ enum Command {
         #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
         log_format: LogFormat,
     },
-    /// For Larder itself: what its index is checked with before it is opened
+    /// For Larder itself: check an index before it is opened
     #[command(name = app::CHECK_COMMAND, hide = true)]
     CheckIndex {
         /// The directory of the database
         db: PathBuf,
     },
-    /// Read the configuration, say what results from it, and do nothing
+    /// Read the configuration, report the settings that result, and do nothing
     Check {
         #[command(flatten)]
         source: ConfigArguments,
     },
+    /// Describe the configuration file
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the JSON schema of the file, for editors that know TOML
+    Schema,
 }
 
 #[derive(Args, Debug)]
@@ -132,9 +141,14 @@ mod tests {
 
     #[test]
     fn asking_for_help_or_the_version_is_no_failure_but_bad_usage_is_2() {
-        for good in
-            [&["--version"][..], &["help"], &["--help"], &["help", "serve"], &["check", "-h"]]
-        {
+        for good in [
+            &["--version"][..],
+            &["help"],
+            &["--help"],
+            &["help", "serve"],
+            &["check", "-h"],
+            &["config", "schema"],
+        ] {
             let (exit, out, err) = outcome(good, &[]);
             assert_eq!((exit, err.as_str()), (ExitStatus::Done, ""), "{good:?}");
             assert!(!out.is_empty(), "{good:?}");
@@ -147,6 +161,8 @@ mod tests {
             &["serve", "--log-format", "xml"],
             &["check", "--listen", "127.0.0.1:1"],
             &["check", "extra"],
+            &["config"],
+            &["config", "example"],
         ] {
             let (exit, out, err) = outcome(bad, &[]);
             assert_eq!((exit, out.as_str()), (ExitStatus::Misused, ""), "{bad:?}");

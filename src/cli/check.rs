@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::arguments::say;
 use super::exit::ExitStatus;
 use super::logging;
+use super::output::say;
 use crate::config;
 use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;

@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod exit;
 mod logging;
+mod output;
 mod serve;
 
 pub use arguments::run;

@@ -5,10 +5,10 @@ use std::num::NonZeroUsize;
 
 use anyhow::Context;
 
-use super::arguments::say;
 use super::exit::ExitStatus;
 use super::logging;
 use super::logging::LogFormat;
+use super::output::say;
 use crate::app;
 use crate::config;
 use crate::config::{ConfigArgs, ConfigSource, Environment, LoadedConfig};

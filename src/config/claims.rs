@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ops::Range;
 
 use super::diagnostics::ValueFault;
+use super::reader::KeyLocation;
 use super::resolver::Resolver;
 use crate::oci::RegistryName;
 
@@ -42,7 +42,7 @@ impl NameClaims {
         by: &RegistryName,
         kind: ClaimKind,
         text: &str,
-        span: Range<usize>,
+        at: &KeyLocation,
         resolver: &mut Resolver<'_>,
     ) {
         let claim = match self.taken.entry((kind == ClaimKind::Host, text.to_owned())) {
@@ -78,6 +78,6 @@ impl NameClaims {
                 None => fault.hint("give one of them another name, alias or prefix"),
             }
         };
-        resolver.report(span, fault);
+        resolver.report(at, fault);
     }
 }

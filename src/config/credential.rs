@@ -1,151 +1,130 @@
-//! `auth`: with whose credential an upstream is asked, and where its password is.
+//! `auth`: the credential with which an upstream is asked, and where its password is.
 //!
 //! No message in this file may contain a password or what could be one.
 
-use std::ops::Range;
-
 use secrecy::{ExposeSecret, SecretString};
-use toml::Spanned;
 
-use super::diagnostics::{ValueFault, nearest, quoted};
+use super::diagnostics::{ValueFault, quoted};
+use super::reader::{KeyLocation, Located};
+use super::registry_keys::AuthTable;
 use super::resolver::Resolver;
-use super::written::AuthTable;
+use super::values::AuthKind;
 use crate::upstream::ProxyCredential;
 
 /// The credential that `auth` describes; anonymous where there is none.
 pub(super) fn resolve(
-    auth: Option<Spanned<AuthTable>>,
+    auth: Option<Located<AuthTable>>,
     resolver: &mut Resolver<'_>,
 ) -> ProxyCredential {
-    let Some(auth) = auth else { return ProxyCredential::Anonymous };
-    let span = auth.span();
-    let auth = auth.into_inner();
-    let Some(kind) = &auth.r#type else {
-        let fault = ValueFault::new("`auth` has no `type`").hint(format!("one of `{ONE_OF}`"));
-        resolver.report(span, fault);
-        return ProxyCredential::Anonymous;
-    };
-    match kind.get_ref().as_str() {
-        ANONYMOUS => {
+    let Some(Located { value: auth, at }) = auth else { return ProxyCredential::Anonymous };
+    let credential = match auth.r#type {
+        AuthKind::Anonymous => {
             refuse_extras(&auth, resolver);
-            ProxyCredential::Anonymous
+            None
         }
-        BASIC => basic(&auth, span, resolver).unwrap_or(ProxyCredential::Anonymous),
-        other => {
-            let hint = match nearest(other, &[ANONYMOUS, BASIC]) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => format!("one of `{ONE_OF}`"),
-            };
-            let fault = ValueFault::new(format!("unknown type of `auth`: {}", quoted(other)));
-            resolver.report(kind.span(), fault.hint(hint));
-            ProxyCredential::Anonymous
-        }
-    }
+        AuthKind::Basic => basic(auth, &at, resolver),
+    };
+    credential.unwrap_or(ProxyCredential::Anonymous)
 }
 
 /// Keys that mean nothing to `anonymous` are most likely meant for `basic`.
 fn refuse_extras(auth: &AuthTable, resolver: &mut Resolver<'_>) {
-    let extras = [
-        auth.username.as_ref().map(Spanned::span),
-        auth.password.as_ref().map(Spanned::span),
-        auth.password_file.as_ref().map(Spanned::span),
-        auth.password_env.as_ref().map(Spanned::span),
-    ];
-    if let Some(span) = extras.into_iter().flatten().next() {
+    let texts = [&auth.username, &auth.password_file, &auth.password_env];
+    let texts = texts.into_iter().flatten().map(|text| &text.at);
+    if let Some(at) = texts.chain(auth.password.as_ref().map(|password| &password.at)).next() {
         let fault = ValueFault::new("this means nothing to `type = \"anonymous\"`");
-        resolver.report(span, fault.hint("did you mean `type = \"basic\"`?"));
+        resolver.report(at, fault.hint("did you mean `type = \"basic\"`?"));
     }
 }
 
 fn basic(
-    auth: &AuthTable,
-    span: Range<usize>,
+    auth: AuthTable,
+    at: &KeyLocation,
     resolver: &mut Resolver<'_>,
 ) -> Option<ProxyCredential> {
     let Some(username) = &auth.username else {
-        resolver.report(span, ValueFault::new("`auth` has no `username`"));
+        resolver.report(at, ValueFault::new("`auth` has no `username`"));
         return None;
     };
-    let username = resolver.given(Some(username), |text| {
-        if text.is_empty() {
-            return Err(ValueFault::new("the user name is empty"));
-        }
-        // RFC 7617, section 2: the first colon ends the user name.
-        if text.contains(':') || text.contains(char::is_control) {
-            return Err(ValueFault::new("a user name can hold no colon and no control character"));
-        }
-        Ok(text.to_owned())
-    });
-    let password = password(auth, span, resolver);
+    let username = resolver.accept(&username.at, check_username(&username.value));
+    let password = password(auth, at, resolver);
     Some(ProxyCredential::Basic { username: username?, password: password? })
 }
 
+fn check_username(text: &str) -> Result<String, ValueFault> {
+    if text.is_empty() {
+        return Err(ValueFault::new("the user name is empty"));
+    }
+    // RFC 7617, section 2: the first colon ends the user name.
+    if text.contains(':') || text.contains(char::is_control) {
+        return Err(ValueFault::new("a user name can hold no colon and no control character"));
+    }
+    Ok(text.to_owned())
+}
+
 fn password(
-    auth: &AuthTable,
-    span: Range<usize>,
+    auth: AuthTable,
+    at: &KeyLocation,
     resolver: &mut Resolver<'_>,
 ) -> Option<SecretString> {
-    let (span, password) = match (&auth.password, &auth.password_file, &auth.password_env) {
+    let (at, password) = match (auth.password, auth.password_file, auth.password_env) {
         (Some(password), None, None) => {
-            resolver.holds_secret();
-            (password.span(), password.get_ref().clone())
+            resolver.note_secret();
+            (password.at, password.value)
         }
         (None, Some(file), None) => {
-            let bytes = resolver.file(file, PASSWORD_FILE_LEN_MAX, true)?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| ValueFault::new("the password in this file is not UTF-8"));
-            let text = resolver.accept(file.span(), text)?;
-            // Most editors and `echo` end a file with a newline that is not meant.
-            let trimmed = text.strip_suffix('\n').unwrap_or(&text);
-            let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
-            (file.span(), SecretString::from(trimmed))
+            let password = from_file(&file, resolver)?;
+            (file.at, password)
         }
         (None, None, Some(name)) => {
-            let value = from_environment(name.get_ref(), resolver);
-            (name.span(), resolver.accept(name.span(), value)?)
+            let value = from_environment(&name.value, resolver);
+            let password = resolver.accept(&name.at, value)?;
+            (name.at, password)
         }
         (None, None, None) => {
             let fault = ValueFault::new("`auth` has no password")
                 .hint("give `password_file`, `password_env` or `password`");
-            resolver.report(span, fault);
+            resolver.report(at, fault);
             return None;
         }
         _ => {
             let fault = ValueFault::new("the password is given more than once")
                 .hint("keep one of `password`, `password_file` and `password_env`");
-            resolver.report(span, fault);
+            resolver.report(at, fault);
             return None;
         }
     };
-    let checked = check(password);
-    resolver.accept(span, checked)
+    resolver.accept(&at, check_password(password))
+}
+
+fn from_file(file: &Located<String>, resolver: &mut Resolver<'_>) -> Option<SecretString> {
+    let bytes = resolver.secret_file(file, PASSWORD_FILE_LEN_MAX)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| ValueFault::new("the password in this file is not UTF-8"));
+    let text = resolver.accept(&file.at, text)?;
+    // Most editors and `echo` end a file with a newline that is not meant.
+    let trimmed = text.strip_suffix('\n').unwrap_or(&text);
+    Some(SecretString::from(trimmed.strip_suffix('\r').unwrap_or(trimmed)))
 }
 
 fn from_environment(name: &str, resolver: &Resolver<'_>) -> Result<SecretString, ValueFault> {
-    match resolver.environment().text(name) {
-        Some(value) => value.map(SecretString::from),
-        None => {
-            Err(ValueFault::new(format!("the environment variable {} is not set", quoted(name))))
-        }
-    }
+    let value = resolver.environment.text(name);
+    let unset =
+        || Err(ValueFault::new(format!("the environment variable {} is not set", quoted(name))));
+    value.map_or_else(unset, |value| value.map(SecretString::from))
 }
 
-fn check(password: SecretString) -> Result<SecretString, ValueFault> {
+fn check_password(password: SecretString) -> Result<SecretString, ValueFault> {
     let text = password.expose_secret();
     if text.is_empty() {
         return Err(ValueFault::new("the password is empty"));
     }
     if text.contains(char::is_control) {
-        return Err(ValueFault::new(
-            "the password holds a line break or another control character",
-        ));
+        let what = "the password holds a line break or another control character";
+        return Err(ValueFault::new(what));
     }
     Ok(password)
 }
-
-const ANONYMOUS: &str = "anonymous";
-const BASIC: &str = "basic";
-const ONE_OF: &str = "anonymous`, `basic";
 
 /// Tokens of cloud registries have a few KiB; more is the wrong file.
 const PASSWORD_FILE_LEN_MAX: u64 = 64 * 1024;

@@ -3,55 +3,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::diagnostics::ValueFault;
 use super::environment::Environment;
-
-/// Only this machine: opening Larder to a network is a decision.
-pub(super) const LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
 /// Only this machine: there are no secrets there, but what there is is nobody else's business.
 pub const ADMIN_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
 
-/// Longer than any network is away without its connections being lost.
-pub(super) const CLIENT_STALL: Duration = Duration::from_secs(600);
-
-/// More than a builder with hundreds of jobs behind one address needs, and a sixteenth of what an
-/// address of ours takes.
-pub(super) const CONNECTIONS_PER_CLIENT: usize = 1024;
-
-/// Long enough for a layer on a fast line, short enough for an orchestrator's kill.
-pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
-
-/// Some ten thousand manifests.
-pub(super) const MEMORY: u64 = 64 << 20;
-
-/// Room for what else writes to the file system to notice.
-pub(super) const MIN_FREE: u64 = 1 << 30;
-
-/// Whoever wanted the rest of a download has asked again within a day.
-pub(super) const FILL_KEEP: Duration = Duration::from_secs(24 * 3600);
-
-/// Bits on a disk rot over years. Of a busy cache, this reads no more than a few percent a day again.
-pub(super) const VERIFY_EVERY: Duration = Duration::from_secs(30 * 24 * 3600);
-
 /// This program, as it runs, whatever lies at its path by now. It checks the index.
 pub(super) const PROGRAM: &str = "/proc/self/exe";
-
-/// Less than a person notices in a pull, more than a healthy registry needs.
-pub(super) const STALE_WAIT: Duration = Duration::from_secs(2);
-
-/// A burst of jobs sees one answer; a moved tag is seen a minute later.
-pub(super) const TAG_TTL: Duration = Duration::from_secs(60);
-
-/// Outlasts any outage, but not for ever: what nobody confirms for a month may be gone on purpose.
-pub(super) const MAX_STALE: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Well under what registries and NAT tables allow one address.
-pub(super) const MAX_CONNECTIONS: usize = 64;
 
 /// The registry that a request means when it names none, unless the configuration says otherwise.
 pub(super) const DEFAULT_REGISTRY: &str = "docker.io";

@@ -73,14 +73,9 @@ impl fmt::Display for SourcePlace {
 
 /// Everything that was found wrong at once; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics(pub(super) Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// `value` if nothing is wrong, else what is.
-    pub(super) fn none_or<T>(problems: Vec<Diagnostic>, value: T) -> Result<T, Self> {
-        if problems.is_empty() { Ok(value) } else { Err(Self(problems)) }
-    }
-
     /// Each of them, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.0.iter()

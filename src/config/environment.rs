@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::diagnostics::{ValueFault, nearest, quoted};
-use super::written::single_keys;
+use super::keys::single_keys;
 
 /// The environment variables of a process.
 #[derive(Clone, Default)]

@@ -11,7 +11,8 @@ use rustix::fs::{Mode, OFlags};
 
 use super::diagnostics::ValueFault;
 
-/// What was in a file.
+/// The content of a file.
+#[derive(Default)]
 pub(super) struct ConfigFile {
     pub bytes: Vec<u8>,
     /// Whether every user of the machine could have read it too.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostics::{Diagnostics, SourcePlace, ValueFault};
 use super::document::Document;
-use super::environment::Environment;
+use super::environment::{self, Environment};
 use super::file::ConfigFile;
-use super::resolved::Settings;
+use super::keys::{FileTable, home_of, single_keys};
+use super::reader::TomlReader;
 use super::resolver::Resolver;
-use super::written::single_keys;
-use super::{environment, resolved};
+use super::settings::{self, Settings};
 
 /// What the command line says about the configuration.
 #[derive(Clone, Debug, Default)]
@@ -64,31 +64,34 @@ pub(super) fn load_with(
     environment: &Environment,
     system_file: &Path,
 ) -> Result<LoadedConfig, Diagnostics> {
-    let (path, input) = read(arguments, environment, system_file)?;
-    let bytes = input.as_ref().map_or(&[][..], |input| &input.bytes);
-    let mut document = Document::parse(path.as_deref(), bytes)?;
+    let (path, file) = read(arguments, environment, system_file)?;
+    let mut document = Document::parse(path.as_deref(), &file.bytes)?;
     let overrides = set_overrides(&mut document, arguments, environment)?;
-    let written = document.typed()?;
-    let file = path.as_deref().zip(input.as_ref().map(|input| input.is_world_readable));
-    let resolver = Resolver::new(&document, environment, file);
-    let settings = resolved::resolve(written, resolver)?;
+    let mut reader = TomlReader::new(&document, home_of);
+    let written = reader.read::<FileTable>();
+    let Some(written) = written.filter(|_| !reader.is_malformed) else {
+        return reader.into_result(None);
+    };
+    let resolver = Resolver::new(reader, environment, path.as_deref(), file.is_world_readable);
+    let settings = settings::resolve(written, resolver)?;
     Ok(LoadedConfig { settings, file: path, overrides })
 }
 
+/// The file that is named, else the system's, else none, which is as good as an empty one.
 fn read(
     arguments: &ConfigArgs,
     environment: &Environment,
     system_file: &Path,
-) -> Result<(Option<PathBuf>, Option<ConfigFile>), Diagnostics> {
+) -> Result<(Option<PathBuf>, ConfigFile), Diagnostics> {
     let named = arguments.config.clone().or_else(|| environment.path(environment::CONFIG));
     let path = named.clone().unwrap_or_else(|| system_file.to_owned());
-    let read = match named {
+    let file = match named {
         Some(_) => ConfigFile::read_present(&path, FILE_LEN_MAX).map(Some),
         None => ConfigFile::read(&path, FILE_LEN_MAX),
     };
-    match read {
-        Ok(Some(input)) => Ok((Some(path), Some(input))),
-        Ok(None) => Ok((None, None)),
+    match file {
+        Ok(Some(file)) => Ok((Some(path), file)),
+        Ok(None) => Ok((None, ConfigFile::default())),
         Err(fault) => Err(fault.at(SourcePlace::WholeFile(path), None).into()),
     }
 }

@@ -1,31 +1,34 @@
 //! The configuration: TOML as written, then resolved into every module's options.
 //!
-//! `load.rs` finds and reads it, `document.rs` keeps track of where each value stands,
-//! `written.rs` lists the keys and `resolved.rs` gives them meaning. No other module reads a file
-//! or the environment to learn what to do.
+//! `keys.rs` and `registry_keys.rs` declare the keys, with types, defaults and documentation.
+//! `load.rs` finds the file and has it read; `settings.rs` gives the keys their meaning. No other
+//! module reads a file or the environment to learn what to do.
 
 mod access;
+mod checks;
 mod claims;
 mod credential;
 mod defaults;
 mod diagnostics;
 mod document;
 mod environment;
-mod example;
 mod file;
 mod identity;
+mod keys;
 mod listeners;
 mod load;
 mod proxies;
 mod quantity;
+mod reader;
 mod registries;
-mod resolved;
+mod registry_keys;
 mod resolver;
-mod rules;
-mod serde_errors;
+mod settings;
+mod table;
+mod tls;
 mod upstream_url;
 mod upstreams;
-mod written;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +37,8 @@ pub use access::AccessSettings;
 pub use defaults::ADMIN_LISTEN;
 pub use diagnostics::{Diagnostic, Diagnostics, SourcePlace};
 pub use environment::{Environment, LOG};
-pub use example::EXAMPLE;
-pub use listeners::{ClientLimits, ListenerSettings, TlsSettings};
+pub use keys::schema;
+pub use listeners::{ClientLimits, ListenerSettings};
 pub use load::{ConfigArgs, ConfigSource, LoadedConfig, load};
-pub use resolved::Settings;
+pub use settings::Settings;
+pub use tls::TlsSettings;

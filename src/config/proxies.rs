@@ -34,7 +34,7 @@ fn proxy(names: &[&'static str], resolver: &mut Resolver<'_>) -> Option<ProxyUrl
 
 /// The first of these variables that is set, and its value.
 fn first(names: &[&'static str], resolver: &mut Resolver<'_>) -> Option<(&'static str, String)> {
-    let environment = resolver.environment();
+    let environment = resolver.environment;
     let found = names.iter().find_map(|name| Some((*name, environment.text(name)?)));
     let (name, value) = found?;
     match value {

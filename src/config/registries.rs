@@ -3,100 +3,101 @@
 //! One name must mean one registry through every door, so names, aliases and prefixes share one
 //! namespace here, though the doors look at different ones of them.
 
-use std::ops::Range;
-
-use toml::Spanned;
 use url::Url;
 
 use super::claims::{ClaimKind, NameClaims};
-use super::defaults::WellKnown;
-use super::diagnostics::{ValueFault, quoted};
-use super::quantity::ZeroRule;
+use super::defaults::{DEFAULT_REGISTRY, WELL_KNOWN, WellKnown};
+use super::diagnostics::ValueFault;
+use super::identity;
+use super::reader::{FromText, KeyLocation, Located};
+use super::registry_keys::{NamedRegistry, RegistryTable, RegistryTables, TagRuleTable};
 use super::resolver::Resolver;
-use super::written::{RegistryTable, Text};
-use super::{defaults, identity, rules, upstreams};
+use super::upstreams;
+use super::values::{PathPrefix, check_prefix};
 use crate::http::HostPort;
-use crate::oci::{RegistryName, RepositoryName};
-use crate::registry::{RegistryOptions, TagPolicy};
+use crate::oci::RegistryName;
+use crate::registry::{AskedAs, RegistryOptions, RegistryRules, TagPolicy, TagRule};
 
 /// The registries of the configuration in the order of the file; without any, the well-known ones.
 pub(super) fn resolve(
-    written: impl IntoIterator<Item = (Text, RegistryTable)>,
+    written: Option<RegistryTables>,
     resolver: &mut Resolver<'_>,
 ) -> Vec<RegistryOptions> {
-    let mut written: Vec<(Text, RegistryTable)> = written.into_iter().collect();
-    if written.is_empty() {
-        let bare = |known: &WellKnown| {
-            (Spanned::new(0..0, known.name.to_owned()), RegistryTable::default())
-        };
-        written = defaults::WELL_KNOWN.iter().map(bare).collect();
-    } else {
-        written.sort_by_key(|(name, _)| name.span().start);
-    }
+    let written = written.map(|tables| tables.0).filter(|tables| !tables.is_empty());
+    let written = written
+        .unwrap_or_else(|| WELL_KNOWN.iter().filter_map(|known| bare(known, resolver)).collect());
     let mut claims = NameClaims::default();
     let mut wishes = Vec::new();
     let mut registries = Vec::new();
-    for (key, registry) in written {
-        let wish = registry.default.clone();
-        if let Some(options) = one(&key, registry, &mut claims, resolver) {
+    for registry in written {
+        let wish = registry.table.default.clone();
+        if let Some(options) = options(registry, &mut claims, resolver) {
             wishes.push(wish);
             registries.push(options);
         }
     }
     choose_default(&mut registries, &wishes, resolver);
-    identity::check_all(&registries, resolver);
     registries
 }
 
-fn one(
-    key: &Text,
-    mut written: RegistryTable,
+/// A registry of which nothing is written.
+fn bare(known: &WellKnown, resolver: &mut Resolver<'_>) -> Option<NamedRegistry> {
+    let at = KeyLocation::default();
+    let name = resolver.accept(&at, RegistryName::from_text(known.name));
+    let table = resolver.reader.default_value::<RegistryTable>("{}");
+    Some(NamedRegistry { name: Located { value: name?, at }, table: table? })
+}
+
+fn options(
+    NamedRegistry { name, mut table }: NamedRegistry,
     claims: &mut NameClaims,
     resolver: &mut Resolver<'_>,
 ) -> Option<RegistryOptions> {
-    let name = resolver.given(Some(key), registry_name)?;
-    let known = defaults::WELL_KNOWN.iter().find(|known| known.name == name.as_str());
-    claims.claim(&name, ClaimKind::Name, name.as_str(), key.span(), resolver);
-    warn_of_alias(&name, resolver);
-    let aliases = aliases(&name, key.span(), written.aliases.take(), known, claims, resolver);
-    let prefix = prefix(&name, key.span(), written.prefix.take(), claims, resolver);
-    let hosts = hosts(&name, written.hosts.as_deref().unwrap_or_default(), claims, resolver);
-    let url = known.map_or_else(|| format!("https://{name}"), |known| known.upstream.to_owned());
+    let known = WELL_KNOWN.iter().find(|known| known.name == name.value.as_str());
+    claims.claim(&name.value, ClaimKind::Name, name.value.as_str(), &name.at, resolver);
+    warn_of_alias(&name.value, resolver);
+    let aliases = aliases(&name, table.aliases.take(), known, claims, resolver);
+    let prefix = prefix(&name, table.prefix.take(), claims, resolver);
+    let hosts = hosts(&name.value, &table.hosts, claims, resolver);
+    let url = known.map_or_else(|| format!("https://{}", name.value), |it| it.upstream.to_owned());
     let url = Url::parse(&url)
         .map_err(|_| ValueFault::new("the name is no host, so `upstream` must say where it is"));
-    let url = resolver.accept(key.span(), url)?;
-    let tag_ttl =
-        resolver.duration(written.tag_ttl.as_ref(), ZeroRule::Meaningful, defaults::TAG_TTL);
-    let max_stale =
-        resolver.duration(written.max_stale.as_ref(), ZeroRule::Meaningful, defaults::MAX_STALE);
-    let (identity, cache_status) = identity::resolve(&mut written, resolver);
-    let (mirrors, upstream) = upstreams::resolve(&mut written, &url, resolver);
-    identity::check(identity, written.identity.as_ref(), (&upstream, &mirrors), resolver);
+    let url = resolver.accept(&name.at, url)?;
+    let identity = identity::resolve(&table, resolver);
+    let upstreams = upstreams::resolve(&mut table, url, resolver);
+    identity::check_upstreams(&table, &upstreams, resolver);
     Some(RegistryOptions {
-        name,
+        name: name.value,
         aliases,
         prefix,
         hosts,
         is_default: false,
-        tags: TagPolicy { ttl: tag_ttl, max_stale },
-        rules: rules::resolve(&mut written, resolver),
+        tags: TagPolicy { ttl: table.tag_ttl, max_stale: table.max_stale },
+        cache_status: table.cache_status.unwrap_or(identity == AskedAs::Proxy),
         identity,
-        cache_status,
-        upstream,
-        mirrors,
+        upstream: upstreams.authoritative,
+        mirrors: upstreams.mirrors,
+        rules: rules(table),
     })
 }
 
-pub(super) fn registry_name(text: &str) -> Result<RegistryName, ValueFault> {
-    text.parse().map_err(|_| {
-        ValueFault::new(format!("{} is not the name of a registry", quoted(text)))
-            .hint("write a host, perhaps with a port, such as `registry.corp:5000`")
-    })
+fn rules(table: RegistryTable) -> RegistryRules {
+    let rule = |rule: TagRuleTable| TagRule { pattern: rule.r#match, ttl: rule.ttl };
+    RegistryRules {
+        fill_on_range: table.fill_on_range,
+        offline: table.offline.value,
+        push: table.push,
+        membership_ttl: table.membership_ttl,
+        tags: table.tag_rules.into_iter().map(rule).collect(),
+        allow: table.allow,
+        deny: table.deny,
+    }
 }
 
-/// Whoever configures `index.docker.io` most likely means Docker Hub, and would miss `library/`.
+/// An operator that configures `index.docker.io` most likely means Docker Hub, and would miss
+/// `library/`.
 fn warn_of_alias(name: &RegistryName, resolver: &mut Resolver<'_>) {
-    let known = defaults::WELL_KNOWN.iter().find(|known| known.aliases.contains(&name.as_str()));
+    let known = WELL_KNOWN.iter().find(|known| known.aliases.contains(&name.as_str()));
     if let Some(known) = known {
         resolver.warnings.push(format!(
             "`{name}` is configured as a registry of its own, but is another name of `{}`",
@@ -106,106 +107,83 @@ fn warn_of_alias(name: &RegistryName, resolver: &mut Resolver<'_>) {
 }
 
 fn aliases(
-    name: &RegistryName,
-    key: Range<usize>,
-    written: Option<Vec<Text>>,
+    name: &Located<RegistryName>,
+    written: Option<Vec<Located<RegistryName>>>,
     known: Option<&WellKnown>,
     claims: &mut NameClaims,
     resolver: &mut Resolver<'_>,
 ) -> Vec<RegistryName> {
-    let (kind, written) = match (written, known) {
-        (Some(written), _) => (ClaimKind::Alias, written),
-        (None, Some(known)) => {
-            let implied = |alias: &&str| Spanned::new(key.clone(), (*alias).to_owned());
-            (ClaimKind::ImpliedAlias, known.aliases.iter().map(implied).collect())
-        }
-        (None, None) => (ClaimKind::Alias, Vec::new()),
+    let kind = if written.is_some() { ClaimKind::Alias } else { ClaimKind::ImpliedAlias };
+    let implied = || {
+        let known = known.map(|known| known.aliases).unwrap_or_default().iter();
+        let alias = |text: &&str| Some(Located { value: text.parse().ok()?, at: name.at.clone() });
+        known.filter_map(alias).collect()
     };
     let mut aliases = Vec::new();
-    for text in &written {
-        let Some(alias) = resolver.given(Some(text), registry_name) else { continue };
-        claims.claim(name, kind, alias.as_str(), text.span(), resolver);
-        if alias != *name && !aliases.contains(&alias) {
-            aliases.push(alias);
+    for alias in written.unwrap_or_else(implied) {
+        claims.claim(&name.value, kind, alias.value.as_str(), &alias.at, resolver);
+        if alias.value != name.value && !aliases.contains(&alias.value) {
+            aliases.push(alias.value);
         }
     }
     aliases
 }
 
+/// The prefix that is written, else the name if it can be one.
 fn prefix(
-    name: &RegistryName,
-    key: Range<usize>,
-    written: Option<Text>,
+    name: &Located<RegistryName>,
+    written: Option<Located<PathPrefix>>,
     claims: &mut NameClaims,
     resolver: &mut Resolver<'_>,
 ) -> Option<String> {
-    let Some(text) = written else {
-        let prefix = check_prefix(name.as_str()).ok()?;
-        claims.claim(name, ClaimKind::ImpliedPrefix, &prefix, key, resolver);
-        return Some(prefix);
+    let (kind, prefix, at) = match written {
+        None => (ClaimKind::ImpliedPrefix, check_prefix(name.value.as_str()).ok(), name.at.clone()),
+        Some(written) => (ClaimKind::Prefix, written.value.0, written.at),
     };
-    if text.get_ref().is_empty() {
-        return None;
-    }
-    let prefix = resolver.given(Some(&text), check_prefix)?;
-    claims.claim(name, ClaimKind::Prefix, &prefix, text.span(), resolver);
+    let prefix = prefix?;
+    claims.claim(&name.value, kind, &prefix, &at, resolver);
     Some(prefix)
 }
 
 /// Hosts have a namespace of their own: `ghcr.io` may be a registry's name and its host.
 fn hosts(
     name: &RegistryName,
-    written: &[Text],
+    written: &[Located<HostPort>],
     claims: &mut NameClaims,
     resolver: &mut Resolver<'_>,
 ) -> Vec<HostPort> {
     let mut hosts = Vec::new();
-    for text in written {
-        let Some(host) = resolver.given(Some(text), upstreams::host) else { continue };
-        claims.claim(name, ClaimKind::Host, &host.to_string(), text.span(), resolver);
-        if !hosts.contains(&host) {
-            hosts.push(host);
+    for Located { value: host, at } in written {
+        claims.claim(name, ClaimKind::Host, &host.to_string(), at, resolver);
+        if !hosts.contains(host) {
+            hosts.push(host.clone());
         }
     }
     hosts
 }
 
-/// A prefix is the first component of a path, told from an organisation on Docker Hub by its dot.
-fn check_prefix(text: &str) -> Result<String, ValueFault> {
-    const HINT: &str = "write something like `harbor.corp`, or `\"\"` for none";
-    if text.contains(':') {
-        return Err(ValueFault::new("a prefix can hold no colon").hint(HINT));
-    }
-    if !text.contains('.') {
-        return Err(ValueFault::new("a prefix needs a dot")
-            .hint(format!("without one it could be an organisation on Docker Hub; {HINT}")));
-    }
-    if text.contains('/') || text.parse::<RepositoryName>().is_err() {
-        return Err(ValueFault::new("a prefix is one path component, in lower case").hint(HINT));
-    }
-    Ok(text.to_owned())
-}
-
 /// The one that asks for it, else Docker Hub unless it declines.
 fn choose_default(
     registries: &mut [RegistryOptions],
-    wishes: &[Option<Spanned<bool>>],
+    wishes: &[Option<Located<bool>>],
     resolver: &mut Resolver<'_>,
 ) {
-    let is_wanted = |wish: &Option<Spanned<bool>>| wish.as_ref().map(|wish| *wish.get_ref());
     let mut chosen: Option<usize> = None;
     for (index, wish) in wishes.iter().enumerate() {
-        let Some(wish) = wish.as_ref().filter(|wish| *wish.get_ref()) else { continue };
+        let Some(wish) = wish.as_ref().filter(|wish| wish.value) else { continue };
         if let Some(first) = chosen {
-            let (first, second) = (&registries[first].name, &registries[index].name);
-            let fault = ValueFault::new(format!("both `{first}` and `{second}` are the default"));
-            resolver.report(wish.span(), fault.hint("keep one `default = true`"));
+            let fault = ValueFault::new(format!(
+                "both `{}` and `{}` are the default",
+                registries[first].name, registries[index].name
+            ));
+            resolver.report(&wish.at, fault.hint("keep one `default = true`"));
         } else {
             chosen = Some(index);
         }
     }
-    let docker = registries.iter().position(|r| r.name.as_str() == defaults::DEFAULT_REGISTRY);
-    let docker = docker.filter(|index| is_wanted(&wishes[*index]) != Some(false));
+    let is_docker = |registry: &RegistryOptions| registry.name.as_str() == DEFAULT_REGISTRY;
+    let docker = registries.iter().position(is_docker);
+    let docker = docker.filter(|index| wishes[*index].as_ref().is_none_or(|wish| wish.value));
     if let Some(index) = chosen.or(docker) {
         registries[index].is_default = true;
     }

@@ -1,6 +1,5 @@
 //! `[access]`: who is let in, good and bad.
 
-use super::super::defaults;
 use super::*;
 use crate::access::{Action, AnonymousAccess, ChallengePolicy};
 
@@ -67,7 +66,7 @@ fn what_cannot_be_meant_is_refused() {
     refused(&[
         ("[access]\nanonymous = 'all'", 2, "access.anonymous", "none of `none`, `pull`, `push`"),
         ("[access]\nchallenge = 'basi'", 2, "access.challenge", "did you mean `basic`?"),
-        ("[access]\nchallenge = 'basic'", 0, "", "nobody has one"),
+        ("[access]\nchallenge = 'basic'", 0, "", "no client has one"),
         ("[access]\nhtpasswd = 'none'", 2, "access.htpasswd", "there is no such file"),
         ("[access]\nhtpasswd = '.'", 2, "access.htpasswd", "it is a directory"),
         ("[access]\nhtpaswd = 'x'", 2, "access.htpaswd", "did you mean `htpasswd`?"),
@@ -96,7 +95,7 @@ fn what_cannot_be_meant_is_refused() {
             "[access]\nrule = [{ users = ['a'], actions = ['pull'] }]",
             1,
             "access",
-            "nobody can be one",
+            "no client can be a user",
         ),
         (
             "[access]\ncertificate = [{ name = 'a', user = 'b' }]",
@@ -113,7 +112,7 @@ fn what_cannot_be_meant_is_refused() {
     ]);
     let with = |text: &str| with_users(text).problems().remove(0).to_string();
     let never = with("[access]\nhtpasswd = 'users'");
-    assert!(never.contains("nobody is asked for a password"), "{never}");
+    assert!(never.contains("clients are not asked for a password"), "{never}");
     let rule = |registry: &str| {
         with(&format!(
             "[access]\nhtpasswd = 'users'\nchallenge = 'basic'\n[[access.rule]]\nusers = ['a']\n\
@@ -185,7 +184,7 @@ fn a_registry_that_nobody_may_push_to_is_warned_of() {
     let warnings = |text: &str| with_users(text).settings().warnings;
     let registry = "[registry.'a.test']\npush = true\n";
     let nobody = warnings(registry);
-    assert!(nobody.iter().any(|it| it.contains("nobody may push")), "{nobody:?}");
+    assert!(nobody.iter().any(|it| it.contains("no client may push")), "{nobody:?}");
     for access in ["anonymous = 'push'", "challenge = 'basic'\nhtpasswd = 'users'"] {
         assert_eq!(warnings(&format!("[access]\n{access}\n{registry}")), [""; 0], "{access}");
     }
@@ -194,6 +193,6 @@ fn a_registry_that_nobody_may_push_to_is_warned_of() {
 #[test]
 fn nothing_written_is_what_was_before() {
     let settings = Case::of("").settings();
-    assert_eq!(settings.listeners[0].address, defaults::LISTEN);
+    assert_eq!(settings.listeners[0].address, "127.0.0.1:5000".parse().unwrap());
     assert!(settings.listeners[0].access.is_default());
 }

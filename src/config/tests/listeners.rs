@@ -71,7 +71,7 @@ fn tls_is_checked() {
             "[tls]\ncert = 'cert'\nkey = 'key'\nclient_ca = 'cert'\nclient_auth = 'yes'",
             5,
             "tls.client_auth",
-            "neither `optional` nor `required`",
+            "none of `optional`, `required`",
         ),
         (
             "[tls]\ncert = 'cert'\nkey = 'key'\nclient_ca = 'empty'",
@@ -109,9 +109,14 @@ fn listeners_are_checked() {
             "[[listener]]\naddress = '[::]:2'\ndoors = ['path']",
             3,
             "listener[0].doors",
-            "known here: `registry`, `ns`, `host`, `prefix`, `mirror`",
+            "none of `registry`, `ns`, `host`, `prefix`, `mirror`",
         ),
-        ("[[listener]]\naddress = '[::]:2'\ndoors = []", 3, "listener[0].doors", "nobody gets in"),
+        (
+            "[[listener]]\naddress = '[::]:2'\ndoors = []",
+            3,
+            "listener[0].doors",
+            "no request gets in",
+        ),
         (
             "[[listener]]\naddress = '[::]:2'\nnames = ['http://a']",
             3,

@@ -1,6 +1,7 @@
 //! Whole configurations, good and bad, through the same function that the program uses.
 
 mod access;
+mod example;
 mod identity;
 mod listeners;
 mod meaning;
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use super::diagnostics::{Diagnostic, Diagnostics, SourcePlace};
 use super::environment::Environment;
 use super::load::{ConfigArgs, LoadedConfig, load_with};
-use super::resolved::Settings;
+use super::settings::Settings;
 
 /// A directory with a `config.toml` in it.
 struct Case {

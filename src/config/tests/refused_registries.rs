@@ -92,7 +92,12 @@ fn credentials_are_checked() {
     const AUTH: &str = "registry.\"a.b\".auth";
     refused(&[
         ("[registry.'a.b']\nauth = {}", 2, AUTH, "`auth` has no `type`"),
-        ("[registry.'a.b']\nauth.type = 'ecr'", 2, auth("type"), "unknown type of `auth`"),
+        (
+            "[registry.'a.b']\nauth.type = 'ecr'",
+            2,
+            auth("type"),
+            "`ecr` is none of `anonymous`, `basic`",
+        ),
         ("[registry.'a.b']\nauth.type = 'Basic'", 2, auth("type"), "did you mean `basic`?"),
         ("[registry.'a.b']\nauth = { type = 'basic' }", 2, AUTH, "has no `username`"),
         ("[registry.'a.b']\nauth = { type = 'basic', username = 'u' }", 2, AUTH, "no password"),

@@ -1,0 +1,148 @@
+//! Settings that are right alone and wrong together: what only shows when all of them are known.
+
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use super::diagnostics::ValueFault;
+use super::listeners::ListenerSettings;
+use super::resolver::Resolver;
+use crate::access::{AnonymousAccess, ChallengePolicy};
+use crate::registry::{AskedAs, RegistryOptions};
+
+/// Reports listeners and registries that contradict, or are of no use to, each other.
+pub(super) fn check(
+    listeners: &[ListenerSettings],
+    registries: &[RegistryOptions],
+    resolver: &mut Resolver<'_>,
+) {
+    refuse_loops(listeners, registries, resolver);
+    warn_of_useless(listeners, registries, resolver);
+    check_logins(listeners, registries, resolver);
+    check_rules(listeners, registries, resolver);
+    check_hosts(registries, resolver);
+}
+
+/// A request to a registry that is Larder itself would come back for ever.
+fn refuse_loops(
+    listeners: &[ListenerSettings],
+    registries: &[RegistryOptions],
+    resolver: &mut Resolver<'_>,
+) {
+    for registry in registries {
+        let upstreams = registry.mirrors.iter().chain([&registry.upstream]);
+        for own in upstreams.filter_map(|upstream| own_listener(&upstream.url, listeners)) {
+            resolver.report_missing(ValueFault::new(format!(
+                "an upstream of `{}` is Larder itself, which listens on `{}`",
+                registry.name, own.address
+            )));
+        }
+    }
+}
+
+/// The listener that a request to `url` would reach.
+fn own_listener<'l>(url: &Url, listeners: &'l [ListenerSettings]) -> Option<&'l ListenerSettings> {
+    let target = match url.host()? {
+        Host::Ipv4(address) => IpAddr::V4(address),
+        Host::Ipv6(address) => IpAddr::V6(address),
+        Host::Domain("localhost") => IpAddr::from([127, 0, 0, 1]),
+        Host::Domain(_) => return None,
+    };
+    listeners.iter().find(|listener| {
+        let own = listener.address;
+        let is_any = own.ip().is_unspecified() && target.is_loopback();
+        Some(own.port()) == url.port_or_known_default() && (own.ip() == target || is_any)
+    })
+}
+
+/// Warns of registries that could do more if a listener let clients do it.
+fn warn_of_useless(
+    listeners: &[ListenerSettings],
+    registries: &[RegistryOptions],
+    resolver: &mut Resolver<'_>,
+) {
+    let lets_push = |listener: &ListenerSettings| {
+        let options = &listener.access.options;
+        options.policy.anonymous == AnonymousAccess::Push
+            || options.htpasswd.is_some()
+            || !options.certificates.is_empty()
+    };
+    let may_push = listeners.iter().any(lets_push);
+    for registry in registries.iter().filter(|registry| registry.rules.push && !may_push) {
+        resolver.warnings.push(format!(
+            "`{}` takes pushes, but no client may push: set `anonymous = \"push\"` in `[access]`, \
+             or let users log in",
+            registry.name
+        ));
+    }
+    let may_log_in = listeners.iter().any(asks_for_passwords);
+    for registry in registries.iter().filter(|registry| takes_logins(registry) && !may_log_in) {
+        resolver.warnings.push(format!(
+            "`{}` is asked with the credentials of clients, but no listener takes any: set \
+             `challenge = \"basic\"` in `[access]`",
+            registry.name
+        ));
+    }
+}
+
+/// Reports listeners that ask for passwords that no client can have.
+fn check_logins(
+    listeners: &[ListenerSettings],
+    registries: &[RegistryOptions],
+    resolver: &mut Resolver<'_>,
+) {
+    let has_logins = registries.iter().any(takes_logins);
+    for listener in listeners.iter().filter(|listener| asks_for_passwords(listener)) {
+        if listener.access.htpasswd.is_none() && !has_logins {
+            let fault = ValueFault::new(format!(
+                "clients are asked for a password on `{}`, but no client has one",
+                listener.address
+            ));
+            let hint = "set `htpasswd`, or `identity = \"client\"` of a registry";
+            resolver.report_missing(fault.hint(hint));
+        }
+    }
+}
+
+/// Reports rules for registries that do not exist.
+fn check_rules(
+    listeners: &[ListenerSettings],
+    registries: &[RegistryOptions],
+    resolver: &mut Resolver<'_>,
+) {
+    let rules = listeners.iter().flat_map(|listener| &listener.access.options.policy.rules);
+    for name in rules.flat_map(|rule| &rule.registries) {
+        if registries.iter().any(|registry| registry.name == *name) {
+            continue;
+        }
+        let fault = ValueFault::new(format!("a rule is for `{name}`, which is no registry here"));
+        let by_alias = registries.iter().find(|registry| registry.aliases.contains(name));
+        resolver.report_missing(match by_alias {
+            Some(registry) => fault.hint(format!("it is another name of `{}`", registry.name)),
+            None => fault,
+        });
+    }
+}
+
+/// A client's credential belongs to the host that it was presented at, so that host can mean one
+/// registry only.
+fn check_hosts(registries: &[RegistryOptions], resolver: &mut Resolver<'_>) {
+    let has_no_host = |it: &&RegistryOptions| takes_logins(it) && it.hosts.is_empty();
+    let names: Vec<_> = registries.iter().filter(has_no_host).map(|it| it.name.as_str()).collect();
+    if names.len() > 1 {
+        let fault = ValueFault::new(format!(
+            "at one host, credentials of clients can be for one registry only, not for `{}`",
+            names.join("` and `")
+        ));
+        let hint = "give all of them but one `hosts` of their own, where they alone are served";
+        resolver.report_missing(fault.hint(hint));
+    }
+}
+
+fn asks_for_passwords(listener: &ListenerSettings) -> bool {
+    listener.access.options.challenge == ChallengePolicy::Basic
+}
+
+fn takes_logins(registry: &RegistryOptions) -> bool {
+    matches!(registry.identity, AskedAs::Client(_))
+}

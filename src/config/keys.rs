@@ -1,0 +1,268 @@
+//! The keys of the file, save those of registries: their types, defaults and documentation.
+//!
+//! The comments here are what operators read: in the schema, in `config.example.toml` and in
+//! `docs/configuration.md`. The first paragraph of a key says what it is for.
+
+use std::time::Duration;
+
+use super::reader::{FromToml, Located};
+use super::registry_keys::{AuthTable, RegistryTable, RegistryTables, TagRuleTable, UpstreamTable};
+use super::table::{TableInfo, TomlTable, table};
+use super::values::{
+    AdminAddress, ByteSize, CertificateUserName, ClientAuth, CountValue, FilledList, FlagValue,
+    OneOrMany, PositiveDuration, PositiveSize,
+};
+use crate::access::{Action, AnonymousAccess, ChallengePolicy};
+use crate::http::HostPort;
+use crate::oci::RegistryName;
+use crate::registry::{Door, RepositoryPattern};
+
+table! {
+    /// These keys stand above the first `[table]` of the file.
+    struct FileTable in "" {
+        /// IP addresses and ports on which clients are served.
+        ///
+        /// By default only this machine can use Larder; `0.0.0.0:5000` opens it to every client
+        /// that can reach the port. In `LARDER_LISTEN`, commas separate several.
+        listen: Located<OneOrMany<String>> = ["127.0.0.1:5000"];
+        /// IP address and port of health checks and metrics; `""` for none.
+        ///
+        /// `/healthz`, `/readyz` and `/metrics` are served there over plain HTTP, to every client
+        /// that can reach it. If the default address is in use, Larder logs that and does without;
+        /// any other address has to be free.
+        admin_listen: Located<AdminAddress> = "127.0.0.1:5001";
+        /// Silence in both directions after which a client's connection is closed.
+        ///
+        /// A client that reads slowly is not silent.
+        client_stall: PositiveDuration = "10m";
+        /// Connections that one client may hold; `0` for any number.
+        ///
+        /// A client is an address, over IPv6 a network of 64 bits. Further connections are closed
+        /// at once. Behind a proxy or NAT, all clients are one.
+        connections_per_client: CountValue = 1024;
+        /// How long transfers in flight may go on after SIGTERM.
+        ///
+        /// Keep it below the time after which the service manager kills Larder (systemd: 90s,
+        /// Kubernetes: 30s, docker stop: 10s).
+        shutdown_grace: Duration = "30s";
+        /// TLS on all addresses of `listen`.
+        tls: Located<TlsTable>;
+        /// The rights of clients on all addresses of `listen`.
+        access: Located<AccessTable>;
+        /// Several listeners with settings of their own, in place of `listen`, `[tls]` and
+        /// `[access]`.
+        listener: Located<Vec<Located<ListenerTable>>>;
+        /// The cache directory, and how long content is kept and trusted.
+        cache: CacheTable = {};
+        /// The registries that clients may name.
+        registry: RegistryTables;
+    }
+}
+
+table! {
+    /// TLS towards clients, on all addresses of `listen`; without this table they are served plain
+    /// HTTP.
+    ///
+    /// `cert` and `key` are read again when they change; a pair that is not valid leaves the old one
+    /// in service. Relative paths start at the directory of the configuration file.
+    ///
+    /// ```toml
+    /// [tls]
+    /// cert = "/etc/larder/tls.crt"
+    /// key = "/etc/larder/tls.key"
+    /// client_ca = "/etc/larder/clients-ca.pem"
+    /// client_auth = "optional"
+    /// ```
+    struct TlsTable in "[tls]" {
+        /// PEM file with the certificate and then its chain.
+        cert: Located<String>;
+        /// PEM file with the private key of `cert`, without a passphrase.
+        key: Located<String>;
+        /// PEM file of authorities; clients are asked for a certificate that one of them signed.
+        client_ca: Located<String>;
+        /// Whether a client without a certificate is turned away.
+        client_auth: Located<ClientAuth> => "`\"optional\"`";
+    }
+}
+
+table! {
+    /// The rights of clients on all addresses of `listen`. See [Access](docs/access.md).
+    struct AccessTable in "[access]" {
+        /// What a client without credentials may do.
+        ///
+        /// Deleting always needs a rule.
+        anonymous: AnonymousAccess = "pull";
+        /// Whether clients are asked for a user and a password.
+        ///
+        /// With `"never"`, credentials are not even read: dockerd offers Docker Hub's password to
+        /// any mirror that asks for one.
+        challenge: Located<ChallengePolicy> = "never";
+        /// File of users and hashed passwords.
+        ///
+        /// Its lines are made by `htpasswd -nB -C 10 USER`, with bcrypt or Argon2. It is read again
+        /// when it changes; if a line is not valid, the users that were known stay.
+        ///
+        /// ```toml
+        /// [access]
+        /// htpasswd = "/etc/larder/htpasswd"
+        /// ```
+        htpasswd: Located<String>;
+        /// Accept passwords without TLS from other machines.
+        ///
+        /// For a listener behind a proxy that has TLS.
+        insecure_basic: FlagValue = false;
+        /// The users that the holders of client certificates are.
+        certificate: Vec<Located<CertificateTable>> = [];
+        /// What users may do.
+        rule: Vec<RuleTable> = [];
+    }
+}
+
+table! {
+    /// The users that the holders of client certificates are (see `client_ca`). The first entry
+    /// counts whose `name` matches; a certificate that matches none stands for no user.
+    ///
+    /// ```toml
+    /// [[access.certificate]]
+    /// name = "*.ci.corp"
+    /// user = "ci"
+    /// ```
+    struct CertificateTable in "[[access.certificate]]" as "the certificate" {
+        /// Common name, DNS name or URI in the certificate; `*` is any text.
+        name: RepositoryPattern, required;
+        /// The user that it stands for.
+        user: CertificateUserName, required;
+    }
+}
+
+table! {
+    /// What users may do. Without rules, users may pull and push. Rules are additive, also to
+    /// `anonymous`. Push does not imply pull; delete always needs a rule.
+    ///
+    /// ```toml
+    /// [[access.rule]]
+    /// users = ["ci", "release-*"]
+    /// registries = ["docker.io"]
+    /// repositories = ["team/**"]
+    /// actions = ["pull", "push"]
+    /// ```
+    struct RuleTable in "[[access.rule]]" as "the rule" {
+        /// Patterns of the users that it is for.
+        users: FilledList<RepositoryPattern>, required;
+        /// Registries that it is for.
+        registries: FilledList<RegistryName> => "all";
+        /// Patterns of repositories that it is for, as in `allow`.
+        repositories: FilledList<RepositoryPattern> => "all";
+        /// The actions that it permits.
+        actions: FilledList<Action>, required;
+    }
+}
+
+table! {
+    /// A listener with settings of its own. Any number of them can stand in place of `listen`,
+    /// `[tls]` and `[access]`, which are short for one.
+    ///
+    /// ```toml
+    /// [[listener]]
+    /// address = "0.0.0.0:5443"
+    /// names = ["mirror.corp"]
+    /// doors = ["registry", "ns", "host", "prefix", "mirror"]
+    /// tls = { cert = "mirror.crt", key = "mirror.key" }
+    /// access = { anonymous = "none", challenge = "basic", htpasswd = "users" }
+    /// ```
+    struct ListenerTable in "[[listener]]" as "the listener" {
+        /// IP address and port.
+        address: Located<std::net::SocketAddr>, required;
+        /// Hosts that it answers to, as `host` or `host:port`; all if there are none.
+        names: Vec<HostPort> = [];
+        /// The [ways](docs/clients.md#how-a-request-names-its-registry) of naming a registry there.
+        doors: Located<Vec<Door>> => "all";
+        /// A table with the keys of `[tls]`.
+        tls: Located<TlsTable>;
+        /// A table with the keys of `[access]`.
+        access: Located<AccessTable>;
+    }
+}
+
+table! {
+    /// The cache directory, and how long content is kept and trusted.
+    struct CacheTable in "[cache]" {
+        /// The cache directory, from `/` or `~/` on; made if it is missing.
+        ///
+        /// One process per directory. With `XDG_CACHE_HOME` set, the default is `larder/` in there.
+        dir: Located<String> => "`\"~/.cache/larder\"`" | "~/.cache/larder";
+        /// Memory for manifests, tags and memberships, not layers.
+        memory: PositiveSize = "64MiB";
+        /// Space that is left free on the file system; `"0"` for none.
+        ///
+        /// Larder stops writing, and only passes through, when less than this is free. At most a
+        /// twentieth of the file system is left free for it.
+        min_free: ByteSize = "1GiB";
+        /// How long an interrupted download is kept to be resumed.
+        fill_keep: PositiveDuration = "1d";
+        /// File with a secret of 32 bytes or more, by which the ids of uploads are sealed.
+        ///
+        /// Several Larders before one registry need the same. Without it, one is made in
+        /// `session.key` in `dir`.
+        ///
+        /// ```toml
+        /// [cache]
+        /// session_key_file = "/etc/larder/session.key"
+        /// ```
+        session_key_file: Located<String>;
+        /// How long a client waits for an expired tag to be revalidated before it is served stale.
+        ///
+        /// An upstream that did not answer in that time is not waited for again until it has
+        /// answered. With `"0s"`, the tag is served stale at once. Container clients themselves give
+        /// up after about 30s.
+        stale_wait: Duration = "2s";
+        /// Content is verified again on first access after this long, or after a reboot.
+        ///
+        /// Readers of a large layer get each part as soon as it is verified. Corrupt content is
+        /// fetched again.
+        verify_every: PositiveDuration = "30d";
+    }
+}
+
+/// The tables of the file.
+pub(super) const TABLES: [TableInfo; 11] = [
+    FileTable::INFO,
+    TlsTable::INFO,
+    AccessTable::INFO,
+    CertificateTable::INFO,
+    RuleTable::INFO,
+    ListenerTable::INFO,
+    CacheTable::INFO,
+    RegistryTable::INFO,
+    UpstreamTable::INFO,
+    TagRuleTable::INFO,
+    AuthTable::INFO,
+];
+
+/// The title of the table in which a key belongs.
+pub(super) fn home_of(key: &str) -> Option<&'static str> {
+    let has_it = |table: &&TableInfo| table.keys.iter().any(|known| known.name == key);
+    TABLES.iter().find(has_it).map(|table| table.title)
+}
+
+/// Every key that has one value for the whole process, with the table that it is in (`""` is the
+/// top).
+pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let tables = [
+        ("", FileTable::INFO),
+        ("tls", TlsTable::INFO),
+        ("access", AccessTable::INFO),
+        ("cache", CacheTable::INFO),
+    ];
+    tables.into_iter().flat_map(|(name, table)| {
+        table.keys.iter().filter(|key| !key.is_table).map(move |key| (name, key.name))
+    })
+}
+
+/// The JSON schema of the file, for editors.
+pub fn schema() -> String {
+    let mut schema = FileTable::schema();
+    schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
+    schema["title"] = "Larder's configuration".into();
+    format!("{schema:#}\n")
+}

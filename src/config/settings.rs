@@ -1,0 +1,152 @@
+//! From the tables of the file to the options of every module.
+//!
+//! Each module declares its own options; this is the only place that knows them all. Reading files
+//! and the environment for secrets happens on the way; nothing is created or connected to.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretSlice;
+
+use super::checks;
+use super::defaults;
+use super::diagnostics::{Diagnostics, ValueFault, quoted};
+use super::keys::{CacheTable, FileTable};
+use super::listeners::{self, ClientLimits, ListenerSettings};
+use super::proxies;
+use super::reader::Located;
+use super::registries;
+use super::resolver::Resolver;
+use crate::cache::CacheOptions;
+use crate::http::ProxyOptions;
+use crate::push::PushOptions;
+use crate::registry::RegistryOptions;
+use crate::store::{IndexOptions, StoreOptions};
+
+/// Everything that an operator can decide, ready for use.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients are listened to; at least one.
+    pub listeners: Vec<ListenerSettings>,
+    /// Where operators are answered, if anywhere.
+    pub admin: Option<SocketAddr>,
+    /// The share of one client.
+    pub clients: ClientLimits,
+    /// How long running transfers may go on after the request to stop.
+    pub shutdown_grace: Duration,
+    /// For the store.
+    pub store: StoreOptions,
+    /// For the pull path.
+    pub cache: CacheOptions,
+    /// The proxies towards upstreams: the environment's alone to say, as for any program.
+    pub proxies: ProxyOptions,
+    /// For the push path.
+    pub push: PushOptions,
+    /// The registries; at least one, at most one of them the default, no two with a common name.
+    pub registries: Vec<RegistryOptions>,
+    /// What the operator should be told although it stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Gives meaning to the tables, or says all that is wrong with them.
+pub(super) fn resolve(
+    mut file: FileTable,
+    mut resolver: Resolver<'_>,
+) -> Result<Settings, Diagnostics> {
+    let listeners = listeners::resolve(&mut file, &mut resolver);
+    let settings = Settings {
+        admin: listeners::admin(&file.admin_listen, &listeners, &mut resolver),
+        clients: ClientLimits {
+            stall: file.client_stall.0,
+            connections: file.connections_per_client.0,
+        },
+        shutdown_grace: file.shutdown_grace,
+        store: store_options(&file.cache, &mut resolver),
+        cache: CacheOptions { memory: file.cache.memory.0, stale_wait: file.cache.stale_wait },
+        proxies: proxies::resolve(&mut resolver),
+        push: push_options(&file.cache, &mut resolver),
+        registries: registries::resolve(file.registry, &mut resolver),
+        listeners,
+        warnings: Vec::new(),
+    };
+    checks::check(&settings.listeners, &settings.registries, &mut resolver);
+    let Resolver { reader, warnings, .. } = resolver;
+    reader.into_result(Some(Settings { warnings, ..settings }))
+}
+
+fn store_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> StoreOptions {
+    let dir = match &written.dir {
+        Some(text) => {
+            let dir = cache_dir(text, resolver);
+            resolver.accept(&text.at, dir)
+        }
+        None => defaults::cache_dir(resolver.environment)
+            .map_err(|fault| resolver.report_missing(fault))
+            .ok(),
+    };
+    StoreOptions {
+        dir: dir.unwrap_or_default(),
+        min_free: written.min_free.0,
+        fill_keep: written.fill_keep.0,
+        verify_every: written.verify_every.0,
+        index: Some(IndexOptions { checker: Some(defaults::PROGRAM.into()) }),
+    }
+}
+
+/// The store makes what is missing and checks what is there; here only what cannot be meant.
+fn cache_dir(written: &Located<String>, resolver: &Resolver<'_>) -> Result<PathBuf, ValueFault> {
+    let dir = resolver.path_as_written(&written.value)?;
+    if !dir.is_absolute() {
+        return Err(ValueFault::new(format!("{} is a relative path", quoted(&written.value)))
+            .hint("write it from `/` or `~/` on, so that it is the same from everywhere"));
+    }
+    if SYSTEM_DIRS.iter().any(|theirs| dir == Path::new(theirs)) {
+        return Err(ValueFault::new(format!("`{}` belongs to the system", dir.display()))
+            .hint("give Larder a directory of its own, such as `/var/cache/larder`"));
+    }
+    if dir.exists() && !dir.is_dir() {
+        return Err(ValueFault::new(format!("`{}` is not a directory", dir.display())));
+    }
+    Ok(dir)
+}
+
+fn push_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> PushOptions {
+    let key = written.session_key_file.as_ref().and_then(|file| {
+        let bytes = resolver.secret_file(file, SESSION_KEY_BYTES_MAX)?;
+        let min = PushOptions::SESSION_KEY_BYTES_MIN;
+        let is_long = bytes.trim_ascii().len() >= min;
+        let key = is_long.then(|| SecretSlice::from(bytes.trim_ascii().to_vec()));
+        let fault = || {
+            ValueFault::new(format!("the key has fewer than {min} bytes"))
+                .hint("make one with `openssl rand -hex 32`")
+        };
+        resolver.accept(&file.at, key.ok_or_else(fault))
+    });
+    PushOptions { session_key: key }
+}
+
+/// A key that is longer gains nothing.
+const SESSION_KEY_BYTES_MAX: u64 = 4096;
+
+/// Directories that are named by mistake, as in `dir = "$UNSET/"`.
+const SYSTEM_DIRS: [&str; 18] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
+    "/var/lib",
+    "/var/cache",
+];
