@@ -21,20 +21,21 @@ use crate::store::Store;
 pub(super) struct UploadCopies {
     waiting: Mutex<HashMap<SessionId, WaitingCopy>>,
     store: Arc<Store>,
-    room: CopyBudget,
+    budget: CopyBudget,
     pub(super) tasks: TaskTracker,
 }
 
 #[derive(Debug)]
 struct WaitingCopy {
-    tee: UploadCopy,
+    copy: UploadCopy,
     since: Instant,
 }
 
 impl UploadCopies {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        let (waiting, room, tasks) = (Mutex::default(), CopyBudget::default(), TaskTracker::new());
-        Self { waiting, store, room, tasks }
+        let (waiting, budget, tasks) =
+            (Mutex::default(), CopyBudget::default(), TaskTracker::new());
+        Self { waiting, store, budget, tasks }
     }
 
     /// The copy for the next part of an upload, of which `passed` bytes have passed before. `None`
@@ -47,16 +48,16 @@ impl UploadCopies {
     ) -> Option<(UploadCopy, CopySink)> {
         let waiting = self.waiting().remove(&id);
         match waiting {
-            Some(WaitingCopy { tee, .. }) => Some(tee.go_on(&self.tasks, &self.room)),
+            Some(WaitingCopy { copy, .. }) => Some(copy.go_on(&self.tasks, &self.budget)),
             None if passed == 0 => {
-                Some(UploadCopy::begin(&self.store, &self.tasks, algorithm, &self.room))
+                Some(UploadCopy::begin(&self.store, &self.tasks, algorithm, &self.budget))
             }
             None => None,
         }
     }
 
     /// Lets a copy wait for the next part.
-    pub(super) fn put(&self, id: SessionId, tee: UploadCopy) {
+    pub(super) fn put(&self, id: SessionId, copy: UploadCopy) {
         let mut waiting = self.waiting();
         waiting.retain(|_, waiting| waiting.since.elapsed() < WAIT_MAX);
         if waiting.len() >= WAITING_MAX {
@@ -65,7 +66,7 @@ impl UploadCopies {
                 waiting.remove(&oldest);
             }
         }
-        waiting.insert(id, WaitingCopy { tee, since: Instant::now() });
+        waiting.insert(id, WaitingCopy { copy, since: Instant::now() });
     }
 
     /// Gives a copy up.

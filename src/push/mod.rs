@@ -6,7 +6,6 @@
 mod answer;
 mod copies;
 mod error;
-mod flush;
 mod incoming;
 mod manifests;
 mod mount;

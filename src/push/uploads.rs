@@ -19,7 +19,6 @@ use crate::cache::Epoch;
 use crate::clock::unix_seconds;
 use crate::http::RequestBody;
 use crate::oci::{Algorithm, Digest, RepositoryName, Resource};
-use crate::store::StoredState;
 use crate::upstream::{
     self, ChangeCall, ChangePayload, ChangeTarget, UploadLocation, UpstreamReply,
 };
@@ -224,13 +223,11 @@ impl PushService {
         digest: Option<&Digest>,
     ) -> (Option<UploadCopy>, Option<CopySink>) {
         let algorithm = digest.map_or(Algorithm::Sha256, Digest::algorithm);
-        if let Some(digest) = digest {
-            let (store, digest) = (self.shared.store.clone(), digest.clone());
-            let find = move || matches!(store.blob(&digest), Ok(Some(StoredState::Verified(_))));
-            if tokio::task::spawn_blocking(find).await.unwrap_or_default() {
-                self.shared.copies.drop(id);
-                return (None, None);
-            }
+        if let Some(digest) = digest
+            && self.shared.store.content().has_verified(digest).await
+        {
+            self.shared.copies.drop(id);
+            return (None, None);
         }
         self.shared.copies.take(id, before, algorithm).unzip()
     }

@@ -1,7 +1,7 @@
 //! A file on its way into the store: appended to, in space that was set aside for it.
 //!
-//! `fallocate` keeps the size, so the length is always what was written. What it is on its way from
-//! is told by the types around it: a download (`partial.rs`) or an upload (`staged.rs`).
+//! `fallocate` keeps the size, so the length is always what was written. What it is on its way
+//! from, and when it is written to, is told in `hashed_file.rs`.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -9,9 +9,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
+use tokio::runtime::Handle;
 
 use super::blob_store::BlobStore;
 use super::small_files::make_parent;
@@ -31,6 +31,8 @@ pub(super) struct AppendFile {
     /// How far the file system has set space aside, or been asked to.
     allocated: u64,
     len: u64,
+    /// Whether the file goes when this is dropped.
+    is_temporary: bool,
 }
 
 impl AppendFile {
@@ -50,8 +52,26 @@ impl AppendFile {
             return Err(io::Error::other("what is on its way is not a plain file"));
         }
         let len = metadata.len();
-        let (file, reservation) = (Arc::new(file), None);
-        Ok(Self { file, path, space, blobs, reservation, allocated: len, len })
+        let (file, reservation, is_temporary) = (Arc::new(file), None, false);
+        Ok(Self { file, path, space, blobs, reservation, allocated: len, len, is_temporary })
+    }
+
+    /// Makes a file that goes when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AlreadyExists`] when there is such a file.
+    pub(super) fn temporary(
+        path: PathBuf,
+        space: FreeSpace,
+        blobs: Arc<BlobStore>,
+    ) -> io::Result<Self> {
+        let mut file = Self::open(path, space, blobs)?;
+        if file.len() > 0 {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        file.is_temporary = true;
+        Ok(file)
     }
 
     /// The bytes written so far, also by an earlier process.
@@ -87,21 +107,18 @@ impl AppendFile {
     }
 
     /// Writes at the end, reserving in steps where the total was not known.
-    pub(super) fn append(&mut self, chunks: &[Bytes]) -> io::Result<()> {
-        let bytes: usize = chunks.iter().map(Bytes::len).sum();
-        let end = self.len + bytes as u64;
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let end = self.len + bytes.len() as u64;
         if end > self.allocated {
             self.reserve(end.next_multiple_of(STEP_BYTES))?;
         }
-        for chunk in chunks {
-            self.file.write_all_at(chunk, self.len)?;
-            self.len += chunk.len() as u64;
-        }
+        self.file.write_all_at(bytes, self.len)?;
+        self.len = end;
         Ok(())
     }
 
-    /// Hashes what is in it.
-    pub(super) fn hash(&self, algorithm: Algorithm) -> io::Result<SumHasher> {
+    /// Hashes what is in it. `moved` is told how much, again and again.
+    pub(super) fn hash(&self, algorithm: Algorithm, moved: impl Fn(u64)) -> io::Result<SumHasher> {
         let mut hasher = SumHasher::new(algorithm);
         let mut buffer = vec![0; HASH_READ_BYTES];
         let mut at = 0;
@@ -112,17 +129,18 @@ impl AppendFile {
             }
             hasher.update(&buffer[..read]);
             at += read as u64;
+            moved(read as u64);
         }
         Ok(hasher)
     }
 
     /// Removes the file: its bytes are wrong, or of no more use.
-    pub(super) fn discard(self) -> io::Result<()> {
+    pub(super) fn discard(mut self) -> io::Result<()> {
+        self.is_temporary = false;
         fs::remove_file(&self.path)
     }
 
-    /// Checks `hasher`, which has seen every byte, and makes the file the blob of `digest`, whose
-    /// place is `target`.
+    /// Checks `hasher`, which has seen every byte, and makes the file the blob of `digest`.
     ///
     /// The order is what makes a crash harmless: content to disk, then the name, then the
     /// checksums, without which it is only slower to verify again. When another file of the same
@@ -134,14 +152,13 @@ impl AppendFile {
     pub(super) fn commit(
         self,
         digest: &Digest,
-        target: &Path,
         hasher: SumHasher,
         proven: impl FnOnce(&StoredBlob),
     ) -> Result<CommittedBlob, DigestMismatch> {
         match StoredBlob::hashed(digest, hasher, self.file(), self.len) {
             Ok((blob, sums)) => {
                 proven(&blob);
-                Ok(CommittedBlob { blob, kept: self.keep(digest, target, &sums) })
+                Ok(CommittedBlob { blob, kept: self.keep(digest, &sums) })
             }
             Err(mismatch) => {
                 if let Err(error) = self.discard() {
@@ -152,7 +169,7 @@ impl AppendFile {
         }
     }
 
-    fn keep(self, digest: &Digest, target: &Path, sums: &BlockSums) -> io::Result<()> {
+    fn keep(mut self, digest: &Digest, sums: &BlockSums) -> io::Result<()> {
         // What was set aside beyond the end of an unknown length is given back.
         if self.allocated > self.len {
             self.file.set_len(self.len)?;
@@ -160,8 +177,10 @@ impl AppendFile {
         self.file.set_permissions(Permissions::from_mode(0o400))?;
         self.blobs.stamp(&self.file);
         rustix::fs::fdatasync(&*self.file)?;
-        make_parent(target)?;
-        self.rename(digest, target)?;
+        let target = self.blobs.path(digest);
+        make_parent(&target)?;
+        self.rename(digest, &target)?;
+        self.is_temporary = false;
         if self.len > BLOCK_BYTES {
             self.blobs.put_sums(digest, self.len, sums);
         }
@@ -184,7 +203,27 @@ impl AppendFile {
     }
 }
 
-/// A download whose bytes are right.
+impl Drop for AppendFile {
+    fn drop(&mut self) {
+        if !self.is_temporary {
+            return;
+        }
+        let (file, path) = (Arc::clone(&self.file), std::mem::take(&mut self.path));
+        let remove = move || {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::warn!(%error, "cannot remove the copy of an upload");
+            }
+            drop(file);
+        };
+        // To remove a large file takes its time.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+}
+
+/// A file whose bytes are right.
 #[derive(Debug)]
 pub struct CommittedBlob {
     /// The bytes, to be served.

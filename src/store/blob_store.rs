@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -149,6 +150,11 @@ impl BlobStore {
         })?;
         self.kept(digest, bytes.len() as u64);
         Ok(())
+    }
+
+    /// Where a blob lies.
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+        self.layout.blob(digest)
     }
 
     /// Whether a blob is stored and not due.

@@ -6,7 +6,10 @@
 mod append_file;
 mod blob_store;
 mod blocking;
+mod content;
 mod error;
+mod flush_ahead;
+mod hashed_file;
 mod index;
 mod layout;
 mod open;
@@ -20,7 +23,6 @@ mod repository;
 mod repository_records;
 mod small_files;
 mod space;
-mod staged;
 mod stamps;
 mod sums;
 mod transition;
@@ -29,7 +31,9 @@ mod verify;
 pub use append_file::CommittedBlob;
 pub use blob_store::RecheckCounts;
 pub use blocking::blocking;
+pub use content::ContentStore;
 pub use error::{DigestMismatch, OpenError};
+pub use hashed_file::{AppendError, CommitError, HashedFile};
 pub use index::{
     CHECK_COMMAND, IndexOptions, IndexReport, IndexRow, IndexState, IndexTotals, check_index,
     index_rows, index_rows_of_files,
@@ -42,7 +46,6 @@ pub use records::{AbsentRecord, ListRecord, MemberSizes, TagRecord};
 pub use repository::RepositoryStore;
 pub use repository_records::RepositoryRecords;
 pub use space::DiskSpace;
-pub use staged::StagedFile;
 pub use sums::SumHasher;
 pub use verify::{StoredBlob, StoredFile, StoredState, VerifiedContent};
 

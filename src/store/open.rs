@@ -12,7 +12,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
+use super::append_file::AppendFile;
 use super::blob_store::BlobStore;
+use super::blocking::blocking;
+use super::content::ContentStore;
+use super::hashed_file::HashedFile;
 use super::index::StoreIndex;
 use super::layout::StoreLayout;
 use super::record_files::RecordFiles;
@@ -26,7 +30,7 @@ use super::{
     BootClock, IndexReport, IndexRow, OpenError, PartialBlob, RecheckCounts, StoreOptions,
     StoredState, VerifiedContent,
 };
-use crate::oci::{Digest, RegistryName, RepositoryName};
+use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
 
 /// What a store says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +133,44 @@ impl Store {
     /// The caller sees to it that one fill at a time has it.
     pub fn partial(&self, registry: &RegistryName, digest: &Digest) -> io::Result<PartialBlob> {
         let path = self.layout.fill(registry, digest);
-        let (target, space) = (self.layout.blob(digest), self.space.clone());
-        PartialBlob::open(path, target, digest.clone(), space, Arc::clone(&self.blobs))
+        PartialBlob::open(path, digest.clone(), self.space.clone(), Arc::clone(&self.blobs))
+    }
+
+    /// Opens the file that a blob of a registry is downloaded to, with what an earlier fill left in
+    /// it. It is local to this machine. The caller sees to it that one fill at a time has it.
+    pub async fn open_fill(
+        &self,
+        registry: &RegistryName,
+        digest: &Digest,
+    ) -> io::Result<HashedFile> {
+        let (path, algorithm) = (self.layout.fill(registry, digest), digest.algorithm());
+        let (space, blobs) = (self.space.clone(), Arc::clone(&self.blobs));
+        let open = move || AppendFile::open(path, space, blobs);
+        Ok(HashedFile::resumed(blocking(open).await?, algorithm))
+    }
+
+    /// Opens an empty file for the copy of an upload, to be hashed by `algorithm` as it comes. It
+    /// is local to this machine, and removed when it is dropped.
+    pub async fn open_upload(&self, algorithm: Algorithm) -> io::Result<HashedFile> {
+        let path = self.layout.upload(self.drafts.next_number());
+        let (space, blobs) = (self.space.clone(), Arc::clone(&self.blobs));
+        let open = move || AppendFile::temporary(path, space, blobs);
+        Ok(HashedFile::empty(blocking(open).await?, algorithm))
+    }
+
+    /// Removes the copies of uploads that a killed process left.
+    fn clear_uploads(layout: &StoreLayout) {
+        let Ok(entries) = fs::read_dir(layout.uploads()) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a copy of an upload");
+            }
+        }
+    }
+
+    /// The content. Does not block.
+    pub fn content(&self) -> ContentStore {
+        ContentStore::new(Arc::clone(&self.blobs))
     }
 
     /// Reads a small blob and verifies it; `None` when it is not stored or longer than `max`.

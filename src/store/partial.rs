@@ -23,19 +23,17 @@ use crate::oci::Digest;
 #[derive(Debug)]
 pub struct PartialBlob {
     growing: AppendFile,
-    target: PathBuf,
     digest: Digest,
 }
 
 impl PartialBlob {
     pub(super) fn open(
         path: PathBuf,
-        target: PathBuf,
         digest: Digest,
         space: FreeSpace,
         blobs: Arc<BlobStore>,
     ) -> io::Result<Self> {
-        Ok(Self { growing: AppendFile::open(path, space, blobs)?, target, digest })
+        Ok(Self { growing: AppendFile::open(path, space, blobs)?, digest })
     }
 
     /// The bytes written so far, also by an earlier process.
@@ -64,12 +62,12 @@ impl PartialBlob {
 
     /// Writes at the end, reserving in steps where the total was not known.
     pub fn append(&mut self, chunks: &[Bytes]) -> io::Result<()> {
-        self.growing.append(chunks)
+        chunks.iter().try_for_each(|chunk| self.growing.append(chunk))
     }
 
     /// Hashes what an earlier process, or an earlier try, has written.
     pub fn hash(&self) -> io::Result<SumHasher> {
-        self.growing.hash(self.digest.algorithm())
+        self.growing.hash(self.digest.algorithm(), |_| {})
     }
 
     /// Removes the file: its bytes are wrong, or of no more use.
@@ -93,6 +91,6 @@ impl PartialBlob {
         hasher: SumHasher,
         proven: impl FnOnce(&StoredBlob),
     ) -> Result<CommittedBlob, DigestMismatch> {
-        self.growing.commit(&self.digest, &self.target, hasher, proven)
+        self.growing.commit(&self.digest, hasher, proven)
     }
 }

@@ -1,0 +1,61 @@
+//! Content by digest: one half of the store's seam; the other half is records (`record_store.rs`).
+//!
+//! What can be done with content is to open it and read it at any place, and to commit what was
+//! appended to a [`HashedFile`]. Nothing else puts content here, and what is found wrong is deleted
+//! by the store itself.
+//!
+//! [`HashedFile`]: super::HashedFile
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::blob_store::BlobStore;
+use super::blocking::blocking;
+use super::verify::{StoredState, VerifiedContent};
+use crate::oci::Digest;
+
+/// A handle to the content of a store. Cheap to make and to clone.
+#[derive(Clone, Debug)]
+pub struct ContentStore {
+    blobs: Arc<BlobStore>,
+}
+
+impl ContentStore {
+    pub(super) fn new(blobs: Arc<BlobStore>) -> Self {
+        Self { blobs }
+    }
+
+    /// Opens a blob; `None` when it is not stored. Costs the same whether it is to be verified
+    /// again or not.
+    ///
+    /// # Errors
+    ///
+    /// The disk cannot say.
+    pub async fn open(&self, digest: &Digest) -> io::Result<Option<StoredState>> {
+        let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
+        blocking(move || blobs.find(&digest)).await
+    }
+
+    /// Whether a blob is stored and needs no verification. A disk that cannot say has none.
+    pub async fn has_verified(&self, digest: &Digest) -> bool {
+        let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
+        blocking(move || Ok(blobs.has_fresh(&digest))).await.unwrap_or_default()
+    }
+
+    /// Reads a blob of at most `max` bytes whole, and verifies it; `None` when it is not stored or
+    /// longer. One that is wrong is deleted, so that it is fetched anew.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read now.
+    pub async fn small(
+        &self,
+        digest: &Digest,
+        max: u64,
+    ) -> io::Result<Option<VerifiedContent<Bytes>>> {
+        let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
+        blocking(move || blobs.small(&digest, max)).await
+    }
+}
