@@ -222,8 +222,7 @@ mod tests {
     use super::*;
     use crate::http::{InstanceId, SystemNetwork};
     use crate::registry::RegistryRules;
-    use crate::upstream;
-    use crate::upstream::ProxyCredential;
+    use crate::upstream::{ProxyCredential, UpstreamOptions};
 
     fn options(password: &str) -> RegistryOptions {
         RegistryOptions {
@@ -233,17 +232,12 @@ mod tests {
             hosts: Vec::new(),
             is_default: true,
             tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
-            upstream: upstream::UpstreamOptions {
-                url: Url::parse("http://a.test").unwrap(),
+            upstream: UpstreamOptions {
                 credential: ProxyCredential::Basic {
                     username: "robot".to_owned(),
                     password: SecretString::from(password),
                 },
-                ca_pem: None,
-                client_identity: None,
-                token_hosts: Vec::new(),
-                redirect_hosts: Vec::new(),
-                max_connections: 1,
+                ..UpstreamOptions::for_test(Url::parse("http://a.test").unwrap())
             },
             rules: RegistryRules::default(),
             identity: AskedAs::Proxy,

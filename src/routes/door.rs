@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::http::{EgressRoute, InstanceId, SystemNetwork};
     use crate::registry::{AskedAs, RegistryOptions, RegistryRules, TagPolicy};
-    use crate::upstream::{self, ProxyCredential};
+    use crate::upstream::UpstreamOptions;
 
     fn registries() -> RegistrySet {
         let entry =
@@ -255,15 +255,7 @@ mod tests {
                 rules: RegistryRules::default(),
                 identity: AskedAs::Proxy,
                 cache_status: true,
-                upstream: upstream::UpstreamOptions {
-                    url: Url::parse("http://registry.test").unwrap(),
-                    credential: ProxyCredential::Anonymous,
-                    ca_pem: None,
-                    client_identity: None,
-                    token_hosts: Vec::new(),
-                    redirect_hosts: Vec::new(),
-                    max_connections: 1,
-                },
+                upstream: UpstreamOptions::for_test(Url::parse("http://registry.test").unwrap()),
                 mirrors: Vec::new(),
             };
         let entries = [

@@ -32,7 +32,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The upstream that `options` describe. Nothing is sent yet; what will be is counted in `meter`.
+    /// The upstream that `options` describe. Nothing is sent yet; requests are counted in `meter`.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl Upstream {
         self.transport.is_open(self.host())
     }
 
-    /// What is wrong with it, or with the hosts to which it points.
+    /// Its troubles, and those of the hosts to which it points.
     pub fn troubles(&self) -> Vec<UpstreamTrouble> {
         let kind = TroubleKind::Breaker;
         let hosts = self.transport.open_hosts().into_iter();
@@ -131,8 +131,8 @@ impl Upstream {
         }
     }
 
-    /// Whether this upstream knows a client's credential: the token server and `/v2/` accept it. That
-    /// is no right to anything.
+    /// Whether this upstream knows a client's credential: the token server and `/v2/` accept it.
+    /// It is no right to anything.
     ///
     /// # Errors
     ///
@@ -172,9 +172,9 @@ impl Upstream {
         attempt.unwrap_or_else(|_| Err(self.stalled(start)))
     }
 
-    /// Sends a change, and gives the answer to it, whatever that is. A body that comes as a stream is
-    /// sent once; before its first byte is asked for, there is a token and a connection, because a
-    /// refusal after it cannot be met.
+    /// Sends a change, and gives the answer to it, whatever that is. A streamed body is sent once;
+    /// before its first byte is asked for, there is a token and a connection, because a refusal
+    /// after it cannot be met.
     ///
     /// # Errors
     ///
@@ -210,8 +210,8 @@ impl Upstream {
         UpstreamError::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
 
-    /// To be awaited in a box, as everything that goes upstream from a request: hits never come here,
-    /// and would carry room for it in futures of their own.
+    /// To be awaited in a box, as everything that goes upstream from a request: hits never come
+    /// here, and would carry room for it in futures of their own.
     async fn attempt(&self, question: &Question) -> Result<Answer, UpstreamError> {
         let base = &self.transport.url;
         let request = UpstreamRequest::of_question(base, question);

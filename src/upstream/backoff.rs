@@ -1,13 +1,13 @@
 //! How long an upstream that limits us is left alone.
 //!
-//! Kept for each host that answered, each class of request and each identity, since registries count
-//! them apart: a limit on manifests is no limit on blobs, and one client's limit is not another's. It
-//! belongs to one upstream; where Larder asks for itself, that is one identity.
+//! Kept for each host that answered, each class of request and each identity, since registries
+//! count them apart: a limit on manifests is no limit on blobs, and one client's limit is not
+//! another's. It belongs to one upstream; where Larder asks for itself, that is one identity.
 //!
 //! After a refusal nothing of the class is sent until the time that the host named, or one that
-//! grows by itself. Then one request, the probe, finds out whether the limit is over; whoever comes
-//! meanwhile is refused here. Requests that were on their way when the limit set in do not make it
-//! longer.
+//! grows by itself. Then one request, the probe, finds out whether the limit is over; requests that
+//! come meanwhile are refused here. Requests that were in flight when the limit set in do not make
+//! it longer.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use super::error::UpstreamError;
 use super::identity::CredentialId;
 use super::limit::WAIT_MIN;
 
-/// What registries count apart.
+/// A kind of request that registries count apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum LimitClass {
     /// A blob, or whether it exists.
@@ -47,7 +47,7 @@ impl LimitClass {
         self as usize
     }
 
-    /// What metrics call it.
+    /// Its name in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Blob => "blob",
@@ -172,6 +172,8 @@ impl BackoffPermit<'_> {
             }
             Entry::Vacant(entry) => {
                 let wait = wished.unwrap_or_else(|| growing(1));
+                let (host, class, _) = entry.key();
+                tracing::info!(host, class = class.as_str(), ?wait, "rate limited");
                 entry.insert(BackoffWindow { until: now + wait, refusals: 1, is_probed: false });
                 wait
             }
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_that_nobody_named_grow_to_a_minute() {
+    async fn waits_that_the_host_does_not_name_grow_to_a_minute() {
         let backoff = BackoffTable::default();
         for bound in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             let wait = backoff.enter(HOST, CLASS, None).unwrap().refused(None);

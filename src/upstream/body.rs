@@ -30,8 +30,8 @@ const STALL_WAIT: Duration = Duration::from_secs(30);
 /// takes three hours: no client waits so long, and meanwhile all that want it follow the drip.
 const RATE_MIN: u64 = 1 << 10;
 
-/// How long it is waited for altogether before it is judged. What a slow reader leaves lying is not
-/// waited for.
+/// How long it is waited for altogether before it is judged. Bytes that a slow reader leaves
+/// lying are not waited for.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 
 /// The bytes of an answer.

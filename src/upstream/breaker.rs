@@ -1,7 +1,7 @@
 //! When a host that does not answer is no longer called.
 //!
 //! Connections that fail, time-outs and 502 to 504 are counted while they come in a row. After a
-//! few the breaker opens: nothing is sent to the host, and whoever asks is told at once. After a
+//! few the breaker opens: nothing is sent to the host, and requests to it fail at once. After a
 //! while one request, the probe, finds out whether the host is back.
 //!
 //! It is kept for each host that is called on behalf of an upstream: storage that is down must not
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::error::UpstreamError;
 
-/// What is known of hosts that have failed.
+/// The hosts that have failed.
 #[derive(Debug, Default)]
 pub(super) struct CircuitBreaker {
     circuits: Mutex<HashMap<String, HostCircuit>>,
@@ -32,6 +32,7 @@ struct HostCircuit {
 
 #[derive(Debug)]
 struct OpenCircuit {
+    since: Instant,
     until: Instant,
     wait: Duration,
     /// Whether the request that finds out is under way.
@@ -84,7 +85,7 @@ impl CircuitBreaker {
         match &mut circuit.open {
             Some(open) if is_probe => {
                 let wait = (open.wait * 2).min(WAIT_MAX);
-                *open = OpenCircuit { until: now + wait, wait, is_probed: false };
+                *open = OpenCircuit { until: now + wait, wait, is_probed: false, ..*open };
             }
             // It was on its way when the breaker opened.
             Some(_) => {}
@@ -116,14 +117,15 @@ impl HostCircuit {
         }
         self.faults += 1;
         if self.faults >= FAULTS_MAX {
-            tracing::warn!(host, fault = self.last_fault, "not calling it for a while");
-            self.open = Some(OpenCircuit { until: now + WAIT, wait: WAIT, is_probed: false });
+            tracing::warn!(host, wait = ?WAIT, fault = self.last_fault, "circuit breaker opened");
+            let until = now + WAIT;
+            self.open = Some(OpenCircuit { since: now, until, wait: WAIT, is_probed: false });
         }
     }
 }
 
 /// Leave to send one request, to be given back with what came of it. Dropped, it says nothing,
-/// unless whoever sent it had waited for long.
+/// unless its sender had waited for long.
 #[derive(Debug)]
 pub(super) struct BreakerPermit<'b> {
     breaker: &'b CircuitBreaker,
@@ -134,10 +136,14 @@ pub(super) struct BreakerPermit<'b> {
 }
 
 impl BreakerPermit<'_> {
-    /// The host is there, whatever it said.
+    /// The host answered, with whatever status.
     pub(super) fn answered(mut self) {
         self.is_settled = true;
-        self.breaker.circuits().remove(&self.host);
+        let circuit = self.breaker.circuits().remove(&self.host);
+        if let Some(open) = circuit.and_then(|circuit| circuit.open) {
+            let open_for = open.since.elapsed();
+            tracing::info!(host = self.host, ?open_for, "circuit breaker closed");
+        }
     }
 
     /// The host did not answer, or what answered cannot reach it.

@@ -1,4 +1,4 @@
-//! What an upstream wants before it answers: reads `WWW-Authenticate` (RFC 9110, 11.6.1).
+//! The challenge of an upstream: reads `WWW-Authenticate` (RFC 9110, 11.6.1).
 //!
 //! There may be several lines, several challenges in a line, schemes in any case, and schemes
 //! that we do not speak, first. This file picks one. Whether the realm it names may be asked is
@@ -24,7 +24,7 @@ pub(super) enum ChallengeOffer {
     Bearer {
         /// The URL, as it was written.
         realm: String,
-        /// For whom the token is to be.
+        /// The service that the token is to be for.
         service: Option<String>,
     },
 }

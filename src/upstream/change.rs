@@ -17,13 +17,13 @@ pub struct ChangeCall {
     pub method: Method,
     /// In which repository, by its name at the upstream.
     pub repository: RepositoryName,
-    /// What of it.
+    /// The part of it that is changed.
     pub target: ChangeTarget,
     /// Arguments that are added, encoded; empty for none.
     pub query: String,
     /// The repository that a blob is to be mounted from, which takes the right to read there.
     pub source: Option<RepositoryName>,
-    /// What the body is: its type, and which part.
+    /// They describe the body: its type, and which part it is.
     pub headers: HeaderMap,
     /// The body.
     pub payload: ChangePayload,
@@ -33,7 +33,7 @@ pub struct ChangeCall {
     pub via: Via,
 }
 
-/// What a change is to be made to.
+/// The thing that a change is made to.
 pub enum ChangeTarget {
     /// An upload under way.
     Upload(UploadLocation),

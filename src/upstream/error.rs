@@ -1,6 +1,6 @@
-//! What can go wrong between the proxy and an upstream registry.
+//! The faults between the proxy and an upstream registry.
 //!
-//! Every variant says what happened. What a *client* reads is decided where the reply is built;
+//! Every variant says what happened. The answer to a *client* is decided where the reply is built;
 //! messages here may name hosts, never credentials, and never the query of a URL (signed URLs
 //! are secrets).
 
@@ -18,11 +18,11 @@ pub enum UpstreamError {
     /// Our credential is refused everywhere: by the token server, or by `/v2/` itself.
     #[error("{host} refuses our credential: {reason}")]
     CredentialRefused {
-        /// Who refused.
+        /// The host that refused.
         host: String,
         /// 401 or 403.
         status: StatusCode,
-        /// What it answered, in short.
+        /// Its answer, in short.
         reason: String,
     },
     /// The credential works (or none is configured), but this repository answers 401 or 403.
@@ -43,10 +43,10 @@ pub enum UpstreamError {
         /// Why not, and which key would allow it.
         reason: String,
     },
-    /// What was to be sent came to no end, through whoever was to send it.
-    #[error("what was on its way to {host} broke off: {reason}")]
+    /// The sender broke off the body of a request.
+    #[error("the request body for {host} was interrupted: {reason}")]
     Interrupted {
-        /// Where it was to go.
+        /// The host that it was for.
         host: String,
         /// The fault beneath, in short.
         reason: String,
@@ -90,9 +90,9 @@ pub enum UpstreamError {
     Unexpected {
         /// The registry that answered.
         host: String,
-        /// What it answered.
+        /// The status of its answer.
         status: StatusCode,
-        /// What is wrong with that.
+        /// The fault in it.
         reason: String,
     },
     /// No answer came: name lookup, connection, TLS or the stream itself failed.
@@ -111,7 +111,7 @@ impl UpstreamError {
         Self::Unexpected { host, status, reason: reason.into() }
     }
 
-    /// Who answered, or did not.
+    /// The host that answered, or did not.
     pub fn host(&self) -> &str {
         match self {
             Self::CredentialRefused { host, .. }
@@ -161,7 +161,8 @@ impl UpstreamError {
         }
     }
 
-    /// Whether this is about who asked, and somebody else might be told otherwise.
+    /// Whether this is about the credential that was used, so that another client might get another
+    /// answer.
     pub fn is_about_the_asker(&self) -> bool {
         match self {
             Self::CredentialRefused { .. } | Self::Denied { .. } | Self::Throttled { .. } => true,
@@ -175,8 +176,8 @@ impl UpstreamError {
         }
     }
 
-    /// Whether a method is not known there. Registries that do not know HEAD for manifests say so in
-    /// one of these ways.
+    /// Whether a method is not known there. Registries that do not know HEAD for manifests say so
+    /// in one of these ways.
     pub fn is_without_head(&self) -> bool {
         let status = match self {
             Self::Unexpected { status, .. } => *status,
@@ -201,7 +202,7 @@ pub enum SetupError {
     Ca {
         /// The upstream.
         host: String,
-        /// What is wrong with them.
+        /// The fault in them.
         fault: TrustError,
     },
     /// The certificate to show, or its key, is unusable.
@@ -209,7 +210,7 @@ pub enum SetupError {
     ClientCert {
         /// The upstream.
         host: String,
-        /// What is wrong with it.
+        /// The fault in it.
         fault: TrustError,
     },
     /// The URL says more, or less, than where a registry is.

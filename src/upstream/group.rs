@@ -1,9 +1,9 @@
 //! The upstreams of one registry, in the order of the configuration.
 //!
 //! The last is authoritative: only its answer is the registry's. The ones before it are mirrors.
-//! What has a digest is asked of them in order, and whatever is wrong with one (it does not have
-//! it, it wants a login, it is down) leads to the next. What may change (tags, lists) is asked of
-//! the authoritative one, and of the mirrors only when that is down.
+//! Content with a digest is asked of them in order, and any fault of one (it does not have it, it
+//! wants a login, it is down) leads to the next. Tags and lists, which may change, are asked of the
+//! authoritative one, and of the mirrors only when that is down.
 //!
 //! Each has its own login, limits and connections: nothing of one is ever shown to another.
 
@@ -24,7 +24,7 @@ use super::trouble::UpstreamTrouble;
 use crate::http::EgressRoute;
 use crate::oci::{Reference, Resource};
 
-/// Where a registry is reached.
+/// All upstreams of a registry.
 pub struct UpstreamGroup {
     mirrors: Vec<Upstream>,
     authoritative: Upstream,
@@ -51,12 +51,12 @@ impl UpstreamGroup {
         Ok(Self { mirrors, authoritative, meter, lateness: RecentLateness::default() })
     }
 
-    /// What was asked of them.
+    /// The counts of requests to them.
     pub fn meter(&self) -> &Arc<UpstreamMeter> {
         &self.meter
     }
 
-    /// What is wrong with any of them.
+    /// The troubles of all of them.
     pub fn troubles(&self) -> Vec<UpstreamTrouble> {
         self.all().flat_map(Upstream::troubles).collect()
     }
@@ -70,12 +70,12 @@ impl UpstreamGroup {
         self.mirrors.iter().chain([&self.authoritative])
     }
 
-    /// What messages call the registry: the authoritative upstream's host.
+    /// The registry's name in messages: the authoritative upstream's host.
     pub fn host(&self) -> &str {
         self.authoritative.host()
     }
 
-    /// What messages call one of them.
+    /// The name of one of them in messages.
     pub fn host_of(&self, place: UpstreamIndex) -> &str {
         self.at(place).host()
     }
@@ -143,7 +143,7 @@ impl UpstreamGroup {
             let until = share(deadline, order.len() - position);
             let asked = match place {
                 UpstreamIndex::Authoritative => self.authoritative.ask(question, until).await,
-                // What waits behind it is better than a second try.
+                // The next upstream is better than a retry.
                 UpstreamIndex::Mirror(_) => self.at(*place).ask_once(question, until).await,
             };
             match asked {
@@ -162,7 +162,7 @@ impl UpstreamGroup {
             .unwrap_or(UpstreamError::Unreachable { host, reason: "it was not asked".to_owned() }))
     }
 
-    /// Whether a client's credential is one that the registry knows. That is no right to anything.
+    /// Whether a client's credential is one that the registry knows. It is no right to anything.
     pub async fn check(
         &self,
         client: &ClientCredential,
@@ -201,8 +201,8 @@ fn is_mutable(resource: &Resource) -> bool {
     }
 }
 
-/// By when one of `count` that are still to be asked must have answered, so that a silent one leaves
-/// time for those behind it.
+/// The deadline of one of `count` that are still to be asked, so that a silent one leaves time for
+/// those behind it.
 fn share(deadline: Instant, count: usize) -> Instant {
     let now = Instant::now();
     let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);

@@ -18,12 +18,12 @@ pub struct ClientCredential {
 
 struct CredentialSecret {
     username: String,
-    /// What stands behind `Basic `.
+    /// The text after `Basic `.
     encoded: SecretString,
     tag: Option<CredentialId>,
 }
 
-/// What tells the credentials of clients apart without giving them away: a hash that only this
+/// Tells the credentials of clients apart without giving them away: a hash that only this
 /// process can compute.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialId([u8; 32]);
@@ -50,7 +50,7 @@ impl fmt::Debug for CredentialId {
 }
 
 impl ClientCredential {
-    /// What a client presented.
+    /// The credential that a client presented.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl ClientCredential {
         &self.shared.username
     }
 
-    /// What keeps it apart from other clients' credentials; `None` for Larder's own.
+    /// Tells it apart from other clients' credentials; `None` for Larder's own.
     pub fn tag(&self) -> Option<CredentialId> {
         self.shared.tag
     }

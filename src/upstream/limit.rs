@@ -29,7 +29,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.clamp(WAIT_MIN, WAIT_MAX))
 }
 
-/// What Docker Hub says of its limit with each manifest: `ratelimit-limit: 100;w=21600` and
+/// The limit that Docker Hub states with each manifest: `ratelimit-limit: 100;w=21600` and
 /// `ratelimit-remaining: 20;w=21600`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateAllowance {
@@ -41,7 +41,7 @@ pub struct RateAllowance {
     pub window: Option<Duration>,
 }
 
-/// What an answer says of it; `None` if it says nothing, as when there is no limit.
+/// The allowance that an answer states; `None` if it states none, as when there is no limit.
 pub(super) fn allowance(headers: &HeaderMap) -> Option<RateAllowance> {
     let (limit, of_limit) = quantity(headers, "ratelimit-limit").unzip();
     let (remaining, of_rest) = quantity(headers, "ratelimit-remaining").unzip();

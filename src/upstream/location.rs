@@ -73,7 +73,7 @@ impl UploadLocation {
     }
 }
 
-/// The same place over https, if it is the upstream itself.
+/// The location over https, if it is at the upstream itself.
 fn upgraded(base: &Url, asked: &Url, headers: &HeaderMap) -> Option<Url> {
     let text = headers.get(http::header::LOCATION)?.to_str().ok()?;
     let mut url = asked.join(text).ok()?;

@@ -1,14 +1,14 @@
-//! Who we are to one upstream: which credential goes where, and what a refusal means.
+//! The login at one upstream: which credential goes where, and what a refusal means.
 //!
-//! Nothing is sent before the upstream has asked for it. What it asked for once is remembered, so
+//! No credential is sent before the upstream has asked for it. Its challenge is remembered, so
 //! that later requests bring it along. A request is sent at most twice: once with what is at
 //! hand, and once more if the refusal gave reason to bring something else.
 //!
 //! Tokens are asked for the repository at hand and for what is to be done there, whatever scope the
 //! challenge names: a scope is the upstream's wish, and could be another repository's.
 //!
-//! Who asks is Larder itself, or a client with a credential of its own. What one of them was given is
-//! kept apart from what the others were given.
+//! Requests are Larder's own, or of a client with a credential of its own. The tokens of each are
+//! kept apart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ use super::transport::{HEAD_WAIT, UpstreamTransport};
 use super::walk::follow;
 use crate::http::HostPort;
 
-/// The most token fetches at once. They do not count as connections to the upstream: whoever
-/// waits for a token holds no place in its queue.
+/// The most token fetches at once. They do not count as connections to the upstream: a request
+/// that waits for a token holds no permit.
 const EXCHANGES_MAX: usize = 32;
 
 /// The login at one upstream.
@@ -43,7 +43,7 @@ pub(super) struct UpstreamLogin {
     transport: Arc<UpstreamTransport>,
     token_hosts: Vec<HostPort>,
     identity: Option<ClientCredential>,
-    /// What the upstream asked for last.
+    /// The last challenge of the upstream.
     known: Mutex<Option<LoginChallenge>>,
     /// When a change was last taken without anything.
     open: Mutex<Option<Instant>>,
@@ -57,14 +57,14 @@ pub(super) struct UpstreamLogin {
 /// upload is refused.
 const OPEN_BELIEVED: Duration = Duration::from_secs(300);
 
-/// What the upstream asks for, after the realm was checked.
+/// A challenge whose realm was checked.
 #[derive(Clone, PartialEq, Eq)]
 enum LoginChallenge {
     Basic,
     Bearer { realm: Url, service: Option<String> },
 }
 
-/// What a request brings along.
+/// The `Authorization` of a request, and the challenge that it meets.
 pub(super) struct Authorization {
     challenge: LoginChallenge,
     header: HeaderValue,
@@ -102,7 +102,7 @@ impl UpstreamLogin {
         self.refusal.lock().clone()
     }
 
-    /// What becomes of a client's own credential is the client's matter.
+    /// Notes that Larder's own credential was refused, or accepted. A client's is its own matter.
     fn note_refusal(&self, scope: &TokenScope, refusal: Option<String>) {
         if scope.client.is_some() {
             return;
@@ -217,7 +217,7 @@ impl UpstreamLogin {
         }
     }
 
-    /// What the upstream is known to ask for. If that leads nowhere, it is forgotten, so that
+    /// Meets the challenge that is remembered. If that leads nowhere, it is forgotten, so that
     /// the upstream can name another token server.
     async fn authorize_in_advance(
         &self,
@@ -228,14 +228,14 @@ impl UpstreamLogin {
         let authorization = self.authorize(challenge, scope).await;
         match &authorization {
             Ok(_) | Err(UpstreamError::Denied { .. } | UpstreamError::Throttled { .. }) => {}
-            // That a client's credential leads nowhere says nothing about the token server.
+            // A client's credential that is refused says nothing about the token server.
             Err(UpstreamError::CredentialRefused { .. }) if scope.client.is_some() => {}
             Err(_) => self.remember(None),
         }
         authorization.map(Some)
     }
 
-    /// What to meet after a refusal of `used`, if a second try could end differently.
+    /// The challenge to meet after a refusal of `used`, if a second try could end differently.
     async fn next_challenge(
         &self,
         refusal: &UpstreamReply,

@@ -1,7 +1,8 @@
-//! What was asked of a registry's upstreams and what came of it, in numbers.
+//! The requests to a registry's upstreams and their outcomes, in numbers.
 //!
-//! One meter for all upstreams of a registry, their token servers and their storage. It counts what is
-//! sent, redirects and further tries each by itself; what back-off or breaker hold back is not sent.
+//! One meter for all upstreams of a registry, their token servers and their storage. It counts the
+//! requests that are sent, redirects and retries each by itself; back-off and breaker hold others
+//! back.
 
 use parking_lot::Mutex;
 
@@ -13,7 +14,7 @@ use super::limit;
 use super::limit::RateAllowance;
 use crate::telemetry::{Counter, CounterGrid, Histogram, HistogramSnapshot};
 
-/// What was asked and what came of it.
+/// Requests and their outcomes.
 #[derive(Debug, Default)]
 pub struct UpstreamMeter {
     requests: CounterGrid<{ LimitClass::ALL.len() }, { CallOutcome::ALL.len() }>,
@@ -22,7 +23,7 @@ pub struct UpstreamMeter {
     allowance: Mutex<Option<RateAllowance>>,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallOutcome {
     Success,
@@ -31,7 +32,7 @@ pub(super) enum CallOutcome {
     Fault,
     /// It asks us to slow down.
     Limit,
-    /// Whoever asked had no more time, or no more interest.
+    /// The caller had no more time, or no more interest.
     Abandoned,
     /// Its address may not be dialled: nothing was sent.
     Forbidden,
@@ -79,7 +80,7 @@ impl CallOutcome {
 }
 
 impl UpstreamMeter {
-    /// A request of this class is being sent, to an upstream itself (`is_own`) or to where it points.
+    /// A request of this class is being sent, to an upstream itself (`is_own`) or to another host.
     pub(super) fn begin(&self, class: LimitClass, is_own: bool) -> CallInFlight<'_> {
         let (began, outcome) = (Instant::now(), CallOutcome::Abandoned);
         CallInFlight { meter: self, class, is_own, began, outcome }
@@ -113,7 +114,7 @@ impl UpstreamMeter {
         self.received.get()
     }
 
-    /// What an upstream said last that it allows.
+    /// The allowance that an upstream stated last.
     pub fn allowance(&self) -> Option<RateAllowance> {
         *self.allowance.lock()
     }

@@ -1,4 +1,4 @@
-//! What has to be known to talk to one upstream.
+//! The options of one upstream.
 
 use secrecy::SecretString;
 use url::Url;
@@ -14,7 +14,7 @@ pub struct UpstreamOptions {
     pub credential: ProxyCredential,
     /// PEM certificates to trust for this upstream beside the platform's.
     pub ca_pem: Option<Vec<u8>>,
-    /// The certificate to show to it, and to nobody else.
+    /// The certificate to show to it, and to no other host.
     pub client_identity: Option<ClientIdentity>,
     /// Hosts that may be a token server though they are not on the upstream's own domain.
     pub token_hosts: Vec<HostPort>,
@@ -22,6 +22,21 @@ pub struct UpstreamOptions {
     pub redirect_hosts: Vec<HostPort>,
     /// The most connections to it at once; more requests queue, first come first served.
     pub max_connections: usize,
+}
+
+impl UpstreamOptions {
+    /// Anonymous, with the platform's certificates, for tests: 64 connections, no further hosts.
+    pub fn for_test(url: Url) -> Self {
+        Self {
+            url,
+            credential: ProxyCredential::Anonymous,
+            ca_pem: None,
+            client_identity: None,
+            token_hosts: Vec::new(),
+            redirect_hosts: Vec::new(),
+            max_connections: 64,
+        }
+    }
 }
 
 /// The credential for an upstream.

@@ -66,7 +66,7 @@ pub struct UploadBody {
 }
 
 impl UploadBody {
-    /// What `source` yields, which is `length` bytes if that is known.
+    /// The bytes of `source`, which are `length` if that is known.
     pub fn new(source: Box<dyn BodySource>, length: Option<u64>) -> Self {
         Self { source, length }
     }
@@ -204,6 +204,6 @@ const CONNECT_WAIT: Duration = Duration::from_secs(15);
 /// How long an upstream may leave bytes lying.
 const TAKE_WAIT: Duration = Duration::from_secs(60);
 
-/// How long it may take to answer when it has everything: registries over object stores copy a layer
-/// of gigabytes before they confirm it.
+/// How long it may take to answer when it has everything: registries over object stores copy a
+/// layer of gigabytes before they confirm it.
 const ANSWER_WAIT: Duration = Duration::from_secs(600);

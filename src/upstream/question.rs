@@ -1,4 +1,4 @@
-//! What an upstream is asked, and what it answers.
+//! A question to an upstream, and its answer.
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
@@ -15,7 +15,7 @@ pub struct Question {
     pub method: ReadMethod,
     /// In which repository, by its name at the upstream.
     pub repository: RepositoryName,
-    /// What of it.
+    /// The resource in it.
     pub resource: Resource,
     /// The arguments, encoded; empty for none. For lists.
     pub query: String,

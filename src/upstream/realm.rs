@@ -1,9 +1,9 @@
 //! Which token servers an upstream may send us to.
 //!
-//! The realm is chosen by the upstream, or by whoever sits between, and it is where our
+//! The realm is chosen by the upstream, or by a proxy in between, and it is where our
 //! credential goes: CVE-2026-33540 was a proxy that sent it wherever the realm said. So a realm
 //! is believed only on the upstream's own host or registrable domain, or where the operator
-//! listed it. That its address is one that may be dialled is decided in the connector.
+//! listed it. Whether its address may be dialled is decided in the connector.
 
 use url::{Host, Url};
 
@@ -51,7 +51,7 @@ pub(super) fn check(
 }
 
 /// Whether both belong to the same owner, as far as names can tell. Addresses and single labels
-/// (`localhost`, `registry`) belong to nobody: there host and port must be the same.
+/// (`localhost`, `registry`) have no owner: there host and port must be the same.
 fn is_at_home(upstream: &HostPort, realm: &HostPort) -> bool {
     if upstream == realm {
         return true;

@@ -21,7 +21,7 @@ use crate::oci::{Reference, RepositoryName, Resource};
 pub(super) struct UpstreamRequest {
     pub(super) method: Method,
     pub(super) url: Url,
-    /// What is wanted, and what the body is. They go along to wherever a redirect leads.
+    /// They describe what is wanted or sent, and go along to wherever a redirect leads.
     pub(super) headers: HeaderMap,
     /// With which byte a 206 has to begin; `None` where a 206 is no answer.
     pub(super) range_start: Option<u64>,
@@ -29,9 +29,9 @@ pub(super) struct UpstreamRequest {
     pub(super) class: LimitClass,
     pub(super) purpose: CallPurpose,
     pub(super) redirects: RedirectPolicy,
-    /// What a token for it is asked for, and for which client.
+    /// The scope that a token for it is asked for, and the client.
     pub(super) scope: TokenScope,
-    /// What made us ask came through these.
+    /// The instances of Larder that a client's request came through.
     pub(super) via: Via,
 }
 

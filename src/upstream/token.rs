@@ -73,8 +73,8 @@ impl BearerToken {
 }
 
 impl TokenCache {
-    /// A token for `key` that will do, and whether it was fetched only after this was called or had a
-    /// fetch already under way.
+    /// A token for `key` that will do, and whether it was fetched after this was called, or by a
+    /// fetch under way then.
     pub(super) async fn obtain<F>(
         &self,
         key: &str,
@@ -186,7 +186,7 @@ mod tests {
         assert!(is_fresh(60, minute).await, "one of a minute is good for one request");
     }
 
-    /// Who confirms a right asks for a token now; one that is on its way since before says what was.
+    /// A right is confirmed with a token of now; one that was asked for before tells the past.
     #[tokio::test(start_paused = true)]
     async fn a_token_that_was_asked_for_too_early_is_replaced() {
         let tokens = TokenCache::default();

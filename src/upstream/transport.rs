@@ -149,7 +149,8 @@ impl UpstreamTransport {
             biased;
             sent = client.send(message, self.lane(request, timer)) => sent,
             waited = too_slow(request, timer) => {
-                call.failed(CallOutcome::Stalled, &format!("it sent nothing for {} s", waited.as_secs()));
+                let fault = format!("it sent nothing for {} s", waited.as_secs());
+                call.failed(CallOutcome::Stalled, &fault);
                 return Err(UpstreamError::Stalled { host, waited });
             }
         };

@@ -43,15 +43,7 @@ const AUTH: &str = "1.0.0.2:80";
 const CDN: &str = "1.0.0.3:80";
 
 fn options() -> UpstreamOptions {
-    UpstreamOptions {
-        url: "http://up.example.com".parse().unwrap(),
-        credential: ProxyCredential::Anonymous,
-        ca_pem: None,
-        client_identity: None,
-        token_hosts: Vec::new(),
-        redirect_hosts: Vec::new(),
-        max_connections: 64,
-    }
+    UpstreamOptions::for_test("http://up.example.com".parse().unwrap())
 }
 
 fn with_password(password: &str) -> UpstreamOptions {

@@ -18,7 +18,7 @@ use larder::config::{ClientLimits, Settings};
 use larder::http::{ClientPeer, ClientSocket, ProxyOptions};
 use larder::oci::{Digest, DigestHasher};
 use larder::registry::{self, AskedAs, RegistryRules, TagPolicy};
-use larder::upstream::{self, ProxyCredential};
+use larder::upstream::UpstreamOptions;
 use larder::{cache, push, store};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -157,15 +157,7 @@ impl Setup {
             rules: RegistryRules::default(),
             identity: AskedAs::Proxy,
             cache_status: true,
-            upstream: upstream::UpstreamOptions {
-                url: url.parse().unwrap(),
-                credential: ProxyCredential::Anonymous,
-                ca_pem,
-                client_identity: None,
-                token_hosts: Vec::new(),
-                redirect_hosts: Vec::new(),
-                max_connections: 64,
-            },
+            upstream: UpstreamOptions { ca_pem, ..UpstreamOptions::for_test(url.parse().unwrap()) },
             mirrors: Vec::new(),
         };
         self.settings.registries.push(options);
