@@ -9,7 +9,7 @@ const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
 /// The example with its keys in force.
 fn uncommented() -> String {
-    let is_key = |line: &&str| line.len() > 1 && !line.starts_with("# ");
+    let is_key = |line: &&str| line.len() > 1 && !line.starts_with("# ") && !line.starts_with("#:");
     let keys = EXAMPLE.lines().filter(is_key).filter_map(|line| line.strip_prefix('#'));
     keys.flat_map(|line| [line, "\n"]).collect()
 }

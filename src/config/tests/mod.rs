@@ -6,6 +6,7 @@ mod identity;
 mod listeners;
 mod meaning;
 mod places;
+mod reference;
 mod refused;
 mod refused_registries;
 
