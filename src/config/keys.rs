@@ -88,7 +88,7 @@ table! {
 table! {
     /// The rights of clients on all addresses of `listen`. See [Access](docs/access.md).
     struct AccessTable in "[access]" {
-        /// What a client without credentials may do.
+        /// Rights of a client without credentials.
         ///
         /// Deleting always needs a rule.
         anonymous: AnonymousAccess = "pull";
@@ -113,7 +113,7 @@ table! {
         insecure_basic: FlagValue = false;
         /// The users that the holders of client certificates are.
         certificate: Vec<Located<CertificateTable>> = [];
-        /// What users may do.
+        /// Rights of users.
         rule: Vec<RuleTable> = [];
     }
 }
@@ -136,7 +136,7 @@ table! {
 }
 
 table! {
-    /// What users may do. Without rules, users may pull and push. Rules are additive, also to
+    /// Rights of users. Without rules, users may pull and push. Rules are additive, also to
     /// `anonymous`. Push does not imply pull; delete always needs a rule.
     ///
     /// ```toml

@@ -55,7 +55,7 @@ table! {
         tag_ttl: Duration = "60s";
         /// Other times for some tags, as in `{ match = "v*", ttl = "1d" }`; the first match counts.
         ///
-        /// That a tag does not exist is never cached for longer than `tag_ttl`.
+        /// The absence of a tag is never cached for longer than `tag_ttl`.
         tag_rules: Vec<TagRuleTable> = [];
         /// How long an expired tag is served while the upstream is unavailable.
         max_stale: Duration = "30d";
