@@ -1,8 +1,14 @@
-//! What an answer's body is made of, and that of a request to an upstream.
+//! The body of an answer to a client, or of a request to an upstream.
 //!
 //! hyper asks for frames one at a time and only when it has room, so a body here holds one frame
 //! at most. A body that ends with an error makes hyper cut the connection (or reset the stream),
-//! which is how a client learns that what it has is not whole.
+//! which is how a client learns that its bytes are not the whole.
+//!
+//! A source of bytes implements [`BodySource`] and not [`http_body::Body`]. It is then two plain
+//! functions: one that yields what needs no waiting, such as a read from the page cache, without
+//! an allocation; and one async function, where a `Body` would need a state machine by hand.
+//! [`ReplyBody`] is the one `Body` over all sources, and checks that each has as many bytes as were
+//! announced.
 
 use std::fmt;
 use std::future::Future;
@@ -17,15 +23,15 @@ use super::BodyData;
 /// Why a body ends before its end.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The next bytes, or the end.
+/// The next bytes; `None` at the end.
 pub type NextBytes = Result<Option<BodyData>, BodyError>;
 
 /// Yields the bytes of a body.
 pub trait BodySource: Send {
-    /// The next bytes, if that needs no waiting.
+    /// The next bytes, if they are at hand. `None` means that [`BodySource::next`] is to be awaited.
     fn next_now(&mut self) -> Option<NextBytes>;
 
-    /// The next bytes.
+    /// The next bytes, waited for.
     fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>>;
 }
 
@@ -33,7 +39,7 @@ pub trait BodySource: Send {
 #[derive(Debug)]
 pub struct ReplyBody {
     kind: BodyKind,
-    /// What is left, where that is known.
+    /// How many bytes are left, if that is known.
     left: Option<u64>,
 }
 
@@ -58,12 +64,12 @@ impl ReplyBody {
         Self { left: Some(bytes.len() as u64), kind: BodyKind::Full(bytes) }
     }
 
-    /// What `source` yields, which is `len` bytes if that is known.
+    /// The bytes of `source`, which are `len` if that is known.
     pub fn of(source: Box<dyn BodySource>, len: Option<u64>) -> Self {
         Self { kind: BodyKind::Idle(source), left: len }
     }
 
-    /// The same bytes once more, if they are at hand.
+    /// A second body with the same bytes, if they are at hand.
     pub fn again(&self) -> Option<Self> {
         match &self.kind {
             BodyKind::Full(bytes) => Some(Self::full(bytes.clone())),
