@@ -1,26 +1,27 @@
-//! Blobs: from the store, from a running fill, or by starting one.
+//! The life of a pull of a blob: from the store, from a fill in flight, or by starting one.
 //!
 //! A blob is served in a repository only when the repository is known to have it. If the bytes are
-//! here but that is not known, the upstream is asked for existence alone; if they are not here, the
-//! upstream's 200 to the fetch is the proof.
+//! stored but that is not known, the upstream is asked for existence alone. If they are not stored,
+//! the upstream's 200 to the fetch is the proof.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
-
-use super::body::ahead::AheadRange;
-use super::body::growing::{BodySpan, FileBody, GrowingFileBody};
-use super::body::passthrough::Passthrough;
+use super::body::ahead::ahead_range;
+use super::body::growing::GrowingFileBody;
+use super::body::passthrough::{Passthrough, can_pass};
 use super::body::rechecked::{RecheckBody, RecheckFallback};
-use super::fill::table::{FillHandle, FillProgress};
-use super::presence::Presence;
+use super::body::span::BodySpan;
+use super::body::stored::FileBody;
+use super::fill::join::BlobFills;
+use super::fill::progress::FillProgress;
+use super::fill::table::FillHandle;
+use super::presence::{BlobLookup, Presence, PresenceTable};
 use super::question::{HEADERS_WAIT_MAX, deadline};
-use super::recheck::{BlobRecheck, StoredContent};
-use super::{BypassReason, CacheError, Decision, Pulled, Shared};
+use super::recheck::{BlobRecheck, RecheckQueue, StoredContent};
+use super::{BypassReason, CacheError, Decision, Pulled};
 use crate::access::Grant;
-use crate::http::{BodySource, FileDelivery, ReplyBody, SendfileQueue};
+use crate::http::{BodySource, FileDelivery, FramePool, RangeSelection, ReplyBody, SendfileQueue};
 use crate::oci::Digest;
 use crate::store::StoredBlob;
 
@@ -35,6 +36,13 @@ pub enum BlobNeed<'r> {
     Range(&'r str),
 }
 
+/// That a blob exists.
+#[derive(Clone, Copy, Debug)]
+pub struct BlobHead {
+    /// Its length in bytes, if the upstream stated it.
+    pub total: Option<u64>,
+}
+
 /// A blob that can be read.
 #[derive(Debug)]
 pub struct Blob {
@@ -45,37 +53,30 @@ pub struct Blob {
 
 #[derive(Debug)]
 enum BlobSource {
-    /// Stored, and being verified again.
-    Checking(Arc<BlobRecheck>, RecheckFallback),
     Filling(FillHandle),
     Passing(Passthrough),
+    /// Stored, and being verified again.
+    Rechecking(Arc<BlobRecheck>, RecheckFallback),
     Stored(StoredBlob),
 }
 
-/// That a blob exists.
-#[derive(Clone, Copy, Debug)]
-pub struct BlobHead {
-    /// Its length, where the upstream told.
-    pub total: Option<u64>,
-}
-
 impl Blob {
-    /// Has files sent through `outlet`, where the client's connection has one.
+    /// Sends files through `outlet`, if the client's connection has one.
     #[must_use]
     pub fn through(mut self, outlet: Option<SendfileQueue>) -> Self {
         self.delivery = self.delivery.through(outlet);
         self
     }
 
-    /// The length of the whole blob, where it is known.
+    /// The length of the whole blob in bytes, if it is known.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// Whether only bytes leave that are known to be right. If not, an answer that ends before the
-    /// blob does brings what the upstream gave.
+    /// Whether only verified bytes leave. If not, an answer that ends before the blob does is passed
+    /// on as the upstream gave it.
     pub fn is_verified(&self) -> bool {
-        matches!(self.source, BlobSource::Checking(..) | BlobSource::Stored(_))
+        matches!(self.source, BlobSource::Rechecking(..) | BlobSource::Stored(_))
     }
 
     /// The body of an answer with the whole blob.
@@ -91,65 +92,68 @@ impl Blob {
     fn source_of(&self, at: u64, end: Option<u64>) -> Box<dyn BodySource> {
         let delivery = &self.delivery;
         match &self.source {
-            BlobSource::Checking(check, elsewhere) => {
-                let end = end.unwrap_or(check.due().len());
-                Box::new(RecheckBody::new(
-                    Arc::clone(check),
-                    elsewhere.clone(),
-                    delivery.clone(),
-                    at,
-                    end,
-                ))
-            }
-            BlobSource::Filling(FillHandle { progress, side, reader, .. }) => {
-                let span = BodySpan { at, end, reaches_end: end == self.total };
-                let follow = GrowingFileBody::new(progress.clone(), delivery.clone(), span);
-                let follow = follow.of(reader.clone());
-                if span.reaches_end {
-                    return Box::new(follow);
+            BlobSource::Filling(fill) => {
+                if let Some(end) = end.filter(|_| end != self.total) {
+                    return Box::new(ahead_range(fill, delivery, at, end));
                 }
-                let side = AheadRange::new(follow, side.clone(), progress.clone(), span);
-                Box::new(side.of(reader.clone()))
+                let span = BodySpan { at, end, reaches_end: true };
+                Box::new(GrowingFileBody::new(fill, delivery, span))
             }
-            // Only parts of it are ever asked for.
+            // It is only ever asked for in parts.
             BlobSource::Passing(passing) => {
-                Box::new(passing.part(at..end.or(self.total).unwrap_or(at)))
+                Box::new(passing.part(at..end.unwrap_or(passing.total())))
+            }
+            BlobSource::Rechecking(recheck, fallback) => {
+                let (recheck, fallback) = (Arc::clone(recheck), fallback.clone());
+                let end = end.unwrap_or(recheck.blob().len());
+                Box::new(RecheckBody::new(recheck, fallback, delivery.clone(), at, end))
             }
             BlobSource::Stored(blob) => {
-                let (file, whole) = (blob.content().file(), blob.content().len());
-                Box::new(FileBody::new(file, delivery, at, end.unwrap_or(whole)))
+                let (file, len) = (blob.content().file(), blob.content().len());
+                Box::new(FileBody::new(file, delivery, at, end.unwrap_or(len)))
             }
         }
     }
 }
 
-impl Shared {
-    pub(super) async fn blob(
-        self: &Arc<Self>,
+/// Pulls blobs.
+#[derive(Debug)]
+pub(super) struct BlobPulls {
+    pub(super) presence: Arc<PresenceTable>,
+    pub(super) lookup: Arc<BlobLookup>,
+    pub(super) rechecks: Arc<RecheckQueue>,
+    pub(super) fills: Arc<BlobFills>,
+    pub(super) frames: FramePool,
+}
+
+impl BlobPulls {
+    /// A blob, ready to be read as soon as its first bytes are.
+    pub(super) async fn pull(
+        &self,
         grant: &Grant,
         digest: &Digest,
         need: BlobNeed<'_>,
     ) -> Result<Pulled<Blob>, CacheError> {
         let member = self.presence.find(grant, digest).await;
-        if let Some(blob) = self.stored(digest).await {
+        if let Some(blob) = self.rechecks.find(digest).await {
             if member.is_none() {
                 self.lookup.look_up(grant, digest).await?;
             }
             return Ok(self.hit(grant, blob));
         }
         if let BlobNeed::Range(range) = need
-            && let Some(passing) = Box::pin(self.passing(grant, digest, member, range)).await?
+            && let Some(passing) = Box::pin(self.pass_through(grant, digest, member, range)).await?
         {
-            let (total, source) = (Some(passing.total()), BlobSource::Passing(passing));
-            let delivery = FileDelivery::new(self.frames.clone());
+            let total = Some(passing.total());
             let decision = Decision::Bypass(BypassReason::Range);
-            return Ok(Pulled { what: Blob { total, source, delivery }, decision, age: None });
+            return Ok(self.pulled(BlobSource::Passing(passing), total, decision));
         }
-        self.filled(grant, digest, member, need).await
+        self.fill(grant, digest, member, need).await
     }
 
-    pub(super) async fn blob_head(
-        self: &Arc<Self>,
+    /// Whether a blob exists, and how long it is. Never starts a fetch of its bytes.
+    pub(super) async fn head(
+        &self,
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Pulled<BlobHead>, CacheError> {
@@ -158,36 +162,67 @@ impl Shared {
         } else {
             self.presence.find(grant, digest).await.is_some()
         };
-        let found = match self.proven(grant, digest) {
-            _ if !is_known => None,
-            Some(blob) => Some(StoredContent::Verified(blob)),
-            None => self.stored(digest).await,
-        };
-        if let Some(blob) = found {
-            let total = Some(blob.len());
-            return Ok(Pulled { what: BlobHead { total }, decision: Decision::Hit, age: None });
+        if is_known && let Some(len) = self.length(grant, digest).await {
+            let what = BlobHead { total: Some(len) };
+            return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
-        let total = self.lookup.look_up(grant, digest).await?;
-        let decision = Decision::Bypass(BypassReason::Lookup);
-        Ok(Pulled { what: BlobHead { total }, decision, age: None })
+        let what = BlobHead { total: self.lookup.look_up(grant, digest).await? };
+        Ok(Pulled { what, decision: Decision::Bypass(BypassReason::Lookup), age: None })
     }
 
-    fn hit(self: &Arc<Self>, grant: &Grant, blob: StoredContent) -> Pulled<Blob> {
+    /// The length in bytes of a blob that is stored, or verified and about to be.
+    async fn length(&self, grant: &Grant, digest: &Digest) -> Option<u64> {
+        match self.fills.table().verified(grant, digest) {
+            Some(blob) => Some(blob.content().len()),
+            None => self.rechecks.find(digest).await.map(|blob| blob.len()),
+        }
+    }
+
+    fn hit(&self, grant: &Grant, blob: StoredContent) -> Pulled<Blob> {
         let total = Some(blob.len());
         let source = match blob {
-            StoredContent::Checking(check) => {
-                let elsewhere = RecheckFallback { shared: Arc::clone(self), grant: grant.clone() };
-                BlobSource::Checking(check, elsewhere)
+            StoredContent::Checking(recheck) => {
+                let (fills, presence) = (Arc::clone(&self.fills), Arc::clone(&self.presence));
+                let fallback = RecheckFallback { fills, presence, grant: grant.clone() };
+                BlobSource::Rechecking(recheck, fallback)
             }
             StoredContent::Verified(blob) => BlobSource::Stored(blob),
         };
-        let what = Blob { total, source, delivery: FileDelivery::new(self.frames.clone()) };
-        Pulled { what, decision: Decision::Hit, age: None }
+        self.pulled(source, total, Decision::Hit)
     }
 
-    /// Follows the fill of the blob, which is started if there is none.
-    async fn filled(
-        self: &Arc<Self>,
+    fn pulled(&self, source: BlobSource, total: Option<u64>, decision: Decision) -> Pulled<Blob> {
+        let what = Blob { total, source, delivery: FileDelivery::new(self.frames.clone()) };
+        Pulled { what, decision, age: None }
+    }
+
+    /// The blob, if this range of it is to be passed through; `None` if it takes a fill.
+    async fn pass_through(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+        member: Option<Presence>,
+        range: &str,
+    ) -> Result<Option<Passthrough>, CacheError> {
+        if grant.registry().fills_on_range() || self.fills.table().has(grant, digest) {
+            return Ok(None);
+        }
+        CacheError::if_offline(grant)?;
+        let total = match member.and_then(|member| member.size) {
+            None => self.lookup.look_up(grant, digest).await?,
+            known => known,
+        };
+        let Some(total) = total else { return Ok(None) };
+        let selection = RangeSelection::of(range, total);
+        if !can_pass(&selection, total) {
+            return Ok(None);
+        }
+        Passthrough::open(grant, digest, total, &selection).await.map(Some)
+    }
+
+    /// The blob from its fill, which is started if none is in flight.
+    async fn fill(
+        &self,
         grant: &Grant,
         digest: &Digest,
         member: Option<Presence>,
@@ -196,83 +231,67 @@ impl Shared {
         CacheError::if_offline(grant)?;
         let until = deadline();
         loop {
-            let (joined, filling) = self.join_fill(grant, digest, member);
+            let fill = self.fills.join(grant, digest, member);
+            // All that is missing is that the disk confirms it.
+            let was_done =
+                fill.is_joined && matches!(*fill.progress.borrow(), FillProgress::Done { .. });
             // A fill proves that its own repository has the blob, and no other.
-            let asked_elsewhere = joined && filling.repository != *grant.repository();
-            let is_there =
-                joined && matches!(*filling.progress.borrow(), FillProgress::Done { .. });
-            if asked_elsewhere && member.is_none() {
+            let is_elsewhere = fill.is_joined && fill.repository != *grant.repository();
+            if is_elsewhere && member.is_none() {
                 self.lookup.look_up(grant, digest).await?;
             }
-            let ready = wait_for_headers(filling.progress.clone(), need, until).await;
-            let Some(ready) = ready else {
-                let host = grant.registry().upstream().host().to_owned();
-                return Err(CacheError::TimedOut { host, waited: HEADERS_WAIT_MAX });
-            };
-            match ready {
-                // All that is missing is that the disk says so.
-                FillProgress::Done { blob, .. } if is_there => {
-                    return Ok(self.hit(grant, StoredContent::Verified(blob)));
-                }
-                FillProgress::Done { blob, .. } => {
-                    let decision = Decision::Miss { collapsed: joined, unverified: false };
-                    return Ok(Pulled {
-                        decision,
-                        ..self.hit(grant, StoredContent::Verified(blob))
-                    });
-                }
-                // What another repository was refused says nothing about this one, nor what another
-                // client was.
-                FillProgress::Failed(_) if asked_elsewhere => {}
+            let progress = fill.headers(need != BlobNeed::Bytes, until).await;
+            let progress = progress.ok_or_else(|| timed_out(grant))?;
+            match &progress {
+                // The refusal of another repository, or of another client, says nothing about this.
+                FillProgress::Failed(_) if is_elsewhere => continue,
                 FillProgress::Failed(error)
-                    if joined && grant.uses_client_credential() && error.is_about_the_asker() => {}
-                FillProgress::Failed(error) => return Err(error),
-                FillProgress::Filling { total, .. } => {
-                    let decision = Decision::Miss { collapsed: joined, unverified: false };
-                    return Ok(self.following(filling, total, decision));
-                }
-                // Without a length there is nothing to select from, and no end that could be seen.
-                FillProgress::Relaying { point, .. }
-                    if need != BlobNeed::Bytes && point.total().is_none() =>
+                    if fill.is_joined
+                        && grant.uses_client_credential()
+                        && error.is_about_the_asker() =>
                 {
-                    let host = grant.registry().upstream().host().to_owned();
-                    return Err(CacheError::NoLength { host });
+                    continue;
                 }
-                FillProgress::Relaying { point, .. } => {
-                    let decision = Decision::Bypass(point.bypass());
-                    return Ok(self.following(filling, point.total(), decision));
-                }
-                FillProgress::Asking => return Err(CacheError::Internal("a fill is not ready")),
+                _ => {}
             }
+            if was_done && let FillProgress::Done { blob, .. } = progress {
+                return Ok(self.hit(grant, StoredContent::Verified(blob)));
+            }
+            return self.filled(grant, fill, progress, need);
         }
     }
 
-    fn following(
+    /// The blob from a fill that is ready for headers.
+    fn filled(
         &self,
-        filling: FillHandle,
-        total: Option<u64>,
-        decision: Decision,
-    ) -> Pulled<Blob> {
-        let source = BlobSource::Filling(filling);
-        let what = Blob { total, source, delivery: FileDelivery::new(self.frames.clone()) };
-        Pulled { what, decision, age: None }
+        grant: &Grant,
+        fill: FillHandle,
+        progress: FillProgress,
+        need: BlobNeed<'_>,
+    ) -> Result<Pulled<Blob>, CacheError> {
+        let total = progress.total();
+        let miss = Decision::Miss { collapsed: fill.is_joined, unverified: false };
+        match progress {
+            FillProgress::Asking => Err(CacheError::Internal("a fill is not ready")),
+            FillProgress::Failed(error) => Err(error),
+            FillProgress::Done { blob, .. } => {
+                Ok(self.pulled(BlobSource::Stored(blob), total, miss))
+            }
+            FillProgress::Filling { .. } => Ok(self.pulled(BlobSource::Filling(fill), total, miss)),
+            // Without a length no range can be selected, and no end be seen.
+            FillProgress::Relaying { .. } if need != BlobNeed::Bytes && total.is_none() => {
+                let host = grant.registry().upstream().host().to_owned();
+                Err(CacheError::NoLength { host })
+            }
+            FillProgress::Relaying { point, .. } => {
+                let decision = Decision::Bypass(point.bypass());
+                Ok(self.pulled(BlobSource::Filling(fill), total, decision))
+            }
+        }
     }
 }
 
-/// How far the fill is when enough is known for the headers; `None` when it took too long.
-pub(super) async fn wait_for_headers(
-    mut progress: watch::Receiver<FillProgress>,
-    need: BlobNeed<'_>,
-    until: Instant,
-) -> Option<FillProgress> {
-    let is_ready = |progress: &FillProgress| match progress {
-        FillProgress::Asking => false,
-        FillProgress::Filling { total, .. } => need == BlobNeed::Bytes || total.is_some(),
-        FillProgress::Done { .. } | FillProgress::Failed(_) | FillProgress::Relaying { .. } => true,
-    };
-    match timeout_at(until, progress.wait_for(is_ready)).await {
-        Ok(Ok(progress)) => Some(progress.clone()),
-        Ok(Err(_)) => Some(FillProgress::Failed(CacheError::Internal("the fill was lost"))),
-        Err(_) => None,
-    }
+fn timed_out(grant: &Grant) -> CacheError {
+    let host = grant.registry().upstream().host().to_owned();
+    CacheError::TimedOut { host, waited: HEADERS_WAIT_MAX }
 }

@@ -93,7 +93,7 @@ impl Cache {
 
     /// How long a blob is, as far as that is known without asking.
     pub async fn length(&self, grant: &Grant, digest: &Digest) -> Option<u64> {
-        let stored = self.shared.stored(digest).await.map(|blob| blob.len());
+        let stored = self.shared.blobs.rechecks.find(digest).await.map(|blob| blob.len());
         match stored {
             Some(length) => Some(length),
             None => self.shared.presence.find(grant, digest).await?.size,

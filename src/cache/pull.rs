@@ -5,17 +5,19 @@
 //! manifests, `blobs` for blobs. No ping, login or name look-up happens for a request that the
 //! cache can answer.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::belief::Purpose;
-use super::blob::{Blob, BlobHead, BlobNeed};
+use super::blob::{Blob, BlobHead, BlobNeed, BlobPulls};
 use super::epoch::{Epoch, EpochTable};
 use super::error::warn_of;
-use super::fill::stats::FillStats;
-use super::fill::table::FillTable;
+use super::fill::join::BlobFills;
+use super::fill::stats::{FillEnd, FillStats};
+use super::fill::task::FillTools;
 use super::flights::FlightTable;
 use super::hot::MemoryCache;
 use super::key::RecordKey;
@@ -23,12 +25,12 @@ use super::presence::{BlobLookup, PresenceTable};
 use super::recheck::RecheckQueue;
 use super::tags::ResolvedTag;
 use super::tasks::DetachedTasks;
-use super::{CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage};
+use super::{CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage, MemoryUse};
 use crate::access::Grant;
 use crate::clock::WallClock;
 use crate::http::FramePool;
 use crate::oci::{AcceptSet, Digest, PageQuery, Reference};
-use crate::store::{IndexRow, Store, StoreReport};
+use crate::store::{DiskSpace, IndexRow, Store, StoreReport, blocking};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
@@ -54,16 +56,12 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) options: CacheOptions,
     pub(super) hot: MemoryCache,
-    pub(super) frames: FramePool,
-    pub(super) fills: FillTable,
-    pub(super) checks: RecheckQueue,
-    pub(super) condition: FillStats,
     pub(super) epochs: Arc<EpochTable>,
     pub(super) manifests_asked: FlightTable<(RecordKey, Epoch), Arc<CachedManifest>>,
     pub(super) tags_asked: FlightTable<(RecordKey, Epoch), ResolvedTag>,
     pub(super) lists_asked: FlightTable<(RecordKey, Epoch), Arc<ListPage>>,
     pub(super) presence: Arc<PresenceTable>,
-    pub(super) lookup: BlobLookup,
+    pub(super) blobs: BlobPulls,
     pub(super) tasks: DetachedTasks,
 }
 
@@ -79,18 +77,32 @@ impl Cache {
             options.memory / 4,
         );
         let presence = Arc::new(presence);
+        let lookup = BlobLookup::new(Arc::clone(&presence), Arc::clone(&epochs), tasks.clone());
+        let lookup = Arc::new(lookup);
+        let rechecks = Arc::new(RecheckQueue::new(Arc::clone(&store), tasks.clone()));
+        let tools = FillTools {
+            store: Arc::clone(&store),
+            presence: Arc::clone(&presence),
+            lookup: Arc::clone(&lookup),
+            epochs: Arc::clone(&epochs),
+            rechecks: Arc::clone(&rechecks),
+            stats: FillStats::default(),
+        };
+        let blobs = BlobPulls {
+            presence: Arc::clone(&presence),
+            lookup,
+            rechecks,
+            fills: Arc::new(BlobFills::new(tools, tasks.clone())),
+            frames: FramePool::default(),
+        };
         let shared = Shared {
             store,
             clock,
             hot: MemoryCache::new(options.memory),
-            frames: FramePool::default(),
-            fills: FillTable::default(),
-            checks: RecheckQueue::default(),
-            condition: FillStats::default(),
             manifests_asked: FlightTable::new(tasks.clone()),
             tags_asked: FlightTable::new(tasks.clone()),
             lists_asked: FlightTable::new(tasks.clone()),
-            lookup: BlobLookup::new(Arc::clone(&presence), Arc::clone(&epochs), tasks.clone()),
+            blobs,
             presence,
             epochs,
             options,
@@ -150,7 +162,7 @@ impl Cache {
         digest: &Digest,
         need: BlobNeed<'_>,
     ) -> Result<Pulled<Blob>, CacheError> {
-        let pulled = self.shared.blob(grant, digest, need).await?;
+        let pulled = self.shared.blobs.pull(grant, digest, need).await?;
         self.shared.store.used(IndexRow::Blob(digest));
         Ok(pulled)
     }
@@ -161,14 +173,14 @@ impl Cache {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Pulled<BlobHead>, CacheError> {
-        self.shared.blob_head(grant, digest).await
+        self.shared.blobs.head(grant, digest).await
     }
 
     /// Removes partial downloads that nobody has gone on with for long.
     pub async fn sweep(&self) {
         let shared = Arc::clone(&self.shared);
         let sweep = move || {
-            let running = shared.fills.paths(&shared.store);
+            let running = shared.blobs.fills.table().paths(&shared.store);
             let swept = shared.store.sweep(shared.clock.now(), |path| running.contains(path));
             warn_of(
                 swept.map(|count| tracing::debug!(count, "swept old partials")),
@@ -182,6 +194,40 @@ impl Cache {
     /// What the store says of itself.
     pub fn store_report(&self) -> StoreReport {
         self.shared.store.report()
+    }
+
+    /// How many fills are in flight.
+    pub fn fills_running(&self) -> usize {
+        self.shared.blobs.fills.table().running()
+    }
+
+    /// How many fills ended, by registry and how.
+    pub fn fills_ended(&self) -> Vec<(String, FillEnd, u64)> {
+        self.shared.blobs.fills.stats().ends()
+    }
+
+    /// Why the disk does not take blobs at present; `None` if it does, as far as is known. Known by
+    /// the last fill, and forgotten after five minutes without another one.
+    pub fn disk_trouble(&self) -> Option<&'static str> {
+        let trouble = self.shared.blobs.fills.stats().disk_trouble();
+        trouble.map(|reason| Decision::Bypass(reason).names().detail)
+    }
+
+    /// What is in memory.
+    pub fn memory(&self) -> Vec<MemoryUse> {
+        let shared = &self.shared;
+        shared.hot.sizes().into_iter().chain(shared.presence.usage()).collect()
+    }
+
+    /// The space on the file system of the store.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system, and [`io::ErrorKind::TimedOut`] after a second.
+    pub async fn room(&self) -> io::Result<DiskSpace> {
+        let store = Arc::clone(&self.shared.store);
+        let asked = timeout(ROOM_WAIT, blocking(move || store.room()));
+        asked.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Waits for what runs detached from any client, at most this long, and then ends it. Fills
@@ -218,6 +264,9 @@ impl Shared {
         }
     }
 }
+
+/// How long the file system may take to tell its space. Scrapers time out after some seconds.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// How long what was ended may take to notice.
 const END_WAIT: Duration = Duration::from_secs(1);

@@ -1,21 +1,21 @@
-//! Stored blobs that are due for verification: after a start of the machine, or after a long time.
+//! The verification at rest: of stored blobs that were last hashed before this boot of the machine,
+//! or long ago.
 //!
-//! Who asks for one gets its bytes as they are proven, block by block, and has the rest of it
-//! verified behind. However many readers there are, each block is hashed once. What is not due never
-//! comes here.
+//! A reader of such a blob gets its bytes as they are proven, block by block, and the rest is
+//! verified in the background. However many readers there are, each block is hashed once. A blob
+//! that is not due costs a look at its file's times and nothing else.
 
-use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Shared;
-use super::fill::writer::blocking;
+use super::tasks::DetachedTasks;
 use crate::oci::Digest;
-use crate::store::{RecheckVerdict, StaleBlob, StoredBlob, StoredState};
+use crate::store::{RecheckVerdict, StaleBlob, Store, StoredBlob, StoredState, blocking};
 
 /// A blob in the store.
 #[derive(Clone, Debug)]
@@ -27,105 +27,102 @@ pub(super) enum StoredContent {
 }
 
 impl StoredContent {
-    /// How long it is, in bytes.
+    /// Its length in bytes.
     pub(super) fn len(&self) -> u64 {
         match self {
-            Self::Checking(check) => check.due.len(),
+            Self::Checking(recheck) => recheck.blob.len(),
             Self::Verified(blob) => blob.content().len(),
         }
     }
 }
 
-/// The checks under way.
-#[derive(Debug, Default)]
-pub(super) struct RecheckQueue {
-    under_way: Mutex<HashMap<Digest, Weak<BlobRecheck>>>,
-    behind: Mutex<BackgroundRecheck>,
+/// The verification of one blob, shared by all its readers.
+#[derive(Debug)]
+pub(super) struct BlobRecheck {
+    blob: Box<StaleBlob>,
+    /// Readers that wait for it hold no thread. They take turns, so that none waits for more than a
+    /// block of each other one.
+    turn: tokio::sync::Mutex<()>,
 }
 
-/// What is verified although no reader waits for it.
+impl BlobRecheck {
+    pub(super) fn blob(&self) -> &StaleBlob {
+        &self.blob
+    }
+
+    /// Proves the block at `at`, or gets nearer to it.
+    pub(super) async fn step(self: &Arc<Self>, at: u64) -> io::Result<RecheckVerdict> {
+        let _turn = self.turn.lock().await;
+        // Another reader's turn may have proven it.
+        if self.blob.proven_until(at) > at || self.blob.verdict() != RecheckVerdict::Open {
+            return Ok(self.blob.verdict());
+        }
+        let this = Arc::clone(self);
+        blocking(move || this.blob.step(at)).await
+    }
+
+    /// Starts to prove the block at `at`, and does not wait for it.
+    pub(super) fn read_ahead(self: &Arc<Self>, at: u64) {
+        let this = Arc::clone(self);
+        // The reader that needs the block gets the error.
+        tokio::spawn(async move { drop(this.step(at).await) });
+    }
+
+    /// Proves blocks until there is a verdict on the whole.
+    pub(super) async fn finish(self: &Arc<Self>) -> io::Result<RecheckVerdict> {
+        while let Some(at) = self.blob.first_open() {
+            self.step(at).await?;
+        }
+        Ok(self.blob.verdict())
+    }
+
+    /// The blob, as far as it may be served.
+    fn content(self: Arc<Self>) -> Option<StoredContent> {
+        match self.blob.verdict() {
+            RecheckVerdict::Open => Some(StoredContent::Checking(self)),
+            RecheckVerdict::Right => self.blob.verified().map(StoredContent::Verified),
+            RecheckVerdict::Wrong => None,
+        }
+    }
+}
+
+/// Finds stored blobs, and verifies those that are due.
+#[derive(Debug)]
+pub(super) struct RecheckQueue {
+    store: Arc<Store>,
+    tasks: DetachedTasks,
+    in_flight: Mutex<HashMap<Digest, Weak<BlobRecheck>>>,
+    background: Mutex<BackgroundRecheck>,
+}
+
+/// The verifications that no reader waits for.
 #[derive(Debug, Default)]
 struct BackgroundRecheck {
     waiting: VecDeque<Arc<BlobRecheck>>,
     is_running: bool,
 }
 
-/// The verification of one blob, shared by all who read it.
-#[derive(Debug)]
-pub(super) struct BlobRecheck {
-    due: Box<StaleBlob>,
-    /// So that those who wait hold no thread. They come in turn: nobody waits for more than a block
-    /// of each other one.
-    turn: tokio::sync::Mutex<()>,
-}
-
-impl BlobRecheck {
-    pub(super) fn due(&self) -> &StaleBlob {
-        &self.due
+impl RecheckQueue {
+    pub(super) fn new(store: Arc<Store>, tasks: DetachedTasks) -> Self {
+        Self { store, tasks, in_flight: Mutex::default(), background: Mutex::default() }
     }
 
-    /// Proves the block at `at`, or gets nearer to it.
-    pub(super) async fn step(self: &Arc<Self>, at: u64) -> io::Result<RecheckVerdict> {
-        let _turn = self.turn.lock().await;
-        // Another one's turn may have done it.
-        if self.due.proven_until(at) > at || self.due.verdict() != RecheckVerdict::Open {
-            return Ok(self.due.verdict());
-        }
-        let this = Arc::clone(self);
-        blocking(move || this.due.step(at)).await
-    }
-
-    /// Has the block at `at` proven while something else is done.
-    pub(super) fn ahead(self: &Arc<Self>, at: u64) {
-        let this = Arc::clone(self);
-        // Whoever needs the block asks for it, and is told if it cannot be read.
-        tokio::spawn(async move { drop(this.step(at).await) });
-    }
-
-    /// Goes on until the verdict is there.
-    pub(super) async fn settle(self: &Arc<Self>) -> io::Result<RecheckVerdict> {
-        while let Some(at) = self.due.first_open() {
-            self.step(at).await?;
-        }
-        Ok(self.due.verdict())
-    }
-
-    fn found(self: Arc<Self>) -> Option<StoredContent> {
-        match self.due.verdict() {
-            RecheckVerdict::Open => Some(StoredContent::Checking(self)),
-            RecheckVerdict::Right => self.due.verified().map(StoredContent::Verified),
-            RecheckVerdict::Wrong => None,
-        }
-    }
-}
-
-impl Shared {
-    /// The blob, if it is in the store. A disk that cannot say is as good as one that has not.
-    pub(super) async fn stored(self: &Arc<Self>, digest: &Digest) -> Option<StoredContent> {
-        let (shared, name) = (Arc::clone(self), digest.clone());
-        let opened = blocking(move || shared.store.blob(&name)).await;
-        self.found(digest, opened).await
-    }
-
-    /// What was opened, as far as it may be served.
-    pub(super) async fn found(
-        self: &Arc<Self>,
-        digest: &Digest,
-        opened: io::Result<Option<StoredState>>,
-    ) -> Option<StoredContent> {
-        let due = match opened {
+    /// The blob, if it is in the store. An error of the disk counts as no.
+    pub(super) async fn find(self: &Arc<Self>, digest: &Digest) -> Option<StoredContent> {
+        let (store, name) = (Arc::clone(&self.store), digest.clone());
+        let stale = match blocking(move || store.blob(&name)).await {
             Ok(Some(StoredState::Verified(blob))) => return Some(StoredContent::Verified(blob)),
-            Ok(Some(StoredState::Due(due))) => due,
+            Ok(Some(StoredState::Due(stale))) => stale,
             Ok(None) => return None,
             Err(error) => {
                 tracing::warn!(%digest, %error, "cannot open a stored blob");
                 return None;
             }
         };
-        let check = self.check(due);
-        if !check.due.has_parts() {
-            // Its length is not known to be right either, so this is before the headers.
-            match timeout(SETTLE_WAIT_MAX, check.settle()).await {
+        let recheck = self.start(stale);
+        if !recheck.blob.has_parts() {
+            // Its length may be wrong too, so headers wait for the verdict.
+            match timeout(VERDICT_WAIT_MAX, recheck.finish()).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(%digest, %error, "cannot read a stored blob");
@@ -134,82 +131,80 @@ impl Shared {
                 Err(_) => tracing::info!(%digest, "verifying a stored blob takes long"),
             }
         }
-        check.found()
+        recheck.content()
     }
 
-    /// The blob, if it is in the store and all of it is right, however long that takes to say.
-    pub(super) async fn verified(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
-        match self.stored(digest).await? {
+    /// The blob, if it is in the store and all of it is right, however long the verification takes.
+    pub(super) async fn find_verified(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
+        match self.find(digest).await? {
             StoredContent::Verified(blob) => Some(blob),
-            StoredContent::Checking(check) => {
-                drop(check.settle().await);
-                check.due.verified()
+            StoredContent::Checking(recheck) => {
+                drop(recheck.finish().await);
+                recheck.blob.verified()
             }
         }
     }
 
-    /// The check of this very file, of which there is one at a time.
-    fn check(self: &Arc<Self>, due: Box<StaleBlob>) -> Arc<BlobRecheck> {
-        let mut under_way = self.checks.under_way.lock();
-        let running = under_way.get(due.digest()).and_then(Weak::upgrade);
-        if let Some(running) = running.filter(|running| running.due.is_same(&due)) {
+    /// The verification of this very file, which is started if none is in flight.
+    fn start(self: &Arc<Self>, blob: Box<StaleBlob>) -> Arc<BlobRecheck> {
+        let mut in_flight = self.in_flight.lock();
+        let running = in_flight.get(blob.digest()).and_then(Weak::upgrade);
+        if let Some(running) = running.filter(|running| running.blob.is_same(&blob)) {
             return running;
         }
-        let digest = due.digest().clone();
-        let check = Arc::new(BlobRecheck { due, turn: tokio::sync::Mutex::default() });
-        under_way.retain(|_, check| check.strong_count() > 0);
-        under_way.insert(digest, Arc::downgrade(&check));
-        drop(under_way);
-        self.check_behind(Arc::clone(&check));
-        check
+        let digest = blob.digest().clone();
+        let recheck = Arc::new(BlobRecheck { blob, turn: tokio::sync::Mutex::default() });
+        in_flight.retain(|_, recheck| recheck.strong_count() > 0);
+        in_flight.insert(digest, Arc::downgrade(&recheck));
+        drop(in_flight);
+        self.queue(Arc::clone(&recheck));
+        recheck
     }
 
-    /// Has the whole verified, when there is time for it.
-    fn check_behind(self: &Arc<Self>, check: Arc<BlobRecheck>) {
-        let mut behind = self.checks.behind.lock();
-        if behind.waiting.len() >= WAITING_MAX {
-            // It stays due, so the next reader comes here again.
+    /// Queues the rest of the blob for the background. If the queue is full it stays due, and its
+    /// next reader starts again.
+    fn queue(self: &Arc<Self>, recheck: Arc<BlobRecheck>) {
+        let mut background = self.background.lock();
+        if background.waiting.len() >= WAITING_MAX {
             return;
         }
-        behind.waiting.push_back(check);
-        if !std::mem::replace(&mut behind.is_running, true) {
-            self.tasks.spawn(Arc::clone(self).catch_up());
+        background.waiting.push_back(recheck);
+        if !std::mem::replace(&mut background.is_running, true) {
+            self.tasks.spawn(Arc::clone(self).run_queue());
         }
     }
 
-    async fn catch_up(self: Arc<Self>) {
-        while let Some(check) = self.checks.next_behind() {
-            while let Some(at) = check.due.first_open() {
-                // What is not done when we stop stays due.
+    async fn run_queue(self: Arc<Self>) {
+        while let Some(recheck) = self.next_queued() {
+            while let Some(at) = recheck.blob.first_open() {
+                // A blob that is not finished at the stop stays due.
                 if self.tasks.is_closed() {
                     return;
                 }
                 let begun = Instant::now();
-                if check.step(at).await.is_err() {
+                if recheck.step(at).await.is_err() {
                     break;
                 }
                 sleep(begun.elapsed() * REST).await;
             }
         }
     }
-}
 
-impl RecheckQueue {
-    fn next_behind(&self) -> Option<Arc<BlobRecheck>> {
-        let mut behind = self.behind.lock();
-        let next = behind.waiting.pop_front();
-        behind.is_running = next.is_some();
+    fn next_queued(&self) -> Option<Arc<BlobRecheck>> {
+        let mut background = self.background.lock();
+        let next = background.waiting.pop_front();
+        background.is_running = next.is_some();
         next
     }
 }
 
 /// How long headers wait for a blob of which no part can be proven before the whole is: well below
 /// the 30 s after which containerd gives up. After that the body waits.
-const SETTLE_WAIT_MAX: Duration = Duration::from_secs(10);
+const VERDICT_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How many blobs wait to be verified behind; each holds a file open.
+/// How many blobs wait for the background. Each holds a file open.
 const WAITING_MAX: usize = 256;
 
-/// How many times as long as a block took nothing is done, so that a quarter of one CPU and of the
-/// disk is used.
+/// The pause after a block, as a multiple of the time that the block took: a quarter of one CPU and
+/// of the disk is used.
 const REST: u32 = 3;

@@ -1,27 +1,28 @@
-//! Ranges of a blob that nobody is fetching, where the operator does not want them to begin a fetch.
+//! Ranges of a blob that is neither stored nor being filled, where ranges start no fill
+//! (`fill_on_range = false`).
 //!
 //! A lazy puller (SOCI, zstd:chunked) reads a few per cent of a layer, and a fill would fetch all of
-//! it. So each range is one question to the upstream, nothing is stored, and a reader that leaves
-//! ends it. A range that includes the blob's last byte is not passed: it may leave only when the
-//! whole is verified, which takes a fill.
+//! it. So each range is one request upstream, nothing is stored, and the request ends with its
+//! reader. A range that includes the blob's last byte takes a fill: it may leave only when the whole
+//! is verified.
 
-use parking_lot::Mutex;
-use std::future::Future;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use super::download::DownloadBody;
+use super::late::LateBody;
 use crate::access::Grant;
+use crate::cache::CacheError;
 use crate::cache::fetch::download::BlobDownload;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
-use crate::cache::presence::Presence;
-use crate::cache::{CacheError, Shared};
-use crate::http::{self, NextBytes, RangeSelection};
+use crate::http::RangeSelection;
 use crate::oci::Digest;
 
-/// Whether no byte of these is the last of a blob of `total` bytes, or there are none.
-fn can_pass(selection: &RangeSelection, total: u64) -> bool {
+/// Whether none of the selected bytes is the last of a blob of `total` bytes, or none is selected.
+pub(crate) fn can_pass(selection: &RangeSelection, total: u64) -> bool {
     match selection {
         RangeSelection::Whole => false,
         RangeSelection::Part(part) => part.end < total,
@@ -30,121 +31,73 @@ fn can_pass(selection: &RangeSelection, total: u64) -> bool {
     }
 }
 
-impl Shared {
-    /// The blob, if this range of it is to be passed on; `None` if it takes a fill.
-    pub(crate) async fn passing(
-        self: &Arc<Self>,
-        grant: &Grant,
-        digest: &Digest,
-        member: Option<Presence>,
-        range: &str,
-    ) -> Result<Option<Passthrough>, CacheError> {
-        if grant.registry().fills_on_range() || self.is_filling(grant, digest) {
-            return Ok(None);
-        }
-        CacheError::if_offline(grant)?;
-        // What a manifest states, or was once answered; the rest is for the upstream to say.
-        let total = match member.and_then(|member| member.size) {
-            None => self.lookup.look_up(grant, digest).await?,
-            known => known,
-        };
-        let Some(total) = total else { return Ok(None) };
-        let selection = RangeSelection::of(range, total);
-        if !can_pass(&selection, total) {
-            return Ok(None);
-        }
-        let readers = grant.uses_client_credential().then(FillReaders::default);
-        let reader = readers.as_ref().map(|readers| readers.enter(grant));
-        let source = BlobOrigin::new(grant, digest, readers);
-        Passthrough::begin(source, reader, total, &selection).await.map(Some)
-    }
-}
-
-/// A blob to be passed on in parts.
+/// A blob to be passed through in parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Passthrough {
-    source: BlobOrigin,
-    /// With whose credential it is asked for, if that is the client's own.
-    _reader: Option<Arc<FillReader>>,
+    origin: BlobOrigin,
+    /// The client, where its own credential is used.
+    reader: Option<Arc<FillReader>>,
     total: u64,
-    /// The first part, asked for before the answer's head was sent.
-    begun: Arc<Mutex<Option<PartBody>>>,
+    /// The first part, which was asked for before the headers were sent.
+    first: Arc<Mutex<Option<FirstPart>>>,
 }
 
-/// A part, and where its bytes come from.
-type PartBody = (Range<u64>, BlobDownload);
+#[derive(Debug)]
+struct FirstPart {
+    range: Range<u64>,
+    download: BlobDownload,
+}
 
 impl Passthrough {
-    /// Asks for the first part of what is wanted, so that a refusal can still be told.
-    async fn begin(
-        source: BlobOrigin,
-        reader: Option<Arc<FillReader>>,
+    /// Asks for the first of the selected parts, so that the status can still tell of a refusal.
+    /// `total` is the blob's length in bytes.
+    pub(crate) async fn open(
+        grant: &Grant,
+        digest: &Digest,
         total: u64,
         selection: &RangeSelection,
     ) -> Result<Self, CacheError> {
-        let first = match selection {
-            RangeSelection::Part(part) => Some(part.clone()),
-            RangeSelection::Parts(parts) => parts.first().cloned(),
+        let readers = grant.uses_client_credential().then(FillReaders::default);
+        let reader = readers.as_ref().map(|readers| readers.enter(grant));
+        let origin = BlobOrigin::new(grant, digest, readers);
+        let this = Self { origin, reader, total, first: Arc::default() };
+        let range = match selection {
+            RangeSelection::Part(part) => Some(part),
+            RangeSelection::Parts(parts) => parts.first(),
             RangeSelection::TooMuch | RangeSelection::Unsatisfiable | RangeSelection::Whole => None,
         };
-        let begun = match first {
-            Some(part) => Some((part.clone(), open(&source, total, part).await?)),
-            None => None,
-        };
-        Ok(Self { source, _reader: reader, total, begun: Arc::new(Mutex::new(begun)) })
+        if let Some(range) = range.cloned() {
+            let download = this.download(range.clone()).await?;
+            *this.first.lock() = Some(FirstPart { range, download });
+        }
+        Ok(this)
     }
 
-    /// The length of the whole blob.
+    /// The length of the whole blob in bytes.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// The bytes of a part.
-    pub(crate) fn part(&self, part: Range<u64>) -> PassthroughBody {
-        let begun = self.begun.lock().take_if(|(begun, _)| *begun == part);
-        PassthroughBody {
-            passing: self.clone(),
-            part,
-            download: begun.map(|(_, download)| download),
-        }
-    }
-}
-
-async fn open(
-    source: &BlobOrigin,
-    total: u64,
-    part: Range<u64>,
-) -> Result<BlobDownload, CacheError> {
-    let download = BlobDownload::part(source.clone(), part).await?;
-    if download.total().is_some_and(|told| told != total) {
-        return Err(download.corrupt("it is not as long as was said before"));
-    }
-    Ok(download)
-}
-
-/// One part on its way.
-pub(crate) struct PassthroughBody {
-    passing: Passthrough,
-    part: Range<u64>,
-    download: Option<BlobDownload>,
-}
-
-impl http::BodySource for PassthroughBody {
-    fn next_now(&mut self) -> Option<NextBytes> {
-        None
-    }
-
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
-        Box::pin(async move {
-            let download = match &mut self.download {
-                Some(download) => download,
-                none => {
-                    let Passthrough { source, total, .. } = &self.passing;
-                    none.insert(open(source, *total, self.part.clone()).await?)
-                }
+    pub(crate) fn part(&self, range: Range<u64>) -> LateBody {
+        let first = self.first.lock().take_if(|first| first.range == range);
+        let this = self.clone();
+        LateBody::new(async move {
+            let len = range.end - range.start;
+            let download = match first {
+                Some(first) => first.download,
+                None => this.download(range).await?,
             };
-            Ok(download.chunk().await?.map(Into::into))
+            Ok(Box::new(DownloadBody::new(download, len).read_by(this.reader)) as _)
         })
+    }
+
+    async fn download(&self, range: Range<u64>) -> Result<BlobDownload, CacheError> {
+        let download = BlobDownload::part(self.origin.clone(), range).await?;
+        if download.total().is_some_and(|total| total != self.total) {
+            return Err(download.corrupt("length differs from the one announced before"));
+        }
+        Ok(download)
     }
 }
 
@@ -153,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_the_last_byte_is_not_passed() {
+    fn a_range_with_the_last_byte_is_not_passed_through() {
         for (range, want) in [
             ("bytes=0-0", true),
             ("bytes=0-98", true),

@@ -1,100 +1,99 @@
-//! Reading a stored blob that is being verified again.
+//! A body from a stored blob that is being verified again.
 //!
-//! No byte leaves before its block is proven. If the blob proves wrong, it is fetched anew, and the
-//! reader goes on there: what it has is right, and so is what it gets. If that cannot be, its
-//! answer is cut.
+//! No byte leaves before its block is proven. If the blob proves wrong, it is fetched anew and the
+//! reader goes on there: the bytes that it has are right, and so are those that it gets. If that
+//! fails, its answer is cut.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::growing::GrowingFileBody;
+use super::span::BodySpan;
+use super::stored::FileBody;
 use crate::access::Grant;
-use crate::cache::blob::{BlobNeed, wait_for_headers};
-use crate::cache::body::growing::{BodySpan, FileBody, GrowingFileBody};
-use crate::cache::fill::table::FillProgress;
+use crate::cache::CacheError;
+use crate::cache::fill::join::BlobFills;
+use crate::cache::fill::progress::FillProgress;
+use crate::cache::presence::PresenceTable;
 use crate::cache::question::deadline;
 use crate::cache::recheck::BlobRecheck;
-use crate::cache::{CacheError, Shared};
-use crate::http::{self, FileDelivery, NextBytes};
+use crate::http::{BodyError, BodySource, FileDelivery, NextBytes};
 use crate::store::RecheckVerdict;
 
-/// What a reader needs to go on elsewhere.
+/// The way on for a reader of a blob that proves wrong.
 #[derive(Clone, Debug)]
 pub(crate) struct RecheckFallback {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) fills: Arc<BlobFills>,
+    pub(crate) presence: Arc<PresenceTable>,
     pub(crate) grant: Grant,
 }
 
-/// One reader of such a blob.
+/// One reader of a blob that is being verified.
 pub(crate) struct RecheckBody {
-    check: Arc<BlobRecheck>,
-    elsewhere: RecheckFallback,
+    recheck: Arc<BlobRecheck>,
+    fallback: RecheckFallback,
     delivery: FileDelivery,
     at: u64,
     end: u64,
     /// Bytes that may be sent, from `at` on.
-    part: Option<Box<dyn http::BodySource>>,
+    part: Option<Box<dyn BodySource>>,
 }
 
 impl RecheckBody {
     pub(crate) fn new(
-        check: Arc<BlobRecheck>,
-        elsewhere: RecheckFallback,
+        recheck: Arc<BlobRecheck>,
+        fallback: RecheckFallback,
         delivery: FileDelivery,
         at: u64,
         end: u64,
     ) -> Self {
-        Self { check, elsewhere, delivery, at, end, part: None }
+        Self { recheck, fallback, delivery, at, end, part: None }
     }
 
-    /// Takes up what is proven from `at` on, if anything is.
+    /// Begins with the bytes that are proven from `at` on, if any are.
     fn begin_part(&mut self) -> bool {
-        let due = self.check.due();
-        let until = due.proven_until(self.at).min(self.end);
+        let blob = self.recheck.blob();
+        let until = blob.proven_until(self.at).min(self.end);
         if until == self.at {
             return false;
         }
-        self.part = Some(Box::new(FileBody::new(due.file(), &self.delivery, self.at, until)));
+        self.part = Some(Box::new(FileBody::new(blob.file(), &self.delivery, self.at, until)));
         if until < self.end {
             // While these bytes are sent.
-            self.check.ahead(until);
+            self.recheck.read_ahead(until);
         }
         true
     }
 
-    async fn prove(&mut self) -> Result<(), http::BodyError> {
-        if self.check.step(self.at).await? == RecheckVerdict::Wrong {
-            self.part = Some(Box::new(self.fetched_anew().await?));
+    async fn prove(&mut self) -> Result<(), BodyError> {
+        if self.recheck.step(self.at).await? == RecheckVerdict::Wrong {
+            self.part = Some(Box::new(self.refetch().await?));
         }
         Ok(())
     }
 
     /// The rest, from the fill that puts the blob right.
-    async fn fetched_anew(&mut self) -> Result<GrowingFileBody, CacheError> {
-        let (shared, grant) = (&self.elsewhere.shared, &self.elsewhere.grant);
-        let (digest, total) = (self.check.due().digest(), self.check.due().len());
+    async fn refetch(&mut self) -> Result<GrowingFileBody, CacheError> {
+        let RecheckFallback { fills, presence, grant } = &self.fallback;
+        let (digest, total) = (self.recheck.blob().digest(), self.recheck.blob().len());
         CacheError::if_offline(grant)?;
-        let member = shared.presence.find(grant, digest).await;
-        let (_, filling) = shared.join_fill(grant, digest, member);
-        let ready = wait_for_headers(filling.progress.clone(), BlobNeed::Length, deadline()).await;
-        let length = match ready {
-            Some(FillProgress::Done { blob, .. }) => Some(blob.content().len()),
-            Some(FillProgress::Filling { total, .. }) => total,
-            Some(FillProgress::Relaying { point, .. }) => point.total(),
+        let member = presence.find(grant, digest).await;
+        let fill = fills.join(grant, digest, member);
+        let length = match fill.headers(true, deadline()).await {
             Some(FillProgress::Failed(error)) => return Err(error),
-            Some(FillProgress::Asking) | None => None,
+            progress => progress.and_then(|progress| progress.total()),
         };
-        // The headers have told the stored file's length.
+        // The client has the headers, with the length of the stored file.
         if length != Some(total) {
-            return Err(CacheError::Internal("a stored blob had another length than its digest's"));
+            return Err(CacheError::Internal("a stored blob has another length than its digest's"));
         }
         let span = BodySpan { at: self.at, end: Some(self.end), reaches_end: self.end == total };
-        let follow = GrowingFileBody::new(filling.progress, self.delivery.clone(), span);
-        Ok(follow.of(filling.reader))
+        Ok(GrowingFileBody::new(&fill, &self.delivery, span))
     }
 
-    /// What a part has yielded; `None` at its end.
-    fn settle(&mut self, next: NextBytes) -> Option<NextBytes> {
+    /// Passes on the next bytes of the part; `None` at its end.
+    fn advance(&mut self, next: NextBytes) -> Option<NextBytes> {
         match &next {
             Ok(Some(data)) => self.at += data.len() as u64,
             Ok(None) => {
@@ -107,7 +106,7 @@ impl RecheckBody {
     }
 }
 
-impl http::BodySource for RecheckBody {
+impl BodySource for RecheckBody {
     fn next_now(&mut self) -> Option<NextBytes> {
         loop {
             if self.at == self.end {
@@ -117,7 +116,7 @@ impl http::BodySource for RecheckBody {
                 return None;
             }
             let next = self.part.as_mut()?.next_now()?;
-            if let Some(next) = self.settle(next) {
+            if let Some(next) = self.advance(next) {
                 return Some(next);
             }
         }
@@ -126,7 +125,7 @@ impl http::BodySource for RecheckBody {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
             loop {
-                if let Some(next) = http::BodySource::next_now(self) {
+                if let Some(next) = self.next_now() {
                     return next;
                 }
                 let Some(part) = &mut self.part else {
@@ -134,7 +133,7 @@ impl http::BodySource for RecheckBody {
                     continue;
                 };
                 let next = part.next().await;
-                if let Some(next) = self.settle(next) {
+                if let Some(next) = self.advance(next) {
                     return next;
                 }
             }

@@ -1,8 +1,7 @@
-//! A blob's bytes from the upstream, from some byte on, through cuts.
+//! The download of a blob, or of a part of it, through cuts.
 //!
-//! A body that breaks off is gone on with by `Range` from the byte where it broke, a bounded
-//! number of times. Whether the bytes are the right ones is not decided here: whoever reads them
-//! hashes them.
+//! A body that breaks off is continued by `Range` from the byte where it broke, a bounded number of
+//! times. Whether the bytes are right is not decided here: the reader of the download hashes them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,26 +12,26 @@ use http::StatusCode;
 
 use crate::cache::CacheError;
 use crate::cache::fetch::origin::BlobOrigin;
-use crate::upstream::{self, Answer, AnswerBody, UpstreamIndex};
+use crate::upstream::{Answer, AnswerBody, UpstreamError, UpstreamIndex};
 
-/// One blob being read.
+/// One blob on its way from an upstream.
 #[derive(Debug)]
 pub(crate) struct BlobDownload {
-    source: BlobOrigin,
-    /// The offset of the next byte that is handed out.
+    origin: BlobOrigin,
+    /// The offset of the next byte.
     at: u64,
-    /// Behind the last byte that is wanted; `None` if all are.
+    /// The offset behind the last byte that is wanted; `None` if all are.
     until: Option<u64>,
-    /// The whole blob's length, where anybody told.
+    /// The length of the whole blob, as far as it is known.
     total: Option<u64>,
     body: Option<AnswerBody>,
-    /// Which upstream the bytes come from.
+    /// The upstream that sends `body`.
     place: UpstreamIndex,
-    is_of_mirrors: bool,
-    /// Bytes to throw away, where an upstream sent the whole for a range.
+    is_from_mirror: bool,
+    /// Bytes to drop, where an upstream ignored `Range` and sends from zero.
     skip: u64,
-    /// Handed out and not used; handed out again first.
-    returned: VecDeque<Bytes>,
+    /// Bytes that were put back, to be returned first.
+    put_back: VecDeque<Bytes>,
     failures: u32,
     since_failure: u64,
     is_resumed: bool,
@@ -44,74 +43,78 @@ impl BlobDownload {
     ///
     /// # Errors
     ///
-    /// [`upstream::UpstreamError::RangeNotSatisfiable`] when the blob has fewer bytes than `from`.
+    /// [`UpstreamError::RangeNotSatisfiable`] when the blob has fewer bytes than `from`.
     pub(crate) async fn open(
-        source: BlobOrigin,
+        origin: BlobOrigin,
         from: u64,
         expected: Option<u64>,
     ) -> Result<Self, CacheError> {
-        Self::open_until(source, from, None, expected).await
+        let mut this = Self::new(origin, from, None);
+        this.ask_first().await?;
+        // A blob that is not empty has a length of one byte at least: see `begin`.
+        this.total = this.total.or(expected.filter(|expected| *expected >= from.max(1)));
+        Ok(this)
     }
 
-    /// Asks for these bytes and no others, so that the upstream need not send what nobody reads.
-    pub(crate) async fn part(source: BlobOrigin, part: Range<u64>) -> Result<Self, CacheError> {
-        Self::open_until(source, part.start, Some(part.end), None).await
+    /// Asks for these bytes only, so that the upstream sends no more.
+    pub(crate) async fn part(origin: BlobOrigin, part: Range<u64>) -> Result<Self, CacheError> {
+        let mut this = Self::new(origin, part.start, Some(part.end));
+        this.ask_first().await?;
+        Ok(this)
     }
 
-    async fn open_until(
-        source: BlobOrigin,
-        from: u64,
-        until: Option<u64>,
-        expected: Option<u64>,
-    ) -> Result<Self, CacheError> {
-        let mut this = Self {
-            source,
+    fn new(origin: BlobOrigin, from: u64, until: Option<u64>) -> Self {
+        Self {
+            origin,
             at: from,
             until,
             total: None,
             body: None,
             place: UpstreamIndex::default(),
-            is_of_mirrors: false,
+            is_from_mirror: false,
             skip: 0,
-            returned: VecDeque::new(),
+            put_back: VecDeque::new(),
             failures: 0,
             since_failure: 0,
             is_resumed: from > 0,
-        };
-        while this.body.is_none() {
-            match this.source.ask(from, until).await {
+        }
+    }
+
+    /// Asks until an upstream's answer can be used.
+    async fn ask_first(&mut self) -> Result<(), CacheError> {
+        while self.body.is_none() {
+            match self.origin.ask(self.at, self.until).await {
                 Ok(answer) => {
                     let place = answer.place;
                     let is_last =
-                        place == UpstreamIndex::Authoritative || this.source.has_failed(place);
-                    match this.begin(answer) {
+                        place == UpstreamIndex::Authoritative || self.origin.has_failed(place);
+                    match self.begin(answer) {
                         Err(error) if is_last => return Err(error),
-                        // The next one may know better.
-                        Err(_) => this.source.fail(place),
+                        // The answer of the next upstream may be right.
+                        Err(_) => self.origin.fail(place),
                         Ok(()) => {}
                     }
                 }
-                // All of it was there already.
-                Err(upstream::UpstreamError::RangeNotSatisfiable {
-                    total: Some(total), ..
-                }) if total == from && from > 0 => {
-                    this.total = Some(total);
-                    break;
+                // The file has all of the blob already.
+                Err(UpstreamError::RangeNotSatisfiable { total: Some(total), .. })
+                    if total == self.at && self.at > 0 =>
+                {
+                    self.total = Some(total);
+                    return Ok(());
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        // None of what is stated may be nothing: see `begin`.
-        this.total = this.total.or(expected.filter(|expected| *expected >= from.max(1)));
-        Ok(this)
+        Ok(())
     }
 
-    /// The repository has been seen to have it, so from now on whoever reads it will do.
-    pub(crate) fn go_on_for_any_reader(&mut self) {
-        self.source.take_any_reader();
+    /// Continues with the credential of any reader from now on. To be called once the repository
+    /// has been seen to have the blob.
+    pub(crate) fn take_any_reader(&mut self) {
+        self.origin = self.origin.clone().with_any_reader();
     }
 
-    /// The whole blob's length.
+    /// The length of the whole blob in bytes, as far as it is known.
     pub(crate) fn total(&self) -> Option<u64> {
         self.total
     }
@@ -121,38 +124,33 @@ impl BlobDownload {
         self.at
     }
 
-    /// Where it comes from.
-    pub(crate) fn source(&self) -> &BlobOrigin {
-        &self.source
+    pub(crate) fn origin(&self) -> &BlobOrigin {
+        &self.origin
     }
 
-    /// Whether its bytes are from more than one answer.
-    pub(crate) fn is_resumed(&self) -> bool {
-        self.is_resumed
+    /// Whether a digest mismatch is worth another fetch, from the registry itself and from zero: the
+    /// bytes are of more than one answer, or some are of a mirror.
+    pub(crate) fn is_worth_refetching(&self) -> bool {
+        self.is_resumed || self.is_from_mirror
     }
 
-    /// Whether some of its bytes are from a mirror.
-    pub(crate) fn is_of_mirrors(&self) -> bool {
-        self.is_of_mirrors
-    }
-
-    /// What is wrong with its bytes, and who sent the last of them.
+    /// The error for wrong bytes, which names the upstream that sent the last of them.
     pub(crate) fn corrupt(&self, reason: impl Into<String>) -> CacheError {
-        let host = self.source.host_of(self.place).to_owned();
-        CacheError::Corrupt { host, digest: self.source.digest().clone(), reason: reason.into() }
+        let host = self.origin.host_of(self.place).to_owned();
+        CacheError::Corrupt { host, digest: self.origin.digest().clone(), reason: reason.into() }
     }
 
-    /// Takes back bytes that were handed out last and not used.
+    /// Takes back the chunks that were returned last.
     pub(crate) fn put_back(&mut self, chunks: Vec<Bytes>) {
         for chunk in chunks.into_iter().rev() {
             self.at -= chunk.len() as u64;
-            self.returned.push_front(chunk);
+            self.put_back.push_front(chunk);
         }
     }
 
     /// The next bytes; `None` at the end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, CacheError> {
-        if let Some(bytes) = self.returned.pop_front() {
+        if let Some(bytes) = self.put_back.pop_front() {
             self.at += bytes.len() as u64;
             return Ok(Some(bytes));
         }
@@ -171,12 +169,10 @@ impl BlobDownload {
                         return Ok(Some(bytes));
                     }
                 }
-                // An end that nobody announced may be one. The digest will tell.
-                Ok(None) if self.total.is_none() => {
-                    self.total = Some(self.at);
-                }
-                Ok(None) => self.failed(self.ended_early()).await?,
-                Err(error) => self.failed(error).await?,
+                // Without a length an end may be the blob's end. The digest decides.
+                Ok(None) if self.total.is_none() => self.total = Some(self.at),
+                Ok(None) => self.retry_after(self.ended_early()).await?,
+                Err(error) => self.retry_after(error).await?,
             }
         }
     }
@@ -194,19 +190,19 @@ impl BlobDownload {
         self.at += bytes.len() as u64;
         self.since_failure += bytes.len() as u64;
         if self.total.is_some_and(|total| self.at > total) {
-            return Err(self.corrupt("more bytes came than were announced"));
+            return Err(self.corrupt("more bytes than announced"));
         }
         Ok(Some(bytes))
     }
 
     async fn reopen(&mut self) -> Result<(), CacheError> {
         self.is_resumed = true;
-        match self.source.ask(self.at, self.until).await {
+        match self.origin.ask(self.at, self.until).await {
             Ok(answer) => self.begin(answer),
-            Err(upstream::UpstreamError::RangeNotSatisfiable { .. }) => {
-                Err(self.corrupt("it has become shorter while it was read"))
+            Err(UpstreamError::RangeNotSatisfiable { .. }) => {
+                Err(self.corrupt("blob became shorter during the download"))
             }
-            Err(error) => self.failed(error).await,
+            Err(error) => self.retry_after(error).await,
         }
     }
 
@@ -214,27 +210,26 @@ impl BlobDownload {
         let is_part = answer.status == StatusCode::PARTIAL_CONTENT;
         let total = answer.length();
         self.place = answer.place;
-        // An answer of no bytes is complete with its head: there is no tail to hold back.
-        if total == Some(0) && !self.source.digest().is_of_nothing() {
-            return Err(self.corrupt("there are none"));
+        // Such an answer is complete with its head, so there is no tail to hold back.
+        if total == Some(0) && !self.origin.digest().is_of_nothing() {
+            return Err(self.corrupt("empty body"));
         }
         if let (Some(before), Some(now)) = (self.total, total)
             && before != now
         {
-            let reason = format!("its length has changed from {before} to {now}");
-            return Err(self.corrupt(reason));
+            return Err(self.corrupt(format!("length changed from {before} to {now}")));
         }
         self.total = self.total.or(total);
-        self.is_of_mirrors |= answer.place != UpstreamIndex::Authoritative;
+        self.is_from_mirror |= answer.place != UpstreamIndex::Authoritative;
         self.skip = if is_part { 0 } else { self.at };
         self.body = Some(answer.body);
         Ok(())
     }
 
-    /// Notes a failure and pauses, or gives up.
-    async fn failed(&mut self, error: upstream::UpstreamError) -> Result<(), CacheError> {
-        if self.body.take().is_some() && !self.source.has_failed(self.place) {
-            self.source.fail(self.place);
+    /// Pauses before the next try, or gives up.
+    async fn retry_after(&mut self, error: UpstreamError) -> Result<(), CacheError> {
+        if self.body.take().is_some() && !self.origin.has_failed(self.place) {
+            self.origin.fail(self.place);
         }
         if self.since_failure >= PROGRESS_MIN {
             self.failures = 0;
@@ -243,39 +238,34 @@ impl BlobDownload {
         self.failures += 1;
         let growing = PAUSE * 4_u32.pow(self.failures.min(FAILURES_MAX) - 1);
         let pause = match &error {
-            // A limit that is over soon is better waited for than told to readers as a cut.
-            upstream::UpstreamError::Throttled { wait: Some(wait), .. } if *wait <= LIMIT_MAX => {
-                *wait
-            }
+            // A short limit is waited for: readers would take an error for a cut.
+            UpstreamError::Throttled { wait: Some(wait), .. } if *wait <= LIMIT_MAX => *wait,
             error if error.is_transient() => growing.mul_f64(0.75 + fastrand::f64() / 2.0),
             _ => return Err(error.into()),
         };
         if self.failures > FAILURES_MAX {
             return Err(error.into());
         }
-        tracing::debug!(at = self.at, failures = self.failures, %error, "a fetch broke off");
+        tracing::debug!(at = self.at, failures = self.failures, %error, "retrying a download");
         tokio::time::sleep(pause).await;
         Ok(())
     }
 
-    fn ended_early(&self) -> upstream::UpstreamError {
+    fn ended_early(&self) -> UpstreamError {
         let reason = format!("the body ended at byte {}", self.at);
-        upstream::UpstreamError::Unreachable {
-            host: self.source.host_of(self.place).to_owned(),
-            reason,
-        }
+        UpstreamError::Unreachable { host: self.origin.host_of(self.place).to_owned(), reason }
     }
 }
 
-/// How often in a row a fetch may break off.
+/// How many failures in a row end a download.
 const FAILURES_MAX: u32 = 4;
 
-/// A try that brought less than this counts as another failure in the same row.
+/// After fewer bytes than this a failure counts as one more in the same row.
 const PROGRESS_MIN: u64 = 64 << 10;
 
-/// The pause after the first failure; each further one is four times as long. The longest is longer
-/// than a breaker that has opened meanwhile is open.
+/// The pause after the first failure; each further one is four times as long. The longest exceeds
+/// the time for which the circuit breaker stays open.
 const PAUSE: Duration = Duration::from_millis(125);
 
-/// The longest limit that is waited for: readers have patience for 30 s of silence.
+/// The longest `Retry-After` that is waited for. Clients give up after 30 s of silence.
 const LIMIT_MAX: Duration = Duration::from_secs(10);

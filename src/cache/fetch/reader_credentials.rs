@@ -1,23 +1,24 @@
-//! Who reads along with a fill, where each client brings a credential of its own.
+//! The readers of a fill, where each client brings a credential of its own (`identity = "client"`).
 //!
-//! Such a fill has no credential: whenever it has to ask, it asks with that of a reader who is there at
-//! the time, in that reader's own repository. What a reader brought goes with it.
+//! Such a fill has no credential. Each of its requests uses that of a reader which is connected at
+//! the time, in that reader's own repository. A credential is gone when its reader is.
 
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::access::Grant;
 use crate::oci::RepositoryName;
 use crate::upstream::ClientCredential;
 
-/// The readers of one fill. Clones are the same.
+/// The readers of one fill. Clones are the same readers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FillReaders {
     entered: Arc<Mutex<Vec<Weak<FillReader>>>>,
 }
 
-/// One reader, there as long as anybody holds it.
+/// One reader, which counts as connected until the last `Arc` of it is dropped.
 #[derive(Debug)]
 pub(crate) struct FillReader {
     repository: RepositoryName,
@@ -26,7 +27,7 @@ pub(crate) struct FillReader {
 }
 
 impl FillReaders {
-    /// One more.
+    /// Adds a reader.
     pub(crate) fn enter(&self, grant: &Grant) -> Arc<FillReader> {
         let reader = Arc::new(FillReader {
             repository: grant.repository().clone(),
@@ -34,7 +35,7 @@ impl FillReaders {
             is_refused: AtomicBool::new(false),
         });
         let mut entered = self.entered.lock();
-        // Those who have left, before there is more room to be made.
+        // The readers that have left, before the list grows.
         if entered.len() == entered.capacity() {
             entered.retain(|reader| reader.strong_count() > 0);
         }
@@ -42,29 +43,29 @@ impl FillReaders {
         reader
     }
 
-    /// Those who are there, the first come first, and were not refused; of one repository only, if
-    /// there is one `in_repository`.
+    /// The connected readers that the upstream has not refused, in the order in which they came;
+    /// only those of one repository, if `in_repository` names it.
     pub(crate) fn present(&self, in_repository: Option<&RepositoryName>) -> Vec<Arc<FillReader>> {
-        let is_there = |reader: &Arc<FillReader>| {
-            let is_right = in_repository.is_none_or(|name| *name == reader.repository);
-            is_right && !reader.is_refused.load(Ordering::Relaxed)
+        let is_usable = |reader: &Arc<FillReader>| {
+            let is_in_place = in_repository.is_none_or(|name| *name == reader.repository);
+            is_in_place && !reader.is_refused.load(Ordering::Relaxed)
         };
-        self.entered.lock().iter().filter_map(Weak::upgrade).filter(is_there).collect()
+        self.entered.lock().iter().filter_map(Weak::upgrade).filter(is_usable).collect()
     }
 }
 
 impl FillReader {
-    /// In which repository it may read.
+    /// The repository in which the reader may read.
     pub(crate) fn repository(&self) -> &RepositoryName {
         &self.repository
     }
 
-    /// What it presented.
+    /// The credential that the client presented.
     pub(crate) fn client(&self) -> Option<&ClientCredential> {
         self.client.as_ref()
     }
 
-    /// The upstream has refused it: it is not asked with again.
+    /// Notes that the upstream refused the credential, which is not used again.
     pub(crate) fn refuse(&self) {
         self.is_refused.store(true, Ordering::Relaxed);
     }

@@ -1,33 +1,29 @@
-//! How the cache is: what an operator is shown of it.
+//! How fills end, and whether the disk takes them: shown to operators.
 
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use crate::cache::fill::table::FillProgress;
-use crate::cache::memory::MemoryUse;
-use crate::cache::{BypassReason, Cache, CacheError, Decision};
-use crate::store::DiskSpace;
+use crate::cache::fill::progress::FillProgress;
+use crate::cache::{BypassReason, CacheError};
 
 /// How a fill ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FillEnd {
     /// The bytes were wrong.
     Corrupt,
-    /// The upstream did not give all bytes.
+    /// The upstream did not send all bytes.
     Failed,
-    /// The disk did not take it, and readers went on from the upstream.
+    /// The disk failed, and readers went on from the upstream.
     Relayed,
-    /// It is verified, and in the store if the disk kept it.
+    /// The blob is verified, and in the store if the disk took it.
     Stored,
 }
 
 impl FillEnd {
-    /// What metrics call it.
+    /// The value of the metrics' label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Corrupt => "corrupt",
@@ -49,80 +45,49 @@ impl FillEnd {
     }
 }
 
-/// What is noted of fills that have ended.
+/// The fills that have ended.
 #[derive(Debug, Default)]
 pub(crate) struct FillStats {
     ends: Mutex<BTreeMap<(String, FillEnd), u64>>,
-    /// Why the disk was last passed by, if it has kept nothing since.
+    /// Why and when the disk last failed, unless it has taken a blob since.
     bypassed: Mutex<Option<(BypassReason, Instant)>>,
 }
 
 impl FillStats {
-    /// A fill of the registry that is called `label` in numbers has ended.
-    pub(crate) fn ended(&self, label: &str, end: &FillProgress) {
+    /// Counts the end of a fill for the registry with this label in the metrics.
+    pub(crate) fn count(&self, label: &str, end: &FillProgress) {
         *self.ends.lock().entry((label.to_owned(), FillEnd::of(end))).or_default() += 1;
         if let FillProgress::Relaying { point, .. } = end {
-            self.passed_by(point.bypass());
+            self.disk_failed(point.bypass());
         }
     }
 
-    /// The disk did not take a blob.
-    pub(crate) fn passed_by(&self, bypass: BypassReason) {
-        *self.bypassed.lock() = Some((bypass, Instant::now()));
+    /// Notes that the disk did not take a blob.
+    pub(crate) fn disk_failed(&self, reason: BypassReason) {
+        *self.bypassed.lock() = Some((reason, Instant::now()));
     }
 
-    /// The disk has kept something.
-    pub(crate) fn kept(&self) {
+    /// Notes that the disk took a blob.
+    pub(crate) fn disk_works(&self) {
         *self.bypassed.lock() = None;
     }
 
-    fn bypassed(&self) -> Option<BypassReason> {
-        let recent = *self.bypassed.lock();
-        recent.filter(|(_, since)| since.elapsed() < BYPASS_SHOWN).map(|(bypass, _)| bypass)
-    }
-}
-
-impl Cache {
-    /// How many fills run.
-    pub fn fills_running(&self) -> usize {
-        self.shared.fills.running()
-    }
-
-    /// How fills ended, by registry, and how many.
-    pub fn fills_ended(&self) -> Vec<(String, FillEnd, u64)> {
-        let ends = self.shared.condition.ends.lock();
+    /// How many fills ended, by the registry's label and how.
+    pub(crate) fn ends(&self) -> Vec<(String, FillEnd, u64)> {
+        let ends = self.ends.lock();
         ends.iter().map(|((label, end), count)| (label.clone(), *end, *count)).collect()
     }
 
-    /// Why blobs are not kept at present; `None` if they are, as far as is known. It is known by the
-    /// last fill, and forgotten after five minutes without another one.
-    pub fn disk_trouble(&self) -> Option<&'static str> {
-        let bypassed = self.shared.condition.bypassed();
-        bypassed.map(|bypass| Decision::Bypass(bypass).names().detail)
-    }
-
-    /// What is in memory.
-    pub fn memory(&self) -> Vec<MemoryUse> {
-        let shared = &self.shared;
-        shared.hot.sizes().into_iter().chain(shared.presence.usage()).collect()
-    }
-
-    /// The room on the file system of the store. A disk that hangs is no answer.
-    pub async fn room(&self) -> io::Result<DiskSpace> {
-        let store = Arc::clone(&self.shared.store);
-        let asked = tokio::task::spawn_blocking(move || store.room());
-        match timeout(ROOM_WAIT, asked).await {
-            Ok(answered) => answered.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+    /// Why the disk does not take blobs; `None` if it does, as far as is known. Known by the last
+    /// fill, and forgotten after five minutes without another one.
+    pub(crate) fn disk_trouble(&self) -> Option<BypassReason> {
+        let bypassed = *self.bypassed.lock();
+        bypassed.filter(|(_, since)| since.elapsed() < TROUBLE_SHOWN).map(|(reason, _)| reason)
     }
 }
 
-/// A disk that was full five minutes ago may have room by now, and nobody has tried.
-const BYPASS_SHOWN: Duration = Duration::from_secs(300);
-
-/// Whoever asks has time-outs of its own, of some seconds.
-const ROOM_WAIT: Duration = Duration::from_secs(1);
+/// A disk that was full five minutes ago may have space again, with no fill since to show it.
+const TROUBLE_SHOWN: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
@@ -134,29 +99,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ends_are_counted_by_registry_and_kind() {
-        let condition = FillStats::default();
+        let stats = FillStats::default();
         for label in ["a.test", "b.test", "a.test"] {
-            condition.ended(label, &failed());
+            stats.count(label, &failed());
         }
-        let ends = condition.ends.lock().clone();
-        let want = [(("a.test", FillEnd::Failed), 2), (("b.test", FillEnd::Failed), 1)];
-        assert!(ends.iter().map(|((label, end), n)| ((label.as_str(), *end), *n)).eq(want));
-        assert_eq!(condition.bypassed(), None);
+        let want = [("a.test", FillEnd::Failed, 2), ("b.test", FillEnd::Failed, 1)];
+        assert_eq!(stats.ends(), want.map(|(label, end, count)| (label.to_owned(), end, count)));
+        assert_eq!(stats.disk_trouble(), None);
     }
 
-    /// A blob that fits on no disk must not make a proxy look ill for ever.
+    /// A blob that is larger than the disk must not make a proxy look ill for ever.
     #[tokio::test(start_paused = true)]
-    async fn a_bypass_is_shown_until_something_is_kept_or_for_five_minutes() {
-        let condition = FillStats::default();
-        condition.passed_by(BypassReason::NoSpace);
-        assert_eq!(condition.bypassed(), Some(BypassReason::NoSpace));
-        condition.ended("a.test", &failed());
-        assert_eq!(condition.bypassed(), Some(BypassReason::NoSpace));
-        condition.kept();
-        assert_eq!(condition.bypassed(), None);
+    async fn disk_trouble_is_shown_until_a_blob_is_stored_or_for_five_minutes() {
+        let stats = FillStats::default();
+        stats.disk_failed(BypassReason::NoSpace);
+        assert_eq!(stats.disk_trouble(), Some(BypassReason::NoSpace));
+        stats.count("a.test", &failed());
+        assert_eq!(stats.disk_trouble(), Some(BypassReason::NoSpace));
+        stats.disk_works();
+        assert_eq!(stats.disk_trouble(), None);
 
-        condition.passed_by(BypassReason::NoSpace);
-        tokio::time::advance(BYPASS_SHOWN).await;
-        assert_eq!(condition.bypassed(), None);
+        stats.disk_failed(BypassReason::NoSpace);
+        tokio::time::advance(TROUBLE_SHOWN).await;
+        assert_eq!(stats.disk_trouble(), None);
     }
 }

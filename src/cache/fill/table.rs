@@ -1,172 +1,147 @@
-//! The fills under way: one per registry and digest.
+//! The fills in flight: one for each registry and digest.
 //!
-//! Two registries' fills of one digest are separate, so that neither can slow or poison the
-//! other; the first verified wins. Within a registry whoever misses joins the running fill.
+//! Fills of one digest for two registries are separate, so that neither can slow or poison the
+//! other; the first to be verified is stored. Within a registry a request for a missing blob joins
+//! the fill in flight.
 
-use parking_lot::Mutex;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::Grant;
-use crate::cache::body::ahead::SideFetches;
-use crate::cache::body::relay::RelayPoint;
+use crate::cache::CacheError;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
-use crate::cache::fill::task::FillTask;
-use crate::cache::presence::Presence;
-use crate::cache::{CacheError, Shared};
+use crate::cache::fill::progress::FillProgress;
+use crate::cache::fill::range_budget::RangeBudget;
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::{Store, StoredBlob};
 
-/// The fills under way.
-#[derive(Debug, Default)]
+/// The fills in flight. Clones are the same table.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct FillTable {
-    under_way: Mutex<HashMap<(RegistryName, Digest), FillHandle>>,
+    in_flight: Arc<Mutex<HashMap<FillKey, FillHandle>>>,
 }
 
-/// How far a fill is.
-#[derive(Clone, Debug)]
-pub(crate) enum FillProgress {
-    /// The upstream has not answered yet.
-    Asking,
-    /// Verified.
-    Done {
-        /// The whole blob.
-        blob: StoredBlob,
-        /// As in [`FillProgress::Filling`].
-        generation: u32,
-    },
-    /// Given up. What readers have is not whole.
-    Failed(CacheError),
-    /// Bytes are on disk, not verified.
-    Filling {
-        /// The whole length, where it is known.
-        total: Option<u64>,
-        /// The partial file.
-        file: Arc<File>,
-        /// How many of its bytes may be read.
-        written: u64,
-        /// Raised when the fill starts again from zero: what was read before is void.
-        generation: u32,
-    },
-    /// The disk takes no more: readers go on from the upstream.
-    Relaying {
-        /// From where on, and how.
-        point: Arc<RelayPoint>,
-        /// As in [`FillProgress::Filling`].
-        generation: u32,
-    },
-}
-
-impl FillProgress {
-    /// Notes how much may be read of this generation; whether that is news. A job that was given up
-    /// as stuck may come back with it when the fill has long gone on without.
-    pub(crate) fn advance(&mut self, of: u32, now: u64) -> bool {
-        match self {
-            Self::Filling { written, generation, .. } if *generation == of && *written < now => {
-                *written = now;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-/// A fill, as those see it who follow it.
-#[derive(Clone, Debug)]
-pub(crate) struct FillHandle {
-    /// In which repository the upstream is asked.
-    pub(crate) repository: RepositoryName,
-    /// How far it is.
-    pub(crate) progress: watch::Receiver<FillProgress>,
-    /// What may be fetched beside it.
-    pub(crate) side: SideFetches,
-    /// Who reads along, where that matters.
-    readers: Option<FillReaders>,
-    /// This one.
-    pub(crate) reader: Option<Arc<FillReader>>,
-}
-
-impl FillHandle {
-    fn with(self, grant: &Grant) -> Self {
-        let reader = self.readers.as_ref().map(|readers| readers.enter(grant));
-        Self { reader, ..self }
-    }
-}
+type FillKey = (RegistryName, Digest);
 
 impl FillTable {
-    /// How many there are.
+    /// How many fills are in flight.
     pub(crate) fn running(&self) -> usize {
-        self.under_way.lock().len()
+        self.in_flight.lock().len()
     }
 
-    /// Where the partial files of the running fills lie.
+    /// The partial files of the fills in flight.
     pub(crate) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
-        let under_way = self.under_way.lock();
-        under_way.keys().map(|(registry, digest)| store.partial_path(registry, digest)).collect()
-    }
-}
-
-impl Shared {
-    /// Whether a fill of a digest is under way.
-    pub(crate) fn is_filling(&self, grant: &Grant, digest: &Digest) -> bool {
-        let key = (grant.registry().name().clone(), digest.clone());
-        self.fills.under_way.lock().contains_key(&key)
+        let in_flight = self.in_flight.lock();
+        in_flight.keys().map(|(registry, digest)| store.partial_path(registry, digest)).collect()
     }
 
-    /// The blob whose fill has nothing left to do but to have it on disk.
-    pub(crate) fn proven(&self, grant: &Grant, digest: &Digest) -> Option<StoredBlob> {
-        let key = (grant.registry().name().clone(), digest.clone());
-        match &*self.fills.under_way.lock().get(&key)?.progress.borrow() {
+    /// Whether a fill of the blob is in flight.
+    pub(crate) fn has(&self, grant: &Grant, digest: &Digest) -> bool {
+        self.in_flight.lock().contains_key(&key(grant, digest))
+    }
+
+    /// The blob, if its fill has verified it and only waits for the disk.
+    pub(crate) fn verified(&self, grant: &Grant, digest: &Digest) -> Option<StoredBlob> {
+        match &*self.in_flight.lock().get(&key(grant, digest))?.progress.borrow() {
             FillProgress::Done { blob, .. } => Some(blob.clone()),
             _ => None,
         }
     }
 
-    /// Joins the fill of a digest, or starts it. Returns whether it was joined.
-    pub(crate) fn join_fill(
-        self: &Arc<Self>,
-        grant: &Grant,
-        digest: &Digest,
-        member: Option<Presence>,
-    ) -> (bool, FillHandle) {
-        let key = (grant.registry().name().clone(), digest.clone());
-        let mut under_way = self.fills.under_way.lock();
-        if let Some(filling) = under_way.get(&key) {
-            return (true, filling.clone().with(grant));
-        }
-        let (sender, progress) = watch::channel(FillProgress::Asking);
-        let readers = grant.uses_client_credential().then(FillReaders::default);
-        let source = BlobOrigin::new(grant, digest, readers.clone());
-        let side = SideFetches::new(source.clone().of_any_reader());
-        let repository = grant.repository().clone();
-        let filling = FillHandle { repository, progress, side, readers, reader: None };
-        under_way.insert(key.clone(), filling.clone());
-        drop(under_way);
-
-        // Before the fill asks for the first time.
-        let filling = filling.with(grant);
-        let seat = FillGuard { shared: Arc::clone(self), key };
-        let (shared, grant) = (Arc::clone(self), grant.clone());
-        let fill = FillTask::new((shared, grant, source), digest.clone(), member, sender);
-        self.tasks.spawn(fill.run(seat));
-        (false, filling)
+    /// Joins the fill of the blob. If none is in flight, the caller has to run one: it gets the
+    /// [`FillStart`] too.
+    pub(super) fn join(&self, grant: &Grant, digest: &Digest) -> (FillHandle, Option<FillStart>) {
+        let mut in_flight = self.in_flight.lock();
+        let (handle, start) = match in_flight.entry(key(grant, digest)) {
+            Entry::Occupied(entry) => (FillHandle { is_joined: true, ..entry.get().clone() }, None),
+            Entry::Vacant(entry) => {
+                let (sender, progress) = watch::channel(FillProgress::Asking);
+                let readers = grant.uses_client_credential().then(FillReaders::default);
+                let origin = BlobOrigin::new(grant, digest, readers.clone());
+                let guard = FillGuard { table: self.clone(), key: entry.key().clone() };
+                let handle = FillHandle {
+                    is_joined: false,
+                    repository: grant.repository().clone(),
+                    progress,
+                    ranges: RangeBudget::new(origin.clone().with_any_reader()),
+                    readers,
+                    reader: None,
+                };
+                entry.insert(handle.clone());
+                (handle, Some(FillStart { guard, origin, progress: sender }))
+            }
+        };
+        drop(in_flight);
+        let reader = handle.readers.as_ref().map(|readers| readers.enter(grant));
+        (FillHandle { reader, ..handle }, start)
     }
 }
 
-/// A fill's place among those under way. Dropping it, also by a panic, frees the place.
+fn key(grant: &Grant, digest: &Digest) -> FillKey {
+    (grant.registry().name().clone(), digest.clone())
+}
+
+/// A fill, as its readers see it.
+#[derive(Clone, Debug)]
+pub(crate) struct FillHandle {
+    /// Whether another request has started it.
+    pub(crate) is_joined: bool,
+    /// The repository in which the upstream is asked.
+    pub(crate) repository: RepositoryName,
+    /// How far it is.
+    pub(crate) progress: watch::Receiver<FillProgress>,
+    /// What may be fetched beside it.
+    pub(crate) ranges: RangeBudget,
+    /// All readers, where clients bring credentials of their own.
+    readers: Option<FillReaders>,
+    /// This reader. Its credential is used as long as this is held.
+    pub(crate) reader: Option<Arc<FillReader>>,
+}
+
+impl FillHandle {
+    /// Waits until enough is known to send headers: that there is a blob, and its length if
+    /// `needs_length`. `None` after `until`.
+    pub(crate) async fn headers(&self, needs_length: bool, until: Instant) -> Option<FillProgress> {
+        let is_ready = |progress: &FillProgress| match progress {
+            FillProgress::Asking => false,
+            FillProgress::Filling { total, .. } => !needs_length || total.is_some(),
+            FillProgress::Done { .. } | FillProgress::Failed(_) | FillProgress::Relaying { .. } => {
+                true
+            }
+        };
+        let mut progress = self.progress.clone();
+        match timeout_at(until, progress.wait_for(is_ready)).await {
+            Ok(Ok(progress)) => Some(progress.clone()),
+            Ok(Err(_)) => Some(FillProgress::Failed(CacheError::Internal("the fill was lost"))),
+            Err(_) => None,
+        }
+    }
+}
+
+/// A fill that is in the table and does not run yet.
 #[derive(Debug)]
-pub(crate) struct FillGuard {
-    shared: Arc<Shared>,
-    key: (RegistryName, Digest),
+pub(super) struct FillStart {
+    pub(super) guard: FillGuard,
+    pub(super) origin: BlobOrigin,
+    pub(super) progress: watch::Sender<FillProgress>,
+}
+
+/// A fill's place in the table. Dropping it, also by a panic, frees the place.
+#[derive(Debug)]
+pub(super) struct FillGuard {
+    table: FillTable,
+    key: FillKey,
 }
 
 impl Drop for FillGuard {
     fn drop(&mut self) {
-        self.shared.fills.under_way.lock().remove(&self.key);
+        self.table.in_flight.lock().remove(&self.key);
     }
 }

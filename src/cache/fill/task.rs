@@ -1,11 +1,11 @@
-//! The one running fetch of a missing blob into the store.
+//! The task of a fill: from the question to the upstream to the blob in the store.
 //!
-//! It belongs to a task of its own: no client's speed, leaving or cancellation touches it. Bytes
-//! are received on the reactor and written and hashed on the blocking pool, batch by batch, while
-//! the next batch arrives. Each batch that is on disk is published, and readers read the file.
+//! It belongs to no client: no client's speed, leaving or cancellation touches it. Bytes are received
+//! on the reactor, and written and hashed on the blocking pool while more arrive. Bytes on disk are
+//! published at once, and readers read the file.
 //!
-//! How it ends: verified and in the store; failed, with the partial file kept to go on from;
-//! or, when the disk takes no more, as a relay, which readers carry on for themselves.
+//! It ends verified, with the blob in the store; failed, with the partial file kept to be resumed;
+//! or, when the disk takes no more, as a relay, which readers carry on by themselves.
 
 use std::io;
 use std::pin::pin;
@@ -17,67 +17,87 @@ use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::access::Grant;
-use crate::cache::body::relay::{HashedPrefix, RelayPoint};
-use crate::cache::epoch::Epoch;
+use crate::cache::epoch::{Epoch, EpochTable};
 use crate::cache::fetch::download::BlobDownload;
 use crate::cache::fetch::origin::BlobOrigin;
-use crate::cache::fill::table::{FillGuard, FillProgress};
-use crate::cache::fill::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS, blocking};
-use crate::cache::presence::Presence;
-use crate::cache::{BypassReason, CacheError, Shared};
+use crate::cache::fill::handover::{HashedPrefix, RelayPoint};
+use crate::cache::fill::progress::FillProgress;
+use crate::cache::fill::stats::FillStats;
+use crate::cache::fill::table::{FillGuard, FillStart};
+use crate::cache::fill::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS};
+use crate::cache::presence::{BlobLookup, Presence, PresenceTable};
+use crate::cache::recheck::RecheckQueue;
+use crate::cache::{BypassReason, CacheError};
 use crate::oci::Digest;
-use crate::store::{PartialBlob, StoredBlob, SumHasher};
-use crate::upstream;
+use crate::store::{PartialBlob, Store, StoredBlob, SumHasher, blocking};
+use crate::upstream::UpstreamError;
 
-/// The fetch itself.
-pub(crate) struct FillTask {
-    shared: Arc<Shared>,
+/// The parts of the cache that fills use.
+#[derive(Debug)]
+pub(crate) struct FillTools {
+    pub(crate) store: Arc<Store>,
+    pub(crate) presence: Arc<PresenceTable>,
+    pub(crate) lookup: Arc<BlobLookup>,
+    pub(crate) epochs: Arc<EpochTable>,
+    pub(crate) rechecks: Arc<RecheckQueue>,
+    pub(crate) stats: FillStats,
+}
+
+/// One fill.
+pub(super) struct FillTask {
+    tools: Arc<FillTools>,
     grant: Grant,
-    source: BlobOrigin,
     digest: Digest,
-    /// What the repository was known to have before.
+    origin: BlobOrigin,
+    /// What was known of the blob in the repository before.
     member: Option<Presence>,
-    /// The epoch in which it began.
+    /// The epoch in which the fill began.
     since: Epoch,
-    /// That the membership is noted; by whoever comes to it first.
+    /// Set once the membership is noted, by the first that gets there.
     confirmed: OnceCell<()>,
     progress: watch::Sender<FillProgress>,
+    guard: FillGuard,
 }
 
 impl FillTask {
-    pub(crate) fn new(
-        (shared, grant, source): (Arc<Shared>, Grant, BlobOrigin),
+    pub(super) fn new(
+        tools: Arc<FillTools>,
+        grant: Grant,
         digest: Digest,
         member: Option<Presence>,
-        progress: watch::Sender<FillProgress>,
+        start: FillStart,
     ) -> Self {
-        let since = shared.epochs.now();
-        Self { shared, grant, source, digest, member, since, confirmed: OnceCell::new(), progress }
+        let FillStart { guard, origin, progress } = start;
+        let since = tools.epochs.now();
+        let confirmed = OnceCell::new();
+        Self { tools, grant, digest, origin, member, since, confirmed, progress, guard }
     }
 
-    pub(crate) async fn run(self, seat: FillGuard) {
+    pub(super) async fn run(self) {
         let end = self.fetch().await.unwrap_or_else(FillProgress::Failed);
         if let FillProgress::Failed(error) = &end {
-            tracing::warn!(digest = %self.digest, repository = %self.grant.repository(), %error, "a fill failed");
+            let repository = self.grant.repository();
+            tracing::warn!(digest = %self.digest, %repository, %error, "a fill failed");
         }
-        self.shared.condition.ended(self.grant.registry().name().as_str(), &end);
-        // The seat goes first: who comes now finds the blob, or starts anew.
-        drop(seat);
+        self.tools.stats.count(self.grant.registry().name().as_str(), &end);
+        // Before readers learn of the end: a request after that finds the blob, or starts anew.
+        drop(self.guard);
         self.progress.send_replace(end);
     }
 
     async fn fetch(&self) -> Result<FillProgress, CacheError> {
         // A fill may have stored it between the look-up that missed and this one's start. One of
         // another repository proves nothing for this repository.
-        if let Some(blob) = self.shared.verified(&self.digest).await {
+        if let Some(blob) = self.tools.rechecks.find_verified(&self.digest).await {
             if self.member.is_none() {
-                self.shared.lookup.look_up(&self.grant, &self.digest).await?;
+                self.tools.lookup.look_up(&self.grant, &self.digest).await?;
             }
-            return Ok(FillProgress::Done { blob, generation: 0 });
+            return Ok(FillProgress::Done { blob, attempt: 0 });
         }
         let mut partial = self.open_partial().await;
-        let mut download = self.open_download(self.source.clone(), &mut partial).await?;
-        download.go_on_for_any_reader();
+        let mut download = self.open_download(self.origin.clone(), &mut partial).await?;
+        // The repository has it, so from now on the credential of any reader will do.
+        download.take_any_reader();
         let total = download.total();
         let mut filling = Box::pin(self.fill(partial, download));
         tokio::select! {
@@ -85,7 +105,7 @@ impl FillTask {
                 self.confirm(total).await;
                 end
             }
-            // Readers wait for the first bytes, and for the note only with the last ones.
+            // The record of the membership delays the last bytes, but not the first.
             () = self.first_bytes() => {
                 let (end, ()) = tokio::join!(filling, self.confirm(total));
                 end
@@ -93,7 +113,7 @@ impl FillTask {
         }
     }
 
-    /// Until readers have something.
+    /// Waits until readers have bytes.
     async fn first_bytes(&self) {
         let has_bytes = |progress: &FillProgress| {
             matches!(progress, FillProgress::Filling { written: 1.., .. })
@@ -102,7 +122,7 @@ impl FillTask {
             return;
         }
         if self.progress.subscribe().wait_for(has_bytes).await.is_err() {
-            // The sender is ours: it cannot be gone.
+            // Never: the sender is in `self`.
             std::future::pending::<()>().await;
         }
     }
@@ -112,43 +132,41 @@ impl FillTask {
         mut partial: Option<PartialBlob>,
         mut download: BlobDownload,
     ) -> Result<FillProgress, CacheError> {
-        for generation in 0..ATTEMPTS_MAX {
+        for attempt in 0..ATTEMPTS_MAX {
             let Some(opened) = partial.take() else {
-                return self.relay(download, BypassReason::DiskFailed, generation).await;
+                return self.relay(download, BypassReason::DiskFailed, attempt).await;
             };
-            match self.write(opened, &mut download, generation).await? {
+            match self.write(opened, &mut download, attempt).await? {
                 WriteOutcome::Whole(partial, hasher) => {
-                    // Who has the whole and asks again is not to send a question upstream, if the disk
-                    // lets that be.
+                    // Before readers have the last bytes, so that a repeated request needs no
+                    // upstream call.
                     drop(timeout(NOTE_WAIT, self.confirm(download.total())).await);
-                    match self.commit(partial, hasher, generation).await? {
-                        Some(blob) => return Ok(FillProgress::Done { blob, generation }),
-                        // Bytes of two answers may not fit together, and a mirror may be wrong: once
-                        // more, all from one, and not from a mirror.
-                        None if download.is_resumed() || download.is_of_mirrors() => {}
+                    match self.commit(partial, hasher, attempt).await? {
+                        Some(blob) => return Ok(FillProgress::Done { blob, attempt }),
+                        None if download.is_worth_refetching() => {}
                         None => break,
                     }
                 }
                 WriteOutcome::NoRoom(bypass) => {
-                    return self.relay(download, bypass, generation).await;
+                    return self.relay(download, bypass, attempt).await;
                 }
                 WriteOutcome::Refused(prefix, bypass) => {
                     let point = Arc::new(RelayPoint::new(prefix, download, bypass));
-                    return Ok(FillProgress::Relaying { point, generation });
+                    return Ok(FillProgress::Relaying { point, attempt });
                 }
             }
             partial = self.open_partial().await;
-            let source = download.source().without_mirrors();
-            download = self.open_download(source, &mut partial).await?;
+            let origin = download.origin().clone().with_mirrors_last();
+            download = self.open_download(origin, &mut partial).await?;
         }
-        Err(download.corrupt("their hash is another"))
+        Err(download.corrupt("digest mismatch"))
     }
 
-    /// The partial file; `None` when the disk does not even give that.
+    /// The partial file; `None` when the disk fails.
     async fn open_partial(&self) -> Option<PartialBlob> {
-        let (shared, digest) = (Arc::clone(&self.shared), self.digest.clone());
+        let (store, digest) = (Arc::clone(&self.tools.store), self.digest.clone());
         let registry = self.grant.registry().name().clone();
-        let opened = blocking(move || shared.store.partial(&registry, &digest)).await;
+        let opened = blocking(move || store.partial(&registry, &digest)).await;
         opened.inspect_err(|error| tracing::warn!(%error, "cannot open a partial file")).ok()
     }
 
@@ -156,17 +174,17 @@ impl FillTask {
     /// discarded.
     async fn open_download(
         &self,
-        source: BlobOrigin,
+        origin: BlobOrigin,
         partial: &mut Option<PartialBlob>,
     ) -> Result<BlobDownload, CacheError> {
         let from = partial.as_ref().map_or(0, PartialBlob::len);
-        let mut opened = BlobDownload::open(source.clone(), from, self.expected()).await;
+        let mut opened = BlobDownload::open(origin.clone(), from, self.expected()).await;
         if from > 0 && matches!(&opened, Err(error) if is_range_not_satisfiable(error)) {
             if let Some(partial) = partial.take() {
                 drop(blocking(move || partial.discard()).await);
             }
             *partial = self.open_partial().await;
-            opened = BlobDownload::open(source, 0, self.expected()).await;
+            opened = BlobDownload::open(origin, 0, self.expected()).await;
         }
         if opened.is_err() {
             leave(partial.take()).await;
@@ -174,50 +192,48 @@ impl FillTask {
         opened
     }
 
-    /// The length that a manifest states.
+    /// The blob's length in bytes, as a manifest states it.
     fn expected(&self) -> Option<u64> {
         self.member.and_then(|member| member.size)
     }
 
-    /// Notes, once, that the upstream has answered 200 for this repository.
+    /// Records once that the upstream has answered 200 for this repository.
     async fn confirm(&self, total: Option<u64>) {
         if self.member.is_none() {
-            self.confirmed.get_or_init(|| self.note_membership(total)).await;
+            let presence = &self.tools.presence;
+            let note = || presence.note_served(&self.grant, &self.digest, total, self.since);
+            self.confirmed.get_or_init(note).await;
         }
     }
 
-    async fn note_membership(&self, total: Option<u64>) {
-        self.shared.presence.note_served(&self.grant, &self.digest, total, self.since).await;
-    }
-
-    /// Hands the fetch to the readers, from its first byte.
+    /// Hands the download to the readers, from its first byte.
     async fn relay(
         &self,
         mut download: BlobDownload,
         bypass: BypassReason,
-        generation: u32,
+        attempt: u32,
     ) -> Result<FillProgress, CacheError> {
         if download.at() > 0 {
-            download = BlobDownload::open(download.source().clone(), 0, self.expected()).await?;
+            download = BlobDownload::open(download.origin().clone(), 0, self.expected()).await?;
         }
         let point = RelayPoint::new(HashedPrefix::none(&self.digest), download, bypass);
-        Ok(FillProgress::Relaying { point: Arc::new(point), generation })
+        Ok(FillProgress::Relaying { point: Arc::new(point), attempt })
     }
 
-    /// Receives, writes and hashes until the end, or until the disk takes no more.
+    /// Receives, writes and hashes up to the end, or until the disk takes no more.
     async fn write(
         &self,
         partial: PartialBlob,
         download: &mut BlobDownload,
-        generation: u32,
+        attempt: u32,
     ) -> Result<WriteOutcome, CacheError> {
         let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
         let (received, written) = {
-            let mut writing = pin!(self.write_queue(partial, download.total(), queue, generation));
+            let mut writing = pin!(self.write_queue(partial, download.total(), queue, attempt));
             let mut receiving = pin!(self.receive(download, sender));
             tokio::select! {
                 received = &mut receiving => (received, writing.await),
-                // A job that is stuck has the queue, which is never closed then.
+                // A stuck write keeps the queue, so `receive` would never end.
                 written = &mut writing => match written {
                     DrainOutcome::Stuck => (Ok(None), DrainOutcome::Stuck),
                     written => (receiving.await, written),
@@ -257,7 +273,8 @@ impl FillTask {
         }
     }
 
-    /// Receives until the end, or until the writer takes no more; then what it did not take.
+    /// Receives up to the end, or until the writer takes no more. Returns the chunk that it did not
+    /// take.
     async fn receive(
         &self,
         download: &mut BlobDownload,
@@ -272,7 +289,7 @@ impl FillTask {
             if let Err(refused) = sender.send(chunk).await {
                 return Ok(Some(refused.0));
             }
-            // Where cores are few, receiving more would keep readers from the first bytes.
+            // With few cores, receiving more would delay the first bytes of readers.
             tokio::select! {
                 () = self.first_bytes() => {}
                 () = sender.closed() => {}
@@ -280,54 +297,54 @@ impl FillTask {
         }
     }
 
-    /// Sets space aside while the first bytes arrive; then readers may begin, and all is written.
+    /// Reserves space while the first bytes arrive; then lets readers begin, and writes the queue.
     async fn write_queue(
         &self,
         partial: PartialBlob,
         total: Option<u64>,
         queue: mpsc::Receiver<Bytes>,
-        generation: u32,
+        attempt: u32,
     ) -> DrainOutcome {
         let progress = self.progress.clone();
         let prepare = move |partial: &mut PartialBlob| {
             partial.reserve(total.unwrap_or_default())?;
             let (file, written) = (partial.file(), partial.len());
-            progress.send_replace(FillProgress::Filling { total, file, written, generation });
+            progress.send_replace(FillProgress::Filling { total, file, written, attempt });
             Ok(())
         };
         let progress = self.progress.clone();
         let publish = move |now| {
-            progress.send_if_modified(|progress| progress.advance(generation, now));
+            progress.send_if_modified(|progress| progress.advance(attempt, now));
         };
         FillWriter::new(partial).drain(queue, prepare, publish).await
     }
 
-    /// The verified blob; `None` when the bytes are wrong, and gone. Readers have it before the disk
-    /// does.
+    /// The verified blob; `None` when the bytes are wrong, and gone. Readers get the last bytes
+    /// before the disk has them.
     async fn commit(
         &self,
         partial: PartialBlob,
         hasher: SumHasher,
-        generation: u32,
+        attempt: u32,
     ) -> Result<Option<StoredBlob>, CacheError> {
         let progress = self.progress.clone();
         let proven = move |blob: &StoredBlob| {
-            progress.send_replace(FillProgress::Done { blob: blob.clone(), generation });
+            progress.send_replace(FillProgress::Done { blob: blob.clone(), attempt });
         };
         let committed = blocking(move || Ok(partial.commit(hasher, proven))).await;
         match committed.map_err(|_| CacheError::Internal("the commit was lost"))? {
             Ok(committed) => {
                 match committed.kept {
-                    Ok(()) => self.shared.condition.kept(),
+                    Ok(()) => self.tools.stats.disk_works(),
                     Err(error) => {
-                        self.shared.condition.passed_by(bypass_of(&error));
-                        tracing::warn!(digest = %self.digest, %error, "a verified blob is not kept");
+                        self.tools.stats.disk_failed(bypass_of(&error));
+                        tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
                     }
                 }
                 Ok(Some(committed.blob))
             }
             Err(mismatch) => {
-                tracing::warn!(repository = %self.grant.repository(), %mismatch, "wrong bytes");
+                tracing::warn!(repository = %self.grant.repository(), %mismatch, "digest mismatch");
                 Ok(None)
             }
         }
@@ -335,10 +352,10 @@ impl FillTask {
 }
 
 fn is_range_not_satisfiable(error: &CacheError) -> bool {
-    matches!(error, CacheError::Upstream(upstream::UpstreamError::RangeNotSatisfiable { .. }))
+    matches!(error, CacheError::Upstream(UpstreamError::RangeNotSatisfiable { .. }))
 }
 
-/// Lets a partial file go. One with nothing in it would lie there until it is swept.
+/// Leaves a partial file to be resumed, and removes an empty one.
 async fn leave(partial: Option<PartialBlob>) {
     if let Some(partial) = partial
         && let Err(error) = blocking(move || partial.leave()).await
@@ -347,48 +364,23 @@ async fn leave(partial: Option<PartialBlob>) {
     }
 }
 
-/// How writing ended, as the fill sees it.
+/// How writing ended.
 enum WriteOutcome {
     NoRoom(BypassReason),
     Whole(PartialBlob, SumHasher),
     Refused(HashedPrefix, BypassReason),
 }
 
-/// How long the last bytes of a blob wait for the note that the repository has it. All else that is on
-/// disk by then has been written already, so a disk that takes longer hangs.
+/// How long the last bytes of a blob wait for the record of the membership. The blob itself is on
+/// disk by then, so a disk that takes longer hangs.
 const NOTE_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes pieced together from several answers get one more try, all from one answer.
+/// A blob whose bytes were of several answers, or of a mirror, is fetched once more if they are wrong.
 const ATTEMPTS_MAX: u32 = 2;
 
 fn bypass_of(error: &io::Error) -> BypassReason {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BypassReason::NoSpace,
         _ => BypassReason::DiskFailed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filling(written: u64, generation: u32) -> FillProgress {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        FillProgress::Filling { total: None, file, written, generation }
-    }
-
-    /// A job that was given up as stuck may end after all, when its fill has gone on without it.
-    #[test]
-    fn a_job_that_comes_back_late_tells_readers_nothing() {
-        let mut now = filling(5, 1);
-        assert!(now.advance(1, 9), "its own");
-        assert!(!now.advance(1, 9), "no news");
-        assert!(!now.advance(1, 7), "less than they know of");
-        assert!(!now.advance(0, 100), "of a file that was given up");
-        assert!(matches!(now, FillProgress::Filling { written: 9, generation: 1, .. }));
-
-        let mut over = FillProgress::Failed(CacheError::Internal("over"));
-        assert!(!over.advance(1, 100));
-        assert!(matches!(over, FillProgress::Failed(_)));
     }
 }

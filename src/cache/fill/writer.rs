@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::cache::CacheError;
-use crate::cache::body::relay::HashedPrefix;
+use crate::cache::fill::handover::HashedPrefix;
 use crate::oci::Digest;
-use crate::store::{PartialBlob, SumHasher};
+use crate::store::{PartialBlob, SumHasher, blocking};
 
 /// How writing ended, as the writer sees it.
 pub(crate) enum DrainOutcome {
@@ -205,14 +205,6 @@ pub(crate) const QUEUE_CHUNKS: usize = 8;
 
 /// A write that takes longer than this is not waited for.
 const DISK_STALL: Duration = Duration::from_secs(30);
-
-/// Runs file operations where they may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(io::Error::other("the disk task was lost")))
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,52 @@
+//! Joins the fill of a missing blob, or starts it.
+
+use std::sync::Arc;
+
+use crate::access::Grant;
+use crate::cache::fill::stats::FillStats;
+use crate::cache::fill::table::{FillHandle, FillTable};
+use crate::cache::fill::task::{FillTask, FillTools};
+use crate::cache::presence::Presence;
+use crate::cache::tasks::DetachedTasks;
+use crate::oci::Digest;
+
+/// The fetches of missing blobs: one in flight for each registry and digest.
+#[derive(Debug)]
+pub(crate) struct BlobFills {
+    table: FillTable,
+    tools: Arc<FillTools>,
+    tasks: DetachedTasks,
+}
+
+impl BlobFills {
+    pub(crate) fn new(tools: FillTools, tasks: DetachedTasks) -> Self {
+        Self { table: FillTable::default(), tools: Arc::new(tools), tasks }
+    }
+
+    /// The fills in flight.
+    pub(crate) fn table(&self) -> &FillTable {
+        &self.table
+    }
+
+    /// The fills that have ended.
+    pub(crate) fn stats(&self) -> &FillStats {
+        &self.tools.stats
+    }
+
+    /// Joins the fill of the blob, or starts it. `member` is what is known of the blob in the
+    /// grant's repository.
+    pub(crate) fn join(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+        member: Option<Presence>,
+    ) -> FillHandle {
+        let (handle, start) = self.table.join(grant, digest);
+        if let Some(start) = start {
+            let tools = Arc::clone(&self.tools);
+            let task = FillTask::new(tools, grant.clone(), digest.clone(), member, start);
+            self.tasks.spawn(task.run());
+        }
+        handle
+    }
+}

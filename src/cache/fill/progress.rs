@@ -1,0 +1,91 @@
+//! How far a fill is, as its readers see it.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::cache::CacheError;
+use crate::cache::fill::handover::RelayPoint;
+use crate::store::StoredBlob;
+
+/// How far a fill is.
+#[derive(Clone, Debug)]
+pub(crate) enum FillProgress {
+    /// The upstream has not answered yet.
+    Asking,
+    /// The bytes are verified.
+    Done {
+        /// The whole blob.
+        blob: StoredBlob,
+        /// The attempt that brought it, as in [`FillProgress::Filling`].
+        attempt: u32,
+    },
+    /// Given up. Readers do not have the whole blob.
+    Failed(CacheError),
+    /// Bytes are on disk, not verified.
+    Filling {
+        /// The length of the whole blob, if it is known.
+        total: Option<u64>,
+        /// The partial file.
+        file: Arc<File>,
+        /// How many of its bytes may be read.
+        written: u64,
+        /// Raised when the fill starts again from zero, in another file. Bytes of an earlier attempt
+        /// are void.
+        attempt: u32,
+    },
+    /// The disk takes no more. Readers go on from the upstream.
+    Relaying {
+        /// The offset to go on from, and the way.
+        point: Arc<RelayPoint>,
+        /// The attempt that it belongs to, as in [`FillProgress::Filling`].
+        attempt: u32,
+    },
+}
+
+impl FillProgress {
+    /// Raises how much may be read of this attempt, and returns whether that changed anything. A
+    /// write that was given up as stuck may end long after the fill has gone on without it.
+    pub(crate) fn advance(&mut self, of: u32, now: u64) -> bool {
+        match self {
+            Self::Filling { written, attempt, .. } if *attempt == of && *written < now => {
+                *written = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The length of the whole blob, if it is known.
+    pub(crate) fn total(&self) -> Option<u64> {
+        match self {
+            Self::Asking | Self::Failed(_) => None,
+            Self::Done { blob, .. } => Some(blob.content().len()),
+            Self::Filling { total, .. } => *total,
+            Self::Relaying { point, .. } => point.total(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filling(written: u64, attempt: u32) -> FillProgress {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        FillProgress::Filling { total: None, file, written, attempt }
+    }
+
+    #[test]
+    fn a_write_that_ends_after_it_was_given_up_does_not_change_the_progress() {
+        let mut now = filling(5, 1);
+        assert!(now.advance(1, 9), "of this attempt");
+        assert!(!now.advance(1, 9), "no news");
+        assert!(!now.advance(1, 7), "fewer bytes than are known");
+        assert!(!now.advance(0, 100), "of a file that was given up");
+        assert!(matches!(now, FillProgress::Filling { written: 9, attempt: 1, .. }));
+
+        let mut failed = FillProgress::Failed(CacheError::Internal("over"));
+        assert!(!failed.advance(1, 100));
+        assert!(matches!(failed, FillProgress::Failed(_)));
+    }
+}
