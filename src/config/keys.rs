@@ -104,6 +104,7 @@ table! {
         ///
         /// ```toml
         /// [access]
+        /// challenge = "basic"
         /// htpasswd = "/etc/larder/htpasswd"
         /// ```
         htpasswd: Located<String>;

@@ -26,7 +26,8 @@ fn default_of(key: &KeyInfo) -> String {
 /// Paragraphs as they are declared, without the space that a doc comment begins with.
 fn paragraphs(doc: &str) -> String {
     let lines = doc.trim().lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
-    lines.map(str::trim_end).collect::<Vec<_>>().join("\n")
+    // The schema's links start at the top of the repository, the page's beside it.
+    lines.map(str::trim_end).collect::<Vec<_>>().join("\n").replace("](docs/", "](")
 }
 
 fn write_table(page: &mut String, table: &TableInfo) {
