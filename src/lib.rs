@@ -19,7 +19,7 @@
 //!
 //! # Modules
 //!
-//! From the bottom up. A module uses only such as stand above it here; `tests/tidy.rs` checks it.
+//! From the bottom up. A module uses only such as stand above it here; `tests/tidy` checks it.
 //!
 //! - [`clock`]: the wall clock, injected
 //! - [`telemetry`]: what is counted with

@@ -17,7 +17,18 @@ type Part = (&'static str, &'static [&'static str]);
 const ROOMS: &[(&str, &[Part])] = &[];
 
 /// The modules whose files may not use each other in a circle. A module joins when it has none.
-const WITHOUT_CIRCLES: &[&str] = &[];
+const WITHOUT_CIRCLES: &[&str] = &[
+    "access",
+    "app",
+    "cli",
+    "config",
+    "oci",
+    "push",
+    "registry",
+    "routes",
+    "telemetry",
+    "upstream",
+];
 
 #[test]
 fn parts_of_a_module_only_use_those_below_them() {

@@ -31,15 +31,15 @@ pub(super) fn figures(code: &CrateSource) -> Vec<Figure> {
     vec![
         Figure::new("functions", count(lines.len())),
         Figure::new("function lines, median", percentile(&lines, 50)),
-        Figure::new("function lines, p90", percentile(&lines, 90)).ceiling(21.0),
-        Figure::new("function lines, most", percentile(&lines, 100)).ceiling(78.0),
-        over("functions over 40 lines", 40).ceiling(16.0),
-        over("functions over 70 lines", 70).ceiling(2.0),
+        Figure::new("function lines, p90", percentile(&lines, 90)).ceiling(20.0),
+        Figure::new("function lines, most", percentile(&lines, 100)).ceiling(60.0),
+        over("functions over 40 lines", 40).ceiling(8.0),
+        over("functions over 70 lines", 70).ceiling(0.0),
         Figure::new("tuple parameters", count(seen.tuple_parameters.len()))
-            .ceiling(23.0)
+            .ceiling(9.0)
             .found(seen.tuple_parameters),
         Figure::new("let (a, b) = (x, y), per 1,000 lines", lets)
-            .ceiling(4.4)
+            .ceiling(3.6)
             .found(seen.paired_lets),
     ]
 }

@@ -33,10 +33,10 @@ pub(super) fn figures(code: &CrateSource) -> Vec<Figure> {
     let away = away.into_iter().map(|(lines, place)| format!("{lines} {place}"));
     vec![
         Figure::new("types", count(types.len())),
-        share("one-word type names, %", &|found| words(&found.name) == 1).ceiling(15.0),
-        share("types with a shared name, %", &|found| uses[&*found.name] > 1).ceiling(2.0),
+        share("one-word type names, %", &|found| words(&found.name) == 1).ceiling(9.6),
+        share("types with a shared name, %", &|found| uses[&*found.name] > 1).ceiling(0.5),
         Figure::new("lines of impls away from their type, %", percent(away_lines, all))
-            .ceiling(19.6)
+            .ceiling(10.3)
             .found(away.collect()),
     ]
 }
