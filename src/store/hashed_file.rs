@@ -61,7 +61,7 @@ pub enum AppendError<C> {
         /// Why it did not.
         error: io::Error,
     },
-    /// The disk has not moved for [`DISK_STALL`]. Nothing is known of the file, and the queue stays
+    /// The disk has not moved for `DISK_STALL`. Nothing is known of the file, and the queue stays
     /// open and unread.
     Stuck,
 }
@@ -116,7 +116,7 @@ impl HashedFile {
     ///
     /// `publish` is told on the blocking pool how many bytes may be read from the file: those that
     /// are in it, once there is space for the rest; then the first new ones at once, for readers
-    /// wait for them; then at the latest after every [`BATCH_BYTES`]. So a fill begins to be
+    /// wait for them; then at the latest after every `BATCH_BYTES`. So a fill begins to be
     /// readable with the first call and grows with each other; a call of a job that was given up as
     /// stuck may come late, and is to be told from those of the next file.
     ///
@@ -286,7 +286,7 @@ fn close<C>(queue: &mut mpsc::Receiver<C>) -> Vec<C> {
     std::iter::from_fn(|| queue.try_recv().ok()).collect()
 }
 
-/// The outcome of a job; `None` when the disk has not moved for [`DISK_STALL`], or the job is lost.
+/// The outcome of a job; `None` when the disk has not moved for `DISK_STALL`, or the job is lost.
 async fn unless_stuck<T>(mut job: JoinHandle<T>, moved: &AtomicU64) -> Option<T> {
     let mut before = moved.load(Ordering::Relaxed);
     loop {
