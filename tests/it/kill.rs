@@ -69,7 +69,7 @@ async fn an_upload_goes_on_after_a_kill() {
     let (status, appended) =
         send(&larder, Method::PATCH, &begun.unwrap(), &blob.bytes.slice(..LEN / 16)).await;
     assert_eq!(status, 202);
-    assert_eq!(larder.files("uploads").len(), 1);
+    larder.until(|larder| larder.files("uploads").len() == 1, "the copy is on disk").await;
 
     larder.kill();
     larder.start_again().await;
