@@ -18,8 +18,8 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     let mut families = requests(&sources.traffic);
     families.extend(upstreams(routes.registries()));
     families.extend(fills(sources));
-    families.push(one(metrics::MOUNTED, sources.push.mounts().blobs()));
-    families.push(one(metrics::MOUNTED_BYTES, sources.push.mounts().bytes()));
+    families.push(one(metrics::MOUNTED, sources.push.mount_count().blobs()));
+    families.push(one(metrics::MOUNTED_BYTES, sources.push.mount_count().bytes()));
     families.extend(disk(sources).await);
     families.extend(store(&sources.cache.store_report()));
     families.extend(memory(sources));

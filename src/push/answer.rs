@@ -1,7 +1,7 @@
-//! What a registry said to a push, as far as clients are told.
+//! An upstream's answer to a push, as far as clients read it.
 //!
-//! Headers that clients know are passed on, and no others: cookies, challenges and whatever names
-//! the upstream stay here. Locations are made anew where the answer is presented.
+//! Headers that clients know are passed on, and no others: cookies, challenges and headers that name
+//! the upstream are dropped. `Location` is written in `routes/pushes.rs`.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -12,49 +12,49 @@ use crate::upstream::UpstreamReply;
 /// The answer to a push.
 #[derive(Debug)]
 pub struct PushAnswer {
-    /// The registry's own.
+    /// The upstream's status.
     pub status: StatusCode,
-    /// What of its headers clients know.
+    /// Those of its headers that clients know.
     pub headers: HeaderMap,
-    /// Its error, if it gave one that is the specification's.
+    /// Its error body, if that is the one of the distribution-spec.
     pub error: Option<Bytes>,
-    /// Who said it.
+    /// The host that answered.
     pub host: String,
-    /// Where the client finds what it asked for.
+    /// The content or upload that `Location` leads to.
     pub place: Option<ContentLocation>,
-    /// Whether the registry had it elsewhere, so that nothing was sent.
+    /// Whether the blob was mounted, so that nothing was uploaded.
     pub is_mounted: bool,
 }
 
-/// A place in a repository.
+/// The content or upload that an answer is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContentLocation {
-    /// A blob that can be pulled now.
+    /// A blob, which can be pulled now.
     Blob(Digest),
-    /// A manifest that can be pulled now.
+    /// A manifest, which can be pulled now.
     Manifest(Reference),
-    /// An upload that goes on: its sealed id.
+    /// An upload that goes on, by its sealed id.
     Upload(String),
 }
 
 impl PushAnswer {
-    /// The answer, without a place.
-    pub(super) fn of(said: UpstreamReply) -> Self {
+    /// The answer, without a location.
+    pub(super) fn of(response: UpstreamReply) -> Self {
         let mut headers = HeaderMap::new();
         let mut len = 0;
         for name in &PASSED_ON {
-            for value in said.headers.get_all(name) {
+            for value in response.headers.get_all(name) {
                 len += value.len();
                 if len <= HEADER_BYTES_MAX {
                     headers.append(name, value.clone());
                 }
             }
         }
-        let UpstreamReply { status, error, host, .. } = said;
+        let UpstreamReply { status, error, host, .. } = response;
         Self { status, headers, error, host, place: None, is_mounted: false }
     }
 
-    /// Whether the registry did what it was asked.
+    /// Whether the upstream did what it was asked.
     pub fn is_success(&self) -> bool {
         self.status.is_success()
     }
@@ -67,7 +67,7 @@ impl PushAnswer {
         Self { place: Some(place), ..self }
     }
 
-    /// Says which digest it is about, where the registry does not: clients of Docker's need it.
+    /// Adds `Docker-Content-Digest` if the upstream sent none: Docker's clients need it.
     pub(super) fn about(mut self, digest: &Digest) -> Self {
         if let Ok(value) = HeaderValue::from_str(digest.as_str()) {
             self.headers.entry(CONTENT_DIGEST).or_insert(value);
@@ -78,7 +78,7 @@ impl PushAnswer {
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// What clients know of an answer to a push (distribution-spec, "Push").
+/// The headers that clients know of an answer to a push (distribution-spec, "Push").
 const PASSED_ON: [HeaderName; 7] = [
     CONTENT_DIGEST,
     HeaderName::from_static("oci-chunk-min-length"),
@@ -89,5 +89,5 @@ const PASSED_ON: [HeaderName; 7] = [
     http::header::WARNING,
 ];
 
-/// As much as the specification gives warnings.
+/// In bytes, all values together: the limit of the distribution-spec for warnings.
 const HEADER_BYTES_MAX: usize = 8192;

@@ -1,39 +1,40 @@
-//! Why a push cannot be passed on, or what is wrong with it before it is.
+//! Why a push has no answer of the registry.
 //!
-//! What the registry itself says to a push is no error here, but its answer.
+//! An error status of the registry is an answer (`answer.rs`), not an error here. The status that
+//! the client reads is decided in `routes/error.rs`.
 
 use crate::http::BodyError;
 use crate::upstream;
 
-/// Why there is no answer of the registry.
+/// Why a push was not sent on, or got no usable answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// The request's body broke off.
-    #[error("the request's body broke off: {0}")]
+    /// The client's body ended early.
+    #[error("the request body ended early: {0}")]
     Body(BodyError),
-    /// A digest in the request is missing, or none.
+    /// A digest in the request is missing or malformed.
     #[error("{0}")]
     Digest(&'static str),
-    /// What stands in the request is not what the protocol has there.
+    /// The request is not as the protocol has it.
     #[error("{0}")]
     Invalid(&'static str),
-    /// Our own fault.
-    #[error("internal fault: {0}")]
+    /// A fault of Larder or its machine.
+    #[error("internal error: {0}")]
     Internal(&'static str),
-    /// A part that begins behind its end, or at no possible place.
-    #[error("the part is none: {0}")]
+    /// A part that ends before it begins, or that is beyond any blob.
+    #[error("invalid range: {0}")]
     Range(&'static str),
-    /// More than is passed on.
-    #[error("it is longer than {max} bytes, which is as much as is passed on")]
+    /// The body is too long to be sent on.
+    #[error("the body is longer than {max} bytes, the most that is sent on")]
     TooLong {
         /// The limit in bytes.
         max: u64,
     },
-    /// There is no such upload: it was made up, is another's, has ended or expired.
+    /// The upload was not begun here, belongs to another client, or has expired.
     #[error("there is no such upload")]
     UnknownUpload,
-    /// The registry gave no answer, or one that nothing can be done with.
+    /// The upstream gave no usable answer.
     #[error(transparent)]
     Upstream(#[from] upstream::UpstreamError),
 }

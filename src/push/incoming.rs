@@ -1,4 +1,4 @@
-//! A client's body on its way to the upstream, and the copy that it leaves.
+//! A client's body on its way to the upstream: counted, limited, and copied.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,41 +11,45 @@ use super::upload_copy::CopySink;
 use crate::http::{BodySource, NextBytes, RequestBody};
 use crate::upstream::{ChangePayload, UploadBody};
 
-/// Counts the bytes of a body as they pass.
+/// The bytes of a body that have passed so far. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ByteCount(Arc<AtomicU64>);
 
 impl ByteCount {
-    /// How many there were.
+    /// The number of bytes.
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// The body, to be sent as it comes, and copied by `spout`.
+/// The body as a payload that is sent as it arrives, and copied into `sink`.
+///
+/// # Errors
+///
+/// [`PushError::TooLong`] if it announces more than 512 GiB.
 pub(super) fn payload(
-    received: RequestBody,
-    mut spout: Option<CopySink>,
+    body: RequestBody,
+    mut sink: Option<CopySink>,
 ) -> Result<(ChangePayload, ByteCount), PushError> {
-    let (length, passed) = (received.length(), ByteCount::default());
+    let (length, passed) = (body.length(), ByteCount::default());
     if length.is_some_and(|length| length > UPLOAD_BYTES_MAX) {
         return Err(PushError::TooLong { max: UPLOAD_BYTES_MAX });
     }
     if length == Some(0) {
-        if let Some(spout) = &mut spout {
-            spout.end();
+        if let Some(sink) = &mut sink {
+            sink.end();
         }
         return Ok((ChangePayload::Empty, passed));
     }
-    let passing = CountedBody { received, length, passed: passed.clone(), spout };
+    let passing = CountedBody { body, length, passed: passed.clone(), sink };
     Ok((ChangePayload::Streamed(UploadBody::new(Box::new(passing), length)), passed))
 }
 
 struct CountedBody {
-    received: RequestBody,
+    body: RequestBody,
     length: Option<u64>,
     passed: ByteCount,
-    spout: Option<CopySink>,
+    sink: Option<CopySink>,
 }
 
 impl CountedBody {
@@ -54,15 +58,15 @@ impl CountedBody {
         let bytes = piece.map_or(0, Bytes::len) as u64;
         let passed = self.passed.0.fetch_add(bytes, Ordering::AcqRel) + bytes;
         if passed > UPLOAD_BYTES_MAX {
-            return Err(format!("more than {UPLOAD_BYTES_MAX} bytes came"));
+            return Err(format!("the body is longer than {UPLOAD_BYTES_MAX} bytes"));
         }
-        let Some(spout) = &mut self.spout else { return Ok(()) };
+        let Some(sink) = &mut self.sink else { return Ok(()) };
         if let Some(piece) = piece {
-            spout.push(piece);
+            sink.push(piece);
         }
-        // Who knows the length does not ask for what comes after the last byte.
+        // A reader that knows the length does not ask for the end of the body.
         if piece.is_none() || self.length == Some(passed) {
-            spout.end();
+            sink.end();
         }
         Ok(())
     }
@@ -75,12 +79,12 @@ impl BodySource for CountedBody {
 
     fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async {
-            let next = self.received.chunk().await?;
+            let next = self.body.chunk().await?;
             self.pass(next.as_ref())?;
             Ok(next.map(Into::into))
         })
     }
 }
 
-/// The longest body that is passed on: more than the largest blob that any registry takes.
+/// The longest body that is sent on, in bytes: more than the largest blob that any registry accepts.
 pub(super) const UPLOAD_BYTES_MAX: u64 = 512 << 30;

@@ -1,42 +1,65 @@
-//! Manifests put and deleted, and blobs deleted.
+//! Puts and deletes manifests, and deletes tags and blobs (distribution-spec, "Pushing Manifests"
+//! and "Content Management").
 //!
-//! A manifest is held whole before it is sent on: it is small, it has to be hashed, and so it can
-//! be sent again when the upstream wants another token.
+//! A manifest is held in memory before it is sent on: it is at most 4 MiB, it must be hashed, and so
+//! it can be sent again when the upstream wants another token. The upstream alone decides whether
+//! a manifest is valid.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use super::PushError;
 use super::answer::{ContentLocation, PushAnswer};
-use super::uploads::{change, refused, send};
-use super::{PushError, PushService};
+use super::calls::{change, refused, send};
 use crate::access::Grant;
-use crate::cache::{Epoch, MANIFEST_BYTES_MAX, MutableRecord};
+use crate::cache::{Cache, Epoch, MANIFEST_BYTES_MAX, MutableRecord};
 use crate::http::{CollectError, RequestBody};
 use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
 use crate::store::VerifiedContent;
 use crate::upstream::{ChangePayload, ChangeTarget, UpstreamReply};
 
-/// A manifest to be put.
+/// A manifest to put.
 #[derive(Clone, Debug)]
 pub struct ManifestPut {
-    /// By what.
+    /// The tag or digest in the path.
     pub reference: Reference,
-    /// The tags that it gets besides, where it is put by its digest.
+    /// More tags for it, where it is put by digest.
     pub tags: Vec<Tag>,
-    /// Its `Content-Type`, as the client wrote it.
+    /// Its `Content-Type`, as the client sent it.
     pub media_type: Option<HeaderValue>,
 }
 
-impl PushService {
+/// Puts and deletes manifests, and deletes tags and blobs.
+#[derive(Debug)]
+pub struct ManifestPushes {
+    pub(super) cache: Cache,
+}
+
+/// A manifest that the upstream has taken, for the cache.
+struct TakenManifest {
+    digest: Digest,
+    body: Bytes,
+    media_type: Option<MediaType>,
+    /// The tags that mean it now.
+    tags: Vec<Tag>,
+    asked: Epoch,
+}
+
+impl ManifestPushes {
     /// PUT of a manifest.
-    pub async fn put_manifest(
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::TooLong`] for more than 4 MiB, [`PushError::Body`] if the body is cut, and
+    /// [`PushError::Upstream`] if the upstream gave no usable answer.
+    pub async fn put(
         &self,
         grant: &Grant,
         put: ManifestPut,
-        received: RequestBody,
+        body: RequestBody,
     ) -> Result<PushAnswer, PushError> {
-        let body = received.collect(MANIFEST_BYTES_MAX).await.map_err(|error| match error {
+        let body = body.collect(MANIFEST_BYTES_MAX).await.map_err(|error| match error {
             CollectError::Broken(error) => PushError::Body(error),
             CollectError::TooLong { max } => PushError::TooLong { max: max as u64 },
         })?;
@@ -47,88 +70,87 @@ impl PushService {
         let digest = Digest::of(algorithm, &body);
         let target = ChangeTarget::Resource(Resource::Manifest(put.reference.clone()));
         let mut change = change(grant, Method::PUT, target, ChangePayload::Small(body.clone()));
-        let media_type = put.media_type.as_ref().and_then(|text| text.to_str().ok()?.parse().ok());
         match &put.media_type {
             Some(media_type) => change.headers.insert(CONTENT_TYPE, media_type.clone()),
             None => change.headers.remove(CONTENT_TYPE),
         };
-        // Tags hold no character that a query would have to escape.
+        // Tags have no character that a query must escape.
         let tags: Vec<_> = put.tags.iter().map(|tag| format!("tag={tag}")).collect();
         change.query = tags.join("&");
-        let since = self.shared.cache.epoch();
-        let said = send(grant, change).await?;
-        if said.status != StatusCode::CREATED {
-            // Whatever is wrong with it may be that something is missing that was claimed to be
-            // there.
-            if is_about_content(said.status) {
-                self.shared.cache.manifest_refused(grant, &body).await;
+        let asked = self.cache.epoch();
+        let response = send(grant, change).await?;
+        if response.status != StatusCode::CREATED {
+            // Perhaps content is missing that was reported to exist.
+            if is_about_content(response.status) {
+                self.cache.manifest_refused(grant, &body).await;
             }
-            return refused(said);
+            return refused(response);
         }
-        self.keep(grant, media_type, (&digest, body), (&tags_of(&put, &said), since)).await;
-        let place = ContentLocation::Manifest(Reference::Digest(digest.clone()));
-        Ok(PushAnswer::of(said).about(&digest).at(place))
+        let media_type = put.media_type.as_ref().and_then(|text| text.to_str().ok()?.parse().ok());
+        let tags = tags_of(&put, &response);
+        let taken = TakenManifest { digest: digest.clone(), body, media_type, tags, asked };
+        self.keep(grant, taken).await;
+        let location = ContentLocation::Manifest(Reference::Digest(digest.clone()));
+        Ok(PushAnswer::of(response).about(&digest).at(location))
     }
 
-    /// Before the client hears that the registry has it, the cache does.
-    async fn keep(
-        &self,
-        grant: &Grant,
-        media_type: Option<MediaType>,
-        (digest, body): (&Digest, Bytes),
-        (tags, since): (&[Tag], Epoch),
-    ) {
-        let cache = &self.shared.cache;
-        let tags_changed: Vec<_> = tags.iter().cloned().map(MutableRecord::Tag).collect();
-        // The digest of a schema 1 manifest is not over its bytes.
+    /// Stores a manifest that the upstream has taken, before the client reads that it has.
+    async fn keep(&self, grant: &Grant, taken: TakenManifest) {
+        let TakenManifest { digest, body, media_type, tags, asked } = taken;
+        // The digest of a schema 1 manifest is not the hash of its bytes.
         let is_schema1 = media_type.as_ref().is_some_and(MediaType::is_schema1);
-        let verified = VerifiedContent::check(digest, body).ok().filter(|_| !is_schema1);
+        let verified = VerifiedContent::check(&digest, body).ok().filter(|_| !is_schema1);
         let Some(verified) = verified else {
-            cache.raise(grant, &[&tags_changed[..], &[MutableRecord::Lists]].concat()).await;
+            let changed = tags.into_iter().map(MutableRecord::Tag);
+            let changed: Vec<_> = changed.chain([MutableRecord::Lists]).collect();
+            self.cache.raise(grant, &changed).await;
             return;
         };
-        match cache.pushed(grant, media_type, verified, tags, since).await {
-            Ok(()) => cache.manifest_pushed(grant, digest, since).await,
-            // What nobody could be served is the registry's to serve.
-            Err(error) => tracing::debug!(%digest, %error, "a pushed manifest is not kept"),
+        match self.cache.pushed(grant, media_type, verified, &tags, asked).await {
+            Ok(()) => self.cache.manifest_pushed(grant, &digest, asked).await,
+            // A manifest that Larder would not serve is left to the registry.
+            Err(error) => tracing::debug!(%digest, %error, "a pushed manifest is not cached"),
         }
     }
 
     /// DELETE of a manifest, a tag or a blob.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Upstream`] if the upstream gave no usable answer.
     pub async fn delete(&self, grant: &Grant, resource: Resource) -> Result<PushAnswer, PushError> {
         let target = ChangeTarget::Resource(resource.clone());
-        let said = send(grant, change(grant, Method::DELETE, target, ChangePayload::Empty)).await?;
-        let cache = &self.shared.cache;
-        match (said.status, resource) {
-            // What is not there any more is not to be served either.
-            (status, resource) if status.is_success() || status == StatusCode::NOT_FOUND => {
-                match resource {
-                    Resource::Blob(digest) => cache.blob_deleted(grant, &digest).await,
-                    Resource::Manifest(Reference::Digest(digest)) => {
-                        cache.manifest_deleted(grant, &digest).await;
-                    }
-                    Resource::Manifest(Reference::Tag(tag)) => cache.tag_deleted(grant, &tag).await,
-                    Resource::Referrers(_) | Resource::Tags | Resource::Upload(_) => {}
+        let change = change(grant, Method::DELETE, target, ChangePayload::Empty);
+        let response = send(grant, change).await?;
+        let is_success = response.status.is_success();
+        // Content that is gone upstream must not be served either.
+        if is_success || response.status == StatusCode::NOT_FOUND {
+            let cache = &self.cache;
+            match resource {
+                Resource::Blob(digest) => cache.blob_deleted(grant, &digest).await,
+                Resource::Manifest(Reference::Digest(digest)) => {
+                    cache.manifest_deleted(grant, &digest).await;
                 }
-                if status.is_success() { Ok(PushAnswer::of(said)) } else { refused(said) }
+                Resource::Manifest(Reference::Tag(tag)) => cache.tag_deleted(grant, &tag).await,
+                Resource::Referrers(_) | Resource::Tags | Resource::Upload(_) => {}
             }
-            _ => refused(said),
         }
+        if is_success { Ok(PushAnswer::of(response)) } else { refused(response) }
     }
 }
 
-/// The tags that mean the manifest now: of those in a query, the ones that the registry says it
-/// took.
-fn tags_of(put: &ManifestPut, said: &UpstreamReply) -> Vec<Tag> {
+/// The tags that mean the manifest now: the one in the path, or those of the query that the upstream
+/// says it has set (`OCI-Tag`).
+fn tags_of(put: &ManifestPut, response: &UpstreamReply) -> Vec<Tag> {
     if let Reference::Tag(tag) = &put.reference {
         return vec![tag.clone()];
     }
-    let lines = said.headers.get_all(OCI_TAG).into_iter().filter_map(|line| line.to_str().ok());
+    let lines = response.headers.get_all(OCI_TAG).into_iter().filter_map(|line| line.to_str().ok());
     let taken: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
     put.tags.iter().filter(|tag| taken.contains(&tag.as_str())).cloned().collect()
 }
 
-/// Whether a refusal may be about what a manifest lists, and not about who puts it or how often.
+/// Whether a refusal may be about the content of a manifest, and not about the client or its rate.
 fn is_about_content(status: StatusCode) -> bool {
     matches!(
         status,

@@ -1,9 +1,11 @@
-//! Push-through: what a client pushes is sent on to the registry, which alone decides what becomes of
-//! it, and kept beside.
+//! Push-through: a client's push is sent on to the registry, which alone decides about it, and a copy
+//! of the content is stored.
 //!
-//! Read `uploads.rs` first: it is the life of a blob that is pushed.
+//! Read `uploads.rs` first: it is the life of a blob that is pushed. Whether a client may push is
+//! decided in `access`, and what a push changes in the cache is decided in `cache`.
 
 mod answer;
+mod calls;
 mod copies;
 mod error;
 mod incoming;
@@ -12,13 +14,15 @@ mod mount;
 mod options;
 mod service;
 mod session;
+mod sessions;
 mod upload_copy;
 mod uploads;
 
 pub use answer::{ContentLocation, PushAnswer};
 pub use error::PushError;
-pub use manifests::ManifestPut;
-pub use mount::MountRequest;
+pub use manifests::{ManifestPushes, ManifestPut};
+pub use mount::{BlobMounts, MountCount, MountRequest};
 pub use options::PushOptions;
-pub use service::{MountCount, PushService};
-pub use uploads::{PushCaller, UploadPart, UploadStart};
+pub use service::PushService;
+pub use sessions::PushCaller;
+pub use uploads::{BlobUploads, UploadPart, UploadStart};

@@ -1,122 +1,161 @@
-//! Blobs that the registry has in another repository, and need not be sent.
+//! Mounts a blob that the registry has in another repository, so that it need not be uploaded
+//! (distribution-spec, "Mounting a blob from another repository").
 //!
-//! A mount is done only when the registry says 201; its 202 has opened an upload, which the client
-//! goes on with. The source is the one that the client names. Where that does not do, or it names
-//! none, it is any other repository of the registry that is known to have the blob, if the client
-//! may read there now.
+//! A mount has succeeded only when the upstream answers 201; its 202 begins an upload, and the
+//! client continues with that. The source is the repository that the client names. Where that one
+//! fails, or the client names none, other repositories of the registry that have the blob are tried.
+//! Whether the client may pull from a source is decided in `routes/sources.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, StatusCode};
 
+use super::PushError;
 use super::answer::{ContentLocation, PushAnswer};
-use super::uploads::{PushCaller, change, new_id, refused, send};
-use super::{PushError, PushService};
+use super::calls::{change, refused, send};
+use super::sessions::{PushCaller, UploadSessions, new_id};
 use crate::access::Grant;
-use crate::cache::Epoch;
+use crate::cache::{Cache, Epoch};
 use crate::oci::{Digest, Resource};
 use crate::upstream::{ChangeCall, ChangePayload, ChangeTarget, UpstreamReply};
 
-/// A blob that may be elsewhere in the registry.
+/// A blob to mount.
 #[derive(Clone, Debug)]
 pub struct MountRequest {
     /// The blob.
     pub digest: Digest,
-    /// Leave to read in the repository that the client says has it.
+    /// A grant to pull from the repository that the client names.
     pub from: Option<Grant>,
-    /// Leave to read in others that may have it.
+    /// Grants to pull from other repositories that may have the blob.
     pub others: Vec<Grant>,
-    /// Whether the registry may look for it itself, where no repository is named.
+    /// Whether the upstream may search for it, because the client names no repository.
     pub anywhere: bool,
 }
 
-impl PushService {
-    /// POST with `mount`: has the registry take a blob from one of its repositories, or begins an
-    /// upload.
+/// The blobs that were mounted since the start, and so not uploaded.
+#[derive(Debug, Default)]
+pub struct MountCount {
+    blobs: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl MountCount {
+    fn add(&self, bytes: u64) {
+        self.blobs.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The number of blobs.
+    pub fn blobs(&self) -> u64 {
+        self.blobs.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of those blobs whose length is known.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Mounts blobs.
+#[derive(Debug)]
+pub struct BlobMounts {
+    pub(super) cache: Cache,
+    pub(super) sessions: Arc<UploadSessions>,
+    pub(super) count: MountCount,
+}
+
+impl BlobMounts {
+    /// POST with `mount`: mounts a blob, or begins an upload of it.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Upstream`] if the upstream gave no usable answer.
     pub async fn mount(
         &self,
-        grant: &Grant,
         caller: PushCaller<'_>,
-        mount: MountRequest,
+        request: MountRequest,
     ) -> Result<PushAnswer, PushError> {
-        let MountRequest { digest, from, others, anywhere } = mount;
+        let grant = caller.grant;
+        let MountRequest { digest, from, others, anywhere } = request;
         let is_other = |source: &&Grant| {
             source.repository() != grant.repository()
                 && from.as_ref().is_none_or(|from| from.repository() != source.repository())
         };
-        let others = others.iter().filter(is_other).take(TRIES_MAX);
-        let named = from.iter().chain(others);
-        let mut sources: Vec<Option<&Grant>> = named.map(Some).collect();
+        let others = others.iter().filter(is_other).take(OTHERS_MAX);
+        let mut sources: Vec<Option<&Grant>> = from.iter().chain(others).map(Some).collect();
         if sources.is_empty() || (anywhere && from.is_none()) {
             sources.push(None);
         }
-        let asked = self.shared.cache.epoch();
+        let asked = self.cache.epoch();
         let mut begun: Option<UpstreamReply> = None;
         for source in sources {
-            let said = self.try_mount(grant, &digest, source, anywhere).await?;
-            match said.status {
+            let response = try_mount(grant, &digest, source, anywhere).await?;
+            match response.status {
                 StatusCode::CREATED => {
-                    self.cancel_begun(grant, begun).await;
-                    return Ok(self.mounted(grant, (digest, asked), source, said).await);
+                    cancel_begun(grant, begun).await;
+                    let read_by = source.unwrap_or(grant);
+                    return Ok(self.mounted(grant, read_by, digest, asked, response).await);
                 }
-                StatusCode::ACCEPTED => self.cancel_begun(grant, begun.replace(said)).await,
-                // What one source was refused for says nothing about uploading.
+                StatusCode::ACCEPTED => cancel_begun(grant, begun.replace(response)).await,
+                // The refusal of one source says nothing about the upload that has begun.
                 _ if begun.is_some() => {}
-                _ => return refused(said),
+                _ => return refused(response),
             }
         }
         match begun {
-            Some(said) => self.goes_on(grant, caller, (new_id()?, 0), said),
+            Some(response) => self.sessions.advance(caller, new_id()?, 0, response),
             None => Err(PushError::Internal("no mount was tried")),
         }
     }
 
-    async fn try_mount(
-        &self,
-        grant: &Grant,
-        digest: &Digest,
-        source: Option<&Grant>,
-        anywhere: bool,
-    ) -> Result<UpstreamReply, PushError> {
-        let target = ChangeTarget::Resource(Resource::Upload(None));
-        let change = change(grant, Method::POST, target, ChangePayload::Empty);
-        let source = source.map(|source| source.repository().clone());
-        // Digests hold no character that a query would have to escape, and names but the slash.
-        let query = match &source {
-            Some(from) => {
-                let from = from.as_str().replace('/', "%2F");
-                format!("mount={digest}&from={from}")
-            }
-            None if anywhere => format!("mount={digest}"),
-            None => String::new(),
-        };
-        send(grant, ChangeCall { query, source, ..change }).await
-    }
-
-    /// The registry has the blob in this repository, too.
+    /// The answer to a mounted blob. The cache learns of it before the client does.
     async fn mounted(
         &self,
         grant: &Grant,
-        (digest, asked): (Digest, Epoch),
-        source: Option<&Grant>,
-        said: UpstreamReply,
+        read_by: &Grant,
+        digest: Digest,
+        asked: Epoch,
+        response: UpstreamReply,
     ) -> PushAnswer {
-        let cache = &self.shared.cache;
-        cache.blob_pushed(grant, &digest, asked).await;
-        let length = cache.length(source.unwrap_or(grant), &digest).await;
-        self.shared.mounts.count(length.unwrap_or_default());
-        PushAnswer::of(said).about(&digest).at(ContentLocation::Blob(digest)).mounted()
-    }
-
-    /// Ends an upload that nobody will go on with. Registries end it by themselves, if need be.
-    async fn cancel_begun(&self, grant: &Grant, begun: Option<UpstreamReply>) {
-        let Some(said) = begun else { return };
-        let upstream = grant.registry().upstream().authoritative();
-        if let Ok(location) = upstream.location_in(&said) {
-            let target = ChangeTarget::Upload(location);
-            drop(send(grant, change(grant, Method::DELETE, target, ChangePayload::Empty)).await);
-        }
+        self.cache.blob_pushed(grant, &digest, asked).await;
+        let length = self.cache.length(read_by, &digest).await;
+        self.count.add(length.unwrap_or_default());
+        PushAnswer::of(response).about(&digest).at(ContentLocation::Blob(digest)).mounted()
     }
 }
 
-/// How many repositories are tried that the client did not name: each takes a round trip that the
-/// client waits for.
-const TRIES_MAX: usize = 2;
+async fn try_mount(
+    grant: &Grant,
+    digest: &Digest,
+    source: Option<&Grant>,
+    anywhere: bool,
+) -> Result<UpstreamReply, PushError> {
+    let target = ChangeTarget::Resource(Resource::Upload(None));
+    let change = change(grant, Method::POST, target, ChangePayload::Empty);
+    let source = source.map(|source| source.repository().clone());
+    // A digest has no character that a query must escape, and a name only the slash.
+    let query = match &source {
+        Some(from) => {
+            let from = from.as_str().replace('/', "%2F");
+            format!("mount={digest}&from={from}")
+        }
+        None if anywhere => format!("mount={digest}"),
+        None => String::new(),
+    };
+    send(grant, ChangeCall { query, source, ..change }).await
+}
+
+/// Cancels an upload that no client will continue. If that fails, the registry ends it in time.
+async fn cancel_begun(grant: &Grant, begun: Option<UpstreamReply>) {
+    let Some(response) = begun else { return };
+    let upstream = grant.registry().upstream().authoritative();
+    if let Ok(location) = upstream.location_in(&response) {
+        let target = ChangeTarget::Upload(location);
+        drop(send(grant, change(grant, Method::DELETE, target, ChangePayload::Empty)).await);
+    }
+}
+
+/// How many sources are tried that the client did not name. Each takes a round trip, for which the
+/// client waits.
+const OTHERS_MAX: usize = 2;

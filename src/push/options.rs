@@ -1,15 +1,16 @@
-//! What the push path lets an operator choose.
+//! The options of the push path.
 
 use secrecy::SecretSlice;
 
-/// What the push path needs to know, whatever the registry.
+/// The options of the push path that are the same for every registry.
 #[derive(Clone, Debug, Default)]
 pub struct PushOptions {
-    /// What uploads under way are sealed with; `None` for a key of the cache directory's own.
+    /// The key that seals upload sessions; `None` for one that the cache directory keeps. Several
+    /// instances behind one name need the same key.
     pub session_key: Option<SecretSlice<u8>>,
 }
 
 impl PushOptions {
-    /// A key with fewer bytes could be guessed.
+    /// The shortest key, in bytes: a shorter one could be guessed.
     pub const SESSION_KEY_BYTES_MIN: usize = 32;
 }

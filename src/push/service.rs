@@ -1,110 +1,105 @@
-//! What all pushes share.
+//! The push path as a whole: built once, shared by all requests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
 use super::copies::UploadCopies;
+use super::manifests::ManifestPushes;
+use super::mount::{BlobMounts, MountCount};
 use super::session::SessionSeal;
+use super::sessions::UploadSessions;
+use super::uploads::BlobUploads;
 use super::{PushError, PushOptions};
 use crate::cache::Cache;
 use crate::clock::WallClock;
 use crate::store::Store;
 
-/// Blobs that were not sent because the registry had them, since the start.
-#[derive(Debug, Default)]
-pub struct MountCount {
-    blobs: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl MountCount {
-    pub(super) fn count(&self, bytes: u64) {
-        self.blobs.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// How many there were.
-    pub fn blobs(&self) -> u64 {
-        self.blobs.load(Ordering::Relaxed)
-    }
-
-    /// Their bytes, as far as their lengths are known.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-}
-
-/// Passes pushes on. Clones are the same.
+/// Sends pushes on to their registries. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct PushService {
-    pub(super) shared: Arc<PushState>,
+    parts: Arc<PushParts>,
 }
 
 #[derive(Debug)]
-pub(super) struct PushState {
-    pub(super) cache: Cache,
-    pub(super) clock: Arc<dyn WallClock>,
-    pub(super) copies: UploadCopies,
-    pub(super) mounts: MountCount,
-    pub(super) seal: SessionSeal,
-    pub(super) store: Arc<Store>,
+struct PushParts {
+    manifests: ManifestPushes,
+    mounts: BlobMounts,
+    uploads: BlobUploads,
 }
 
 impl PushService {
-    /// Passes pushes on from now on. Blocks for the key.
+    /// Builds the push path. Reads or writes the key of the cache directory, so it blocks.
     ///
     /// # Errors
     ///
-    /// When the machine gives no random numbers.
+    /// [`PushError::Internal`] if the machine gives no random numbers.
     pub fn new(
         store: Arc<Store>,
         cache: Cache,
         clock: Arc<dyn WallClock>,
         options: &PushOptions,
     ) -> Result<Self, PushError> {
-        const NO_RANDOM: PushError = PushError::Internal("the machine gives no random numbers");
-        let seal = if let Some(key) = &options.session_key {
-            SessionSeal::new(key.expose_secret())
-        } else {
-            let fresh = SessionSeal::fresh_secret().ok_or(NO_RANDOM)?;
-            let kept = store.session_key(fresh.clone()).unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot keep a key; a restart ends all uploads");
-                fresh
-            });
-            SessionSeal::new(&kept)
+        let sessions = Arc::new(UploadSessions::new(seal(&store, options)?, clock));
+        let mounts = BlobMounts {
+            cache: cache.clone(),
+            sessions: Arc::clone(&sessions),
+            count: MountCount::default(),
         };
-        let seal = seal.ok_or(NO_RANDOM)?;
+        let manifests = ManifestPushes { cache: cache.clone() };
         let copies = UploadCopies::new(Arc::clone(&store));
-        Ok(Self {
-            shared: Arc::new(PushState {
-                cache,
-                clock,
-                copies,
-                mounts: MountCount::default(),
-                seal,
-                store,
-            }),
-        })
+        let uploads = BlobUploads { cache, copies, sessions, store };
+        Ok(Self { parts: Arc::new(PushParts { manifests, mounts, uploads }) })
     }
 
-    /// What has been mounted.
-    pub fn mounts(&self) -> &MountCount {
-        &self.shared.mounts
+    /// Manifests, and deletions.
+    pub fn manifests(&self) -> &ManifestPushes {
+        &self.parts.manifests
     }
 
-    /// Gives up copies of uploads that nobody has gone on with for long.
+    /// Mounts of blobs.
+    pub fn mounts(&self) -> &BlobMounts {
+        &self.parts.mounts
+    }
+
+    /// Uploads of blobs.
+    pub fn uploads(&self) -> &BlobUploads {
+        &self.parts.uploads
+    }
+
+    /// The number of blobs that were mounted.
+    pub fn mount_count(&self) -> &MountCount {
+        &self.parts.mounts.count
+    }
+
+    /// Discards the copies of uploads that have paused for an hour.
     pub fn sweep(&self) {
-        self.shared.copies.sweep();
+        self.parts.uploads.copies.sweep();
     }
 
-    /// Waits for copies that are on their way into the store, at most this long.
+    /// Waits for copies that are being committed, for at most `grace`. A copy that is not done by
+    /// then is lost; its blob is fetched when a client pulls it.
     pub async fn stop(&self, grace: Duration) {
-        self.shared.copies.tasks.close();
-        // What is not done by then is fetched when somebody wants it.
-        drop(timeout(grace, self.shared.copies.tasks.wait()).await);
+        let tasks = &self.parts.uploads.copies.tasks;
+        tasks.close();
+        drop(timeout(grace, tasks.wait()).await);
     }
+}
+
+/// The seal of upload sessions: by the configured key, else by one that the store keeps.
+fn seal(store: &Store, options: &PushOptions) -> Result<SessionSeal, PushError> {
+    const NO_RANDOM: PushError = PushError::Internal("the machine gives no random numbers");
+    let seal = if let Some(key) = &options.session_key {
+        SessionSeal::new(key.expose_secret())
+    } else {
+        let fresh = SessionSeal::fresh_secret().ok_or(NO_RANDOM)?;
+        let kept = store.session_key(fresh.clone()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot store the session key: a restart will end all uploads");
+            fresh
+        });
+        SessionSeal::new(&kept)
+    };
+    seal.ok_or(NO_RANDOM)
 }

@@ -1,11 +1,11 @@
-//! An upload under way, as a client holds it: sealed, so that it can be neither read nor made.
+//! The sealed state of an upload, which its client holds and can neither read nor forge.
 //!
-//! The session is the upstream's. What has to be known of it is in the id that the client brings back
-//! each time, so nothing has to be kept here, a restart ends no upload, and whoever has the id of
-//! another client's, repository's or door's has nothing.
+//! The upload itself is the upstream's. All that Larder must know of it is in the id that the client
+//! sends back each time (AES-256-GCM-SIV), so nothing is stored and a restart ends no upload. The
+//! id of another client's upload, or of one in another repository, does not open.
 //!
-//! What this does not do: decide whether the upstream's location may be used. That is decided anew
-//! each time, in `upstream/location.rs`.
+//! Whether the upstream's location may be used is decided anew each time, in
+//! `upstream/location.rs`.
 
 use std::fmt;
 
@@ -15,37 +15,37 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-/// An upload, and whose it is.
+/// The state of an upload, and its owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct UploadSession {
-    /// Random; names what is kept here of the upload.
+    /// Random; the key of the copy that is kept of the upload.
     pub(super) id: SessionId,
     pub(super) owner: SessionOwner,
-    /// The upstream's URL for it. A secret.
+    /// The upload's URL at the upstream. A secret.
     pub(super) location: String,
-    /// How many bytes have been passed on so far: whether a copy can still become whole.
+    /// The bytes that were sent on so far. A copy with fewer cannot become whole.
     pub(super) passed: u64,
     /// Seconds since 1970.
     pub(super) expires: u64,
 }
 
-/// Who may go on with an upload, and from where.
+/// The client and the path that an upload belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SessionOwner {
     pub(super) registry: String,
     pub(super) repository: String,
     /// The path by which the client reaches the repository.
     pub(super) door: String,
-    /// Who the client is, never by which credential.
+    /// The identity of the client, without its credential.
     pub(super) principal: String,
 }
 
-/// The random name of an upload.
+/// The random id of an upload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct SessionId(u128);
 
 impl SessionId {
-    /// A new one; `None` when the machine gives no random numbers.
+    /// A new id; `None` if the machine gives no random numbers.
     pub(super) fn random() -> Option<Self> {
         let mut bytes = [0; 16];
         rand::fill(&mut bytes).ok()?;
@@ -65,28 +65,29 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// Seals sessions and opens what it has sealed.
+/// Seals sessions, and opens those that it has sealed.
 pub(super) struct SessionSeal {
     key: RandomizedNonceKey,
 }
 
 impl SessionSeal {
-    /// A seal by this secret, of any length; `None` when the library refuses it.
+    /// A seal by this secret, of any length; `None` if the library refuses it.
     pub(super) fn new(secret: &[u8]) -> Option<Self> {
-        // The key of the cipher has to have 32 bytes, and the secret none of its own pattern.
+        // The cipher needs a key of 32 bytes, without any pattern of the secret.
         let key = digest::digest(&digest::SHA256, secret);
         let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, key.as_ref()).ok()?;
         Some(Self { key })
     }
 
-    /// A new secret; `None` when the machine gives no random numbers.
+    /// A new secret of 32 bytes; `None` if the machine gives no random numbers.
     pub(super) fn fresh_secret() -> Option<Vec<u8>> {
         let mut secret = vec![0; 32];
         rand::fill(&mut secret).ok()?;
         Some(secret)
     }
 
-    /// The session as a client gets it: what a path takes as it is. `None` when sealing fails.
+    /// The session as its client gets it, in characters that a path need not escape. `None` if
+    /// sealing fails.
     pub(super) fn seal(&self, session: &UploadSession) -> Option<String> {
         let mut bytes = serde_json::to_vec(session).ok()?;
         let nonce = self.key.seal_in_place_append_tag(Aad::from(VERSION), &mut bytes).ok()?;
@@ -94,7 +95,8 @@ impl SessionSeal {
         Some(URL_SAFE_NO_PAD.encode(sealed))
     }
 
-    /// The session that was sealed, if it was, is this owner's, and has not expired by `now`.
+    /// The session, if it was sealed here, belongs to `owner` and has not expired by `now`, in
+    /// seconds since 1970.
     pub(super) fn open(
         &self,
         sealed: &str,
@@ -118,7 +120,7 @@ impl fmt::Debug for SessionSeal {
     }
 }
 
-/// Of what is sealed, so that its form can change.
+/// The version of the sealed form, so that it can change.
 const VERSION: [u8; 1] = [1];
 
 #[cfg(test)]
@@ -130,7 +132,7 @@ mod tests {
             registry: "docker.io".to_owned(),
             repository: "o/a".to_owned(),
             door: "/v2/o/a".to_owned(),
-            principal: "nobody".to_owned(),
+            principal: "htpasswd:ann".to_owned(),
         }
     }
 
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_for_its_owner_until_it_expires() {
+    fn a_sealed_session_opens_for_its_owner_until_it_expires() {
         let seal = seal(b"key");
         let sealed = seal.seal(&session()).unwrap();
         assert!(sealed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_anothers_does_not_open() {
+    fn the_session_of_another_owner_does_not_open() {
         let seal = seal(b"key");
         let sealed = seal.seal(&session()).unwrap();
         let other = || "other".to_owned();
@@ -171,9 +173,9 @@ mod tests {
         assert_eq!(SessionSeal::new(b"another key").unwrap().open(&sealed, &owner(), 0), None);
     }
 
-    /// Every bit counts, and nothing that a client makes up is taken.
+    /// Every bit counts, and no made-up id opens.
     #[test]
-    fn what_was_not_sealed_here_does_not_open() {
+    fn a_forged_or_cut_session_does_not_open() {
         let seal = seal(b"key");
         let sealed = URL_SAFE_NO_PAD.decode(seal.seal(&session()).unwrap()).unwrap();
         for at in 0..sealed.len() {

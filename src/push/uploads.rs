@@ -1,47 +1,42 @@
-//! The life of a blob that is pushed: begun, appended to, finished, asked after, cancelled.
+//! The life of a blob that is pushed: begin, append, finish, status, cancel.
 //!
-//! Each request is one request to the authoritative upstream, and its answer is the client's answer.
-//! What is ours is the session id in between (`session.rs`), and a copy of what passes (`tee.rs`),
-//! which becomes a blob when the upstream has said 201 and the digest is right. Authentication
-//! towards the upstream is settled when an upload begins, and each request starts with a token that
-//! lasts for a while.
+//! Each request of a client is one request to the authoritative upstream, whose answer is the
+//! client's answer. Larder adds the session id in between (`sessions.rs`), and a copy of the bytes
+//! that pass (`upload_copy.rs`), which becomes a blob when the upstream has answered 201 and the
+//! digest is right. Authentication at the upstream is settled when an upload begins, and each
+//! request starts with a token that lives for a while. Whether the client may push is decided in
+//! `access`.
 
-use http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
+use std::sync::Arc;
+
+use http::header::{CONTENT_RANGE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use super::PushError;
 use super::answer::{ContentLocation, PushAnswer};
+use super::calls::{change, refused, send, too_early};
+use super::copies::UploadCopies;
 use super::incoming::payload;
-use super::session::{SessionId, SessionOwner, UploadSession};
+use super::session::SessionId;
+use super::sessions::{PushCaller, RunningUpload, UploadSessions, new_id};
 use super::upload_copy::{CopySink, UploadCopy};
-use super::{PushError, PushService};
 use crate::access::Grant;
-use crate::cache::Epoch;
-use crate::clock::unix_seconds;
+use crate::cache::{Cache, Epoch};
 use crate::http::RequestBody;
-use crate::oci::{Algorithm, Digest, RepositoryName, Resource};
-use crate::upstream::{
-    self, ChangeCall, ChangePayload, ChangeTarget, UploadLocation, UpstreamReply,
-};
+use crate::oci::{Algorithm, Digest, Resource};
+use crate::store::Store;
+use crate::upstream::{ChangeCall, ChangePayload, ChangeTarget, UpstreamReply};
 
-/// Who pushes, and how the repository is reached: an upload belongs to both.
-#[derive(Clone, Copy, Debug)]
-pub struct PushCaller<'c> {
-    /// What the client calls the repository: a path.
-    pub door: &'c str,
-    /// Who the client is.
-    pub principal: &'c str,
-}
-
-/// How an upload is begun.
+/// How an upload begins.
 #[derive(Clone, Debug, Default)]
 pub struct UploadStart {
-    /// What the body is, where all of the blob comes with the request.
+    /// The digest, if the request has all of the blob.
     pub digest: Option<Digest>,
-    /// What the blob will be named by, where the client says so before.
+    /// The algorithm of the digest, if the client announces it (`digest-algorithm`).
     pub algorithm: Option<Algorithm>,
 }
 
-/// Which part of the blob a body is (distribution-spec, "Pushing a blob in chunks").
+/// The part of a blob that a body is (distribution-spec, "Pushing a blob in chunks").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadPart {
     /// The offset of its first byte.
@@ -50,323 +45,210 @@ pub struct UploadPart {
     pub last: u64,
 }
 
-/// An upload under way.
-pub(super) struct RunningUpload {
-    pub(super) id: SessionId,
-    /// How many bytes have passed.
-    pub(super) before: u64,
-    /// Where the upstream has it.
-    pub(super) at: UploadLocation,
+/// Sends the uploads of clients on to their registries.
+///
+/// # Errors
+///
+/// Every method returns [`PushError::Upstream`] if the upstream gave no usable answer, and those
+/// that take a sealed id return [`PushError::UnknownUpload`] for one that is not this caller's.
+#[derive(Debug)]
+pub struct BlobUploads {
+    pub(super) cache: Cache,
+    pub(super) copies: UploadCopies,
+    pub(super) sessions: Arc<UploadSessions>,
+    pub(super) store: Arc<Store>,
 }
 
-impl PushService {
-    /// POST: begins an upload, or does all of it at once.
+impl BlobUploads {
+    /// POST: begins an upload, or sends all of the blob at once.
     pub async fn begin(
         &self,
-        grant: &Grant,
         caller: PushCaller<'_>,
-        begin: UploadStart,
-        received: RequestBody,
+        start: UploadStart,
+        body: RequestBody,
     ) -> Result<PushAnswer, PushError> {
         let id = new_id()?;
-        let (tee, payload) = match &begin.digest {
-            Some(digest) => {
-                let (tee, spout) = self.copy(id, 0, Some(digest)).await;
-                (tee, payload(received, spout)?.0)
-            }
-            None => (None, ChangePayload::Empty),
-        };
-        // Digests and algorithms hold no character that a query would have to escape.
-        let digest = begin.digest.as_ref().map(|digest| format!("digest={digest}"));
-        let algorithm = begin.algorithm.map(|it| format!("digest-algorithm={}", it.as_str()));
+        let mut copy = None;
+        let mut sent = ChangePayload::Empty;
+        if let Some(digest) = &start.digest {
+            let (begun, sink) = self.copy(id, 0, Some(digest)).await;
+            sent = payload(body, sink)?.0;
+            copy = begun;
+        }
+        // Digests and algorithms have no character that a query must escape.
+        let digest = start.digest.as_ref().map(|digest| format!("digest={digest}"));
+        let algorithm = start.algorithm.map(|it| format!("digest-algorithm={}", it.as_str()));
         let query: Vec<_> = digest.into_iter().chain(algorithm).collect();
         let target = ChangeTarget::Resource(Resource::Upload(None));
-        let change = change(grant, Method::POST, target, payload);
-        let asked = self.shared.cache.epoch();
-        let said = send(grant, ChangeCall { query: query.join("&"), ..change }).await?;
-        match (said.status, begin.digest) {
+        let change = change(caller.grant, Method::POST, target, sent);
+        let asked = self.cache.epoch();
+        let response = send(caller.grant, ChangeCall { query: query.join("&"), ..change }).await?;
+        match (response.status, start.digest) {
             (StatusCode::CREATED, Some(digest)) => {
-                self.done(grant, (digest, asked), tee, said).await
+                self.finished(caller.grant, digest, asked, copy, response).await
             }
-            // What came with the request, if anything did, has not been taken.
-            (StatusCode::ACCEPTED, _) => self.goes_on(grant, caller, (id, 0), said),
-            _ => refused(said),
+            // The upstream has not taken the body, if there was one.
+            (StatusCode::ACCEPTED, _) => self.sessions.advance(caller, id, 0, response),
+            _ => refused(response),
         }
     }
 
-    /// PATCH: appends to an upload.
+    /// PATCH: appends a part to an upload.
     pub async fn append(
         &self,
-        grant: &Grant,
         caller: PushCaller<'_>,
         sealed: &str,
         part: Option<UploadPart>,
-        received: RequestBody,
+        body: RequestBody,
     ) -> Result<PushAnswer, PushError> {
-        let RunningUpload { id, before, at } = self.open(grant, caller, sealed)?;
-        check(part, &received)?;
-        let (tee, spout) = self.copy(id, before, None).await;
-        let (payload, passed) = payload(received, spout)?;
-        let mut change = change(grant, Method::PATCH, ChangeTarget::Upload(at.clone()), payload);
-        set_part(&mut change.headers, part);
-        let mut said = send(grant, change).await?;
-        if said.status.is_success() && !said.is_body_sent {
-            return Err(too_early(&said));
+        let upload = self.sessions.open(caller, sealed)?;
+        check_length(part, &body)?;
+        let (copy, sink) = self.copy(upload.id, upload.passed, None).await;
+        let (payload, passed) = payload(body, sink)?;
+        let target = ChangeTarget::Upload(upload.location.clone());
+        let mut change = change(caller.grant, Method::PATCH, target, payload);
+        set_content_range(&mut change.headers, part);
+        let mut response = send(caller.grant, change).await?;
+        if response.status.is_success() && !response.is_body_sent {
+            return Err(too_early(&response));
         }
-        match said.status {
-            // Amazon's registry answers 201 to some, and clients take nothing but 202.
+        match response.status {
+            // Amazon's registry answers 201 to some clients, which accept nothing but 202.
             StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
-                said.status = StatusCode::ACCEPTED;
-                if let Some(tee) = tee {
-                    self.shared.copies.put(id, tee);
+                response.status = StatusCode::ACCEPTED;
+                if let Some(copy) = copy {
+                    self.copies.put(upload.id, copy);
                 }
-                self.goes_on(grant, caller, (id, before + passed.get()), said)
+                let passed = upload.passed + passed.get();
+                self.sessions.advance(caller, upload.id, passed, response)
             }
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                self.out_of_order(grant, caller, RunningUpload { id, before, at }, said)
-            }
-            _ => refused(said),
+            StatusCode::RANGE_NOT_SATISFIABLE => self.sessions.unchanged(caller, upload, response),
+            _ => refused(response),
         }
     }
 
-    /// PUT: ends an upload, with the last part of it or without.
+    /// PUT: finishes an upload, with a last part or without.
     pub async fn finish(
         &self,
-        grant: &Grant,
         caller: PushCaller<'_>,
         sealed: &str,
-        (digest, part): (Digest, Option<UploadPart>),
-        received: RequestBody,
+        digest: Digest,
+        part: Option<UploadPart>,
+        body: RequestBody,
     ) -> Result<PushAnswer, PushError> {
-        let RunningUpload { id, before, at } = self.open(grant, caller, sealed)?;
-        check(part, &received)?;
-        let (tee, spout) = self.copy(id, before, Some(&digest)).await;
-        let (payload, _) = payload(received, spout)?;
-        let mut change = change(grant, Method::PUT, ChangeTarget::Upload(at.clone()), payload);
-        set_part(&mut change.headers, part);
+        let upload = self.sessions.open(caller, sealed)?;
+        check_length(part, &body)?;
+        let (copy, sink) = self.copy(upload.id, upload.passed, Some(&digest)).await;
+        let (payload, _) = payload(body, sink)?;
+        let target = ChangeTarget::Upload(upload.location.clone());
+        let mut change = change(caller.grant, Method::PUT, target, payload);
+        set_content_range(&mut change.headers, part);
         change.query = format!("digest={digest}");
-        let asked = self.shared.cache.epoch();
-        let said = send(grant, change).await?;
-        match said.status {
-            StatusCode::CREATED => self.done(grant, (digest, asked), tee, said).await,
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                self.out_of_order(grant, caller, RunningUpload { id, before, at }, said)
-            }
-            _ => refused(said),
+        let asked = self.cache.epoch();
+        let response = send(caller.grant, change).await?;
+        match response.status {
+            StatusCode::CREATED => self.finished(caller.grant, digest, asked, copy, response).await,
+            StatusCode::RANGE_NOT_SATISFIABLE => self.sessions.unchanged(caller, upload, response),
+            _ => refused(response),
         }
     }
 
-    /// GET: how far an upload is.
+    /// GET: how many bytes of an upload the upstream has.
     pub async fn status(
         &self,
-        grant: &Grant,
         caller: PushCaller<'_>,
         sealed: &str,
     ) -> Result<PushAnswer, PushError> {
-        let RunningUpload { id, before, at } = self.open(grant, caller, sealed)?;
-        let target = ChangeTarget::Upload(at.clone());
-        let said = send(grant, change(grant, Method::GET, target, ChangePayload::Empty)).await?;
-        match said.status {
-            StatusCode::NO_CONTENT if said.headers.contains_key(LOCATION) => {
-                self.goes_on(grant, caller, (id, before), said)
+        let upload = self.sessions.open(caller, sealed)?;
+        let response = self.send_empty(caller.grant, Method::GET, &upload).await?;
+        match response.status {
+            StatusCode::NO_CONTENT if response.headers.contains_key(LOCATION) => {
+                self.sessions.advance(caller, upload.id, upload.passed, response)
             }
-            // It is where it was.
-            StatusCode::NO_CONTENT => {
-                let place = self.sealed(grant, caller, &RunningUpload { id, before, at })?;
-                Ok(PushAnswer::of(said).at(place))
-            }
-            _ => refused(said),
+            StatusCode::NO_CONTENT => self.sessions.unchanged(caller, upload, response),
+            _ => refused(response),
         }
     }
 
-    /// DELETE: ends an upload without a blob.
+    /// DELETE: cancels an upload.
     pub async fn cancel(
         &self,
-        grant: &Grant,
         caller: PushCaller<'_>,
         sealed: &str,
     ) -> Result<PushAnswer, PushError> {
-        let RunningUpload { id, at, .. } = self.open(grant, caller, sealed)?;
-        let target = ChangeTarget::Upload(at);
-        let said = send(grant, change(grant, Method::DELETE, target, ChangePayload::Empty)).await?;
-        if !said.status.is_success() {
-            return refused(said);
+        let upload = self.sessions.open(caller, sealed)?;
+        let response = self.send_empty(caller.grant, Method::DELETE, &upload).await?;
+        if !response.status.is_success() {
+            return refused(response);
         }
-        self.shared.copies.drop(id);
-        Ok(PushAnswer::of(said))
+        self.copies.drop(upload.id);
+        Ok(PushAnswer::of(response))
     }
 
-    /// The registry has the blob. Before the client hears of it, the cache does.
-    async fn done(
+    async fn send_empty(
         &self,
         grant: &Grant,
-        (digest, asked): (Digest, Epoch),
-        tee: Option<UploadCopy>,
-        said: UpstreamReply,
-    ) -> Result<PushAnswer, PushError> {
-        if !said.is_body_sent {
-            return Err(too_early(&said));
-        }
-        if let Some(tee) = tee {
-            tee.commit(digest.clone(), &self.shared.copies.tasks).await;
-        }
-        self.shared.cache.blob_pushed(grant, &digest, asked).await;
-        Ok(PushAnswer::of(said).about(&digest).at(ContentLocation::Blob(digest)))
+        method: Method,
+        upload: &RunningUpload,
+    ) -> Result<UpstreamReply, PushError> {
+        let target = ChangeTarget::Upload(upload.location.clone());
+        send(grant, change(grant, method, target, ChangePayload::Empty)).await
     }
 
-    /// The copy for the next part of an upload, and where the part leaves it; none when the blob is
-    /// stored already, or cannot become whole.
+    /// The answer to a finished upload. The cache learns of the blob before the client does.
+    async fn finished(
+        &self,
+        grant: &Grant,
+        digest: Digest,
+        asked: Epoch,
+        copy: Option<UploadCopy>,
+        response: UpstreamReply,
+    ) -> Result<PushAnswer, PushError> {
+        if !response.is_body_sent {
+            return Err(too_early(&response));
+        }
+        if let Some(copy) = copy {
+            copy.commit(digest.clone(), &self.copies.tasks).await;
+        }
+        self.cache.blob_pushed(grant, &digest, asked).await;
+        Ok(PushAnswer::of(response).about(&digest).at(ContentLocation::Blob(digest)))
+    }
+
+    /// The copy of an upload and the sink for its next part; none if the blob is stored already, or
+    /// if an earlier part was not copied.
     async fn copy(
         &self,
         id: SessionId,
-        before: u64,
+        passed: u64,
         digest: Option<&Digest>,
     ) -> (Option<UploadCopy>, Option<CopySink>) {
         let algorithm = digest.map_or(Algorithm::Sha256, Digest::algorithm);
         if let Some(digest) = digest
-            && self.shared.store.content().has_verified(digest).await
+            && self.store.content().has_verified(digest).await
         {
-            self.shared.copies.drop(id);
+            self.copies.drop(id);
             return (None, None);
         }
-        self.shared.copies.take(id, before, algorithm).unzip()
-    }
-
-    /// The upload that a sealed id means, if it is this client's.
-    fn open(
-        &self,
-        grant: &Grant,
-        caller: PushCaller<'_>,
-        sealed: &str,
-    ) -> Result<RunningUpload, PushError> {
-        let now = unix_seconds(self.shared.clock.now());
-        let session = self.shared.seal.open(sealed, &owner(grant, caller), now);
-        let UploadSession { id, location, passed, .. } = session.ok_or(PushError::UnknownUpload)?;
-        let upstream = grant.registry().upstream().authoritative();
-        let at = upstream.location_of(&location).ok_or(PushError::UnknownUpload)?;
-        Ok(RunningUpload { id, before: passed, at })
-    }
-
-    /// The answer to what has not ended: the upload goes on where the upstream says.
-    pub(super) fn goes_on(
-        &self,
-        grant: &Grant,
-        caller: PushCaller<'_>,
-        (id, before): (SessionId, u64),
-        said: UpstreamReply,
-    ) -> Result<PushAnswer, PushError> {
-        let at = grant.registry().upstream().authoritative().location_in(&said)?;
-        let place = self.sealed(grant, caller, &RunningUpload { id, before, at })?;
-        Ok(PushAnswer::of(said).at(place))
-    }
-
-    /// The answer to a part that was not the next one. The upload goes on all the same, where it was
-    /// if the upstream says nothing else.
-    fn out_of_order(
-        &self,
-        grant: &Grant,
-        caller: PushCaller<'_>,
-        before: RunningUpload,
-        said: UpstreamReply,
-    ) -> Result<PushAnswer, PushError> {
-        let upstream = grant.registry().upstream().authoritative();
-        let at = upstream.location_in(&said).unwrap_or(before.at);
-        let place = self.sealed(grant, caller, &RunningUpload { at, ..before })?;
-        Ok(PushAnswer::of(said).at(place))
-    }
-
-    fn sealed(
-        &self,
-        grant: &Grant,
-        caller: PushCaller<'_>,
-        under: &RunningUpload,
-    ) -> Result<ContentLocation, PushError> {
-        let session = UploadSession {
-            id: under.id,
-            owner: owner(grant, caller),
-            location: under.at.expose().to_owned(),
-            passed: under.before,
-            expires: unix_seconds(self.shared.clock.now()) + SESSION_SECONDS,
-        };
-        let sealed = self.shared.seal.seal(&session);
-        Ok(ContentLocation::Upload(
-            sealed.ok_or(PushError::Internal("an upload cannot be sealed"))?,
-        ))
+        self.copies.take(id, passed, algorithm).unzip()
     }
 }
 
-fn owner(grant: &Grant, caller: PushCaller<'_>) -> SessionOwner {
-    SessionOwner {
-        registry: grant.registry().name().to_string(),
-        repository: grant.repository().to_string(),
-        door: caller.door.to_owned(),
-        principal: caller.principal.to_owned(),
-    }
-}
-
-/// The name of an upload that begins.
-pub(super) fn new_id() -> Result<SessionId, PushError> {
-    SessionId::random().ok_or(PushError::Internal("the machine gives no random numbers"))
-}
-
-/// A change of the grant's repository.
-pub(super) fn change(
-    grant: &Grant,
-    method: Method,
-    target: ChangeTarget,
-    payload: ChangePayload,
-) -> ChangeCall {
-    let mut headers = HeaderMap::new();
-    if !matches!(payload, ChangePayload::Empty) {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    }
-    let (query, source) = (String::new(), None::<RepositoryName>);
-    let (repository, via) = (grant.repository().clone(), grant.via().clone());
-    let client = grant.client().cloned();
-    ChangeCall { method, repository, target, query, source, headers, payload, client, via }
-}
-
-/// Pushes go to the authoritative upstream only.
-pub(super) async fn send(grant: &Grant, change: ChangeCall) -> Result<UpstreamReply, PushError> {
-    Ok(grant.registry().upstream().authoritative().change(change).await?)
-}
-
-/// What the upstream says to a push that it does not take. A success of which nobody knows what it
-/// would be is no success.
-pub(super) fn refused(said: UpstreamReply) -> Result<PushAnswer, PushError> {
-    if said.status.is_client_error() || said.status.is_server_error() {
-        return Ok(PushAnswer::of(said));
-    }
-    let (host, status) = (said.host, said.status);
-    let reason = "the protocol gives that no meaning here".to_owned();
-    Err(upstream::UpstreamError::Unexpected { host, status, reason }.into())
-}
-
-fn too_early(said: &UpstreamReply) -> PushError {
-    let (host, status) = (said.host.clone(), said.status);
-    let reason = "it answered before it had all of the body".to_owned();
-    upstream::UpstreamError::Unexpected { host, status, reason }.into()
-}
-
-/// Sees to it that a part is as long as it says.
-fn check(part: Option<UploadPart>, received: &RequestBody) -> Result<(), PushError> {
+/// Checks that a body is as long as its part.
+fn check_length(part: Option<UploadPart>, body: &RequestBody) -> Result<(), PushError> {
     let Some(UploadPart { first, last }) = part else { return Ok(()) };
     let len = last.checked_sub(first).ok_or(PushError::Range("it ends before it begins"))?;
-    let len = len.checked_add(1).ok_or(PushError::Range("no blob is that long"))?;
-    match received.length() {
+    let len = len.checked_add(1).ok_or(PushError::Range("the offset is too large"))?;
+    match body.length() {
         Some(length) if length == len => Ok(()),
-        Some(_) => Err(PushError::Invalid("the part and its length say two things")),
-        None => Err(PushError::Invalid("a part of a blob must say how long it is")),
+        Some(_) => Err(PushError::Invalid("`Content-Range` and `Content-Length` differ")),
+        None => Err(PushError::Invalid("a part of a blob needs a `Content-Length`")),
     }
 }
 
-fn set_part(headers: &mut HeaderMap, part: Option<UploadPart>) {
-    // Without a unit and without a length of the whole (distribution-spec, not RFC 9110).
+/// `Content-Range` without a unit and a total (distribution-spec, not RFC 9110).
+fn set_content_range(headers: &mut HeaderMap, part: Option<UploadPart>) {
     let text = part.map(|UploadPart { first, last }| format!("{first}-{last}"));
     if let Some(Ok(value)) = text.map(HeaderValue::try_from) {
         headers.insert(CONTENT_RANGE, value);
     }
 }
-
-/// For how long an upload may be left alone: registries keep theirs for days, builders for hours.
-const SESSION_SECONDS: u64 = 24 * 60 * 60;

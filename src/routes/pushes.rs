@@ -50,33 +50,34 @@ impl PushRequest<'_> {
         let grant = sources.grant;
         let door = client_path.repository_path();
         let principal = sources.principal.label();
-        let caller = PushCaller { door: &door, principal: &principal };
+        let caller = PushCaller { grant, door: &door, principal: &principal };
+        let uploads = push.uploads();
         match (&sources.head.method, resource) {
             (&Method::POST, Resource::Upload(None)) => match self.mount().await? {
-                Some(mount) => push.mount(grant, caller, mount).await,
-                None => push.begin(grant, caller, self.begin()?, body).await,
+                Some(mount) => push.mounts().mount(caller, mount).await,
+                None => uploads.begin(caller, self.start()?, body).await,
             },
             (&Method::PATCH, Resource::Upload(Some(id))) => {
-                push.append(grant, caller, id, self.part()?, body).await
+                uploads.append(caller, id, self.part()?, body).await
             }
             (&Method::PUT, Resource::Upload(Some(id))) => {
                 let digest = self.digest("digest")?;
                 let digest = digest.ok_or(PushError::Digest("`digest` is missing"))?;
-                push.finish(grant, caller, id, (digest, self.part()?), body).await
+                uploads.finish(caller, id, digest, self.part()?, body).await
             }
-            (&Method::GET, Resource::Upload(Some(id))) => push.status(grant, caller, id).await,
-            (&Method::DELETE, Resource::Upload(Some(id))) => push.cancel(grant, caller, id).await,
+            (&Method::GET, Resource::Upload(Some(id))) => uploads.status(caller, id).await,
+            (&Method::DELETE, Resource::Upload(Some(id))) => uploads.cancel(caller, id).await,
             (&Method::PUT, Resource::Manifest(reference)) => {
-                push.put_manifest(grant, self.put(reference)?, body).await
+                push.manifests().put(grant, self.put(reference)?, body).await
             }
-            (&Method::DELETE, what @ (Resource::Manifest(_) | Resource::Blob(_))) => {
-                push.delete(grant, what.clone()).await
+            (&Method::DELETE, Resource::Manifest(_) | Resource::Blob(_)) => {
+                push.manifests().delete(grant, resource.clone()).await
             }
             _ => Err(PushError::Invalid("the protocol has no such method here")),
         }
     }
 
-    fn begin(&self) -> Result<UploadStart, PushError> {
+    fn start(&self) -> Result<UploadStart, PushError> {
         let algorithm = match self.argument("digest-algorithm")?.as_deref() {
             None => None,
             Some("sha256") => Some(Algorithm::Sha256),
