@@ -1,7 +1,7 @@
 //! The rules of one listener: which user may do what in which repositories.
 //!
-//! A pure decision. It does not identify the client (`gate.rs`), and it does not apply to registries
-//! that decide about their clients themselves (`rights.rs`).
+//! A pure decision. It does not identify the client (`gate.rs`), and it does not apply to
+//! registries that decide about their clients themselves (`rights.rs`).
 
 use std::fmt;
 

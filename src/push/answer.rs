@@ -1,7 +1,7 @@
 //! An upstream's answer to a push, as far as clients read it.
 //!
-//! Headers that clients know are passed on, and no others: cookies, challenges and headers that name
-//! the upstream are dropped. `Location` is written in `routes/pushes.rs`.
+//! Headers that clients know are passed on, and no others: cookies, challenges and headers that
+//! name the upstream are dropped. `Location` is written in `routes/pushes.rs`.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};

@@ -86,5 +86,6 @@ impl BodySource for CountedBody {
     }
 }
 
-/// The longest body that is sent on, in bytes: more than the largest blob that any registry accepts.
+/// The longest body that is sent on, in bytes: more than the largest blob that any registry
+/// accepts.
 pub(super) const UPLOAD_BYTES_MAX: u64 = 512 << 30;

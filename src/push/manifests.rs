@@ -1,9 +1,9 @@
 //! Puts and deletes manifests, and deletes tags and blobs (distribution-spec, "Pushing Manifests"
 //! and "Content Management").
 //!
-//! A manifest is held in memory before it is sent on: it is at most 4 MiB, it must be hashed, and so
-//! it can be sent again when the upstream wants another token. The upstream alone decides whether
-//! a manifest is valid.
+//! A manifest is held in memory before it is sent on: it is at most 4 MiB, it must be hashed, and
+//! so it can be sent again when the upstream wants another token. The upstream alone decides
+//! whether a manifest is valid.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -139,8 +139,8 @@ impl ManifestPushes {
     }
 }
 
-/// The tags that mean the manifest now: the one in the path, or those of the query that the upstream
-/// says it has set (`OCI-Tag`).
+/// The tags that mean the manifest now: the one in the path, or those of the query that the
+/// upstream says it has set (`OCI-Tag`).
 fn tags_of(put: &ManifestPut, response: &UpstreamReply) -> Vec<Tag> {
     if let Reference::Tag(tag) = &put.reference {
         return vec![tag.clone()];

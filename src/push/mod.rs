@@ -1,5 +1,5 @@
-//! Push-through: a client's push is sent on to the registry, which alone decides about it, and a copy
-//! of the content is stored.
+//! Push-through: a client's push is sent on to the registry, which alone decides about it, and a
+//! copy of the content is stored.
 //!
 //! Read `uploads.rs` first: it is the life of a blob that is pushed. Whether a client may push is
 //! decided in `access`, and what a push changes in the cache is decided in `cache`.

@@ -1,8 +1,8 @@
 //! The sealed state of an upload, which its client holds and can neither read nor forge.
 //!
-//! The upload itself is the upstream's. All that Larder must know of it is in the id that the client
-//! sends back each time (AES-256-GCM-SIV), so nothing is stored and a restart ends no upload. The
-//! id of another client's upload, or of one in another repository, does not open.
+//! The upload itself is the upstream's. All that Larder must know of it is in the id that the
+//! client sends back each time (AES-256-GCM-SIV), so nothing is stored and a restart ends no
+//! upload. The id of another client's upload, or of one in another repository, does not open.
 //!
 //! Whether the upstream's location may be used is decided anew each time, in
 //! `upstream/location.rs`.

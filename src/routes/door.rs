@@ -30,8 +30,8 @@ pub(super) struct ResolvedTarget {
     pub(super) login_registry: Option<Arc<Registry>>,
 }
 
-/// The path by which a client reaches a repository. Paths in answers are built from it, so that they
-/// lead through the same door.
+/// The path by which a client reaches a repository. Paths in answers are built from it, so that
+/// they lead through the same door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientPath {
     /// From the first slash to the one before the repository's name.
@@ -60,7 +60,8 @@ impl ClientPath {
         link
     }
 
-    /// The path of the repository. It is made of parsed names, so a client can lead it nowhere else.
+    /// The path of the repository. It is made of parsed names, so a client can lead it nowhere
+    /// else.
     pub(super) fn repository_path(&self) -> String {
         format!("{}{}", self.prefix, self.repository)
     }

@@ -1,8 +1,8 @@
 //! Why a request is not answered with what it asks for, and what the client reads instead.
 //!
 //! This is the one place that decides between 401, 403 and 404: a client that must not know of a
-//! repository reads the 404 of one that does not exist, and only the log says why. Whether access is
-//! denied is decided in `access`; how an answer is put together, in `reply.rs`.
+//! repository reads the 404 of one that does not exist, and only the log says why. Whether access
+//! is denied is decided in `access`; how an answer is put together, in `reply.rs`.
 
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
