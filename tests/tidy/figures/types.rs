@@ -36,7 +36,7 @@ pub(super) fn figures(code: &CrateSource) -> Vec<Figure> {
         share("one-word type names, %", &|found| words(&found.name) == 1).ceiling(9.6),
         share("types with a shared name, %", &|found| uses[&*found.name] > 1).ceiling(0.5),
         Figure::new("lines of impls away from their type, %", percent(away_lines, all))
-            .ceiling(10.3)
+            .ceiling(7.3)
             .found(away.collect()),
     ]
 }
