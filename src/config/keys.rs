@@ -124,6 +124,11 @@ table! {
     /// counts whose `name` matches; a certificate that matches none stands for no user.
     ///
     /// ```toml
+    /// [tls]
+    /// cert = "/etc/larder/tls.crt"
+    /// key = "/etc/larder/tls.key"
+    /// client_ca = "/etc/larder/clients-ca.pem"
+    ///
     /// [[access.certificate]]
     /// name = "*.ci.corp"
     /// user = "ci"
@@ -141,6 +146,10 @@ table! {
     /// `anonymous`. Push does not imply pull; delete always needs a rule.
     ///
     /// ```toml
+    /// [access]
+    /// challenge = "basic"
+    /// htpasswd = "/etc/larder/htpasswd"
+    ///
     /// [[access.rule]]
     /// users = ["ci", "release-*"]
     /// registries = ["docker.io"]
@@ -168,8 +177,8 @@ table! {
     /// address = "0.0.0.0:5443"
     /// names = ["mirror.corp"]
     /// doors = ["registry", "ns", "host", "prefix", "mirror"]
-    /// tls = { cert = "mirror.crt", key = "mirror.key" }
-    /// access = { anonymous = "none", challenge = "basic", htpasswd = "users" }
+    /// tls = { cert = "/etc/larder/tls.crt", key = "/etc/larder/tls.key" }
+    /// access = { anonymous = "none", challenge = "basic", htpasswd = "/etc/larder/htpasswd" }
     /// ```
     struct ListenerTable in "[[listener]]" as "the listener" {
         /// IP address and port.
@@ -205,11 +214,6 @@ table! {
         ///
         /// Several Larders before one registry need the same. Without it, one is made in
         /// `session.key` in `dir`.
-        ///
-        /// ```toml
-        /// [cache]
-        /// session_key_file = "/etc/larder/session.key"
-        /// ```
         session_key_file: Located<String>;
         /// How long a client waits for an expired tag to be revalidated before it is served stale.
         ///

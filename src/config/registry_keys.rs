@@ -96,16 +96,8 @@ table! {
         /// these alone.
         identity: Located<IdentityKind> = "proxy";
         /// With `identity = "client"`: how long a client's confirmed right is kept.
-        ///
-        /// ```toml
-        /// grant_ttl = "5m"
-        /// ```
         grant_ttl: Located<Duration> = "5m";
         /// With `identity = "client"`: how much longer while the registry is unavailable.
-        ///
-        /// ```toml
-        /// grant_grace = "1h"
-        /// ```
         grant_grace: Located<Duration> = "1h";
         /// Answers say in `Cache-Status` how they came about.
         ///
@@ -122,17 +114,8 @@ table! {
         /// Hosts with private addresses that the upstream may redirect downloads to.
         redirect_hosts: Located<Vec<HostPort>> => "`[]`" | [];
         /// PEM file of certificates to trust for the upstream beside the system's.
-        ///
-        /// ```toml
-        /// ca = "/etc/larder/corp-ca.pem"
-        /// ```
         ca: Located<String>;
         /// PEM file of a client certificate that is shown to the upstream.
-        ///
-        /// ```toml
-        /// client_cert = "/etc/larder/client.pem"
-        /// client_key = "/etc/larder/client-key.pem"
-        /// ```
         client_cert: Located<String>;
         /// PEM file with the private key of `client_cert`.
         client_key: Located<String>;
