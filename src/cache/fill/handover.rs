@@ -12,6 +12,7 @@ use crate::cache::fetch::download::BlobDownload;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::{BypassReason, CacheError};
 use crate::oci::{Digest, DigestHasher};
+use crate::store::HashedFile;
 
 /// The bytes that a fill had on disk, with their hash, when the disk failed.
 #[derive(Debug)]
@@ -27,9 +28,10 @@ impl HashedPrefix {
         Self { file: None, len: 0, hasher: DigestHasher::new(digest.algorithm()) }
     }
 
-    /// The first `len` bytes of `file`, all of which `hasher` has seen.
-    pub(crate) fn of(file: Arc<File>, len: u64, hasher: DigestHasher) -> Self {
-        Self { file: Some(file), len, hasher }
+    /// The bytes in `file`, which are the first of the blob of `digest`.
+    pub(crate) fn of(file: &HashedFile, digest: &Digest) -> Self {
+        let Some(hasher) = file.hasher() else { return Self::none(digest) };
+        Self { file: Some(file.file()), len: file.len(), hasher: hasher.clone().into_hasher() }
     }
 }
 

@@ -7,4 +7,3 @@ pub(super) mod range_budget;
 pub(super) mod stats;
 pub(super) mod table;
 pub(super) mod task;
-mod writer;

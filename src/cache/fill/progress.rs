@@ -43,15 +43,28 @@ pub(crate) enum FillProgress {
 }
 
 impl FillProgress {
-    /// Raises how much may be read of this attempt, and returns whether that changed anything. A
-    /// write that was given up as stuck may end long after the fill has gone on without it.
-    pub(crate) fn advance(&mut self, of: u32, now: u64) -> bool {
+    /// Begins this attempt, or raises how much may be read of its file. Returns whether that changed
+    /// anything: a write that was given up as stuck may end long after the fill has gone on without
+    /// it.
+    pub(crate) fn advance(
+        &mut self,
+        of: u32,
+        now: u64,
+        total: Option<u64>,
+        file: &Arc<File>,
+    ) -> bool {
         match self {
-            Self::Filling { written, attempt, .. } if *attempt == of && *written < now => {
-                *written = now;
+            Self::Filling { written, attempt, .. } if *attempt == of => {
+                let is_news = *written < now;
+                *written = now.max(*written);
+                is_news
+            }
+            Self::Filling { attempt, .. } if *attempt > of => false,
+            Self::Asking | Self::Filling { .. } => {
+                *self = Self::Filling { total, file: Arc::clone(file), written: now, attempt: of };
                 true
             }
-            _ => false,
+            Self::Done { .. } | Self::Failed(_) | Self::Relaying { .. } => false,
         }
     }
 
@@ -70,22 +83,21 @@ impl FillProgress {
 mod tests {
     use super::*;
 
-    fn filling(written: u64, attempt: u32) -> FillProgress {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        FillProgress::Filling { total: None, file, written, attempt }
-    }
-
     #[test]
     fn a_write_that_ends_after_it_was_given_up_does_not_change_the_progress() {
-        let mut now = filling(5, 1);
-        assert!(now.advance(1, 9), "of this attempt");
-        assert!(!now.advance(1, 9), "no news");
-        assert!(!now.advance(1, 7), "fewer bytes than are known");
-        assert!(!now.advance(0, 100), "of a file that was given up");
-        assert!(matches!(now, FillProgress::Filling { written: 9, attempt: 1, .. }));
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let mut now = FillProgress::Asking;
+        assert!(now.advance(0, 5, None, &file), "it begins");
+        assert!(now.advance(0, 9, None, &file), "it goes on");
+        assert!(!now.advance(0, 9, None, &file), "no news");
+        assert!(!now.advance(0, 7, None, &file), "fewer bytes than are known");
+
+        assert!(now.advance(1, 0, None, &file), "it starts again from zero");
+        assert!(!now.advance(0, 100, None, &file), "of a file that was given up");
+        assert!(matches!(now, FillProgress::Filling { written: 0, attempt: 1, .. }));
 
         let mut failed = FillProgress::Failed(CacheError::Internal("over"));
-        assert!(!failed.advance(1, 100));
+        assert!(!failed.advance(1, 100, None, &file));
         assert!(matches!(failed, FillProgress::Failed(_)));
     }
 }

@@ -24,12 +24,11 @@ use crate::cache::fill::handover::{HashedPrefix, RelayPoint};
 use crate::cache::fill::progress::FillProgress;
 use crate::cache::fill::stats::FillStats;
 use crate::cache::fill::table::{FillGuard, FillStart};
-use crate::cache::fill::writer::{DrainOutcome, FillWriter, QUEUE_CHUNKS};
 use crate::cache::presence::{BlobLookup, Presence, PresenceTable};
 use crate::cache::recheck::RecheckQueue;
 use crate::cache::{BypassReason, CacheError};
 use crate::oci::Digest;
-use crate::store::{PartialBlob, Store, StoredBlob, SumHasher, blocking};
+use crate::store::{AppendError, CommitError, HashedFile, Store, StoredBlob};
 use crate::upstream::UpstreamError;
 
 /// The parts of the cache that fills use.
@@ -94,12 +93,12 @@ impl FillTask {
             }
             return Ok(FillProgress::Done { blob, attempt: 0 });
         }
-        let mut partial = self.open_partial().await;
-        let mut download = self.open_download(self.origin.clone(), &mut partial).await?;
+        let mut file = self.open_file().await;
+        let mut download = self.open_download(self.origin.clone(), &mut file).await?;
         // The repository has it, so from now on the credential of any reader will do.
         download.take_any_reader();
         let total = download.total();
-        let mut filling = Box::pin(self.fill(partial, download));
+        let mut filling = Box::pin(self.fill(file, download));
         tokio::select! {
             end = &mut filling => {
                 self.confirm(total).await;
@@ -129,25 +128,25 @@ impl FillTask {
 
     async fn fill(
         &self,
-        mut partial: Option<PartialBlob>,
+        mut file: Option<HashedFile>,
         mut download: BlobDownload,
     ) -> Result<FillProgress, CacheError> {
         for attempt in 0..ATTEMPTS_MAX {
-            let Some(opened) = partial.take() else {
+            let Some(opened) = file.take() else {
                 return self.relay(download, BypassReason::DiskFailed, attempt).await;
             };
             match self.write(opened, &mut download, attempt).await? {
-                WriteOutcome::Whole(partial, hasher) => {
+                WriteOutcome::Whole(file) => {
                     // Before readers have the last bytes, so that a repeated request needs no
                     // upstream call.
                     drop(timeout(NOTE_WAIT, self.confirm(download.total())).await);
-                    match self.commit(partial, hasher, attempt).await? {
+                    match self.commit(file, attempt).await? {
                         Some(blob) => return Ok(FillProgress::Done { blob, attempt }),
                         None if download.is_worth_refetching() => {}
                         None => break,
                     }
                 }
-                WriteOutcome::NoRoom(bypass) => {
+                WriteOutcome::NoSpace(bypass) => {
                     return self.relay(download, bypass, attempt).await;
                 }
                 WriteOutcome::Refused(prefix, bypass) => {
@@ -155,18 +154,17 @@ impl FillTask {
                     return Ok(FillProgress::Relaying { point, attempt });
                 }
             }
-            partial = self.open_partial().await;
+            file = self.open_file().await;
             let origin = download.origin().clone().with_mirrors_last();
-            download = self.open_download(origin, &mut partial).await?;
+            download = self.open_download(origin, &mut file).await?;
         }
         Err(download.corrupt("digest mismatch"))
     }
 
     /// The partial file; `None` when the disk fails.
-    async fn open_partial(&self) -> Option<PartialBlob> {
-        let (store, digest) = (Arc::clone(&self.tools.store), self.digest.clone());
-        let registry = self.grant.registry().name().clone();
-        let opened = blocking(move || store.partial(&registry, &digest)).await;
+    async fn open_file(&self) -> Option<HashedFile> {
+        let registry = self.grant.registry().name();
+        let opened = self.tools.store.open_fill(registry, &self.digest).await;
         opened.inspect_err(|error| tracing::warn!(%error, "cannot open a partial file")).ok()
     }
 
@@ -175,19 +173,19 @@ impl FillTask {
     async fn open_download(
         &self,
         origin: BlobOrigin,
-        partial: &mut Option<PartialBlob>,
+        file: &mut Option<HashedFile>,
     ) -> Result<BlobDownload, CacheError> {
-        let from = partial.as_ref().map_or(0, PartialBlob::len);
+        let from = file.as_ref().map_or(0, HashedFile::len);
         let mut opened = BlobDownload::open(origin.clone(), from, self.expected()).await;
         if from > 0 && matches!(&opened, Err(error) if is_range_not_satisfiable(error)) {
-            if let Some(partial) = partial.take() {
-                drop(blocking(move || partial.discard()).await);
+            if let Some(file) = file.take() {
+                drop(file.discard().await);
             }
-            *partial = self.open_partial().await;
+            *file = self.open_file().await;
             opened = BlobDownload::open(origin, 0, self.expected()).await;
         }
-        if opened.is_err() {
-            leave(partial.take()).await;
+        if let Some(file) = file.take_if(|_| opened.is_err()) {
+            leave(file).await;
         }
         opened
     }
@@ -223,52 +221,50 @@ impl FillTask {
     /// Receives, writes and hashes up to the end, or until the disk takes no more.
     async fn write(
         &self,
-        partial: PartialBlob,
+        file: HashedFile,
         download: &mut BlobDownload,
         attempt: u32,
     ) -> Result<WriteOutcome, CacheError> {
         let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
-        let (received, written) = {
-            let mut writing = pin!(self.write_queue(partial, download.total(), queue, attempt));
+        let (received, appended) = {
+            let mut appending = pin!(self.append(file, download.total(), queue, attempt));
             let mut receiving = pin!(self.receive(download, sender));
             tokio::select! {
-                received = &mut receiving => (received, writing.await),
+                received = &mut receiving => (received, appending.await),
                 // A stuck write keeps the queue, so `receive` would never end.
-                written = &mut writing => match written {
-                    DrainOutcome::Stuck => (Ok(None), DrainOutcome::Stuck),
-                    written => (receiving.await, written),
+                appended = &mut appending => match appended {
+                    Err(AppendError::Stuck) => (Ok(None), appended),
+                    appended => (receiving.await, appended),
                 },
             }
         };
-        match written {
-            DrainOutcome::Whole(writer) => {
-                if let Err(error) = received {
-                    leave(Some(writer.into_partial())).await;
-                    return Err(error);
+        let mut put_back = |mut left: Vec<Bytes>| {
+            left.extend(received.as_ref().ok().cloned().flatten());
+            download.put_back(left);
+        };
+        match appended {
+            Ok(file) => match received {
+                Ok(_) => Ok(WriteOutcome::Whole(file)),
+                Err(error) => {
+                    leave(file).await;
+                    Err(error)
                 }
-                let (partial, hasher) = writer.finish().await?;
-                Ok(WriteOutcome::Whole(partial, hasher))
+            },
+            Err(AppendError::NoSpace { left, error }) => {
+                put_back(left);
+                Ok(WriteOutcome::NoSpace(bypass_of(&error)))
             }
-            DrainOutcome::NoRoom { mut left, error } => {
-                left.extend(received.ok().flatten());
-                download.put_back(left);
-                Ok(WriteOutcome::NoRoom(bypass_of(&error)))
-            }
-            DrainOutcome::Refused { writer, mut left, error } => {
-                let bypass = bypass_of(&error);
+            Err(AppendError::Refused { file, left, error }) => {
                 tracing::warn!(digest = %self.digest, %error, "the disk takes no more; relaying");
-                left.extend(received.ok().flatten());
-                download.put_back(left);
-                let (prefix, partial) = writer.into_prefix(&self.digest);
-                leave(Some(partial)).await;
-                Ok(WriteOutcome::Refused(prefix, bypass))
+                put_back(left);
+                let prefix = HashedPrefix::of(&file, &self.digest);
+                leave(*file).await;
+                Ok(WriteOutcome::Refused(prefix, bypass_of(&error)))
             }
-            DrainOutcome::Stuck => {
+            Err(AppendError::Stuck) => {
                 tracing::warn!(digest = %self.digest, "the disk is stuck; relaying");
-                Ok(WriteOutcome::Refused(
-                    HashedPrefix::none(&self.digest),
-                    BypassReason::DiskFailed,
-                ))
+                let prefix = HashedPrefix::none(&self.digest);
+                Ok(WriteOutcome::Refused(prefix, BypassReason::DiskFailed))
             }
         }
     }
@@ -297,57 +293,51 @@ impl FillTask {
         }
     }
 
-    /// Reserves space while the first bytes arrive; then lets readers begin, and writes the queue.
-    async fn write_queue(
+    /// Appends the queue to the file, and publishes what readers may read of it.
+    async fn append(
         &self,
-        partial: PartialBlob,
+        file: HashedFile,
         total: Option<u64>,
         queue: mpsc::Receiver<Bytes>,
         attempt: u32,
-    ) -> DrainOutcome {
-        let progress = self.progress.clone();
-        let prepare = move |partial: &mut PartialBlob| {
-            partial.reserve(total.unwrap_or_default())?;
-            let (file, written) = (partial.file(), partial.len());
-            progress.send_replace(FillProgress::Filling { total, file, written, attempt });
-            Ok(())
+    ) -> Result<HashedFile, AppendError<Bytes>> {
+        let (progress, shared) = (self.progress.clone(), file.file());
+        let publish = move |written| {
+            progress.send_if_modified(|now| now.advance(attempt, written, total, &shared));
         };
-        let progress = self.progress.clone();
-        let publish = move |now| {
-            progress.send_if_modified(|progress| progress.advance(attempt, now));
-        };
-        FillWriter::new(partial).drain(queue, prepare, publish).await
+        file.append(total, queue, publish).await
     }
 
     /// The verified blob; `None` when the bytes are wrong, and gone. Readers get the last bytes
     /// before the disk has them.
     async fn commit(
         &self,
-        partial: PartialBlob,
-        hasher: SumHasher,
+        file: HashedFile,
         attempt: u32,
     ) -> Result<Option<StoredBlob>, CacheError> {
         let progress = self.progress.clone();
         let proven = move |blob: &StoredBlob| {
             progress.send_replace(FillProgress::Done { blob: blob.clone(), attempt });
         };
-        let committed = blocking(move || Ok(partial.commit(hasher, proven))).await;
-        match committed.map_err(|_| CacheError::Internal("the commit was lost"))? {
-            Ok(committed) => {
-                match committed.kept {
-                    Ok(()) => self.tools.stats.disk_works(),
-                    Err(error) => {
-                        self.tools.stats.disk_failed(bypass_of(&error));
-                        tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
-                    }
-                }
-                Ok(Some(committed.blob))
-            }
-            Err(mismatch) => {
+        let committed = match file.commit(&self.digest, proven).await {
+            Ok(committed) => committed,
+            Err(CommitError::Mismatch(mismatch)) => {
                 tracing::warn!(repository = %self.grant.repository(), %mismatch, "digest mismatch");
-                Ok(None)
+                return Ok(None);
+            }
+            Err(CommitError::Disk(error)) => {
+                tracing::warn!(digest = %self.digest, %error, "cannot hash a partial file");
+                return Err(CacheError::Internal("cannot hash a partial file"));
+            }
+        };
+        match committed.kept {
+            Ok(()) => self.tools.stats.disk_works(),
+            Err(error) => {
+                self.tools.stats.disk_failed(bypass_of(&error));
+                tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
             }
         }
+        Ok(Some(committed.blob))
     }
 }
 
@@ -356,26 +346,30 @@ fn is_range_not_satisfiable(error: &CacheError) -> bool {
 }
 
 /// Leaves a partial file to be resumed, and removes an empty one.
-async fn leave(partial: Option<PartialBlob>) {
-    if let Some(partial) = partial
-        && let Err(error) = blocking(move || partial.leave()).await
-    {
+async fn leave(file: HashedFile) {
+    if let Err(error) = file.leave().await {
         tracing::debug!(%error, "cannot remove an empty partial file");
     }
 }
 
 /// How writing ended.
 enum WriteOutcome {
-    NoRoom(BypassReason),
-    Whole(PartialBlob, SumHasher),
+    /// There is no space for the blob.
+    NoSpace(BypassReason),
+    Whole(HashedFile),
+    /// The disk failed after these bytes.
     Refused(HashedPrefix, BypassReason),
 }
+
+/// How many received chunks wait to be written: 2 MiB for each fill, with chunks of 256 KiB.
+const QUEUE_CHUNKS: usize = 8;
 
 /// How long the last bytes of a blob wait for the record of the membership. The blob itself is on
 /// disk by then, so a disk that takes longer hangs.
 const NOTE_WAIT: Duration = Duration::from_secs(1);
 
-/// A blob whose bytes were of several answers, or of a mirror, is fetched once more if they are wrong.
+/// A blob whose bytes were of several answers, or of a mirror, is fetched once more if they are
+/// wrong.
 const ATTEMPTS_MAX: u32 = 2;
 
 fn bypass_of(error: &io::Error) -> BypassReason {
