@@ -22,7 +22,8 @@ use larder::http::{
 use larder::oci::{Algorithm, ApiCall, Digest, DigestHasher};
 use larder::store::{BootClock, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
 
 const MIB: usize = 1 << 20;
 
@@ -70,18 +71,22 @@ fn fill(c: &mut Criterion) {
     let store = Store::open(settings.store, BootClock::default()).unwrap();
     let bytes = random(CHUNK);
     let digest = Digest::of(Algorithm::Sha256, &bytes);
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let mut group = c.benchmark_group("fill");
     group.throughput(Throughput::Bytes(MIB as u64));
     group.bench_function("write and hash", |b| {
         b.iter(|| {
-            let mut partial = store.partial(&"docker.io".parse().unwrap(), &digest).unwrap();
-            let mut hasher = partial.hash().unwrap();
-            for _ in 0..MIB / CHUNK {
-                partial.append(std::slice::from_ref(&bytes)).unwrap();
-                hasher.update(&bytes);
-            }
-            partial.discard().unwrap();
-            hasher
+            runtime.block_on(async {
+                let registry = "docker.io".parse().unwrap();
+                let file = store.open_fill(&registry, &digest).await.unwrap();
+                let (sender, queue) = mpsc::channel(MIB / CHUNK);
+                for _ in 0..MIB / CHUNK {
+                    sender.try_send(bytes.clone()).unwrap();
+                }
+                drop(sender);
+                let file = file.append(None, queue, |_| {}).await.unwrap();
+                file.discard().await.unwrap();
+            });
         });
     });
     group.finish();

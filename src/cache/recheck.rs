@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::tasks::DetachedTasks;
 use crate::oci::Digest;
-use crate::store::{RecheckVerdict, StaleBlob, Store, StoredBlob, StoredState, blocking};
+use crate::store::{RecheckVerdict, StaleBlob, Store, StoredBlob, StoredState};
 
 /// A blob in the store.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl StoredContent {
 /// The verification of one blob, shared by all its readers.
 #[derive(Debug)]
 pub(super) struct BlobRecheck {
-    blob: Box<StaleBlob>,
+    blob: Arc<StaleBlob>,
     /// Readers that wait for it hold no thread. They take turns, so that none waits for more than a
     /// block of each other one.
     turn: tokio::sync::Mutex<()>,
@@ -51,14 +51,13 @@ impl BlobRecheck {
     }
 
     /// Proves the block at `at`, or gets nearer to it.
-    pub(super) async fn step(self: &Arc<Self>, at: u64) -> io::Result<RecheckVerdict> {
+    pub(super) async fn step(&self, at: u64) -> io::Result<RecheckVerdict> {
         let _turn = self.turn.lock().await;
         // Another reader's turn may have proven it.
         if self.blob.proven_until(at) > at || self.blob.verdict() != RecheckVerdict::Open {
             return Ok(self.blob.verdict());
         }
-        let this = Arc::clone(self);
-        blocking(move || this.blob.step(at)).await
+        self.blob.step(at).await
     }
 
     /// Starts to prove the block at `at`, and does not wait for it.
@@ -109,8 +108,7 @@ impl RecheckQueue {
 
     /// The blob, if it is in the store. An error of the disk counts as no.
     pub(super) async fn find(self: &Arc<Self>, digest: &Digest) -> Option<StoredContent> {
-        let (store, name) = (Arc::clone(&self.store), digest.clone());
-        let stale = match blocking(move || store.blob(&name)).await {
+        let stale = match self.store.content().open(digest).await {
             Ok(Some(StoredState::Verified(blob))) => return Some(StoredContent::Verified(blob)),
             Ok(Some(StoredState::Due(stale))) => stale,
             Ok(None) => return None,
@@ -146,7 +144,7 @@ impl RecheckQueue {
     }
 
     /// The verification of this very file, which is started if none is in flight.
-    fn start(self: &Arc<Self>, blob: Box<StaleBlob>) -> Arc<BlobRecheck> {
+    fn start(self: &Arc<Self>, blob: Arc<StaleBlob>) -> Arc<BlobRecheck> {
         let mut in_flight = self.in_flight.lock();
         let running = in_flight.get(blob.digest()).and_then(Weak::upgrade);
         if let Some(running) = running.filter(|running| running.blob.is_same(&blob)) {

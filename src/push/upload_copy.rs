@@ -218,7 +218,10 @@ mod tests {
             let (copy, sink) = copy.go_on(&tasks, &CopyBudget::default());
             push_all(sink, &[b"def"]);
             copy.commit(digest.clone(), &tasks).await;
-            assert!(matches!(store.blob(&digest), Ok(Some(StoredState::Verified(_)))), "{digest}");
+            assert!(
+                matches!(store.content().open(&digest).await, Ok(Some(StoredState::Verified(_)))),
+                "{digest}"
+            );
         }
         until_gone(&dir).await;
     }
@@ -233,7 +236,7 @@ mod tests {
             UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &CopyBudget::default());
         push_all(sink, &[b"abd"]);
         copy.commit(digest.clone(), &tasks).await;
-        assert!(matches!(store.blob(&digest), Ok(None)));
+        assert!(matches!(store.content().open(&digest).await, Ok(None)));
         until_gone(&dir).await;
     }
 
@@ -247,7 +250,7 @@ mod tests {
         sink.push(&Bytes::from_static(b"abc"));
         drop(sink);
         copy.commit(digest.clone(), &tasks).await;
-        assert!(matches!(store.blob(&digest), Ok(None)));
+        assert!(matches!(store.content().open(&digest).await, Ok(None)));
         until_gone(&dir).await;
     }
 
@@ -270,7 +273,7 @@ mod tests {
         sink.end();
         let digest = Digest::of(Algorithm::Sha256, &piece.repeat(5));
         copy.commit(digest.clone(), &tasks).await;
-        assert!(matches!(store.blob(&digest), Ok(None)));
+        assert!(matches!(store.content().open(&digest).await, Ok(None)));
 
         let (_copy, mut sink) = UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &budget);
         for _ in 0..=SMALL_BUDGET_BYTES / PIECE_BYTES_MIN {
@@ -296,7 +299,7 @@ mod tests {
             sink.end();
             let digest = Digest::of(Algorithm::Sha256, &piece.repeat(count));
             copy.commit(digest.clone(), &tasks).await;
-            assert!(matches!(store.blob(&digest), Ok(Some(_))), "{len} bytes");
+            assert!(matches!(store.content().open(&digest).await, Ok(Some(_))), "{len} bytes");
         }
         until_gone(&dir).await;
     }

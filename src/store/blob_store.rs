@@ -19,7 +19,7 @@ use super::small_files::{DraftDir, read_small};
 use super::space::FreeSpace;
 use super::stamps::{FileId, VerifiedStamps};
 use super::sums::BlockSums;
-use super::{StaleBlob, StoredBlob, StoredState, VerifiedContent};
+use super::verify::VerifiedContent;
 use crate::oci::Digest;
 
 /// The content of a store. Shared with the downloads on their way into it.
@@ -84,20 +84,27 @@ impl BlobStore {
         }
     }
 
-    /// Opens a blob, which is verified or due for it.
-    pub(super) fn find(self: &Arc<Self>, digest: &Digest) -> io::Result<Option<StoredState>> {
-        let Some((file, metadata)) = self.open(digest)? else { return Ok(None) };
-        if self.stamps.is_fresh(&metadata) {
-            let blob = StoredBlob::found(digest.clone(), file, metadata.len());
-            return Ok(Some(StoredState::Verified(blob)));
-        }
-        // Its name could not be taken away.
-        if self.condemned.lock().get(digest) == Some(&FileId::of(&metadata)) {
-            return Ok(None);
-        }
-        let sums = self.sums(digest, metadata.len());
-        let due = StaleBlob::new(Arc::clone(self), digest.clone(), file, &metadata, sums);
-        Ok(Some(StoredState::Due(Box::new(due))))
+    /// Opens the file of a blob; `None` when it is not stored, or was found wrong and is still
+    /// there.
+    pub(super) fn open(&self, digest: &Digest) -> io::Result<Option<(File, Metadata)>> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let path = self.layout.blob(digest);
+        let open =
+            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+        let file = match open {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata()?;
+        let is_wrong = || self.condemned.lock().get(digest) == Some(&FileId::of(&metadata));
+        Ok((metadata.is_file() && (self.is_fresh(&metadata) || !is_wrong()))
+            .then_some((file, metadata)))
+    }
+
+    /// Whether a file's content was verified in this run of the machine, and not too long ago.
+    pub(super) fn is_fresh(&self, metadata: &Metadata) -> bool {
+        self.stamps.is_fresh(metadata)
     }
 
     /// Reads a small blob and verifies it, whether it is due or not; `None` when it is not stored,
@@ -123,7 +130,7 @@ impl BlobStore {
         }
         let why = match verified {
             Ok(Ok(verified)) => {
-                if !self.stamps.is_fresh(&metadata) {
+                if !self.is_fresh(&metadata) {
                     self.mark_verified(&file);
                 }
                 return Ok(Some(verified));
@@ -160,7 +167,7 @@ impl BlobStore {
     /// Whether a blob is stored and not due.
     pub(super) fn has_fresh(&self, digest: &Digest) -> bool {
         let open = self.open(digest);
-        open.is_ok_and(|open| open.is_some_and(|(_, metadata)| self.stamps.is_fresh(&metadata)))
+        open.is_ok_and(|open| open.is_some_and(|(_, metadata)| self.is_fresh(&metadata)))
     }
 
     /// Notes that all of a file that is about to be named was verified.
@@ -224,23 +231,10 @@ impl BlobStore {
         }
     }
 
-    fn sums(&self, digest: &Digest, len: u64) -> Option<BlockSums> {
+    /// The checksums of a blob, if they are kept and whole.
+    pub(super) fn sums(&self, digest: &Digest, len: u64) -> Option<BlockSums> {
         let bytes = read_small(&self.layout.sums(digest), BlockSums::FILE_BYTES_MAX);
         BlockSums::read(&bytes.ok()??, digest, len)
-    }
-
-    fn open(&self, digest: &Digest) -> io::Result<Option<(File, Metadata)>> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let path = self.layout.blob(digest);
-        let open =
-            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-        let file = match open {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let metadata = file.metadata()?;
-        Ok(metadata.is_file().then_some((file, metadata)))
     }
 }
 

@@ -13,8 +13,18 @@ use bytes::Bytes;
 
 use super::blob_store::BlobStore;
 use super::blocking::blocking;
-use super::verify::{StoredState, VerifiedContent};
+use super::recheck::StaleBlob;
+use super::verify::{StoredBlob, VerifiedContent};
 use crate::oci::Digest;
+
+/// A blob that is stored.
+#[derive(Debug)]
+pub enum StoredState {
+    /// To be verified again before its bytes leave.
+    Due(Arc<StaleBlob>),
+    /// To be served as it is.
+    Verified(StoredBlob),
+}
 
 /// A handle to the content of a store. Cheap to make and to clone.
 #[derive(Clone, Debug)]
@@ -35,7 +45,7 @@ impl ContentStore {
     /// The disk cannot say.
     pub async fn open(&self, digest: &Digest) -> io::Result<Option<StoredState>> {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
-        blocking(move || blobs.find(&digest)).await
+        blocking(move || find(&blobs, digest)).await
     }
 
     /// Whether a blob is stored and needs no verification. A disk that cannot say has none.
@@ -58,4 +68,15 @@ impl ContentStore {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
         blocking(move || blobs.small(&digest, max)).await
     }
+}
+
+fn find(blobs: &Arc<BlobStore>, digest: Digest) -> io::Result<Option<StoredState>> {
+    let Some((file, metadata)) = blobs.open(&digest)? else { return Ok(None) };
+    if blobs.is_fresh(&metadata) {
+        let blob = StoredBlob::found(digest, Arc::new(file), metadata.len());
+        return Ok(Some(StoredState::Verified(blob)));
+    }
+    let sums = blobs.sums(&digest, metadata.len());
+    let due = StaleBlob::new(Arc::clone(blobs), digest, file, &metadata, sums);
+    Ok(Some(StoredState::Due(Arc::new(due))))
 }

@@ -31,7 +31,7 @@ mod verify;
 pub use append_file::CommittedBlob;
 pub use blob_store::RecheckCounts;
 pub use blocking::blocking;
-pub use content::ContentStore;
+pub use content::{ContentStore, StoredState};
 pub use error::{DigestMismatch, OpenError};
 pub use hashed_file::{AppendError, CommitError, HashedFile};
 pub use index::{
@@ -47,7 +47,7 @@ pub use repository::RepositoryStore;
 pub use repository_records::RepositoryRecords;
 pub use space::DiskSpace;
 pub use sums::SumHasher;
-pub use verify::{StoredBlob, StoredFile, StoredState, VerifiedContent};
+pub use verify::{StoredBlob, StoredFile, VerifiedContent};
 
 #[cfg(test)]
 mod record_tests;

@@ -2,12 +2,13 @@
 //!
 //! Nothing here walks the store: a start looks at `fills/` and `uploads/` and nowhere else.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::FlockOperation;
@@ -28,7 +29,7 @@ use super::space::{DiskSpace, FreeSpace};
 use super::stamps::VerifiedStamps;
 use super::{
     BootClock, IndexReport, IndexRow, OpenError, PartialBlob, RecheckCounts, StoreOptions,
-    StoredState, VerifiedContent,
+    VerifiedContent,
 };
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
 
@@ -118,14 +119,15 @@ impl Store {
         }
     }
 
+    /// The space on the store's file system.
+    pub async fn disk_space(&self) -> io::Result<DiskSpace> {
+        let space = self.space.clone();
+        blocking(move || space.room()).await
+    }
+
     /// The room on the store's file system.
     pub fn room(&self) -> io::Result<DiskSpace> {
         self.space.room()
-    }
-
-    /// Opens a blob; `None` when it is not stored. Costs the same whether it is due or not.
-    pub fn blob(&self, digest: &Digest) -> io::Result<Option<StoredState>> {
-        self.blobs.find(digest)
     }
 
     /// Opens the partial file for a blob of a registry, with what an earlier fill left in it.
@@ -185,26 +187,22 @@ impl Store {
         self.blobs.put_small(content)
     }
 
-    /// Removes partial downloads that nobody has gone on with for `fill_keep`, except those
-    /// for which `in_use` says otherwise. Returns how many.
+    /// Removes downloads that were last written to more than `fill_keep` before `now`, but those
+    /// that are `in_use`. Returns how many.
+    pub async fn sweep_fills(
+        &self,
+        now: SystemTime,
+        in_use: Vec<(RegistryName, Digest)>,
+    ) -> io::Result<usize> {
+        let (layout, keep) = (self.layout.clone(), self.options.fill_keep);
+        let in_use: HashSet<_> =
+            in_use.iter().map(|(registry, digest)| layout.fill(registry, digest)).collect();
+        blocking(move || sweep(&layout, now, keep, |path| in_use.contains(path))).await
+    }
+
+    /// As [`Store::sweep_fills`], and blocks.
     pub fn sweep(&self, now: SystemTime, in_use: impl Fn(&Path) -> bool) -> io::Result<usize> {
-        let mut swept = 0;
-        for registry in fs::read_dir(self.layout.fills())? {
-            let registry = registry?.path();
-            if registry == self.layout.drafts() || !registry.is_dir() {
-                continue;
-            }
-            for partial in fs::read_dir(registry)? {
-                let partial = partial?;
-                let modified = partial.metadata()?.modified()?;
-                let age = now.duration_since(modified).unwrap_or_default();
-                if age > self.options.fill_keep && !in_use(&partial.path()) {
-                    fs::remove_file(partial.path())?;
-                    swept += 1;
-                }
-            }
-        }
-        Ok(swept)
+        sweep(&self.layout, now, self.options.fill_keep, in_use)
     }
 
     /// Where the partial file of a blob lies, to be recognised in [`Store::sweep`].
@@ -224,9 +222,45 @@ impl Store {
     }
 
     /// Has the index written and closed, and waits for that, a few seconds.
+    pub async fn close(&self) {
+        let blobs = Arc::clone(&self.blobs);
+        let stop = move || {
+            blobs.index().stop();
+            Ok(())
+        };
+        // An index that was not closed is looked at when the store is next opened.
+        blocking(stop).await.unwrap_or_default();
+    }
+
+    /// As [`Store::close`], and blocks.
     pub fn close_index(&self) {
         self.blobs.index().stop();
     }
+}
+
+fn sweep(
+    layout: &StoreLayout,
+    now: SystemTime,
+    keep: Duration,
+    in_use: impl Fn(&Path) -> bool,
+) -> io::Result<usize> {
+    let mut swept = 0;
+    for registry in fs::read_dir(layout.fills())? {
+        let registry = registry?.path();
+        if registry == layout.drafts() || !registry.is_dir() {
+            continue;
+        }
+        for fill in fs::read_dir(registry)? {
+            let fill = fill?;
+            let modified = fill.metadata()?.modified()?;
+            let age = now.duration_since(modified).unwrap_or_default();
+            if age > keep && !in_use(&fill.path()) {
+                fs::remove_file(fill.path())?;
+                swept += 1;
+            }
+        }
+    }
+    Ok(swept)
 }
 
 fn make_dir(path: &Path) -> Result<(), OpenError> {

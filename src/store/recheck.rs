@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use super::blob_store::{BlobStore, forget_pages, is_damage};
+use super::blocking::blocking;
 use super::stamps::FileId;
 use super::sums::{BLOCK_BYTES, BlockSums, blocks_of};
 use super::{StoredBlob, SumHasher};
@@ -124,7 +125,9 @@ impl StaleBlob {
 
     /// The blob, if it is right.
     pub fn verified(&self) -> Option<StoredBlob> {
-        StoredBlob::proven(self)
+        let is_right = self.verdict() == RecheckVerdict::Right;
+        let file = || Arc::clone(&self.file);
+        is_right.then(|| StoredBlob::found(self.digest.clone(), file(), self.len))
     }
 
     /// How far the bytes from `at` on are known to be right; `at` itself if the first is not.
@@ -145,12 +148,17 @@ impl StaleBlob {
     }
 
     /// Hashes at most one block: the one at `at`, or, where that proves nothing, the next one of
-    /// the whole. To be called until what is wanted is proven, or the verdict is there. Blocks.
+    /// the whole. To be called until what is wanted is proven, or the verdict is there.
     ///
     /// # Errors
     ///
     /// The file cannot be read now. That says nothing about it.
-    pub fn step(&self, at: u64) -> io::Result<RecheckVerdict> {
+    pub async fn step(self: &Arc<Self>, at: u64) -> io::Result<RecheckVerdict> {
+        let this = Arc::clone(self);
+        blocking(move || this.step_now(at)).await
+    }
+
+    fn step_now(&self, at: u64) -> io::Result<RecheckVerdict> {
         let _turn = self.turn.lock();
         let mut state = self.state.lock();
         let is_proven = state.proven.get(block_of(at)).is_none_or(|proven| *proven);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::sums::BlockSums;
-use super::{DigestMismatch, RecheckVerdict, StaleBlob, SumHasher};
+use super::error::DigestMismatch;
+use super::sums::{BlockSums, SumHasher};
 use crate::oci::Digest;
 
 /// Content that is known to be what its digest says.
@@ -68,20 +68,11 @@ impl StoredFile {
 /// A blob that can be served.
 pub type StoredBlob = VerifiedContent<StoredFile>;
 
-/// What is in the store.
-#[derive(Debug)]
-pub enum StoredState {
-    /// To be verified again before its bytes leave.
-    Due(Box<StaleBlob>),
-    /// To be served as it is.
-    Verified(StoredBlob),
-}
-
 impl StoredBlob {
-    /// A file that was found under its digest's name, where only a commit puts one, with a stamp
-    /// that only a verification gives.
-    pub(super) fn found(digest: Digest, file: File, len: u64) -> Self {
-        Self { digest, content: StoredFile { file: Arc::new(file), len } }
+    /// A file that was found under its digest's name, where only a commit puts one, and that has a
+    /// stamp that only a verification gives, or was verified again to its last byte.
+    pub(super) fn found(digest: Digest, file: Arc<File>, len: u64) -> Self {
+        Self { digest, content: StoredFile { file, len } }
     }
 
     /// A file all of whose bytes passed through `hasher`, and the checksums of its blocks.
@@ -94,13 +85,6 @@ impl StoredBlob {
         let (got, sums) = hasher.finish();
         compare(digest, got)?;
         Ok((Self { digest: digest.clone(), content: StoredFile { file, len } }, sums))
-    }
-
-    /// A blob that was due, if it proved right.
-    pub(super) fn proven(due: &StaleBlob) -> Option<Self> {
-        let content = StoredFile { file: Arc::clone(due.file()), len: due.len() };
-        let is_right = due.verdict() == RecheckVerdict::Right;
-        is_right.then(|| Self { digest: due.digest().clone(), content })
     }
 }
 

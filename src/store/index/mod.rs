@@ -2,31 +2,29 @@
 //!
 //! The index is a view of the files, which are the truth; deleting `index/` loses nothing but time,
 //! and last uses, which the files know to a day. Nobody waits for it: what happens is noted in
-//! memory, and a thread of its own writes it down. What the database does to that thread is told in
-//! `owner.rs`, how it is made sure that it may be opened in `place.rs` and `check.rs`, and how it
-//! comes to be what the files are in `walk.rs`. No access is decided on it.
+//! memory, and a thread of its own writes it down. The thread is in `writer_thread.rs`, the check
+//! that the database may be opened in `dir.rs` and `check.rs`, and the comparison with the files in
+//! `walk.rs`. No access is decided on it.
 
 mod check;
 mod db;
 mod dir;
 mod pending;
 mod rows;
+mod shared;
 mod walk;
 mod writer_thread;
 
-use parking_lot::{Condvar, Mutex};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use self::db::{IndexDb, IndexFault};
 use self::dir::IndexDir;
-use self::pending::{PendingChanges, RowChange};
-use self::rows::{RowFacts, RowKey, seconds};
+use self::pending::RowChange;
+use self::rows::{RowFacts, seconds};
+use self::shared::IndexShared;
 use self::walk::StoreWalk;
 use self::writer_thread::IndexWriter;
 use super::layout::StoreLayout;
@@ -35,6 +33,7 @@ use crate::clock::WallClock;
 pub use self::check::{CHECK_COMMAND, check_index};
 pub use self::db::IndexTotals;
 pub use self::rows::IndexRow;
+pub use self::shared::{IndexReport, IndexState};
 
 /// What the index needs to know.
 #[derive(Clone, Debug)]
@@ -42,52 +41,6 @@ pub struct IndexOptions {
     /// The program that checks a database that was not closed, given [`CHECK_COMMAND`] and the
     /// database's directory: see [`check_index`]. Without one, such a database is set aside.
     pub checker: Option<PathBuf>,
-}
-
-/// What the index says of itself and of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IndexReport {
-    /// Whether it can be believed.
-    pub state: IndexState,
-    /// How much is stored, as far as the index knows.
-    pub totals: IndexTotals,
-    /// Changes that were lost because it did not keep up, since the start.
-    pub dropped: u64,
-    /// Databases that were set aside, since the start.
-    pub set_aside: u64,
-    /// Comparisons with the files that were finished, since the start.
-    pub walks: u64,
-}
-
-/// Whether an index can be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IndexState {
-    /// It knows a part: it is being compared with the files.
-    Building,
-    /// There is none.
-    Off,
-    /// It is being looked at.
-    Opening,
-    /// It is what the files are, give or take a few seconds.
-    Ready,
-    /// The database has not returned for a minute.
-    Stuck,
-}
-
-impl IndexState {
-    /// Every one.
-    pub const ALL: [Self; 5] = [Self::Building, Self::Off, Self::Opening, Self::Ready, Self::Stuck];
-
-    /// Its name, for people and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Building => "building",
-            Self::Off => "off",
-            Self::Opening => "opening",
-            Self::Ready => "ready",
-            Self::Stuck => "stuck",
-        }
-    }
 }
 
 /// The index of a store. Nothing here blocks for longer than it takes to note something, but for
@@ -150,11 +103,8 @@ impl StoreIndex {
     }
 
     pub(super) fn report(&self) -> IndexReport {
-        let Some(running) = &self.running else { return IndexStatus::default().report };
-        let status = *running.shared.status.lock();
-        let is_stuck = status.busy_since.is_some_and(|since| since.elapsed() > STUCK_AFTER);
-        let state = if is_stuck { IndexState::Stuck } else { status.report.state };
-        IndexReport { state, ..status.report }
+        let running = self.running.as_ref();
+        running.map_or_else(IndexReport::default, |running| running.shared.report())
     }
 
     /// Has the index written and closed, and waits for that, a while. Blocks.
@@ -176,94 +126,6 @@ impl Drop for StoreIndex {
         if let Some(running) = &self.running {
             running.shared.stop(Duration::ZERO);
         }
-    }
-}
-
-/// What the thread and those who note things share.
-#[derive(Debug, Default)]
-struct IndexShared {
-    inbox: Mutex<IndexInbox>,
-    arrived: Condvar,
-    ended: Condvar,
-    status: Mutex<IndexStatus>,
-}
-
-#[derive(Debug, Default)]
-struct IndexInbox {
-    pending: PendingChanges,
-    is_stopping: bool,
-    has_ended: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct IndexStatus {
-    report: IndexReport,
-    /// Since when the thread has not waited for anything of ours.
-    busy_since: Option<Instant>,
-}
-
-impl Default for IndexStatus {
-    fn default() -> Self {
-        let (state, totals) = (IndexState::Off, IndexTotals::default());
-        let report = IndexReport { state, totals, dropped: 0, set_aside: 0, walks: 0 };
-        Self { report, busy_since: None }
-    }
-}
-
-/// What was noted since the last time.
-struct InboxBatch {
-    changes: HashMap<RowKey, RowChange>,
-    dropped: u64,
-    is_stopping: bool,
-}
-
-impl IndexShared {
-    /// Has `note` note something, which tells whether it should be written soon.
-    fn note(&self, note: impl FnOnce(&mut PendingChanges) -> bool) {
-        let mut inbox = self.inbox.lock();
-        if !inbox.has_ended && note(&mut inbox.pending) {
-            self.arrived.notify_one();
-        }
-    }
-
-    /// Waits this long, or until there is much to do, and takes what there is.
-    fn take(&self, wait: Duration) -> InboxBatch {
-        self.status.lock().busy_since = None;
-        let mut inbox = self.inbox.lock();
-        if !inbox.is_stopping {
-            self.arrived.wait_for(&mut inbox, wait);
-        }
-        let (changes, dropped) = inbox.pending.take();
-        let is_stopping = inbox.is_stopping;
-        drop(inbox);
-        self.status.lock().busy_since = Some(Instant::now());
-        InboxBatch { changes, dropped, is_stopping }
-    }
-
-    fn report(&self, change: impl FnOnce(&mut IndexReport)) {
-        change(&mut self.status.lock().report);
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.inbox.lock().is_stopping
-    }
-
-    /// There is nobody any more who would write anything down.
-    fn ended(&self) {
-        self.status.lock().busy_since = None;
-        let mut inbox = self.inbox.lock();
-        inbox.has_ended = true;
-        drop(inbox.pending.take());
-        self.ended.notify_all();
-    }
-
-    /// Returns whether the thread has ended within this time.
-    fn stop(&self, wait: Duration) -> bool {
-        let mut inbox = self.inbox.lock();
-        inbox.is_stopping = true;
-        self.arrived.notify_one();
-        self.ended.wait_while_for(&mut inbox, |inbox| !inbox.has_ended, wait);
-        inbox.has_ended
     }
 }
 
@@ -295,9 +157,6 @@ fn rows_in(ledger: IndexDb) -> Result<Vec<String>, IndexFault> {
 
 #[cfg(test)]
 mod tests;
-
-/// When the thread has not come back for so long, the database hangs.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How long a stop waits for the index: writing the last seconds' changes and hashing a quarter of
 /// a gigabyte.

@@ -17,8 +17,8 @@ use super::db::{IndexDb, IndexFault, IndexTotals};
 use super::dir::{IndexDir, IndexDirState};
 use super::pending::RowChange;
 use super::rows::{RowFacts, RowKey};
+use super::shared::{IndexShared, IndexState};
 use super::walk::{StoreWalk, WalkError};
-use super::{IndexShared, IndexState};
 
 /// What the thread needs.
 #[derive(Clone, Debug)]
@@ -55,14 +55,14 @@ impl IndexWriter {
             }
         }
         tracing::error!("there is no index until the next start");
-        self.shared.report(|report| report.state = IndexState::Off);
+        self.shared.update(|report| report.state = IndexState::Off);
         self.shared.ended();
     }
 
     /// Puts the database out of the way. Returns whether a new one may be tried.
     fn set_aside(&self, why: &str) -> bool {
         tracing::warn!(why, "the index is set aside and built anew from the files");
-        self.shared.report(|report| {
+        self.shared.update(|report| {
             report.set_aside += 1;
             report.state = IndexState::Opening;
         });
@@ -75,7 +75,7 @@ impl IndexWriter {
 
     /// From opening the database to closing it.
     fn live(&self) -> Result<(), IndexFault> {
-        self.shared.report(|report| report.state = IndexState::Opening);
+        self.shared.update(|report| report.state = IndexState::Opening);
         let Some((totals, is_whole)) = self.examine()? else { return Ok(()) };
         self.place.unseal()?;
         let mut ledger = IndexDb::open(&self.place.db(), totals)?;
@@ -84,7 +84,7 @@ impl IndexWriter {
         loop {
             let wait = if round.walk.is_some() || round.is_due { round.rest } else { FLUSH_EVERY };
             let taken = self.shared.take(wait);
-            self.shared.report(|report| report.dropped += taken.dropped);
+            self.shared.update(|report| report.dropped += taken.dropped);
             round.is_due |= taken.dropped > 0;
             self.work(&mut ledger, &mut round, &taken.changes, taken.is_stopping)?;
             if taken.is_stopping {
@@ -153,7 +153,7 @@ impl IndexWriter {
         }
         round.rest = (begun.elapsed() * REST).max(REST_MIN);
         let is_whole = round.walk.is_none() && !round.is_due;
-        self.shared.report(|report| {
+        self.shared.update(|report| {
             report.totals = ledger.totals();
             report.state = if is_whole { IndexState::Ready } else { IndexState::Building };
         });
@@ -168,7 +168,7 @@ impl IndexWriter {
             Ok(false) => {
                 round.walk = None;
                 round.not_before = Instant::now() + WALK_AGAIN;
-                self.shared.report(|report| report.walks += 1);
+                self.shared.update(|report| report.walks += 1);
                 tracing::info!(totals = ?ledger.totals(), "the index is what the files are");
             }
             Err(WalkError::Rows(fault)) => return Err(fault),
