@@ -14,7 +14,6 @@ mod index;
 mod layout;
 mod open;
 mod options;
-mod partial;
 mod recheck;
 mod record_files;
 mod record_store;
@@ -40,7 +39,6 @@ pub use index::{
 };
 pub use open::{Store, StoreReport};
 pub use options::{BootClock, StoreOptions};
-pub use partial::PartialBlob;
 pub use recheck::{RecheckVerdict, StaleBlob};
 pub use records::{AbsentRecord, ListRecord, MemberSizes, TagRecord};
 pub use repository::RepositoryStore;

@@ -28,8 +28,7 @@ use super::small_files::DraftDir;
 use super::space::{DiskSpace, FreeSpace};
 use super::stamps::VerifiedStamps;
 use super::{
-    BootClock, IndexReport, IndexRow, OpenError, PartialBlob, RecheckCounts, StoreOptions,
-    VerifiedContent,
+    BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, StoreOptions, VerifiedContent,
 };
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
 
@@ -128,14 +127,6 @@ impl Store {
     /// The room on the store's file system.
     pub fn room(&self) -> io::Result<DiskSpace> {
         self.space.room()
-    }
-
-    /// Opens the partial file for a blob of a registry, with what an earlier fill left in it.
-    ///
-    /// The caller sees to it that one fill at a time has it.
-    pub fn partial(&self, registry: &RegistryName, digest: &Digest) -> io::Result<PartialBlob> {
-        let path = self.layout.fill(registry, digest);
-        PartialBlob::open(path, digest.clone(), self.space.clone(), Arc::clone(&self.blobs))
     }
 
     /// Opens the file that a blob of a registry is downloaded to, with what an earlier fill left in
