@@ -226,7 +226,23 @@ impl App {
         self.cache.stop(left()).await;
         self.cache.close().await;
     }
+
+    /// Removes old partial downloads and copies of uploads, until Larder stops.
+    async fn sweep_periodically(&self) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(SWEEP_EVERY) => {
+                    self.push.sweep();
+                    self.cache.sweep().await;
+                }
+            }
+        }
+    }
 }
+
+/// Time between two sweeps: partial downloads age by hours.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// The push path, whose key may have to be read.
 async fn open_push(

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,7 +31,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartEr
     let manager = ServiceManager::of(&source.environment);
     manager.ready();
     let process = RunningProcess { app: app.clone(), ports, admin_port, settings, source, manager };
-    tokio::join!(app.sweep_now_and_then(), process.serve(&mut signals));
+    tokio::join!(app.sweep_periodically(), process.serve(&mut signals));
     request_log.finish().await;
     Ok(())
 }
@@ -186,23 +185,6 @@ impl SignalStreams {
         }
     }
 }
-
-impl App {
-    async fn sweep_now_and_then(&self) {
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(SWEEP_EVERY) => {
-                    self.push.sweep();
-                    self.cache.sweep().await;
-                }
-            }
-        }
-    }
-}
-
-/// Partial downloads age by hours.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Each client may need two descriptors; the soft limit is often 1,024. What the hard limit
 /// allows is taken, and if even that fails, accepting slows down instead.

@@ -25,7 +25,7 @@ use crate::http::{BodySource, FileDelivery, FramePool, RangeSelection, ReplyBody
 use crate::oci::Digest;
 use crate::store::StoredBlob;
 
-/// What has to be known of a blob before its headers can be sent.
+/// The knowledge of a blob that its headers need before they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlobNeed<'r> {
     /// Nothing: bytes may be sent without an announced length.
@@ -36,7 +36,7 @@ pub enum BlobNeed<'r> {
     Range(&'r str),
 }
 
-/// That a blob exists.
+/// The answer to a client that asks whether a blob exists.
 #[derive(Clone, Copy, Debug)]
 pub struct BlobHead {
     /// Its length in bytes, if the upstream stated it.

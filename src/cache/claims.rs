@@ -1,4 +1,4 @@
-//! What may be claimed to exist, where clients push.
+//! Content that may be reported to exist, where clients push.
 //!
 //! A client that is told that a repository has something does not upload it, and its manifest is
 //! refused if that was wrong. To read, being named by a manifest is enough (`members.rs`); to claim
@@ -17,7 +17,7 @@ use crate::access::Grant;
 use crate::oci::{Digest, ManifestFacts, RepositoryName, Tag};
 use crate::registry::Registry;
 
-/// What pushes change of it.
+/// The changes of pushes.
 impl Cache {
     /// The present epoch, to be taken before the registry is asked for a change.
     pub fn epoch(&self) -> Epoch {

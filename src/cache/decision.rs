@@ -1,7 +1,7 @@
 //! How a request was answered: one enum for the header, the log and the metrics.
 //!
-//! What a decision is called stands in one table, [`DecisionNames`], with a row for each; nothing else has
-//! names for decisions. The header is `Cache-Status` (RFC 9211), its value a list of one member,
+//! The names of a decision stand in one table, [`DecisionNames`], with a row for each; nothing else
+//! has names for decisions. The header is `Cache-Status` (RFC 9211), its value a list of one member,
 //! this cache.
 
 use std::time::Duration;
@@ -68,12 +68,12 @@ pub enum StaleReason {
     Unavailable,
 }
 
-/// What a decision is called.
+/// The names of a decision: in header, log and metrics.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DecisionNames {
     /// The word in the log and the metrics.
     pub word: &'static str,
-    /// What there is to say beside the word; empty for nothing.
+    /// The detail beside the word; empty for none.
     pub detail: &'static str,
     /// `Cache-Status`, whole; of a stale answer, up to the number of its `ttl`.
     header: &'static str,
@@ -124,7 +124,7 @@ impl Decision {
         }
     }
 
-    /// What it is called.
+    /// The names of this decision.
     pub fn names(self) -> &'static DecisionNames {
         &NAMES[self.index()]
     }

@@ -1,6 +1,6 @@
 //! Why a pull cannot be answered.
 //!
-//! What the client reads of it is decided in `routes/error.rs`, in one match. The type is `Clone`
+//! The status and message for the client are decided in `routes/error.rs`, in one match. The type is `Clone`
 //! because one fault is often the answer to many clients.
 
 use std::io;
@@ -34,9 +34,9 @@ pub enum CacheError {
     Corrupt {
         /// The registry that sent them.
         host: String,
-        /// What was asked for.
+        /// The digest that was asked for.
         digest: Digest,
-        /// What is wrong with them.
+        /// The fault in the bytes.
         reason: String,
     },
     /// The fault is ours.
@@ -75,7 +75,7 @@ pub enum CacheError {
     Upstream(#[from] upstream::UpstreamError),
 }
 
-/// What is wrong with a manifest.
+/// The fault of a manifest.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestFault {
@@ -102,7 +102,7 @@ pub enum ManifestFault {
 }
 
 impl CacheError {
-    /// What a record says that something is not there.
+    /// The error of a record that says that something is absent.
     pub(super) fn absent(
         grant: &Grant,
         said: Option<Bytes>,

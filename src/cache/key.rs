@@ -6,7 +6,7 @@ use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, Tag};
 use crate::upstream::ClientCredential;
 
-/// What of a repository may change.
+/// The part of a repository that a push or a delete changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MutableRecord {
     /// Its lists: of tags, and of referrers.

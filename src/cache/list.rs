@@ -55,7 +55,7 @@ impl ListKind {
         }
     }
 
-    /// What it is when nothing better is said.
+    /// The media type to ask for, and of an answer that states none.
     pub(super) fn media_type(&self) -> &'static str {
         match self {
             Self::Referrers(_) => "application/vnd.oci.image.index.v1+json",
@@ -63,7 +63,7 @@ impl ListKind {
         }
     }
 
-    /// What a page is called where it is kept.
+    /// The name under which a page is kept.
     pub(super) fn name(&self, page: &PageQuery) -> String {
         match page.to_query() {
             query if query.is_empty() => self.path(),

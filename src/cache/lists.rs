@@ -1,6 +1,6 @@
 //! Tags and referrers: lists that change, believed as long as a tag is.
 //!
-//! What is kept is a page, by the query that means it, and asked for again with one GET. When that
+//! A page is kept by its query, and revalidated with one GET. When that
 //! is done, and who waits for it, is decided in `belief`. A 404 is kept like a page: registries
 //! without referrers give it each time.
 //!
@@ -25,7 +25,7 @@ use crate::oci::PageQuery;
 use crate::store::{AbsentRecord, ListRecord, Store};
 use crate::upstream::{self, Question, ReadMethod};
 
-/// What is known of a page.
+/// A page in memory, with the time of its last validation.
 #[derive(Clone, Debug)]
 pub(super) struct HotList {
     pub(super) content: ListContent,

@@ -1,6 +1,6 @@
 //! Manifests by digest: memory, then disk, then the upstream.
 //!
-//! What has a digest never changes, so it is fetched once. A manifest is served in a repository
+//! Content with a digest never changes, so it is fetched once. A manifest is served in a repository
 //! only when it is held for that very repository; the same bytes warm from another one are not
 //! fetched again, but the upstream is asked whether this one has them too.
 
@@ -142,7 +142,7 @@ impl Shared {
         }
     }
 
-    /// What an upstream gave, if it is a manifest that can be served. Its digest is the one that
+    /// The answer of an upstream, if it is a manifest that can be served. Its digest is the one that
     /// was asked for, or the one that was told, or ours.
     async fn accept(
         self: &Arc<Self>,

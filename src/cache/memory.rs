@@ -1,4 +1,4 @@
-//! What is small and often asked for, in memory: manifests, tag records, memberships.
+//! Small content that is often asked for, in memory: manifests, tag records, memberships.
 //!
 //! Everything here can be read or asked for again, so an entry may go at any time. The only place
 //! that knows which library keeps it.
@@ -62,7 +62,7 @@ impl<V: Clone + Send + Sync + 'static> MemoryTable<V> {
         self.entries.invalidate(key);
     }
 
-    /// What it takes. Entries that were put a moment ago may be missing.
+    /// The memory that it takes. Entries that were put a moment ago may be missing.
     pub(super) fn usage(&self) -> MemoryUse {
         let (entries, bytes) = (self.entries.entry_count(), self.entries.weighted_size());
         MemoryUse { what: self.kind, entries, bytes }
@@ -84,7 +84,7 @@ impl<V> fmt::Debug for MemoryTable<V> {
     }
 }
 
-/// What an entry takes beside its key and value, in bytes.
+/// Bytes of an entry beside its key and value.
 const ENTRY_BYTES: usize = 256;
 
 #[cfg(test)]

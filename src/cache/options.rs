@@ -1,8 +1,8 @@
-//! What the pull path lets an operator choose.
+//! The settings of the pull path.
 
 use std::time::Duration;
 
-/// What the pull path needs to know, whatever the registry.
+/// The settings of the pull path for all registries.
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
     /// Bytes of memory for what is hot and small: manifests, tag records, memberships.

@@ -1,4 +1,4 @@
-//! What a push or a delete that the upstream has accepted changes here.
+//! The changes here of a push or a delete that the upstream has accepted.
 //!
 //! Called before the client is told, so that whoever asks after that sees what was pushed, and
 //! nothing that was asked before. Nothing here asks the upstream.

@@ -27,7 +27,7 @@ use crate::registry::TagPolicy;
 use crate::store::TagRecord;
 use crate::upstream::{self, ReadMethod};
 
-/// What the upstream made of a tag.
+/// The answer of the upstream about a tag.
 #[derive(Clone, Debug)]
 pub(super) enum ResolvedTag {
     /// A manifest that is cached under this digest.
@@ -94,7 +94,7 @@ impl Shared {
         }
     }
 
-    /// What a record says: a manifest, or that there is no such tag.
+    /// The content of a record: a manifest, or that there is no such tag.
     async fn recalled(
         self: &Arc<Self>,
         grant: &Grant,

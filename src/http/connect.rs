@@ -103,7 +103,7 @@ impl Connector {
             return self.tunnel(uri, proxy).await;
         }
         let io = self.dial(&proxy.address, true).await;
-        let io = io.map_err(|error| proxy.failed(&error.to_string()))?;
+        let io = io.map_err(|error| proxy_failed(&proxy, &error.to_string()))?;
         Ok(OpenedConnection { io, is_to_proxy: true, _permit: None })
     }
 
@@ -117,7 +117,7 @@ impl Connector {
         }
         tunnel.call(uri).await.map_err(|error| {
             let reason = root_cause(&error);
-            proxy.failed(reason.strip_prefix("tunnel error: ").unwrap_or(&reason))
+            proxy_failed(&proxy, reason.strip_prefix("tunnel error: ").unwrap_or(&reason))
         })
     }
 
@@ -244,10 +244,8 @@ where
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-impl ProxyHop {
-    fn failed(&self, reason: &str) -> ConnectError {
-        ConnectError::Proxy { proxy: self.address.clone(), reason: reason.to_owned() }
-    }
+fn proxy_failed(proxy: &ProxyHop, reason: &str) -> ConnectError {
+    ConnectError::Proxy { proxy: proxy.address.clone(), reason: reason.to_owned() }
 }
 
 /// An open connection, and whether it is a proxy that reads the requests on it.

@@ -29,7 +29,7 @@ use super::request::{CallPurpose, UpstreamRequest};
 use super::scope::TokenScope;
 use super::shown::host_of;
 use super::token::{BearerToken, TokenCache};
-use super::token_server::fetch_token;
+use super::token_server::{fetch_token, token_url};
 use super::transport::{HEAD_WAIT, UpstreamTransport};
 use super::walk::follow;
 use crate::http::HostPort;
@@ -301,7 +301,7 @@ impl UpstreamLogin {
     ) -> Result<Authorization, UpstreamError> {
         match &challenge {
             LoginChallenge::Bearer { realm, service } => {
-                let url = self.token_url(realm, service.as_deref(), scope);
+                let url = token_url(realm, service.as_deref(), scope, self.identity(scope));
                 let held = self.token(url, scope).await?;
                 let header = held.token.header();
                 let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
@@ -313,22 +313,6 @@ impl UpstreamLogin {
                 Ok(Authorization { header, challenge, token: None })
             }
         }
-    }
-
-    fn token_url(&self, realm: &Url, service: Option<&str>, scope: &TokenScope) -> Url {
-        let mut url = realm.clone();
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = service {
-            query.append_pair("service", service);
-        }
-        for text in &scope.texts {
-            query.append_pair("scope", text);
-        }
-        if let Some(identity) = self.identity(scope) {
-            query.append_pair("account", identity.username());
-        }
-        drop(query);
-        url
     }
 
     async fn token(&self, url: Url, scope: &TokenScope) -> Result<HeldToken, UpstreamError> {

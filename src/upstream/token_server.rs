@@ -9,10 +9,13 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use secrecy::SecretString;
 use serde_json::Value;
+use url::Url;
 
 use super::error::UpstreamError;
+use super::identity::ClientCredential;
 use super::payload::ChangePayload;
 use super::request::UpstreamRequest;
+use super::scope::TokenScope;
 use super::token::BearerToken;
 use super::transport::UpstreamTransport;
 
@@ -24,6 +27,29 @@ const LIFE_MIN: Duration = Duration::from_secs(60);
 
 /// The longest that a token is believed to be good, whatever its server says.
 const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// The URL at which `realm` is asked for a token: the service of the challenge, the scope, and the
+/// name of the account if there is one.
+pub(super) fn token_url(
+    realm: &Url,
+    service: Option<&str>,
+    scope: &TokenScope,
+    account: Option<&ClientCredential>,
+) -> Url {
+    let mut url = realm.clone();
+    let mut query = url.query_pairs_mut();
+    if let Some(service) = service {
+        query.append_pair("service", service);
+    }
+    for text in &scope.texts {
+        query.append_pair("scope", text);
+    }
+    if let Some(account) = account {
+        query.append_pair("account", account.username());
+    }
+    drop(query);
+    url
+}
 
 /// Fetches a token by `request`, with a Basic `credential` or anonymously.
 ///

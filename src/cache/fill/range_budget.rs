@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cache::fetch::origin::BlobOrigin;
 
-/// What may be fetched beside one fill. Clones are the same budget.
+/// The ranges that may be fetched beside one fill. Clones are the same budget.
 #[derive(Clone, Debug)]
 pub(crate) struct RangeBudget {
     origin: BlobOrigin,

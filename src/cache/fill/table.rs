@@ -97,7 +97,7 @@ pub(crate) struct FillHandle {
     pub(crate) repository: RepositoryName,
     /// How far it is.
     pub(crate) progress: watch::Receiver<FillProgress>,
-    /// What may be fetched beside it.
+    /// The ranges that may be fetched beside it.
     pub(crate) ranges: RangeBudget,
     /// All readers, where clients bring credentials of their own.
     readers: Option<FillReaders>,

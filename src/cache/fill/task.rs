@@ -48,7 +48,7 @@ pub(super) struct FillTask {
     grant: Grant,
     digest: Digest,
     origin: BlobOrigin,
-    /// What was known of the blob in the repository before.
+    /// The presence of the blob in the repository, as it was known before.
     member: Option<Presence>,
     /// The epoch in which the fill began.
     since: Epoch,

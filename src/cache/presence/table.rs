@@ -1,4 +1,4 @@
-//! What is known of each digest in each repository, in memory and on disk, both in step.
+//! The presence of each digest in each repository, in memory and on disk, both in step.
 //!
 //! The files are the truth: the manifests that are held, and a log of the digests that an upstream
 //! confirmed otherwise. When the registry last confirmed a digest is in memory alone: after a
@@ -21,7 +21,7 @@ use crate::clock::WallClock;
 use crate::oci::{Digest, ManifestFacts, RegistryName, RepositoryName};
 use crate::store::{MemberSizes, Store};
 
-/// What is known of a digest that a repository has.
+/// The knowledge of a digest that a repository has.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::cache) struct Presence {
     /// Its length in bytes, where a manifest or the upstream states it.
@@ -32,7 +32,7 @@ pub(in crate::cache) struct Presence {
 
 type RepositoryContents = Arc<Mutex<HashMap<Digest, Presence>>>;
 
-/// What is known of each digest in each repository.
+/// The presence of each digest in each repository.
 #[derive(Debug)]
 pub(in crate::cache) struct PresenceTable {
     store: Arc<Store>,
@@ -55,7 +55,7 @@ impl PresenceTable {
         Self { store, clock, epochs, contents, holders: HolderIndex::new(bytes_max / 8) }
     }
 
-    /// What is known of the digest, if the repository is known to have it. An error of the disk
+    /// The presence of the digest, if the repository is known to have it. An error of the disk
     /// counts as no.
     pub(in crate::cache) async fn find(
         self: &Arc<Self>,
@@ -213,7 +213,7 @@ impl PresenceTable {
         }
     }
 
-    /// What is known of the repository. Blocks.
+    /// The contents of the repository. Blocks.
     fn load(&self, grant: &Grant) -> RepositoryContents {
         self.contents.get_or_load(RecordKey::contents(grant), || {
             let loaded = self.store.members(grant.registry().name(), grant.repository());
@@ -232,5 +232,5 @@ fn now_if_pushed_to(grant: &Grant) -> Option<Instant> {
     grant.registry().membership_ttl().map(|_| Instant::now())
 }
 
-/// What a digest takes in memory: the text of a sha256 digest, its box, a presence, a slot.
+/// Memory of a digest, in bytes: the text of a sha256 digest, its box, a presence, a slot.
 const PRESENCE_BYTES: usize = 176;

@@ -39,7 +39,7 @@ pub(super) fn figures(code: &CrateSource) -> Vec<Figure> {
             .ceiling(3.0)
             .found(seen.tuple_parameters),
         Figure::new("let (a, b) = (x, y), per 1,000 lines", lets)
-            .ceiling(3.6)
+            .ceiling(3.3)
             .found(seen.paired_lets),
     ]
 }
