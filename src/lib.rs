@@ -10,7 +10,7 @@
 //!
 //! # Where to start reading
 //!
-//! - `cache/pull.rs`: the life of a request, from what it asks to what it gets.
+//! - `cache/facade.rs`: the life of a request, from what it asks to what it gets.
 //! - `cache/fill/task.rs`: the life of the fetch behind it, which belongs to no client.
 //! - [`app`]: how the parts are joined, started and stopped.
 //!

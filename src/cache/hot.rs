@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::CachedManifest;
-use super::belief::LastValidated;
-use super::lists::HotList;
 use super::memory::{MemoryTable, MemoryUse};
+use super::mutable::lists::HotList;
+use super::mutable::revalidate::LastValidated;
 use crate::oci::Digest;
 
 /// The memory cache.

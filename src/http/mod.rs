@@ -15,6 +15,7 @@ mod file;
 mod frames;
 mod host_port;
 mod idle;
+mod link;
 mod listen;
 mod multipart;
 mod network;
@@ -44,6 +45,7 @@ pub use host_port::{HostPort, InvalidHostPort};
 /// The body of an upstream's answer, as it comes.
 pub use hyper::body::Incoming;
 pub use idle::IdleGuard;
+pub use link::next_query;
 pub use listen::BoundListener;
 pub use multipart::MultipartBody;
 pub use network::{DuplexStream, Network, NetworkConnection, NetworkFuture, SystemNetwork};

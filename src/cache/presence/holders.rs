@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::super::key::RecordKey;
-use super::super::memory::{MemoryTable, MemoryUse};
 use crate::access::Grant;
+use crate::cache::key::RecordKey;
+use crate::cache::memory::{MemoryTable, MemoryUse};
 use crate::oci::{Digest, RegistryName, RepositoryName};
 
 /// The repositories that have a digest, by registry and digest.

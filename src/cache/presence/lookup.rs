@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::super::epoch::{Epoch, EpochTable};
-use super::super::error::CacheError;
-use super::super::flights::{FlightTable, Sharing, told};
-use super::super::key::RecordKey;
-use super::super::question::{deadline, question_of};
-use super::super::tasks::DetachedTasks;
 use super::table::PresenceTable;
 use crate::access::Grant;
+use crate::cache::epoch::{Epoch, EpochTable};
+use crate::cache::error::CacheError;
+use crate::cache::flight::{FlightTable, Sharing, told};
+use crate::cache::key::RecordKey;
+use crate::cache::question::{deadline, question_of};
+use crate::cache::tasks::DetachedTasks;
 use crate::oci::{Digest, Resource};
 use crate::upstream::ReadMethod;
 

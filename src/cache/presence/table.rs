@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::super::epoch::{Epoch, EpochTable};
-use super::super::error::warn_of;
-use super::super::key::RecordKey;
-use super::super::memory::{MemoryTable, MemoryUse};
 use super::holders::HolderIndex;
 use crate::access::Grant;
+use crate::cache::epoch::{Epoch, EpochTable};
+use crate::cache::error::warn_of;
+use crate::cache::key::RecordKey;
+use crate::cache::memory::{MemoryTable, MemoryUse};
 use crate::clock::WallClock;
 use crate::oci::{Digest, ManifestFacts, RegistryName, RepositoryName};
 use crate::store::{MemberSizes, Store};

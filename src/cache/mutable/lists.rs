@@ -13,28 +13,28 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
-use super::belief::{LastValidated, Purpose, Resolution};
-use super::epoch::Epoch;
-use super::error::warn_of;
-use super::flights::Sharing;
-use super::key::RecordKey;
-use super::question::{HEADERS_WAIT_MAX, deadline, question_of};
-use super::{CacheError, Decision, ListKind, ListPage, Pulled, Shared};
 use crate::access::Grant;
+use crate::cache::epoch::Epoch;
+use crate::cache::error::warn_of;
+use crate::cache::flight::Sharing;
+use crate::cache::key::RecordKey;
+use crate::cache::mutable::revalidate::{LastValidated, Purpose, Resolution};
+use crate::cache::question::{HEADERS_WAIT_MAX, deadline, question_of};
+use crate::cache::{CacheError, Decision, ListKind, ListPage, Pulled, Shared};
 use crate::oci::PageQuery;
 use crate::store::{AbsentRecord, ListRecord, Store};
 use crate::upstream::{self, Question, ReadMethod};
 
 /// A page in memory, with the time of its last validation.
 #[derive(Clone, Debug)]
-pub(super) struct HotList {
-    pub(super) content: ListContent,
+pub(in crate::cache) struct HotList {
+    pub(in crate::cache) content: ListContent,
     checked: LastValidated,
 }
 
 /// A page, or that there is none.
 #[derive(Clone, Debug)]
-pub(super) enum ListContent {
+pub(in crate::cache) enum ListContent {
     /// The upstream said 404, with this error.
     Absent(Option<Bytes>),
     /// The page.
@@ -42,7 +42,7 @@ pub(super) enum ListContent {
 }
 
 impl Shared {
-    pub(super) async fn list(
+    pub(in crate::cache) async fn list(
         self: &Arc<Self>,
         grant: &Grant,
         listing: &ListKind,
@@ -204,7 +204,7 @@ impl Shared {
 
 impl HotList {
     /// Bytes of memory, about.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::cache) fn len(&self) -> usize {
         match &self.content {
             ListContent::Absent(said) => said.as_ref().map_or(0, Bytes::len),
             ListContent::Found(list) => list.body.len(),

@@ -11,19 +11,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::belief::Purpose;
 use super::blob::{Blob, BlobHead, BlobNeed, BlobPulls};
 use super::epoch::{Epoch, EpochTable};
 use super::error::warn_of;
 use super::fill::join::BlobFills;
 use super::fill::stats::{FillEnd, FillStats};
 use super::fill::task::FillTools;
-use super::flights::FlightTable;
+use super::flight::FlightTable;
 use super::hot::MemoryCache;
 use super::key::RecordKey;
+use super::mutable::revalidate::Purpose;
+use super::mutable::tags::ResolvedTag;
 use super::presence::{BlobLookup, PresenceTable};
 use super::recheck::RecheckQueue;
-use super::tags::ResolvedTag;
 use super::tasks::DetachedTasks;
 use super::{CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage, MemoryUse};
 use crate::access::Grant;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::belief::LastValidated;
-use super::epoch::Epoch;
-use super::error::warn_of;
-use super::hot::HotTag;
-use super::key::{MutableRecord, RecordKey};
-use super::{Cache, CacheError, Shared};
 use crate::access::Grant;
+use crate::cache::epoch::Epoch;
+use crate::cache::error::warn_of;
+use crate::cache::hot::HotTag;
+use crate::cache::key::{MutableRecord, RecordKey};
+use crate::cache::mutable::revalidate::LastValidated;
+use crate::cache::{Cache, CacheError, Shared};
 use crate::oci::{Digest, MediaType, Tag};
 use crate::store::{TagRecord, VerifiedContent};
 

@@ -8,24 +8,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::epoch::Epoch;
-use super::error::warn_of;
-use super::flights::{Sharing, told};
-use super::key::RecordKey;
-use super::manifest::settle_type;
-use super::manifest_ask::{FetchedManifest, header_type, question};
-use super::question::deadline;
-use super::{
+use crate::access::Grant;
+use crate::cache::epoch::Epoch;
+use crate::cache::error::warn_of;
+use crate::cache::flight::{Sharing, told};
+use crate::cache::key::RecordKey;
+use crate::cache::manifest::content::settle_type;
+use crate::cache::manifest::fetch::{FetchedManifest, header_type, question};
+use crate::cache::question::deadline;
+use crate::cache::{
     CacheError, CachedManifest, Decision, MANIFEST_BYTES_MAX, ManifestContent, ManifestFault,
     Pulled, Shared,
 };
-use crate::access::Grant;
 use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, Reference};
 use crate::store::VerifiedContent;
 use crate::upstream::{ReadMethod, UpstreamIndex};
 
 impl Shared {
-    pub(super) async fn manifest_by_digest(
+    pub(in crate::cache) async fn manifest_by_digest(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
@@ -46,7 +46,7 @@ impl Shared {
     }
 
     /// The manifest, if the registry itself says, or has said lately, that the repository has it.
-    pub(super) async fn claimed_manifest(
+    pub(in crate::cache) async fn claimed_manifest(
         self: &Arc<Self>,
         grant: &Grant,
         digest: &Digest,
@@ -177,7 +177,7 @@ impl Shared {
 
     /// Holds a manifest for the repository, in memory and, if the disk takes it, there; unless it
     /// has been deleted since the question.
-    pub(super) async fn keep(
+    pub(in crate::cache) async fn keep(
         self: &Arc<Self>,
         grant: Grant,
         header: Option<MediaType>,
@@ -235,7 +235,7 @@ impl Shared {
 
     /// A manifest by tag where `HEAD` does not tell its digest: one GET, hashed by us. A digest
     /// that the answer tells must be the right one.
-    pub(super) async fn get_manifest_by_tag(
+    pub(in crate::cache) async fn get_manifest_by_tag(
         self: &Arc<Self>,
         grant: &Grant,
         reference: &Reference,

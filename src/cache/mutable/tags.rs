@@ -13,15 +13,17 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::belief::{LastValidated, Purpose, Resolution};
-use super::epoch::Epoch;
-use super::error::warn_of;
-use super::flights::Sharing;
-use super::hot::HotTag;
-use super::key::RecordKey;
-use super::manifest_ask::header_type;
-use super::{BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled, Shared};
 use crate::access::Grant;
+use crate::cache::epoch::Epoch;
+use crate::cache::error::warn_of;
+use crate::cache::flight::Sharing;
+use crate::cache::hot::HotTag;
+use crate::cache::key::RecordKey;
+use crate::cache::manifest::fetch::header_type;
+use crate::cache::mutable::revalidate::{LastValidated, Purpose, Resolution};
+use crate::cache::{
+    BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled, Shared,
+};
 use crate::oci::{AcceptSet, Algorithm, Digest, Reference, Tag};
 use crate::registry::TagPolicy;
 use crate::store::TagRecord;
@@ -29,7 +31,7 @@ use crate::upstream::{self, ReadMethod};
 
 /// The answer of the upstream about a tag.
 #[derive(Clone, Debug)]
-pub(super) enum ResolvedTag {
+pub(in crate::cache) enum ResolvedTag {
     /// A manifest that is cached under this digest.
     Digest(Digest),
     /// A manifest that cannot be.
@@ -46,7 +48,7 @@ struct AcceptView {
 }
 
 impl Shared {
-    pub(super) async fn manifest_by_tag(
+    pub(in crate::cache) async fn manifest_by_tag(
         self: &Arc<Self>,
         grant: &Grant,
         tag: &Tag,
@@ -291,6 +293,6 @@ fn policy(grant: &Grant, tag: &Tag, known: Option<&HotTag>) -> TagPolicy {
 }
 
 /// The digest that an upstream says a manifest has: a hint, until the bytes are hashed.
-pub(super) fn told_digest(headers: &HeaderMap) -> Option<Digest> {
+pub(in crate::cache) fn told_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }

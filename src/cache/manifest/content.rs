@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::ManifestFault;
+use crate::cache::ManifestFault;
 use crate::oci::{Digest, ManifestFacts, MediaType};
 use crate::store::VerifiedContent;
 
@@ -51,7 +51,7 @@ impl CachedManifest {
 }
 
 /// Settles which kind a manifest is.
-pub(super) fn settle_type(
+pub(in crate::cache) fn settle_type(
     header: Option<MediaType>,
     facts: &ManifestFacts,
 ) -> Result<MediaType, ManifestFault> {

@@ -5,15 +5,15 @@
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 
-use super::question::{deadline, question_of};
-use super::tags::told_digest;
-use super::{CacheError, MANIFEST_BYTES_MAX, Shared};
 use crate::access::Grant;
+use crate::cache::mutable::tags::told_digest;
+use crate::cache::question::{deadline, question_of};
+use crate::cache::{CacheError, MANIFEST_BYTES_MAX, Shared};
 use crate::oci::{Digest, MANIFEST_ACCEPT, MediaType, Reference, Resource};
 use crate::upstream::{self, Answer, Question, ReadMethod, UpstreamIndex};
 
 impl Shared {
-    pub(super) async fn ask_manifest(
+    pub(in crate::cache) async fn ask_manifest(
         &self,
         grant: &Grant,
         reference: &Reference,
@@ -26,7 +26,7 @@ impl Shared {
 
     /// What the header says, and the body. A body that breaks off is asked for again, from those
     /// who have `failed` last.
-    pub(super) async fn get_manifest(
+    pub(in crate::cache) async fn get_manifest(
         &self,
         grant: &Grant,
         reference: &Reference,
@@ -52,15 +52,15 @@ impl Shared {
 }
 
 /// A manifest as it came.
-pub(super) struct FetchedManifest {
-    pub(super) media_type: Option<MediaType>,
-    pub(super) told: Option<Digest>,
+pub(in crate::cache) struct FetchedManifest {
+    pub(in crate::cache) media_type: Option<MediaType>,
+    pub(in crate::cache) told: Option<Digest>,
     /// `None` when it is longer than a manifest may be.
-    pub(super) body: Option<Bytes>,
-    pub(super) place: UpstreamIndex,
+    pub(in crate::cache) body: Option<Bytes>,
+    pub(in crate::cache) place: UpstreamIndex,
 }
 
-pub(super) fn question(
+pub(in crate::cache) fn question(
     grant: &Grant,
     reference: &Reference,
     method: ReadMethod,
@@ -73,7 +73,7 @@ pub(super) fn question(
 /// How often a manifest whose body broke off is asked for.
 const BODY_TRIES_MAX: usize = 3;
 
-pub(super) fn header_type(answer: &Answer) -> Option<MediaType> {
+pub(in crate::cache) fn header_type(answer: &Answer) -> Option<MediaType> {
     answer.headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
 }
 

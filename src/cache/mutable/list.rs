@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::link::next_query;
+use crate::http::next_query;
 use crate::oci::{Digest, InvalidPage, PageQuery, Resource};
 use crate::store::ListRecord;
 
@@ -48,7 +48,7 @@ impl ListKind {
         }
     }
 
-    pub(super) fn resource(&self) -> Resource {
+    pub(in crate::cache) fn resource(&self) -> Resource {
         match self {
             Self::Referrers(digest) => Resource::Referrers(digest.clone()),
             Self::Tags => Resource::Tags,
@@ -56,7 +56,7 @@ impl ListKind {
     }
 
     /// The media type to ask for, and of an answer that states none.
-    pub(super) fn media_type(&self) -> &'static str {
+    pub(in crate::cache) fn media_type(&self) -> &'static str {
         match self {
             Self::Referrers(_) => "application/vnd.oci.image.index.v1+json",
             Self::Tags => "application/json",
@@ -64,7 +64,7 @@ impl ListKind {
     }
 
     /// The name under which a page is kept.
-    pub(super) fn name(&self, page: &PageQuery) -> String {
+    pub(in crate::cache) fn name(&self, page: &PageQuery) -> String {
         match page.to_query() {
             query if query.is_empty() => self.path(),
             query => format!("{}?{query}", self.path()),
@@ -72,7 +72,7 @@ impl ListKind {
     }
 
     /// Reads an upstream's answer to the question for `page`.
-    pub(super) fn read(
+    pub(in crate::cache) fn read(
         &self,
         page: &PageQuery,
         headers: &HeaderMap,
@@ -98,7 +98,7 @@ impl ListKind {
     }
 
     /// A list that was kept.
-    pub(super) fn restore(&self, record: ListRecord) -> ListPage {
+    pub(in crate::cache) fn restore(&self, record: ListRecord) -> ListPage {
         let next = record.next.as_deref().and_then(|query| self.page(query).ok());
         let ListRecord { media_type, filters_applied, body, .. } = record;
         ListPage { media_type, filters_applied, next, body }

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::LINK;
 
 /// The query of the first link whose relation is `next`.
-pub(super) fn next_query(headers: &HeaderMap) -> Option<String> {
+pub fn next_query(headers: &HeaderMap) -> Option<String> {
     headers.get_all(LINK).into_iter().find_map(|line| {
         let line = String::from_utf8_lossy(line.as_bytes());
         let target = next_target(&line)?;

@@ -9,11 +9,11 @@
 
 use std::sync::Arc;
 
-use super::epoch::Epoch;
-use super::error::warn_of;
-use super::key::RecordKey;
-use super::{Cache, MutableRecord};
 use crate::access::Grant;
+use crate::cache::epoch::Epoch;
+use crate::cache::error::warn_of;
+use crate::cache::key::RecordKey;
+use crate::cache::{Cache, MutableRecord};
 use crate::oci::{Digest, ManifestFacts, RepositoryName, Tag};
 use crate::registry::Registry;
 

@@ -10,33 +10,33 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
-use super::epoch::Epoch;
-use super::flights::{PendingAnswer, Sharing, told};
-use super::key::RecordKey;
-use super::{CacheError, Decision, Shared, StaleReason};
 use crate::access::Grant;
+use crate::cache::epoch::Epoch;
+use crate::cache::flight::{PendingAnswer, Sharing, told};
+use crate::cache::key::RecordKey;
+use crate::cache::{CacheError, Decision, Shared, StaleReason};
 use crate::registry::TagPolicy;
 use crate::upstream;
 
 /// When something was last heard of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LastValidated {
+pub(in crate::cache) struct LastValidated {
     /// By the wall clock.
-    pub(super) at: SystemTime,
+    pub(in crate::cache) at: SystemTime,
     /// By the clock that does not jump; `None` when it was an earlier process that heard it.
     instant: Option<Instant>,
     /// The epoch of the record when the upstream was asked.
-    pub(super) epoch: Epoch,
+    pub(in crate::cache) epoch: Epoch,
 }
 
 impl LastValidated {
     /// Just now.
-    pub(super) fn now(at: SystemTime, epoch: Epoch) -> Self {
+    pub(in crate::cache) fn now(at: SystemTime, epoch: Epoch) -> Self {
         Self { at, instant: Some(Instant::now()), epoch }
     }
 
     /// As a file says.
-    pub(super) fn earlier(at: SystemTime, epoch: Epoch) -> Self {
+    pub(in crate::cache) fn earlier(at: SystemTime, epoch: Epoch) -> Self {
         Self { at, instant: None, epoch }
     }
 
@@ -83,7 +83,7 @@ impl Freshness {
 
 /// What a client does with what it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(in crate::cache) enum Purpose {
     /// It pulls.
     Pull,
     /// It decides by it what to push: the upstream is asked each time. An outage it survives like
@@ -93,7 +93,7 @@ pub(super) enum Purpose {
 
 /// What a client is to be answered with.
 #[derive(Debug)]
-pub(super) enum Resolution<V> {
+pub(in crate::cache) enum Resolution<V> {
     /// What is known.
     Cached {
         /// Why that.
@@ -107,7 +107,7 @@ pub(super) enum Resolution<V> {
 
 impl Shared {
     /// What to answer with, when this is `known` and the upstream can be asked by `ask`.
-    pub(super) async fn settle<V: Clone>(
+    pub(in crate::cache) async fn settle<V: Clone>(
         &self,
         grant: &Grant,
         known: Option<&LastValidated>,
@@ -165,7 +165,7 @@ impl Shared {
     }
 
     /// Keeps what was heard, unless a push has made it old meanwhile.
-    pub(super) async fn commit(
+    pub(in crate::cache) async fn commit(
         self: &Arc<Self>,
         subject: RecordKey,
         epoch: Epoch,
@@ -180,7 +180,7 @@ impl Shared {
     }
 
     /// Reads what earlier processes have heard, unless a push has made it old. Blocks.
-    pub(super) fn recall<T>(
+    pub(in crate::cache) fn recall<T>(
         &self,
         subject: &RecordKey,
         read: impl FnOnce(Epoch) -> Option<(T, SystemTime)>,

@@ -1,0 +1,8 @@
+//! Records that change: tags and lists, how long they are fresh, and what pushes do to them.
+
+pub(super) mod after_push;
+mod claims;
+pub(super) mod list;
+pub(super) mod lists;
+pub(super) mod revalidate;
+pub(super) mod tags;
