@@ -24,7 +24,11 @@ table! {
     ///
     /// The name is the one that clients use, a host and perhaps a port.
     struct RegistryTable in "[registry.\"…\"]" {
-        /// The registry's URL, `http://` or `https://`, without a path.
+        /// The registry's URL: `http://` or `https://`, a host, and perhaps a path.
+        ///
+        /// Requests go to `<path>/v2/…`. What follows a `/v2/` in the URL is a project: the names
+        /// of all repositories at the upstream begin with it. [Upstreams](docs/upstreams.md) has
+        /// Artifactory, Harbor, ECR, GitLab, Nexus and others.
         ///
         /// In place of the URL a table may stand, `{ url = "…" }` with any of `auth`, `ca`,
         /// `client_cert`, `client_key`, `token_hosts` and `redirect_hosts`; or a list of up to eight
@@ -129,7 +133,7 @@ table! {
 table! {
     /// An upstream that needs more than a URL.
     struct UpstreamTable in "upstream" as "the upstream" {
-        /// Its URL, `http://` or `https://`, without a path.
+        /// Its URL, as for a registry.
         url: Url, required;
         /// As for a registry, for this upstream alone.
         auth: Located<AuthTable> => "`{ type = \"anonymous\" }`" | { type = "anonymous" };

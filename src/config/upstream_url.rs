@@ -1,4 +1,4 @@
-//! The URL of an upstream: scheme, host and perhaps a port, and nothing that only looks so.
+//! The URL of an upstream: scheme, host, perhaps a port and a path, and nothing that only looks so.
 //!
 //! URL parsers repair what they are given: they drop tabs, turn backslashes round, and read
 //! `https:2130706433` as 127.0.0.1. An operator should be told instead. No message quotes the URL,
@@ -7,8 +7,9 @@
 use url::{Host, Url};
 
 use super::diagnostics::{ValueFault, quoted};
+use crate::upstream::RegistryBase;
 
-/// Reads `http://host[:port]` or `https://host[:port]`, with at most a slash behind.
+/// Reads `http://host[:port][/path]` or the same with `https`.
 pub(super) fn parse(text: &str) -> Result<Url, ValueFault> {
     let (scheme, rest) = text.split_once("://").ok_or_else(|| without_scheme(text))?;
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
@@ -28,11 +29,17 @@ pub(super) fn parse(text: &str) -> Result<Url, ValueFault> {
     if authority.is_empty() || authority.starts_with(':') {
         return Err(ValueFault::new("the URL has no host"));
     }
-    let url = Url::parse(text)
+    let mut url = Url::parse(text)
         .map_err(|error| ValueFault::new(format!("the URL is invalid: {error}")))?;
     check_host(authority, &url)?;
     if url.port() == Some(0) {
         return Err(ValueFault::new("port 0 cannot be connected to"));
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    if RegistryBase::new(&url).is_none() {
+        return Err(ValueFault::new("what follows `/v2/` is no repository name")
+            .hint("write `https://host/v2/project` for a project of a registry, in lower case"));
     }
     Ok(url)
 }
@@ -51,11 +58,7 @@ fn without_scheme(text: &str) -> ValueFault {
 fn check_tail(tail: &str) -> Result<(), ValueFault> {
     let (before, fragment) = tail.split_once('#').map_or((tail, None), |(b, f)| (b, Some(f)));
     let (path, query) = before.split_once('?').map_or((before, None), |(p, q)| (p, Some(q)));
-    if !matches!(path, "" | "/") {
-        return Err(ValueFault::new("the URL has a path").hint(
-            "leave it out; Larder adds `/v2/…`, and a repository's path comes from the client",
-        ));
-    }
+    check_path(path)?;
     if query.is_some() {
         return Err(
             ValueFault::new("the URL has a query").hint("leave out the `?` and what follows")
@@ -65,6 +68,20 @@ fn check_tail(tail: &str) -> Result<(), ValueFault> {
         return Err(
             ValueFault::new("the URL has a fragment").hint("leave out the `#` and what follows")
         );
+    }
+    Ok(())
+}
+
+/// Refuses a path that a URL parser would change, and one that would have to be escaped.
+fn check_path(path: &str) -> Result<(), ValueFault> {
+    let components = path.strip_suffix('/').unwrap_or(path).split('/').skip(1);
+    for component in components {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~:+".contains(c);
+        if matches!(component, "" | "." | "..") || !component.chars().all(is_plain) {
+            let what = "the URL's path has an empty component, or a character that paths escape";
+            return Err(ValueFault::new(what)
+                .hint("write it as `https://host/path`; Larder adds `/v2/` and the repository"));
+        }
     }
     Ok(())
 }
@@ -99,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_taken() {
+    fn origins_and_plain_paths_are_taken() {
         for (text, want) in [
             ("https://registry-1.docker.io", "https://registry-1.docker.io/"),
             ("https://registry.corp/", "https://registry.corp/"),
@@ -107,6 +124,19 @@ mod tests {
             ("http://127.0.0.1:5000", "http://127.0.0.1:5000/"),
             ("http://[::1]:5000", "http://[::1]:5000/"),
             ("https://xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example/"),
+            (
+                "https://a.corp/artifactory/api/docker/hub",
+                "https://a.corp/artifactory/api/docker/hub",
+            ),
+            ("https://n.corp/repository/docker-hub/", "https://n.corp/repository/docker-hub"),
+            ("https://harbor.corp/v2/hub-proxy/", "https://harbor.corp/v2/hub-proxy"),
+            ("https://registry.corp/v2/", "https://registry.corp/v2"),
+            ("https://gitlab.com/v2/g/dependency_proxy/containers", {
+                "https://gitlab.com/v2/g/dependency_proxy/containers"
+            }),
+            ("http://larder.corp:5000/ghcr.io", "http://larder.corp:5000/ghcr.io"),
+            ("http://larder.corp:5000/r.corp:5001", "http://larder.corp:5000/r.corp:5001"),
+            ("https://[::1]/A_b~c+d", "https://[::1]/A_b~c+d"),
         ] {
             assert_eq!(parse(text).expect(text).as_str(), want);
         }
@@ -123,8 +153,16 @@ mod tests {
             ("https://user:hunter2@registry.corp", "user name or password"),
             ("https://hunter2@registry.corp", "user name or password"),
             ("https://@registry.corp", "user name or password"),
-            ("https://registry.corp/v2/", "has a path"),
-            ("https://registry.corp//", "has a path"),
+            ("https://registry.corp//", "empty component"),
+            ("https://registry.corp/a//b", "empty component"),
+            ("https://registry.corp/a/../b", "empty component"),
+            ("https://registry.corp/./a", "empty component"),
+            ("https://registry.corp/a%2fb", "that paths escape"),
+            ("https://registry.corp/ä", "that paths escape"),
+            ("https://registry.corp/a;hunter2", "that paths escape"),
+            ("https://registry.corp/v2/Project", "no repository name"),
+            ("https://registry.corp/v2/a/-", "no repository name"),
+            ("https://registry.corp/v2/hub?token=hunter2", "has a query"),
             ("https://registry.corp/?token=hunter2", "has a query"),
             ("https://registry.corp?", "has a query"),
             ("https://registry.corp#hunter2", "has a fragment"),

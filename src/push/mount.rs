@@ -134,15 +134,9 @@ async fn try_mount(
     let target = ChangeTarget::Resource(Resource::Upload(None));
     let change = change(grant, Method::POST, target, ChangePayload::Empty);
     let source = source.map(|source| source.repository().clone());
-    // A digest has no character that a query must escape, and a name only the slash.
-    let query = match &source {
-        Some(from) => {
-            let from = from.as_str().replace('/', "%2F");
-            format!("mount={digest}&from={from}")
-        }
-        None if anywhere => format!("mount={digest}"),
-        None => String::new(),
-    };
+    // A digest has no character that a query must escape.
+    let is_mount = source.is_some() || anywhere;
+    let query = if is_mount { format!("mount={digest}") } else { String::new() };
     send(grant, ChangeCall { query, source, ..change }).await
 }
 

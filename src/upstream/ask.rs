@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::base::RegistryBase;
 use super::change::ChangeCall;
 use super::error::{SetupError, UpstreamError};
 use super::identity::ClientCredential;
@@ -43,13 +44,8 @@ impl Upstream {
         meter: &Arc<UpstreamMeter>,
     ) -> Result<Self, SetupError> {
         let url = &options.url;
-        let is_bare = matches!(url.scheme(), "http" | "https")
-            && url.path() == "/"
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        let own = HostPort::of(url).filter(|_| is_bare).ok_or(SetupError::Url)?;
+        let base = RegistryBase::new(url).ok_or(SetupError::Url)?;
+        let own = HostPort::of(url).ok_or(SetupError::Url)?;
         let host = host_of(url);
         let identity = ClientCredential::of(&options.credential)
             .map_err(|_| SetupError::Username { host: host.clone() })?;
@@ -67,7 +63,7 @@ impl Upstream {
         };
         let clients = TransportClients { own, others };
         let (room, meter) = (options.max_connections, Arc::clone(meter));
-        let transport = UpstreamTransport::new(url.clone(), clients, egress.instance, room, meter);
+        let transport = UpstreamTransport::new(base, clients, egress.instance, room, meter);
         let transport = Arc::new(transport);
         let login =
             UpstreamLogin::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
@@ -144,7 +140,7 @@ impl Upstream {
     ) -> Result<(), UpstreamError> {
         let start = Instant::now();
         let scope = TokenScope::entry().of(Some(client.clone()));
-        let request = UpstreamRequest::ping(&self.transport.url, &scope);
+        let request = UpstreamRequest::ping(&self.transport.base, &scope);
         let sent = self.login.send(&request, ChangePayload::Empty);
         match timeout_at(deadline, Box::pin(sent)).await {
             Ok(Ok(reply)) if reply.status.is_success() => Ok(()),
@@ -180,7 +176,7 @@ impl Upstream {
     ///
     /// When no answer came, or one that is not the upstream's.
     pub async fn change(&self, mut change: ChangeCall) -> Result<UpstreamReply, UpstreamError> {
-        let request = UpstreamRequest::of_change(&self.transport.url, &change);
+        let request = UpstreamRequest::of_change(&self.transport.base, &change);
         let payload = std::mem::take(&mut change.payload);
         let again = payload.again().filter(|_| change.is_repeatable());
         match (Box::pin(self.login.send(&request, payload)).await, again) {
@@ -198,12 +194,12 @@ impl Upstream {
     ///
     /// As for redirects: [`UpstreamError::Forbidden`] and [`UpstreamError::Unexpected`].
     pub fn location_in(&self, reply: &UpstreamReply) -> Result<UploadLocation, UpstreamError> {
-        UploadLocation::read(&self.transport.url, &reply.url, reply.status, &reply.headers)
+        UploadLocation::read(self.transport.base.url(), &reply.url, reply.status, &reply.headers)
     }
 
     /// The location that was sealed; `None` if an upload may not go on there today.
     pub fn location_of(&self, sealed: &str) -> Option<UploadLocation> {
-        UploadLocation::open(&self.transport.url, sealed)
+        UploadLocation::open(self.transport.base.url(), sealed)
     }
 
     fn stalled(&self, start: Instant) -> UpstreamError {
@@ -213,7 +209,7 @@ impl Upstream {
     /// To be awaited in a box, as everything that goes upstream from a request: hits never come
     /// here, and would carry room for it in futures of their own.
     async fn attempt(&self, question: &Question) -> Result<Answer, UpstreamError> {
-        let base = &self.transport.url;
+        let base = &self.transport.base;
         let request = UpstreamRequest::of_question(base, question);
         let reply = self.login.send(&request, ChangePayload::Empty).await?;
         let is_blob = matches!(question.resource, Resource::Blob(_));

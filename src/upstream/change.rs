@@ -15,13 +15,14 @@ use crate::oci::{RepositoryName, Resource};
 pub struct ChangeCall {
     /// DELETE, GET, PATCH, POST or PUT.
     pub method: Method,
-    /// In which repository, by its name at the upstream.
+    /// In which repository of the registry.
     pub repository: RepositoryName,
     /// The part of it that is changed.
     pub target: ChangeTarget,
     /// Arguments that are added, encoded; empty for none.
     pub query: String,
-    /// The repository that a blob is to be mounted from, which takes the right to read there.
+    /// The repository that a blob is to be mounted from, which takes the right to read there. It
+    /// becomes the argument `from`, by its name at the upstream.
     pub source: Option<RepositoryName>,
     /// They describe the body: its type, and which part it is.
     pub headers: HeaderMap,

@@ -265,7 +265,7 @@ impl UpstreamLogin {
         scope: &TokenScope,
         header: Option<&HeaderValue>,
     ) -> Result<UpstreamReply, UpstreamError> {
-        let request = UpstreamRequest::ping(&self.transport.url, scope);
+        let request = UpstreamRequest::ping(&self.transport.base, scope);
         follow(&self.transport, &request, ChangePayload::Empty, header).await
     }
 
@@ -281,7 +281,7 @@ impl UpstreamLogin {
     ) -> Result<Option<LoginChallenge>, UpstreamError> {
         match challenge::read(headers) {
             Some(ChallengeOffer::Bearer { realm, service }) => {
-                let url = &self.transport.url;
+                let url = self.transport.base.url();
                 let realm = realm::check(url, &self.token_hosts, &realm)?;
                 Ok(Some(LoginChallenge::Bearer { realm, service }))
             }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod backoff;
+mod base;
 mod body;
 mod breaker;
 mod challenge;
@@ -33,6 +34,7 @@ mod trouble;
 mod walk;
 
 pub use ask::Upstream;
+pub use base::RegistryBase;
 pub use body::AnswerBody;
 pub use change::{ChangeCall, ChangeTarget};
 pub use error::{SetupError, UpstreamError};

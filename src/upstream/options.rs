@@ -8,7 +8,8 @@ use crate::http::{ClientIdentity, HostPort};
 /// One URL at which a registry is reached, and how.
 #[derive(Clone, Debug)]
 pub struct UpstreamOptions {
-    /// `http` or `https`, a host, perhaps a port; no path, query, user or fragment.
+    /// `http` or `https`, a host, perhaps a port and a path, which
+    /// [`RegistryBase`](super::RegistryBase) reads; no query, user or fragment.
     pub url: Url,
     /// With whose credential.
     pub credential: ProxyCredential,

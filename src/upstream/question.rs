@@ -13,7 +13,7 @@ use crate::oci::{RepositoryName, Resource};
 pub struct Question {
     /// GET or HEAD.
     pub method: ReadMethod,
-    /// In which repository, by its name at the upstream.
+    /// In which repository of the registry.
     pub repository: RepositoryName,
     /// The resource in it.
     pub resource: Resource,

@@ -8,13 +8,14 @@ use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 
 use super::backoff::LimitClass;
+use super::base::RegistryBase;
 use super::change::{ChangeCall, ChangeTarget};
 use super::identity::CredentialId;
 use super::question::{Question, ReadMethod};
 use super::redirect::RedirectPolicy;
 use super::scope::TokenScope;
 use crate::http::Via;
-use crate::oci::{Reference, RepositoryName, Resource};
+use crate::oci::Resource;
 
 /// A request to an upstream, before a credential is added. Its body travels beside it.
 #[derive(Clone)]
@@ -59,13 +60,14 @@ impl CallPurpose {
 
 impl UpstreamRequest {
     /// The request that asks `question` of the registry at `base`.
-    pub(super) fn of_question(base: &Url, question: &Question) -> Self {
+    pub(super) fn of_question(base: &RegistryBase, question: &Question) -> Self {
         let method = match question.method {
             ReadMethod::Head => Method::HEAD,
             ReadMethod::Get => Method::GET,
         };
-        let url = url_of(base, &question.repository, &question.resource, &question.query);
-        let scope = TokenScope::pull(&question.repository).of(question.client.clone());
+        let url = base.url_of(&question.repository, &question.resource, &question.query);
+        let scope =
+            TokenScope::pull(&base.name_of(&question.repository)).of(question.client.clone());
         let mut request = Self {
             class: class_of(question),
             via: question.via.clone(),
@@ -87,7 +89,7 @@ impl UpstreamRequest {
 
     /// A GET of the first byte of what `question` asks for, to learn its length where HEAD does not
     /// work.
-    pub(super) fn of_first_byte(base: &Url, question: &Question) -> Self {
+    pub(super) fn of_first_byte(base: &RegistryBase, question: &Question) -> Self {
         let mut request = Self::of_question(base, question);
         request.method = Method::GET;
         request.set_range(0, Some(1));
@@ -95,15 +97,20 @@ impl UpstreamRequest {
     }
 
     /// The request that makes a change at the registry at `base`.
-    pub(super) fn of_change(base: &Url, change: &ChangeCall) -> Self {
+    pub(super) fn of_change(base: &RegistryBase, change: &ChangeCall) -> Self {
         let repository = &change.repository;
         let mut url = match &change.target {
-            ChangeTarget::Resource(resource) => url_of(base, repository, resource, ""),
+            ChangeTarget::Resource(resource) => base.url_of(repository, resource, ""),
             ChangeTarget::Upload(location) => location.url().clone(),
         };
-        if !change.query.is_empty() {
-            let query = [url.query().unwrap_or_default(), &change.query].join("&");
-            url.set_query(Some(query.trim_start_matches('&')));
+        let name = base.name_of(repository);
+        let source = change.source.as_ref().map(|source| base.name_of(source));
+        // A name holds nothing that a query must escape but the slash.
+        let from = source.iter().map(|source| format!("from={}", source.replace('/', "%2F")));
+        let written = [url.query().unwrap_or_default().to_owned(), change.query.clone()];
+        let query: Vec<_> = written.into_iter().chain(from).filter(|it| !it.is_empty()).collect();
+        if !query.is_empty() {
+            url.set_query(Some(&query.join("&")));
         }
         let mut headers = change.headers.clone();
         // Gateways refuse a POST or PUT that does not say how long it is (RFC 9110, 8.6).
@@ -112,11 +119,11 @@ impl UpstreamRequest {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let scope = if change.method == Method::DELETE {
-            TokenScope::delete(repository)
+            TokenScope::delete(&name)
         } else {
-            TokenScope::push(repository, change.source.as_ref())
+            TokenScope::push(&name, source.as_deref())
         };
-        let is_own = url.origin() == base.origin();
+        let is_own = url.origin() == base.url().origin();
         Self {
             method: change.method.clone(),
             headers,
@@ -129,11 +136,9 @@ impl UpstreamRequest {
     }
 
     /// `GET /v2/`: whether there is a registry, and whether it takes the credential.
-    pub(super) fn ping(base: &Url, scope: &TokenScope) -> Self {
-        let mut url = base.clone();
-        url.set_path("/v2/");
+    pub(super) fn ping(base: &RegistryBase, scope: &TokenScope) -> Self {
         let redirects = RedirectPolicy::SameHost;
-        Self { redirects, ..Self::get(url, scope.clone()) }
+        Self { redirects, ..Self::get(base.api_url(), scope.clone()) }
     }
 
     /// A GET from the token server at `url`.
@@ -187,23 +192,4 @@ fn class_of(question: &Question) -> LimitClass {
         (Resource::Manifest(_), ReadMethod::Head) => LimitClass::ManifestHead,
         (Resource::Referrers(_) | Resource::Tags, _) => LimitClass::List,
     }
-}
-
-/// Where the registry at `base` has something. Names, tags and digests hold no character that a
-/// path would have to escape.
-fn url_of(base: &Url, name: &RepositoryName, resource: &Resource, query: &str) -> Url {
-    let path = match resource {
-        Resource::Blob(digest) => format!("/v2/{name}/blobs/{digest}"),
-        Resource::Manifest(Reference::Digest(digest)) => format!("/v2/{name}/manifests/{digest}"),
-        Resource::Manifest(Reference::Tag(tag)) => format!("/v2/{name}/manifests/{tag}"),
-        Resource::Referrers(digest) => format!("/v2/{name}/referrers/{digest}"),
-        Resource::Tags => format!("/v2/{name}/tags/list"),
-        Resource::Upload(_) => format!("/v2/{name}/blobs/uploads/"),
-    };
-    let mut url = base.clone();
-    url.set_path(&path);
-    if !query.is_empty() {
-        url.set_query(Some(query));
-    }
-    url
 }

@@ -1,4 +1,6 @@
 //! What a token is asked for (distribution, "Token Scope Documentation"), and for whom.
+//!
+//! Repositories are named as the upstream names them.
 
 use std::time::Duration;
 
@@ -6,7 +8,6 @@ use tokio::time::Instant;
 
 use super::identity::{ClientCredential, CredentialId};
 use super::token::TokenNeed;
-use crate::oci::RepositoryName;
 
 /// What a token is asked for, for which client, and which tokens will do.
 #[derive(Clone)]
@@ -21,7 +22,7 @@ pub(super) struct TokenScope {
 
 impl TokenScope {
     /// To read in a repository.
-    pub(super) fn pull(repository: &RepositoryName) -> Self {
+    pub(super) fn pull(repository: &str) -> Self {
         let texts = vec![format!("repository:{repository}:pull")];
         Self { client: None, texts, need: TokenNeed::default() }
     }
@@ -48,14 +49,14 @@ impl TokenScope {
     }
 
     /// To write in a repository, and to mount what another one has.
-    pub(super) fn push(repository: &RepositoryName, source: Option<&RepositoryName>) -> Self {
+    pub(super) fn push(repository: &str, source: Option<&str>) -> Self {
         let mut texts = vec![format!("repository:{repository}:pull,push")];
         texts.extend(source.map(|source| format!("repository:{source}:pull")));
         Self { client: None, texts, need: FOR_A_CHANGE }
     }
 
     /// To remove from a repository. Cancelling an upload takes this right, too.
-    pub(super) fn delete(repository: &RepositoryName) -> Self {
+    pub(super) fn delete(repository: &str) -> Self {
         let texts = vec![format!("repository:{repository}:pull,push,delete")];
         Self { client: None, texts, need: FOR_A_CHANGE }
     }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::backoff::{BackoffPermit, BackoffTable};
+use super::base::RegistryBase;
 use super::body::AnswerBody;
 use super::breaker::{BreakerPermit, CircuitBreaker};
 use super::error::UpstreamError;
@@ -48,7 +49,7 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// The way to one upstream, and to where it points.
 pub(super) struct UpstreamTransport {
     /// The upstream.
-    pub(super) url: Url,
+    pub(super) base: RegistryBase,
     /// What messages call it.
     pub(super) host: String,
     /// What `Via` calls this instance of Larder.
@@ -75,20 +76,20 @@ pub(super) struct TransportClients {
 }
 
 impl UpstreamTransport {
-    /// A way to `url` that has room for `connections_max` requests at once.
+    /// A way to the registry at `base` that has room for `connections_max` requests at once.
     pub(super) fn new(
-        url: Url,
+        base: RegistryBase,
         clients: TransportClients,
         instance: InstanceId,
         connections_max: usize,
         meter: Arc<UpstreamMeter>,
     ) -> Self {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
-        let host = host_of(&url);
+        let host = host_of(base.url());
         let pushes = Arc::new(Semaphore::new(permits.div_ceil(PUSH_SHARE)));
         let permits = Arc::new(Semaphore::new(permits));
         Self {
-            url,
+            base,
             host,
             instance,
             meter,
@@ -124,7 +125,7 @@ impl UpstreamTransport {
         permits: &Arc<Semaphore>,
     ) -> Result<OwnedSemaphorePermit, UpstreamError> {
         let permit = Arc::clone(permits).acquire_owned().await;
-        permit.map_err(|closed| self.unreachable(&self.url, closed.to_string()))
+        permit.map_err(|closed| self.unreachable(self.base.url(), closed.to_string()))
     }
 
     /// Sends `request` once, with this body and this `Authorization`.
@@ -235,7 +236,7 @@ impl UpstreamTransport {
     }
 
     fn is_own(&self, request: &UpstreamRequest) -> bool {
-        request.url.origin() == self.url.origin()
+        request.url.origin() == self.base.url().origin()
     }
 
     /// Layers get a connection of their own. That is a new one, most of the time, which costs two
@@ -280,7 +281,7 @@ impl UpstreamTransport {
     }
 
     fn unreachable(&self, url: &Url, reason: String) -> UpstreamError {
-        let host = if *url == self.url { self.host.clone() } else { host_of(url) };
+        let host = if url == self.base.url() { self.host.clone() } else { host_of(url) };
         UpstreamError::Unreachable { host, reason }
     }
 }

@@ -68,10 +68,10 @@ fn redirect(
         return Err(not_repeatable(transport, reply.status));
     }
     let next = next_url(&request.url, reply.status, &reply.headers)?;
-    if request.redirects == RedirectPolicy::SameHost && next.host() != transport.url.host() {
+    if request.redirects == RedirectPolicy::SameHost && next.host() != transport.base.url().host() {
         return Err(UpstreamError::NotFound { host: transport.host.clone(), said: None });
     }
-    if next.origin() != transport.url.origin() {
+    if next.origin() != transport.base.url().origin() {
         request.purpose = CallPurpose::Redirect;
     }
     request.url = next;

@@ -163,7 +163,8 @@ fn every_shell_block_can_be_parsed() {
 /// A block of an unknown language would be checked by no test here.
 #[test]
 fn every_block_of_the_manuals_is_of_a_language_that_is_checked() {
-    for page in ["README.md", "docs/clients.md", "docs/install.md", "docs/access.md"] {
+    let pages = ["README.md", "docs/clients.md", "docs/install.md", "docs/access.md"];
+    for page in pages.into_iter().chain(["docs/upstreams.md"]) {
         for block in blocks_of(page) {
             let language = block.language.as_str();
             let is_checked = matches!(language, "json" | "sh" | "toml");
@@ -286,6 +287,7 @@ impl Etc {
         etc.write("tls.key", &key);
         etc.write("clients-ca.pem", &String::from_utf8(ca.pem()).unwrap());
         etc.write("harbor-password", "canary\n");
+        etc.write("upstream-password", "canary\n");
         let hash = bcrypt::hash_with_result("canary", 10).unwrap();
         etc.write("htpasswd", &format!("ann:{hash}\n"));
         etc

@@ -35,6 +35,7 @@ mod metrics;
 mod negative;
 mod offline;
 mod parts;
+mod projects;
 mod pull;
 mod push;
 mod ranges;

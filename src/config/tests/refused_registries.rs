@@ -26,7 +26,7 @@ fn upstreams_are_checked() {
     const UPSTREAM: &str = "registry.\"a.b\".upstream";
     refused(&[
         ("[registry.'a.b']\nupstream = 'https://u:hunter2@a.b'", 2, UPSTREAM, "password"),
-        ("[registry.'a.b']\nupstream = 'https://a.b/v2/'", 2, UPSTREAM, "has a path"),
+        ("[registry.'a.b']\nupstream = 'https://a.b//'", 2, UPSTREAM, "empty component"),
         ("[registry.'a.b']\nupstream = 'file:///etc'", 2, UPSTREAM, "scheme `file`"),
         ("[registry.'a.b']\nupstream = 'https://ä.b'", 2, UPSTREAM, "`xn--4ca.b`"),
         ("[registry.'a.b']\nupstream = 'a.b:5000'", 2, UPSTREAM, "`https://a.b:5000`?"),

@@ -172,7 +172,7 @@ fn options_that_cannot_work_are_refused_by_name() {
     };
     for url in [
         "ftp://up.test",
-        "http://up.test/v2",
+        "http://up.test/v2/Hub",
         "http://up.test/?x",
         "http://up.test/#x",
         "http://u@up.test/",

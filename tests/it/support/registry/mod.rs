@@ -53,6 +53,8 @@ struct Shared {
     uploads: Mutex<Uploads>,
     log: Mutex<Vec<Arc<Asked>>>,
     arrivals: watch::Sender<usize>,
+    /// The path below which it is; elsewhere at its hosts there is nothing.
+    base: Mutex<String>,
 }
 
 impl ScriptedRegistry {
@@ -126,6 +128,13 @@ impl ScriptedRegistry {
     /// Answers everything in a repository with this status, whoever asks; `None` ends it.
     pub fn refuse(&self, repository: &str, status: Option<u16>) {
         self.repository(repository, |content| content.refuses = status);
+    }
+
+    /// Is below this path from now on, its token server and its CDN too. Requests are recorded
+    /// without it.
+    pub fn is_below(&self, path: &str) {
+        path.clone_into(&mut self.shared.base.lock().unwrap());
+        self.locate_uploads_at(path);
     }
 
     /// Redirects blobs to `base`, a URL of a host that this registry is put at too.
