@@ -118,6 +118,9 @@ table! {
         /// Hosts with private addresses that the upstream may redirect downloads to.
         redirect_hosts: Located<Vec<HostPort>> => "`[]`" | [];
         /// PEM file of certificates to trust for the upstream beside the system's.
+        ///
+        /// They are of authorities that sign the upstream's certificate, or that certificate
+        /// itself, as `openssl req -x509` makes it.
         ca: Located<String>;
         /// PEM file of a client certificate that is shown to the upstream.
         client_cert: Located<String>;

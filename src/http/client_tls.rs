@@ -5,11 +5,14 @@
 
 use std::sync::{Arc, LazyLock};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret, SecretSlice};
+
+use super::server_verifier::ServerVerifier;
 
 /// A certificate to show, and its key.
 #[derive(Clone, Debug)]
@@ -35,25 +38,27 @@ pub fn client_config(
     roots_are_needed: bool,
 ) -> Result<ClientConfig, TrustError> {
     let mut roots = PLATFORM.clone();
-    if let Some(pem) = ca_pem {
-        add(&mut roots, pem)?;
-    }
+    let given = ca_pem.map(certificates_of).transpose()?.unwrap_or_default();
+    add(&mut roots, &given)?;
     if roots.is_empty() && roots_are_needed {
         return Err(TrustError::NoRoots);
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Tls)?;
-    let config = config.with_root_certificates(roots);
+    let config = if roots.is_empty() {
+        config.with_root_certificates(roots)
+    } else {
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let webpki = webpki.build().map_err(|error| TrustError::Verifier(error.to_string()))?;
+        let verifier = ServerVerifier::new(webpki, given);
+        config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+    };
     match identity {
         None => Ok(config.with_no_client_auth()),
         Some(identity) => {
-            let chain = CertificateDer::pem_slice_iter(&identity.cert_pem)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| TrustError::NotPem(error.to_string()))?;
-            if chain.is_empty() {
-                return Err(TrustError::NoCertificate);
-            }
+            let chain = certificates_of(&identity.cert_pem)?;
             // Its message could show what is in the file.
             let key = PrivateKeyDer::from_pem_slice(identity.key_pem.expose_secret());
             let key = key.map_err(|_| TrustError::NoKey)?;
@@ -81,18 +86,23 @@ pub fn check_ca(pem: &[u8]) -> Result<(), TrustError> {
 /// The certificates of `pem`, and no others.
 pub(super) fn roots_of(pem: &[u8]) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
-    add(&mut roots, pem)?;
+    add(&mut roots, &certificates_of(pem)?)?;
     Ok(roots)
 }
 
-fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), TrustError> {
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| TrustError::NotPem(error.to_string()))?;
-        roots.add(certificate).map_err(TrustError::NotACertificate)?;
-        count += 1;
-    }
-    if count == 0 { Err(TrustError::NoCertificate) } else { Ok(()) }
+fn add(roots: &mut RootCertStore, given: &[CertificateDer<'static>]) -> Result<(), TrustError> {
+    given
+        .iter()
+        .try_for_each(|certificate| roots.add(certificate.clone()))
+        .map_err(TrustError::NotACertificate)
+}
+
+/// The certificates of `pem`, of which there is at least one.
+fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TrustError::NotPem(error.to_string()))?;
+    if certificates.is_empty() { Err(TrustError::NoCertificate) } else { Ok(certificates) }
 }
 
 /// What is wrong with the certificates to trust.
@@ -120,8 +130,8 @@ pub enum TrustError {
     /// The crypto provider offers no usable protocol version.
     #[error("TLS cannot be set up: {0}")]
     Tls(rustls::Error),
-    /// Certificates of clients cannot be checked with them.
-    #[error("they cannot be used to check certificates of clients: {0}")]
+    /// No certificate can be checked with them.
+    #[error("they cannot be used to check certificates: {0}")]
     Verifier(String),
 }
 

@@ -25,6 +25,7 @@ mod range;
 mod request_body;
 mod sendfile;
 mod server_tls;
+mod server_verifier;
 mod socket;
 mod via;
 

@@ -21,7 +21,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("sled::", &["store/index/db.rs"]),
     ("tokio_rustls::", &["http/", "upstream/tests/"]),
     ("toml::", &["config/"]),
-    ("webpki::", &["http/peer.rs"]),
+    ("webpki::", &["http/peer.rs", "http/server_verifier.rs"]),
 ];
 
 #[test]

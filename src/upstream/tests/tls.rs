@@ -1,6 +1,9 @@
 //! Whose certificates are believed, and what options are refused.
 
-use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedKey, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -134,6 +137,92 @@ async fn a_certificate_that_is_no_longer_valid_is_refused() {
         assert_eq!(pulled.is_ok(), is_valid, "{from} to {until}: {pulled:?}");
         assert_eq!(network.seen().len(), usize::from(is_valid));
     }
+}
+
+/// A certificate as `openssl req -x509` makes it: a CA's, signed by itself, for `up.example.com`.
+fn self_signed_ca(change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey<KeyPair> {
+    let mut params = CertificateParams::new(["up.example.com".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let signing_key = KeyPair::generate().unwrap();
+    let cert = params.self_signed(&signing_key).unwrap();
+    CertifiedKey { cert, signing_key }
+}
+
+/// Asks a server that shows the certificate with `ca_pem` as `ca`.
+async fn pull_from(shown: CertifiedKey<KeyPair>, ca_pem: Option<Vec<u8>>) -> Result<(), String> {
+    let (acceptor, _) = serving(shown);
+    let (internet, network) = world();
+    network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
+    let upstream = Upstream::new(&https(ca_pem), &egress(&internet), &Arc::default());
+    let upstream = upstream.map_err(|error| error.to_string())?;
+    let pulled = pull(&Arc::new(upstream)).await;
+    assert_eq!(network.seen().len(), usize::from(pulled.is_ok()));
+    pulled.map(drop).map_err(|error| error.to_string())
+}
+
+/// Many private registries have one such certificate, which is their clients' `ca` as well.
+#[tokio::test(start_paused = true)]
+async fn a_self_signed_ca_is_taken_as_the_servers_certificate_if_it_is_the_given_one() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    type Change = fn(&mut CertificateParams);
+    let rows: [(&str, Change, Option<&str>); 9] = [
+        ("plain", |_| {}, None),
+        ("path length", |it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), None),
+        ("for servers", |it| it.extended_key_usages = vec![ServerAuth], None),
+        ("for both", |it| it.extended_key_usages = vec![ClientAuth, ServerAuth], None),
+        ("for clients", |it| it.extended_key_usages = vec![ClientAuth], Some("InvalidPurpose")),
+        (
+            "other name",
+            |it| it.subject_alt_names = vec![rcgen::SanType::IpAddress([10, 0, 0, 1].into())],
+            Some("not valid for name"),
+        ),
+        ("no name", |it| it.subject_alt_names.clear(), Some("not valid for")),
+        ("expired", |it| it.not_after = rcgen::date_time_ymd(2020, 1, 1), Some("expired")),
+        ("early", |it| it.not_before = rcgen::date_time_ymd(2999, 1, 1), Some("not valid yet")),
+    ];
+    for (name, change, refusal) in rows {
+        let shown = self_signed_ca(change);
+        let ca_pem = shown.cert.pem().into_bytes();
+
+        let pulled = pull_from(shown, Some(ca_pem)).await;
+
+        let said = pulled.err();
+        let is_as_wanted = match (refusal, &said) {
+            (None, None) => true,
+            (Some(refusal), Some(said)) => said.contains(refusal),
+            _ => false,
+        };
+        assert!(is_as_wanted, "{name}: {said:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_is_not_the_given_one_is_no_servers_certificate() {
+    let given = self_signed_ca(|_| {});
+    let given_pem = given.cert.pem();
+    // The key, the name and the time are the given one's; the certificate is not.
+    let mut params = CertificateParams::new(["up.example.com".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let again = params.self_signed(&given.signing_key).unwrap();
+    let key = || KeyPair::from_pem(&given.signing_key.serialize_pem()).unwrap();
+    let again = CertifiedKey { cert: again, signing_key: key() };
+    let issuer = Issuer::new(params.clone(), key());
+    let below_key = KeyPair::generate().unwrap();
+    let below = params.signed_by(&below_key, &issuer).unwrap();
+    let below = CertifiedKey { cert: below, signing_key: below_key };
+    let other_pem = self_signed_ca(|_| {}).cert.pem();
+    for (name, shown, ca_pem) in [
+        ("another with the same key", again, Some(given_pem.clone())),
+        ("a CA that the given one signed", below, Some(given_pem.clone())),
+        ("another is given", self_signed_ca(|_| {}), Some(other_pem.clone())),
+    ] {
+        let said = pull_from(shown, ca_pem.map(String::into_bytes)).await.unwrap_err();
+        assert!(said.contains("`ca` has to hold this very certificate"), "{name}: {said}");
+    }
+    assert!(pull_from(self_signed_ca(|_| {}), None).await.is_err(), "none is given");
+    let bundle = format!("{other_pem}{given_pem}");
+    assert_eq!(pull_from(given, Some(bundle.into_bytes())).await, Ok(()), "one of several");
 }
 
 #[tokio::test(start_paused = true)]
