@@ -70,7 +70,8 @@ fn password(
     let (at, password) = match (auth.password, auth.password_file, auth.password_env) {
         (Some(password), None, None) => {
             resolver.note_secret();
-            (password.at, password.value)
+            let value = resolver.accept(&password.at, check_end(password.value))?;
+            (password.at, value)
         }
         (None, Some(file), None) => {
             let password = from_file(&file, resolver)?;
@@ -102,7 +103,8 @@ fn from_file(file: &Located<String>, resolver: &mut Resolver<'_>) -> Option<Secr
     let text = String::from_utf8(bytes)
         .map_err(|_| ValueFault::new("the password in this file is not UTF-8"));
     let text = resolver.accept(&file.at, text)?;
-    // Most editors and `echo` end a file with a newline that is not meant.
+    // Most editors and `echo` end a file with a newline that is not meant. `docker login
+    // --password-stdin` removes as much, so that each client sends the same.
     let trimmed = text.strip_suffix('\n').unwrap_or(&text);
     Some(SecretString::from(trimmed.strip_suffix('\r').unwrap_or(trimmed)))
 }
@@ -111,17 +113,26 @@ fn from_environment(name: &str, resolver: &Resolver<'_>) -> Result<SecretString,
     let value = resolver.environment.text(name);
     let unset =
         || Err(ValueFault::new(format!("the environment variable {} is not set", quoted(name))));
-    value.map_or_else(unset, |value| value.map(SecretString::from))
+    check_end(value.map_or_else(unset, |value| value.map(SecretString::from))?)
 }
 
+/// Refuses a password whose last newline was written where none is removed.
+fn check_end(password: SecretString) -> Result<SecretString, ValueFault> {
+    if password.expose_secret().ends_with(['\n', '\r']) {
+        let fault = ValueFault::new("the password ends in a line break");
+        return Err(fault.hint("`password_file` leaves out the last one of a file"));
+    }
+    Ok(password)
+}
+
+/// Line breaks within are kept: Google's keys for `_json_key` are files of several lines.
 fn check_password(password: SecretString) -> Result<SecretString, ValueFault> {
     let text = password.expose_secret();
     if text.is_empty() {
         return Err(ValueFault::new("the password is empty"));
     }
-    if text.contains(char::is_control) {
-        let what = "the password holds a line break or another control character";
-        return Err(ValueFault::new(what));
+    if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return Err(ValueFault::new("the password holds a control character"));
     }
     Ok(password)
 }

@@ -172,7 +172,9 @@ table! {
         username: Located<String>;
         /// The password itself.
         password: Located<SecretString>;
-        /// File with the password, of which a last newline is ignored.
+        /// File with the password, of which one last newline (LF or CRLF) is ignored.
+        ///
+        /// Newlines before it are part of the password, as in the JSON keys of `_json_key`.
         password_file: Located<String>;
         /// Environment variable with the password.
         password_env: Located<String>;

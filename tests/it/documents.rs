@@ -287,6 +287,7 @@ impl Etc {
         etc.write("tls.key", &key);
         etc.write("clients-ca.pem", &String::from_utf8(ca.pem()).unwrap());
         etc.write("registry.crt", &certificate);
+        etc.write("gar-key.json", "{\n  \"private_key\": \"canary\"\n}\n");
         etc.write("harbor-password", "canary\n");
         etc.write("upstream-password", "canary\n");
         let hash = bcrypt::hash_with_result("canary", 10).unwrap();

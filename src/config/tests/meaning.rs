@@ -120,6 +120,30 @@ fn the_last_upstream_is_the_registry_and_what_is_written_for_that_is_its_alone()
     );
 }
 
+/// A registry gets what `docker login --password-stdin` would send of the same file.
+#[test]
+fn a_password_file_loses_one_last_newline_and_nothing_else() {
+    for (file, want) in [
+        ("hunter2", "hunter2"),
+        ("hunter2\n", "hunter2"),
+        ("hunter2\r\n", "hunter2"),
+        ("hunter2\n\n", "hunter2\n"),
+        ("hunter2\r\n\r\n", "hunter2\r\n"),
+        ("hunter2\n\r", "hunter2\n"),
+        (" hunter2 \n", " hunter2 "),
+        ("\nhunter2", "\nhunter2"),
+        ("{\n  \"type\": \"service_account\"\n}\n", "{\n  \"type\": \"service_account\"\n}"),
+        ("{\r\n\t\"key\": \"a\\nb\"\r\n}\r\n", "{\r\n\t\"key\": \"a\\nb\"\r\n}"),
+    ] {
+        let text = "[registry.'a.b'.auth]\ntype = 'basic'\nusername = '_json_key'\n\
+                    password_file = 'secret'\n";
+        let settings = Case::of(text).file("secret", file).settings();
+        let credential = &settings.registries[0].upstream.credential;
+        let ProxyCredential::Basic { password, .. } = credential else { panic!("{file:?}") };
+        assert_eq!(password.expose_secret(), want, "{file:?}");
+    }
+}
+
 #[test]
 fn passwords_come_from_three_places_and_show_up_in_none() {
     for (key, want_warning) in [

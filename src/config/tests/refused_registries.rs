@@ -121,6 +121,12 @@ fn credentials_are_checked() {
             "line break",
         ),
         (
+            "[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\npassword = \"a\\u0007b\"",
+            4,
+            auth("password"),
+            "control character",
+        ),
+        (
             "[registry.'a.b'.auth]\ntype = 'basic'\nusername = 'u'\npassword = ''",
             4,
             auth("password"),
