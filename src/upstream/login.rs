@@ -15,40 +15,31 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use url::Url;
 
 use super::challenge::{self, ChallengeOffer};
 use super::error::UpstreamError;
 use super::identity::ClientCredential;
 use super::payload::ChangePayload;
-use super::realm;
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::scope::TokenScope;
-use super::shown::host_of;
-use super::token::{BearerToken, TokenCache};
-use super::token_server::{fetch_token, token_url};
-use super::transport::{HEAD_WAIT, UpstreamTransport};
+use super::token_fetcher::{HeldToken, TokenFetcher};
+use super::token_server::token_url;
+use super::transport::UpstreamTransport;
 use super::walk::follow;
 use crate::http::HostPort;
-
-/// The most token fetches at once. They do not count as connections to the upstream: a request
-/// that waits for a token holds no permit.
-const EXCHANGES_MAX: usize = 32;
 
 /// The login at one upstream.
 pub(super) struct UpstreamLogin {
     transport: Arc<UpstreamTransport>,
-    token_hosts: Vec<HostPort>,
     identity: Option<ClientCredential>,
     /// The last challenge of the upstream.
     known: Mutex<Option<LoginChallenge>>,
     /// When a change was last taken without anything.
     open: Mutex<Option<Instant>>,
-    tokens: TokenCache,
-    exchanges: Arc<Semaphore>,
+    tokens: TokenFetcher,
     /// How our credential was refused everywhere, if it was and has not been taken since.
     refusal: Mutex<Option<String>>,
 }
@@ -71,13 +62,6 @@ pub(super) struct Authorization {
     token: Option<HeldToken>,
 }
 
-struct HeldToken {
-    key: String,
-    token: BearerToken,
-    /// Whether it was issued for this request, and so cannot be too old.
-    is_fresh: bool,
-}
-
 impl UpstreamLogin {
     /// A login that has not been asked for anything yet.
     pub(super) fn new(
@@ -85,14 +69,13 @@ impl UpstreamLogin {
         token_hosts: Vec<HostPort>,
         identity: Option<ClientCredential>,
     ) -> Self {
+        let tokens = TokenFetcher::new(Arc::clone(&transport), token_hosts);
         Self {
             transport,
-            token_hosts,
             identity,
             known: Mutex::default(),
             open: Mutex::default(),
-            tokens: TokenCache::default(),
-            exchanges: Arc::new(Semaphore::new(EXCHANGES_MAX)),
+            tokens,
             refusal: Mutex::default(),
         }
     }
@@ -213,7 +196,7 @@ impl UpstreamLogin {
 
     fn discard(&self, used: Option<&Authorization>) {
         if let Some(Authorization { token: Some(held), .. }) = used {
-            self.tokens.discard(&held.key, &held.token);
+            self.tokens.discard(held);
         }
     }
 
@@ -251,8 +234,8 @@ impl UpstreamLogin {
             return Ok(offered);
         };
         match &used.token {
-            Some(HeldToken { key, token, is_fresh: false }) => {
-                self.tokens.discard(key, token);
+            Some(held) if !held.is_fresh => {
+                self.tokens.discard(held);
                 Ok(Some(offered.unwrap_or_else(|| used.challenge.clone())))
             }
             _ => Ok(offered.filter(|offered| *offered != used.challenge)),
@@ -281,8 +264,7 @@ impl UpstreamLogin {
     ) -> Result<Option<LoginChallenge>, UpstreamError> {
         match challenge::read(headers) {
             Some(ChallengeOffer::Bearer { realm, service }) => {
-                let url = self.transport.base.url();
-                let realm = realm::check(url, &self.token_hosts, &realm)?;
+                let realm = self.tokens.realm(&realm)?;
                 Ok(Some(LoginChallenge::Bearer { realm, service }))
             }
             Some(ChallengeOffer::Basic) => Ok(self.identity(scope).map(|_| LoginChallenge::Basic)),
@@ -303,7 +285,7 @@ impl UpstreamLogin {
             LoginChallenge::Bearer { realm, service } => {
                 let url = token_url(realm, service.as_deref(), scope, self.identity(scope));
                 let held = self.token(url, scope).await?;
-                let header = held.token.header();
+                let header = held.header();
                 let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
                 Ok(Authorization { challenge, header, token: Some(held) })
             }
@@ -315,52 +297,17 @@ impl UpstreamLogin {
         }
     }
 
+    /// A token, and what its server thereby says about the credential.
     async fn token(&self, url: Url, scope: &TokenScope) -> Result<HeldToken, UpstreamError> {
-        // No URL has a space in it.
-        let key = match scope.client_id() {
-            Some(client) => format!("{url} {client}"),
-            None => url.to_string(),
-        };
-        let host = host_of(&url);
-        let fetch = || self.fetch(UpstreamRequest::of_token(url, scope));
-        match self.tokens.obtain(&key, scope.need, fetch).await {
-            Some(Ok((token, is_fresh))) => {
-                if is_fresh {
-                    self.note_refusal(scope, None);
-                }
-                Ok(HeldToken { key, token, is_fresh })
+        let obtained = self.tokens.obtain(url, scope, self.identity(scope)).await;
+        match &obtained {
+            Ok(held) if held.is_fresh => self.note_refusal(scope, None),
+            Err(UpstreamError::CredentialRefused { reason, .. }) => {
+                self.note_refusal(scope, Some(reason.clone()));
             }
-            Some(Err(error)) => {
-                if let UpstreamError::CredentialRefused { reason, .. } = &error {
-                    self.note_refusal(scope, Some(reason.clone()));
-                }
-                Err(error)
-            }
-            None => {
-                let reason = "the task that fetched the token was lost".to_owned();
-                Err(UpstreamError::Unreachable { host, reason })
-            }
+            _ => {}
         }
-    }
-
-    /// Fetches a token, in a task of its own.
-    fn fetch(
-        &self,
-        request: UpstreamRequest,
-    ) -> impl Future<Output = Result<BearerToken, UpstreamError>> + use<> {
-        let transport = Arc::clone(&self.transport);
-        let exchanges = Arc::clone(&self.exchanges);
-        let credential = self.identity(&request.scope).and_then(ClientCredential::header);
-        async move {
-            let fetch = async {
-                let _permit = exchanges.acquire().await;
-                fetch_token(&transport, &request, credential.as_ref()).await
-            };
-            timeout(HEAD_WAIT, fetch).await.unwrap_or_else(|_| {
-                let host = host_of(&request.url);
-                Err(UpstreamError::Stalled { host, waited: HEAD_WAIT })
-            })
-        }
+        obtained
     }
 
     /// The error that it is when the upstream refused a read, with `used`, for good.

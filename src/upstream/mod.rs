@@ -28,6 +28,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 mod token;
+mod token_fetcher;
 mod token_server;
 mod transport;
 mod trouble;
