@@ -24,6 +24,9 @@ pub(super) enum RedirectPolicy {
     /// Those to the upstream's own host. Registries that do not know referrers may redirect to
     /// a site that they stand in front of, which says as much as a 404.
     SameHost,
+    /// Those within the origin that was asked: a token server's, which gets the credential anew
+    /// each time.
+    SameOrigin,
 }
 
 impl RedirectPolicy {

@@ -143,7 +143,8 @@ impl UpstreamRequest {
 
     /// A GET from the token server at `url`.
     pub(super) fn of_token(url: Url, scope: &TokenScope) -> Self {
-        Self { purpose: CallPurpose::Token, ..Self::get(url, scope.clone()) }
+        let redirects = RedirectPolicy::SameOrigin;
+        Self { purpose: CallPurpose::Token, redirects, ..Self::get(url, scope.clone()) }
     }
 
     fn get(url: Url, scope: TokenScope) -> Self {

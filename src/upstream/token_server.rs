@@ -1,8 +1,8 @@
 //! Fetches one token (distribution, "Token Authentication Specification").
 //!
 //! Asks and reads; whether the server may be asked was decided in `realm`, how long the token is
-//! kept is decided in `token`. Redirects are not followed: the credential goes to the server that
-//! was checked, or nowhere.
+//! kept is decided in `token`. Redirects are followed within the server's own origin: the
+//! credential goes to the server that was checked, or nowhere.
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::request::UpstreamRequest;
 use super::scope::TokenScope;
 use super::token::BearerToken;
 use super::transport::UpstreamTransport;
+use super::walk::follow;
 
 /// The longest answer of a token server, in bytes. Tokens take up to 10 KiB.
 const ANSWER_LEN_MAX: usize = 64 * 1024;
@@ -62,7 +63,7 @@ pub(super) async fn fetch_token(
     request: &UpstreamRequest,
     credential: Option<&HeaderValue>,
 ) -> Result<BearerToken, UpstreamError> {
-    let reply = transport.exchange(request, ChangePayload::Empty, credential).await?;
+    let reply = follow(transport, request, ChangePayload::Empty, credential).await?;
     let status = reply.status;
     let unexpected = |host, reason: &str| {
         Err(UpstreamError::unexpected(host, status, format!("as a token server: {reason}")))

@@ -103,11 +103,15 @@ impl UpstreamTransport {
     }
 
     /// Waits, first come first served, until the upstream has room for `request`. Fewer changes go
-    /// on at once than requests, and none waits for longer than [`PERMIT_WAIT`].
+    /// on at once than requests, and none waits for longer than [`PERMIT_WAIT`]. Requests for
+    /// tokens have a limit of their own.
     pub(super) async fn permits(
         &self,
         request: &UpstreamRequest,
     ) -> Result<Vec<OwnedSemaphorePermit>, UpstreamError> {
+        if request.purpose == CallPurpose::Token {
+            return Ok(Vec::new());
+        }
         if !request.is_change() {
             return Ok(vec![self.acquire(&self.permits).await?]);
         }

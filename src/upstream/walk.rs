@@ -2,8 +2,8 @@
 //!
 //! Registries answer a blob with a redirect to storage whose URL is signed. Such a URL is followed
 //! at once and forgotten: never cached, logged or shown. Storage refuses requests that carry a
-//! second credential, and must not learn ours: `Authorization` goes to the upstream's own origin
-//! only, and not even there again once the walk has left it, because the host that points back
+//! second credential, and must not learn ours: `Authorization` goes to the origin that was asked
+//! first, and not even there again once the walk has left it, because the host that points back
 //! chooses the path.
 
 use http::header::VIA;
@@ -14,6 +14,7 @@ use super::payload::ChangePayload;
 use super::redirect::{RedirectPolicy, is_redirect, next_url};
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
+use super::shown::{host_of, origin_of};
 use super::transport::UpstreamTransport;
 
 /// The most redirects that are followed for one request. Two are common (registry, storage, CDN).
@@ -37,10 +38,9 @@ pub(super) async fn follow(
     request.headers.extend(request.via.header(transport.instance).map(|value| (VIA, value)));
     let mut payload = payload;
     let mut status = StatusCode::FOUND;
+    let mut authorization = authorization;
     for _ in 0..=HOPS_MAX {
         let again = payload.again();
-        let is_own = request.purpose == CallPurpose::Registry;
-        let authorization = authorization.filter(|_| is_own);
         let mut reply = transport.exchange(&request, payload, authorization).await?;
         if !is_redirect(reply.status) {
             if request.is_change() {
@@ -51,11 +51,19 @@ pub(super) async fn follow(
             return Ok(reply);
         }
         status = reply.status;
-        redirect(transport, &mut request, &reply)?;
+        let left = redirect(transport, &mut request, &reply)?;
+        authorization = authorization.filter(|_| left == WalkStep::Within);
         payload = again.ok_or_else(|| not_repeatable(transport, status))?;
     }
     let reason = format!("it leads through more than {HOPS_MAX} redirects");
-    Err(UpstreamError::unexpected(transport.host.clone(), status, reason))
+    Err(UpstreamError::unexpected(host_of(&request.url), status, reason))
+}
+
+/// Whether a redirect left the origin that it came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WalkStep {
+    Away,
+    Within,
 }
 
 /// Has `request` go where `reply` points, if it may.
@@ -63,7 +71,7 @@ fn redirect(
     transport: &UpstreamTransport,
     request: &mut UpstreamRequest,
     reply: &UpstreamReply,
-) -> Result<(), UpstreamError> {
+) -> Result<WalkStep, UpstreamError> {
     if !request.redirects.allows(reply.status) {
         return Err(not_repeatable(transport, reply.status));
     }
@@ -71,11 +79,17 @@ fn redirect(
     if request.redirects == RedirectPolicy::SameHost && next.host() != transport.base.url().host() {
         return Err(UpstreamError::NotFound { host: transport.host.clone(), said: None });
     }
-    if next.origin() != transport.base.url().origin() {
-        request.purpose = CallPurpose::Redirect;
+    let is_within = next.origin() == request.url.origin();
+    if request.redirects == RedirectPolicy::SameOrigin && !is_within {
+        let reason = format!("as a token server: it redirects to {}", origin_of(&next));
+        return Err(UpstreamError::unexpected(host_of(&request.url), reply.status, reason));
     }
     request.url = next;
-    Ok(())
+    if is_within {
+        return Ok(WalkStep::Within);
+    }
+    request.purpose = CallPurpose::Redirect;
+    Ok(WalkStep::Away)
 }
 
 fn not_repeatable(transport: &UpstreamTransport, status: StatusCode) -> UpstreamError {

@@ -256,6 +256,69 @@ async fn a_token_server_that_is_out_of_order_is_an_outage() {
     }
 }
 
+/// GitLab's token server redirects to the path with a slash behind it, others to a moved one.
+#[tokio::test(start_paused = true)]
+async fn a_token_server_may_redirect_within_its_origin() {
+    for (status, location, hops) in [
+        (301, "/token/", 1),
+        (302, "/moved?scope=x", 1),
+        (303, "http://auth.example.com/other", 1),
+        (307, "http://AUTH.example.com:80/other", 1),
+        (308, "//auth.example.com/other", 1),
+        (302, "/again", 5),
+    ] {
+        for credential in [None, Some("Basic bWU6cHc=")] {
+            let (internet, network) = world();
+            network.serve(UP, |seen| match seen.header("authorization") {
+                Some("Bearer t") => reply(200, &[], "layer"),
+                _ => challenge(BEARER),
+            });
+            let asked = AtomicUsize::new(0);
+            network.serve(AUTH, move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+                asked if asked < hops => reply(status, &[("Location", location)], ""),
+                _ => token("t"),
+            });
+            let options = if credential.is_some() { with_password("pw") } else { options() };
+
+            assert_eq!(pull(&upstream(&internet, &options)).await.unwrap(), "layer", "{location}");
+
+            let seen = network.seen().into_iter().filter(|seen| seen.host != "up.example.com");
+            let credentials: Vec<_> =
+                seen.map(|seen| seen.header("authorization").map(str::to_owned)).collect();
+            assert_eq!(credentials, vec![credential.map(str::to_owned); hops + 1], "{location}");
+        }
+    }
+}
+
+/// A credential goes to the server that was checked, or nowhere.
+#[tokio::test(start_paused = true)]
+async fn a_token_server_may_not_redirect_elsewhere_nor_for_ever() {
+    for (location, said) in [
+        ("http://cdn.test/token", "redirects to http://cdn.test"),
+        ("http://up.example.com/token", "redirects to http://up.example.com"),
+        ("http://auth.example.com:81/token", "redirects to http://auth.example.com:81"),
+        ("https://auth.example.com/token", "redirects to https://auth.example.com"),
+        ("http://auth.example.com@cdn.test/token", "its URL has a user in it"),
+        ("file:///token", "neither http nor https"),
+        ("", "Location is empty"),
+        ("/token", "more than 5 redirects"),
+    ] {
+        let (internet, network) = world();
+        network.serve(UP, |_| challenge(BEARER));
+        network.serve(AUTH, move |_| reply(302, &[("Location", location)], ""));
+        network.serve(CDN, |_| token("t"));
+
+        let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
+
+        assert!(error.to_string().contains(said), "{location}: {error}");
+        assert!(!error.is_an_answer(), "{error:?}");
+        assert_eq!(network.count("cdn.test"), 0, "{location}");
+        let at_upstream = network.seen().into_iter().filter(|seen| seen.host == "up.example.com");
+        assert!(at_upstream.clone().all(|seen| seen.header("authorization").is_none()));
+        assert!(at_upstream.clone().all(|seen| !seen.target.starts_with("/token")));
+    }
+}
+
 /// A registry that moves its token server must not be lost until the next restart.
 #[tokio::test(start_paused = true)]
 async fn a_token_server_that_is_gone_is_asked_about_anew() {
