@@ -2,7 +2,8 @@
 //!
 //! No credential is sent before the upstream has asked for it. Its challenge is remembered, so
 //! that later requests bring it along. A request is sent at most twice: once with what is at
-//! hand, and once more if the refusal gave reason to bring something else.
+//! hand, and once more if the refusal gave reason to bring something else. So does a 404 where
+//! there is a credential that has not been shown, if `/v2/` asks for one.
 //!
 //! Tokens are asked for the repository at hand and for what is to be done there, whatever scope the
 //! challenge names: a scope is the upstream's wish, and could be another repository's.
@@ -37,7 +38,7 @@ pub(super) struct UpstreamLogin {
     identity: Option<ClientCredential>,
     /// The last challenge of the upstream.
     known: Mutex<Option<LoginChallenge>>,
-    /// When a change was last taken without anything.
+    /// When a change was last taken without anything, or `/v2/` asked for nothing.
     open: Mutex<Option<Instant>>,
     tokens: TokenFetcher,
     /// How our credential was refused everywhere, if it was and has not been taken since.
@@ -115,6 +116,9 @@ impl UpstreamLogin {
         }
         let first = self.authorize_in_advance(scope).await?;
         let reply = self.send_with(request, payload, first.as_ref()).await?;
+        if first.is_none() && self.may_be_hidden(&reply, scope) {
+            return self.send_again(request, again, reply).await;
+        }
         if !reply.is_refusal() {
             return Ok(reply);
         }
@@ -130,6 +134,32 @@ impl UpstreamLogin {
         let reply = self.send_with(request, again, Some(&second)).await?;
         if reply.is_refusal() {
             return self.refused(request, reply, Some(&second)).await;
+        }
+        Ok(reply)
+    }
+
+    /// Whether a 404 without a credential may be for the lack of one: Harbor, GHCR and ACR hide
+    /// what is private. An upstream that is known to want no login hides nothing.
+    fn may_be_hidden(&self, reply: &UpstreamReply, scope: &TokenScope) -> bool {
+        let is_absence = reply.status == StatusCode::NOT_FOUND && !reply.is_foreign;
+        is_absence && self.identity(scope).is_some() && !self.is_open()
+    }
+
+    /// Sends with the credential what was answered 404 without one, if the upstream wants a login.
+    async fn send_again(
+        &self,
+        request: &UpstreamRequest,
+        again: Option<ChangePayload>,
+        mut absence: UpstreamReply,
+    ) -> Result<UpstreamReply, UpstreamError> {
+        // Waiting for another permit while holding one could deadlock.
+        absence.read_error().await;
+        self.learn_challenge(&request.scope).await?;
+        let login = self.authorize_in_advance(&request.scope).await?;
+        let (Some(login), Some(again)) = (login, again) else { return Ok(absence) };
+        let reply = self.send_with(request, again, Some(&login)).await?;
+        if reply.is_refusal() {
+            return self.refused(request, reply, Some(&login)).await;
         }
         Ok(reply)
     }
@@ -152,7 +182,7 @@ impl UpstreamLogin {
             // A token says nothing: it may be of an earlier day, and its server has spoken when
             // it issued it.
             Some(used) if used.token.is_none() => self.note_refusal(&request.scope, None),
-            None if request.is_change() => self.note_open(),
+            None if request.is_change() && reply.status.is_success() => self.note_open(),
             _ => {}
         }
         Ok(reply)
@@ -174,12 +204,14 @@ impl UpstreamLogin {
 
     /// Finds out what the upstream asks for, unless that is known.
     async fn learn_challenge(&self, scope: &TokenScope) -> Result<(), UpstreamError> {
-        let open = *self.open.lock();
         let is_known = self.known.lock().is_some();
-        if is_known || open.is_some_and(|noted| noted.elapsed() < OPEN_BELIEVED) {
+        if is_known || self.is_open() {
             return Ok(());
         }
         let ping = self.ping(scope, None).await?;
+        if ping.status.is_server_error() {
+            return Err(UpstreamError::unexpected(ping.host, ping.status, "for /v2/"));
+        }
         if ping.is_refusal()
             && let Some(offered) = self.read(&ping.headers, scope)?
         {
@@ -188,6 +220,11 @@ impl UpstreamLogin {
             self.note_open();
         }
         Ok(())
+    }
+
+    /// Whether the upstream was found to want no login, not long ago.
+    fn is_open(&self) -> bool {
+        self.open.lock().is_some_and(|noted| noted.elapsed() < OPEN_BELIEVED)
     }
 
     fn note_open(&self) {

@@ -96,7 +96,9 @@ impl UpstreamReply {
         if self.is_foreign {
             return UpstreamError::NotFound { host: self.host, said: None };
         }
-        self.read_error().await;
+        if self.error.is_none() {
+            self.read_error().await;
+        }
         UpstreamError::NotFound { host: self.host, said: self.error }
     }
 

@@ -2,6 +2,7 @@
 
 mod body;
 mod group;
+mod hidden;
 mod limits;
 mod login;
 mod network;
