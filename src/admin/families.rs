@@ -137,7 +137,7 @@ fn fills(sources: &ReportSources) -> Vec<MetricFamily> {
 /// A disk that cannot be asked has no size.
 async fn disk(sources: &ReportSources) -> Vec<MetricFamily> {
     let trouble = sources.cache.disk_trouble().map(|reason| ([reason], SampleValue::Whole(1)));
-    let room = sources.cache.room().await.ok();
+    let room = sources.cache.disk_space().await.ok();
     let free = room.map(|room| ([], SampleValue::Whole(room.available)));
     let size = room.map(|room| ([], SampleValue::Whole(room.total)));
     vec![

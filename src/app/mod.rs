@@ -95,7 +95,7 @@ impl App {
         let opened = tokio::task::spawn_blocking(move || Store::open(options, machine)).await;
         let store = opened.map_err(|_| StartError::Interrupted)??;
         let store = Arc::new(store);
-        let cache = Cache::new(Arc::clone(&store), parts.clock.clone(), settings.cache.clone());
+        let cache = Cache::new(Arc::clone(&store), parts.clock.clone(), settings.cache);
         let push = open_push(store, cache.clone(), parts.clock, settings.push.clone()).await?;
         cache.sweep().await;
         let traffic = Arc::<TrafficCounters>::default();

@@ -178,6 +178,15 @@ impl BlobPulls {
         }
     }
 
+    /// The length in bytes of a blob, as far as it is known without asking an upstream.
+    pub(super) async fn known_length(&self, grant: &Grant, digest: &Digest) -> Option<u64> {
+        let stored = self.rechecks.find(digest).await.map(|blob| blob.len());
+        match stored {
+            Some(length) => Some(length),
+            None => self.presence.find(grant, digest).await?.size,
+        }
+    }
+
     fn hit(&self, grant: &Grant, blob: StoredContent) -> Pulled<Blob> {
         let total = Some(blob.len());
         let source = match blob {

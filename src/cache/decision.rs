@@ -8,6 +8,17 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+/// Something pulled, and how it was come by.
+#[derive(Clone, Debug)]
+pub struct Pulled<T> {
+    /// The thing itself.
+    pub what: T,
+    /// How the request was answered.
+    pub decision: Decision,
+    /// How long ago the upstream last confirmed it; `None` for what cannot change.
+    pub age: Option<Duration>,
+}
+
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {

@@ -3,7 +3,6 @@
 //! The status and message for the client are decided in `routes/error.rs`, in one match. The type is `Clone`
 //! because one fault is often the answer to many clients.
 
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -143,12 +142,5 @@ impl CacheError {
     /// not an outage, which what is cached survives.
     pub fn is_an_answer(&self) -> bool {
         matches!(self, Self::Upstream(error) if error.is_an_answer())
-    }
-}
-
-/// Logs an error of the disk, which never fails a pull.
-pub(super) fn warn_of(result: io::Result<()>, what: &'static str) {
-    if let Err(error) = result {
-        tracing::warn!(%error, "{what}");
     }
 }

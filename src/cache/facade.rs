@@ -1,9 +1,9 @@
 //! The life of a pull: the cache first, then, lazily, the upstream.
 //!
-//! Whoever calls here holds a [`Grant`], so access is settled. What is looked up and in which
-//! order is decided here and in the files named after the nouns: `manifests` and `tags` for
-//! manifests, `blobs` for blobs. No ping, login or name look-up happens for a request that the
-//! cache can answer.
+//! Every call here brings a [`Grant`], so access is settled. The only file that sees all rooms of
+//! the cache: each is built here from those that it uses, and a request goes to the one that
+//! decides about it. No ping, login or name look-up happens for a request that the cache can
+//! answer.
 
 use std::io;
 use std::sync::Arc;
@@ -12,103 +12,90 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::blob::{Blob, BlobHead, BlobNeed, BlobPulls};
-use super::epoch::{Epoch, EpochTable};
-use super::error::warn_of;
+use super::epoch::EpochTable;
 use super::fill::join::BlobFills;
 use super::fill::stats::{FillEnd, FillStats};
 use super::fill::task::FillTools;
-use super::flight::FlightTable;
-use super::hot::MemoryCache;
-use super::key::RecordKey;
-use super::mutable::revalidate::Purpose;
-use super::mutable::tags::ResolvedTag;
+use super::manifest::by_digest::ManifestPulls;
+use super::mutable::changes::AcceptedChanges;
+use super::mutable::lists::ListPulls;
+use super::mutable::revalidate::{Purpose, RecordValidation};
+use super::mutable::tags::TagPulls;
 use super::presence::{BlobLookup, PresenceTable};
 use super::recheck::RecheckQueue;
 use super::tasks::DetachedTasks;
-use super::{CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage, MemoryUse};
+use super::{
+    CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage, MemoryUse, Pulled,
+};
 use crate::access::Grant;
 use crate::clock::WallClock;
 use crate::http::FramePool;
-use crate::oci::{AcceptSet, Digest, PageQuery, Reference};
-use crate::store::{DiskSpace, IndexRow, Store, StoreReport, blocking};
+use crate::oci::{AcceptSet, Digest, PageQuery, Reference, RepositoryName};
+use crate::registry::Registry;
+use crate::store::{DiskSpace, IndexRow, Store, StoreReport};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    pub(super) shared: Arc<Shared>,
+    rooms: Arc<CacheRooms>,
 }
 
-/// Something pulled, and how it was come by.
-#[derive(Clone, Debug)]
-pub struct Pulled<T> {
-    /// What was pulled.
-    pub what: T,
-    /// How.
-    pub decision: Decision,
-    /// How long ago the upstream last confirmed it; `None` for what cannot change.
-    pub age: Option<Duration>,
-}
-
-/// What all pulls share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) store: Arc<Store>,
-    pub(super) clock: Arc<dyn WallClock>,
-    pub(super) options: CacheOptions,
-    pub(super) hot: MemoryCache,
-    pub(super) epochs: Arc<EpochTable>,
-    pub(super) manifests_asked: FlightTable<(RecordKey, Epoch), Arc<CachedManifest>>,
-    pub(super) tags_asked: FlightTable<(RecordKey, Epoch), ResolvedTag>,
-    pub(super) lists_asked: FlightTable<(RecordKey, Epoch), Arc<ListPage>>,
-    pub(super) presence: Arc<PresenceTable>,
-    pub(super) blobs: BlobPulls,
-    pub(super) tasks: DetachedTasks,
+struct CacheRooms {
+    store: Arc<Store>,
+    clock: Arc<dyn WallClock>,
+    tasks: DetachedTasks,
+    presence: Arc<PresenceTable>,
+    manifests: Arc<ManifestPulls>,
+    tags: Arc<TagPulls>,
+    lists: Arc<ListPulls>,
+    blobs: BlobPulls,
+    changes: AcceptedChanges,
 }
 
 impl Cache {
     /// A cache over `store`.
     pub fn new(store: Arc<Store>, clock: Arc<dyn WallClock>, options: CacheOptions) -> Self {
+        let CacheOptions { memory, stale_wait } = options;
         let tasks = DetachedTasks::default();
         let epochs = Arc::<EpochTable>::default();
-        let presence = PresenceTable::new(
+        let presence = Arc::new(PresenceTable::new(
             Arc::clone(&store),
             Arc::clone(&clock),
             Arc::clone(&epochs),
-            options.memory / 4,
-        );
-        let presence = Arc::new(presence);
-        let lookup = BlobLookup::new(Arc::clone(&presence), Arc::clone(&epochs), tasks.clone());
-        let lookup = Arc::new(lookup);
-        let rechecks = Arc::new(RecheckQueue::new(Arc::clone(&store), tasks.clone()));
-        let tools = FillTools {
+            memory / 4,
+        ));
+        let blobs = blob_pulls(&store, &presence, &epochs, &tasks);
+        let manifests = Arc::new(ManifestPulls::new(
+            Arc::clone(&store),
+            Arc::clone(&epochs),
+            Arc::clone(&presence),
+            tasks.clone(),
+            memory / 2,
+        ));
+        let validation = Arc::new(RecordValidation {
             store: Arc::clone(&store),
-            presence: Arc::clone(&presence),
-            lookup: Arc::clone(&lookup),
-            epochs: Arc::clone(&epochs),
-            rechecks: Arc::clone(&rechecks),
-            stats: FillStats::default(),
-        };
-        let blobs = BlobPulls {
-            presence: Arc::clone(&presence),
-            lookup,
-            rechecks,
-            fills: Arc::new(BlobFills::new(tools, tasks.clone())),
-            frames: FramePool::default(),
-        };
-        let shared = Shared {
-            store,
-            clock,
-            hot: MemoryCache::new(options.memory),
-            manifests_asked: FlightTable::new(tasks.clone()),
-            tags_asked: FlightTable::new(tasks.clone()),
-            lists_asked: FlightTable::new(tasks.clone()),
-            blobs,
-            presence,
+            clock: Arc::clone(&clock),
             epochs,
-            options,
-            tasks,
+            stale_wait,
+        });
+        let tags = Arc::new(TagPulls::new(
+            Arc::clone(&validation),
+            Arc::clone(&manifests),
+            tasks.clone(),
+            memory / 8,
+        ));
+        let lists = Arc::new(ListPulls::new(Arc::clone(&validation), tasks.clone(), memory / 8));
+        let changes = AcceptedChanges {
+            validation,
+            presence: Arc::clone(&presence),
+            manifests: Arc::clone(&manifests),
+            tags: Arc::clone(&tags),
+            lists: Arc::clone(&lists),
         };
-        Self { shared: Arc::new(shared) }
+        let rooms =
+            CacheRooms { store, clock, tasks, presence, manifests, tags, lists, blobs, changes };
+        Self { rooms: Arc::new(rooms) }
     }
 
     /// A manifest, by digest or by tag.
@@ -119,17 +106,15 @@ impl Cache {
         accept: &AcceptSet<'_>,
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         let pulled = match reference {
-            Reference::Digest(digest) => self.shared.manifest_by_digest(grant, digest).await?,
-            Reference::Tag(tag) => {
-                self.shared.manifest_by_tag(grant, tag, accept, Purpose::Pull).await?
-            }
+            Reference::Digest(digest) => self.rooms.manifests.pull(grant, digest).await?,
+            Reference::Tag(tag) => self.rooms.tags.pull(grant, tag, accept, Purpose::Pull).await?,
         };
-        self.shared.manifest_used(grant, reference, &pulled.what);
+        self.note_use(grant, reference, &pulled.what);
         Ok(pulled)
     }
 
-    /// The same for a client that asks whether there is one. Who might push decides by it what to
-    /// push, and is told what the registry says.
+    /// A manifest, for a client that asks whether there is one. If it may push, it compares before
+    /// it does, and gets the registry's own answer.
     pub async fn manifest_head(
         &self,
         grant: &Grant,
@@ -138,10 +123,8 @@ impl Cache {
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         match reference {
             _ if !grant.may_push() => self.manifest(grant, reference, accept).await,
-            Reference::Digest(digest) => self.shared.claimed_manifest(grant, digest).await,
-            Reference::Tag(tag) => {
-                self.shared.manifest_by_tag(grant, tag, accept, Purpose::Push).await
-            }
+            Reference::Digest(digest) => self.rooms.manifests.pull_confirmed(grant, digest).await,
+            Reference::Tag(tag) => self.rooms.tags.pull(grant, tag, accept, Purpose::Push).await,
         }
     }
 
@@ -152,7 +135,7 @@ impl Cache {
         listing: &ListKind,
         page: &PageQuery,
     ) -> Result<Pulled<Arc<ListPage>>, CacheError> {
-        self.shared.list(grant, listing, page).await
+        self.rooms.lists.pull(grant, listing, page).await
     }
 
     /// A blob, ready to be read as soon as its first bytes are.
@@ -162,8 +145,8 @@ impl Cache {
         digest: &Digest,
         need: BlobNeed<'_>,
     ) -> Result<Pulled<Blob>, CacheError> {
-        let pulled = self.shared.blobs.pull(grant, digest, need).await?;
-        self.shared.store.used(IndexRow::Blob(digest));
+        let pulled = self.rooms.blobs.pull(grant, digest, need).await?;
+        self.rooms.store.used(IndexRow::Blob(digest));
         Ok(pulled)
     }
 
@@ -173,50 +156,60 @@ impl Cache {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Pulled<BlobHead>, CacheError> {
-        self.shared.blobs.head(grant, digest).await
+        self.rooms.blobs.head(grant, digest).await
     }
 
-    /// Removes partial downloads that nobody has gone on with for long.
+    /// How long a blob is in bytes, as far as that is known without asking an upstream.
+    pub async fn blob_length(&self, grant: &Grant, digest: &Digest) -> Option<u64> {
+        self.rooms.blobs.known_length(grant, digest).await
+    }
+
+    /// Repositories of a registry that were last known to have the digest, the latest first.
+    pub fn repositories_with(&self, registry: &Registry, digest: &Digest) -> Vec<RepositoryName> {
+        self.rooms.presence.repositories_with(registry.name(), digest)
+    }
+
+    /// The changes that accepted pushes and deletes make to the cache.
+    pub fn changes(&self) -> &AcceptedChanges {
+        &self.rooms.changes
+    }
+
+    /// Removes partial downloads that no fill has resumed for `fill_keep`.
     pub async fn sweep(&self) {
-        let shared = Arc::clone(&self.shared);
-        let sweep = move || {
-            let running = shared.blobs.fills.table().paths(&shared.store);
-            let swept = shared.store.sweep(shared.clock.now(), |path| running.contains(path));
-            warn_of(
-                swept.map(|count| tracing::debug!(count, "swept old partials")),
-                "cannot sweep",
-            );
-        };
-        // A panic in it has been reported by the panic hook and concerns nobody else.
-        drop(tokio::task::spawn_blocking(sweep).await);
+        let in_flight = self.rooms.blobs.fills.table().in_flight();
+        match self.rooms.store.sweep_fills(self.rooms.clock.now(), in_flight).await {
+            Ok(count) => tracing::debug!(count, "swept old partials"),
+            Err(error) => tracing::warn!(%error, "cannot sweep"),
+        }
     }
 
     /// What the store says of itself.
     pub fn store_report(&self) -> StoreReport {
-        self.shared.store.report()
+        self.rooms.store.report()
     }
 
     /// How many fills are in flight.
     pub fn fills_running(&self) -> usize {
-        self.shared.blobs.fills.table().running()
+        self.rooms.blobs.fills.table().running()
     }
 
     /// How many fills ended, by registry and how.
     pub fn fills_ended(&self) -> Vec<(String, FillEnd, u64)> {
-        self.shared.blobs.fills.stats().ends()
+        self.rooms.blobs.fills.stats().ends()
     }
 
-    /// Why the disk does not take blobs at present; `None` if it does, as far as is known. Known by
-    /// the last fill, and forgotten after five minutes without another one.
+    /// Why the disk does not take blobs at present, by the last fill of the last five minutes;
+    /// `None` if it does, as far as is known.
     pub fn disk_trouble(&self) -> Option<&'static str> {
-        let trouble = self.shared.blobs.fills.stats().disk_trouble();
+        let trouble = self.rooms.blobs.fills.stats().disk_trouble();
         trouble.map(|reason| Decision::Bypass(reason).names().detail)
     }
 
-    /// What is in memory.
+    /// How much memory each kind of content takes.
     pub fn memory(&self) -> Vec<MemoryUse> {
-        let shared = &self.shared;
-        shared.hot.sizes().into_iter().chain(shared.presence.usage()).collect()
+        let CacheRooms { manifests, tags, lists, presence, .. } = &*self.rooms;
+        let records = [manifests.usage(), tags.usage()];
+        records.into_iter().chain(lists.usage()).chain(presence.usage()).collect()
     }
 
     /// The space on the file system of the store.
@@ -224,49 +217,71 @@ impl Cache {
     /// # Errors
     ///
     /// Those of the file system, and [`io::ErrorKind::TimedOut`] after a second.
-    pub async fn room(&self) -> io::Result<DiskSpace> {
-        let store = Arc::clone(&self.shared.store);
-        let asked = timeout(ROOM_WAIT, blocking(move || store.room()));
+    pub async fn disk_space(&self) -> io::Result<DiskSpace> {
+        let asked = timeout(DISK_SPACE_WAIT, self.rooms.store.disk_space());
         asked.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Waits for what runs detached from any client, at most this long, and then ends it. Fills
-    /// that are not done by then stay on disk, to be gone on with. Nothing keeps the cache
-    /// directory after that but clones of this.
+    /// Waits at most this long for tasks that run detached from any client, and then ends them.
+    /// Fills that are not done by then stay on disk, to be resumed. After that only clones of this
+    /// cache keep its directory.
     pub async fn stop(&self, grace: Duration) {
-        let Shared { tasks, .. } = &*self.shared;
+        let CacheRooms { tasks, .. } = &*self.rooms;
         tasks.close();
         if timeout(grace, tasks.wait()).await.is_err() {
             tracing::info!(running = tasks.len(), "stopping with fetches under way");
         }
         tasks.end();
-        // What the disk does not let go of is left to the end of the process.
+        // A task that the disk does not let go of is left to the end of the process.
         drop(timeout(END_WAIT, tasks.wait()).await);
     }
 
-    /// Has what is not yet on disk written, and waits for that, a few seconds.
+    /// Has the index written, and waits for that, a few seconds.
     pub async fn close(&self) {
-        let shared = Arc::clone(&self.shared);
-        // A panic in it has been reported, and what it leaves is looked at when we start.
-        drop(tokio::task::spawn_blocking(move || shared.store.close_index()).await);
+        self.rooms.store.close().await;
+    }
+
+    /// Notes in the index that a manifest was asked for.
+    fn note_use(&self, grant: &Grant, reference: &Reference, manifest: &CachedManifest) {
+        let (registry, repository) = (grant.registry().name(), grant.repository());
+        if let Reference::Tag(tag) = reference {
+            self.rooms.store.used(IndexRow::Tag(registry, repository, tag));
+        }
+        if let Some(digest) = manifest.digest() {
+            self.rooms.store.used(IndexRow::Manifest(registry, repository, digest));
+        }
     }
 }
 
-impl Shared {
-    /// Has the index know what was asked for.
-    fn manifest_used(&self, grant: &Grant, reference: &Reference, manifest: &CachedManifest) {
-        let (registry, repository) = (grant.registry().name(), grant.repository());
-        if let Reference::Tag(tag) = reference {
-            self.store.used(IndexRow::Tag(registry, repository, tag));
-        }
-        if let Some(digest) = manifest.digest() {
-            self.store.used(IndexRow::Manifest(registry, repository, digest));
-        }
+/// The room of blobs.
+fn blob_pulls(
+    store: &Arc<Store>,
+    presence: &Arc<PresenceTable>,
+    epochs: &Arc<EpochTable>,
+    tasks: &DetachedTasks,
+) -> BlobPulls {
+    let lookup = BlobLookup::new(Arc::clone(presence), Arc::clone(epochs), tasks.clone());
+    let lookup = Arc::new(lookup);
+    let rechecks = Arc::new(RecheckQueue::new(Arc::clone(store), tasks.clone()));
+    let tools = FillTools {
+        store: Arc::clone(store),
+        presence: Arc::clone(presence),
+        lookup: Arc::clone(&lookup),
+        epochs: Arc::clone(epochs),
+        rechecks: Arc::clone(&rechecks),
+        stats: FillStats::default(),
+    };
+    BlobPulls {
+        presence: Arc::clone(presence),
+        lookup,
+        rechecks,
+        fills: Arc::new(BlobFills::new(tools, tasks.clone())),
+        frames: FramePool::default(),
     }
 }
 
 /// How long the file system may take to tell its space. Scrapers time out after some seconds.
-const ROOM_WAIT: Duration = Duration::from_secs(1);
+const DISK_SPACE_WAIT: Duration = Duration::from_secs(1);
 
-/// How long what was ended may take to notice.
+/// How long tasks that were ended may take to notice.
 const END_WAIT: Duration = Duration::from_secs(1);

@@ -1,8 +1,8 @@
 //! One question at a time per key, however many clients want the answer.
 //!
-//! The first to ask starts a task, detached from its request; all, the first included, wait for
-//! the task's answer. Nobody's leaving stops it. The answer is handed out and forgotten: whether
-//! it is worth keeping is for others to decide.
+//! The first request starts a task, detached from itself; all, the first included, wait for the
+//! task's answer. No client's leaving stops it. The answer is handed out and forgotten: whether it
+//! is worth keeping is decided by the task.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -37,9 +37,9 @@ where
         Self { under_way: Arc::default(), tasks }
     }
 
-    /// Joins `key`'s question, asking it by `ask` if nobody does.
+    /// Joins the question in flight of the key, or starts it by `ask`.
     ///
-    /// Returns whether another's question was joined, and where its answer will be.
+    /// Returns whether it was in flight, and where its answer will be.
     pub(super) fn join<F>(&self, key: K, ask: impl FnOnce() -> F) -> (bool, PendingAnswer<V>)
     where
         F: Future<Output = Result<V, CacheError>> + Send + 'static,
@@ -57,7 +57,7 @@ where
                 let question = ask();
                 self.tasks.spawn(async move {
                     let result = question.await;
-                    // The key goes first: who asks after this gets a new answer.
+                    // The key goes first: a request after this gets a new answer.
                     drop(lead);
                     landing.send_replace(Some(result));
                 });
@@ -80,17 +80,17 @@ impl<K: Eq + Hash, V> Drop for FlightGuard<K, V> {
     }
 }
 
-/// With whom a question is shared.
+/// How far a question is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// With whoever asks the same.
+    /// By all clients that ask the same.
     Everyone,
-    /// With those only who ask with the same credential.
+    /// By clients that ask with the same credential.
     SameCredential,
 }
 
 impl Sharing {
-    /// The key of a question that has this one in all company.
+    /// The key of a question whose key is this one where everyone shares it.
     pub(super) fn key(self, key: RecordKey, grant: &Grant) -> RecordKey {
         match self {
             Self::Everyone => key,
@@ -99,9 +99,9 @@ impl Sharing {
     }
 }
 
-/// The answer to a question, and whether another's was joined. What another client was told about
-/// itself is no answer; then the question is asked anew.
-pub(super) async fn told<V: Clone>(
+/// Asks a question, or joins one in flight, and returns whether it was joined, and the answer. An
+/// answer about another client's own credential is none; then the question is asked anew.
+pub(super) async fn ask_shared<V: Clone>(
     grant: &Grant,
     ask: impl Fn(Sharing) -> (bool, PendingAnswer<V>),
 ) -> (bool, Result<V, CacheError>) {
@@ -143,7 +143,7 @@ mod tests {
 
     /// A client that goes away takes nothing with it: the others still get the one answer.
     #[tokio::test(start_paused = true)]
-    async fn all_who_ask_get_one_answer_whoever_leaves() {
+    async fn all_requests_get_one_answer_whichever_client_leaves() {
         let flights = FlightTable::<&str, usize>::new(DetachedTasks::default());
         let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let join = || {

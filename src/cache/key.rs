@@ -6,15 +6,6 @@ use crate::access::Grant;
 use crate::oci::{Digest, RegistryName, Tag};
 use crate::upstream::ClientCredential;
 
-/// The part of a repository that a push or a delete changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MutableRecord {
-    /// Its lists: of tags, and of referrers.
-    Lists,
-    /// The manifest that a tag names, under every `Accept` list.
-    Tag(Tag),
-}
-
 /// The name of something in one repository, or of a question about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RecordKey(String);
@@ -45,13 +36,6 @@ impl RecordKey {
     /// All lists of the repository.
     pub(super) fn lists(grant: &Grant) -> Self {
         Self::of(grant, "/lists")
-    }
-
-    pub(super) fn mutable(grant: &Grant, record: &MutableRecord) -> Self {
-        match record {
-            MutableRecord::Lists => Self::lists(grant),
-            MutableRecord::Tag(tag) => Self::tag(grant, tag),
-        }
     }
 
     /// A tag of the repository, under the full `Accept` list.

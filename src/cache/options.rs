@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The settings of the pull path for all registries.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct CacheOptions {
     /// Bytes of memory for what is hot and small: manifests, tag records, memberships.
     pub memory: u64,

@@ -13,7 +13,7 @@ use super::PushError;
 use super::answer::{ContentLocation, PushAnswer};
 use super::calls::{change, refused, send};
 use crate::access::Grant;
-use crate::cache::{Cache, Epoch, MANIFEST_BYTES_MAX, MutableRecord};
+use crate::cache::{Cache, Epoch, MANIFEST_BYTES_MAX};
 use crate::http::{CollectError, RequestBody};
 use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
 use crate::store::VerifiedContent;
@@ -77,12 +77,12 @@ impl ManifestPushes {
         // Tags have no character that a query must escape.
         let tags: Vec<_> = put.tags.iter().map(|tag| format!("tag={tag}")).collect();
         change.query = tags.join("&");
-        let asked = self.cache.epoch();
+        let asked = self.cache.changes().epoch();
         let response = send(grant, change).await?;
         if response.status != StatusCode::CREATED {
             // Perhaps content is missing that was reported to exist.
             if is_about_content(response.status) {
-                self.cache.manifest_refused(grant, &body).await;
+                self.cache.changes().manifest_refused(grant, &body).await;
             }
             return refused(response);
         }
@@ -101,15 +101,14 @@ impl ManifestPushes {
         let is_schema1 = media_type.as_ref().is_some_and(MediaType::is_schema1);
         let verified = VerifiedContent::check(&digest, body).ok().filter(|_| !is_schema1);
         let Some(verified) = verified else {
-            let changed = tags.into_iter().map(MutableRecord::Tag);
-            let changed: Vec<_> = changed.chain([MutableRecord::Lists]).collect();
-            self.cache.raise(grant, &changed).await;
+            self.cache.changes().tags_changed(grant, &tags).await;
             return;
         };
-        match self.cache.pushed(grant, media_type, verified, &tags, asked).await {
-            Ok(()) => self.cache.manifest_pushed(grant, &digest, asked).await,
-            // A manifest that Larder would not serve is left to the registry.
-            Err(error) => tracing::debug!(%digest, %error, "a pushed manifest is not cached"),
+        let changes = self.cache.changes();
+        // A manifest that Larder would not serve is left to the registry.
+        if let Err(error) = changes.manifest_pushed(grant, media_type, verified, &tags, asked).await
+        {
+            tracing::debug!(%digest, %error, "a pushed manifest is not cached");
         }
     }
 
@@ -125,13 +124,15 @@ impl ManifestPushes {
         let is_success = response.status.is_success();
         // Content that is gone upstream must not be served either.
         if is_success || response.status == StatusCode::NOT_FOUND {
-            let cache = &self.cache;
+            let changes = self.cache.changes();
             match resource {
-                Resource::Blob(digest) => cache.blob_deleted(grant, &digest).await,
+                Resource::Blob(digest) => changes.blob_deleted(grant, &digest).await,
                 Resource::Manifest(Reference::Digest(digest)) => {
-                    cache.manifest_deleted(grant, &digest).await;
+                    changes.manifest_deleted(grant, &digest).await;
                 }
-                Resource::Manifest(Reference::Tag(tag)) => cache.tag_deleted(grant, &tag).await,
+                Resource::Manifest(Reference::Tag(tag)) => {
+                    changes.tags_changed(grant, &[tag]).await;
+                }
                 Resource::Referrers(_) | Resource::Tags | Resource::Upload(_) => {}
             }
         }

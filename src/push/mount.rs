@@ -87,7 +87,7 @@ impl BlobMounts {
         if sources.is_empty() || (anywhere && from.is_none()) {
             sources.push(None);
         }
-        let asked = self.cache.epoch();
+        let asked = self.cache.changes().epoch();
         let mut begun: Option<UpstreamReply> = None;
         for source in sources {
             let response = try_mount(grant, &digest, source, anywhere).await?;
@@ -118,8 +118,8 @@ impl BlobMounts {
         asked: Epoch,
         response: UpstreamReply,
     ) -> PushAnswer {
-        self.cache.blob_pushed(grant, &digest, asked).await;
-        let length = self.cache.length(read_by, &digest).await;
+        self.cache.changes().blob_pushed(grant, &digest, asked).await;
+        let length = self.cache.blob_length(read_by, &digest).await;
         self.count.add(length.unwrap_or_default());
         PushAnswer::of(response).about(&digest).at(ContentLocation::Blob(digest)).mounted()
     }

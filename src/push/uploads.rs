@@ -81,7 +81,7 @@ impl BlobUploads {
         let query: Vec<_> = digest.into_iter().chain(algorithm).collect();
         let target = ChangeTarget::Resource(Resource::Upload(None));
         let change = change(caller.grant, Method::POST, target, sent);
-        let asked = self.cache.epoch();
+        let asked = self.cache.changes().epoch();
         let response = send(caller.grant, ChangeCall { query: query.join("&"), ..change }).await?;
         match (response.status, start.digest) {
             (StatusCode::CREATED, Some(digest)) => {
@@ -144,7 +144,7 @@ impl BlobUploads {
         let mut change = change(caller.grant, Method::PUT, target, payload);
         set_content_range(&mut change.headers, part);
         change.query = format!("digest={digest}");
-        let asked = self.cache.epoch();
+        let asked = self.cache.changes().epoch();
         let response = send(caller.grant, change).await?;
         match response.status {
             StatusCode::CREATED => self.finished(caller.grant, digest, asked, copy, response).await,
@@ -210,7 +210,7 @@ impl BlobUploads {
         if let Some(copy) = copy {
             copy.commit(digest.clone(), &self.copies.tasks).await;
         }
-        self.cache.blob_pushed(grant, &digest, asked).await;
+        self.cache.changes().blob_pushed(grant, &digest, asked).await;
         Ok(PushAnswer::of(response).about(&digest).at(ContentLocation::Blob(digest)))
     }
 

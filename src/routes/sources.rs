@@ -51,7 +51,7 @@ impl MountSources<'_> {
     /// must not learn of them from the time that the answer takes, so no upstream is asked.
     pub(super) async fn known(&self, digest: &Digest) -> Vec<Grant> {
         let mut known = Vec::new();
-        for repository in self.cache.homes(self.grant.registry(), digest) {
+        for repository in self.cache.repositories_with(self.grant.registry(), digest) {
             known.extend(self.may_read(repository, &Resource::Blob(digest.clone()), false).await);
         }
         known

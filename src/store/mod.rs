@@ -24,7 +24,6 @@ mod small_files;
 mod space;
 mod stamps;
 mod sums;
-mod transition;
 mod verify;
 
 pub use append_file::CommittedBlob;

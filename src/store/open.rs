@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
 use super::append_file::AppendFile;
@@ -27,9 +26,7 @@ use super::repository_records::RepositoryRecords;
 use super::small_files::DraftDir;
 use super::space::{DiskSpace, FreeSpace};
 use super::stamps::VerifiedStamps;
-use super::{
-    BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, StoreOptions, VerifiedContent,
-};
+use super::{BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, StoreOptions};
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
 
 /// What a store says of itself.
@@ -124,11 +121,6 @@ impl Store {
         blocking(move || space.room()).await
     }
 
-    /// The room on the store's file system.
-    pub fn room(&self) -> io::Result<DiskSpace> {
-        self.space.room()
-    }
-
     /// Opens the file that a blob of a registry is downloaded to, with what an earlier fill left in
     /// it. It is local to this machine. The caller sees to it that one fill at a time has it.
     pub async fn open_fill(
@@ -166,18 +158,6 @@ impl Store {
         ContentStore::new(Arc::clone(&self.blobs))
     }
 
-    /// Reads a small blob and verifies it; `None` when it is not stored or longer than `max`.
-    ///
-    /// Content that does not match is removed, so that it is fetched anew.
-    pub fn small(&self, digest: &Digest, max: u64) -> io::Result<Option<VerifiedContent<Bytes>>> {
-        self.blobs.small(digest, max)
-    }
-
-    /// Stores small verified content. To have it already is success.
-    pub fn put_small(&self, content: &VerifiedContent<Bytes>) -> io::Result<()> {
-        self.blobs.put_small(content)
-    }
-
     /// Removes downloads that were last written to more than `fill_keep` before `now`, but those
     /// that are `in_use`. Returns how many.
     pub async fn sweep_fills(
@@ -189,16 +169,6 @@ impl Store {
         let in_use: HashSet<_> =
             in_use.iter().map(|(registry, digest)| layout.fill(registry, digest)).collect();
         blocking(move || sweep(&layout, now, keep, |path| in_use.contains(path))).await
-    }
-
-    /// As [`Store::sweep_fills`], and blocks.
-    pub fn sweep(&self, now: SystemTime, in_use: impl Fn(&Path) -> bool) -> io::Result<usize> {
-        sweep(&self.layout, now, self.options.fill_keep, in_use)
-    }
-
-    /// Where the partial file of a blob lies, to be recognised in [`Store::sweep`].
-    pub fn partial_path(&self, registry: &RegistryName, digest: &Digest) -> std::path::PathBuf {
-        self.layout.fill(registry, digest)
     }
 
     /// Notes that something was asked for, whatever it was served from. Does not block.
@@ -221,11 +191,6 @@ impl Store {
         };
         // An index that was not closed is looked at when the store is next opened.
         blocking(stop).await.unwrap_or_default();
-    }
-
-    /// As [`Store::close`], and blocks.
-    pub fn close_index(&self) {
-        self.blobs.index().stop();
     }
 }
 

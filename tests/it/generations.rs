@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::access::{AccessRequest, Action, Grant, ListenerAccess, LoginCache, Principal};
-use larder::cache::{Cache, CacheError, Decision, ListKind, MutableRecord};
+use larder::cache::{Cache, CacheError, Decision, ListKind};
 use larder::http::{EgressRoute, InstanceId, Via};
 use larder::oci::{AcceptSet, Digest, Reference, Resource};
 use larder::registry::RegistrySet;
@@ -42,7 +42,7 @@ async fn open(setup: &Setup, clock: &Arc<TestClock>) -> (Cache, Grant) {
     let table = RegistrySet::build(&setup.settings.registries, &egress, None).unwrap();
     let machine = BootClock { clock: clock.clone(), ..BootClock::default() };
     let store = Arc::new(Store::open(setup.settings.store.clone(), machine).unwrap());
-    let cache = Cache::new(store, clock.clone(), setup.settings.cache.clone());
+    let cache = Cache::new(store, clock.clone(), setup.settings.cache);
     let (registry, repository) =
         (table.default_registry().unwrap().clone(), REPOSITORY.parse().unwrap());
     let access = ListenerAccess::new(setup.access.clone(), Arc::new(LoginCache::new().unwrap()));
@@ -74,8 +74,12 @@ impl Case {
             VerifiedContent::check(manifest.digest(), manifest.blob.bytes.clone()).unwrap();
         let media_type = Some(manifest.media_type.parse().unwrap());
         let tags = ["v1".parse().unwrap()];
-        let since = self.cache.epoch();
-        self.cache.pushed(&self.grant, media_type, verified, &tags, since).await.unwrap();
+        let since = self.cache.changes().epoch();
+        self.cache
+            .changes()
+            .manifest_pushed(&self.grant, media_type, verified, &tags, since)
+            .await
+            .unwrap();
     }
 
     /// Holds the next answer about this, and says when it was asked for.
@@ -146,9 +150,7 @@ async fn no_client_joins_a_revalidation_that_began_before_a_delete() {
     gate.reached().await;
 
     case.hub.delete(REPOSITORY);
-    case.cache
-        .raise(&case.grant, &[MutableRecord::Tag("v1".parse().unwrap()), MutableRecord::Lists])
-        .await;
+    case.cache.changes().tags_changed(&case.grant, &["v1".parse().unwrap()]).await;
     let after = case.tag().await;
 
     let is_gone = |error: &CacheError| {
@@ -247,8 +249,8 @@ async fn a_push_leaves_other_tags_cached() {
     let verified =
         VerifiedContent::check(new.manifest.digest(), new.manifest.blob.bytes.clone()).unwrap();
     let tags = ["v2".parse().unwrap()];
-    let since = case.cache.epoch();
-    case.cache.pushed(&case.grant, None, verified, &tags, since).await.unwrap();
+    let since = case.cache.changes().epoch();
+    case.cache.changes().manifest_pushed(&case.grant, None, verified, &tags, since).await.unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
 
     assert_eq!(case.tag().await.unwrap(), (old.manifest.digest().clone(), Decision::Hit));

@@ -14,18 +14,59 @@ type Part = (&'static str, &'static [&'static str]);
 
 /// The modules whose parts have an order: each part with those that it may use, lowest first. A
 /// module that is listed here lists all of its parts.
-const ROOMS: &[(&str, &[Part])] = &[];
+const ROOMS: &[(&str, &[Part])] = &[("cache", CACHE)];
+
+/// Leaves first, then the rooms of pulls. Only the facade sees all of them.
+const CACHE: &[Part] = &[
+    ("mod", &[]),
+    ("decision", &[]),
+    ("disk", &[]),
+    ("key", &[]),
+    ("options", &[]),
+    ("question", &[]),
+    ("tasks", &[]),
+    ("epoch", &["key"]),
+    ("error", &["decision"]),
+    ("memory", &["key"]),
+    ("flight", &["error", "key", "tasks"]),
+    ("presence", &["disk", "epoch", "error", "flight", "key", "memory", "question", "tasks"]),
+    ("fetch", &["error", "question"]),
+    ("recheck", &["tasks"]),
+    ("fill", &["decision", "epoch", "error", "fetch", "presence", "recheck", "tasks"]),
+    ("body", &["error", "fetch", "fill", "presence", "question", "recheck"]),
+    ("blob", &["body", "decision", "error", "fill", "presence", "question", "recheck"]),
+    ("manifest", MANIFEST),
+    ("mutable", MUTABLE),
+    ("facade", FACADE),
+];
+
+const MANIFEST: &[&str] = &[
+    "decision", "disk", "epoch", "error", "flight", "key", "memory", "presence", "question",
+    "tasks",
+];
+
+const MUTABLE: &[&str] = &[
+    "decision", "disk", "epoch", "error", "flight", "key", "manifest", "memory", "presence",
+    "question", "tasks",
+];
+
+const FACADE: &[&str] = &[
+    "blob", "decision", "epoch", "error", "fill", "manifest", "memory", "mutable", "options",
+    "presence", "recheck", "tasks",
+];
 
 /// The modules whose files may not use each other in a circle. A module joins when it has none.
 const WITHOUT_CIRCLES: &[&str] = &[
     "access",
     "app",
+    "cache",
     "cli",
     "config",
     "oci",
     "push",
     "registry",
     "routes",
+    "store",
     "telemetry",
     "upstream",
 ];

@@ -4,9 +4,8 @@
 //! other; the first to be verified is stored. Within a registry a request for a missing blob joins
 //! the fill in flight.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -20,7 +19,7 @@ use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
 use crate::cache::fill::progress::FillProgress;
 use crate::cache::fill::range_budget::RangeBudget;
 use crate::oci::{Digest, RegistryName, RepositoryName};
-use crate::store::{Store, StoredBlob};
+use crate::store::StoredBlob;
 
 /// The fills in flight. Clones are the same table.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +35,9 @@ impl FillTable {
         self.in_flight.lock().len()
     }
 
-    /// The partial files of the fills in flight.
-    pub(crate) fn paths(&self, store: &Store) -> HashSet<PathBuf> {
-        let in_flight = self.in_flight.lock();
-        in_flight.keys().map(|(registry, digest)| store.partial_path(registry, digest)).collect()
+    /// The registries and digests of the fills in flight.
+    pub(crate) fn in_flight(&self) -> Vec<(RegistryName, Digest)> {
+        self.in_flight.lock().keys().cloned().collect()
     }
 
     /// Whether a fill of the blob is in flight.

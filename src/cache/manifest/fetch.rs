@@ -1,66 +1,65 @@
 //! Asking upstreams for a manifest.
 //!
-//! Asks and reads. What an answer is worth is decided where it was wanted.
+//! Asks and reads. Whether an answer is a manifest that can be served is decided in `by_digest`.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use crate::access::Grant;
-use crate::cache::mutable::tags::told_digest;
 use crate::cache::question::{deadline, question_of};
-use crate::cache::{CacheError, MANIFEST_BYTES_MAX, Shared};
+use crate::cache::{CacheError, MANIFEST_BYTES_MAX};
 use crate::oci::{Digest, MANIFEST_ACCEPT, MediaType, Reference, Resource};
 use crate::upstream::{self, Answer, Question, ReadMethod, UpstreamIndex};
 
-impl Shared {
-    pub(in crate::cache) async fn ask_manifest(
-        &self,
-        grant: &Grant,
-        reference: &Reference,
-        method: ReadMethod,
-        accept: Option<&str>,
-    ) -> Result<Answer, upstream::UpstreamError> {
-        let question = question(grant, reference, method, accept);
-        grant.registry().upstream().ask(&question, deadline()).await
-    }
-
-    /// What the header says, and the body. A body that breaks off is asked for again, from those
-    /// who have `failed` last.
-    pub(in crate::cache) async fn get_manifest(
-        &self,
-        grant: &Grant,
-        reference: &Reference,
-        accept: Option<&str>,
-        failed: Vec<UpstreamIndex>,
-    ) -> Result<FetchedManifest, CacheError> {
-        let mut question =
-            Question { failed, ..question(grant, reference, ReadMethod::Get, accept) };
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let answer = grant.registry().upstream().ask(&question, deadline()).await?;
-            let (media_type, told) = (header_type(&answer), told_digest(&answer.headers));
-            let place = answer.place;
-            question.failed.push(place);
-            match collect(answer).await {
-                Ok(body) => return Ok(FetchedManifest { media_type, told, body, place }),
-                Err(error) if error.is_transient() && tries < BODY_TRIES_MAX => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
 /// A manifest as it came.
 pub(in crate::cache) struct FetchedManifest {
+    /// Its `Content-Type`.
     pub(in crate::cache) media_type: Option<MediaType>,
-    pub(in crate::cache) told: Option<Digest>,
+    /// Its digest by the upstream's header.
+    pub(in crate::cache) stated: Option<Digest>,
     /// `None` when it is longer than a manifest may be.
     pub(in crate::cache) body: Option<Bytes>,
     pub(in crate::cache) place: UpstreamIndex,
 }
 
-pub(in crate::cache) fn question(
+/// Asks for the headers of a manifest, with the full `Accept` list or with this one.
+pub(in crate::cache) async fn head_manifest(
+    grant: &Grant,
+    reference: &Reference,
+    accept: Option<&str>,
+) -> Result<Answer, upstream::UpstreamError> {
+    let question = manifest_question(grant, reference, ReadMethod::Head, accept);
+    grant.registry().upstream().ask(&question, deadline()).await
+}
+
+/// Fetches a manifest. A body that breaks off is asked for again, and the upstreams that have
+/// `failed` are asked last.
+pub(in crate::cache) async fn get_manifest(
+    grant: &Grant,
+    reference: &Reference,
+    accept: Option<&str>,
+    failed: Vec<UpstreamIndex>,
+) -> Result<FetchedManifest, CacheError> {
+    let question = manifest_question(grant, reference, ReadMethod::Get, accept);
+    let mut question = Question { failed, ..question };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let answer = grant.registry().upstream().ask(&question, deadline()).await?;
+        let (media_type, stated) = (header_type(&answer), stated_digest(&answer.headers));
+        let place = answer.place;
+        question.failed.push(place);
+        match collect(answer).await {
+            Ok(body) => return Ok(FetchedManifest { media_type, stated, body, place }),
+            Err(error) if error.is_transient() && tries < BODY_TRIES_MAX => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A question for a manifest, with the full `Accept` list or with this one.
+pub(in crate::cache) fn manifest_question(
     grant: &Grant,
     reference: &Reference,
     method: ReadMethod,
@@ -70,11 +69,14 @@ pub(in crate::cache) fn question(
     Question { accept, ..question_of(grant, method, Resource::Manifest(reference.clone())) }
 }
 
-/// How often a manifest whose body broke off is asked for.
-const BODY_TRIES_MAX: usize = 3;
-
+/// The type that the header states.
 pub(in crate::cache) fn header_type(answer: &Answer) -> Option<MediaType> {
     answer.headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
+}
+
+/// The digest that an upstream states for a manifest: a hint, until the bytes are hashed.
+pub(in crate::cache) fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
 /// The whole body; `None` when it is longer than a manifest may be.
@@ -88,3 +90,6 @@ async fn collect(mut answer: Answer) -> Result<Option<Bytes>, upstream::Upstream
     }
     Ok(Some(body.freeze()))
 }
+
+/// How often a manifest whose body broke off is asked for.
+const BODY_TRIES_MAX: usize = 3;

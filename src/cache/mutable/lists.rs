@@ -1,12 +1,13 @@
-//! Tags and referrers: lists that change, believed as long as a tag is.
+//! Tags and referrers: lists that change, fresh for as long as a tag is.
 //!
-//! A page is kept by its query, and revalidated with one GET. When that
-//! is done, and who waits for it, is decided in `belief`. A 404 is kept like a page: registries
-//! without referrers give it each time.
+//! A page is kept by its query, and revalidated with one GET. For how long it is fresh, and which
+//! clients wait for a revalidation, is decided in `revalidate`. A 404 is kept like a page:
+//! registries without referrers give it each time.
 //!
 //! Keys that only an upstream understands are sent to it when they come from a link of its own,
-//! and are ignored otherwise: anybody could make up any number of them.
+//! and are ignored otherwise: a client could make up any number of them.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,128 +15,176 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::access::Grant;
+use crate::cache::disk::{records_of, warn_of};
 use crate::cache::epoch::Epoch;
-use crate::cache::error::warn_of;
-use crate::cache::flight::Sharing;
+use crate::cache::flight::{FlightTable, Sharing};
 use crate::cache::key::RecordKey;
-use crate::cache::mutable::revalidate::{LastValidated, Purpose, Resolution};
+use crate::cache::memory::{MemoryTable, MemoryUse};
+use crate::cache::mutable::revalidate::{LastValidated, Purpose, RecordValidation, Resolution};
 use crate::cache::question::{HEADERS_WAIT_MAX, deadline, question_of};
-use crate::cache::{CacheError, Decision, ListKind, ListPage, Pulled, Shared};
+use crate::cache::tasks::DetachedTasks;
+use crate::cache::{CacheError, ListKind, ListPage, Pulled};
 use crate::oci::PageQuery;
-use crate::store::{AbsentRecord, ListRecord, Store};
+use crate::store::{AbsentRecord, ListRecord, RepositoryRecords};
 use crate::upstream::{self, Question, ReadMethod};
 
 /// A page in memory, with the time of its last validation.
 #[derive(Clone, Debug)]
-pub(in crate::cache) struct HotList {
-    pub(in crate::cache) content: ListContent,
-    checked: LastValidated,
+struct CachedList {
+    content: ListContent,
+    validated: LastValidated,
 }
 
 /// A page, or that there is none.
 #[derive(Clone, Debug)]
-pub(in crate::cache) enum ListContent {
+enum ListContent {
     /// The upstream said 404, with this error.
     Absent(Option<Bytes>),
     /// The page.
     Found(Arc<ListPage>),
 }
 
-impl Shared {
-    pub(in crate::cache) async fn list(
+/// Pulls lists.
+#[derive(Debug)]
+pub(in crate::cache) struct ListPulls {
+    validation: Arc<RecordValidation>,
+    memory: MemoryTable<Arc<CachedList>>,
+    /// Pages that an upstream's own link leads to.
+    issued: MemoryTable<()>,
+    flights: FlightTable<(RecordKey, Epoch), Arc<ListPage>>,
+}
+
+impl ListPulls {
+    /// Keeps pages in about `bytes_max` bytes of memory.
+    pub(in crate::cache) fn new(
+        validation: Arc<RecordValidation>,
+        tasks: DetachedTasks,
+        bytes_max: u64,
+    ) -> Self {
+        let bytes_of = |list: &Arc<CachedList>| list.content.len();
+        Self {
+            validation,
+            memory: MemoryTable::new("lists", bytes_max / 4 * 3, bytes_of),
+            issued: MemoryTable::new("pages", bytes_max / 4, |()| 0),
+            flights: FlightTable::new(tasks),
+        }
+    }
+
+    /// A page of a list.
+    pub(in crate::cache) async fn pull(
         self: &Arc<Self>,
         grant: &Grant,
         listing: &ListKind,
         page: &PageQuery,
     ) -> Result<Pulled<Arc<ListPage>>, CacheError> {
-        let (page, known) = self.placed(grant, listing, page).await;
-        let ask = |company: Sharing| {
-            let epoch = self.epochs.of(|| RecordKey::lists(grant));
-            let key = company.key(RecordKey::list(grant, &listing.name(&page)), grant);
-            let (shared, grant) = (Arc::clone(self), grant.clone());
-            self.lists_asked.join((key, epoch), || {
-                shared.revalidate_list(grant, listing.clone(), page.clone(), epoch)
-            })
+        let (page, known) = self.find_meant(grant, listing, page).await;
+        let ask = |sharing: Sharing| {
+            let epoch = self.validation.epochs.of(|| RecordKey::lists(grant));
+            let key = sharing.key(RecordKey::list(grant, &listing.name(&page)), grant);
+            let (this, grant) = (Arc::clone(self), grant.clone());
+            self.flights
+                .join((key, epoch), || this.revalidate(grant, listing.clone(), page.clone(), epoch))
         };
-        let checked = known.as_ref().map(|known| &known.checked);
-        match self
-            .settle(grant, checked, (grant.registry().default_tag_policy(), Purpose::Pull), ask)
-            .await?
-        {
+        let validated = known.as_ref().map(|known| &known.validated);
+        let policy = grant.registry().default_tag_policy();
+        match self.validation.resolve(grant, validated, policy, Purpose::Pull, ask).await? {
             Resolution::Validated(what, decision) => {
                 Ok(Pulled { what, decision, age: Some(Duration::ZERO) })
             }
-            Resolution::Cached { decision, age } => match known {
-                Some(known) => known.recalled(grant, decision, age),
-                None => Err(CacheError::Internal("a list that is not known was to be recalled")),
+            Resolution::Cached { decision, age } => match known.as_ref().map(|it| &it.content) {
+                Some(ListContent::Found(list)) => {
+                    Ok(Pulled { what: Arc::clone(list), decision, age: Some(age) })
+                }
+                Some(ListContent::Absent(said)) => {
+                    Err(CacheError::absent(grant, said.clone(), decision, age))
+                }
+                None => Err(CacheError::Internal("a list that is not cached was to be served")),
             },
         }
     }
 
-    /// The page that is meant, and what is known of it.
-    async fn placed(
+    /// Forgets the lists of the repository.
+    pub(in crate::cache) async fn overtake(&self, grant: &Grant) {
+        let validation = Arc::clone(&self.validation);
+        let key = RecordKey::lists(grant);
+        let overtake = move |records: &RepositoryRecords| {
+            validation.epochs.exclusively(&key, || {
+                // In memory they are of an earlier epoch now.
+                validation.epochs.invalidate(&key, validation.clock.now());
+                warn_of(records.drop_lists(), "cannot drop lists");
+            });
+            Ok(())
+        };
+        // The panic hook reports a panic in it; the records are invalidated first.
+        drop(records_of(&self.validation.store, grant).blocking(overtake).await);
+    }
+
+    /// How much memory it takes.
+    pub(in crate::cache) fn usage(&self) -> [MemoryUse; 2] {
+        [self.memory.usage(), self.issued.usage()]
+    }
+
+    /// The page that is meant, and its record.
+    async fn find_meant(
         self: &Arc<Self>,
         grant: &Grant,
         listing: &ListKind,
         page: &PageQuery,
-    ) -> (PageQuery, Option<Arc<HotList>>) {
-        let known = self.known_list(grant, listing, &listing.name(page)).await;
-        let is_issued = || self.hot.issued.contains(&RecordKey::list(grant, &listing.name(page)));
+    ) -> (PageQuery, Option<Arc<CachedList>>) {
+        let known = self.find(grant, listing, &listing.name(page)).await;
+        let is_issued = || self.issued.contains(&RecordKey::list(grant, &listing.name(page)));
         if known.is_some() || !page.is_opaque() || is_issued() {
             return (page.clone(), known);
         }
         let page = page.plain();
-        let known = self.known_list(grant, listing, &listing.name(&page)).await;
+        let known = self.find(grant, listing, &listing.name(&page)).await;
         (page, known)
     }
 
-    async fn known_list(
+    /// The record in memory or on disk.
+    async fn find(
         self: &Arc<Self>,
         grant: &Grant,
         listing: &ListKind,
         name: &str,
-    ) -> Option<Arc<HotList>> {
-        if let Some(hot) = self.hot.lists.get(&RecordKey::list(grant, name))
-            && self.epochs.is_current(|| RecordKey::lists(grant), hot.checked.epoch)
+    ) -> Option<Arc<CachedList>> {
+        let epochs = &self.validation.epochs;
+        if let Some(cached) = self.memory.get(&RecordKey::list(grant, name))
+            && epochs.is_current(|| RecordKey::lists(grant), cached.validated.epoch)
         {
-            return Some(hot);
+            return Some(cached);
         }
-        let (shared, grant, listing) = (Arc::clone(self), grant.clone(), listing.clone());
-        let name = name.to_owned();
-        let read = move || shared.read_list(&grant, &listing, &name);
-        tokio::task::spawn_blocking(read).await.ok().flatten()
-    }
-
-    /// Blocks.
-    fn read_list(&self, grant: &Grant, listing: &ListKind, name: &str) -> Option<Arc<HotList>> {
-        let (registry, repository) = (grant.registry().name(), grant.repository());
-        let read = |epoch| {
-            let found = self.store.list(registry, repository, name).ok()?;
-            let (content, at) = if let Some(record) = found {
+        let (listing_read, name_read) = (listing.clone(), name.to_owned());
+        let read = move |records: &RepositoryRecords, epoch| {
+            let (content, at) = if let Some(record) = records.list(&name_read)? {
                 let checked_at = record.checked_at;
-                (ListContent::Found(Arc::new(listing.restore(record))), checked_at)
+                (ListContent::Found(Arc::new(listing_read.restore(record))), checked_at)
             } else {
-                let absent = self.store.absent(registry, repository, name).ok()??;
+                let Some(absent) = records.absent(&name_read)? else { return Ok(None) };
                 (ListContent::Absent(absent.said), absent.checked_at)
             };
-            let checked = LastValidated::earlier(at, epoch);
-            Some((Arc::new(HotList { content, checked }), at))
+            let validated = LastValidated::earlier(at, epoch);
+            Ok(Some((Arc::new(CachedList { content, validated }), validated)))
         };
-        let keep = |hot: &Arc<HotList>| self.put_hot_list(grant, listing, name, Arc::clone(hot));
-        self.recall(&RecordKey::lists(grant), read, keep)
+        let (this, of, listing, name) =
+            (Arc::clone(self), grant.clone(), listing.clone(), name.to_owned());
+        let keep =
+            move |cached: &Arc<CachedList>| this.remember(&of, &listing, &name, Arc::clone(cached));
+        self.validation.load(grant, RecordKey::lists(grant), read, keep).await
     }
 
-    fn put_hot_list(&self, grant: &Grant, listing: &ListKind, name: &str, hot: Arc<HotList>) {
-        if let ListContent::Found(list) = &hot.content
+    /// Puts a record into memory, and the page that its link leads to.
+    fn remember(&self, grant: &Grant, listing: &ListKind, name: &str, cached: Arc<CachedList>) {
+        if let ListContent::Found(list) = &cached.content
             && let Some(next) = list.next.as_ref().filter(|next| next.is_opaque())
         {
-            self.hot.issued.put(RecordKey::list(grant, &listing.name(next)), ());
+            self.issued.put(RecordKey::list(grant, &listing.name(next)), ());
         }
-        self.hot.lists.put(RecordKey::list(grant, name), hot);
+        self.memory.put(RecordKey::list(grant, name), cached);
     }
 
-    /// Asks the upstream for the page, and keeps the answer.
-    async fn revalidate_list(
+    /// Asks the upstream for the page, and stores the answer.
+    async fn revalidate(
         self: Arc<Self>,
         grant: Grant,
         listing: ListKind,
@@ -146,7 +195,7 @@ impl Shared {
         let content = match &fetched {
             Ok(list) => Some(ListContent::Found(Arc::clone(list))),
             Err(error) if error.refuses(&grant) => return fetched,
-            // Of a client's own it may be only that one who may not know of it.
+            // Another client may be shown a list that this client's credential does not show.
             Err(CacheError::Upstream(upstream::UpstreamError::NotFound { said, .. }))
                 if !grant.uses_client_credential() =>
             {
@@ -155,75 +204,57 @@ impl Shared {
             Err(error) if error.is_an_answer() => None,
             Err(_) => return fetched,
         };
-        let (subject, name) = (RecordKey::lists(&grant), listing.name(&page));
-        let keep = move |shared: &Self| {
-            let checked = LastValidated::now(shared.clock.now(), epoch);
+        let (this, of, name) = (Arc::clone(&self), grant.clone(), listing.name(&page));
+        let write = move |records: &RepositoryRecords| {
+            let validated = LastValidated::now(this.validation.clock.now(), epoch);
             match content.clone() {
-                None => shared.hot.lists.remove(&RecordKey::list(&grant, &name)),
+                None => this.memory.remove(&RecordKey::list(&of, &name)),
                 Some(content) => {
-                    let hot = Arc::new(HotList { content, checked });
-                    shared.put_hot_list(&grant, &listing, &name, hot);
+                    let cached = Arc::new(CachedList { content, validated });
+                    this.remember(&of, &listing, &name, cached);
                 }
             }
-            shared.write_list(&grant, &name, content, checked.at);
+            let written = write_list(records, &name, content, validated.at);
+            warn_of(written, "cannot store a list");
         };
-        self.commit(subject, epoch, keep).await;
+        let key = RecordKey::lists(&grant);
+        self.validation.store_if_current(&grant, key, epoch, write).await;
         fetched
-    }
-
-    /// Blocks.
-    fn write_list(
-        &self,
-        grant: &Grant,
-        name: &str,
-        content: Option<ListContent>,
-        checked_at: SystemTime,
-    ) {
-        let (registry, repository) = (grant.registry().name(), grant.repository());
-        let written = match content {
-            Some(ListContent::Found(list)) => {
-                let record = ListRecord {
-                    checked_at,
-                    media_type: list.media_type.clone(),
-                    filters_applied: list.filters_applied.clone(),
-                    next: list.next.as_ref().map(PageQuery::to_query),
-                    body: list.body.clone(),
-                };
-                self.store.put_list(registry, repository, name, &record)
-            }
-            Some(ListContent::Absent(said)) => {
-                let record = AbsentRecord { checked_at, said };
-                let dropped = self.store.drop_list(registry, repository, name);
-                dropped.and_then(|()| self.store.put_absent(registry, repository, name, &record))
-            }
-            None => self.store.drop_list(registry, repository, name),
-        };
-        warn_of(written, "cannot keep a list");
     }
 }
 
-impl HotList {
-    /// Bytes of memory, about.
-    pub(in crate::cache) fn len(&self) -> usize {
-        match &self.content {
-            ListContent::Absent(said) => said.as_ref().map_or(0, Bytes::len),
-            ListContent::Found(list) => list.body.len(),
+/// Blocks.
+fn write_list(
+    records: &RepositoryRecords,
+    name: &str,
+    content: Option<ListContent>,
+    checked_at: SystemTime,
+) -> io::Result<()> {
+    match content {
+        Some(ListContent::Found(list)) => {
+            let record = ListRecord {
+                checked_at,
+                media_type: list.media_type.clone(),
+                filters_applied: list.filters_applied.clone(),
+                next: list.next.as_ref().map(PageQuery::to_query),
+                body: list.body.clone(),
+            };
+            records.put_list(name, &record)
         }
+        Some(ListContent::Absent(said)) => {
+            records.drop_list(name)?;
+            records.put_absent(name, &AbsentRecord { checked_at, said })
+        }
+        None => records.drop_list(name),
     }
+}
 
-    fn recalled(
-        &self,
-        grant: &Grant,
-        decision: Decision,
-        age: Duration,
-    ) -> Result<Pulled<Arc<ListPage>>, CacheError> {
-        match &self.content {
-            ListContent::Absent(said) => {
-                Err(CacheError::absent(grant, said.clone(), decision, age))
-            }
-            ListContent::Found(list) => {
-                Ok(Pulled { what: Arc::clone(list), decision, age: Some(age) })
-            }
+impl ListContent {
+    /// Bytes of memory, about.
+    fn len(&self) -> usize {
+        match self {
+            Self::Absent(said) => said.as_ref().map_or(0, Bytes::len),
+            Self::Found(list) => list.body.len(),
         }
     }
 }
@@ -247,7 +278,7 @@ async fn fetch(
         tries += 1;
         let answer = upstream.ask(&question, until).await?;
         let (status, headers) = (answer.status, answer.headers);
-        match timeout_at(until, answer.body.collect(Store::LIST_BYTES_MAX)).await {
+        match timeout_at(until, answer.body.collect(ListRecord::BODY_BYTES_MAX)).await {
             Ok(Ok(body)) => {
                 return listing.read(page, &headers, body).map_err(|reason| {
                     let reason = reason.to_owned();

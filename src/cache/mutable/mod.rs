@@ -1,7 +1,6 @@
 //! Records that change: tags and lists, how long they are fresh, and what pushes do to them.
 
-pub(super) mod after_push;
-mod claims;
+pub(super) mod changes;
 pub(super) mod list;
 pub(super) mod lists;
 pub(super) mod revalidate;

@@ -1,29 +1,34 @@
-//! What is known of something that may change: how long it is believed, and what is done then.
+//! Records that may change: for how long one is fresh, and what is done after that.
 //!
-//! Tags and lists differ in what they are and how they are asked for; all else about them is here.
-//! [`Freshness::of`] decides by age alone. Fresh, a record is served without asking. Then the
-//! upstream is asked, one question for all who wait; they wait for a while, and are served the
-//! record if the upstream cannot be asked. Its answer, also that there is no such thing, is obeyed.
+//! Tags and lists differ in their content and in the question for them; all else about them is
+//! here. [`Freshness::of`] decides by age alone. A fresh record is served without a question. For a
+//! stale one the upstream is asked, one question for all clients that wait; they wait for at most
+//! `stale_wait`, and are served the record if the upstream gives no answer. An answer is obeyed,
+//! also that there is no such thing.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
 use crate::access::Grant;
-use crate::cache::epoch::Epoch;
-use crate::cache::flight::{PendingAnswer, Sharing, told};
+use crate::cache::disk::records_of;
+use crate::cache::epoch::{Epoch, EpochTable};
+use crate::cache::flight::{PendingAnswer, Sharing, ask_shared};
 use crate::cache::key::RecordKey;
-use crate::cache::{CacheError, Decision, Shared, StaleReason};
+use crate::cache::{CacheError, Decision, StaleReason};
+use crate::clock::WallClock;
 use crate::registry::TagPolicy;
+use crate::store::{RepositoryRecords, Store};
 use crate::upstream;
 
-/// When something was last heard of.
+/// When the upstream last confirmed a record.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cache) struct LastValidated {
     /// By the wall clock.
     pub(in crate::cache) at: SystemTime,
-    /// By the clock that does not jump; `None` when it was an earlier process that heard it.
+    /// By the clock that does not jump; `None` when an earlier process asked.
     instant: Option<Instant>,
     /// The epoch of the record when the upstream was asked.
     pub(in crate::cache) epoch: Epoch,
@@ -40,8 +45,8 @@ impl LastValidated {
         Self { at, instant: None, epoch }
     }
 
-    /// How long ago. A wall clock that went backwards makes it just stale, so that it is asked
-    /// after.
+    /// How long ago. A wall clock that went backwards makes the record just stale, so that the
+    /// upstream is asked.
     fn age(&self, now: SystemTime, policy: TagPolicy) -> Duration {
         let by_wall_clock = || {
             let age = now.duration_since(self.at);
@@ -54,14 +59,14 @@ impl LastValidated {
 /// How far a record of some age can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Freshness {
-    /// It holds.
+    /// Served without a question.
     Fresh,
-    /// It is to be asked after, and served if that is in vain.
+    /// To be revalidated, and served if the upstream gives no answer.
     Stale {
         /// How long it is since it was fresh.
         since: Duration,
     },
-    /// It is served to nobody any more, except where nothing else can be had.
+    /// Not served any more, except where the operator has the cache alone answer.
     Expired {
         /// As above.
         since: Duration,
@@ -79,121 +84,179 @@ impl Freshness {
             Self::Expired { since }
         }
     }
+
+    /// How long it is since the record was fresh.
+    fn since(self) -> Duration {
+        match self {
+            Self::Fresh => Duration::ZERO,
+            Self::Stale { since } | Self::Expired { since } => since,
+        }
+    }
 }
 
-/// What a client does with what it is told.
+/// Why a client asks for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cache) enum Purpose {
     /// It pulls.
     Pull,
-    /// It decides by it what to push: the upstream is asked each time. An outage it survives like
-    /// any other client; who pushes to what is down is told so there.
+    /// It compares before it pushes, so the upstream is asked each time. In an outage it is served
+    /// the record like any other client: its push will be told of the outage.
     Push,
 }
 
-/// What a client is to be answered with.
+/// The record that answers a client.
 #[derive(Debug)]
 pub(in crate::cache) enum Resolution<V> {
-    /// What is known.
+    /// The record in the cache.
     Cached {
         /// Why that.
         decision: Decision,
-        /// How long ago it was heard.
+        /// How long ago the upstream confirmed it.
         age: Duration,
     },
-    /// What the upstream says.
+    /// The upstream's answer.
     Validated(V, Decision),
 }
 
-impl Shared {
-    /// What to answer with, when this is `known` and the upstream can be asked by `ask`.
-    pub(in crate::cache) async fn settle<V: Clone>(
+/// A record that is not served without a question.
+#[derive(Clone, Copy, Debug)]
+struct StaleRecord {
+    age: Duration,
+    freshness: Freshness,
+}
+
+impl StaleRecord {
+    fn is_expired(self) -> bool {
+        matches!(self.freshness, Freshness::Expired { .. })
+    }
+
+    fn served<V>(self, reason: StaleReason) -> Resolution<V> {
+        let decision = Decision::Stale { since: self.freshness.since(), reason };
+        Resolution::Cached { decision, age: self.age }
+    }
+
+    /// The upstream's answer, or the record if there is none.
+    fn or_validated<V>(
+        self,
+        grant: &Grant,
+        answer: Result<V, CacheError>,
+    ) -> Result<Resolution<V>, CacheError> {
+        match answer {
+            Ok(answer) => Ok(Resolution::Validated(answer, Decision::Revalidated)),
+            Err(error) if self.is_expired() || error.is_an_answer() || error.refuses(grant) => {
+                Err(error)
+            }
+            Err(error) => Ok(self.served(stale_reason(&error))),
+        }
+    }
+}
+
+/// Validates records that may change, and keeps them in step with pushes.
+#[derive(Debug)]
+pub(in crate::cache) struct RecordValidation {
+    pub(in crate::cache) store: Arc<Store>,
+    pub(in crate::cache) clock: Arc<dyn WallClock>,
+    pub(in crate::cache) epochs: Arc<EpochTable>,
+    /// How long a client waits for an answer before it is served the stale record.
+    pub(in crate::cache) stale_wait: Duration,
+}
+
+impl RecordValidation {
+    /// The record that answers a client: the one that is cached, which was last `validated` then,
+    /// or the answer to `ask`.
+    pub(in crate::cache) async fn resolve<V: Clone>(
         &self,
         grant: &Grant,
-        known: Option<&LastValidated>,
-        (policy, reliance): (TagPolicy, Purpose),
+        validated: Option<&LastValidated>,
+        policy: TagPolicy,
+        purpose: Purpose,
         ask: impl Fn(Sharing) -> (bool, PendingAnswer<V>),
     ) -> Result<Resolution<V>, CacheError> {
-        let Some(known) = known else {
+        let Some(validated) = validated else {
             CacheError::if_offline(grant)?;
-            let (collapsed, answer) = told(grant, ask).await;
+            let (collapsed, answer) = ask_shared(grant, ask).await;
             let miss = Decision::Miss { collapsed, unverified: false };
             return Ok(Resolution::Validated(answer?, miss));
         };
-        let age = known.age(self.clock.now(), policy);
-        let is_written_by = reliance == Purpose::Push;
-        let (since, is_too_old) = match Freshness::of(age, policy) {
-            Freshness::Fresh if is_written_by => (Duration::ZERO, false),
-            Freshness::Fresh => return Ok(Resolution::Cached { decision: Decision::Hit, age }),
-            Freshness::Stale { since } => (since, false),
-            Freshness::Expired { since } => (since, true),
-        };
-        let stale =
-            |reason| Resolution::Cached { decision: Decision::Stale { since, reason }, age };
+        let age = validated.age(self.clock.now(), policy);
+        let freshness = Freshness::of(age, policy);
+        if freshness == Freshness::Fresh && purpose == Purpose::Pull {
+            return Ok(Resolution::Cached { decision: Decision::Hit, age });
+        }
+        let stale = StaleRecord { age, freshness };
         if grant.registry().is_offline() {
-            return Ok(stale(StaleReason::Offline));
+            return Ok(stale.served(StaleReason::Offline));
         }
-        if is_written_by {
-            // Waited for as long as it takes: what is merely late would be taken for what is.
-            return match told(grant, ask).await.1 {
-                Ok(told) => Ok(Resolution::Validated(told, Decision::Revalidated)),
-                Err(error) if is_too_old || error.is_an_answer() || error.refuses(grant) => {
-                    Err(error)
-                }
-                Err(error) => Ok(stale(stale_reason(&error))),
-            };
+        match purpose {
+            // Waited for as long as it takes: a record that is only late would be pushed over.
+            Purpose::Push => stale.or_validated(grant, ask_shared(grant, ask).await.1),
+            Purpose::Pull => self.revalidate(grant, stale, ask).await,
         }
+    }
+
+    /// Asks, and serves the stale record once the wait is over. The question goes on.
+    async fn revalidate<V: Clone>(
+        &self,
+        grant: &Grant,
+        stale: StaleRecord,
+        ask: impl Fn(Sharing) -> (bool, PendingAnswer<V>),
+    ) -> Result<Resolution<V>, CacheError> {
         let upstream = grant.registry().upstream();
-        let wait = self.options.stale_wait;
-        let wait = if is_too_old { wait } else { upstream.worth_waiting(wait) };
+        let is_expired = stale.is_expired();
         // Asked also where no client waits.
-        match timeout(wait, told(grant, ask)).await {
-            Ok((_, Ok(told))) => Ok(Resolution::Validated(told, Decision::Revalidated)),
-            Ok((_, Err(error))) if is_too_old || error.is_an_answer() || error.refuses(grant) => {
-                Err(error)
-            }
-            Ok((_, Err(error))) => Ok(stale(stale_reason(&error))),
-            Err(_) if is_too_old => {
+        let wait = self.stale_wait;
+        let wait = if is_expired { wait } else { upstream.worth_waiting(wait) };
+        match timeout(wait, ask_shared(grant, ask)).await {
+            Ok((_, answer)) => stale.or_validated(grant, answer),
+            Err(_) if is_expired => {
                 Err(CacheError::TimedOut { host: upstream.host().to_owned(), waited: wait })
             }
             Err(_) => {
                 upstream.note_too_late(wait);
                 let is_open = upstream.is_open();
-                Ok(stale(if is_open { StaleReason::Unavailable } else { StaleReason::Slow }))
+                let reason = if is_open { StaleReason::Unavailable } else { StaleReason::Slow };
+                Ok(stale.served(reason))
             }
         }
     }
 
-    /// Keeps what was heard, unless a push has made it old meanwhile.
-    pub(in crate::cache) async fn commit(
-        self: &Arc<Self>,
-        subject: RecordKey,
+    /// Stores an answer to a question of `epoch`, unless a push has overtaken it.
+    pub(in crate::cache) async fn store_if_current(
+        &self,
+        grant: &Grant,
+        key: RecordKey,
         epoch: Epoch,
-        keep: impl FnOnce(&Self) + Send + 'static,
+        write: impl FnOnce(&RepositoryRecords) + Send + 'static,
     ) {
-        let shared = Arc::clone(self);
-        let commit = move || {
-            shared.epochs.if_current(&subject, epoch, || keep(&shared));
+        let epochs = Arc::clone(&self.epochs);
+        let store = move |records: &RepositoryRecords| {
+            epochs.if_current(&key, epoch, || write(records));
+            Ok(())
         };
-        // A panic in it has been reported; the answer is right all the same.
-        drop(tokio::task::spawn_blocking(commit).await);
+        // The panic hook reports a panic in it; the answer is right all the same.
+        drop(records_of(&self.store, grant).blocking(store).await);
     }
 
-    /// Reads what earlier processes have heard, unless a push has made it old. Blocks.
-    pub(in crate::cache) fn recall<T>(
+    /// Loads a record that an earlier process stored, unless a push has overtaken it. An error of
+    /// the disk counts as no record.
+    pub(in crate::cache) async fn load<T: Send + 'static>(
         &self,
-        subject: &RecordKey,
-        read: impl FnOnce(Epoch) -> Option<(T, SystemTime)>,
-        keep: impl FnOnce(&T),
+        grant: &Grant,
+        key: RecordKey,
+        read: impl FnOnce(&RepositoryRecords, Epoch) -> io::Result<Option<(T, LastValidated)>>
+        + Send
+        + 'static,
+        keep: impl FnOnce(&T) + Send + 'static,
     ) -> Option<T> {
-        self.epochs.exclusively(subject, || {
-            let (found, at) = read(self.epochs.of(|| subject.clone()))?;
-            if self.epochs.predates(at, subject) {
-                return None;
-            }
-            keep(&found);
-            Some(found)
-        })
+        let epochs = Arc::clone(&self.epochs);
+        let load = move |records: &RepositoryRecords| {
+            epochs.exclusively(&key, || {
+                let found = read(records, epochs.of(|| key.clone()))?;
+                let current = found.filter(|(_, checked)| !epochs.predates(checked.at, &key));
+                Ok(current.map(|(record, _)| record).inspect(keep))
+            })
+        };
+        records_of(&self.store, grant).blocking(load).await.ok().flatten()
     }
 }
 
@@ -216,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn belief_goes_by_age() {
+    fn freshness_goes_by_age() {
         let policy = TagPolicy { ttl: s(60), max_stale: s(100) };
         for (age, want) in [
             (0, Freshness::Fresh),

@@ -1,45 +1,42 @@
-//! Manifests by tag: believed for a while, then asked after, and served stale when the upstream
-//! cannot be asked.
+//! Manifests by tag: fresh for a while, then revalidated, and served stale in an outage.
 //!
-//! A tag is a record, tag → digest, with the time of its last check. How long it is believed, and
-//! who waits for what, is decided in `belief`. What the upstream is asked is one `HEAD`. Its 404,
-//! 401 and 403 about this repository are answers: the record goes. A 404 leaves one of its own,
-//! that there is no such tag, which is believed, asked after and served stale like any other:
-//! podman asks for `sha256-….sig` with each pull, and must get the same answer in an outage. Any
-//! other failure is an outage, which the record survives.
+//! A tag is a record, tag → digest, with the time of its last validation. For how long it is fresh,
+//! and which clients wait for a revalidation, is decided in `revalidate`. The upstream is asked one
+//! `HEAD`. Its 404, 401 and 403 about this repository are answers, and remove the record. A 404 is
+//! kept as a negative record, which is fresh, revalidated and served stale like any other: podman
+//! asks for `sha256-….sig` with each pull, and must get the same answer in an outage. Any other
+//! failure is an outage, which the record survives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use crate::access::Grant;
+use crate::cache::disk::{records_of, warn_of};
 use crate::cache::epoch::Epoch;
-use crate::cache::error::warn_of;
-use crate::cache::flight::Sharing;
-use crate::cache::hot::HotTag;
+use crate::cache::flight::{FlightTable, Sharing};
 use crate::cache::key::RecordKey;
-use crate::cache::manifest::fetch::header_type;
-use crate::cache::mutable::revalidate::{LastValidated, Purpose, Resolution};
-use crate::cache::{
-    BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled, Shared,
-};
+use crate::cache::manifest::by_digest::ManifestPulls;
+use crate::cache::manifest::fetch::{head_manifest, header_type, stated_digest};
+use crate::cache::memory::{MemoryTable, MemoryUse};
+use crate::cache::mutable::revalidate::{LastValidated, Purpose, RecordValidation, Resolution};
+use crate::cache::tasks::DetachedTasks;
+use crate::cache::{BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled};
 use crate::oci::{AcceptSet, Algorithm, Digest, Reference, Tag};
 use crate::registry::TagPolicy;
-use crate::store::TagRecord;
-use crate::upstream::{self, ReadMethod};
+use crate::store::{RepositoryRecords, TagRecord};
+use crate::upstream;
 
 /// The answer of the upstream about a tag.
 #[derive(Clone, Debug)]
-pub(in crate::cache) enum ResolvedTag {
+enum ResolvedTag {
     /// A manifest that is cached under this digest.
     Digest(Digest),
     /// A manifest that cannot be.
     Uncached(Arc<CachedManifest>),
 }
 
-/// How tags look to clients that cannot take what the full `Accept` list resolves to: each
-/// `Accept` set has records of its own.
+/// How tags look to clients that cannot take the manifest that the full `Accept` list resolves to:
+/// each `Accept` set has records of its own.
 #[derive(Clone, Debug)]
 struct AcceptView {
     /// A file name: part of the hash of the set.
@@ -47,131 +44,179 @@ struct AcceptView {
     accept: String,
 }
 
-impl Shared {
-    pub(in crate::cache) async fn manifest_by_tag(
+/// A tag's record in memory.
+#[derive(Clone, Debug)]
+struct CachedTag {
+    /// The manifest that it names; `None` when there was no such tag.
+    digest: Option<Digest>,
+    validated: LastValidated,
+}
+
+/// A digest that a push has given a tag.
+#[derive(Clone, Debug)]
+pub(in crate::cache) struct PushedDigest {
+    pub(in crate::cache) digest: Digest,
+    /// The epoch in which the upstream was asked to take the push.
+    pub(in crate::cache) since: Epoch,
+}
+
+/// Pulls manifests by tag.
+#[derive(Debug)]
+pub(in crate::cache) struct TagPulls {
+    validation: Arc<RecordValidation>,
+    manifests: Arc<ManifestPulls>,
+    memory: MemoryTable<Arc<CachedTag>>,
+    flights: FlightTable<(RecordKey, Epoch), ResolvedTag>,
+}
+
+impl TagPulls {
+    /// Keeps records in about `bytes_max` bytes of memory.
+    pub(in crate::cache) fn new(
+        validation: Arc<RecordValidation>,
+        manifests: Arc<ManifestPulls>,
+        tasks: DetachedTasks,
+        bytes_max: u64,
+    ) -> Self {
+        let memory = MemoryTable::new("tags", bytes_max, |_| 0);
+        Self { validation, manifests, memory, flights: FlightTable::new(tasks) }
+    }
+
+    /// The manifest that the tag names, of a type that the client takes, where there is one.
+    pub(in crate::cache) async fn pull(
         self: &Arc<Self>,
         grant: &Grant,
         tag: &Tag,
         accept: &AcceptSet<'_>,
-        reliance: Purpose,
+        purpose: Purpose,
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
-        let pulled = self.manifest_in_view(grant, tag, None, reliance).await?;
+        let pulled = self.pull_view(grant, tag, None, purpose).await?;
         if accept.takes(&pulled.what.media_type) {
             return Ok(pulled);
         }
         match AcceptView::of(accept) {
-            Some(view) => self.manifest_in_view(grant, tag, Some(view), reliance).await,
+            Some(view) => self.pull_view(grant, tag, Some(view), purpose).await,
             None => Ok(pulled),
         }
     }
 
-    async fn manifest_in_view(
+    /// Forgets the records of a tag. A digest that was pushed takes their place; but if another
+    /// push or delete of the tag came in between, the order of the answers does not tell which of
+    /// them the upstream took last.
+    pub(in crate::cache) async fn overtake(
+        self: &Arc<Self>,
+        grant: &Grant,
+        tag: &Tag,
+        pushed: Option<PushedDigest>,
+    ) {
+        let (this, of, tag) = (Arc::clone(self), grant.clone(), tag.clone());
+        let overtake = move |records: &RepositoryRecords| {
+            let RecordValidation { epochs, clock, .. } = &*this.validation;
+            let key = RecordKey::tag(&of, &tag);
+            epochs.exclusively(&key, || {
+                let named = pushed.filter(|pushed| {
+                    epochs.is_current(|| key.clone(), pushed.since)
+                        || this.names(&key, &pushed.digest)
+                });
+                let now = clock.now();
+                let validated = LastValidated::now(now, epochs.invalidate(&key, now));
+                warn_of(records.drop_views(&tag), "cannot drop a tag's other records");
+                match named {
+                    Some(PushedDigest { digest, .. }) => {
+                        let record = CachedTag { digest: Some(digest), validated };
+                        this.put(records, key.clone(), &tag, None, record);
+                    }
+                    None => this.remove(records, &key, &tag, None),
+                }
+            });
+            Ok(())
+        };
+        // The panic hook reports a panic in it; the record is invalidated first.
+        drop(records_of(&self.validation.store, grant).blocking(overtake).await);
+    }
+
+    /// How much memory it takes.
+    pub(in crate::cache) fn usage(&self) -> MemoryUse {
+        self.memory.usage()
+    }
+
+    async fn pull_view(
         self: &Arc<Self>,
         grant: &Grant,
         tag: &Tag,
         view: Option<AcceptView>,
-        reliance: Purpose,
+        purpose: Purpose,
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
-        let known = self.tag_record(grant, tag, view.as_ref()).await;
-        let ask = |company: Sharing| {
-            let epoch = self.epochs.of(|| RecordKey::tag(grant, tag));
+        let known = self.find(grant, tag, view.as_ref()).await;
+        let ask = |sharing: Sharing| {
+            let epoch = self.validation.epochs.of(|| RecordKey::tag(grant, tag));
             let view_name = view.as_ref().map(|view| view.name.as_str());
-            let key = company.key(RecordKey::tag_in_view(grant, tag, view_name), grant);
+            let key = sharing.key(RecordKey::tag_in_view(grant, tag, view_name), grant);
             let digest = known.as_ref().and_then(|known| known.digest.clone());
-            let (shared, grant) = (Arc::clone(self), grant.clone());
-            self.tags_asked.join((key, epoch), || {
-                shared.revalidate(grant, tag.clone(), view.clone(), digest, epoch)
+            let (this, grant) = (Arc::clone(self), grant.clone());
+            self.flights.join((key, epoch), || {
+                this.revalidate(grant, tag.clone(), view.clone(), digest, epoch)
             })
         };
-        let checked = known.as_ref().map(|known| &known.checked);
+        let validated = known.as_ref().map(|known| &known.validated);
         let policy = policy(grant, tag, known.as_deref());
-        match self.settle(grant, checked, (policy, reliance), ask).await? {
-            Resolution::Validated(resolved, decision) => {
-                self.served(grant, resolved, decision).await
+        match self.validation.resolve(grant, validated, policy, purpose, ask).await? {
+            Resolution::Validated(ResolvedTag::Digest(digest), decision) => {
+                self.pull_named(grant, &digest, decision, Duration::ZERO).await
             }
-            Resolution::Cached { decision, age } => {
-                let digest = known.as_ref().and_then(|known| known.digest.as_ref());
-                self.recalled(grant, digest, decision, age).await
-            }
-        }
-    }
-
-    /// The content of a record: a manifest, or that there is no such tag.
-    async fn recalled(
-        self: &Arc<Self>,
-        grant: &Grant,
-        digest: Option<&Digest>,
-        decision: Decision,
-        age: Duration,
-    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
-        match digest {
-            Some(digest) => self.manifest_of(grant, digest, decision, age).await,
-            None => Err(CacheError::absent(grant, None, decision, age)),
-        }
-    }
-
-    async fn served(
-        self: &Arc<Self>,
-        grant: &Grant,
-        resolved: ResolvedTag,
-        decision: Decision,
-    ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
-        match resolved {
-            ResolvedTag::Digest(digest) => {
-                self.manifest_of(grant, &digest, decision, Duration::ZERO).await
-            }
-            ResolvedTag::Uncached(what) => {
+            Resolution::Validated(ResolvedTag::Uncached(what), _) => {
                 let decision = Decision::Bypass(BypassReason::NotCacheable);
                 Ok(Pulled { what, decision, age: None })
+            }
+            Resolution::Cached { decision, age } => {
+                match known.as_ref().and_then(|known| known.digest.as_ref()) {
+                    Some(digest) => self.pull_named(grant, digest, decision, age).await,
+                    None => Err(CacheError::absent(grant, None, decision, age)),
+                }
             }
         }
     }
 
     /// The manifest that a record names. It is normally held; if it was lost, that is a miss.
-    async fn manifest_of(
-        self: &Arc<Self>,
+    async fn pull_named(
+        &self,
         grant: &Grant,
         digest: &Digest,
         decision: Decision,
         age: Duration,
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
-        let pulled = self.manifest_by_digest(grant, digest).await?;
+        let pulled = self.manifests.pull(grant, digest).await?;
         let decision = if pulled.decision == Decision::Hit { decision } else { pulled.decision };
         Ok(Pulled { what: pulled.what, decision, age: Some(age) })
     }
 
-    async fn tag_record(
+    /// The record in memory or on disk.
+    async fn find(
         self: &Arc<Self>,
         grant: &Grant,
         tag: &Tag,
         view: Option<&AcceptView>,
-    ) -> Option<Arc<HotTag>> {
+    ) -> Option<Arc<CachedTag>> {
         let name = view.map(|view| view.name.as_str());
-        if let Some(hot) = self.hot.tags.get(&RecordKey::tag_in_view(grant, tag, name))
-            && self.epochs.is_current(|| RecordKey::tag(grant, tag), hot.checked.epoch)
+        let key = RecordKey::tag_in_view(grant, tag, name);
+        if let Some(cached) = self.memory.get(&key)
+            && self
+                .validation
+                .epochs
+                .is_current(|| RecordKey::tag(grant, tag), cached.validated.epoch)
         {
-            return Some(hot);
+            return Some(cached);
         }
-        let (shared, grant, tag) = (Arc::clone(self), grant.clone(), tag.clone());
-        let name = name.map(str::to_owned);
-        let recall = move || {
-            let (registry, repository) = (grant.registry().name(), grant.repository());
-            let read = |epoch| {
-                let record =
-                    shared.store.tag(registry, repository, &tag, name.as_deref()).ok()??;
-                let checked = LastValidated::earlier(record.checked_at, epoch);
-                Some((Arc::new(HotTag { digest: record.digest, checked }), record.checked_at))
-            };
-            let keep = |hot: &Arc<HotTag>| {
-                let key = RecordKey::tag_in_view(&grant, &tag, name.as_deref());
-                shared.hot.tags.put(key, Arc::clone(hot));
-            };
-            shared.recall(&RecordKey::tag(&grant, &tag), read, keep)
+        let (this, tag_read, name) = (Arc::clone(self), tag.clone(), name.map(str::to_owned));
+        let read = move |records: &RepositoryRecords, epoch| {
+            let Some(record) = records.tag(&tag_read, name.as_deref())? else { return Ok(None) };
+            let validated = LastValidated::earlier(record.checked_at, epoch);
+            Ok(Some((Arc::new(CachedTag { digest: record.digest, validated }), validated)))
         };
-        tokio::task::spawn_blocking(recall).await.ok().flatten()
+        let keep = move |cached: &Arc<CachedTag>| this.memory.put(key, Arc::clone(cached));
+        self.validation.load(grant, RecordKey::tag(grant, tag), read, keep).await
     }
 
-    /// Asks the upstream what the tag is now, and keeps the answer.
+    /// Asks the upstream which manifest the tag names now, and stores the answer.
     async fn revalidate(
         self: Arc<Self>,
         grant: Grant,
@@ -181,34 +226,37 @@ impl Shared {
         epoch: Epoch,
     ) -> Result<ResolvedTag, CacheError> {
         let resolved = self.resolve(&grant, &tag, view.as_ref(), known).await;
-        let subject = RecordKey::tag(&grant, &tag);
-        let name = view.map(|view| view.name);
-        let digest = match &resolved {
-            Ok(ResolvedTag::Digest(digest)) => Some(digest.clone()),
+        // What is stored: a digest or an absence, or that nothing is known any more.
+        let named = match &resolved {
+            Ok(ResolvedTag::Digest(digest)) => Some(Some(digest.clone())),
             Err(error) if error.refuses(&grant) => return resolved,
-            // It may be only this client that may not know of it.
+            // Another client may be shown a tag that this client's credential does not show.
             Err(CacheError::Upstream(upstream::UpstreamError::NotFound { .. }))
                 if !grant.uses_client_credential() =>
             {
-                None
+                Some(None)
             }
-            Err(error) if error.is_an_answer() => {
-                let forget = move |shared: &Self| shared.drop_tag(&grant, &tag, name.as_deref());
-                self.commit(subject, epoch, forget).await;
-                return resolved;
-            }
+            Err(error) if error.is_an_answer() => None,
             Ok(ResolvedTag::Uncached(_)) | Err(_) => return resolved,
         };
-        let keep = move |shared: &Self| {
-            let checked = LastValidated::now(shared.clock.now(), epoch);
-            shared.put_tag(&grant, &tag, name.as_deref(), digest, checked);
+        let name = view.map(|view| view.name);
+        let this = Arc::clone(&self);
+        let (epoch_key, key) =
+            (RecordKey::tag(&grant, &tag), RecordKey::tag_in_view(&grant, &tag, name.as_deref()));
+        let write = move |records: &RepositoryRecords| match named {
+            Some(digest) => {
+                let validated = LastValidated::now(this.validation.clock.now(), epoch);
+                let record = CachedTag { digest, validated };
+                this.put(records, key, &tag, name.as_deref(), record);
+            }
+            None => this.remove(records, &key, &tag, name.as_deref()),
         };
-        self.commit(subject, epoch, keep).await;
+        self.validation.store_if_current(&grant, epoch_key, epoch, write).await;
         resolved
     }
 
     async fn resolve(
-        self: &Arc<Self>,
+        &self,
         grant: &Grant,
         tag: &Tag,
         view: Option<&AcceptView>,
@@ -216,55 +264,56 @@ impl Shared {
     ) -> Result<ResolvedTag, CacheError> {
         let reference = Reference::Tag(tag.clone());
         let accept = view.map(|view| view.accept.as_str());
-        let told = match self.ask_manifest(grant, &reference, ReadMethod::Head, accept).await {
+        let stated = match head_manifest(grant, &reference, accept).await {
             Ok(answer) => {
                 let schema1 = header_type(&answer).is_some_and(|kind| kind.is_schema1());
-                told_digest(&answer.headers).filter(|_| !schema1)
+                stated_digest(&answer.headers).filter(|_| !schema1)
             }
             Err(error) if error.is_without_head() => None,
             Err(error) => return Err(error.into()),
         };
-        if let Some(digest) = told {
+        if let Some(digest) = stated {
             if known.as_ref() == Some(&digest) {
                 return Ok(ResolvedTag::Digest(digest));
             }
-            match self.manifest_by_digest(grant, &digest).await {
+            match self.manifests.pull(grant, &digest).await {
                 Ok(_) => return Ok(ResolvedTag::Digest(digest)),
                 // Moved in between, or a registry that knows its manifests by tag only.
                 Err(CacheError::Upstream(upstream::UpstreamError::NotFound { .. })) => {}
                 Err(error) => return Err(error),
             }
         }
-        let manifest = self.get_manifest_by_tag(grant, &reference, accept).await?;
+        let manifest = self.manifests.fetch_by_tag(grant, &reference, accept).await?;
         Ok(match &manifest.content {
             ManifestContent::Verified(verified) => ResolvedTag::Digest(verified.digest().clone()),
             ManifestContent::Schema1(..) => ResolvedTag::Uncached(manifest),
         })
     }
 
-    /// Blocks.
-    fn put_tag(
-        &self,
-        grant: &Grant,
-        tag: &Tag,
-        name: Option<&str>,
-        digest: Option<Digest>,
-        checked: LastValidated,
-    ) {
-        let record = TagRecord { digest: digest.clone(), checked_at: checked.at };
-        let key = RecordKey::tag_in_view(grant, tag, name);
-        self.hot.tags.put(key, Arc::new(HotTag { digest, checked }));
-        let (registry, repository) = (grant.registry().name(), grant.repository());
-        let put = self.store.put_tag(registry, repository, tag, name, &record);
-        warn_of(put, "cannot keep a tag record");
+    /// Whether the tag names this digest, as far as is known in memory: then the order of two
+    /// pushes does not matter.
+    fn names(&self, key: &RecordKey, digest: &Digest) -> bool {
+        self.memory.get(key).is_some_and(|cached| cached.digest.as_ref() == Some(digest))
     }
 
     /// Blocks.
-    fn drop_tag(&self, grant: &Grant, tag: &Tag, name: Option<&str>) {
-        let (registry, repository) = (grant.registry().name(), grant.repository());
-        let dropped = self.store.drop_tag(registry, repository, tag, name);
-        warn_of(dropped, "cannot drop a tag record");
-        self.hot.tags.remove(&RecordKey::tag_in_view(grant, tag, name));
+    fn put(
+        &self,
+        records: &RepositoryRecords,
+        key: RecordKey,
+        tag: &Tag,
+        view: Option<&str>,
+        cached: CachedTag,
+    ) {
+        let record = TagRecord { digest: cached.digest.clone(), checked_at: cached.validated.at };
+        self.memory.put(key, Arc::new(cached));
+        warn_of(records.put_tag(tag, view, &record), "cannot store a tag record");
+    }
+
+    /// Blocks.
+    fn remove(&self, records: &RepositoryRecords, key: &RecordKey, tag: &Tag, view: Option<&str>) {
+        warn_of(records.drop_tag(tag, view), "cannot drop a tag record");
+        self.memory.remove(key);
     }
 }
 
@@ -280,19 +329,14 @@ impl AcceptView {
     }
 }
 
-/// How long a record is believed. A tag that was not there may come to be at any moment, so for how
-/// long others of its name are believed does not count.
-fn policy(grant: &Grant, tag: &Tag, known: Option<&HotTag>) -> TagPolicy {
+/// For how long a record is fresh. A tag that was absent may be pushed at any moment, so a longer
+/// time that a rule gives to tags of its name does not count.
+fn policy(grant: &Grant, tag: &Tag, known: Option<&CachedTag>) -> TagPolicy {
     let policy = grant.registry().tag_policy(tag);
     match known {
-        Some(HotTag { digest: None, .. }) => {
+        Some(CachedTag { digest: None, .. }) => {
             TagPolicy { ttl: policy.ttl.min(grant.registry().default_tag_policy().ttl), ..policy }
         }
         _ => policy,
     }
-}
-
-/// The digest that an upstream says a manifest has: a hint, until the bytes are hashed.
-pub(in crate::cache) fn told_digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }

@@ -6,7 +6,7 @@ use super::table::PresenceTable;
 use crate::access::Grant;
 use crate::cache::epoch::{Epoch, EpochTable};
 use crate::cache::error::CacheError;
-use crate::cache::flight::{FlightTable, Sharing, told};
+use crate::cache::flight::{FlightTable, Sharing, ask_shared};
 use crate::cache::key::RecordKey;
 use crate::cache::question::{deadline, question_of};
 use crate::cache::tasks::DetachedTasks;
@@ -45,7 +45,7 @@ impl BlobLookup {
                 (Arc::clone(&self.presence), grant.clone(), digest.clone());
             self.flights.join((key, epoch), || ask_length(presence, grant, digest, epoch))
         };
-        told(grant, ask).await.1
+        ask_shared(grant, ask).await.1
     }
 }
 

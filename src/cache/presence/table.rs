@@ -8,18 +8,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::holders::HolderIndex;
 use crate::access::Grant;
+use crate::cache::disk::{records_of, warn_of};
 use crate::cache::epoch::{Epoch, EpochTable};
-use crate::cache::error::warn_of;
 use crate::cache::key::RecordKey;
 use crate::cache::memory::{MemoryTable, MemoryUse};
 use crate::clock::WallClock;
 use crate::oci::{Digest, ManifestFacts, RegistryName, RepositoryName};
-use crate::store::{MemberSizes, Store};
+use crate::store::{MemberSizes, RepositoryRecords, Store};
 
 /// The knowledge of a digest that a repository has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,8 +64,9 @@ impl PresenceTable {
         let contents = if let Some(contents) = self.contents.get(&RecordKey::contents(grant)) {
             contents
         } else {
-            let (this, grant) = (Arc::clone(self), grant.clone());
-            spawn_blocking(move || this.load(&grant)).await.ok()?
+            let (this, of) = (Arc::clone(self), grant.clone());
+            let load = move |records: &RepositoryRecords| Ok(this.load(records, &of));
+            records_of(&self.store, grant).blocking(load).await.ok()?
         };
         contents.lock().get(digest).copied()
     }
@@ -111,11 +111,14 @@ impl PresenceTable {
         since: Epoch,
     ) {
         let found = Presence { size: None, confirmed_at: now_if_pushed_to(grant) };
-        let (this, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
-        let note = move || this.add(&grant, &digest, found, since);
+        let (this, of, digest) = (Arc::clone(self), grant.clone(), digest.clone());
+        let note = move |records: &RepositoryRecords| {
+            this.add(records, &of, &digest, found, since);
+            Ok(())
+        };
         // The panic hook reports a panic in it. Then nothing is known, and the registry is asked
         // again.
-        drop(spawn_blocking(note).await);
+        drop(records_of(&self.store, grant).blocking(note).await);
     }
 
     /// Notes that an upstream, maybe a mirror of the registry, serves the blob in the repository,
@@ -131,8 +134,13 @@ impl PresenceTable {
     }
 
     /// Notes what a manifest names that is held for the repository. Blocks.
-    pub(in crate::cache) fn note_named(&self, grant: &Grant, facts: &ManifestFacts) {
-        self.change(grant, |known| {
+    pub(in crate::cache) fn note_named(
+        &self,
+        records: &RepositoryRecords,
+        grant: &Grant,
+        facts: &ManifestFacts,
+    ) {
+        self.change(records, grant, |known| {
             for descriptor in &facts.descriptors {
                 self.holders.add(grant, &descriptor.digest);
                 let presence = known.entry(descriptor.digest.clone()).or_default();
@@ -141,17 +149,32 @@ impl PresenceTable {
         });
     }
 
+    /// As [`PresenceTable::forget`].
+    pub(in crate::cache) async fn deny(self: &Arc<Self>, grant: &Grant, digests: Vec<Digest>) {
+        let (this, of) = (Arc::clone(self), grant.clone());
+        let forget = move |records: &RepositoryRecords| {
+            this.forget(records, &of, &digests);
+            Ok(())
+        };
+        // As above.
+        drop(records_of(&self.store, grant).blocking(forget).await);
+    }
+
     /// Notes that the registry does not have these digests in the repository. Voids every
     /// confirmation for the repository that is in flight. Blocks.
-    pub(in crate::cache) fn deny(&self, grant: &Grant, digests: &[Digest]) {
+    pub(in crate::cache) fn forget(
+        &self,
+        records: &RepositoryRecords,
+        grant: &Grant,
+        digests: &[Digest],
+    ) {
         let key = RecordKey::contents(grant);
         self.epochs.exclusively(&key, || {
             let now = self.clock.now();
             self.epochs.invalidate(&key, now);
-            let (registry, repository) = (grant.registry().name(), grant.repository());
-            let noted = self.store.drop_members(registry, repository, digests, now);
+            let noted = records.drop_members(digests, now);
             warn_of(noted, "cannot note that a repository has lost a digest");
-            let contents = self.load(grant);
+            let contents = self.load(records, grant);
             for digest in digests {
                 contents.lock().remove(digest);
                 self.holders.remove(grant, digest);
@@ -170,26 +193,32 @@ impl PresenceTable {
     }
 
     async fn note(self: &Arc<Self>, grant: &Grant, digest: &Digest, found: Presence, since: Epoch) {
-        let (this, grant, digest) = (Arc::clone(self), grant.clone(), digest.clone());
-        let note = move || {
-            let key = RecordKey::contents(&grant);
+        let (this, of, digest) = (Arc::clone(self), grant.clone(), digest.clone());
+        let note = move |records: &RepositoryRecords| {
+            let key = RecordKey::contents(&of);
             this.epochs.if_current(&key, since, || {
-                if !this.load(&grant).lock().contains_key(&digest) {
-                    let (registry, repository) = (grant.registry().name(), grant.repository());
-                    let now = this.clock.now();
-                    let noted = this.store.put_member(registry, repository, &digest, now);
+                if !this.load(records, &of).lock().contains_key(&digest) {
+                    let noted = records.put_member(&digest, this.clock.now());
                     warn_of(noted, "cannot note a membership");
                 }
-                this.add(&grant, &digest, found, since);
+                this.add(records, &of, &digest, found, since);
             });
+            Ok(())
         };
         // As above.
-        drop(spawn_blocking(note).await);
+        drop(records_of(&self.store, grant).blocking(note).await);
     }
 
     /// Adds to what is in memory, unless it was voided after `since`. Blocks.
-    fn add(&self, grant: &Grant, digest: &Digest, found: Presence, since: Epoch) {
-        self.change(grant, |known| {
+    fn add(
+        &self,
+        records: &RepositoryRecords,
+        grant: &Grant,
+        digest: &Digest,
+        found: Presence,
+        since: Epoch,
+    ) {
+        self.change(records, grant, |known| {
             // Under the lock of the contents: a delete invalidates before it removes.
             if self.epochs.is_current(|| RecordKey::contents(grant), since) {
                 self.holders.add(grant, digest);
@@ -201,8 +230,13 @@ impl PresenceTable {
     }
 
     /// Changes what is in memory. Blocks.
-    fn change(&self, grant: &Grant, change: impl FnOnce(&mut HashMap<Digest, Presence>)) {
-        let contents = self.load(grant);
+    fn change(
+        &self,
+        records: &RepositoryRecords,
+        grant: &Grant,
+        change: impl FnOnce(&mut HashMap<Digest, Presence>),
+    ) {
+        let contents = self.load(records, grant);
         let mut known = contents.lock();
         let before = known.len();
         change(&mut known);
@@ -214,10 +248,9 @@ impl PresenceTable {
     }
 
     /// The contents of the repository. Blocks.
-    fn load(&self, grant: &Grant) -> RepositoryContents {
+    fn load(&self, records: &RepositoryRecords, grant: &Grant) -> RepositoryContents {
         self.contents.get_or_load(RecordKey::contents(grant), || {
-            let loaded = self.store.members(grant.registry().name(), grant.repository());
-            let sizes = loaded.unwrap_or_else(|error| {
+            let sizes = records.members().unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot read memberships");
                 MemberSizes::new()
             });
