@@ -73,8 +73,8 @@ impl Blob {
         self.total
     }
 
-    /// Whether only verified bytes leave. If not, an answer that ends before the blob does is passed
-    /// on as the upstream gave it.
+    /// Whether only verified bytes leave. If not, an answer that ends before the blob does is
+    /// passed on as the upstream gave it.
     pub fn is_verified(&self) -> bool {
         matches!(self.source, BlobSource::Rechecking(..) | BlobSource::Stored(_))
     }

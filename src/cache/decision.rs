@@ -1,8 +1,8 @@
 //! How a request was answered: one enum for the header, the log and the metrics.
 //!
 //! The names of a decision stand in one table, [`DecisionNames`], with a row for each; nothing else
-//! has names for decisions. The header is `Cache-Status` (RFC 9211), its value a list of one member,
-//! this cache.
+//! has names for decisions. The header is `Cache-Status` (RFC 9211), its value a list of one
+//! member, this cache.
 
 use std::time::Duration;
 

@@ -108,8 +108,8 @@ impl Invalidations {
     }
 }
 
-/// How many invalidated keys are remembered, at some 150 bytes each. At the limit all are forgotten:
-/// then everything in memory counts as invalidated, and is read or asked for once more.
+/// How many invalidated keys are remembered, at some 150 bytes each. At the limit all are
+/// forgotten: then everything in memory counts as invalidated, and is read or asked for once more.
 const KEYS_MAX: usize = 50_000;
 
 /// How many records may be written at a time. Records are small files.

@@ -1,7 +1,7 @@
 //! Why a pull cannot be answered.
 //!
-//! The status and message for the client are decided in `routes/error.rs`, in one match. The type is `Clone`
-//! because one fault is often the answer to many clients.
+//! The status and message for the client are decided in `routes/error.rs`, in one match. The type
+//! is `Clone` because one fault is often the answer to many clients.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub enum CacheError {
         /// The registry, by its name.
         registry: RegistryName,
     },
-    /// The answer did not come in time, whoever's fault that is.
+    /// The answer did not come in time, for whatever reason.
     #[error("{host} did not answer within {} s", waited.as_secs())]
     TimedOut {
         /// The registry that was waited for.
@@ -90,7 +90,7 @@ pub enum ManifestFault {
     /// The header and the body name two different kinds.
     #[error("its header says {header} and its body {body}")]
     TwoTypes {
-        /// `ManifestContent-Type`.
+        /// `Content-Type`.
         header: MediaType,
         /// `mediaType`.
         body: MediaType,
@@ -120,7 +120,7 @@ impl CacheError {
         Ok(())
     }
 
-    /// Whether this is about who asked, and somebody else might be told otherwise.
+    /// Whether this is about the client that asked, and another might get another answer.
     pub(super) fn is_about_the_asker(&self) -> bool {
         matches!(self, Self::Upstream(error) if error.is_about_the_asker())
     }

@@ -183,7 +183,7 @@ impl Cache {
         }
     }
 
-    /// What the store says of itself.
+    /// The state of the store.
     pub fn store_report(&self) -> StoreReport {
         self.rooms.store.report()
     }

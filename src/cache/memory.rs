@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// What a repository has is loaded when it is little, and grows with each manifest.
+    /// The contents of a repository are few when they are loaded, and grow with each manifest.
     #[test]
     fn a_value_that_has_grown_is_weighed_again_unless_it_was_replaced() {
         let key = || RecordKey::for_test(1);

@@ -17,7 +17,7 @@ impl DetachedTasks {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let end = self.end.clone();
         self.tracker.spawn(async move {
-            // What waits for the task's result sees that its sender is gone.
+            // A request that waits for the task's result sees that its sender is gone.
             end.run_until_cancelled(task).await;
         });
     }

@@ -1,8 +1,8 @@
 //! A body from a range that lies far ahead of the fill.
 //!
 //! It is fetched separately, if the fill's budget for such ranges allows it, and no longer than its
-//! reader stays; otherwise it follows the fill. It never includes the blob's last byte, and when the
-//! fill finds the blob wrong, the answer is cut.
+//! reader stays; otherwise it follows the fill. It never includes the blob's last byte, and when
+//! the fill finds the blob wrong, the answer is cut.
 
 use super::download::DownloadBody;
 use super::growing::GrowingFileBody;
@@ -13,8 +13,8 @@ use crate::cache::fill::progress::FillProgress;
 use crate::cache::fill::table::FillHandle;
 use crate::http::{BodySource, FileDelivery};
 
-/// A reader of the bytes from `at` to `end`, which is not the blob's. Which way they come is decided
-/// when the first are wanted.
+/// A reader of the bytes from `at` to `end`, which is not the blob's. Which way they come is
+/// decided when the first are wanted.
 pub(crate) fn ahead_range(
     fill: &FillHandle,
     delivery: &FileDelivery,

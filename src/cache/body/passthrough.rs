@@ -1,10 +1,10 @@
 //! Ranges of a blob that is neither stored nor being filled, where ranges start no fill
 //! (`fill_on_range = false`).
 //!
-//! A lazy puller (SOCI, zstd:chunked) reads a few per cent of a layer, and a fill would fetch all of
-//! it. So each range is one request upstream, nothing is stored, and the request ends with its
-//! reader. A range that includes the blob's last byte takes a fill: it may leave only when the whole
-//! is verified.
+//! A lazy puller (SOCI, zstd:chunked) reads a few per cent of a layer, and a fill would fetch all
+//! of it. So each range is one request upstream, nothing is stored, and the request ends with its
+//! reader. A range that includes the blob's last byte takes a fill: it may leave only when the
+//! whole is verified.
 
 use std::ops::Range;
 use std::sync::Arc;

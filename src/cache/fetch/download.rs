@@ -128,8 +128,8 @@ impl BlobDownload {
         &self.origin
     }
 
-    /// Whether a digest mismatch is worth another fetch, from the registry itself and from zero: the
-    /// bytes are of more than one answer, or some are of a mirror.
+    /// Whether a digest mismatch is worth another fetch, from the registry itself and from zero:
+    /// the bytes are of more than one answer, or some are of a mirror.
     pub(crate) fn is_worth_refetching(&self) -> bool {
         self.is_resumed || self.is_from_mirror
     }

@@ -1,4 +1,4 @@
-//! Where a blob is fetched from: which upstreams, in which order, and with whose credential.
+//! The origin of a blob: its upstreams, their order, and the credential for them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Where the readers of a fill go on when the disk takes no more bytes.
+//! The point at which readers of a fill go on by themselves, once the disk takes no more bytes.
 //!
 //! Each reader drains what is on disk and continues from the upstream by itself
 //! (`body/relay.rs`). The first one takes over the fill's own connection; the others open theirs.

@@ -29,8 +29,8 @@ pub(crate) enum FillProgress {
         file: Arc<File>,
         /// How many of its bytes may be read.
         written: u64,
-        /// Raised when the fill starts again from zero, in another file. Bytes of an earlier attempt
-        /// are void.
+        /// Raised when the fill starts again from zero, in another file. Bytes of an earlier
+        /// attempt are void.
         attempt: u32,
     },
     /// The disk takes no more. Readers go on from the upstream.
@@ -43,9 +43,9 @@ pub(crate) enum FillProgress {
 }
 
 impl FillProgress {
-    /// Begins this attempt, or raises how much may be read of its file. Returns whether that changed
-    /// anything: a write that was given up as stuck may end long after the fill has gone on without
-    /// it.
+    /// Begins this attempt, or raises how much may be read of its file. Returns whether that
+    /// changed anything: a write that was given up as stuck may end long after the fill has gone on
+    /// without it.
     pub(crate) fn advance(
         &mut self,
         of: u32,

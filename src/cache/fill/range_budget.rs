@@ -1,9 +1,9 @@
 //! How much may be fetched beside a fill.
 //!
 //! A lazy puller asks for a few chunks anywhere in a layer and cannot wait for the fill to reach
-//! them. Such a range is fetched on its own (`body/ahead.rs`), and so twice from the upstream: few at
-//! a time for each fill, and a bounded number of bytes altogether. A range beyond that follows the
-//! fill.
+//! them. Such a range is fetched on its own (`body/ahead.rs`), and so twice from the upstream: few
+//! at a time for each fill, and a bounded number of bytes altogether. A range beyond that follows
+//! the fill.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ impl RangeBudget {
         &self.origin
     }
 
-    /// A permit for a fetch of this range, if it is far ahead of the `written` bytes of the fill and
-    /// the budget allows it.
+    /// A permit for a fetch of this range, if it is far ahead of the `written` bytes of the fill
+    /// and the budget allows it.
     pub(crate) fn reserve(&self, range: &Range<u64>, written: u64) -> Option<OwnedSemaphorePermit> {
         if range.start < written.saturating_add(NEAR_BYTES) {
             return None;

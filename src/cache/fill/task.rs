@@ -1,8 +1,8 @@
 //! The task of a fill: from the question to the upstream to the blob in the store.
 //!
-//! It belongs to no client: no client's speed, leaving or cancellation touches it. Bytes are received
-//! on the reactor, and written and hashed on the blocking pool while more arrive. Bytes on disk are
-//! published at once, and readers read the file.
+//! It belongs to no client: no client's speed, leaving or cancellation touches it. Bytes are
+//! received on the reactor, and written and hashed on the blocking pool while more arrive. Bytes on
+//! disk are published at once, and readers read the file.
 //!
 //! It ends verified, with the blob in the store; failed, with the partial file kept to be resumed;
 //! or, when the disk takes no more, as a relay, which readers carry on by themselves.

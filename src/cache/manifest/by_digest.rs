@@ -238,7 +238,7 @@ impl ManifestPulls {
             let got = get_manifest(&grant, &reference, None, failed.clone()).await?;
             let place = got.place;
             match self.accept(&grant, got, Some(&digest), since).await {
-                // That a mirror is wrong is no reason to fail a pull.
+                // A wrong mirror is no reason to fail a pull.
                 Err(error) if place != UpstreamIndex::Authoritative && !failed.contains(&place) => {
                     tracing::warn!(%digest, %error, "asking the next upstream for a manifest");
                     failed.push(place);

@@ -26,7 +26,7 @@ pub struct CachedManifest {
 #[derive(Clone, Debug)]
 pub enum ManifestContent {
     /// Docker's schema 1: the digest is not over these bytes, so they cannot be verified and are
-    /// never stored. The upstream's own `Docker-ManifestContent-Digest`, if it gave one.
+    /// never stored. The upstream's own `Docker-Content-Digest`, if it gave one.
     Schema1(Bytes, Option<Digest>),
     /// Any other.
     Verified(VerifiedContent<Bytes>),

@@ -17,11 +17,11 @@ pub enum ListKind {
     Tags,
 }
 
-/// A page of a list. The bytes are the upstream's own, with whatever `name` is in them: what a
-/// client called the repository it knows itself.
+/// A page of a list. The bytes are the upstream's own, with the upstream's `name` in them: the
+/// client knows by which name it asked.
 #[derive(Clone, Debug)]
 pub struct ListPage {
-    /// Its `ManifestContent-Type`.
+    /// Its `Content-Type`.
     pub media_type: String,
     /// `OCI-Filters-Applied`, if the upstream said so.
     pub filters_applied: Option<String>,
@@ -78,7 +78,7 @@ impl ListKind {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<ListPage, &'static str> {
-        // Of an HTML page, or of half a list, nothing is kept.
+        // Nothing is kept of an HTML page, nor of half a list.
         if serde_json::from_slice::<serde_json::Map<_, _>>(&body).is_err() {
             return Err("it is no list: not a JSON object");
         }

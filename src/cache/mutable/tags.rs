@@ -226,7 +226,7 @@ impl TagPulls {
         epoch: Epoch,
     ) -> Result<ResolvedTag, CacheError> {
         let resolved = self.resolve(&grant, &tag, view.as_ref(), known).await;
-        // What is stored: a digest or an absence, or that nothing is known any more.
+        // The record to store: a digest, an absence, or none.
         let named = match &resolved {
             Ok(ResolvedTag::Digest(digest)) => Some(Some(digest.clone())),
             Err(error) if error.refuses(&grant) => return resolved,

@@ -31,7 +31,7 @@ impl HolderIndex {
         holders.map_or_else(Vec::new, |holders| holders.to_vec())
     }
 
-    /// Notes that the grant's repository has the digest. Of two calls at once one may be lost.
+    /// Notes that the grant's repository has the digest. One of two calls at once may be lost.
     pub(super) fn add(&self, grant: &Grant, digest: &Digest) {
         let key = RecordKey::in_registry(grant.registry().name(), digest);
         let (own, before) = (grant.repository(), self.holders.get(&key));
