@@ -21,6 +21,7 @@ use url::Url;
 
 use super::challenge::{self, ChallengeOffer};
 use super::error::UpstreamError;
+use super::foreign::follow_to_registry;
 use super::identity::ClientCredential;
 use super::payload::ChangePayload;
 use super::reply::UpstreamReply;
@@ -172,7 +173,8 @@ impl UpstreamLogin {
         used: Option<&Authorization>,
     ) -> Result<UpstreamReply, UpstreamError> {
         let header = used.map(|used| &used.header);
-        let mut reply = follow(&self.transport, request, payload, header).await?;
+        let (transport, tokens) = (&self.transport, &self.tokens);
+        let mut reply = follow_to_registry(transport, tokens, request, payload, header).await?;
         if reply.is_refusal() {
             // Waiting for another permit while holding one could deadlock.
             reply.close();

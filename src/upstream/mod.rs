@@ -8,6 +8,7 @@ mod breaker;
 mod challenge;
 mod change;
 mod error;
+mod foreign;
 mod group;
 mod identity;
 mod lateness;
