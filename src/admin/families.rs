@@ -9,7 +9,7 @@ use super::process;
 use crate::cache::Decision;
 use crate::registry::RegistrySet;
 use crate::routes::{AnswerEnd, TrafficCounters};
-use crate::store::{IndexState, StoreReport};
+use crate::store::{EvictedBlobs, EvictionReason, IndexState, SpacePart, SpaceReport, StoreReport};
 use crate::upstream::{RateAllowance, TroubleKind};
 
 /// Every metric in the catalogue, with what is known of it now.
@@ -21,7 +21,9 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     families.push(one(metrics::MOUNTED, sources.push.mount_count().blobs()));
     families.push(one(metrics::MOUNTED_BYTES, sources.push.mount_count().bytes()));
     families.extend(disk(sources).await);
-    families.extend(store(&sources.cache.store_report()));
+    let report = sources.cache.store_report();
+    families.extend(store(&report));
+    families.extend(space(&report.space));
     families.extend(memory(sources));
     families.push(one(metrics::CONNECTIONS, sources.connections.len() as u64));
     families.push(one(metrics::EVENTS_LOST, sources.traffic.events().lost()));
@@ -148,7 +150,7 @@ async fn disk(sources: &ReportSources) -> Vec<MetricFamily> {
 }
 
 /// Without an index, and before it is open, nobody knows how much is stored.
-fn store(StoreReport { index, verification }: &StoreReport) -> Vec<MetricFamily> {
+fn store(StoreReport { index, verification, .. }: &StoreReport) -> Vec<MetricFamily> {
     let is_known = !matches!(index.state, IndexState::Off | IndexState::Opening);
     let totals = is_known.then_some(index.totals);
     let counts =
@@ -167,6 +169,22 @@ fn store(StoreReport { index, verification }: &StoreReport) -> Vec<MetricFamily>
         one(metrics::INDEX_LOST, index.dropped),
         of(metrics::VERIFIED, results.map(|(result, count)| ([result], SampleValue::Whole(count)))),
         one(metrics::HEALED, verification.healed),
+    ]
+}
+
+fn space(report: &SpaceReport) -> Vec<MetricFamily> {
+    let whole = |value: u64| ([], SampleValue::Whole(value));
+    let used = SpacePart::ALL.iter().zip(report.used);
+    let evicted = |count: fn(&EvictedBlobs) -> u64| {
+        let reasons = EvictionReason::ALL.iter().zip(&report.evicted);
+        reasons.map(move |(reason, it)| ([reason.as_str()], SampleValue::Whole(count(it))))
+    };
+    vec![
+        of(metrics::CAP, report.cap.map(whole)),
+        of(metrics::USED, used.map(|(part, used)| ([part.as_str()], SampleValue::Whole(used)))),
+        of(metrics::EVICTED, evicted(|it| it.count)),
+        of(metrics::EVICTED_BYTES, evicted(|it| it.bytes)),
+        of(metrics::EVICTED_UNUSED, report.last_unused.map(whole)),
     ]
 }
 

@@ -122,7 +122,8 @@ impl App {
     }
 
     /// Answers requests from now on as `settings` say. Those under way go on as they began; what
-    /// is cached, and every fetch under way, stays. The cache's own settings cannot change.
+    /// is cached, and every fetch under way, stays. Of the cache's own settings, the bounds of its
+    /// space can change.
     pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
         let before = self.routes.take();
         let before = Some(before.registries());
@@ -134,6 +135,7 @@ impl App {
             self.egress.instance,
             Arc::clone(&self.traffic),
         ));
+        self.cache.set_space_limits(settings.store.limits);
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())

@@ -14,6 +14,7 @@ use super::ports::ListenPorts;
 use super::request_log::RequestLog;
 use super::{App, AppParts, StartError, certificates, users};
 use crate::config::{ConfigSource, Diagnostics, Settings};
+use crate::store::SpaceLimits;
 
 /// Serves until SIGTERM or SIGINT. On SIGHUP the configuration is read again from `source`.
 pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartError> {
@@ -118,6 +119,7 @@ fn warn_of_what_stays(old: &Settings, new: &Settings) {
     let shown = |settings: &Settings| {
         let (mut store, cache) = (settings.store.clone(), &settings.cache);
         store.dir.clear();
+        store.limits = SpaceLimits::NONE;
         format!("{store:?} {cache:?}")
     };
     if shown(old) != shown(new) {

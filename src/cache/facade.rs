@@ -32,7 +32,7 @@ use crate::clock::WallClock;
 use crate::http::FramePool;
 use crate::oci::{AcceptSet, Digest, PageQuery, Reference, RepositoryName};
 use crate::registry::Registry;
-use crate::store::{DiskSpace, IndexRow, Store, StoreReport};
+use crate::store::{DiskSpace, IndexRow, SpaceLimits, Store, StoreReport};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
@@ -147,6 +147,9 @@ impl Cache {
     ) -> Result<Pulled<Blob>, CacheError> {
         let pulled = self.rooms.blobs.pull(grant, digest, need).await?;
         self.rooms.store.used(IndexRow::Blob(digest));
+        if pulled.decision == Decision::Hit {
+            self.rooms.store.note_hit(digest);
+        }
         Ok(pulled)
     }
 
@@ -181,6 +184,11 @@ impl Cache {
             Ok(count) => tracing::debug!(count, "swept old partials"),
             Err(error) => tracing::warn!(%error, "cannot sweep"),
         }
+    }
+
+    /// The bounds of the store from now on.
+    pub fn set_space_limits(&self, limits: SpaceLimits) {
+        self.rooms.store.set_limits(limits);
     }
 
     /// The state of the store.
@@ -249,6 +257,7 @@ impl Cache {
         }
         if let Some(digest) = manifest.digest() {
             self.rooms.store.used(IndexRow::Manifest(registry, repository, digest));
+            self.rooms.store.note_hit(digest);
         }
     }
 }

@@ -71,7 +71,9 @@ impl fmt::Display for CheckReport<'_> {
         writeln!(f, "\n[cache]")?;
         line(f, "dir", &settings.store.dir.display().to_string())?;
         line(f, "memory", &bytes(settings.cache.memory))?;
-        line(f, "min_free", &bytes(settings.store.min_free))?;
+        let limits = settings.store.limits;
+        line(f, "max_size", &limits.max_size.map_or("no limit".into(), |size| size.to_string()))?;
+        line(f, "min_free", &limits.min_free.to_string())?;
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         line(f, "verify_every", &time(settings.store.verify_every))?;
@@ -271,6 +273,7 @@ mod tests {
              [cache]\n\
              dir              /home/test/.cache/larder\n\
              memory           122.1 MiB\n\
+             max_size         no limit\n\
              min_free         1.0 GiB\n\
              fill_keep        1day\n\
              stale_wait       2s\n\

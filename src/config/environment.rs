@@ -114,6 +114,7 @@ mod tests {
                 "LARDER_ACCESS_INSECURE_BASIC",
                 "LARDER_CACHE_DIR",
                 "LARDER_CACHE_MEMORY",
+                "LARDER_CACHE_MAX_SIZE",
                 "LARDER_CACHE_MIN_FREE",
                 "LARDER_CACHE_FILL_KEEP",
                 "LARDER_CACHE_SESSION_KEY_FILE",

@@ -9,8 +9,8 @@ use super::reader::{FromToml, Located};
 use super::registry_keys::{AuthTable, RegistryTable, RegistryTables, TagRuleTable, UpstreamTable};
 use super::table::{TableInfo, TomlTable, table};
 use super::values::{
-    AdminAddress, ByteSize, CertificateUserName, ClientAuth, CountValue, FilledList, FlagValue,
-    OneOrMany, PositiveDuration, PositiveSize,
+    AdminAddress, CertificateUserName, ClientAuth, CountValue, FilledList, FlagValue, FreeAmount,
+    OneOrMany, PositiveDuration, PositiveSize, SizeLimit,
 };
 use crate::access::{Action, AnonymousAccess, ChallengePolicy};
 use crate::http::HostPort;
@@ -203,11 +203,18 @@ table! {
         dir: Located<String> => "`\"~/.cache/larder\"`" | "~/.cache/larder";
         /// Memory for manifests, tags and memberships, not layers.
         memory: PositiveSize = "64MiB";
-        /// Space that is left free on the file system; `"0"` for none.
+        /// Space that the cache directory may take, as a size or in per cent of the file system, as
+        /// in `"80%"`; `"0"` for as much as `min_free` leaves.
         ///
-        /// Larder stops writing, and only passes through, when less than this is free. At most a
-        /// twentieth of the file system is left free for it.
-        min_free: ByteSize = "1GiB";
+        /// Blobs are evicted to stay below it: those that are worth least for their size first, and
+        /// none that is being read. A blob that is larger is passed through.
+        max_size: SizeLimit = "0";
+        /// Space that is left free on the file system, as a size or in per cent; `"0"` for none.
+        ///
+        /// Blobs are evicted when less than this is free, whatever has taken it; when nothing is
+        /// left to evict, blobs are passed through. A size is at most a twentieth of the file
+        /// system.
+        min_free: FreeAmount = "1GiB";
         /// How long an interrupted download is kept to be resumed.
         fill_keep: PositiveDuration = "1d";
         /// File with a secret of 32 bytes or more, by which the ids of uploads are sealed.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::diagnostics::{ValueFault, quoted};
+use crate::store::SpaceAmount;
 
 /// Whether nothing at all is a meaningful amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,17 @@ pub(super) fn size(text: &str, zero: ZeroRule) -> Result<u64, ValueFault> {
         Some(_) => Err(ValueFault::new(format!("{} has no unit", quoted(text))).hint(HINT)),
         None => Err(ValueFault::new(format!("{} is not a size", quoted(text))).hint(HINT)),
     }
+}
+
+/// Bytes as in [`size`], or hundredths of a file system, as in `80%`.
+pub(super) fn space(text: &str) -> Result<SpaceAmount, ValueFault> {
+    let Some(percent) = text.trim().strip_suffix('%') else {
+        return size(text, ZeroRule::Meaningful).map(SpaceAmount::Bytes);
+    };
+    let percent = percent.trim().parse().ok().filter(|percent| *percent <= 100);
+    percent.map(SpaceAmount::Percent).ok_or_else(|| {
+        ValueFault::new(format!("{} is not a whole number from 0% to 100%", quoted(text)))
+    })
 }
 
 /// A time, as in `90s`, `1h 30m` or `30d`.
@@ -88,6 +100,23 @@ mod tests {
         for (text, want) in bad {
             let fault = size(text, ZeroRule::Rejected).expect_err(text);
             assert!(fault.what.ends_with(want), "{text}: {}", fault.what);
+        }
+    }
+
+    #[test]
+    fn space_is_a_size_or_a_share_of_the_file_system() {
+        let good = [
+            ("20GiB", SpaceAmount::Bytes(20 << 30)),
+            ("80%", SpaceAmount::Percent(80)),
+            (" 5 % ", SpaceAmount::Percent(5)),
+            ("100%", SpaceAmount::Percent(100)),
+            ("0", SpaceAmount::Bytes(0)),
+        ];
+        for (text, want) in good {
+            assert_eq!(space(text).ok(), Some(want), "{text}");
+        }
+        for text in ["101%", "-1%", "1.5%", "%", "a%", "80", "80%%"] {
+            assert!(space(text).is_err(), "{text}");
         }
     }
 

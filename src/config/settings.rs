@@ -22,7 +22,7 @@ use crate::cache::CacheOptions;
 use crate::http::ProxyOptions;
 use crate::push::PushOptions;
 use crate::registry::RegistryOptions;
-use crate::store::{IndexOptions, StoreOptions};
+use crate::store::{IndexOptions, SpaceLimits, StoreOptions};
 
 /// Everything that an operator can decide, ready for use.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ fn store_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> StoreOpti
     };
     StoreOptions {
         dir: dir.unwrap_or_default(),
-        min_free: written.min_free.0,
+        limits: SpaceLimits { max_size: written.max_size.0, min_free: written.min_free.0 },
         fill_keep: written.fill_keep.0,
         verify_every: written.verify_every.0,
         index: Some(IndexOptions { checker: Some(defaults::PROGRAM.into()) }),

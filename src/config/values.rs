@@ -10,21 +10,26 @@ use toml::de::{DeInteger, DeValue};
 use url::Url;
 
 use super::diagnostics::{ValueFault, nearest, quoted};
-use super::quantity::{ZeroRule, duration, size};
+use super::quantity::{ZeroRule, duration, size, space};
 use super::reader::{FromText, FromToml, Located, TomlValue};
 use super::upstream_url;
 use crate::access::{Action, AnonymousAccess, ChallengePolicy};
 use crate::http::HostPort;
 use crate::oci::{RegistryName, RepositoryName};
 use crate::registry::{Door, RepositoryPattern};
+use crate::store::SpaceAmount;
 
 /// A duration that is longer than nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PositiveDuration(pub Duration);
 
-/// Bytes.
+/// Space that is left free.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ByteSize(pub u64);
+pub(super) struct FreeAmount(pub SpaceAmount);
+
+/// Space that may be taken, or any.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SizeLimit(pub Option<SpaceAmount>);
 
 /// Bytes, at least one.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +86,8 @@ texts! {
     SecretString, "secret": |text: &str| Ok(SecretString::from(text));
     Duration, "duration": |text| duration(text, ZeroRule::Meaningful);
     PositiveDuration, "duration": |text| duration(text, ZeroRule::Rejected).map(PositiveDuration);
-    ByteSize, "size": |text| size(text, ZeroRule::Meaningful).map(ByteSize);
+    FreeAmount, "size": |text| space(text).map(FreeAmount);
+    SizeLimit, "size": |text| space(text).map(|it| SizeLimit(Some(it).filter(|it| it.of(100) > 0)));
     PositiveSize, "size": |text| size(text, ZeroRule::Rejected).map(PositiveSize);
     SocketAddr, "address": address;
     AdminAddress, "address": admin_address;

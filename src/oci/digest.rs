@@ -49,6 +49,19 @@ impl Digest {
         *self == Self::of(self.algorithm, b"")
     }
 
+    /// The digest whose hash has these bytes; there must be as many as its algorithm gives.
+    pub(crate) fn of_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
+        debug_assert_eq!(hash.len() * 2, algorithm.hex_len(), "a hash has a fixed length");
+        let text = text_of(&format!("{}:", algorithm.as_str()), hash);
+        Self { text: text.into_boxed_str(), algorithm }
+    }
+
+    /// The bytes of the hash.
+    pub(crate) fn hash(&self) -> impl Iterator<Item = u8> {
+        let digit = |byte: u8| if byte < b'a' { byte - b'0' } else { byte - b'a' + 10 };
+        self.hex().as_bytes().as_chunks().0.iter().map(move |[a, b]| digit(*a) << 4 | digit(*b))
+    }
+
     /// The algorithm of the hash.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +14,7 @@ use rustix::io::Errno;
 use tokio::runtime::Handle;
 
 use super::blob_store::BlobStore;
-use super::small_files::make_parent;
-use super::space::{FreeSpace, SpaceReservation};
+use super::space::{SpacePart, SpaceReservation};
 use super::sums::{BLOCK_BYTES, BlockSums};
 use super::{DigestMismatch, StoredBlob, SumHasher};
 use crate::oci::{Algorithm, Digest};
@@ -25,11 +24,12 @@ use crate::oci::{Algorithm, Digest};
 pub(super) struct AppendFile {
     file: Arc<File>,
     path: PathBuf,
-    space: FreeSpace,
     blobs: Arc<BlobStore>,
     reservation: Option<SpaceReservation>,
     /// How far the file system has set space aside, or been asked to.
     allocated: u64,
+    /// Bytes of it that are counted among the partial files.
+    counted: u64,
     len: u64,
     /// Whether the file goes when this is dropped.
     is_temporary: bool,
@@ -37,12 +37,12 @@ pub(super) struct AppendFile {
 
 impl AppendFile {
     /// Opens the file with what is in it, or makes it.
-    pub(super) fn open(path: PathBuf, space: FreeSpace, blobs: Arc<BlobStore>) -> io::Result<Self> {
+    pub(super) fn open(path: PathBuf, blobs: Arc<BlobStore>) -> io::Result<Self> {
         let open = || options().create(true).open(&path);
         // Nearly always the directory is there, and a client waits.
         let file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_parent(&path)?;
+                blobs.budget().space().make_parent(&path)?;
                 open()?
             }
             opened => opened?,
@@ -52,8 +52,16 @@ impl AppendFile {
             return Err(io::Error::other("what is on its way is not a plain file"));
         }
         let len = metadata.len();
-        let (file, reservation, is_temporary) = (Arc::new(file), None, false);
-        Ok(Self { file, path, space, blobs, reservation, allocated: len, len, is_temporary })
+        Ok(Self {
+            file: Arc::new(file),
+            path,
+            blobs,
+            reservation: None,
+            allocated: len,
+            counted: metadata.blocks() * 512,
+            len,
+            is_temporary: false,
+        })
     }
 
     /// Makes a file that goes when it is dropped.
@@ -61,12 +69,8 @@ impl AppendFile {
     /// # Errors
     ///
     /// [`io::ErrorKind::AlreadyExists`] when there is such a file.
-    pub(super) fn temporary(
-        path: PathBuf,
-        space: FreeSpace,
-        blobs: Arc<BlobStore>,
-    ) -> io::Result<Self> {
-        let mut file = Self::open(path, space, blobs)?;
+    pub(super) fn temporary(path: PathBuf, blobs: Arc<BlobStore>) -> io::Result<Self> {
+        let mut file = Self::open(path, blobs)?;
         if file.len() > 0 {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -94,7 +98,7 @@ impl AppendFile {
             return Ok(());
         }
         let more = total - self.allocated;
-        let mut reservation = self.space.reserve(more)?;
+        let mut reservation = self.blobs.budget().reserve(more)?;
         match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.allocated, more) {
             Ok(()) => reservation.taken(more),
             // Without fallocate the promise is kept in memory until the file is done.
@@ -103,7 +107,14 @@ impl AppendFile {
         }
         self.allocated = total;
         self.reservation = Some(reservation);
+        self.count(self.file.metadata()?.blocks() * 512);
         Ok(())
+    }
+
+    /// Counts what the file takes among the partial files; nothing when it is one no longer.
+    fn count(&mut self, bytes: u64) {
+        self.blobs.budget().space().count(SpacePart::Partials, self.counted, bytes);
+        self.counted = bytes;
     }
 
     /// Writes at the end, reserving in steps where the total was not known.
@@ -137,7 +148,9 @@ impl AppendFile {
     /// Removes the file: its bytes are wrong, or of no more use.
     pub(super) fn discard(mut self) -> io::Result<()> {
         self.is_temporary = false;
-        fs::remove_file(&self.path)
+        fs::remove_file(&self.path)?;
+        self.count(0);
+        Ok(())
     }
 
     /// Checks `hasher`, which has seen every byte, and makes the file the blob of `digest`.
@@ -178,13 +191,18 @@ impl AppendFile {
         self.blobs.stamp(&self.file);
         rustix::fs::fdatasync(&*self.file)?;
         let target = self.blobs.path(digest);
-        make_parent(&target)?;
+        self.blobs.budget().space().make_parent(&target)?;
+        let allocated = self.file.metadata()?.blocks() * 512;
+        let blobs = Arc::clone(&self.blobs);
+        let naming = blobs.budget().naming();
         self.rename(digest, &target)?;
         self.is_temporary = false;
+        self.count(0);
+        blobs.kept(digest, self.len, allocated);
+        drop(naming);
         if self.len > BLOCK_BYTES {
             self.blobs.put_sums(digest, self.len, sums);
         }
-        self.blobs.kept(digest, self.len);
         Ok(())
     }
 
@@ -208,6 +226,7 @@ impl Drop for AppendFile {
         if !self.is_temporary {
             return;
         }
+        self.count(0);
         let (file, path) = (Arc::clone(&self.file), std::mem::take(&mut self.path));
         let remove = move || {
             if let Err(error) = fs::remove_file(path) {

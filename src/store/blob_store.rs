@@ -13,10 +13,10 @@ use bytes::Bytes;
 use rustix::fs::{Advice, OFlags};
 use rustix::io::Errno;
 
+use super::eviction::DiskBudget;
 use super::index::{IndexRow, StoreIndex};
 use super::layout::StoreLayout;
 use super::small_files::{DraftDir, read_small};
-use super::space::FreeSpace;
 use super::stamps::{FileId, VerifiedStamps};
 use super::sums::BlockSums;
 use super::verify::VerifiedContent;
@@ -27,8 +27,8 @@ use crate::oci::Digest;
 pub(super) struct BlobStore {
     layout: StoreLayout,
     stamps: VerifiedStamps,
-    index: StoreIndex,
-    space: FreeSpace,
+    index: Arc<StoreIndex>,
+    budget: Arc<DiskBudget>,
     drafts: Arc<DraftDir>,
     /// What was removed because its bytes are wrong, and has not come back since. Locked while
     /// something is removed, so that what came in its place is not taken for it.
@@ -54,15 +54,15 @@ impl BlobStore {
     pub(super) fn new(
         layout: StoreLayout,
         stamps: VerifiedStamps,
-        index: StoreIndex,
-        space: FreeSpace,
+        index: Arc<StoreIndex>,
+        budget: Arc<DiskBudget>,
         drafts: Arc<DraftDir>,
     ) -> Self {
         Self {
             layout,
             stamps,
             index,
-            space,
+            budget,
             drafts,
             condemned: Mutex::default(),
             checked: AtomicU64::new(0),
@@ -74,6 +74,11 @@ impl BlobStore {
     /// What has to be queried.
     pub(super) fn index(&self) -> &StoreIndex {
         &self.index
+    }
+
+    /// The space, and what is evicted for it.
+    pub(super) fn budget(&self) -> &Arc<DiskBudget> {
+        &self.budget
     }
 
     pub(super) fn verification(&self) -> RecheckCounts {
@@ -150,12 +155,13 @@ impl BlobStore {
         if self.has_fresh(digest) {
             return Ok(());
         }
-        let _reservation = self.space.reserve(bytes.len() as u64)?;
+        let len = bytes.len() as u64;
+        let _reservation = self.budget.reserve(len)?;
         self.drafts.replace(&self.layout.blob(digest), bytes, |file| {
             self.stamp(file);
             Ok(rustix::fs::fdatasync(file)?)
         })?;
-        self.kept(digest, bytes.len() as u64);
+        self.kept(digest, len, len);
         Ok(())
     }
 
@@ -175,8 +181,9 @@ impl BlobStore {
         self.stamps.put(file);
     }
 
-    /// Notes that a blob of this length has its name.
-    pub(super) fn kept(&self, digest: &Digest, len: u64) {
+    /// Notes that a blob of this length, for which the disk has allocated so much, has its name.
+    pub(super) fn kept(&self, digest: &Digest, len: u64, allocated: u64) {
+        self.budget.stored(digest, len, allocated);
         self.index.kept(IndexRow::Blob(digest), len);
         if self.condemned.lock().remove(digest).is_some() {
             self.healed.fetch_add(1, Ordering::Relaxed);
@@ -207,6 +214,7 @@ impl BlobStore {
         match fs::remove_file(&path) {
             Ok(()) => {
                 self.index.gone(IndexRow::Blob(digest));
+                self.budget.removed(digest);
                 tracing::error!(%digest, why, "stored content is wrong; removed");
             }
             Err(error) => {

@@ -42,14 +42,18 @@ impl StoreLayout {
         by_first(self.blobs(), algorithm, first)
     }
 
+    pub(super) fn sums_dir(&self) -> PathBuf {
+        self.dir.join("sums")
+    }
+
     /// The checksums of a blob's blocks: `sums/<alg>/ab/<hex>`.
     pub(super) fn sums(&self, digest: &Digest) -> PathBuf {
-        by_digest(self.dir.join("sums"), digest)
+        by_digest(self.sums_dir(), digest)
     }
 
     /// The directory of the checksums of such blobs.
     pub(super) fn sums_of(&self, algorithm: Algorithm, first: u8) -> PathBuf {
-        by_first(self.dir.join("sums"), algorithm, first)
+        by_first(self.sums_dir(), algorithm, first)
     }
 
     /// What has to be queried: `index/`.

@@ -8,6 +8,7 @@ mod blob_store;
 mod blocking;
 mod content;
 mod error;
+mod eviction;
 mod flush_ahead;
 mod hashed_file;
 mod index;
@@ -31,6 +32,9 @@ pub use blob_store::RecheckCounts;
 pub use blocking::blocking;
 pub use content::{ContentStore, StoredState};
 pub use error::{DigestMismatch, OpenError};
+pub use eviction::{EvictedBlobs, EvictionReason, SpaceReport};
+#[doc(hidden)]
+pub use eviction::{EvictionOrder, RemovedBlob};
 pub use hashed_file::{AppendError, CommitError, HashedFile};
 pub use index::{
     CHECK_COMMAND, IndexOptions, IndexReport, IndexRow, IndexState, IndexTotals, check_index,
@@ -42,7 +46,7 @@ pub use recheck::{RecheckVerdict, StaleBlob};
 pub use records::{AbsentRecord, ListRecord, MemberSizes, TagRecord};
 pub use repository::RepositoryStore;
 pub use repository_records::RepositoryRecords;
-pub use space::DiskSpace;
+pub use space::{DiskSpace, SpaceAmount, SpaceLimits, SpacePart};
 pub use sums::SumHasher;
 pub use verify::{StoredBlob, StoredFile, VerifiedContent};
 

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ use super::append_file::AppendFile;
 use super::blob_store::BlobStore;
 use super::blocking::blocking;
 use super::content::ContentStore;
+use super::eviction::{self, DiskBudget, SpaceReport};
 use super::hashed_file::HashedFile;
 use super::index::StoreIndex;
 use super::layout::StoreLayout;
@@ -24,7 +25,7 @@ use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion};
 use super::repository::RepositoryStore;
 use super::repository_records::RepositoryRecords;
 use super::small_files::DraftDir;
-use super::space::{DiskSpace, FreeSpace};
+use super::space::{DiskSpace, FreeSpace, SpaceLimits, SpacePart};
 use super::stamps::VerifiedStamps;
 use super::{BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, StoreOptions};
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
@@ -36,13 +37,14 @@ pub struct StoreReport {
     pub index: IndexReport,
     /// What verification at rest has come to.
     pub verification: RecheckCounts,
+    /// What the store takes, and what was evicted.
+    pub space: SpaceReport,
 }
 
 /// A cache directory in use by this process.
 #[derive(Debug)]
 pub struct Store {
     pub(super) layout: StoreLayout,
-    pub(super) space: FreeSpace,
     pub(super) blobs: Arc<BlobStore>,
     pub(super) records: Arc<dyn RecordStore>,
     pub(super) drafts: Arc<DraftDir>,
@@ -61,19 +63,22 @@ impl Store {
         for dir in [layout.blobs(), layout.fills(), layout.drafts(), layout.uploads()] {
             make_dir(&dir)?;
         }
-        let space = FreeSpace::new(layout.dir(), options.min_free);
-        let index = StoreIndex::start(&layout, options.index.clone(), Arc::clone(&machine.clock));
+        let clock = Arc::clone(&machine.clock);
+        let index = Arc::new(StoreIndex::start(&layout, options.index.clone(), clock));
+        let clock = Arc::clone(&machine.clock);
+        let budget = DiskBudget::new(layout.clone(), options.limits, Arc::clone(&index), clock);
+        let budget = Arc::new(budget);
         let stamps = VerifiedStamps::new(machine.boot, machine.clock, options.verify_every);
-        let drafts = Arc::new(DraftDir::new(layout.drafts()));
+        let drafts = Arc::new(DraftDir::new(layout.drafts(), budget.space().clone()));
         drafts.clear();
-        let records = RecordFiles::new(layout.clone(), space.clone(), Arc::clone(&drafts));
-        let (blobs, records) = (
-            BlobStore::new(layout.clone(), stamps, index, space.clone(), Arc::clone(&drafts)),
-            Arc::new(records),
-        );
         Self::clear_uploads(&layout);
+        budget.space().set(SpacePart::Partials, eviction::bytes_under(&layout.fills()));
+        eviction::start(&budget);
+        let records = RecordFiles::new(layout.clone(), Arc::clone(&budget), Arc::clone(&drafts));
+        let records = Arc::new(records);
+        let blobs = BlobStore::new(layout.clone(), stamps, index, budget, Arc::clone(&drafts));
         let blobs = Arc::new(blobs);
-        Ok(Self { layout, space, blobs, records, drafts, options, _lock: lock })
+        Ok(Self { layout, blobs, records, drafts, options, _lock: lock })
     }
 
     /// The records of a repository. Does not block.
@@ -117,8 +122,13 @@ impl Store {
 
     /// The space on the store's file system.
     pub async fn disk_space(&self) -> io::Result<DiskSpace> {
-        let space = self.space.clone();
-        blocking(move || space.room()).await
+        let blobs = Arc::clone(&self.blobs);
+        blocking(move || blobs.budget().space().room()).await
+    }
+
+    /// The bounds of the store from now on. Does not block.
+    pub fn set_limits(&self, limits: SpaceLimits) {
+        self.blobs.budget().set_limits(limits);
     }
 
     /// Opens the file that a blob of a registry is downloaded to, with what an earlier fill left in
@@ -129,8 +139,8 @@ impl Store {
         digest: &Digest,
     ) -> io::Result<HashedFile> {
         let (path, algorithm) = (self.layout.fill(registry, digest), digest.algorithm());
-        let (space, blobs) = (self.space.clone(), Arc::clone(&self.blobs));
-        let open = move || AppendFile::open(path, space, blobs);
+        let blobs = Arc::clone(&self.blobs);
+        let open = move || AppendFile::open(path, blobs);
         Ok(HashedFile::resumed(blocking(open).await?, algorithm))
     }
 
@@ -138,8 +148,8 @@ impl Store {
     /// is local to this machine, and removed when it is dropped.
     pub async fn open_upload(&self, algorithm: Algorithm) -> io::Result<HashedFile> {
         let path = self.layout.upload(self.drafts.next_number());
-        let (space, blobs) = (self.space.clone(), Arc::clone(&self.blobs));
-        let open = move || AppendFile::temporary(path, space, blobs);
+        let blobs = Arc::clone(&self.blobs);
+        let open = move || AppendFile::temporary(path, blobs);
         Ok(HashedFile::empty(blocking(open).await?, algorithm))
     }
 
@@ -165,10 +175,14 @@ impl Store {
         now: SystemTime,
         in_use: Vec<(RegistryName, Digest)>,
     ) -> io::Result<usize> {
-        let (layout, keep) = (self.layout.clone(), self.options.fill_keep);
+        let (blobs, layout, keep) =
+            (Arc::clone(&self.blobs), self.layout.clone(), self.options.fill_keep);
         let in_use: HashSet<_> =
             in_use.iter().map(|(registry, digest)| layout.fill(registry, digest)).collect();
-        blocking(move || sweep(&layout, now, keep, |path| in_use.contains(path))).await
+        blocking(move || {
+            sweep(&layout, blobs.budget().space(), now, keep, |path| in_use.contains(path))
+        })
+        .await
     }
 
     /// Notes that something was asked for, whatever it was served from. Does not block.
@@ -176,16 +190,22 @@ impl Store {
         self.blobs.index().used(row);
     }
 
+    /// Notes that a stored blob or manifest was served, for the order of eviction. Does not block.
+    pub fn note_hit(&self, digest: &Digest) {
+        self.blobs.budget().note_hit(digest);
+    }
+
     /// What the store says of itself. Does not block.
     pub fn report(&self) -> StoreReport {
         let (index, verification) = (self.blobs.index().report(), self.blobs.verification());
-        StoreReport { index, verification }
+        StoreReport { index, verification, space: self.blobs.budget().report() }
     }
 
     /// Has the index written and closed, and waits for that, a few seconds.
     pub async fn close(&self) {
         let blobs = Arc::clone(&self.blobs);
         let stop = move || {
+            blobs.budget().stop();
             blobs.index().stop();
             Ok(())
         };
@@ -196,6 +216,7 @@ impl Store {
 
 fn sweep(
     layout: &StoreLayout,
+    space: &FreeSpace,
     now: SystemTime,
     keep: Duration,
     in_use: impl Fn(&Path) -> bool,
@@ -208,10 +229,11 @@ fn sweep(
         }
         for fill in fs::read_dir(registry)? {
             let fill = fill?;
-            let modified = fill.metadata()?.modified()?;
-            let age = now.duration_since(modified).unwrap_or_default();
+            let metadata = fill.metadata()?;
+            let age = now.duration_since(metadata.modified()?).unwrap_or_default();
             if age > keep && !in_use(&fill.path()) {
                 fs::remove_file(fill.path())?;
+                space.count(SpacePart::Partials, metadata.blocks() * 512, 0);
                 swept += 1;
             }
         }

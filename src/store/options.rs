@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::IndexOptions;
+use super::{IndexOptions, SpaceLimits};
 use crate::clock::{BootId, SystemClock, WallClock};
 
 /// What the store needs to know.
@@ -12,8 +12,8 @@ use crate::clock::{BootId, SystemClock, WallClock};
 pub struct StoreOptions {
     /// The cache directory. Made with mode 0700 when it is missing.
     pub dir: PathBuf,
-    /// Bytes of the file system that are left free, but never more than a twentieth of it.
-    pub min_free: u64,
+    /// What it may take, and what it leaves free.
+    pub limits: SpaceLimits,
     /// How long a partial download waits to be resumed before it is swept.
     pub fill_keep: Duration,
     /// Content that was last verified longer ago is verified again when it is next asked for.
@@ -27,7 +27,8 @@ impl StoreOptions {
     /// For a test of what rests on a store: nothing is swept, and there is no index.
     pub(crate) fn for_test(dir: &std::path::Path) -> Self {
         let day = Duration::from_secs(86_400);
-        Self { dir: dir.to_owned(), min_free: 0, fill_keep: day, verify_every: day, index: None }
+        let (dir, limits) = (dir.to_owned(), SpaceLimits::NONE);
+        Self { dir, limits, fill_keep: day, verify_every: day, index: None }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,33 +11,46 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
+use super::eviction::DiskBudget;
 use super::layout::StoreLayout;
 use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion, StoredRecord};
-use super::small_files::{DraftDir, absent_is_fine, make_parent, read_small};
-use super::space::FreeSpace;
+use super::small_files::{DraftDir, absent_is_fine, read_small};
+use super::space::SpacePart;
 
 /// The records of a cache directory, which this process has to itself.
 #[derive(Debug)]
 pub(super) struct RecordFiles {
     layout: StoreLayout,
-    space: FreeSpace,
+    budget: Arc<DiskBudget>,
     drafts: Arc<DraftDir>,
     /// Held from the look at a version to the rename.
     conditional: Mutex<()>,
 }
 
 impl RecordFiles {
-    pub(super) fn new(layout: StoreLayout, space: FreeSpace, drafts: Arc<DraftDir>) -> Self {
-        Self { layout, space, drafts, conditional: Mutex::default() }
+    pub(super) fn new(layout: StoreLayout, budget: Arc<DiskBudget>, drafts: Arc<DraftDir>) -> Self {
+        Self { layout, budget, drafts, conditional: Mutex::default() }
     }
 
     fn replace(&self, name: &RecordName, bytes: &[u8]) -> io::Result<()> {
         let len = bytes.len() as u64;
-        let _reservation = (len > ALWAYS_BYTES).then(|| self.space.reserve(len)).transpose()?;
-        self.drafts.replace(&self.layout.record(name), bytes, |file| {
-            // Offline nothing can be asked again, so a record must survive a power cut.
-            Ok(rustix::fs::fdatasync(file)?)
+        let _reservation = (len > ALWAYS_BYTES).then(|| self.budget.reserve(len)).transpose()?;
+        let path = self.layout.record(name);
+        self.counting(&path, || {
+            self.drafts.replace(&path, bytes, |file| {
+                // Offline nothing can be asked again, so a record must survive a power cut.
+                Ok(rustix::fs::fdatasync(file)?)
+            })
         })
+    }
+
+    /// Changes a file, and counts what it takes.
+    fn counting<T>(&self, path: &Path, change: impl FnOnce() -> T) -> T {
+        let taken = || path.symlink_metadata().map_or(0, |metadata| metadata.blocks() * 512);
+        let before = taken();
+        let changed = change();
+        self.budget.space().count(SpacePart::Records, before, taken());
+        changed
     }
 
     fn version(&self, name: &RecordName) -> io::Result<RecordVersion> {
@@ -73,16 +87,17 @@ impl RecordStore for RecordFiles {
 
     fn append(&self, name: &RecordName, lines: &str) -> io::Result<()> {
         let path = self.layout.record(name);
-        make_parent(&path)?;
+        self.budget.space().make_parent(&path)?;
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600).custom_flags(flags.bits().cast_signed());
         // One write, so that no other can come in between.
-        options.open(path)?.write_all(lines.as_bytes())
+        self.counting(&path, || options.open(&path)?.write_all(lines.as_bytes()))
     }
 
     fn delete(&self, name: &RecordName) -> io::Result<()> {
-        absent_is_fine(fs::remove_file(self.layout.record(name)))
+        let path = self.layout.record(name);
+        self.counting(&path, || absent_is_fine(fs::remove_file(&path)))
     }
 
     fn list(&self, folder: &RecordName) -> io::Result<Vec<String>> {
@@ -109,7 +124,7 @@ impl RecordStore for RecordFiles {
         aged.sort();
         // Not one alone, so that not every new one has to look at the age of all.
         for (_, path) in aged.iter().take(names.len() - max + max / 10) {
-            absent_is_fine(fs::remove_file(path))?;
+            self.counting(path, || absent_is_fine(fs::remove_file(path)))?;
         }
         Ok(())
     }

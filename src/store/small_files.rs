@@ -9,17 +9,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
+use super::space::FreeSpace;
+
 /// Where files are written before they are renamed into place.
 #[derive(Debug)]
 pub(super) struct DraftDir {
     dir: PathBuf,
+    space: FreeSpace,
     number: AtomicU64,
 }
 
 /// All methods block, but [`DraftDir::next_number`].
 impl DraftDir {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, number: AtomicU64::new(0) }
+    pub(super) fn new(dir: PathBuf, space: FreeSpace) -> Self {
+        Self { dir, space, number: AtomicU64::new(0) }
     }
 
     /// A number that no other file of this process has.
@@ -35,7 +38,7 @@ impl DraftDir {
         bytes: &[u8],
         finish: impl FnOnce(&File) -> io::Result<()>,
     ) -> io::Result<()> {
-        make_parent(target)?;
+        self.space.make_parent(target)?;
         let draft = self.dir.join(self.next_number().to_string());
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         let replaced = file
@@ -73,10 +76,6 @@ pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(max).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
-}
-
-pub(super) fn make_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 /// That a file is not there is success for the caller who removes it.

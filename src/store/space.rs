@@ -1,19 +1,73 @@
-//! May this many bytes be written? Decided before they are.
+//! How much the store takes, how much it may take, and what is promised before it is written.
 //!
-//! Some space is always left free, for whatever else lives on the file system. What one fill has
-//! been promised but has not yet taken from the file system is not promised to another.
+//! Two bounds hold: the bytes of the store, and the space that is left free on its file system for
+//! everything else that lives there. Bytes are promised to one writer before it begins, and are not
+//! promised to another until the file system has set them aside. What is done when there is too
+//! little is decided in `eviction/`.
 
+use std::fmt;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The file system's free space, and what of it is spoken for.
-#[derive(Clone, Debug)]
-pub(super) struct FreeSpace {
-    dir: PathBuf,
-    min_free: u64,
-    promised: Arc<AtomicU64>,
+use bytesize::ByteSize;
+use parking_lot::Mutex;
+
+/// An amount of space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpaceAmount {
+    /// Bytes.
+    Bytes(u64),
+    /// Hundredths of the file system.
+    Percent(u8),
+}
+
+impl SpaceAmount {
+    /// In bytes, on a file system of `total` bytes.
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => total / 100 * u64::from(percent),
+        }
+    }
+}
+
+impl fmt::Display for SpaceAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{}", ByteSize(*bytes).display().iec()),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// The bounds of the store. They may change while it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceLimits {
+    /// What all files of the store may take; `None` for what `min_free` leaves.
+    pub max_size: Option<SpaceAmount>,
+    /// What is left free on the file system. Bytes are at most a twentieth of it, so that a small
+    /// one is usable.
+    pub min_free: SpaceAmount,
+}
+
+impl SpaceLimits {
+    /// No bounds but the file system's own.
+    pub const NONE: Self = Self { max_size: None, min_free: SpaceAmount::Bytes(0) };
+
+    fn floor(&self, total: u64) -> u64 {
+        match self.min_free {
+            SpaceAmount::Bytes(bytes) => bytes.min(total / FLOOR_SHARE),
+            percent @ SpaceAmount::Percent(_) => percent.of(total),
+        }
+    }
+
+    fn cap(&self, total: u64) -> Option<u64> {
+        self.max_size.map(|amount| amount.of(total))
+    }
 }
 
 /// The room on a file system, in bytes.
@@ -25,42 +79,185 @@ pub struct DiskSpace {
     pub total: u64,
 }
 
+/// A part of the store that takes space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpacePart {
+    /// Blobs, and the checksums beside them.
+    Blobs,
+    /// The index.
+    Index,
+    /// Downloads and copies of uploads: those in flight, and those that wait to be resumed.
+    Partials,
+    /// Records, and directories.
+    Records,
+    /// Files without a name that are still being read.
+    Unlinked,
+}
+
+impl SpacePart {
+    /// Every one, in the order of its counters.
+    pub const ALL: [Self; 5] =
+        [Self::Blobs, Self::Index, Self::Partials, Self::Records, Self::Unlinked];
+
+    /// The value of the metrics' label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blobs => "blobs",
+            Self::Index => "index",
+            Self::Partials => "partials",
+            Self::Records => "records",
+            Self::Unlinked => "unlinked",
+        }
+    }
+}
+
+/// The bytes that there are too few of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SpaceShortage {
+    /// What the store takes or is promised above `max_size`.
+    pub(super) over_cap: u64,
+    /// What the file system lacks to `min_free` and the promises.
+    pub(super) below_floor: u64,
+}
+
+impl SpaceShortage {
+    /// What has to go; 0 when there is room.
+    pub(super) fn bytes(self) -> u64 {
+        self.over_cap.max(self.below_floor)
+    }
+}
+
+/// The file system's space, and the store's share of it. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct FreeSpace {
+    dir: PathBuf,
+    shared: Arc<SpaceCounters>,
+}
+
+#[derive(Debug)]
+struct SpaceCounters {
+    limits: Mutex<SpaceLimits>,
+    promised: AtomicU64,
+    /// The size of the file system, when it was last asked for.
+    total: AtomicU64,
+    used: [AtomicU64; SpacePart::ALL.len()],
+}
+
 impl FreeSpace {
-    pub(super) fn new(dir: &Path, min_free: u64) -> Self {
-        Self { dir: dir.to_owned(), min_free, promised: Arc::default() }
+    pub(super) fn new(dir: &Path, limits: SpaceLimits) -> Self {
+        let shared = SpaceCounters {
+            limits: Mutex::new(limits),
+            promised: AtomicU64::default(),
+            total: AtomicU64::default(),
+            used: Default::default(),
+        };
+        Self { dir: dir.to_owned(), shared: Arc::new(shared) }
     }
 
-    /// What there is. Blocks for one system call.
+    /// The bounds from now on.
+    pub(super) fn set_limits(&self, limits: SpaceLimits) {
+        *self.shared.limits.lock() = limits;
+    }
+
+    /// The space on the file system. Blocks for one system call.
     pub(super) fn room(&self) -> io::Result<DiskSpace> {
         let fs = rustix::fs::statvfs(&self.dir)?;
         let total = fs.f_blocks.saturating_mul(fs.f_frsize);
         let available = fs.f_bavail.saturating_mul(fs.f_frsize);
+        self.shared.total.store(total, Ordering::Relaxed);
         Ok(DiskSpace { available, total })
     }
 
-    /// Promises `bytes`, or says that they are not to be had. Blocks for one system call.
-    pub(super) fn reserve(&self, bytes: u64) -> io::Result<SpaceReservation> {
-        let DiskSpace { available, total } = self.room()?;
-        let floor = self.min_free.min(total / FLOOR_SHARE);
+    /// `max_size` in bytes, if there is one. Does not block.
+    pub(super) fn cap(&self) -> Option<u64> {
+        let limits = *self.shared.limits.lock();
+        limits.cap(self.shared.total.load(Ordering::Relaxed))
+    }
 
-        let before = self.promised.fetch_add(bytes, Ordering::Relaxed);
-        let reservation = SpaceReservation { bytes, promised: Arc::clone(&self.promised) };
-        let needed = before.saturating_add(bytes).saturating_add(floor);
-        if available < needed {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+    /// Promises `bytes`, whether there is room for them or not.
+    pub(super) fn promise(&self, bytes: u64) -> SpaceReservation {
+        self.shared.promised.fetch_add(bytes, Ordering::Relaxed);
+        SpaceReservation { bytes, shared: Arc::clone(&self.shared) }
+    }
+
+    /// What is lacking now, promises included. With `is_ahead` some room is to be left for the
+    /// next writers. `is_known` says whether the counters have all of the store; if not, the store
+    /// may be as large as its bound. Blocks for one system call.
+    pub(super) fn shortage(&self, is_ahead: bool, is_known: bool) -> io::Result<SpaceShortage> {
+        let DiskSpace { available, total } = self.room()?;
+        let limits = *self.shared.limits.lock();
+        let spare = |bound: u64| if is_ahead { (bound / SPARE_SHARE).min(SPARE_MAX) } else { 0 };
+        let promised = self.shared.promised.load(Ordering::Relaxed);
+        let over_cap = limits.cap(total).map_or(0, |cap| {
+            let counted = self.used_bytes();
+            let assumed = if is_known { 0 } else { cap.min(total - available.min(total)) };
+            let taken = counted.max(assumed).saturating_add(promised);
+            taken.saturating_add(spare(cap)).saturating_sub(cap)
+        });
+        let floor = limits.floor(total);
+        let spare = if floor == 0 { 0 } else { spare(total) };
+        let wanted = promised.saturating_add(floor).saturating_add(spare);
+        Ok(SpaceShortage { over_cap, below_floor: wanted.saturating_sub(available) })
+    }
+
+    /// The bytes of a part.
+    pub(super) fn used(&self, part: SpacePart) -> u64 {
+        self.counter(part).load(Ordering::Relaxed)
+    }
+
+    fn used_bytes(&self) -> u64 {
+        SpacePart::ALL.iter().map(|part| self.used(*part)).sum()
+    }
+
+    /// Counts a file of a part that took `before` bytes and takes `now`.
+    pub(super) fn count(&self, part: SpacePart, before: u64, now: u64) {
+        let change = |used: u64| Some(used.saturating_add(now).saturating_sub(before));
+        // The change never refuses.
+        let counter = self.counter(part);
+        counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).unwrap_or_default();
+    }
+
+    /// Counts a part anew.
+    pub(super) fn set(&self, part: SpacePart, bytes: u64) {
+        self.counter(part).store(bytes, Ordering::Relaxed);
+    }
+
+    /// Makes the directory of a file, and those above it, and counts what they take.
+    pub(super) fn make_parent(&self, path: &Path) -> io::Result<()> {
+        let Some(dir) = path.parent() else { return Ok(()) };
+        let mut made = fs::create_dir(dir);
+        if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            self.make_parent(dir)?;
+            made = fs::create_dir(dir);
         }
-        Ok(reservation)
+        match made {
+            Ok(()) => {
+                let taken = dir.symlink_metadata().map_or(0, |metadata| metadata.blocks() * 512);
+                self.count(SpacePart::Records, 0, taken);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn counter(&self, part: SpacePart) -> &AtomicU64 {
+        &self.shared.used[part as usize]
     }
 }
 
-/// The floor is never more than this share of the file system, so that a small one is usable.
+/// The floor in bytes is never more than this share of the file system.
 const FLOOR_SHARE: u64 = 20;
+
+/// The share of a bound that is cleared ahead of need, and its maximum in bytes.
+const SPARE_SHARE: u64 = 50;
+const SPARE_MAX: u64 = 1 << 30;
 
 /// Bytes promised to one writer. Dropping it gives back what was not taken.
 #[derive(Debug)]
 pub(super) struct SpaceReservation {
     bytes: u64,
-    promised: Arc<AtomicU64>,
+    shared: Arc<SpaceCounters>,
 }
 
 impl SpaceReservation {
@@ -68,7 +265,7 @@ impl SpaceReservation {
     pub(super) fn taken(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.promised.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.promised.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -82,29 +279,56 @@ impl Drop for SpaceReservation {
 mod tests {
     use super::*;
 
+    const NOTHING: SpaceShortage = SpaceShortage { over_cap: 0, below_floor: 0 };
+
+    fn space(max_size: Option<u64>, min_free: SpaceAmount) -> (FreeSpace, DiskSpace) {
+        let limits = SpaceLimits { max_size: max_size.map(SpaceAmount::Bytes), min_free };
+        let space = FreeSpace::new(&std::env::temp_dir(), limits);
+        let room = space.room().unwrap();
+        (space, room)
+    }
+
     #[test]
     fn what_is_promised_to_one_is_not_promised_to_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let space = FreeSpace::new(dir.path(), 0);
-        let fs = rustix::fs::statvfs(dir.path()).unwrap();
-        let most_of_it = fs.f_bavail * fs.f_frsize / 10 * 8;
+        let (space, room) = space(None, SpaceAmount::Bytes(0));
+        let most_of_it = room.available / 10 * 8;
 
-        let first = space.reserve(most_of_it).unwrap();
-        let second = space.reserve(most_of_it).unwrap_err();
-        assert_eq!(second.kind(), io::ErrorKind::StorageFull);
+        let mut first = space.promise(most_of_it);
+        assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
+        let second = space.promise(most_of_it);
+        assert!(space.shortage(false, true).unwrap().below_floor > 0);
 
+        drop(second);
+        assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
+        first.taken(most_of_it);
         drop(first);
-        let mut third = space.reserve(most_of_it).expect("a dropped promise is given back");
-        third.taken(most_of_it);
-        assert_eq!(space.promised.load(Ordering::Relaxed), 0);
+        assert_eq!(space.shared.promised.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn the_floor_is_left_free() {
-        let dir = tempfile::tempdir().unwrap();
-        let space = FreeSpace::new(dir.path(), u64::MAX);
-        let fs = rustix::fs::statvfs(dir.path()).unwrap();
-        let available = fs.f_bavail * fs.f_frsize;
-        assert!(space.reserve(available).is_err(), "a twentieth must stay free");
+        let (space, room) = space(None, SpaceAmount::Bytes(u64::MAX));
+        let _promise = space.promise(room.available);
+        let lacking = space.shortage(false, true).unwrap().below_floor;
+        assert!(lacking.abs_diff(room.total / FLOOR_SHARE) < room.total / 100, "{lacking}");
+        assert_eq!(SpaceAmount::Percent(10).of(1000), 100);
+    }
+
+    #[test]
+    fn files_and_promises_are_held_below_the_cap() {
+        let (space, _) = space(Some(1000), SpaceAmount::Bytes(0));
+        space.count(SpacePart::Blobs, 0, 700);
+        space.count(SpacePart::Records, 0, 200);
+        assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
+        assert_eq!(space.shortage(true, true).unwrap(), NOTHING, "20 are to be left");
+        space.count(SpacePart::Blobs, 700, 785);
+        assert_eq!(space.shortage(true, true).unwrap().over_cap, 5);
+        let _promise = space.promise(100);
+        assert_eq!(space.shortage(false, true).unwrap().over_cap, 85);
+        space.set(SpacePart::Blobs, 0);
+        assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
+        assert_eq!(space.shortage(false, false).unwrap().over_cap, 100, "it may be full");
+        space.count(SpacePart::Blobs, 1, 0);
+        assert_eq!(space.used(SpacePart::Blobs), 0, "counters do not wrap");
     }
 }

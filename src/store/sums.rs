@@ -22,6 +22,12 @@ pub(super) struct BlockSums {
     states: Vec<u8>,
 }
 
+/// The length of the file of a blob's checksums, about; 0 where there is none.
+pub(super) fn file_bytes(digest: &Digest, len: u64) -> u64 {
+    let states = (len.div_ceil(BLOCK_BYTES).max(1) - 1) * digest.algorithm().state_len() as u64;
+    if states == 0 { 0 } else { states + 256 }
+}
+
 /// How many blocks a blob of this length has; the empty blob has one.
 pub(super) fn blocks_of(len: u64) -> usize {
     usize::try_from(len.div_ceil(BLOCK_BYTES)).unwrap_or(usize::MAX).max(1)

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::{BootClock, HashedFile, OpenError, Store, StoreOptions, StoredState, VerifiedContent};
+use super::{
+    BootClock, HashedFile, OpenError, SpaceLimits, Store, StoreOptions, StoredState,
+    VerifiedContent,
+};
 use crate::clock::{SystemClock, WallClock as _};
 use crate::oci::{Algorithm, Digest, RegistryName};
 
@@ -15,7 +18,7 @@ fn options(dir: &TempDir) -> StoreOptions {
     let (fill_keep, verify_every) = (Duration::from_secs(3600), Duration::from_secs(86_400));
     StoreOptions {
         dir: dir.path().join("cache"),
-        min_free: 0,
+        limits: SpaceLimits::NONE,
         fill_keep,
         verify_every,
         index: None,

@@ -11,6 +11,7 @@ mod access;
 mod admin;
 mod backoff;
 mod breaker;
+mod capacity;
 mod clients;
 mod decisions;
 mod denied;

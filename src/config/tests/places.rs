@@ -1,6 +1,7 @@
 //! Where the configuration comes from, and what wins.
 
 use super::*;
+use crate::store::SpaceAmount;
 
 #[test]
 fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
@@ -14,7 +15,10 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
         settings.listeners.iter().map(|listener| listener.address.port()).collect()
     };
     assert_eq!(ports(&settings), [2, 3]);
-    assert_eq!((settings.cache.memory, settings.store.min_free), (2 << 20, 1 << 20));
+    assert_eq!(
+        (settings.cache.memory, settings.store.limits.min_free),
+        (2 << 20, SpaceAmount::Bytes(1 << 20))
+    );
     assert_eq!(settings.store.dir, Path::new("/c"));
 
     case.arguments.listen = vec!["[::1]:4".to_owned()];

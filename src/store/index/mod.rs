@@ -6,6 +6,7 @@
 //! that the database may be opened in `dir.rs` and `check.rs`, and the comparison with the files in
 //! `walk.rs`. No access is decided on it.
 
+mod blob_rows;
 mod check;
 mod db;
 mod dir;
@@ -20,6 +21,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use self::blob_rows::{BlobRows, BlobRowsSender};
 use self::db::{IndexDb, IndexFault};
 use self::dir::IndexDir;
 use self::pending::RowChange;
@@ -49,6 +53,7 @@ pub struct IndexOptions {
 pub(super) struct StoreIndex {
     running: Option<IndexThread>,
     clock: Arc<dyn WallClock>,
+    blob_rows: Mutex<BlobRows>,
 }
 
 #[derive(Debug)]
@@ -64,20 +69,28 @@ impl StoreIndex {
         options: Option<IndexOptions>,
         clock: Arc<dyn WallClock>,
     ) -> Self {
-        let Some(options) = options else { return Self { running: None, clock } };
+        let (sender, rows) = blob_rows::channel();
+        let blob_rows = Mutex::new(rows);
+        let Some(options) = options else { return Self { running: None, clock, blob_rows } };
         let (shared, place) = (Arc::new(IndexShared::default()), IndexDir::new(layout.index()));
         let owner = IndexWriter {
             shared: Arc::clone(&shared),
             place: place.clone(),
             layout: layout.clone(),
             checker: options.checker,
+            blob_rows: BlobRowsSender::new(sender),
         };
         let supervisor = thread::Builder::new().name("index-keeper".to_owned());
         if let Err(error) = supervisor.spawn(move || owner.supervise()) {
             tracing::error!(%error, "the index cannot be started");
-            return Self { running: None, clock };
+            return Self { running: None, clock, blob_rows };
         }
-        Self { running: Some(IndexThread { shared, place }), clock }
+        Self { running: Some(IndexThread { shared, place }), clock, blob_rows }
+    }
+
+    /// The blobs that the index knew when it was opened, once. Does not block.
+    pub(super) fn take_blob_rows(&self) -> BlobRows {
+        std::mem::take(&mut *self.blob_rows.lock())
     }
 
     /// Notes that something was stored, this many bytes long.

@@ -76,10 +76,7 @@ fn push_repository(key: &mut Vec<u8>, kind: u8, registry: &str, repository: &str
 
 fn push_digest(key: &mut Vec<u8>, digest: &Digest) {
     key.push(code(digest.algorithm()));
-    let digit = |byte: u8| if byte < b'a' { byte - b'0' } else { byte - b'a' + 10 };
-    key.extend(
-        digest.hex().as_bytes().as_chunks().0.iter().map(|[a, b]| digit(*a) << 4 | digit(*b)),
-    );
+    key.extend(digest.hash());
 }
 
 /// What a key says.
@@ -125,10 +122,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 fn digest_of(bytes: &[u8]) -> Option<Digest> {
     let (code, hash) = bytes.split_first()?;
     let algorithm = ALGORITHMS.into_iter().find(|algorithm| self::code(*algorithm) == *code)?;
-    let mut text = format!("{}:", algorithm.as_str());
-    let digit = |number: u8| char::from_digit(number.into(), 16).unwrap_or('0');
-    text.extend(hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
-    text.parse().ok()
+    (hash.len() * 2 == algorithm.hex_len()).then(|| Digest::of_hash(algorithm, hash))
 }
 
 fn code(algorithm: Algorithm) -> u8 {

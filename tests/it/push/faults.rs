@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::Method;
+use larder::store::SpaceAmount;
 
 use super::{begin, copies, location, open, patch, push_blob, push_image, put, put_manifest};
 use crate::support::{Blob, Fault, Gate, Image, Proxy, Reach, ScriptedRegistry, When, settle};
@@ -146,7 +147,7 @@ async fn a_full_disk_fails_no_push() {
     let blob = Blob::random(1, 300_000);
     let mut setup = crate::support::Setup::new();
     setup.registry("docker.io", &hub).rules.push = true;
-    setup.settings.store.min_free = u64::MAX;
+    setup.settings.store.limits.min_free = SpaceAmount::Bytes(u64::MAX);
     let proxy = setup.start().await;
     // Nothing but the directory itself takes part in this.
     std::fs::remove_dir_all(proxy.cache_dir().join("uploads")).unwrap();

@@ -31,17 +31,30 @@ impl Process {
     pub async fn before(upstream: SocketAddr, registry_keys: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache_dir = dir.path().join("cache");
-        Self::start(dir, cache_dir, upstream, registry_keys).await
+        Self::start(dir, cache_dir, upstream, ["", registry_keys]).await
+    }
+
+    /// The same with a bound for its cache.
+    pub async fn with_max_size(upstream: SocketAddr, max_size: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache_dir = dir.path().join("cache");
+        let cache_keys = format!("max_size = '{max_size}'");
+        Self::start(dir, cache_dir, upstream, [&cache_keys, ""]).await
     }
 
     /// The same with its cache elsewhere.
     pub async fn with_cache_in(cache_dir: &Path, upstream: SocketAddr) -> Self {
-        Self::start(tempfile::tempdir().unwrap(), cache_dir.to_owned(), upstream, "").await
+        Self::start(tempfile::tempdir().unwrap(), cache_dir.to_owned(), upstream, ["", ""]).await
     }
 
-    async fn start(dir: TempDir, cache_dir: PathBuf, upstream: SocketAddr, keys: &str) -> Self {
+    async fn start(
+        dir: TempDir,
+        cache_dir: PathBuf,
+        upstream: SocketAddr,
+        [cache_keys, keys]: [&str; 2],
+    ) -> Self {
         let config = format!(
-            "admin_listen = ''\n[cache]\ndir = '{}'\nmin_free = \"0B\"\n\n\
+            "admin_listen = ''\n[cache]\ndir = '{}'\nmin_free = \"0B\"\n{cache_keys}\n\
              [registry.\"docker.io\"]\nupstream = \"http://{upstream}\"\ndefault = true\n{keys}\n",
             cache_dir.display()
         );
@@ -88,6 +101,10 @@ impl Process {
             stream.set_nonblocking(true).unwrap();
             Box::new(TcpStream::from_std(stream).unwrap())
         }))
+    }
+
+    pub fn cache_dir(&self) -> &Path {
+        &self.cache_dir
     }
 
     pub fn raw(&self) -> RawClient {

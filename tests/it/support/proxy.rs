@@ -80,7 +80,7 @@ impl Setup {
             shutdown_grace: Duration::from_secs(30),
             store: store::StoreOptions {
                 dir: cache_dir,
-                min_free: 0,
+                limits: store::SpaceLimits::NONE,
                 fill_keep: Duration::from_secs(24 * 60 * 60),
                 verify_every: VERIFY_EVERY,
                 index: None,

@@ -1,0 +1,314 @@
+//! May these bytes be written, and which blobs go so that they may?
+//!
+//! A writer reserves before it begins. If there is too little room, blobs are evicted here, by the
+//! writer itself; mostly there is room, as `keeper.rs` evicts ahead of need. Nothing has to be
+//! written to evict: a name is removed, and the index is told in memory.
+//!
+//! A blob that is open is not evicted: it counts as used. If it is opened in the instant before its
+//! name goes, it is read to its end, and its bytes are counted until it is closed. What does not
+//! fit even into an empty cache evicts nothing.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::fs::OFlags;
+
+use super::counts::{EvictionCounts, EvictionReason, SpaceReport};
+use super::key::BlobKey;
+use super::open_files::OpenFiles;
+use super::order::EvictionOrder;
+use crate::clock::{WallClock, unix_seconds};
+use crate::oci::Digest;
+use crate::store::index::{IndexRow, StoreIndex};
+use crate::store::layout::StoreLayout;
+use crate::store::small_files::absent_is_fine;
+use crate::store::space::{FreeSpace, SpaceLimits, SpacePart, SpaceReservation, SpaceShortage};
+use crate::store::stamps::FileId;
+use crate::store::sums;
+
+/// The space of a store, and its blobs by the order in which they are evicted.
+#[derive(Debug)]
+pub(in crate::store) struct DiskBudget {
+    pub(super) layout: StoreLayout,
+    pub(super) space: FreeSpace,
+    pub(super) index: Arc<StoreIndex>,
+    clock: Arc<dyn WallClock>,
+    device: u64,
+    order: Mutex<EvictionOrder<BlobKey>>,
+    /// Held while a blob gets its name or loses it, so that an eviction does not remove what came
+    /// in the place of its blob.
+    names: Mutex<()>,
+    /// Held while room is made, so that two writers do not evict for each other.
+    making_room: Mutex<()>,
+    hits: HitQueue,
+    /// Whether every blob in the store is in the order.
+    is_complete: Mutex<bool>,
+    completed: Condvar,
+    counts: EvictionCounts,
+    is_stopping: AtomicBool,
+}
+
+/// Uses on their way from readers, which wait for nothing.
+#[derive(Debug)]
+struct HitQueue {
+    sender: SyncSender<BlobKey>,
+    receiver: Mutex<Receiver<BlobKey>>,
+}
+
+/// All methods block, but for [`DiskBudget::note_hit`].
+impl DiskBudget {
+    pub(in crate::store) fn new(
+        layout: StoreLayout,
+        limits: SpaceLimits,
+        index: Arc<StoreIndex>,
+        clock: Arc<dyn WallClock>,
+    ) -> Self {
+        let (sender, receiver) = sync_channel(HITS_MAX);
+        let device = fs::metadata(layout.dir()).map_or(0, |metadata| metadata.dev());
+        Self {
+            space: FreeSpace::new(layout.dir(), limits),
+            layout,
+            index,
+            clock,
+            device,
+            order: Mutex::default(),
+            names: Mutex::default(),
+            making_room: Mutex::default(),
+            hits: HitQueue { sender, receiver: Mutex::new(receiver) },
+            is_complete: Mutex::default(),
+            completed: Condvar::new(),
+            counts: EvictionCounts::default(),
+            is_stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The file system's space, and the counters of the store's parts.
+    pub(in crate::store) fn space(&self) -> &FreeSpace {
+        &self.space
+    }
+
+    /// Promises `bytes`, evicting blobs if there is not enough room for them.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::StorageFull`] if they do not fit, whatever is evicted.
+    pub(in crate::store) fn reserve(&self, bytes: u64) -> io::Result<SpaceReservation> {
+        let reservation = self.space.promise(bytes);
+        if self.shortage(false)?.bytes() > 0 {
+            self.make_room()?;
+        }
+        Ok(reservation)
+    }
+
+    /// Notes that a stored blob was served. If there are more than can be taken, some are lost.
+    pub(in crate::store) fn note_hit(&self, digest: &Digest) {
+        drop(self.hits.sender.try_send(BlobKey::of(digest)));
+    }
+
+    /// Held by a writer while it gives a blob its name.
+    pub(in crate::store) fn naming(&self) -> MutexGuard<'_, ()> {
+        self.names.lock()
+    }
+
+    /// Notes that a blob was stored.
+    pub(in crate::store) fn stored(&self, digest: &Digest, len: u64, allocated: u64) {
+        let bytes = footprint(digest, len, allocated);
+        self.change(|order, now| order.insert(BlobKey::of(digest), bytes, now));
+    }
+
+    /// Notes that a blob was removed by another than this.
+    pub(in crate::store) fn removed(&self, digest: &Digest) {
+        self.change(|order, _| order.remove(&BlobKey::of(digest)));
+    }
+
+    /// Notes that a blob of an earlier process was found.
+    pub(super) fn found(&self, digest: &Digest, len: u64, allocated: u64, used: u32) {
+        let bytes = footprint(digest, len, allocated);
+        self.change(|order, _| order.insert_found(BlobKey::of(digest), bytes, used));
+    }
+
+    /// Notes that every blob of earlier processes was found.
+    pub(super) fn complete(&self) {
+        self.change(EvictionOrder::order_by_age);
+        *self.is_complete.lock() = true;
+        self.completed.notify_all();
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut EvictionOrder<BlobKey>, u32) -> T) -> T {
+        let now = self.now();
+        let mut order = self.order.lock();
+        let changed = change(&mut order, now);
+        self.space.set(SpacePart::Blobs, order.bytes());
+        changed
+    }
+
+    fn now(&self) -> u32 {
+        u32::try_from(unix_seconds(self.clock.now())).unwrap_or(u32::MAX)
+    }
+
+    fn shortage(&self, is_ahead: bool) -> io::Result<SpaceShortage> {
+        self.space.shortage(is_ahead, *self.is_complete.lock())
+    }
+
+    /// Evicts until what is promised has room.
+    fn make_room(&self) -> io::Result<()> {
+        let _turn = self.making_room.lock();
+        // Until all blobs are known the store is taken for full.
+        let mut is_complete = self.is_complete.lock();
+        if !*is_complete {
+            self.completed.wait_for(&mut is_complete, COMPLETE_WAIT_MAX);
+        }
+        drop(is_complete);
+        let shortage = self.shortage(false)?;
+        let is_lacking = shortage.bytes() > self.space.used(SpacePart::Blobs);
+        if is_lacking || self.evict(shortage) < shortage.bytes() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        // Some file systems show freed space later; if it is really lacking, they say so.
+        Ok(())
+    }
+
+    /// Evicts so that the next writers find room.
+    pub(super) fn make_room_ahead(&self) {
+        let _turn = self.making_room.lock();
+        self.count_hits();
+        if self.space.used(SpacePart::Unlinked) > 0 {
+            // They may be closed by now.
+            self.look_at_open_files();
+        }
+        match self.shortage(true) {
+            Ok(shortage) if shortage.bytes() > 0 => {
+                let freed = self.evict(shortage);
+                tracing::debug!(?shortage, freed, "evicted blobs ahead of need");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "cannot ask the file system for its free space"),
+        }
+        self.counts.log();
+    }
+
+    /// Gives the order the uses since the last time.
+    fn count_hits(&self) {
+        let receiver = self.hits.receiver.lock();
+        let now = self.now();
+        let mut order = self.order.lock();
+        while let Ok(key) = receiver.try_recv() {
+            order.touch(&key, now);
+        }
+    }
+
+    /// Evicts blobs of as many bytes as are lacking, while there are any. Returns how many went.
+    fn evict(&self, shortage: SpaceShortage) -> u64 {
+        let reason = match shortage.over_cap {
+            0 => EvictionReason::MinFree,
+            _ => EvictionReason::MaxSize,
+        };
+        self.count_hits();
+        let open_files = self.look_at_open_files();
+        let (mut freed, mut open) = (0, Vec::new());
+        while freed < shortage.bytes() && !self.is_stopping() {
+            let Some(key) = self.order.lock().first().cloned() else { break };
+            match self.evict_blob(&key, &open_files, reason) {
+                Ok(Some(bytes)) => freed += bytes,
+                Ok(None) => {
+                    self.order.lock().postpone(&key);
+                    open.push(key);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot evict a blob");
+                    break;
+                }
+            }
+        }
+        self.change(|order, now| {
+            for key in &open {
+                order.touch(key, now);
+            }
+        });
+        freed
+    }
+
+    /// Evicts a blob, unless it is open. Returns how many bytes went.
+    fn evict_blob(
+        &self,
+        key: &BlobKey,
+        open_files: &OpenFiles,
+        reason: EvictionReason,
+    ) -> io::Result<Option<u64>> {
+        let digest = key.digest();
+        let path = self.layout.blob(&digest);
+        // Held open, so that the disk frees its blocks after the lock is free.
+        let held = open(&path);
+        if let Ok(file) = &held
+            && open_files.has(FileId::of(&file.metadata()?))
+        {
+            return Ok(None);
+        }
+        let names = self.names.lock();
+        remove(&self.layout.sums(&digest))?;
+        remove(&path)?;
+        let removed = self.change(|order, _| order.evict(key));
+        drop(names);
+        drop(held);
+        self.index.gone(IndexRow::Blob(&digest));
+        let Some(removed) = removed else { return Ok(Some(0)) };
+        let unused = self.now().saturating_sub(removed.used);
+        tracing::debug!(%digest, bytes = removed.bytes, unused, "evicted a blob");
+        self.counts.count(reason, removed.bytes, unused);
+        Ok(Some(removed.bytes))
+    }
+
+    /// Looks at what is open, and counts what of it has no name.
+    pub(super) fn look_at_open_files(&self) -> OpenFiles {
+        let open = OpenFiles::now(self.device);
+        self.space.set(SpacePart::Unlinked, open.unlinked());
+        open
+    }
+
+    /// The bounds from now on.
+    pub(in crate::store) fn set_limits(&self, limits: SpaceLimits) {
+        self.space.set_limits(limits);
+    }
+
+    pub(in crate::store) fn report(&self) -> SpaceReport {
+        self.counts.report(&self.space)
+    }
+
+    /// Has an eviction under way end, and none begin.
+    pub(in crate::store) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that a blob takes, with its checksums.
+fn footprint(digest: &Digest, len: u64, allocated: u64) -> u64 {
+    allocated + sums::file_bytes(digest, len).next_multiple_of(BLOCK_BYTES)
+}
+
+fn open(path: &std::path::Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+fn remove(path: &std::path::Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_file(path))
+}
+
+/// Uses that wait to be counted, of 48 bytes each.
+const HITS_MAX: usize = 1 << 13;
+
+/// How long the first writers wait for the blobs of earlier processes to be known.
+const COMPLETE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// What file systems allocate at least.
+const BLOCK_BYTES: u64 = 4096;

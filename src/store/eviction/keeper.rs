@@ -1,0 +1,173 @@
+//! The thread that learns which blobs earlier processes have left, and then evicts ahead of need.
+//!
+//! No start and no pull waits for it, except for writers that find too little room in the first
+//! seconds. It ends with the store.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::budget::DiskBudget;
+use crate::oci::{Algorithm, Digest};
+use crate::store::space::SpacePart;
+
+/// Starts the thread.
+pub(in crate::store) fn start(budget: &Arc<DiskBudget>) {
+    if !budget.layout.blobs().read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        budget.complete();
+    }
+    let weak = Arc::downgrade(budget);
+    let started = thread::Builder::new().name("evictor".to_owned()).spawn(move || keep(&weak));
+    if let Err(error) = started {
+        tracing::error!(%error, "no thread can be had to evict blobs ahead of need");
+        drop(budget.index.take_blob_rows());
+        budget.complete();
+    }
+}
+
+fn keep(budget: &Weak<DiskBudget>) {
+    let (mut index_at, mut records_at) = (None, None);
+    if find_in_index(budget) {
+        // They are measured later, as that takes a walk.
+        records_at = Some(Instant::now());
+    } else if find_in_files(budget).is_none() {
+        return;
+    }
+    while let Some(budget) = running(budget) {
+        if is_due(&mut index_at, INDEX_EVERY) {
+            budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
+        }
+        if is_due(&mut records_at, RECORDS_EVERY) {
+            let layout = &budget.layout;
+            let directories = bytes_of_directories(&[layout.blobs(), layout.sums_dir()]);
+            let records = bytes_under(&layout.registries());
+            budget.space.set(SpacePart::Records, directories + records);
+        }
+        budget.make_room_ahead();
+        drop(budget);
+        thread::sleep(ROUND_EVERY);
+    }
+}
+
+fn running(budget: &Weak<DiskBudget>) -> Option<Arc<DiskBudget>> {
+    budget.upgrade().filter(|budget| !budget.is_stopping())
+}
+
+fn is_due(at: &mut Option<Instant>, every: Duration) -> bool {
+    let is_due = at.is_none_or(|at| at.elapsed() >= every);
+    if is_due {
+        *at = Some(Instant::now());
+    }
+    is_due
+}
+
+/// Puts every blob that the index knows into the order. Returns whether these are all.
+fn find_in_index(budget: &Weak<DiskBudget>) -> bool {
+    let Some(rows) = running(budget).map(|budget| budget.index.take_blob_rows()) else {
+        return false;
+    };
+    let are_all = rows.receive(|row| {
+        if let Some(budget) = running(budget) {
+            budget.found(&row.digest, row.len, row.len.next_multiple_of(BLOCK_BYTES), row.used);
+        }
+    });
+    let Some(budget) = running(budget).filter(|_| are_all) else { return false };
+    let totals = budget.index.report().totals;
+    let files = totals.manifests + totals.tags + DIRECTORIES;
+    budget.space.set(SpacePart::Records, files * BLOCK_BYTES);
+    budget.complete();
+    true
+}
+
+/// Puts every blob that is in the directory into the order. `None` when the store is closed.
+fn find_in_files(budget: &Weak<DiskBudget>) -> Option<()> {
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for first in 0..=u8::MAX {
+            let budget = running(budget)?;
+            let begun = Instant::now();
+            if let Err(error) = find_in(&budget, algorithm, first) {
+                tracing::warn!(%error, "cannot list stored blobs; some may not be evicted");
+            }
+            drop(budget);
+            // Half of one CPU and of the disk is left to others.
+            thread::sleep(begun.elapsed());
+        }
+    }
+    running(budget)?.complete();
+    Some(())
+}
+
+fn find_in(budget: &DiskBudget, algorithm: Algorithm, first: u8) -> io::Result<()> {
+    for entry in entries(&budget.layout.blobs_of(algorithm, first))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let text = format!("{}:{}", algorithm.as_str(), name.to_string_lossy());
+        let Ok(digest) = text.parse::<Digest>() else { continue };
+        // One that is gone meanwhile needs nothing.
+        if let Ok(metadata) = entry.metadata()
+            && metadata.is_file()
+        {
+            // Most file systems note a day's first reading.
+            let used = u32::try_from(metadata.atime().max(metadata.mtime())).unwrap_or_default();
+            budget.found(&digest, metadata.len(), metadata.blocks() * 512, used);
+        }
+    }
+    Ok(())
+}
+
+/// The entries of a directory; none where there is no such.
+fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes that all files and directories under `dir` take, as far as they can be listed.
+pub(in crate::store) fn bytes_under(dir: &Path) -> u64 {
+    bytes_in(vec![dir.to_owned()], |_| true)
+}
+
+fn bytes_of_directories(dirs: &[std::path::PathBuf]) -> u64 {
+    bytes_in(dirs.to_vec(), fs::FileType::is_dir)
+}
+
+fn bytes_in(mut dirs: Vec<std::path::PathBuf>, counts: fn(&fs::FileType) -> bool) -> u64 {
+    let mut bytes = 0;
+    while let Some(dir) = dirs.pop() {
+        bytes += fs::symlink_metadata(&dir).map_or(0, |metadata| metadata.blocks() * 512);
+        for entry in entries(&dir).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
+                Ok(kind) if counts(&kind) => {
+                    bytes += entry.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+                }
+                _ => {}
+            }
+        }
+    }
+    bytes
+}
+
+/// The pause between two looks at the space.
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+
+/// The pause between two measurements of the index: some dozens of files.
+const INDEX_EVERY: Duration = Duration::from_secs(10);
+
+/// What file systems allocate at least.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Directories of blobs and of checksums by SHA-256.
+const DIRECTORIES: u64 = 512;
+
+/// The pause between two measurements of records and directories, whose changes are counted as
+/// well, as far as they are of files.
+const RECORDS_EVERY: Duration = Duration::from_secs(3600);
