@@ -22,6 +22,7 @@ mod credentials;
 mod disk;
 mod documents;
 mod large;
+mod lookalikes;
 mod metrics;
 mod push;
 mod ranges;

@@ -43,6 +43,11 @@ pub(crate) fn of_file(path: &Path) -> String {
     text("sha256", &hashed::<Sha256>(path))
 }
 
+/// `sha256:…` of bytes.
+pub(crate) fn of_bytes(bytes: &[u8]) -> String {
+    text("sha256", &Sha256::digest(bytes))
+}
+
 /// The same by the algorithm of another digest.
 pub(crate) fn of_file_as(digest: &str, path: &Path) -> String {
     match digest.split(':').next() {

@@ -46,11 +46,15 @@ func main() {
 	flag.IntVar(&opts.parallel, "parallel", 3, "requests at once")
 	flag.StringVar(&opts.user, "user", "", "NAME:PASSWORD to log in with where a host asks for it")
 	pushes := flag.Bool("push", false, "push the OCI image layout in DIRECTORY instead")
+	refers := flag.Bool("referrers", false, "list what refers to NAME instead, without a DIRECTORY")
 	flag.Parse()
 
 	if *version {
 		fmt.Println("containerd", moduleVersion())
 		return
+	}
+	if *refers && flag.NArg() == 1 {
+		exit(listReferrers(context.Background(), opts, flag.Arg(0)))
 	}
 	if flag.NArg() != 2 {
 		fmt.Fprintln(os.Stderr, "usage: containerd-pull [options] NAME DIRECTORY")
@@ -60,10 +64,15 @@ func main() {
 	if *pushes {
 		run = push
 	}
-	if err := run(context.Background(), opts, flag.Arg(0), flag.Arg(1)); err != nil {
+	exit(run(context.Background(), opts, flag.Arg(0), flag.Arg(1)))
+}
+
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "containerd-pull:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 func pull(ctx context.Context, opts options, name, dir string) error {
@@ -101,6 +110,28 @@ func pull(ctx context.Context, opts options, name, dir string) error {
 	handler := images.Handlers(remotes.FetchHandler(store, fetcher), children)
 	// Without a limit of its own: the resolver's counts requests already.
 	return images.Dispatch(ctx, handler, nil, descriptor)
+}
+
+// listReferrers prints a line for each: its digest and its type.
+func listReferrers(ctx context.Context, opts options, name string) error {
+	resolver := newResolver(ctx, opts)
+	name, descriptor, err := resolver.Resolve(ctx, name)
+	if err != nil {
+		return err
+	}
+	fetcher, err := resolver.Fetcher(ctx, name)
+	if err != nil {
+		return err
+	}
+	lister, ok := fetcher.(remotes.ReferrersFetcher)
+	if !ok {
+		return errors.New("this containerd's fetcher lists no referrers")
+	}
+	referrers, err := lister.FetchReferrers(ctx, descriptor.Digest)
+	for _, referrer := range referrers {
+		fmt.Println(referrer.Digest, referrer.ArtifactType)
+	}
+	return err
 }
 
 func newResolver(ctx context.Context, opts options) remotes.Resolver {
