@@ -29,6 +29,16 @@ fn containerd_pull_pulls_by_every_door() {
 }
 
 #[test]
+fn newest_containerd_pulls_by_every_door() {
+    pulls_by_every_door("newest-containerd");
+}
+
+#[test]
+fn regctl_pulls_by_every_door() {
+    pulls_by_every_door("regctl");
+}
+
+#[test]
 fn podman_pulls_by_every_door() {
     pulls_by_every_door("podman");
 }
@@ -74,7 +84,7 @@ fn dockerd_runs_what_it_pulled() {
 
 fn pulls_by_every_door(name: &str) {
     let client = KINDS.into_iter().find(|client| client.name == name).expect("it is in the table");
-    let test = format!("{name}_pulls_by_every_door");
+    let test = format!("{}_pulls_by_every_door", name.replace('-', "_"));
     if !present(&test, &[client.tools, DISTRIBUTION, &["openssl"]]) {
         return;
     }

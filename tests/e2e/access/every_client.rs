@@ -30,6 +30,16 @@ fn containerd_pull_logs_in_pulls_and_pushes() {
 }
 
 #[test]
+fn newest_containerd_logs_in_pulls_and_pushes() {
+    logs_in_pulls_and_pushes("newest-containerd", &[Door::Ns, Door::Prefix]);
+}
+
+#[test]
+fn regctl_logs_in_pulls_and_pushes() {
+    logs_in_pulls_and_pushes("regctl", &[Door::Prefix]);
+}
+
+#[test]
 fn podman_logs_in_pulls_and_pushes() {
     logs_in_pulls_and_pushes("podman", &[Door::Prefix, Door::Mirror]);
 }
@@ -56,7 +66,7 @@ fn oras_logs_in_pulls_and_pushes() {
 
 fn logs_in_pulls_and_pushes(name: &str, doors: &[Door]) {
     let kind = KINDS.into_iter().find(|client| client.name == name).expect("it is in the table");
-    let test = format!("{name}_logs_in_pulls_and_pushes");
+    let test = format!("{}_logs_in_pulls_and_pushes", name.replace('-', "_"));
     if !present(&test, &[kind.tools, TOKENS]) {
         return;
     }

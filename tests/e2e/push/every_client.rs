@@ -34,6 +34,16 @@ fn containerd_pull_pushes_by_every_door() {
 }
 
 #[test]
+fn newest_containerd_pushes_by_every_door() {
+    pushes_by_every_door("newest-containerd");
+}
+
+#[test]
+fn regctl_pushes_by_every_door() {
+    pushes_by_every_door("regctl");
+}
+
+#[test]
 fn podman_pushes_by_every_door() {
     pushes_by_every_door("podman");
 }

@@ -1,7 +1,7 @@
 //! What all clients have in common, and the table of them.
 
 use super::built::Built;
-use super::containerd::Containerd;
+use super::containerd::{Containerd, NEWEST};
 use super::containers_storage::{BUILDAH, ContainersStorage, PODMAN};
 use super::dockerd::Dockerd;
 use super::one_shot::{self, OneShot};
@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-pub(crate) const KINDS: [&Kind; 8] = [
+pub(crate) const KINDS: [&Kind; 10] = [
     &Kind {
         name: "dockerd",
         tools: &["dockerd", "docker", "containerd", "ctr", "runc", "root"],
@@ -82,6 +82,13 @@ pub(crate) const KINDS: [&Kind; 8] = [
         version: "--version",
         doors: ALL,
         start: |work, _| Box::new(Containerd::start(work)),
+    },
+    &Kind {
+        name: "newest-containerd",
+        tools: &["newest/containerd", "newest/ctr", "root"],
+        version: "--version",
+        doors: ALL,
+        start: |work, _| Box::new(Containerd::of_version(work, NEWEST)),
     },
     // Stands for the containerd and the Docker of today.
     &Kind {
@@ -127,6 +134,16 @@ pub(crate) const KINDS: [&Kind; 8] = [
         start: |work, _| {
             let client = OneShot::logging_in(work, one_shot::crane, one_shot::crane_login);
             Box::new(client.pushing(one_shot::crane_push))
+        },
+    },
+    &Kind {
+        name: "regctl",
+        tools: &["regctl"],
+        version: "version",
+        doors: NAMED,
+        start: |work, _| {
+            let client = OneShot::logging_in(work, one_shot::regctl, one_shot::regctl_login);
+            Box::new(client.pushing(one_shot::regctl_push))
         },
     },
     &Kind {

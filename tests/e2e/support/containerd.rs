@@ -11,8 +11,24 @@ use super::way::{Wanted, Way};
 use super::work::Work;
 use super::{hosts_toml, tools};
 
+/// A containerd, and the `ctr` of its version.
+#[derive(Clone, Copy)]
+pub(crate) struct ContainerdVersion {
+    daemon: &'static str,
+    ctr: &'static str,
+}
+
+/// The distribution's package.
+pub(crate) const PACKAGED: ContainerdVersion =
+    ContainerdVersion { daemon: "containerd", ctr: "ctr" };
+
+/// The one of `tests/tools/newest`.
+pub(crate) const NEWEST: ContainerdVersion =
+    ContainerdVersion { daemon: "newest/containerd", ctr: "newest/ctr" };
+
 /// A running containerd.
 pub(crate) struct Containerd {
+    version: ContainerdVersion,
     pub(crate) socket: PathBuf,
     hosts: PathBuf,
     /// What each pull is given; containerd itself keeps none.
@@ -22,6 +38,10 @@ pub(crate) struct Containerd {
 
 impl Containerd {
     pub(crate) fn start(work: &Work) -> Self {
+        Self::of_version(work, PACKAGED)
+    }
+
+    pub(crate) fn of_version(work: &Work, version: ContainerdVersion) -> Self {
         let socket = work.sockets().join("containerd.sock");
         let ttrpc = work.sockets().join("containerd.ttrpc");
         let config = format!(
@@ -30,7 +50,8 @@ impl Containerd {
              state = \"{}\"\n\
              disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
              [grpc]\naddress = \"{}\"\n\
-             [ttrpc]\naddress = \"{}\"\n",
+             [ttrpc]\naddress = \"{}\"\n\
+             {UNPACK}",
             work.new_dir("containerd").display(),
             work.sockets().join("containerd").display(),
             socket.display(),
@@ -38,25 +59,26 @@ impl Containerd {
         );
         let config = work.file("containerd.toml", &config);
 
-        let mut command = tools::command("containerd");
+        let mut command = tools::command(version.daemon);
         command.arg("--config").arg(&config);
         let mut process = Process::spawn("containerd", &command, &work.log("containerd.log"));
         process.wait_until_ready(|| {
-            ctr(&socket).args(["version"]).output().is_ok_and(|out| out.status.success())
+            ctr(version, &socket).args(["version"]).output().is_ok_and(|out| out.status.success())
         });
-        Self { socket, hosts: work.dir("hosts"), login: Cell::new(None), _process: process }
+        let (hosts, login) = (work.new_dir("hosts"), Cell::new(None));
+        Self { version, socket, hosts, login, _process: process }
     }
 
     /// `ctr`, told which daemon to talk to.
     pub(crate) fn ctr(&self) -> Command {
-        let mut command = ctr(&self.socket);
+        let mut command = ctr(self.version, &self.socket);
         // Its plain copies work on any file system; overlayfs does not.
         command.env("CONTAINERD_SNAPSHOTTER", "native");
         command
     }
 
     fn content(&self) -> Result<String, String> {
-        tools::run(ctr(&self.socket).args(["content", "ls", "-q"]))
+        tools::run(ctr(self.version, &self.socket).args(["content", "ls", "-q"]))
     }
 }
 
@@ -64,7 +86,7 @@ impl Client for Containerd {
     /// Unpacks it, too; containerd checks digests itself.
     fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String> {
         let name = wanted.at(&hosts_toml::write(&self.hosts, way));
-        let mut pull = ctr(&self.socket);
+        let mut pull = ctr(self.version, &self.socket);
         // Its plain copies work on any file system; overlayfs does not.
         pull.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]).arg(&self.hosts);
         if let Some(login) = self.login.get() {
@@ -76,7 +98,7 @@ impl Client for Containerd {
             assert!(content.contains(digest), "{digest} is not in {content}");
         }
 
-        tools::run(ctr(&self.socket).args(["images", "rm", "--sync", &name]))?;
+        tools::run(ctr(self.version, &self.socket).args(["images", "rm", "--sync", &name]))?;
         assert_eq!(self.content()?.trim(), "", "so that the next pull has to fetch it again");
         Ok(())
     }
@@ -89,7 +111,7 @@ impl Client for Containerd {
     fn push(&self, way: &Way<'_>, built: &Built, repository: &str) -> Result<(), String> {
         let place = hosts_toml::write(&self.hosts, way);
         let name = format!("{place}/{repository}:{}", built.tag);
-        let ctr = || ctr(&self.socket);
+        let ctr = || ctr(self.version, &self.socket);
         tools::run(ctr().args(["images", "import", "--no-unpack"]).arg(&built.archive))?;
         // It completes the names that it loads as docker does.
         let loaded = format!("docker.io/library/{}", built.name());
@@ -103,8 +125,13 @@ impl Client for Containerd {
     }
 }
 
-fn ctr(socket: &Path) -> Command {
-    let mut command = tools::command("ctr");
+fn ctr(version: ContainerdVersion, socket: &Path) -> Command {
+    let mut command = tools::command(version.ctr);
     command.arg("-a").arg(socket);
     command
 }
+
+/// Where version 2 unpacks: plain copies work on any file system; overlayfs does not.
+const UNPACK: &str = "[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n\
+                      platform = \"linux\"\n\
+                      snapshotter = \"native\"\n";

@@ -203,6 +203,37 @@ pub(crate) fn oras_push(dir: &Path, way: &Way<'_>, built: &Built, name: &str) ->
     command
 }
 
+pub(crate) fn regctl(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path) -> Command {
+    let mut command = regctl_at(dir, way);
+    command.args(["image", "copy", "--platform", &wanted.image.platform]);
+    command.arg(wanted.at(&way.place())).arg(format!("ocidir://{}:it", into.display()));
+    command
+}
+
+pub(crate) fn regctl_login(dir: &Path, way: &Way<'_>, login: Login) -> Result<(), String> {
+    let mut command = regctl_at(dir, way);
+    command.args(["registry", "login", "--user", login.user, "--pass", login.password]);
+    tools::run(command.arg(way.authority())).map(drop)
+}
+
+pub(crate) fn regctl_push(dir: &Path, way: &Way<'_>, built: &Built, name: &str) -> Command {
+    let mut command = regctl_at(dir, way);
+    command.args(["image", "copy"]);
+    command.arg(format!("ocidir://{}:{}", built.layout.display(), built.tag));
+    command.arg(format!("{}/{name}", way.place()));
+    command
+}
+
+fn regctl_at(dir: &Path, way: &Way<'_>) -> Command {
+    let mut command = tools::command("regctl");
+    command.env("DOCKER_CONFIG", dir).env("REGCTL_CONFIG", dir.join("regctl.json"));
+    match way.tls {
+        Some(tls) => command.env("SSL_CERT_FILE", &tls.ca),
+        None => command.arg("--host").arg(format!("reg={},tls=disabled", way.authority())),
+    };
+    command
+}
+
 /// In ranges so short that the test images have some of them.
 pub(crate) fn containerd_pull(
     dir: &Path,
