@@ -2,7 +2,7 @@
 //! every door that it can use, over plain HTTP and over TLS.
 
 use crate::support::certificates::Certificates;
-use crate::support::client::{Client, KINDS};
+use crate::support::client::{BUILDKIT, Client, KINDS};
 use crate::support::dockerd::Dockerd;
 use crate::support::image::{GREETING, Image};
 use crate::support::larder::{Larder, Setup};
@@ -31,6 +31,11 @@ fn containerd_pull_pulls_by_every_door() {
 #[test]
 fn newest_containerd_pulls_by_every_door() {
     pulls_by_every_door("newest-containerd");
+}
+
+#[test]
+fn buildkit_pulls_by_every_door() {
+    pulls_by_every_door("buildkit");
 }
 
 #[test]
@@ -83,7 +88,8 @@ fn dockerd_runs_what_it_pulled() {
 }
 
 fn pulls_by_every_door(name: &str) {
-    let client = KINDS.into_iter().find(|client| client.name == name).expect("it is in the table");
+    let mut kinds = KINDS.into_iter().chain([BUILDKIT]);
+    let client = kinds.find(|client| client.name == name).expect("it is in the table");
     let test = format!("{}_pulls_by_every_door", name.replace('-', "_"));
     if !present(&test, &[client.tools, DISTRIBUTION, &["openssl"]]) {
         return;

@@ -1,5 +1,6 @@
 //! What all clients have in common, and the table of them.
 
+use super::buildkit::Buildkit;
 use super::built::Built;
 use super::containerd::{Containerd, NEWEST};
 use super::containers_storage::{BUILDAH, ContainersStorage, PODMAN};
@@ -157,6 +158,15 @@ pub(crate) const KINDS: [&Kind; 10] = [
         },
     },
 ];
+
+/// It pulls for its builds, and the tests of pushes and of log-ins are not for it.
+pub(crate) const BUILDKIT: &Kind = &Kind {
+    name: "buildkit",
+    tools: &["buildkitd", "buildctl", "runc", "root"],
+    version: "--version",
+    doors: &[Door::Ns, Door::Mirror, Door::Prefix, Door::Host],
+    start: |work, way| Box::new(Buildkit::start(work, way)),
+};
 
 /// Of clients that cannot say which registry they mean but by the name they ask for.
 const NAMED: &[Door] = &[Door::Mirror, Door::Prefix, Door::Host];

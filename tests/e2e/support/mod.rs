@@ -1,6 +1,7 @@
 //! What the end-to-end tests are made of: processes that end with their test, registries, clients.
 
 pub(crate) mod arrived;
+pub(crate) mod buildkit;
 pub(crate) mod built;
 pub(crate) mod certificates;
 pub(crate) mod client;

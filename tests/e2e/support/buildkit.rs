@@ -1,0 +1,95 @@
+//! buildkitd on a directory and a socket of its own, and `buildctl` to talk to it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::built::Built;
+use super::client::{Client, Login};
+use super::process::Process;
+use super::way::{Door, Wanted, Way};
+use super::work::Work;
+use super::{hash, tools};
+
+/// A running buildkitd.
+pub(crate) struct Buildkit {
+    socket: PathBuf,
+    /// For the Dockerfile and what is built of it.
+    dir: PathBuf,
+    _process: Process,
+}
+
+impl Buildkit {
+    pub(crate) fn start(work: &Work, way: &Way<'_>) -> Self {
+        let dir = work.new_dir("buildkit");
+        let socket = work.sockets().join(format!("buildkit-{}.sock", way.port));
+        let config = dir.join("buildkitd.toml");
+        fs::write(&config, configuration(way)).expect("the test's directory can be written");
+        let mut command = tools::command("buildkitd");
+        command.arg("--config").arg(config).arg("--root").arg(dir.join("root"));
+        command.arg("--addr").arg(format!("unix://{}", socket.display()));
+        // Plain copies work on any file system; nothing is run, so there is no network to make.
+        command.args(["--containerd-worker=false", "--oci-worker-snapshotter=native"]);
+        command.arg("--oci-worker-net=host");
+        let mut process = Process::spawn("buildkitd", &command, &work.log("buildkitd.log"));
+        process.wait_until_ready(|| {
+            let mut workers = buildctl(&socket);
+            workers.args(["debug", "workers"]).output().is_ok_and(|out| out.status.success())
+        });
+        Self { socket, dir, _process: process }
+    }
+}
+
+/// The mirror of docker.io where the way is `ns`; else how the named registry is to be spoken to.
+fn configuration(way: &Way<'_>) -> String {
+    let authority = way.authority();
+    let speaks = match way.tls {
+        // For the loopback it would be plain HTTP.
+        Some(tls) => format!("http = false\nca = [\"{}\"]", tls.ca.display()),
+        None => "http = true".to_owned(),
+    };
+    let mirror = match way.door {
+        Door::Ns => format!("[registry.\"docker.io\"]\nmirrors = [\"{authority}\"]\n"),
+        _ => String::new(),
+    };
+    format!("{mirror}[registry.\"{authority}\"]\n{speaks}\n")
+}
+
+impl Client for Buildkit {
+    /// Builds an image of nothing but this base, and drops it.
+    fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String> {
+        let place = if way.door == Door::Ns { "docker.io".to_owned() } else { way.place() };
+        let text = format!("FROM {}\n", wanted.at(&place));
+        fs::write(self.dir.join("Dockerfile"), text).expect("the test's directory can be written");
+        let into = self.dir.join("built");
+        fs::remove_dir_all(&into).ok();
+        let mut build = buildctl(&self.socket);
+        build.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
+        for name in ["context", "dockerfile"] {
+            build.arg("--local").arg(format!("{name}={}", self.dir.display()));
+        }
+        build.arg("--opt").arg(format!("platform={}", wanted.image.platform));
+        build.arg("--output").arg(format!("type=oci,tar=false,dest={}", into.display()));
+        tools::run(&mut build)?;
+        // The configuration and the manifest are of a new image; the layers are those of the base.
+        for layer in &wanted.image.layers {
+            let file = into.join("blobs").join(layer.replace(':', "/"));
+            assert_eq!(&hash::of_file_as(layer, &file), layer);
+        }
+        tools::run(buildctl(&self.socket).args(["prune", "--all"])).map(drop)
+    }
+
+    fn log_in(&self, _: &Way<'_>, _: Login) -> Result<(), String> {
+        Err("no test logs in with it".to_owned())
+    }
+
+    fn push(&self, _: &Way<'_>, _: &Built, _: &str) -> Result<(), String> {
+        Err("no test pushes with it".to_owned())
+    }
+}
+
+fn buildctl(socket: &std::path::Path) -> Command {
+    let mut command = tools::command("buildctl");
+    command.arg("--addr").arg(format!("unix://{}", socket.display()));
+    command
+}
