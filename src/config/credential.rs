@@ -83,16 +83,14 @@ fn password(
             (name.at, password)
         }
         (None, None, None) => {
-            let fault = ValueFault::new("`auth` has no password")
-                .hint("give `password_file`, `password_env` or `password`");
-            resolver.report(at, fault);
-            return None;
+            let fault = ValueFault::new("`auth` has no password");
+            let hint = "give `password_file`, `password_env` or `password`";
+            return resolver.accept(at, Err(fault.hint(hint)));
         }
         _ => {
-            let fault = ValueFault::new("the password is given more than once")
-                .hint("keep one of `password`, `password_file` and `password_env`");
-            resolver.report(at, fault);
-            return None;
+            let fault = ValueFault::new("the password is given more than once");
+            let hint = "keep one of `password`, `password_file` and `password_env`";
+            return resolver.accept(at, Err(fault.hint(hint)));
         }
     };
     resolver.accept(&at, check_password(password))

@@ -59,15 +59,11 @@ fn check_tail(tail: &str) -> Result<(), ValueFault> {
     let (before, fragment) = tail.split_once('#').map_or((tail, None), |(b, f)| (b, Some(f)));
     let (path, query) = before.split_once('?').map_or((before, None), |(p, q)| (p, Some(q)));
     check_path(path)?;
-    if query.is_some() {
-        return Err(
-            ValueFault::new("the URL has a query").hint("leave out the `?` and what follows")
-        );
-    }
-    if fragment.is_some() {
-        return Err(
-            ValueFault::new("the URL has a fragment").hint("leave out the `#` and what follows")
-        );
+    for (has_one, name, mark) in [(query, "query", '?'), (fragment, "fragment", '#')] {
+        if has_one.is_some() {
+            let fault = ValueFault::new(format!("the URL has a {name}"));
+            return Err(fault.hint(format!("leave out the `{mark}` and what follows")));
+        }
     }
     Ok(())
 }

@@ -35,12 +35,12 @@ impl RegistryBase {
             && url.query().is_none()
             && url.fragment().is_none();
         let path = format!("{}/", url.path().trim_end_matches('/'));
-        let (before, behind) = path.split_once(API).unwrap_or((path.trim_end_matches('/'), ""));
+        let (before, behind) = path.split_once("/v2/").unwrap_or((path.trim_end_matches('/'), ""));
         let project = behind.trim_end_matches('/');
         let is_name = project.is_empty() || project.parse::<RepositoryName>().is_ok();
         (is_plain && is_name).then(|| Self {
             url: url.clone(),
-            api: format!("{before}{API}"),
+            api: format!("{before}/v2/"),
             project: behind.to_owned(),
         })
     }
@@ -52,7 +52,9 @@ impl RegistryBase {
 
     /// The URL that every registry has: `/v2/` (distribution-spec, end-1).
     pub(super) fn api_url(&self) -> Url {
-        self.at(&self.api)
+        let mut url = self.url.clone();
+        url.set_path(&self.api);
+        url
     }
 
     /// The upstream's name of a repository.
@@ -77,22 +79,12 @@ impl RegistryBase {
             Resource::Tags => "tags/list".to_owned(),
             Resource::Upload(_) => "blobs/uploads/".to_owned(),
         };
-        let mut url = self.at(&format!("{api}{project}{repository}/{rest}"));
-        if !query.is_empty() {
-            url.set_query(Some(query));
-        }
-        url
-    }
-
-    fn at(&self, path: &str) -> Url {
         let mut url = self.url.clone();
-        url.set_path(path);
+        url.set_path(&format!("{api}{project}{repository}/{rest}"));
+        url.set_query(Some(query).filter(|query| !query.is_empty()));
         url
     }
 }
-
-/// The components between which the API of a registry lies.
-const API: &str = "/v2/";
 
 #[cfg(test)]
 mod tests {

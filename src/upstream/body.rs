@@ -3,6 +3,7 @@
 //! A body takes as long as the upstream does; silence is bounded, and a drip, which comes to the
 //! same. It holds its permit until it has been read or is dropped. Dropped early, its connection
 //! is closed: reading on for a reader that has left would cost more than a new connection.
+//! Documents that came compressed are decoded.
 //!
 //! # What this does not do
 //!
@@ -19,6 +20,7 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
+use super::coding::{DocumentCoding, GZIP_BYTES_MAX, GzipDocument};
 use super::error::UpstreamError;
 use super::meter::UpstreamMeter;
 use crate::http::{Incoming, root_cause};
@@ -37,6 +39,8 @@ const RATE_WINDOW: Duration = Duration::from_secs(30);
 /// The bytes of an answer.
 pub struct AnswerBody {
     state: BodyState,
+    /// The compressed document as far as it has come.
+    coded: Option<BytesMut>,
     pace: DripMeter,
     status: StatusCode,
     host: String,
@@ -45,6 +49,8 @@ pub struct AnswerBody {
 enum BodyState {
     /// Broken off. Each further call gets the error again, so that no caller takes it for an end.
     Broken(UpstreamError),
+    /// It came compressed and is whole.
+    Decoding(GzipDocument),
     /// Read to its end.
     Ended,
     /// There may be more.
@@ -59,11 +65,17 @@ impl AnswerBody {
         meter: Arc<UpstreamMeter>,
     ) -> Self {
         let state = BodyState::Open { bytes, meter, permits: Vec::new() };
-        Self { state, pace: DripMeter::default(), status, host }
+        Self { state, coded: None, pace: DripMeter::default(), status, host }
     }
 
     pub(super) fn empty(host: String) -> Self {
-        Self { state: BodyState::Ended, pace: DripMeter::default(), status: StatusCode::OK, host }
+        let (pace, status) = (DripMeter::default(), StatusCode::OK);
+        Self { state: BodyState::Ended, coded: None, pace, status, host }
+    }
+
+    /// The same as a document that is coded like this.
+    pub(super) fn coded(self, coding: Option<DocumentCoding>) -> Self {
+        Self { coded: (coding == Some(DocumentCoding::Gzip)).then(BytesMut::new), ..self }
     }
 
     /// Keeps the permits of its request until it has been read.
@@ -79,12 +91,48 @@ impl AnswerBody {
     ///
     /// [`UpstreamError::Stalled`] after 30 s of silence or of less than 1 KiB/s,
     /// [`UpstreamError::Unreachable`] when the stream breaks or ends before the length that was
-    /// announced.
+    /// announced, [`UpstreamError::Unexpected`] when it cannot be decoded.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        while self.coded.is_some() {
+            let received = self.received().await?;
+            let Some(coded) = &mut self.coded else { break };
+            match received {
+                Some(bytes) if bytes.len() > GZIP_BYTES_MAX - coded.len() => {
+                    return Err(self.broken(format!(
+                        "it is compressed, and longer than {GZIP_BYTES_MAX} bytes even so"
+                    )));
+                }
+                Some(bytes) => coded.extend_from_slice(&bytes),
+                None => {
+                    let document = GzipDocument::new(std::mem::take(coded).freeze());
+                    self.coded = None;
+                    match document {
+                        Ok(document) => self.state = BodyState::Decoding(document),
+                        Err(plain) => return Ok(Some(plain).filter(|it| !it.is_empty())),
+                    }
+                }
+            }
+        }
+        let BodyState::Decoding(document) = &mut self.state else { return self.received().await };
+        match document.next() {
+            Ok(piece) => Ok(Some(piece).filter(|piece| !piece.is_empty())),
+            Err(error) => Err(self.broken(format!("it cannot be decoded: {error}"))),
+        }
+    }
+
+    /// Breaks off for what the upstream sent.
+    fn broken(&mut self, reason: String) -> UpstreamError {
+        let error = UpstreamError::unexpected(self.host.clone(), self.status, reason);
+        self.state = BodyState::Broken(error.clone());
+        error
+    }
+
+    /// The next bytes as they come.
+    async fn received(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             let (bytes, meter) = match &mut self.state {
                 BodyState::Broken(error) => return Err(error.clone()),
-                BodyState::Ended => return Ok(None),
+                BodyState::Decoding(_) | BodyState::Ended => return Ok(None),
                 BodyState::Open { bytes, meter, .. } => (bytes, meter),
             };
             let host = || self.host.clone();

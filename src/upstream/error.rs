@@ -214,7 +214,7 @@ pub enum SetupError {
         fault: TrustError,
     },
     /// The URL says more, or less, than where a registry is.
-    #[error("`upstream` must be `http://` or `https://`, a host, and perhaps a port, nothing else")]
+    #[error("`upstream` must be `http://` or `https://`, a host, and perhaps a port and a path")]
     Url,
     /// The user cannot be written in an `Authorization` header (RFC 7617, 2).
     #[error("the user for {host} has a `:` or a control character in it")]

@@ -14,7 +14,7 @@ use super::payload::ChangePayload;
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::scope::TokenScope;
-use super::token_fetcher::{HeldToken, TokenFetcher};
+use super::token_fetcher::TokenFetcher;
 use super::token_server::token_url;
 use super::transport::UpstreamTransport;
 use super::walk::follow;
@@ -48,8 +48,8 @@ pub(super) async fn follow_to_registry(
     loop {
         // Waiting for another permit while holding one could deadlock.
         reply.close();
-        let held = anonymous(tokens, token_url.clone(), &scope).await?;
-        let header = held.header();
+        let held = tokens.obtain(token_url.clone(), &scope, None).await.map_err(outage)?;
+        let header = held.token.header();
         reply = follow(transport, &there, ChangePayload::Empty, header.as_ref()).await?;
         if held.is_fresh || reply.status != StatusCode::UNAUTHORIZED {
             return Ok(reply);
@@ -74,17 +74,12 @@ fn scope_at(url: &Url, asked: &TokenScope) -> TokenScope {
     TokenScope { client: None, texts, need: asked.need }
 }
 
-/// An anonymous token. A refusal is of no credential, and says nothing about the repository at the
-/// upstream.
-async fn anonymous(
-    tokens: &TokenFetcher,
-    url: Url,
-    scope: &TokenScope,
-) -> Result<HeldToken, UpstreamError> {
-    tokens.obtain(url, scope, None).await.map_err(|error| match error {
+/// The token server's refusal, which says nothing about the repository at the upstream.
+fn outage(error: UpstreamError) -> UpstreamError {
+    match error {
         UpstreamError::Denied { host, status } => {
             UpstreamError::unexpected(host, status, "as a token server: to an anonymous request")
         }
         error => error,
-    })
+    }
 }

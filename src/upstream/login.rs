@@ -89,10 +89,9 @@ impl UpstreamLogin {
 
     /// Notes that Larder's own credential was refused, or accepted. A client's is its own matter.
     fn note_refusal(&self, scope: &TokenScope, refusal: Option<String>) {
-        if scope.client.is_some() {
-            return;
+        if scope.client.is_none() {
+            *self.refusal.lock() = refusal;
         }
-        *self.refusal.lock() = refusal;
     }
 
     /// Sends `request` with the credential that the upstream asks for, at most twice. A body that
@@ -132,11 +131,7 @@ impl UpstreamLogin {
         };
         let second = self.authorize(next.clone(), scope).await?;
         self.remember(Some(next));
-        let reply = self.send_with(request, again, Some(&second)).await?;
-        if reply.is_refusal() {
-            return self.refused(request, reply, Some(&second)).await;
-        }
-        Ok(reply)
+        self.send_last(request, again, &second).await
     }
 
     /// Whether a 404 without a credential may be for the lack of one: Harbor, GHCR and ACR hide
@@ -158,11 +153,18 @@ impl UpstreamLogin {
         self.learn_challenge(&request.scope).await?;
         let login = self.authorize_in_advance(&request.scope).await?;
         let (Some(login), Some(again)) = (login, again) else { return Ok(absence) };
-        let reply = self.send_with(request, again, Some(&login)).await?;
-        if reply.is_refusal() {
-            return self.refused(request, reply, Some(&login)).await;
-        }
-        Ok(reply)
+        self.send_last(request, again, &login).await
+    }
+
+    /// Sends `request` for the last time: a refusal is for good.
+    async fn send_last(
+        &self,
+        request: &UpstreamRequest,
+        payload: ChangePayload,
+        used: &Authorization,
+    ) -> Result<UpstreamReply, UpstreamError> {
+        let reply = self.send_with(request, payload, Some(used)).await?;
+        if reply.is_refusal() { self.refused(request, reply, Some(used)).await } else { Ok(reply) }
     }
 
     /// Sends `request` once, and notes what its answer says about the credential.
@@ -197,7 +199,9 @@ impl UpstreamLogin {
         reply: UpstreamReply,
         used: Option<&Authorization>,
     ) -> Result<UpstreamReply, UpstreamError> {
-        self.discard(used);
+        if let Some(Authorization { token: Some(held), .. }) = used {
+            self.tokens.discard(held);
+        }
         if request.is_change() {
             return Ok(reply);
         }
@@ -231,12 +235,6 @@ impl UpstreamLogin {
 
     fn note_open(&self) {
         *self.open.lock() = Some(Instant::now());
-    }
-
-    fn discard(&self, used: Option<&Authorization>) {
-        if let Some(Authorization { token: Some(held), .. }) = used {
-            self.tokens.discard(held);
-        }
     }
 
     /// Meets the challenge that is remembered. If that leads nowhere, it is forgotten, so that
@@ -324,7 +322,7 @@ impl UpstreamLogin {
             LoginChallenge::Bearer { realm, service } => {
                 let url = token_url(realm, service.as_deref(), scope, self.identity(scope));
                 let held = self.token(url, scope).await?;
-                let header = held.header();
+                let header = held.token.header();
                 let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
                 Ok(Authorization { challenge, header, token: Some(held) })
             }

@@ -7,6 +7,7 @@ mod body;
 mod breaker;
 mod challenge;
 mod change;
+mod coding;
 mod error;
 mod foreign;
 mod group;

@@ -5,11 +5,12 @@
 //! the repository or our credential, only that the storage is out of order.
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
 use super::body::AnswerBody;
+use super::coding::DocumentCoding;
 use super::error::UpstreamError;
 use super::question::{Answer, UpstreamIndex, length_of_whole};
 use super::request::{CallPurpose, UpstreamRequest};
@@ -85,10 +86,16 @@ impl UpstreamReply {
     /// The answer to a question that was asked as `request`.
     pub(super) fn into_answer(self, request: &UpstreamRequest) -> Result<Answer, UpstreamError> {
         judge(self.status, &self.headers, &self.host, request.range_start)?;
+        let mut headers = self.headers;
+        if request.is_for_document() {
+            drop_coding(&mut headers).map_err(|reason| {
+                UpstreamError::unexpected(self.host.clone(), self.status, reason)
+            })?;
+        }
         let is_head = request.method == Method::HEAD;
         let body = if is_head { AnswerBody::empty(self.host) } else { self.body };
         let place = UpstreamIndex::default();
-        Ok(Answer { status: self.status, headers: self.headers, body, place })
+        Ok(Answer { status: self.status, headers, body, place })
     }
 
     /// The error that a 404 is, with what the registry itself said.
@@ -154,11 +161,17 @@ fn judge(
     fault.map_or(Ok(()), |reason| Err(UpstreamError::unexpected(host, status, reason)))
 }
 
-fn fault_of(headers: &HeaderMap) -> Option<&'static str> {
-    let is_identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
-        return Some("it is encoded though it was asked for as it is");
+/// Removes what the headers of a document say of its coding, which the body undoes.
+fn drop_coding(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let coding = DocumentCoding::of(headers);
+    let coding = coding.ok_or("it is encoded though it was asked for as it is")?;
+    if coding == DocumentCoding::Gzip {
+        headers.remove(CONTENT_LENGTH);
     }
+    Ok(())
+}
+
+fn fault_of(headers: &HeaderMap) -> Option<&'static str> {
     // RFC 9112, 6.3: to be handled as an error, it may be an attempt at response splitting.
     let both = headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING);
     both.then_some("it has two lengths")
@@ -172,6 +185,8 @@ fn fault_of_range(headers: &HeaderMap, start: Option<u64>) -> Option<&'static st
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -202,7 +217,7 @@ mod tests {
         assert_eq!(outcome(206, &part("bytes 4-9/10"), from), "unexpected 206");
         assert_eq!(outcome(206, &part("bytes */10"), from), "unexpected 206");
         assert_eq!(outcome(206, &[], from), "unexpected 206");
-        assert_eq!(outcome(200, &[("content-encoding", "gzip")], from), "unexpected 200");
+        assert_eq!(outcome(200, &[("content-encoding", "gzip")], from), "ok");
         let two = [("content-length", "1"), ("transfer-encoding", "chunked")];
         assert_eq!(outcome(200, &two, from), "unexpected 200");
         for odd in [201, 204, 205, 300, 304, 400, 401, 403, 405, 418, 500, 599] {

@@ -61,19 +61,17 @@ impl CallPurpose {
 impl UpstreamRequest {
     /// The request that asks `question` of the registry at `base`.
     pub(super) fn of_question(base: &RegistryBase, question: &Question) -> Self {
-        let method = match question.method {
-            ReadMethod::Head => Method::HEAD,
-            ReadMethod::Get => Method::GET,
-        };
         let url = base.url_of(&question.repository, &question.resource, &question.query);
-        let scope =
-            TokenScope::pull(&base.name_of(&question.repository)).of(question.client.clone());
+        let name = base.name_of(&question.repository);
         let mut request = Self {
             class: class_of(question),
             via: question.via.clone(),
-            ..Self::get(url, scope.since(question.token_since))
+            ..Self::get(url, TokenScope::pull(&name).of(question.client.clone()))
         };
-        request.method = method;
+        request.scope.need.since = question.token_since;
+        if question.method == ReadMethod::Head {
+            request.method = Method::HEAD;
+        }
         let accept = question.accept.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         request.headers.extend(accept.map(|accept| (ACCEPT, accept)));
         // A range means nothing in a HEAD (RFC 9110, 14.2).
@@ -178,6 +176,11 @@ impl UpstreamRequest {
     /// Whether this changes something: then any answer but a redirect is handed on.
     pub(super) fn is_change(&self) -> bool {
         self.class == LimitClass::Push
+    }
+
+    /// Whether the answer is to be read and understood. The digest of a blob says what it is.
+    pub(super) fn is_for_document(&self) -> bool {
+        self.class != LimitClass::Blob
     }
 
     /// Whether this asks for the bytes of a blob.

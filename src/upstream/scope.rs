@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::identity::{ClientCredential, CredentialId};
 use super::token::TokenNeed;
 
@@ -35,12 +33,6 @@ impl TokenScope {
     /// The same for this client.
     pub(super) fn of(self, client: Option<ClientCredential>) -> Self {
         Self { client, ..self }
-    }
-
-    /// The same with a token that is not older than this.
-    pub(super) fn since(mut self, since: Option<Instant>) -> Self {
-        self.need.since = since;
-        self
     }
 
     /// What keeps the client apart from others.

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use url::Url;
@@ -36,16 +35,9 @@ pub(super) struct TokenFetcher {
 /// A token, and where it is kept.
 pub(super) struct HeldToken {
     key: String,
-    token: BearerToken,
+    pub(super) token: BearerToken,
     /// Whether it was issued for this request, and so cannot be too old.
     pub(super) is_fresh: bool,
-}
-
-impl HeldToken {
-    /// The value of `Authorization`, marked sensitive.
-    pub(super) fn header(&self) -> Option<HeaderValue> {
-        self.token.header()
-    }
 }
 
 impl TokenFetcher {

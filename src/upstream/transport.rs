@@ -18,6 +18,7 @@ use super::backoff::{BackoffPermit, BackoffTable};
 use super::base::RegistryBase;
 use super::body::AnswerBody;
 use super::breaker::{BreakerPermit, CircuitBreaker};
+use super::coding::DocumentCoding;
 use super::error::UpstreamError;
 use super::limit;
 use super::meter::{CallInFlight, CallOutcome, UpstreamMeter};
@@ -173,7 +174,8 @@ impl UpstreamTransport {
         let is_body_sent = timer.is_none_or(UploadStallTimer::is_sent);
         timer.inspect(|timer| timer.stop());
         let (head, body) = response.into_parts();
-        let body = AnswerBody::new(body, head.status, host, Arc::clone(&self.meter));
+        let coding = DocumentCoding::of(&head.headers).filter(|_| request.is_for_document());
+        let body = AnswerBody::new(body, head.status, host, Arc::clone(&self.meter)).coded(coding);
         Ok(UpstreamReply::new(request, head, body, is_body_sent))
     }
 

@@ -38,6 +38,7 @@ pub(super) async fn follow(
     request.headers.extend(request.via.header(transport.instance).map(|value| (VIA, value)));
     let mut payload = payload;
     let mut status = StatusCode::FOUND;
+    let asked = request.url.origin();
     let mut authorization = authorization;
     for _ in 0..=HOPS_MAX {
         let again = payload.again();
@@ -51,19 +52,12 @@ pub(super) async fn follow(
             return Ok(reply);
         }
         status = reply.status;
-        let left = redirect(transport, &mut request, &reply)?;
-        authorization = authorization.filter(|_| left == WalkStep::Within);
+        redirect(transport, &mut request, &reply)?;
+        authorization = authorization.filter(|_| request.url.origin() == asked);
         payload = again.ok_or_else(|| not_repeatable(transport, status))?;
     }
     let reason = format!("it leads through more than {HOPS_MAX} redirects");
     Err(UpstreamError::unexpected(host_of(&request.url), status, reason))
-}
-
-/// Whether a redirect left the origin that it came from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WalkStep {
-    Away,
-    Within,
 }
 
 /// Has `request` go where `reply` points, if it may.
@@ -71,7 +65,7 @@ fn redirect(
     transport: &UpstreamTransport,
     request: &mut UpstreamRequest,
     reply: &UpstreamReply,
-) -> Result<WalkStep, UpstreamError> {
+) -> Result<(), UpstreamError> {
     if !request.redirects.allows(reply.status) {
         return Err(not_repeatable(transport, reply.status));
     }
@@ -84,12 +78,11 @@ fn redirect(
         let reason = format!("as a token server: it redirects to {}", origin_of(&next));
         return Err(UpstreamError::unexpected(host_of(&request.url), reply.status, reason));
     }
-    request.url = next;
-    if is_within {
-        return Ok(WalkStep::Within);
+    if !is_within {
+        request.purpose = CallPurpose::Redirect;
     }
-    request.purpose = CallPurpose::Redirect;
-    Ok(WalkStep::Away)
+    request.url = next;
+    Ok(())
 }
 
 fn not_repeatable(transport: &UpstreamTransport, status: StatusCode) -> UpstreamError {

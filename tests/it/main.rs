@@ -13,6 +13,7 @@ mod backoff;
 mod breaker;
 mod capacity;
 mod clients;
+mod coded;
 mod decisions;
 mod denied;
 mod disk;

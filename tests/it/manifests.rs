@@ -184,7 +184,6 @@ async fn wrong_bytes_of_a_manifest_are_an_error_and_not_kept() {
         Fault::TooLong(1),
         Fault::Truncated(1),
         Fault::Html200,
-        Fault::GzipEncoding,
     ];
     for fault in faults {
         let (hub, proxy) = serving(&Image::random(1, &[]).manifest).await;

@@ -8,6 +8,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("aws_lc_rs::", &["access/process_key.rs", "http/", "push/session.rs", "upstream/tests/"]),
     ("bcrypt::", &["access/htpasswd", "access/login_cache.rs"]),
     ("clap::", &["cli/"]),
+    ("flate2::", &["upstream/coding.rs", "upstream/tests/"]),
     ("globset::", &["registry/pattern.rs"]),
     ("http_auth::", &["upstream/challenge.rs"]),
     ("hyper::", &["http/"]),

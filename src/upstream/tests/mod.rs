@@ -1,6 +1,7 @@
 //! Behaviour of the whole client, over an in-memory network and with paused time.
 
 mod body;
+mod coding;
 mod foreign;
 mod group;
 mod hidden;
