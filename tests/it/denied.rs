@@ -33,6 +33,25 @@ fn both_ways() -> [Auth; 2] {
     [Auth::basic("robot", "pa55word"), Auth::tokens_for(REALM, "robot", "pa55word")]
 }
 
+/// Harbor and others hide what is private from requests without a login, as the first one after a
+/// start is. Taken for an answer, their 404 would end the tag.
+#[tokio::test(start_paused = true)]
+async fn a_tag_survives_a_restart_before_a_registry_that_hides_what_is_private() {
+    for auth in both_ways() {
+        let (hub, image, proxy) = warm(auth).await;
+        hub.hides_what_is_private();
+        proxy.restart().await;
+
+        let reply = proxy.get(LATEST).await;
+
+        reply.assert_is(&image.manifest.blob);
+        assert!(!reply.decision().is_stale(), "{:?}", reply.headers);
+        proxy.get("/v2/team/other/manifests/latest").await.assert_status(404);
+        let pings = hub.gets("/v2/").into_iter().filter(|asked| asked.path() == "/v2/").count();
+        assert_eq!(pings, 1, "the login is asked for once");
+    }
+}
+
 /// A repository that was made private or deleted must not live on in a cache for thirty days.
 #[tokio::test(start_paused = true)]
 async fn a_repository_that_refuses_while_the_credential_works_is_obeyed() {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::Method;
+use larder::upstream::UpstreamOptions;
 
 use crate::support::{Auth, Blob, Fault, Image, Manifest, Proxy, ScriptedRegistry, Setup, When};
 
@@ -130,6 +131,28 @@ async fn put(proxy: &Proxy, path: &str, manifest: &Manifest) {
     let headers = [("content-type", manifest.media_type.as_str())];
     let body: Bytes = manifest.blob.bytes.clone();
     proxy.client.send(Method::PUT, path, &headers, body).await.assert_status(201);
+}
+
+/// A company's cache in front of the registry itself has other names than it.
+#[tokio::test(start_paused = true)]
+async fn a_project_as_mirror_is_asked_under_its_own_names_and_the_registry_under_its_own() {
+    let (harbor, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+    let image = Image::random(1, &[1000, 2000]);
+    hub.put_image("library/app", "1", &image);
+    harbor.put_blob("hub-proxy/library/app", &image.layers[0]);
+    let mut setup = Setup::new();
+    let options = setup.registry("docker.io", &hub);
+    let url = "http://harbor.corp/v2/hub-proxy".parse().unwrap();
+    options.mirrors.push(UpstreamOptions::for_test(url));
+    setup.network.put("harbor.corp", 80, harbor.clone());
+    let proxy = setup.start().await;
+
+    proxy.pull("library/app", "1", &image).await;
+
+    assert_eq!(harbor.body_bytes(image.layers[0].digest.as_str()), 1000);
+    assert!(hub.gets(image.layers[0].digest.as_str()).is_empty(), "the mirror has it");
+    assert!(hub.asked().iter().all(|asked| !asked.target.contains("hub-proxy")));
+    assert!(harbor.asked().iter().all(|asked| asked.target.starts_with("/v2/hub-proxy/")));
 }
 
 /// A changed path is another upstream, for new requests.

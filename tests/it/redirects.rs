@@ -41,6 +41,44 @@ async fn a_redirect_is_followed_without_the_credential() {
     assert_eq!(at_cdn[0].header("accept-encoding"), Some("identity"));
 }
 
+/// lscr.io is one: it redirects to a registry that wants a token and gives it to everyone.
+#[tokio::test(start_paused = true)]
+async fn an_image_is_pulled_through_a_host_that_redirects_to_another_registry() {
+    for is_listed in [true, false] {
+        let (vanity, real) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+        let image = Image::random(1, &[1000]);
+        real.put_image("owner/app", "1", &image);
+        real.requires(Auth::tokens("http://auth.real.test/token"));
+        let there = "http://real.test/v2/owner/app";
+        let leads = |path: &str| Fault::RedirectTo(format!("{there}/{path}"));
+        vanity.breaks(When::asked("/manifests/1"), leads("manifests/1"));
+        for digest in image.blobs().map(|blob| &blob.digest).chain([image.manifest.digest()]) {
+            let kind = if digest == image.manifest.digest() { "manifests" } else { "blobs" };
+            vanity.breaks(When::asked(digest), leads(&format!("{kind}/{digest}")));
+        }
+        let mut setup = Setup::new();
+        setup.network.put("real.test", 80, real.clone());
+        setup.network.put("auth.real.test", 80, real.clone());
+        let options = setup.registry("vanity.test", &vanity);
+        options.upstream.credential = credential();
+        if is_listed {
+            options.upstream.token_hosts = vec!["auth.real.test".parse().unwrap()];
+        }
+        let proxy = setup.start().await;
+
+        if is_listed {
+            proxy.pull("app", "1", &image).await;
+            assert_eq!(real.gets("/token").len(), 1);
+        } else {
+            let (_, message) = proxy.get("/v2/app/manifests/1").await.error(502);
+            assert!(message.contains("`token_hosts` would allow it"), "{message}");
+            assert!(real.gets("/token").is_empty());
+        }
+        let basic = |it: &str| it.starts_with("Basic");
+        assert!(!real.asked().iter().any(|it| it.header("authorization").is_some_and(basic)));
+    }
+}
+
 /// A signed URL has expired by the time that a long download breaks; the registry gives another.
 #[tokio::test(start_paused = true)]
 async fn a_redirected_fetch_is_resumed_through_the_registry() {

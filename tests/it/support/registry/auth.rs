@@ -86,6 +86,8 @@ impl Auth {
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     pub(super) auth: Auth,
+    /// Whether requests without a credential are answered 404, not 401.
+    pub(super) hides: bool,
     tokens: HashMap<String, Token>,
     /// To whom each was ever issued.
     owners: HashMap<String, String>,
@@ -107,6 +109,9 @@ impl Guard {
     /// `None` for a request that may pass, else its 401.
     pub(super) fn refusal(&self, asked: &Asked, repository: Option<&str>) -> Option<Answer> {
         let given = asked.header("authorization");
+        if self.hides && given.is_none() && repository.is_some() {
+            return Some(Answer::error(404, "NAME_UNKNOWN"));
+        }
         match &self.auth {
             Auth::Open => None,
             Auth::Basic { username, password } => {

@@ -216,6 +216,11 @@ impl ScriptedRegistry {
         self.shared.guard.lock().unwrap().auth = auth;
     }
 
+    /// Answers 404 to those who ask for something in a repository without a credential.
+    pub fn hides_what_is_private(&self) {
+        self.shared.guard.lock().unwrap().hides = true;
+    }
+
     /// Voids the tokens given out.
     pub fn revoke_tokens(&self) {
         self.shared.guard.lock().unwrap().revoke();
