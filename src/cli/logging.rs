@@ -36,7 +36,9 @@ pub(super) fn filter(environment: &Environment) -> Result<EnvFilter, Diagnostic>
 pub(super) fn install(filter: EnvFilter, format: LogFormat, environment: &Environment) {
     // https://no-color.org
     let is_coloured = std::io::stderr().is_terminal() && environment.value("NO_COLOR").is_none();
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A message about a stderr that cannot be written to would go to stderr, and panic there.
+    let builder =
+        fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let installed = match format {
         LogFormat::Json => builder.json().finish().try_init(),
         LogFormat::Text => builder.with_ansi(is_coloured).finish().try_init(),

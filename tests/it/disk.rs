@@ -23,8 +23,13 @@ struct SmallDisk {
 impl SmallDisk {
     /// `None`, with a word on why, where mounting is not allowed.
     fn mount() -> Option<Self> {
+        Self::mount_with("")
+    }
+
+    /// The same with further options of tmpfs.
+    fn mount_with(more: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let options = format!("size={DISK},mode=0700");
+        let options = format!("size={DISK},mode=0700{more}");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &options, "larder-test"])
             .arg(dir.path())
@@ -138,4 +143,29 @@ async fn a_disk_with_room_again_is_used_again() {
     hub.forget();
     larder.client().get(&image.layers[0].path(REPOSITORY)).await.assert_is(&image.layers[0]);
     hub.assert_not_asked();
+}
+
+/// Space is left, and no inode for another file.
+#[tokio::test]
+async fn a_disk_without_a_free_inode_fails_no_pull() {
+    let Some(disk) = SmallDisk::mount_with(",nr_inodes=400") else { return };
+    let (hub, image, _huge) = upstream();
+    let first = Image::random(3, &[1_000]);
+    hub.put_image(REPOSITORY, "first", &first);
+    let larder = Process::with_cache_in(&disk.cache(), hub.listen().await).await;
+    let path = "/v2/library/alpine/manifests/first";
+    larder.client().get(path).await.assert_is(&first.manifest.blob);
+    let fillers = (0..).map(|number| disk.path().join(format!("filler-{number}")));
+    let fillers: Vec<_> = fillers.take_while(|path| std::fs::write(path, b"").is_ok()).collect();
+    assert!(fillers.len() > 10, "the inodes were free for these");
+
+    pull_small(&larder, &image).await;
+    let layers =
+        |larder: &Process| larder.files("blobs").iter().filter(|(_, len)| *len == 100_000).count();
+    assert_eq!(layers(&larder), 0, "there is no inode for a blob");
+    for filler in &fillers {
+        std::fs::remove_file(filler).unwrap();
+    }
+    pull_small(&larder, &image).await;
+    larder.until(|larder| layers(larder) == 1, "it is stored once there is an inode").await;
 }

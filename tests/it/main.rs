@@ -49,6 +49,7 @@ mod restart;
 mod resume;
 mod rot;
 mod rules;
+mod scarce;
 mod secrets;
 mod selftest;
 mod sendfile;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -45,6 +45,26 @@ impl Process {
     /// The same with its cache elsewhere.
     pub async fn with_cache_in(cache_dir: &Path, upstream: SocketAddr) -> Self {
         Self::start(tempfile::tempdir().unwrap(), cache_dir.to_owned(), upstream, ["", ""]).await
+    }
+
+    /// The same with its log elsewhere.
+    pub async fn with_log_in(log: &Path, upstream: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(log, dir.path().join("log")).unwrap();
+        let cache_dir = dir.path().join("cache");
+        Self::start(dir, cache_dir, upstream, ["", ""]).await
+    }
+
+    /// Lets it have this many files open at once, connections among them, from now on.
+    pub fn limit_open_files(&self, most: u64) {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        let pid = Pid::from_child(&self.child);
+        rustix::process::prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> u64 {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64
     }
 
     async fn start(
@@ -142,7 +162,10 @@ impl Process {
 
     /// What it wrote to stderr, in all its lives.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        let log = self.dir.path().join("log");
+        // A device or a pipe in its place may have no end.
+        let is_file = fs::metadata(&log).is_ok_and(|log| log.is_file());
+        if is_file { fs::read_to_string(log).unwrap_or_default() } else { String::new() }
     }
 }
 
