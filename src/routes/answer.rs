@@ -84,6 +84,8 @@ impl Routes {
                 let visit = RequestVisit { target, entrance, peer, request: &request };
                 self.answer_visit(visit, body).await
             }
+            // Some load balancers can ask for nothing else, and have no login.
+            Err(RequestError::NotACall(_)) if request.uri.path() == "/" => Ok(RouteReply::ping()),
             Err(error) => Ok(error.to_reply(context(None, entrance))),
         };
         let reply = answered.unwrap_or_else(|error| error.to_reply(context(target, entrance)));
@@ -161,13 +163,11 @@ impl Routes {
         principal: &Principal,
     ) -> Result<RouteReply, RequestError> {
         let RequestVisit { target, entrance, peer, .. } = visit;
-        let access = &entrance.access;
         if let (Some(client), Some(registry)) = (&principal.credential, &target.login_registry) {
-            access.check_login(client, registry, peer.address).await?;
-            return Ok(RouteReply::ping());
-        }
-        let is_anonymous = principal.issuer == Issuer::Anonymous;
-        if is_anonymous && access.login_grants_more(self.reachable(target)) {
+            entrance.access.check_login(client, registry, peer.address).await?;
+        } else if principal.issuer == Issuer::Anonymous
+            && entrance.access.login_grants_more(self.reachable(target))
+        {
             return Err(AccessDenied::LoginRequired.into());
         }
         Ok(RouteReply::ping())

@@ -137,6 +137,7 @@ async fn without_a_login_every_door_and_method_is_refused() {
         }
     }
     assert_challenged(&proxy.get("/v2/").await, "ping");
+    proxy.get("/").await.assert_status(200);
     answers.sort();
     answers.dedup();
     assert_eq!(answers.len(), 2, "one for HEAD, one for all others: {answers:#?}");

@@ -227,3 +227,18 @@ async fn the_ping_is_answered_without_the_upstream() {
     }
     hub.assert_not_asked();
 }
+
+/// Some load balancers can ask for `/` alone.
+#[tokio::test]
+async fn the_root_is_200_for_health_checks() {
+    let (hub, _image, proxy) = mirrored().await;
+
+    for path in ["/", "/?probe=1"] {
+        proxy.get(path).await.assert_status(200);
+        proxy.head(path).await.assert_status(200);
+    }
+    for path in ["//", "/index.html", "/v1/"] {
+        proxy.get(path).await.assert_status(404);
+    }
+    hub.assert_not_asked();
+}

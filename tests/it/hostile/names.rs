@@ -59,7 +59,7 @@ const NOTHING: &[(u16, &str)] = &[
     (0, "/v2/a/unknown/latest"),
     (0, "/v2/a/blobs/latest"),
     (0, "/etc/passwd"),
-    (0, "/"),
+    (0, "//"),
 ];
 
 /// Paths that name nothing, with their rows. The upstream must not hear of them, nor the file system.
