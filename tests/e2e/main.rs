@@ -22,6 +22,7 @@ mod credentials;
 mod disk;
 mod documents;
 mod large;
+mod limits;
 mod lookalikes;
 mod metrics;
 mod push;

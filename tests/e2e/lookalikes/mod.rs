@@ -8,7 +8,7 @@ mod actions;
 mod answers;
 mod content;
 mod vendors;
-mod wire;
+pub(crate) mod wire;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
