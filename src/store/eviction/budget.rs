@@ -167,29 +167,37 @@ impl DiskBudget {
         drop(is_complete);
         let shortage = self.shortage(false)?;
         let is_lacking = shortage.bytes() > self.space.used(SpacePart::Blobs);
-        if is_lacking || self.evict(shortage) < shortage.bytes() {
+        if is_lacking || self.evict(shortage, WRITER_BLOBS_MAX) < shortage.bytes() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         // Some file systems show freed space later; if it is really lacking, they say so.
         Ok(())
     }
 
-    /// Evicts so that the next writers find room.
-    pub(super) fn make_room_ahead(&self) {
+    /// Evicts so that the next writers find room, some blobs at a time, so that writers have their
+    /// turns in between. Returns whether there is more to do.
+    pub(super) fn make_room_ahead(&self) -> bool {
         let _turn = self.making_room.lock();
         self.count_hits();
         if self.space.used(SpacePart::Unlinked) > 0 {
             // They may be closed by now.
             self.look_at_open_files();
         }
+        let (mut freed, mut wanted) = (0, 0);
         match self.shortage(true) {
             Ok(shortage) if shortage.bytes() > 0 => {
-                let freed = self.evict(shortage);
+                wanted = shortage.bytes();
+                freed = self.evict(shortage, TURN_BLOBS_MAX);
                 tracing::debug!(?shortage, freed, "evicted blobs ahead of need");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot ask the file system for its free space"),
         }
+        (1..wanted).contains(&freed)
+    }
+
+    /// Writes a line if blobs were evicted since the last one.
+    pub(super) fn log(&self) {
         self.counts.log();
     }
 
@@ -203,8 +211,9 @@ impl DiskBudget {
         }
     }
 
-    /// Evicts blobs of as many bytes as are lacking, while there are any. Returns how many went.
-    fn evict(&self, shortage: SpaceShortage) -> u64 {
+    /// Evicts blobs of as many bytes as are lacking, at most `max` blobs. Returns how many bytes
+    /// went.
+    fn evict(&self, shortage: SpaceShortage, max: usize) -> u64 {
         let reason = match shortage.over_cap {
             0 => EvictionReason::MinFree,
             _ => EvictionReason::MaxSize,
@@ -212,8 +221,12 @@ impl DiskBudget {
         self.count_hits();
         let open_files = self.look_at_open_files();
         let (mut freed, mut open) = (0, Vec::new());
-        while freed < shortage.bytes() && !self.is_stopping() {
-            let Some(key) = self.order.lock().first().cloned() else { break };
+        for _ in 0..max {
+            let first = self.order.lock().first().cloned();
+            let Some(key) = first.filter(|_| freed < shortage.bytes() && !self.is_stopping())
+            else {
+                break;
+            };
             match self.evict_blob(&key, &open_files, reason) {
                 Ok(Some(bytes)) => freed += bytes,
                 Ok(None) => {
@@ -303,6 +316,13 @@ fn open(path: &std::path::Path) -> io::Result<File> {
 fn remove(path: &std::path::Path) -> io::Result<()> {
     absent_is_fine(fs::remove_file(path))
 }
+
+/// Blobs that a writer evicts at most, some tenths of a second of work. If that is not enough, as
+/// after `max_size` was lowered, its own blob is passed through.
+const WRITER_BLOBS_MAX: usize = 4096;
+
+/// Blobs that are evicted ahead of need before writers have their turn.
+const TURN_BLOBS_MAX: usize = 256;
 
 /// Uses that wait to be counted, of 48 bytes each.
 const HITS_MAX: usize = 1 << 13;

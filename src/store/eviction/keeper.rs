@@ -49,7 +49,8 @@ fn keep(budget: &Weak<DiskBudget>) {
             let records = bytes_under(&layout.registries());
             budget.space.set(SpacePart::Records, directories + records);
         }
-        budget.make_room_ahead();
+        while budget.make_room_ahead() {}
+        budget.log();
         drop(budget);
         thread::sleep(ROUND_EVERY);
     }
