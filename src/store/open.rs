@@ -73,6 +73,7 @@ impl Store {
         drafts.clear();
         Self::clear_uploads(&layout);
         budget.space().set(SpacePart::Partials, eviction::bytes_under(&layout.fills()));
+        budget.space().set(SpacePart::Index, eviction::bytes_under(&layout.index()));
         eviction::start(&budget);
         let records = RecordFiles::new(layout.clone(), Arc::clone(&budget), Arc::clone(&drafts));
         let records = Arc::new(records);

@@ -52,6 +52,8 @@ pub(in crate::store) struct DiskBudget {
     completed: Condvar,
     counts: EvictionCounts,
     is_stopping: AtomicBool,
+    /// Held for what the index may grow by before it is measured again.
+    _index_growth: Option<SpaceReservation>,
 }
 
 /// Uses on their way from readers, which wait for nothing.
@@ -71,8 +73,10 @@ impl DiskBudget {
     ) -> Self {
         let (sender, receiver) = sync_channel(HITS_MAX);
         let device = fs::metadata(layout.dir()).map_or(0, |metadata| metadata.dev());
+        let space = FreeSpace::new(layout.dir(), limits);
+        let index_growth = index.is_running().then(|| space.promise(INDEX_GROWTH_BYTES));
         Self {
-            space: FreeSpace::new(layout.dir(), limits),
+            space,
             layout,
             index,
             clock,
@@ -85,6 +89,7 @@ impl DiskBudget {
             completed: Condvar::new(),
             counts: EvictionCounts::default(),
             is_stopping: AtomicBool::new(false),
+            _index_growth: index_growth,
         }
     }
 
@@ -323,6 +328,9 @@ const WRITER_BLOBS_MAX: usize = 4096;
 
 /// Blobs that are evicted ahead of need before writers have their turn.
 const TURN_BLOBS_MAX: usize = 256;
+
+/// An index begins with half of this, and grows by less in the second between two measurements.
+const INDEX_GROWTH_BYTES: u64 = 1 << 20;
 
 /// Uses that wait to be counted, of 48 bytes each.
 const HITS_MAX: usize = 1 << 13;

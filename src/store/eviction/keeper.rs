@@ -32,7 +32,7 @@ pub(in crate::store) fn start(budget: &Arc<DiskBudget>) {
 }
 
 fn keep(budget: &Weak<DiskBudget>) {
-    let (mut index_at, mut records_at) = (None, None);
+    let mut records_at = None;
     if find_in_index(budget) {
         // They are measured later, as that takes a walk.
         records_at = Some(Instant::now());
@@ -40,9 +40,7 @@ fn keep(budget: &Weak<DiskBudget>) {
         return;
     }
     while let Some(budget) = running(budget) {
-        if is_due(&mut index_at, INDEX_EVERY) {
-            budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
-        }
+        budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
         if is_due(&mut records_at, RECORDS_EVERY) {
             let layout = &budget.layout;
             let directories = bytes_of_directories(&[layout.blobs(), layout.sums_dir()]);
@@ -157,11 +155,8 @@ fn bytes_in(mut dirs: Vec<std::path::PathBuf>, counts: fn(&fs::FileType) -> bool
     bytes
 }
 
-/// The pause between two looks at the space.
+/// The pause between two looks at the space, and at the index, which has some dozens of files.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-
-/// The pause between two measurements of the index: some dozens of files.
-const INDEX_EVERY: Duration = Duration::from_secs(10);
 
 /// What file systems allocate at least.
 const BLOCK_BYTES: u64 = 4096;
