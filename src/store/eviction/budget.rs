@@ -8,9 +8,10 @@
 //! name goes, it is read to its end, and its bytes are counted until it is closed. What does not
 //! fit even into an empty cache evicts nothing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -27,6 +28,7 @@ use crate::clock::{WallClock, unix_seconds};
 use crate::oci::Digest;
 use crate::store::index::{IndexRow, StoreIndex};
 use crate::store::layout::StoreLayout;
+use crate::store::partials::remove_partials;
 use crate::store::small_files::absent_is_fine;
 use crate::store::space::{FreeSpace, SpaceLimits, SpacePart, SpaceReservation, SpaceShortage};
 use crate::store::stamps::FileId;
@@ -161,6 +163,22 @@ impl DiskBudget {
         self.space.shortage(is_ahead, *self.is_complete.lock())
     }
 
+    /// What is lacking. If all blobs would not make up for it, partial downloads that wait to be
+    /// resumed are removed first.
+    fn shortage_without_idle(&self, is_ahead: bool) -> io::Result<SpaceShortage> {
+        let shortage = self.shortage(is_ahead)?;
+        if shortage.bytes() <= self.space.used(SpacePart::Blobs) {
+            return Ok(shortage);
+        }
+        let open = self.look_at_open_files();
+        let is_idle = |_: &Path, metadata: &Metadata| !open.has(FileId::of(metadata));
+        let removed = remove_partials(&self.layout, &self.space, is_idle)?;
+        if removed > 0 {
+            tracing::info!(removed, "removed partial downloads to make room");
+        }
+        self.shortage(is_ahead)
+    }
+
     /// Evicts until what is promised has room.
     fn make_room(&self) -> io::Result<()> {
         let _turn = self.making_room.lock();
@@ -170,7 +188,7 @@ impl DiskBudget {
             self.completed.wait_for(&mut is_complete, COMPLETE_WAIT_MAX);
         }
         drop(is_complete);
-        let shortage = self.shortage(false)?;
+        let shortage = self.shortage_without_idle(false)?;
         let is_lacking = shortage.bytes() > self.space.used(SpacePart::Blobs);
         if is_lacking || self.evict(shortage, WRITER_BLOBS_MAX) < shortage.bytes() {
             return Err(io::ErrorKind::StorageFull.into());
@@ -189,7 +207,7 @@ impl DiskBudget {
             self.look_at_open_files();
         }
         let (mut freed, mut wanted) = (0, 0);
-        match self.shortage(true) {
+        match self.shortage_without_idle(true) {
             Ok(shortage) if shortage.bytes() > 0 => {
                 wanted = shortage.bytes();
                 freed = self.evict(shortage, TURN_BLOBS_MAX);
@@ -313,12 +331,12 @@ fn footprint(digest: &Digest, len: u64, allocated: u64) -> u64 {
     allocated + sums::file_bytes(digest, len).next_multiple_of(BLOCK_BYTES)
 }
 
-fn open(path: &std::path::Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
-fn remove(path: &std::path::Path) -> io::Result<()> {
+fn remove(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_file(path))
 }
 
