@@ -20,7 +20,7 @@ use super::eviction::{self, DiskBudget, SpaceReport};
 use super::hashed_file::HashedFile;
 use super::index::StoreIndex;
 use super::layout::StoreLayout;
-use super::partials::{is_older, remove_partials};
+use super::partials::remove_partials;
 use super::record_files::RecordFiles;
 use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion};
 use super::repository::RepositoryStore;
@@ -183,7 +183,8 @@ impl Store {
             in_use.iter().map(|(registry, digest)| layout.fill(registry, digest)).collect();
         blocking(move || {
             let is_idle = |path: &Path, metadata: &Metadata| {
-                is_older(metadata, now, keep) && !in_use.contains(path)
+                let age = now.duration_since(metadata.modified().unwrap_or(now));
+                age.unwrap_or_default() > keep && !in_use.contains(path)
             };
             remove_partials(&layout, blobs.budget().space(), is_idle)
         })

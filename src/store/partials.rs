@@ -4,7 +4,6 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use super::layout::StoreLayout;
 use super::space::{FreeSpace, SpacePart};
@@ -32,10 +31,4 @@ pub(super) fn remove_partials(
         }
     }
     Ok(removed)
-}
-
-/// Whether a file was last written to more than `keep` before `now`.
-pub(super) fn is_older(metadata: &Metadata, now: SystemTime, keep: Duration) -> bool {
-    let modified = metadata.modified().unwrap_or(now);
-    now.duration_since(modified).unwrap_or_default() > keep
 }

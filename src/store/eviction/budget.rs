@@ -216,12 +216,8 @@ impl DiskBudget {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot ask the file system for its free space"),
         }
-        (1..wanted).contains(&freed)
-    }
-
-    /// Writes a line if blobs were evicted since the last one.
-    pub(super) fn log(&self) {
         self.counts.log();
+        (1..wanted).contains(&freed)
     }
 
     /// Gives the order the uses since the last time.
