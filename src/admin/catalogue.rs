@@ -45,137 +45,93 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    REQUESTS Counter "larder_requests_total"
-        ["registry", "route", "decision", "detail", "status"]
+    REQUESTS Counter "larder_requests_total" ["registry", "route", "decision", "detail", "status"]
         "Requests of clients that have ended."
-    SENT_BYTES Counter "larder_sent_bytes_total"
-        ["registry", "route", "decision"]
+    SENT_BYTES Counter "larder_sent_bytes_total" ["registry", "route", "decision"]
         "Bytes of answers' bodies that were given to clients."
-    UNFINISHED Counter "larder_unfinished_answers_total"
-        ["registry", "end"]
+    UNFINISHED Counter "larder_unfinished_answers_total" ["registry", "end"]
         "Answers whose body was cut off by Larder, or whose client left."
-    DURATION Histogram "larder_request_duration_seconds"
-        ["route"]
+    DURATION Histogram "larder_request_duration_seconds" ["route"]
         "Time from a request's head to the end of its answer."
-    FIRST_BYTE Histogram "larder_request_first_byte_seconds"
-        ["route"]
+    FIRST_BYTE Histogram "larder_request_first_byte_seconds" ["route"]
         "Time from a request's head to the first byte of the answer's body."
-    CONNECTIONS Gauge "larder_connections"
-        []
+    CONNECTIONS Gauge "larder_connections" []
         "Connections of clients that are open."
-    EVENTS_LOST Counter "larder_events_lost_total"
-        []
+    EVENTS_LOST Counter "larder_events_lost_total" []
         "Events that a reader, such as the log, was too slow to read."
-    UPSTREAM_REQUESTS Counter "larder_upstream_requests_total"
-        ["registry", "class", "result"]
+    UPSTREAM_REQUESTS Counter "larder_upstream_requests_total" ["registry", "class", "result"]
         "Requests that were sent to upstreams, their token servers and their storage."
-    UPSTREAM_HEADS Histogram "larder_upstream_head_seconds"
-        ["registry", "class"]
+    UPSTREAM_HEADS Histogram "larder_upstream_head_seconds" ["registry", "class"]
         "Time from a request to the head of an upstream's answer, connecting included."
-    UPSTREAM_BYTES Counter "larder_upstream_received_bytes_total"
-        ["registry"]
+    UPSTREAM_BYTES Counter "larder_upstream_received_bytes_total" ["registry"]
         "Bytes of bodies that came from upstreams."
-    RATELIMIT_LIMIT Gauge "larder_upstream_ratelimit_limit"
-        ["registry"]
+    RATELIMIT_LIMIT Gauge "larder_upstream_ratelimit_limit" ["registry"]
         "Requests that the upstream says it allows in a window."
-    RATELIMIT_REMAINING Gauge "larder_upstream_ratelimit_remaining"
-        ["registry"]
+    RATELIMIT_REMAINING Gauge "larder_upstream_ratelimit_remaining" ["registry"]
         "Requests that the upstream says are left in the window."
-    RATELIMIT_WINDOW Gauge "larder_upstream_ratelimit_window_seconds"
-        ["registry"]
+    RATELIMIT_WINDOW Gauge "larder_upstream_ratelimit_window_seconds" ["registry"]
         "The length of the upstream's window."
-    LIMITS_HELD Gauge "larder_upstream_backoffs"
-        ["registry"]
+    LIMITS_HELD Gauge "larder_upstream_backoffs" ["registry"]
         "Kinds of requests that are held back because the upstream limits them."
-    TROUBLES Gauge "larder_upstream_troubles"
-        ["registry", "reason"]
+    TROUBLES Gauge "larder_upstream_troubles" ["registry", "reason"]
         "Hosts behind a registry that are of no use, by reason."
-    FILLS_RUNNING Gauge "larder_fills_running"
-        []
+    FILLS_RUNNING Gauge "larder_fills_running" []
         "Blobs that are being fetched into the store."
-    FILLS_ENDED Counter "larder_fills_ended_total"
-        ["registry", "result"]
+    FILLS_ENDED Counter "larder_fills_ended_total" ["registry", "result"]
         "Fetches of blobs that have ended."
-    MOUNTED Counter "larder_mounted_blobs_total"
-        []
+    MOUNTED Counter "larder_mounted_blobs_total" []
         "Blobs that were pushed by a mount and not sent to the upstream."
-    MOUNTED_BYTES Counter "larder_mounted_bytes_total"
-        []
+    MOUNTED_BYTES Counter "larder_mounted_bytes_total" []
         "Bytes of blobs that were pushed by a mount and not sent to the upstream, as far as known."
-    DISK_TROUBLE Gauge "larder_disk_bypassed"
-        ["reason"]
+    DISK_TROUBLE Gauge "larder_disk_bypassed" ["reason"]
         "Whether the last blob could not be kept."
-    DISK_FREE Gauge "larder_disk_free_bytes"
-        []
+    DISK_FREE Gauge "larder_disk_free_bytes" []
         "Space on the file system of the cache that may still be written."
-    DISK_SIZE Gauge "larder_disk_size_bytes"
-        []
+    DISK_SIZE Gauge "larder_disk_size_bytes" []
         "Size of the file system of the cache."
-    CAP Gauge "larder_store_max_bytes"
-        []
+    CAP Gauge "larder_store_max_bytes" []
         "What the cache directory may take, if it has a limit."
-    USED Gauge "larder_store_used_bytes"
-        ["part"]
+    USED Gauge "larder_store_used_bytes" ["part"]
         "Space that the cache directory takes on its disk."
-    EVICTED Counter "larder_evicted_total"
-        ["reason"]
+    EVICTED Counter "larder_evicted_total" ["reason"]
         "Blobs that were evicted, by the limit for which they were."
-    EVICTED_BYTES Counter "larder_evicted_bytes_total"
-        ["reason"]
+    EVICTED_BYTES Counter "larder_evicted_bytes_total" ["reason"]
         "Space of the blobs that were evicted."
-    EVICTED_UNUSED Gauge "larder_evicted_unused_seconds"
-        []
+    EVICTED_UNUSED Gauge "larder_evicted_unused_seconds" []
         "For how long the blob that was evicted last had not been used: low if the cache is too small."
-    STORED Gauge "larder_store_entries"
-        ["kind"]
+    STORED Gauge "larder_store_entries" ["kind"]
         "How many contents, manifests by repository and tags are stored, as far as the index knows."
-    STORED_BYTES Gauge "larder_store_bytes"
-        []
+    STORED_BYTES Gauge "larder_store_bytes" []
         "Bytes of all stored contents, as far as the index knows."
-    INDEX Gauge "larder_index_state"
-        ["state"]
+    INDEX Gauge "larder_index_state" ["state"]
         "Whether the index can be believed."
-    INDEX_WALKS Counter "larder_index_comparisons_total"
-        []
+    INDEX_WALKS Counter "larder_index_comparisons_total" []
         "Comparisons of the index with the files that were finished."
-    INDEX_BAD Counter "larder_index_set_aside_total"
-        []
+    INDEX_BAD Counter "larder_index_set_aside_total" []
         "Databases of the index that were set aside, because they were damaged."
-    INDEX_LOST Counter "larder_index_lost_changes_total"
-        []
+    INDEX_LOST Counter "larder_index_lost_changes_total" []
         "Changes that the index was too slow to take; a comparison with the files makes up for them."
-    VERIFIED Counter "larder_verifications_total"
-        ["result"]
+    VERIFIED Counter "larder_verifications_total" ["result"]
         "Stored contents that were hashed again."
-    HEALED Counter "larder_healed_total"
-        []
+    HEALED Counter "larder_healed_total" []
         "Stored contents that were wrong and have been fetched anew."
-    MEMORY_BYTES Gauge "larder_memory_cache_bytes"
-        ["cache"]
+    MEMORY_BYTES Gauge "larder_memory_cache_bytes" ["cache"]
         "Memory taken by what is hot and small, about."
-    MEMORY_ENTRIES Gauge "larder_memory_cache_entries"
-        ["cache"]
+    MEMORY_ENTRIES Gauge "larder_memory_cache_entries" ["cache"]
         "Entries of what is hot and small, about."
-    READY Gauge "larder_ready"
-        ["state"]
+    READY Gauge "larder_ready" ["state"]
         "What /readyz says."
-    BUILD Gauge "larder_build_info"
-        ["version"]
+    BUILD Gauge "larder_build_info" ["version"]
         "The program that runs; always 1."
-    CPU Counter "process_cpu_seconds_total"
-        []
+    CPU Counter "process_cpu_seconds_total" []
         "Processor time of the process, of user and system."
-    RESIDENT Gauge "process_resident_memory_bytes"
-        []
+    RESIDENT Gauge "process_resident_memory_bytes" []
         "Memory of the process that is in RAM."
-    OPEN_FDS Gauge "process_open_fds"
-        []
+    OPEN_FDS Gauge "process_open_fds" []
         "File descriptors that are open."
-    MAX_FDS Gauge "process_max_fds"
-        []
+    MAX_FDS Gauge "process_max_fds" []
         "File descriptors that may be open."
-    STARTED Gauge "process_start_time_seconds"
-        []
+    STARTED Gauge "process_start_time_seconds" []
         "When the process began, in seconds since 1970."
 }
 

@@ -19,7 +19,7 @@ pub(super) struct HealthReport {
 
 /// Whether it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(into = "&'static str")]
+#[serde(rename_all = "lowercase")]
 pub(super) enum HealthState {
     /// It serves, but not all that it should.
     Degraded,
@@ -54,12 +54,6 @@ impl HealthState {
             Self::Starting => "starting",
             Self::Stopping => "stopping",
         }
-    }
-}
-
-impl From<HealthState> for &'static str {
-    fn from(state: HealthState) -> Self {
-        state.as_str()
     }
 }
 

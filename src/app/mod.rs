@@ -175,7 +175,7 @@ impl App {
         peer: ClientPeer,
         access: access::AccessOptions,
     ) -> impl Future<Output = ()> + Send + use<> {
-        self.serve_at((io, None), peer, self.entrance_for(access))
+        self.serve_at(io, None, peer, self.entrance_for(access))
     }
 
     /// The same for a connection over TCP, which sends files by itself.
@@ -185,7 +185,7 @@ impl App {
         access: access::AccessOptions,
     ) -> impl Future<Output = ()> + Send + use<> {
         let outlet = Some(socket.outlet());
-        self.serve_at((Box::new(socket), outlet), ClientPeer::default(), self.entrance_for(access))
+        self.serve_at(Box::new(socket), outlet, ClientPeer::default(), self.entrance_for(access))
     }
 
     fn entrance_for(&self, access: access::AccessOptions) -> Arc<LatestValue<Entrance>> {
@@ -196,7 +196,8 @@ impl App {
     /// The same, at an entrance.
     fn serve_at(
         &self,
-        (io, outlet): (NetworkConnection, Option<SendfileQueue>),
+        io: NetworkConnection,
+        outlet: Option<SendfileQueue>,
         peer: ClientPeer,
         entrance: Arc<LatestValue<Entrance>>,
     ) -> impl Future<Output = ()> + Send + use<> {

@@ -185,7 +185,7 @@ impl App {
                 },
             };
             drop(tls);
-            app.serve_at((io, outlet), peer, Arc::clone(&port.entrance)).await;
+            app.serve_at(io, outlet, peer, Arc::clone(&port.entrance)).await;
         }
     }
 

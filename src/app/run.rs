@@ -13,7 +13,7 @@ use super::notify::ServiceManager;
 use super::ports::ListenPorts;
 use super::request_log::RequestLog;
 use super::{App, AppParts, StartError, certificates, users};
-use crate::config::{ConfigSource, Diagnostics, Settings};
+use crate::config::{ConfigSource, Diagnostic, Diagnostics, Settings};
 use crate::store::SpaceLimits;
 
 /// Serves until SIGTERM or SIGINT. On SIGHUP the configuration is read again from `source`.
@@ -140,9 +140,7 @@ impl ReloadError {
     /// One line for each thing that is wrong, with its place.
     fn lines(&self) -> Vec<String> {
         match self {
-            Self::Problems(problems) => {
-                problems.iter().map(|it| format!("{}: {}", it.place, it.what)).collect()
-            }
+            Self::Problems(problems) => problems.iter().map(Diagnostic::to_line).collect(),
             Self::Start(error) => {
                 let mut line = error.to_string();
                 let mut cause = error.source();
@@ -195,5 +193,31 @@ fn raise_descriptor_limit() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigArgs, load};
+
+    #[test]
+    fn a_refused_reload_logs_place_key_and_hint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let arguments = ConfigArgs { config: Some(path.clone()), ..ConfigArgs::default() };
+        for (toml, place, key) in [
+            ("listn = 1", ":1:1", "listn"),
+            ("[cache]\nmemory = '5'", ":2:10", "cache.memory"),
+            ("[registry.docker.io]", ":1:", "registry.docker"),
+        ] {
+            std::fs::write(&path, toml).unwrap();
+            let problems = load(&arguments, &[("HOME", "/h")].into_iter().collect()).unwrap_err();
+            let lines = ReloadError::from(problems).lines();
+            let [line] = &lines[..] else { panic!("{lines:?}") };
+            for part in [place, &format!("; key: {key}; hint: ")] {
+                assert!(line.contains(part), "{line}");
+            }
+        }
     }
 }

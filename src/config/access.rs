@@ -57,6 +57,8 @@ pub(super) fn resolve(
         anonymous: written.anonymous,
         rules: written.rule.iter().map(rule).collect(),
     };
+    let registries = written.rule.iter().filter_map(|rule| rule.registries.as_ref());
+    resolver.rule_registries.extend(registries.flat_map(|list| list.0.clone()));
     let users = written.htpasswd.as_ref().and_then(|path| users(path, resolver));
     let certificates = certificates(&written.certificate, tls, resolver);
     check_challenge(written, addresses, tls.is_some(), resolver);
@@ -152,8 +154,11 @@ fn rule(written: &RuleTable) -> AccessRule {
     let RuleTable { users, registries, repositories, actions } = written;
     let everywhere = || vec![RepositoryPattern::any()];
     AccessRule {
-        users: users.0.clone(),
-        registries: registries.as_ref().map(|list| list.0.clone()).unwrap_or_default(),
+        users: users.0.iter().map(|it| it.value.clone()).collect(),
+        registries: registries
+            .iter()
+            .flat_map(|list| list.0.iter().map(|it| it.value.clone()))
+            .collect(),
         repositories: repositories.as_ref().map_or_else(everywhere, |list| list.0.clone()),
         actions: actions.0.clone(),
     }

@@ -1,11 +1,8 @@
 //! Settings that are right alone and wrong together: what only shows when all of them are known.
 
-use std::net::IpAddr;
-
-use url::{Host, Url};
-
 use super::diagnostics::ValueFault;
 use super::listeners::ListenerSettings;
+use super::reader::Located;
 use super::resolver::Resolver;
 use crate::access::{AnonymousAccess, ChallengePolicy};
 use crate::registry::{AskedAs, RegistryOptions};
@@ -16,43 +13,10 @@ pub(super) fn check(
     registries: &[RegistryOptions],
     resolver: &mut Resolver<'_>,
 ) {
-    refuse_loops(listeners, registries, resolver);
     warn_of_useless(listeners, registries, resolver);
     check_logins(listeners, registries, resolver);
-    check_rules(listeners, registries, resolver);
+    check_rules(registries, resolver);
     check_hosts(registries, resolver);
-}
-
-/// A request to a registry that is Larder itself would come back for ever.
-fn refuse_loops(
-    listeners: &[ListenerSettings],
-    registries: &[RegistryOptions],
-    resolver: &mut Resolver<'_>,
-) {
-    for registry in registries {
-        let upstreams = registry.mirrors.iter().chain([&registry.upstream]);
-        for own in upstreams.filter_map(|upstream| own_listener(&upstream.url, listeners)) {
-            resolver.report_missing(ValueFault::new(format!(
-                "an upstream of `{}` is Larder itself, which listens on `{}`",
-                registry.name, own.address
-            )));
-        }
-    }
-}
-
-/// The listener that a request to `url` would reach.
-fn own_listener<'l>(url: &Url, listeners: &'l [ListenerSettings]) -> Option<&'l ListenerSettings> {
-    let target = match url.host()? {
-        Host::Ipv4(address) => IpAddr::V4(address),
-        Host::Ipv6(address) => IpAddr::V6(address),
-        Host::Domain("localhost") => IpAddr::from([127, 0, 0, 1]),
-        Host::Domain(_) => return None,
-    };
-    listeners.iter().find(|listener| {
-        let own = listener.address;
-        let is_any = own.ip().is_unspecified() && target.is_loopback();
-        Some(own.port()) == url.port_or_known_default() && (own.ip() == target || is_any)
-    })
 }
 
 /// Warns of registries that could do more if a listener let clients do it.
@@ -105,22 +69,19 @@ fn check_logins(
 }
 
 /// Reports rules for registries that do not exist.
-fn check_rules(
-    listeners: &[ListenerSettings],
-    registries: &[RegistryOptions],
-    resolver: &mut Resolver<'_>,
-) {
-    let rules = listeners.iter().flat_map(|listener| &listener.access.options.policy.rules);
-    for name in rules.flat_map(|rule| &rule.registries) {
-        if registries.iter().any(|registry| registry.name == *name) {
+fn check_rules(registries: &[RegistryOptions], resolver: &mut Resolver<'_>) {
+    for Located { value: name, at } in std::mem::take(&mut resolver.rule_registries) {
+        if registries.iter().any(|registry| registry.name == name) {
             continue;
         }
         let fault = ValueFault::new(format!("a rule is for `{name}`, which is no registry here"));
-        let by_alias = registries.iter().find(|registry| registry.aliases.contains(name));
-        resolver.report_missing(match by_alias {
-            Some(registry) => fault.hint(format!("it is another name of `{}`", registry.name)),
-            None => fault,
-        });
+        let by_alias = registries.iter().find(|registry| registry.aliases.contains(&name));
+        let known: Vec<_> = registries.iter().map(|registry| registry.name.as_str()).collect();
+        let hint = match by_alias {
+            Some(registry) => format!("it is another name of `{}`", registry.name),
+            None => format!("known here: `{}`", known.join("`, `")),
+        };
+        resolver.report(&at, fault.hint(hint));
     }
 }
 

@@ -21,6 +21,13 @@ pub struct Diagnostic {
     pub hint: Option<String>,
 }
 
+impl Diagnostic {
+    /// All of it on one line, for a log.
+    pub fn to_line(&self) -> String {
+        self.to_string().replace("\n --> ", " at ").replace("\nhint", "; hint").replace('\n', ";")
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.what)?;
@@ -180,6 +187,21 @@ mod tests {
             "error: unknown key `upstram`\n --> /etc/larder/config.toml:3:1\n \
              key: registry.\"docker.io\".upstram\nhint: did you mean `upstream`?"
         );
+    }
+
+    #[test]
+    fn a_line_of_a_log_has_place_fault_key_and_hint() {
+        let place = SourcePlace::File { path: "/etc/l.toml".into(), line: 3, column: 1 };
+        let fault = || ValueFault::new("unknown key `upstram`");
+        let whole = fault().hint("did you mean `upstream`?").at(place, Some("upstram".into()));
+        let bare = fault().at(SourcePlace::Nowhere, None);
+
+        assert_eq!(
+            whole.to_line(),
+            "error: unknown key `upstram` at /etc/l.toml:3:1; key: upstram; \
+             hint: did you mean `upstream`?"
+        );
+        assert_eq!(bare.to_line(), "error: unknown key `upstram`");
     }
 
     /// A configuration may be hostile enough to carry terminal control sequences.

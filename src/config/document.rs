@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::diagnostics::{Diagnostic, SourcePlace, ValueFault};
+use super::diagnostics::{Diagnostic, SourcePlace, ValueFault, quoted};
 
 /// A configuration as text, before it has types.
 pub(super) struct Document<'t> {
@@ -31,9 +31,9 @@ impl<'t> Document<'t> {
         match DeTable::parse(text) {
             Ok(table) => Ok(Self { root: DeValue::Table(table.into_inner()), ..this }),
             Err(error) => {
-                let offset = error.span().unwrap_or_default().start;
-                let fault = ValueFault::new(lower_first(error.message()));
-                Err(fault.at(this.place(offset), None))
+                let span = error.span().unwrap_or_default();
+                let fault = syntax_fault(error.message(), text.get(span.clone()).unwrap_or(""));
+                Err(fault.at(this.place(span.start), None))
             }
         }
     }
@@ -97,6 +97,17 @@ fn decode(bytes: &[u8]) -> (&str, Option<ValueFault>) {
     match text.find('\0') {
         Some(at) => (&text[..at], Some(ValueFault::new("there is a NUL character"))),
         None => (text, fault),
+    }
+}
+
+/// The fault of `text`, which the parser refuses with `message`.
+fn syntax_fault(message: &str, text: &str) -> ValueFault {
+    match lower_first(message) {
+        what if what == "duplicate key" => ValueFault::new(format!("{what} {}", quoted(text)))
+            .hint("it stands in this file already: keep one, or put their lines together"),
+        what if what.contains("unquoted key") => ValueFault::new(what)
+            .hint("names with other characters need quotes, as in `[registry.\"a.corp:5000\"]`"),
+        what => ValueFault::new(what),
     }
 }
 

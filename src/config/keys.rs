@@ -158,9 +158,9 @@ table! {
     /// ```
     struct RuleTable in "[[access.rule]]" as "the rule" {
         /// Patterns of the users that it is for.
-        users: FilledList<RepositoryPattern>, required;
+        users: FilledList<Located<RepositoryPattern>>, required;
         /// Registries that it is for.
-        registries: FilledList<RegistryName> => "all";
+        registries: FilledList<Located<RegistryName>> => "all";
         /// Patterns of repositories that it is for, as in `allow`.
         repositories: FilledList<RepositoryPattern> => "all";
         /// The actions that it permits.

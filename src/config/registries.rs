@@ -64,6 +64,7 @@ fn options(
         .map_err(|_| ValueFault::new("the name is no host, so `upstream` must say where it is"));
     let url = resolver.accept(&name.at, url)?;
     let identity = identity::resolve(&table, resolver);
+    let url = Located { value: url, at: name.at.clone() };
     let upstreams = upstreams::resolve(&mut table, url, resolver);
     identity::check_upstreams(&table, &upstreams, resolver);
     Some(RegistryOptions {

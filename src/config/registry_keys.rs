@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use toml::de::DeValue;
 use url::Url;
 
-use super::diagnostics::ValueFault;
+use super::diagnostics::{ValueFault, quoted};
 use super::reader::{FromText, FromToml, Located, TomlValue};
-use super::table::table;
+use super::table::{TomlTable, table};
 use super::values::{AuthKind, IdentityKind, OneOrMany, PathPrefix, UpstreamConnections};
 use crate::http::HostPort;
 use crate::oci::RegistryName;
@@ -137,7 +137,7 @@ table! {
     /// An upstream that needs more than a URL.
     struct UpstreamTable in "upstream" as "the upstream" {
         /// Its URL, as for a registry.
-        url: Url, required;
+        url: Located<Url>, required;
         /// As for a registry, for this upstream alone.
         auth: Located<AuthTable> => "`{ type = \"anonymous\" }`" | { type = "anonymous" };
         /// As for a registry, for this upstream alone.
@@ -217,7 +217,8 @@ impl FromToml for UpstreamEntry {
             return UpstreamTable::read(value).map(Self);
         }
         let text = value.expect::<Self, _>(DeValue::as_str)?;
-        value.accept(Url::from_text(text)).map(|url| Self(UpstreamTable::at(url)))
+        let url = value.accept(Url::from_text(text))?;
+        Some(Self(UpstreamTable::at(Located { value: url, at: value.at.clone() })))
     }
 
     fn schema() -> Value {
@@ -227,7 +228,7 @@ impl FromToml for UpstreamEntry {
 
 impl UpstreamTable {
     /// The upstream at `url`, of which nothing else is known.
-    pub(super) fn at(url: Url) -> Self {
+    pub(super) fn at(url: Located<Url>) -> Self {
         Self {
             url,
             auth: None,
@@ -260,6 +261,12 @@ impl FromToml for RegistryTables {
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut registries = Vec::new();
         for (key, table) in entries {
+            if let Some(name) = dotted_name(key.get_ref(), table.get_ref()) {
+                let fault = ValueFault::new(format!("the dots of `{name}` divide tables"));
+                let hint = format!("put the name in quotes: `[registry.\"{name}\"]`");
+                value.child(key.get_ref(), table).report(fault.hint(hint));
+                continue;
+            }
             let name = value.name(key.get_ref(), key.span().start);
             let table = RegistryTable::read(&mut value.child(key.get_ref(), table));
             registries.extend(name.zip(table).map(|(name, table)| NamedRegistry { name, table }));
@@ -270,6 +277,17 @@ impl FromToml for RegistryTables {
     fn schema() -> Value {
         json!({ "type": "object", "additionalProperties": RegistryTable::schema() })
     }
+}
+
+/// The name that was meant by `[registry.docker.io]`, which TOML reads as a table in a table.
+fn dotted_name(first: &str, table: &DeValue<'_>) -> Option<String> {
+    let is_known = |key: &str| RegistryTable::INFO.keys.iter().any(|known| known.name == key);
+    let mut inner = table.as_table()?.iter();
+    let (key, table) =
+        inner.find(|(key, it)| it.get_ref().is_table() && !is_known(key.get_ref()))?;
+    let rest = key.get_ref();
+    let rest = dotted_name(rest, table.get_ref()).unwrap_or_else(|| rest.to_string());
+    Some(format!("{first}.{}", quoted(&rest).trim_matches('`')))
 }
 
 /// They share the time in which clients want an answer: 25 s.

@@ -1,11 +1,14 @@
 //! Tools of those that give values their meaning: whom to tell, and how files are read.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::diagnostics::{SourcePlace, ValueFault};
 use super::environment::Environment;
 use super::file::ConfigFile;
 use super::reader::{KeyLocation, Located, TomlReader};
+use crate::http::HostPort;
+use crate::oci::RegistryName;
 
 /// Collects diagnostics and warnings while the parts of the configuration are given meaning.
 ///
@@ -20,6 +23,10 @@ pub(super) struct Resolver<'a> {
     is_world_readable: bool,
     /// What the operator should know although it stops nothing.
     pub warnings: Vec<String>,
+    /// Addresses and names of the listeners, which no upstream may lead to.
+    pub own: Vec<(SocketAddr, Vec<HostPort>)>,
+    /// The registries that rules name, which have to exist.
+    pub rule_registries: Vec<Located<RegistryName>>,
 }
 
 impl<'a> Resolver<'a> {
@@ -31,7 +38,15 @@ impl<'a> Resolver<'a> {
         is_world_readable: bool,
     ) -> Self {
         let base = path.and_then(Path::parent).unwrap_or(Path::new(""));
-        Self { reader, environment, base, is_world_readable, warnings: environment.warnings() }
+        Self {
+            reader,
+            environment,
+            base,
+            is_world_readable,
+            warnings: environment.warnings(),
+            own: Vec::new(),
+            rule_registries: Vec::new(),
+        }
     }
 
     /// Reports `fault` of the value at `at`.

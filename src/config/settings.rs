@@ -55,6 +55,7 @@ pub(super) fn resolve(
     mut resolver: Resolver<'_>,
 ) -> Result<Settings, Diagnostics> {
     let listeners = listeners::resolve(&mut file, &mut resolver);
+    resolver.own = listeners.iter().map(|it| (it.address, it.names.clone())).collect();
     let settings = Settings {
         admin: listeners::admin(&file.admin_listen, &listeners, &mut resolver),
         clients: ClientLimits {
@@ -101,7 +102,7 @@ fn cache_dir(written: &Located<String>, resolver: &Resolver<'_>) -> Result<PathB
         return Err(ValueFault::new(format!("{} is a relative path", quoted(&written.value)))
             .hint("write it from `/` or `~/` on, so that it is the same from everywhere"));
     }
-    if SYSTEM_DIRS.iter().any(|theirs| dir == Path::new(theirs)) {
+    if SYSTEM_DIRS.split(' ').any(|theirs| dir == Path::new(theirs)) {
         return Err(ValueFault::new(format!("`{}` belongs to the system", dir.display()))
             .hint("give Larder a directory of its own, such as `/var/cache/larder`"));
     }
@@ -130,23 +131,5 @@ fn push_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> PushOption
 const SESSION_KEY_BYTES_MAX: u64 = 4096;
 
 /// Directories that are named by mistake, as in `dir = "$UNSET/"`.
-const SYSTEM_DIRS: [&str; 18] = [
-    "/",
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/home",
-    "/lib",
-    "/lib64",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/var",
-    "/var/lib",
-    "/var/cache",
-];
+const SYSTEM_DIRS: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /proc /root /run /sbin /sys \
+                           /tmp /usr /var /var/lib /var/cache";

@@ -3,7 +3,9 @@
 //! Only what is written is judged here. Whether anything answers there is found out when the first
 //! client asks.
 
-use url::Url;
+use std::net::{IpAddr, SocketAddr};
+
+use url::{Host, Url};
 
 use super::credential;
 use super::diagnostics::ValueFault;
@@ -24,7 +26,7 @@ pub(super) struct ResolvedUpstreams {
 /// Takes what concerns upstreams out of `registry`; `default` is the URL when none is written.
 pub(super) fn resolve(
     registry: &mut RegistryTable,
-    default: Url,
+    default: Located<Url>,
     resolver: &mut Resolver<'_>,
 ) -> ResolvedUpstreams {
     let mut tables = registry.upstream.take().map(|list| list.0).unwrap_or_default();
@@ -66,9 +68,10 @@ fn options(
     max_connections: usize,
     resolver: &mut Resolver<'_>,
 ) -> UpstreamOptions {
+    refuse_loop(&table.url, resolver);
     let hosts = |list: Option<Located<Vec<HostPort>>>| list.map(|it| it.value).unwrap_or_default();
     let options = UpstreamOptions {
-        url: table.url,
+        url: table.url.value,
         credential: credential::resolve(table.auth, resolver),
         ca_pem: table.ca.and_then(|ca| ca_pem(&ca, resolver)),
         client_identity: client_identity(table.client_cert, table.client_key, resolver),
@@ -84,6 +87,32 @@ fn options(
         ));
     }
     options
+}
+
+/// A request to an upstream that is Larder itself would come back for ever.
+fn refuse_loop(url: &Located<Url>, resolver: &mut Resolver<'_>) {
+    let own = resolver.own.iter().find(|(address, names)| leads_to(&url.value, *address, names));
+    if let Some((address, _)) = own {
+        let fault = ValueFault::new(format!(
+            "this upstream is Larder itself, which listens on `{address}`"
+        ));
+        let hint = "write the URL of the registry; a second Larder needs another port";
+        resolver.report(&url.at, fault.hint(hint));
+    }
+}
+
+/// Whether a request to `url` would reach the listener at `address`, which has these names.
+fn leads_to(url: &Url, address: SocketAddr, names: &[HostPort]) -> bool {
+    let Some(target) = HostPort::of(url) else { return false };
+    let ip = match &target.host {
+        Host::Ipv4(address) => Some(IpAddr::V4(*address)),
+        Host::Ipv6(address) => Some(IpAddr::V6(*address)),
+        Host::Domain(name) => (name == "localhost").then_some(IpAddr::from([127, 0, 0, 1])),
+    };
+    let is_own =
+        |ip: IpAddr| address.ip() == ip || (address.ip().is_unspecified() && ip.is_loopback());
+    target.port == Some(address.port())
+        && (ip.is_some_and(is_own) || names.iter().any(|own| own.covers(&target)))
 }
 
 fn ca_pem(path: &Located<String>, resolver: &mut Resolver<'_>) -> Option<Vec<u8>> {

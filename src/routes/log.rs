@@ -55,7 +55,7 @@ fn write_event(event: &RequestEvent) {
     tracing::info!(
         target: TARGET,
         method = %details.method,
-        path = ?details.path,
+        path = %details.path.escape_debug(),
         route = summary.route.as_str(),
         registry = details.registry.as_deref(),
         repository = details.repository.as_ref().map(RepositoryName::as_str),

@@ -15,7 +15,6 @@ mod index;
 mod layout;
 mod open;
 mod options;
-mod partials;
 mod recheck;
 mod record_files;
 mod record_store;

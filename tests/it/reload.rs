@@ -67,7 +67,7 @@ async fn a_bad_configuration_leaves_the_old_one_in_service() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().map(|at| (taken, at)).unwrap();
     for (bad, want) in [
-        (format!("{good}tag_tll = '1s'\n"), "config.toml:4:1: unknown key `tag_tll`"),
+        (format!("{good}tag_tll = '1s'\n"), "hint: did you mean `tag_ttl`?"),
         ("listen = [".to_owned(), "config.toml:1:"),
         (config(&[address, taken.1], &[("other.test", at)]), "cannot listen on"),
         (String::from("\u{0}"), "NUL"),

@@ -102,10 +102,11 @@ fn amounts_and_addresses_are_checked() {
 fn what_is_not_toml_is_refused_where_it_stops() {
     let deep = format!("listen = {}", "[".repeat(100_000));
     let dotted = format!("{}x = 1", "a.".repeat(100_000));
-    let rows: [(&[u8], usize, &str); 12] = [
+    let rows: [(&[u8], usize, &str); 13] = [
         (b"listen = [", 1, "unclosed array"),
         (b"listen", 1, "expected `=`"),
-        (b"a = 1\na = 2", 2, "duplicate key"),
+        (b"a = 1\na = 2", 2, "duplicate key `a`"),
+        (b"[cache]\nmemory = '1MiB'\nmemory = '2MiB'", 3, "duplicate key `memory`"),
         (b"[cache]\n[cache]", 2, "duplicate"),
         (b"[cache]\nx = \"abc", 2, "basic string"),
         (b"\n\nlisten = \"\xff\"", 3, "this is not UTF-8"),

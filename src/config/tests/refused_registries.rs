@@ -38,12 +38,6 @@ fn upstreams_are_checked() {
             "more than 8 upstreams",
         ),
         ("[registry.'a.b']\nupstream = ['https://a.b', 'ftp://c.d']", 2, UPSTREAM, "scheme `ftp`"),
-        (
-            "[registry.'a.b']\nupstream = ['http://127.0.0.1:5000', 'https://a.b']",
-            0,
-            "",
-            "is Larder itself",
-        ),
         ("[registry.'a.b']\nupstream = {}", 2, UPSTREAM, "the upstream has no `url`"),
         (
             "[registry.'a.b']\nca = '/x'\nupstream = { url = 'https://a.b', ca = '/y' }",
@@ -83,7 +77,41 @@ fn upstreams_are_checked() {
             "registry.\"a.b\".redirect_hosts",
             "without patterns",
         ),
-        ("[registry.'a.b']\nupstream = 'http://127.0.0.1:5000'", 0, "", "is Larder itself"),
+    ]);
+}
+
+/// A request to it would come back for ever.
+#[test]
+fn an_upstream_that_is_larder_itself_is_refused_where_it_stands() {
+    const UPSTREAM: &str = "registry.\"a.b\".upstream";
+    refused(&[
+        (
+            "[registry.'a.b']\nupstream = ['http://127.0.0.1:5000', 'https://a.b']",
+            2,
+            UPSTREAM,
+            "hint: write the URL of the registry",
+        ),
+        (
+            "[registry.'a.b']\nupstream = { url = 'http://localhost:5000' }",
+            2,
+            "registry.\"a.b\".upstream.url",
+            "is Larder itself, which listens on `127.0.0.1:5000`",
+        ),
+        (
+            "[[listener]]\naddress = '0.0.0.0:80'\nnames = ['m.corp']\n[registry.'a.b']\n\
+             upstream = 'http://m.corp'",
+            5,
+            UPSTREAM,
+            "is Larder itself, which listens on `0.0.0.0:80`",
+        ),
+        ("[registry.'a.b']\nupstream = 'http://127.0.0.1:5000'", 2, UPSTREAM, "is Larder itself"),
+        (
+            "listen = '127.0.0.1:80'\n[registry.'127.0.0.1:80']\nupstream = 'http://[::1]'\n\
+             [registry.'a.b']\nupstream = 'http://127.0.0.1'",
+            5,
+            UPSTREAM,
+            "is Larder itself",
+        ),
     ]);
 }
 
@@ -172,7 +200,22 @@ const fn auth(key: &'static str) -> &'static str {
 #[test]
 fn one_name_means_one_registry() {
     refused(&[
-        ("[registry.'a.b']\n[registry.'a.b']", 2, "", "duplicate key"),
+        ("[registry.'a.b']\n[registry.'a.b']", 2, "", "duplicate key `'a.b'`\n"),
+        ("[registry.'a.b']\n[registry.'a.b']", 2, "", "hint: it stands in this file already"),
+        ("[registry.docker.io]", 1, "registry.docker", "quotes: `[registry.\"docker.io\"]`"),
+        (
+            "[registry.k8s.gcr.io]\nupstream = 'https://k8s.gcr.io'",
+            1,
+            "registry.k8s",
+            "the dots of `k8s.gcr.io` divide tables",
+        ),
+        (
+            "registry.quay.io.upstream = { url = 'https://quay.io' }",
+            1,
+            "registry.quay",
+            "`[registry.\"quay.io\"]`",
+        ),
+        ("[registry.a.corp:5000]", 1, "", "quotes, as in `[registry.\"a.corp:5000\"]`"),
         ("[registry.'a.b']\n[registry.'A.B:443']", 2, "registry.\"A.B:443\"", "two tables"),
         ("[registry.'*.b']", 1, "registry.\"*.b\"", "is not the name of a registry"),
         ("[registry.'https://a.b']", 1, "registry.\"https://a.b\"", "is not the name"),
