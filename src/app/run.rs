@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
@@ -14,7 +15,6 @@ use super::ports::ListenPorts;
 use super::request_log::RequestLog;
 use super::{App, AppParts, StartError, certificates, users};
 use crate::config::{ConfigSource, Diagnostic, Diagnostics, Settings};
-use crate::store::SpaceLimits;
 
 /// Serves until SIGTERM or SIGINT. On SIGHUP the configuration is read again from `source`.
 pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartError> {
@@ -31,7 +31,9 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartEr
     ports.commit(prepared, &app).await;
     let manager = ServiceManager::of(&source.environment);
     manager.ready();
-    let process = RunningProcess { app: app.clone(), ports, admin_port, settings, source, manager };
+    let opened = settings.clone();
+    let process =
+        RunningProcess { app: app.clone(), ports, admin_port, settings, opened, source, manager };
     tokio::join!(app.sweep_periodically(), process.serve(&mut signals));
     request_log.finish().await;
     Ok(())
@@ -44,6 +46,8 @@ struct RunningProcess {
     admin_port: AdminPort,
     /// What holds.
     settings: Settings,
+    /// The settings of the start, which store and memory cache keep.
+    opened: Settings,
     source: ConfigSource,
     manager: ServiceManager,
 }
@@ -98,7 +102,9 @@ impl RunningProcess {
         self.ports.commit(prepared, &self.app).await;
         self.admin_port.commit(admin).await;
         warn(&settings);
-        warn_of_what_stays(&self.settings, &settings);
+        for key in restart_keys(&self.opened, &settings) {
+            tracing::warn!("`cache.{key}` cannot change while Larder runs; it takes a restart");
+        }
         self.settings = settings;
         Ok(())
     }
@@ -110,21 +116,18 @@ fn warn(settings: &Settings) {
     }
 }
 
-/// The store and the memory cache are opened once.
-fn warn_of_what_stays(old: &Settings, new: &Settings) {
-    if old.store.dir != new.store.dir {
-        tracing::warn!("`cache.dir` cannot change while Larder runs; it takes a restart");
-    }
-    // These have no secrets, so what they print is all they are.
-    let shown = |settings: &Settings| {
-        let (mut store, cache) = (settings.store.clone(), &settings.cache);
-        store.dir.clear();
-        store.limits = SpaceLimits::NONE;
-        format!("{store:?} {cache:?}")
-    };
-    if shown(old) != shown(new) {
-        tracing::warn!("some keys of `[cache]` have changed; they take a restart");
-    }
+/// The keys that differ from those with which the store and the memory cache were opened.
+fn restart_keys(opened: &Settings, new: &Settings) -> Vec<&'static str> {
+    let key = |it: &Settings| it.push.session_key.as_ref().map(|key| key.expose_secret().to_vec());
+    let keys = [
+        ("dir", opened.store.dir != new.store.dir),
+        ("memory", opened.cache.memory != new.cache.memory),
+        ("fill_keep", opened.store.fill_keep != new.store.fill_keep),
+        ("session_key_file", key(opened) != key(new)),
+        ("stale_wait", opened.cache.stale_wait != new.cache.stale_wait),
+        ("verify_every", opened.store.verify_every != new.store.verify_every),
+    ];
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
 /// Why a new configuration is not taken.
@@ -200,6 +203,30 @@ fn raise_descriptor_limit() {
 mod tests {
     use super::*;
     use crate::config::{ConfigArgs, load};
+
+    /// An operator who reverts a key, or changes one that takes effect, needs no restart.
+    #[test]
+    fn exactly_the_keys_that_differ_from_the_start_need_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(dir.path().join("key"), "k".repeat(32)).unwrap();
+        let settings = |keys: &str| {
+            std::fs::write(&path, format!("[cache]\n{keys}")).unwrap();
+            let arguments = ConfigArgs { config: Some(path.clone()), ..ConfigArgs::default() };
+            load(&arguments, &[("HOME", "/h")].into_iter().collect()).unwrap().settings
+        };
+        let opened = settings("");
+        for (keys, want) in [
+            ("", &[][..]),
+            ("min_free = '2GiB'\nmax_size = '1GiB'", &[]),
+            ("session_key_file = 'key'", &["session_key_file"]),
+            ("dir = '/c'", &["dir"]),
+            ("memory = '1MiB'\nstale_wait = '1s'", &["memory", "stale_wait"]),
+            ("fill_keep = '1h'\nverify_every = '1d'", &["fill_keep", "verify_every"]),
+        ] {
+            assert_eq!(restart_keys(&opened, &settings(keys)), want, "{keys}");
+        }
+    }
 
     #[test]
     fn a_refused_reload_logs_place_key_and_hint() {
