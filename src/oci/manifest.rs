@@ -2,9 +2,13 @@
 //!
 //! A manifest's bytes are opaque and stay as they came; this file reads from them which digests
 //! they name and which kind they say they are. It never writes JSON, never follows `urls`, and
-//! never recurses into another document.
+//! never recurses into another document. Members that it needs not know are skipped: clients pull
+//! manifests whose annotations have invalid UTF-8, a lone surrogate, any number, or any depth.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::de::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{Digest, MediaType};
 
@@ -13,6 +17,9 @@ use super::{Digest, MediaType};
 pub struct ManifestFacts {
     /// The body's own `mediaType`, when it has one that is well formed.
     pub media_type: Option<MediaType>,
+    /// The kind that its members are those of, for one that has no other type: OCI 1.0 needs no
+    /// `mediaType`, and object storage sends no `Content-Type` that says more.
+    pub shape: Option<MediaType>,
     /// Everything it lists: config, layers, blobs, child manifests. Not its subject, which may
     /// be absent from the repository (distribution-spec, "Pushing manifests with subject").
     pub descriptors: Vec<Descriptor>,
@@ -38,27 +45,42 @@ impl ManifestFacts {
     ///
     /// # Errors
     ///
-    /// [`InvalidManifest`] when the bytes are no JSON object, or could be read both as an index
-    /// and as an image (CVE-2021-41190).
+    /// [`InvalidManifest`] when the bytes are no JSON object, could be read both as an index and as
+    /// an image (CVE-2021-41190), or are an error that an upstream sent as a manifest.
     pub fn read(body: &[u8]) -> Result<Self, InvalidManifest> {
-        // A map first: serde would also read an array into a struct.
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(body).map_err(|_| InvalidManifest::NotJson)?;
-        let loose: LooseManifest =
-            serde_json::from_value(object.into()).map_err(|_| InvalidManifest::NotJson)?;
-        if loose.layers.is_some() && loose.manifests.is_some() {
-            return Err(InvalidManifest::Ambiguous);
+        // Only texts that are not needed can have bytes that are not UTF-8.
+        let body = String::from_utf8_lossy(body);
+        let members: Members<'_> =
+            serde_json::from_str(&body).map_err(|_| InvalidManifest::NotJson)?;
+        let list = |name| member::<Vec<&RawValue>>(&members, name);
+        let (layers, manifests) = (list("layers"), list("manifests"));
+        let media_type: Option<String> = member(&members, "mediaType");
+        let shape = match (&layers, &manifests) {
+            (Some(_), Some(_)) => return Err(InvalidManifest::Ambiguous),
+            (None, Some(_)) => OCI_INDEX.parse().ok(),
+            (Some(_), None) if member::<Members<'_>>(&members, "config").is_some() => {
+                OCI_IMAGE.parse().ok()
+            }
+            _ => None,
+        };
+        let is_error = ERROR_KEYS.iter().any(|key| members.contains_key(*key));
+        let is_typed = members.contains_key("schemaVersion") || media_type.is_some();
+        if is_error && !is_typed && shape.is_none() {
+            return Err(InvalidManifest::Error);
         }
-        let lists = [loose.layers, loose.manifests, loose.blobs].into_iter().flatten().flatten();
-        let descriptors = loose
-            .config
-            .into_iter()
-            .chain(lists)
-            .filter_map(LooseDescriptor::read)
-            .take(Self::DESCRIPTORS_MAX)
-            .collect();
-        let media_type = loose.media_type.and_then(|text| text.parse().ok());
-        Ok(Self { media_type, descriptors })
+        let lists = [layers, manifests, list("blobs")].into_iter().flatten().flatten();
+        let all = members.get("config").copied().into_iter().chain(lists);
+        let descriptors = all.filter_map(Descriptor::read).take(Self::DESCRIPTORS_MAX).collect();
+        let media_type = media_type.and_then(|text| text.parse().ok());
+        Ok(Self { media_type, shape, descriptors })
+    }
+}
+
+impl Descriptor {
+    fn read(json: &RawValue) -> Option<Self> {
+        let members: Members<'_> = serde_json::from_str(json.get()).ok()?;
+        let digest: String = member(&members, "digest")?;
+        Some(Self { digest: digest.parse().ok()?, size: member(&members, "size") })
     }
 }
 
@@ -69,50 +91,27 @@ pub enum InvalidManifest {
     /// It has both `layers` and `manifests`.
     #[error("the manifest has both `layers` and `manifests`")]
     Ambiguous,
+    /// It is an error of the specification or of a gateway.
+    #[error("it is no manifest but an error")]
+    Error,
     /// It is not a JSON object.
     #[error("the manifest is not a JSON object")]
     NotJson,
 }
 
-/// Members may have any type: what does not fit is as good as absent, because these bytes are
-/// passed on verbatim and are not ours to judge.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LooseManifest {
-    #[serde(default, deserialize_with = "lenient")]
-    media_type: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
-    config: Option<LooseDescriptor>,
-    #[serde(default, deserialize_with = "lenient")]
-    layers: Option<Vec<LooseDescriptor>>,
-    #[serde(default, deserialize_with = "lenient")]
-    manifests: Option<Vec<LooseDescriptor>>,
-    #[serde(default, deserialize_with = "lenient")]
-    blobs: Option<Vec<LooseDescriptor>>,
+/// The members of a JSON object, not read yet. Of two with one name the last counts.
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+
+/// A member. One of another type is as good as absent, because these bytes are passed on verbatim
+/// and are not ours to judge.
+fn member<'a, T: Deserialize<'a>>(members: &Members<'a>, name: &str) -> Option<T> {
+    serde_json::from_str(members.get(name)?.get()).ok()
 }
 
-#[derive(Deserialize)]
-struct LooseDescriptor {
-    #[serde(default, deserialize_with = "lenient")]
-    digest: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
-    size: Option<u64>,
-}
-
-impl LooseDescriptor {
-    fn read(self) -> Option<Descriptor> {
-        Some(Descriptor { digest: self.digest?.parse().ok()?, size: self.size })
-    }
-}
-
-fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: serde::de::DeserializeOwned,
-{
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).ok())
-}
+const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Members of an error of the specification, or of a gateway.
+const ERROR_KEYS: &[&str] = &["errors", "error", "message"];
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +158,59 @@ mod tests {
     fn odd_members_are_as_good_as_absent() {
         let odd = br#"{"mediaType":5,"layers":[{"digest":"sha256:../..","size":"5"},{"urls":["http://169.254.169.254/"]}],"config":[]}"#;
         let facts = ManifestFacts::read(odd).unwrap();
-        assert_eq!(facts, ManifestFacts { media_type: None, descriptors: Vec::new() });
+        assert_eq!(facts.media_type, None);
+        assert_eq!(facts.descriptors, []);
+    }
+
+    /// Clients pull all of these directly.
+    #[test]
+    fn members_that_are_not_needed_may_be_anything() {
+        let deep = ["[".repeat(5000), "]".repeat(5000)].concat();
+        let layer = |member: &[u8]| {
+            let head = format!(r#"{{"layers":[{{"digest":"{A}","size":1,"annotations":"#);
+            [head.as_bytes(), member, b"}],\"annotations\":", member, b"}"].concat()
+        };
+        for member in [
+            &b"{\"a\":\"J\xfcrgen\"}"[..],
+            br#"{"a":"J\udcfcrgen"}"#,
+            br#"{"a":1e400,"b":-1e-400,"c":123456789012345678901234567890}"#,
+            deep.as_bytes(),
+            b"null",
+        ] {
+            let facts = ManifestFacts::read(&layer(member)).unwrap();
+            let want = Descriptor { digest: A.parse().unwrap(), size: Some(1) };
+            assert_eq!(facts.descriptors, [want], "{}", String::from_utf8_lossy(member));
+        }
+        for bad in [&b"{\"a\":1e}"[..], b"[}", b"\"\x01\"", b"{\"a\" 1}"] {
+            assert_eq!(ManifestFacts::read(&layer(bad)), Err(InvalidManifest::NotJson));
+        }
+    }
+
+    #[test]
+    fn the_members_tell_the_kind_where_no_type_does() {
+        for (body, want) in [
+            (r#"{"schemaVersion":2,"config":{},"layers":[]}"#, Some(OCI_IMAGE)),
+            (r#"{"schemaVersion":2,"manifests":[]}"#, Some(OCI_INDEX)),
+            (r#"{"layers":[]}"#, None),
+            (r#"{"config":{}}"#, None),
+            (r#"{"config":5,"layers":[]}"#, None),
+            (r#"{"manifests":{}}"#, None),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#, None),
+            ("{}", None),
+        ] {
+            let shape = ManifestFacts::read(body.as_bytes()).unwrap().shape;
+            assert_eq!(shape.as_ref().map(MediaType::as_str), want, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_no_manifest() {
+        for body in [r#"{"errors":[]}"#, r#"{"error":"x","layers":[]}"#, r#"{"message":1}"#] {
+            let read = ManifestFacts::read(body.as_bytes());
+            assert_eq!(read, Err(InvalidManifest::Error), "{body}");
+        }
+        for body in [r#"{"errors":[],"schemaVersion":2}"#, r#"{"error":"x","manifests":[]}"#] {
+            assert!(ManifestFacts::read(body.as_bytes()).is_ok(), "{body}");
+        }
     }
 }

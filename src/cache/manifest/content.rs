@@ -1,7 +1,8 @@
 //! A manifest as it is served, and which kind it is.
 //!
-//! Bytes stay as they came. The kind is the header's word unless that says nothing; two different
-//! specific words are a fault (CVE-2021-41190: one digest, two readings).
+//! Bytes stay as they came. The kind is the header's word unless that says nothing, then the body's
+//! own, then that of its members; two different specific words are a fault (CVE-2021-41190: one
+//! digest, two readings).
 
 use bytes::Bytes;
 
@@ -62,7 +63,7 @@ pub(in crate::cache) fn settle_type(
             Err(ManifestFault::TwoTypes { header, body })
         }
         (Some(media_type), _) | (None, Some(media_type)) => Ok(media_type),
-        (None, None) => Err(ManifestFault::Untyped),
+        (None, None) => facts.shape.clone().ok_or(ManifestFault::Untyped),
     }
 }
 
@@ -75,6 +76,7 @@ mod tests {
         let settle = |header: Option<&str>, body: Option<&str>| {
             let facts = ManifestFacts {
                 media_type: body.map(|text| text.parse().unwrap()),
+                shape: None,
                 descriptors: Vec::new(),
             };
             settle_type(header.map(|text| text.parse().unwrap()), &facts)
