@@ -15,6 +15,7 @@ mod index;
 mod layout;
 mod open;
 mod options;
+mod partials;
 mod recheck;
 mod record_files;
 mod record_store;

@@ -3,12 +3,12 @@
 //! Nothing here walks the store: a start looks at `fills/` and `uploads/` and nowhere else.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::FlockOperation;
 
@@ -20,12 +20,13 @@ use super::eviction::{self, DiskBudget, SpaceReport};
 use super::hashed_file::HashedFile;
 use super::index::StoreIndex;
 use super::layout::StoreLayout;
+use super::partials::remove_partials;
 use super::record_files::RecordFiles;
 use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion};
 use super::repository::RepositoryStore;
 use super::repository_records::RepositoryRecords;
 use super::small_files::DraftDir;
-use super::space::{DiskSpace, FreeSpace, SpaceLimits, SpacePart};
+use super::space::{DiskSpace, SpaceLimits, SpacePart};
 use super::stamps::VerifiedStamps;
 use super::{BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, StoreOptions};
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
@@ -73,6 +74,7 @@ impl Store {
         drafts.clear();
         Self::clear_uploads(&layout);
         budget.space().set(SpacePart::Partials, eviction::bytes_under(&layout.fills()));
+        budget.space().set(SpacePart::Index, eviction::bytes_under(&layout.index()));
         eviction::start(&budget);
         let records = RecordFiles::new(layout.clone(), Arc::clone(&budget), Arc::clone(&drafts));
         let records = Arc::new(records);
@@ -180,7 +182,11 @@ impl Store {
         let in_use: HashSet<_> =
             in_use.iter().map(|(registry, digest)| layout.fill(registry, digest)).collect();
         blocking(move || {
-            sweep(&layout, blobs.budget().space(), now, keep, |path| in_use.contains(path))
+            let is_idle = |path: &Path, metadata: &Metadata| {
+                let age = now.duration_since(metadata.modified().unwrap_or(now));
+                age.unwrap_or_default() > keep && !in_use.contains(path)
+            };
+            remove_partials(&layout, blobs.budget().space(), is_idle)
         })
         .await
     }
@@ -212,33 +218,6 @@ impl Store {
         // An index that was not closed is looked at when the store is next opened.
         blocking(stop).await.unwrap_or_default();
     }
-}
-
-fn sweep(
-    layout: &StoreLayout,
-    space: &FreeSpace,
-    now: SystemTime,
-    keep: Duration,
-    in_use: impl Fn(&Path) -> bool,
-) -> io::Result<usize> {
-    let mut swept = 0;
-    for registry in fs::read_dir(layout.fills())? {
-        let registry = registry?.path();
-        if registry == layout.drafts() || !registry.is_dir() {
-            continue;
-        }
-        for fill in fs::read_dir(registry)? {
-            let fill = fill?;
-            let metadata = fill.metadata()?;
-            let age = now.duration_since(metadata.modified()?).unwrap_or_default();
-            if age > keep && !in_use(&fill.path()) {
-                fs::remove_file(fill.path())?;
-                space.count(SpacePart::Partials, metadata.blocks() * 512, 0);
-                swept += 1;
-            }
-        }
-    }
-    Ok(swept)
 }
 
 fn make_dir(path: &Path) -> Result<(), OpenError> {

@@ -242,7 +242,7 @@ async fn a_line_says_who_asked_for_what_and_what_became_of_it() {
     let lines = log.lines("request");
     let [got, refused, unknown] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!(got["method"], "GET");
-    assert_eq!(got["path"], format!("{:?}", blob.path(REPOSITORY)));
+    assert_eq!(got["path"], blob.path(REPOSITORY));
     assert_eq!((&got["route"], &got["registry"]), (&"blob".into(), &"docker.io".into()));
     assert_eq!((&got["repository"], &got["status"]), (&REPOSITORY.into(), &200.into()));
     assert_eq!((&got["bytes"], &got["end"]), (&100_000.into(), &"whole".into()));

@@ -169,3 +169,37 @@ async fn a_disk_without_a_free_inode_fails_no_pull() {
     pull_small(&larder, &image).await;
     larder.until(|larder| layers(larder) == 1, "it is stored once there is an inode").await;
 }
+
+/// Nothing can be written, and so nothing has to be: a name is removed, and there is room.
+#[tokio::test]
+async fn a_disk_that_others_have_filled_is_made_room_on_by_evicting() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let hub = ScriptedRegistry::new();
+    let layers: Vec<_> = (0..6).map(|seed| Blob::large(seed, 4 << 20)).collect();
+    for layer in &layers {
+        hub.put_blob(REPOSITORY, layer);
+    }
+    let larder = Process::with_cache_in(&disk.cache(), hub.listen().await).await;
+    let stored = |count: usize| {
+        move |larder: &Process| {
+            let files = larder.files("blobs");
+            files.iter().filter(|(_, len)| *len == 4 << 20).count() == count
+        }
+    };
+    for layer in &layers[..5] {
+        larder.client().get(&layer.path(REPOSITORY)).await.assert_is(layer);
+    }
+    larder.until(stored(5), "all five are stored").await;
+    let filler = disk.path().join("filler");
+    drop(std::fs::write(&filler, vec![1; DISK]));
+
+    let reply = larder.client().get(&layers[5].path(REPOSITORY)).await;
+
+    reply.assert_is(&layers[5]);
+    assert!(reply.decision().is_miss(), "{:?}", reply.decision());
+    let digest = layers[5].digest.hex().to_owned();
+    let is_stored =
+        |larder: &Process| larder.files("blobs").iter().any(|(path, _)| path.ends_with(&digest));
+    larder.until(is_stored, "the new one is stored").await;
+    assert!(!stored(6)(&larder), "another one has made room");
+}

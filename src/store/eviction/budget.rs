@@ -8,9 +8,10 @@
 //! name goes, it is read to its end, and its bytes are counted until it is closed. What does not
 //! fit even into an empty cache evicts nothing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -27,6 +28,7 @@ use crate::clock::{WallClock, unix_seconds};
 use crate::oci::Digest;
 use crate::store::index::{IndexRow, StoreIndex};
 use crate::store::layout::StoreLayout;
+use crate::store::partials::remove_partials;
 use crate::store::small_files::absent_is_fine;
 use crate::store::space::{FreeSpace, SpaceLimits, SpacePart, SpaceReservation, SpaceShortage};
 use crate::store::stamps::FileId;
@@ -52,6 +54,8 @@ pub(in crate::store) struct DiskBudget {
     completed: Condvar,
     counts: EvictionCounts,
     is_stopping: AtomicBool,
+    /// Held for what the index may grow by before it is measured again.
+    _index_growth: Option<SpaceReservation>,
 }
 
 /// Uses on their way from readers, which wait for nothing.
@@ -71,8 +75,10 @@ impl DiskBudget {
     ) -> Self {
         let (sender, receiver) = sync_channel(HITS_MAX);
         let device = fs::metadata(layout.dir()).map_or(0, |metadata| metadata.dev());
+        let space = FreeSpace::new(layout.dir(), limits);
+        let index_growth = index.is_running().then(|| space.promise(INDEX_GROWTH_BYTES));
         Self {
-            space: FreeSpace::new(layout.dir(), limits),
+            space,
             layout,
             index,
             clock,
@@ -85,6 +91,7 @@ impl DiskBudget {
             completed: Condvar::new(),
             counts: EvictionCounts::default(),
             is_stopping: AtomicBool::new(false),
+            _index_growth: index_growth,
         }
     }
 
@@ -156,6 +163,22 @@ impl DiskBudget {
         self.space.shortage(is_ahead, *self.is_complete.lock())
     }
 
+    /// What is lacking. If all blobs would not make up for it, partial downloads that wait to be
+    /// resumed are removed first.
+    fn shortage_without_idle(&self, is_ahead: bool) -> io::Result<SpaceShortage> {
+        let shortage = self.shortage(is_ahead)?;
+        if shortage.bytes() <= self.space.used(SpacePart::Blobs) {
+            return Ok(shortage);
+        }
+        let open = self.look_at_open_files();
+        let is_idle = |_: &Path, metadata: &Metadata| !open.has(FileId::of(metadata));
+        let removed = remove_partials(&self.layout, &self.space, is_idle)?;
+        if removed > 0 {
+            tracing::info!(removed, "removed partial downloads to make room");
+        }
+        self.shortage(is_ahead)
+    }
+
     /// Evicts until what is promised has room.
     fn make_room(&self) -> io::Result<()> {
         let _turn = self.making_room.lock();
@@ -165,32 +188,36 @@ impl DiskBudget {
             self.completed.wait_for(&mut is_complete, COMPLETE_WAIT_MAX);
         }
         drop(is_complete);
-        let shortage = self.shortage(false)?;
+        let shortage = self.shortage_without_idle(false)?;
         let is_lacking = shortage.bytes() > self.space.used(SpacePart::Blobs);
-        if is_lacking || self.evict(shortage) < shortage.bytes() {
+        if is_lacking || self.evict(shortage, WRITER_BLOBS_MAX) < shortage.bytes() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         // Some file systems show freed space later; if it is really lacking, they say so.
         Ok(())
     }
 
-    /// Evicts so that the next writers find room.
-    pub(super) fn make_room_ahead(&self) {
+    /// Evicts so that the next writers find room, some blobs at a time, so that writers have their
+    /// turns in between. Returns whether there is more to do.
+    pub(super) fn make_room_ahead(&self) -> bool {
         let _turn = self.making_room.lock();
         self.count_hits();
         if self.space.used(SpacePart::Unlinked) > 0 {
             // They may be closed by now.
             self.look_at_open_files();
         }
-        match self.shortage(true) {
+        let (mut freed, mut wanted) = (0, 0);
+        match self.shortage_without_idle(true) {
             Ok(shortage) if shortage.bytes() > 0 => {
-                let freed = self.evict(shortage);
+                wanted = shortage.bytes();
+                freed = self.evict(shortage, TURN_BLOBS_MAX);
                 tracing::debug!(?shortage, freed, "evicted blobs ahead of need");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot ask the file system for its free space"),
         }
         self.counts.log();
+        (1..wanted).contains(&freed)
     }
 
     /// Gives the order the uses since the last time.
@@ -203,8 +230,9 @@ impl DiskBudget {
         }
     }
 
-    /// Evicts blobs of as many bytes as are lacking, while there are any. Returns how many went.
-    fn evict(&self, shortage: SpaceShortage) -> u64 {
+    /// Evicts blobs of as many bytes as are lacking, at most `max` blobs. Returns how many bytes
+    /// went.
+    fn evict(&self, shortage: SpaceShortage, max: usize) -> u64 {
         let reason = match shortage.over_cap {
             0 => EvictionReason::MinFree,
             _ => EvictionReason::MaxSize,
@@ -212,8 +240,12 @@ impl DiskBudget {
         self.count_hits();
         let open_files = self.look_at_open_files();
         let (mut freed, mut open) = (0, Vec::new());
-        while freed < shortage.bytes() && !self.is_stopping() {
-            let Some(key) = self.order.lock().first().cloned() else { break };
+        for _ in 0..max {
+            let first = self.order.lock().first().cloned();
+            let Some(key) = first.filter(|_| freed < shortage.bytes() && !self.is_stopping())
+            else {
+                break;
+            };
             match self.evict_blob(&key, &open_files, reason) {
                 Ok(Some(bytes)) => freed += bytes,
                 Ok(None) => {
@@ -295,14 +327,24 @@ fn footprint(digest: &Digest, len: u64, allocated: u64) -> u64 {
     allocated + sums::file_bytes(digest, len).next_multiple_of(BLOCK_BYTES)
 }
 
-fn open(path: &std::path::Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
-fn remove(path: &std::path::Path) -> io::Result<()> {
+fn remove(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_file(path))
 }
+
+/// Blobs that a writer evicts at most, some tenths of a second of work. If that is not enough, as
+/// after `max_size` was lowered, its own blob is passed through.
+const WRITER_BLOBS_MAX: usize = 4096;
+
+/// Blobs that are evicted ahead of need before writers have their turn.
+const TURN_BLOBS_MAX: usize = 256;
+
+/// An index begins with half of this, and grows by less in the second between two measurements.
+const INDEX_GROWTH_BYTES: u64 = 1 << 20;
 
 /// Uses that wait to be counted, of 48 bytes each.
 const HITS_MAX: usize = 1 << 13;

@@ -1,7 +1,5 @@
 //! The evictions since the start, for operators.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use parking_lot::Mutex;
 
 use crate::store::space::{FreeSpace, SpacePart};
@@ -51,54 +49,44 @@ pub struct SpaceReport {
 }
 
 /// The counters.
-#[derive(Debug)]
-pub(super) struct EvictionCounts {
-    evicted: Mutex<[EvictedBlobs; EvictionReason::ALL.len()]>,
-    logged: Mutex<[EvictedBlobs; EvictionReason::ALL.len()]>,
-    last_unused: AtomicU64,
-}
+#[derive(Debug, Default)]
+pub(super) struct EvictionCounts(Mutex<EvictionTally>);
 
-impl Default for EvictionCounts {
-    fn default() -> Self {
-        Self {
-            evicted: Mutex::default(),
-            logged: Mutex::default(),
-            last_unused: AtomicU64::new(u64::MAX),
-        }
-    }
+#[derive(Debug, Default)]
+struct EvictionTally {
+    evicted: [EvictedBlobs; EvictionReason::ALL.len()],
+    logged: [EvictedBlobs; EvictionReason::ALL.len()],
+    last_unused: Option<u64>,
 }
 
 impl EvictionCounts {
     /// Counts a blob that was last used `unused` seconds ago.
     pub(super) fn count(&self, reason: EvictionReason, bytes: u64, unused: u32) {
-        let counts = &mut self.evicted.lock()[reason as usize];
+        let mut tally = self.0.lock();
+        tally.last_unused = Some(unused.into());
+        let counts = &mut tally.evicted[reason as usize];
         counts.count += 1;
         counts.bytes += bytes;
-        self.last_unused.store(unused.into(), Ordering::Relaxed);
     }
 
     /// Writes a line if blobs were evicted since the last one.
     pub(super) fn log(&self) {
-        let evicted = *self.evicted.lock();
-        let before = std::mem::replace(&mut *self.logged.lock(), evicted);
+        let mut tally = self.0.lock();
+        let evicted = tally.evicted;
+        let before = std::mem::replace(&mut tally.logged, evicted);
         for reason in EvictionReason::ALL {
             let (now, before) = (evicted[reason as usize], before[reason as usize]);
             let (blobs, bytes) = (now.count - before.count, now.bytes - before.bytes);
             if blobs > 0 {
-                let unused_seconds = self.last_unused.load(Ordering::Relaxed);
-                let reason = reason.as_str();
+                let (reason, unused_seconds) = (reason.as_str(), tally.last_unused);
                 tracing::info!(reason, blobs, bytes, unused_seconds, "evicted blobs");
             }
         }
     }
 
     pub(super) fn report(&self, space: &FreeSpace) -> SpaceReport {
-        let last_unused = self.last_unused.load(Ordering::Relaxed);
-        SpaceReport {
-            cap: space.cap(),
-            used: SpacePart::ALL.map(|part| space.used(part)),
-            evicted: *self.evicted.lock(),
-            last_unused: (last_unused != u64::MAX).then_some(last_unused),
-        }
+        let EvictionTally { evicted, last_unused, .. } = *self.0.lock();
+        let used = SpacePart::ALL.map(|part| space.used(part));
+        SpaceReport { cap: space.cap(), used, evicted, last_unused }
     }
 }

@@ -4,7 +4,6 @@
 //! seconds. It ends with the store.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -32,24 +31,21 @@ pub(in crate::store) fn start(budget: &Arc<DiskBudget>) {
 }
 
 fn keep(budget: &Weak<DiskBudget>) {
-    let (mut index_at, mut records_at) = (None, None);
-    if find_in_index(budget) {
-        // They are measured later, as that takes a walk.
-        records_at = Some(Instant::now());
-    } else if find_in_files(budget).is_none() {
+    let is_indexed = find_in_index(budget);
+    if !is_indexed && find_in_files(budget).is_none() {
         return;
     }
-    while let Some(budget) = running(budget) {
-        if is_due(&mut index_at, INDEX_EVERY) {
-            budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
-        }
-        if is_due(&mut records_at, RECORDS_EVERY) {
+    // What the index knows of records does for the first hour, as to measure them takes a walk.
+    for round in u64::from(is_indexed).. {
+        let Some(budget) = running(budget) else { return };
+        budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
+        if round % RECORDS_ROUNDS == 0 {
             let layout = &budget.layout;
             let directories = bytes_of_directories(&[layout.blobs(), layout.sums_dir()]);
             let records = bytes_under(&layout.registries());
             budget.space.set(SpacePart::Records, directories + records);
         }
-        budget.make_room_ahead();
+        while budget.make_room_ahead() {}
         drop(budget);
         thread::sleep(ROUND_EVERY);
     }
@@ -57,14 +53,6 @@ fn keep(budget: &Weak<DiskBudget>) {
 
 fn running(budget: &Weak<DiskBudget>) -> Option<Arc<DiskBudget>> {
     budget.upgrade().filter(|budget| !budget.is_stopping())
-}
-
-fn is_due(at: &mut Option<Instant>, every: Duration) -> bool {
-    let is_due = at.is_none_or(|at| at.elapsed() >= every);
-    if is_due {
-        *at = Some(Instant::now());
-    }
-    is_due
 }
 
 /// Puts every blob that the index knows into the order. Returns whether these are all.
@@ -91,9 +79,7 @@ fn find_in_files(budget: &Weak<DiskBudget>) -> Option<()> {
         for first in 0..=u8::MAX {
             let budget = running(budget)?;
             let begun = Instant::now();
-            if let Err(error) = find_in(&budget, algorithm, first) {
-                tracing::warn!(%error, "cannot list stored blobs; some may not be evicted");
-            }
+            find_in(&budget, algorithm, first);
             drop(budget);
             // Half of one CPU and of the disk is left to others.
             thread::sleep(begun.elapsed());
@@ -103,9 +89,9 @@ fn find_in_files(budget: &Weak<DiskBudget>) -> Option<()> {
     Some(())
 }
 
-fn find_in(budget: &DiskBudget, algorithm: Algorithm, first: u8) -> io::Result<()> {
-    for entry in entries(&budget.layout.blobs_of(algorithm, first))? {
-        let entry = entry?;
+/// Blobs that cannot be listed could not be evicted either.
+fn find_in(budget: &DiskBudget, algorithm: Algorithm, first: u8) {
+    for entry in entries(&budget.layout.blobs_of(algorithm, first)) {
         let name = entry.file_name();
         let text = format!("{}:{}", algorithm.as_str(), name.to_string_lossy());
         let Ok(digest) = text.parse::<Digest>() else { continue };
@@ -118,16 +104,11 @@ fn find_in(budget: &DiskBudget, algorithm: Algorithm, first: u8) -> io::Result<(
             budget.found(&digest, metadata.len(), metadata.blocks() * 512, used);
         }
     }
-    Ok(())
 }
 
-/// The entries of a directory; none where there is no such.
-fn entries(dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
-    match fs::read_dir(dir) {
-        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
-        Err(error) => Err(error),
-    }
+/// The entries of a directory, as far as they can be listed.
+fn entries(dir: &Path) -> impl Iterator<Item = fs::DirEntry> {
+    fs::read_dir(dir).into_iter().flatten().flatten()
 }
 
 /// Bytes that all files and directories under `dir` take, as far as they can be listed.
@@ -143,7 +124,7 @@ fn bytes_in(mut dirs: Vec<std::path::PathBuf>, counts: fn(&fs::FileType) -> bool
     let mut bytes = 0;
     while let Some(dir) = dirs.pop() {
         bytes += fs::symlink_metadata(&dir).map_or(0, |metadata| metadata.blocks() * 512);
-        for entry in entries(&dir).into_iter().flatten().flatten() {
+        for entry in entries(&dir) {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
                 Ok(kind) if counts(&kind) => {
@@ -156,11 +137,8 @@ fn bytes_in(mut dirs: Vec<std::path::PathBuf>, counts: fn(&fs::FileType) -> bool
     bytes
 }
 
-/// The pause between two looks at the space.
+/// The pause between two looks at the space, and at the index, which has some dozens of files.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-
-/// The pause between two measurements of the index: some dozens of files.
-const INDEX_EVERY: Duration = Duration::from_secs(10);
 
 /// What file systems allocate at least.
 const BLOCK_BYTES: u64 = 4096;
@@ -168,6 +146,6 @@ const BLOCK_BYTES: u64 = 4096;
 /// Directories of blobs and of checksums by SHA-256.
 const DIRECTORIES: u64 = 512;
 
-/// The pause between two measurements of records and directories, whose changes are counted as
-/// well, as far as they are of files.
-const RECORDS_EVERY: Duration = Duration::from_secs(3600);
+/// Rounds between two measurements of records and directories, an hour; their changes are counted
+/// as well, as far as they are of files.
+const RECORDS_ROUNDS: u64 = 3600;

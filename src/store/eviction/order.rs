@@ -52,9 +52,8 @@ pub struct RemovedBlob {
     pub used: u32,
 }
 
-impl<K: Hash + Eq> EvictionOrder<K> {
-    /// An order of nothing.
-    pub fn new() -> Self {
+impl<K> Default for EvictionOrder<K> {
+    fn default() -> Self {
         Self {
             entries: Vec::new(),
             slots: HashTable::new(),
@@ -64,7 +63,9 @@ impl<K: Hash + Eq> EvictionOrder<K> {
             hasher: RandomState::new(),
         }
     }
+}
 
+impl<K: Hash + Eq> EvictionOrder<K> {
     /// How many blobs there are.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -78,13 +79,6 @@ impl<K: Hash + Eq> EvictionOrder<K> {
     /// Bytes that all blobs take.
     pub fn bytes(&self) -> u64 {
         self.blocks * BLOCK_BYTES
-    }
-
-    /// Memory that the order takes, in bytes.
-    pub fn memory(&self) -> usize {
-        self.entries.capacity() * size_of::<OrderEntry<K>>()
-            + self.heap.capacity() * size_of::<u32>()
-            + self.slots.allocation_size()
     }
 
     /// Adds a blob that was stored and used now. A blob that is there already gets this size, and
@@ -263,8 +257,7 @@ impl<K: Hash + Eq> EvictionOrder<K> {
     fn is_before(&self, one: usize, other: usize) -> bool {
         let entry = |place: usize| &self.entries[self.heap[place] as usize];
         let (one, other) = (entry(one), entry(other));
-        let order = one.priority.total_cmp(&other.priority).then(one.used.cmp(&other.used));
-        order.is_lt()
+        one.priority.total_cmp(&other.priority).then(one.used.cmp(&other.used)).is_lt()
     }
 
     fn swap(&mut self, one: usize, other: usize) {
@@ -275,12 +268,6 @@ impl<K: Hash + Eq> EvictionOrder<K> {
 
     fn settle(&mut self, place: usize) {
         self.entries[self.heap[place] as usize].place = count(place);
-    }
-}
-
-impl<K: Hash + Eq> Default for EvictionOrder<K> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -347,7 +334,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn order_of(blobs: &[(u32, u64)]) -> EvictionOrder<u32> {
-        let mut order = EvictionOrder::new();
+        let mut order = EvictionOrder::default();
         for (key, bytes) in blobs {
             order.insert(*key, *bytes, 0);
         }
@@ -421,7 +408,7 @@ mod tests {
 
     #[test]
     fn blobs_of_an_earlier_process_go_by_the_order_of_their_last_uses() {
-        let mut order = EvictionOrder::new();
+        let mut order = EvictionOrder::default();
         for (key, used) in [(1, 500), (2, 100), (3, 900), (4, 300)] {
             order.insert_found(key, 100 * MIB, used);
         }
@@ -456,7 +443,7 @@ mod tests {
     fn the_heap_agrees_with_a_plain_list_in_random_histories() {
         for seed in 0..20 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut order = EvictionOrder::new();
+            let mut order = EvictionOrder::default();
             let mut plain = PlainOrder { inflation: AGE_RANGE, ..PlainOrder::default() };
             for step in 0..3000 {
                 let (key, blocks) = (random.u32(..200), random.u64(1..5000));
@@ -492,10 +479,19 @@ mod tests {
         }
     }
 
+    impl<K: Hash + Eq> EvictionOrder<K> {
+        /// Memory that the order takes, in bytes.
+        fn memory(&self) -> usize {
+            self.entries.capacity() * size_of::<OrderEntry<K>>()
+                + self.heap.capacity() * size_of::<u32>()
+                + self.slots.allocation_size()
+        }
+    }
+
     /// 40 bytes are a SHA-256 and the room for the rest of a SHA-512.
     #[test]
     fn a_million_blobs_take_80_bytes_each() {
-        let mut order = EvictionOrder::<[u64; 5]>::new();
+        let mut order = EvictionOrder::<[u64; 5]>::default();
         for number in 0..1_000_000 {
             order.insert([number; 5], 4096, 0);
         }

@@ -261,6 +261,21 @@ async fn a_lower_bound_evicts_without_a_writer() {
     assert_eq!(store.evicted().count, 4);
 }
 
+/// Or downloads that broke off would keep everything else out until `fill_keep` has passed.
+#[tokio::test]
+async fn downloads_that_broke_off_make_room_when_blobs_do_not() {
+    let store = FiniteStore::new(32);
+    for byte in 0..3 {
+        store.append(vec![byte; 9 * MIB]).await.unwrap().leave().await.unwrap();
+    }
+    let in_flight = store.append(vec![9; 4 * MIB]).await.unwrap();
+    let blob = store.store(10, 12).await;
+    assert_eq!(store.has(&[&blob]).await, [true]);
+    let digest = Digest::of(Algorithm::Sha256, &vec![9; 4 * MIB]);
+    in_flight.commit(&digest, |_| {}).await.unwrap().kept.unwrap();
+    assert_eq!(store.has(&[&digest]).await, [true], "what is in flight stays");
+}
+
 /// The counters say what `du` says, whatever became of what was begun.
 #[tokio::test]
 async fn what_is_counted_is_what_the_directory_takes() {

@@ -41,42 +41,28 @@ impl BlobRows {
     }
 }
 
-/// The sending side, which is used once.
-#[derive(Clone, Debug)]
-pub(super) struct BlobRowsSender(Arc<Mutex<Option<SyncSender<Option<BlobRow>>>>>);
+/// The sending side, which is used once. Without a message at the end the index has not all blobs.
+pub(super) type BlobRowsSender = Arc<Mutex<Option<SyncSender<Option<BlobRow>>>>>;
 
-impl BlobRowsSender {
-    pub(super) fn new(sender: SyncSender<Option<BlobRow>>) -> Self {
-        Self(Arc::new(Mutex::new(Some(sender))))
-    }
-
-    /// Hands over every blob, if the index has all; else says that it does not. What the other side
-    /// does not want is dropped.
-    pub(super) fn send(&self, ledger: &IndexDb, is_whole: bool) -> Result<(), IndexFault> {
-        let Some(sender) = self.0.lock().take().filter(|_| is_whole) else { return Ok(()) };
-        let mut is_wanted = true;
-        ledger.scan(|name, facts| {
-            if let RowName::Blob(digest) = name
-                && is_wanted
-            {
-                let row = BlobRow { digest, len: facts.size, used: facts.used };
-                is_wanted = sender.send(Some(row)).is_ok();
-            }
-        })?;
-        // Nobody left to hear it is as well.
-        drop(sender.send(None));
-        Ok(())
-    }
-
-    /// Says that the index has nothing to hand over.
-    pub(super) fn close(&self) {
-        drop(self.0.lock().take());
-    }
+/// Hands over every blob. What the other side does not want is dropped.
+pub(super) fn send(rows: &SyncSender<Option<BlobRow>>, ledger: &IndexDb) -> Result<(), IndexFault> {
+    let mut is_wanted = true;
+    ledger.scan(|name, facts| {
+        if let RowName::Blob(digest) = name
+            && is_wanted
+        {
+            let row = BlobRow { digest, len: facts.size, used: facts.used };
+            is_wanted = rows.send(Some(row)).is_ok();
+        }
+    })?;
+    // A receiver that has left needs none.
+    drop(rows.send(None));
+    Ok(())
 }
 
-pub(super) fn channel() -> (SyncSender<Option<BlobRow>>, BlobRows) {
+pub(super) fn channel() -> (BlobRowsSender, BlobRows) {
     let (sender, receiver) = sync_channel(ROWS_MAX);
-    (sender, BlobRows(Some(receiver)))
+    (Arc::new(Mutex::new(Some(sender))), BlobRows(Some(receiver)))
 }
 
 /// Rows on their way.

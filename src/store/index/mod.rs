@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use self::blob_rows::{BlobRows, BlobRowsSender};
+use self::blob_rows::BlobRows;
 use self::db::{IndexDb, IndexFault};
 use self::dir::IndexDir;
 use self::pending::RowChange;
@@ -78,7 +78,7 @@ impl StoreIndex {
             place: place.clone(),
             layout: layout.clone(),
             checker: options.checker,
-            blob_rows: BlobRowsSender::new(sender),
+            blob_rows: sender,
         };
         let supervisor = thread::Builder::new().name("index-keeper".to_owned());
         if let Err(error) = supervisor.spawn(move || owner.supervise()) {
@@ -86,6 +86,11 @@ impl StoreIndex {
             return Self { running: None, clock, blob_rows };
         }
         Self { running: Some(IndexThread { shared, place }), clock, blob_rows }
+    }
+
+    /// Whether there is an index.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
     }
 
     /// The blobs that the index knew when it was opened, once. Does not block.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::layout::StoreLayout;
-use super::blob_rows::BlobRowsSender;
+use super::blob_rows::{self, BlobRowsSender};
 use super::check::check;
 use super::db::{IndexDb, IndexFault, IndexTotals};
 use super::dir::{IndexDir, IndexDirState};
@@ -35,11 +35,6 @@ pub(super) struct IndexWriter {
 impl IndexWriter {
     /// Keeps an index until it is told to stop, or has failed too often.
     pub(super) fn supervise(self) {
-        self.keep_alive();
-        self.blob_rows.close();
-    }
-
-    fn keep_alive(&self) {
         for _ in 0..LIVES_MAX {
             let owner = self.clone();
             let life = thread::Builder::new().name("index".to_owned()).spawn(move || owner.live());
@@ -87,7 +82,9 @@ impl IndexWriter {
         self.place.unseal()?;
         let mut ledger = IndexDb::open(&self.place.db(), totals)?;
         self.shared.update(|report| report.totals = totals);
-        self.blob_rows.send(&ledger, is_whole)?;
+        if let Some(rows) = self.blob_rows.lock().take().filter(|_| is_whole) {
+            blob_rows::send(&rows, &ledger)?;
+        }
         tracing::info!(?totals, is_whole, "the index is open");
         let mut round = WriterRound { is_due: !is_whole, ..WriterRound::new() };
         loop {
