@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use http::header::LINK;
 
-/// The query of the first link whose relation is `next`.
+/// The query of the first link whose relation is `next`, or that has no brackets or no relation:
+/// clients follow that too.
 pub fn next_query(headers: &HeaderMap) -> Option<String> {
     headers.get_all(LINK).into_iter().find_map(|line| {
         let line = String::from_utf8_lossy(line.as_bytes());
-        let target = next_target(&line)?;
+        let target = next_target(&line).or_else(|| bare_target(&line))?;
         let target = target.split('#').next().unwrap_or_default();
         Some(target.split_once('?').map_or("", |(_, query)| query).to_owned())
     })
@@ -30,6 +31,12 @@ fn next_target(line: &str) -> Option<&str> {
         }
         rest = behind;
     }
+}
+
+fn bare_target(line: &str) -> Option<&str> {
+    let (target, parameters) = line.split_at(line.find(';').unwrap_or(line.len()));
+    let is_bare = !parameters.contains("rel") || read_parameters(parameters).0;
+    (is_bare && target.contains('?')).then(|| target.trim_matches([' ', '<', '>']))
 }
 
 /// Whether one of a link's parameters says `next`, and what stands behind them all.
@@ -82,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_query_of_the_next_link_is_taken() {
+    fn the_query_of_the_next_link_is_taken_however_a_registry_writes_it() {
         for (line, want) in [
             (r#"</v2/a/tags/list?n=2&last=b>; rel="next""#, Some("n=2&last=b")),
             ("<https://evil.test/x?last=b#f>;rel=next", Some("last=b")),
@@ -92,9 +99,14 @@ mod tests {
             ("<?last=b;c,d>; rel=next", Some("last=b;c,d")),
             ("<javascript:alert(1)>; rel=next", Some("")),
             ("<>; rel=next", Some("")),
-            ("<?last=b>", None),
-            ("?last=b; rel=next", None),
-            ("<?last=b; rel=next", None),
+            ("<?last=b>", Some("last=b")),
+            ("?last=b; rel=next", Some("last=b")),
+            ("/v2/a/tags/list?last=b&n=2", Some("last=b&n=2")),
+            (r#"https://x.test/v2/a/tags/list?n=2&last=b;rel="next""#, Some("n=2&last=b")),
+            ("<?last=b; rel=next", Some("last=b")),
+            ("?last=b; rel=prev", None),
+            (r#"<?last=b>; rel="help""#, None),
+            (", ,", None),
             ("", None),
             ("<?last=ä>; rel=next", Some("last=ä")),
             (r#"<?last=b>; rel="next"#, Some("last=b")),
@@ -102,6 +114,7 @@ mod tests {
             assert_eq!(query(&[line]).as_deref(), want, "{line}");
         }
         assert_eq!(query(&["<?a>; rel=prev", "<?b>; rel=next"]).as_deref(), Some("b"));
+        assert_eq!(query(&["<?a>", "<?b>"]).as_deref(), Some("a"));
         assert_eq!(query(&[]), None);
     }
 }

@@ -111,7 +111,7 @@ fn member<'a, T: Deserialize<'a>>(members: &Members<'a>, name: &str) -> Option<T
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Members of an error of the specification, or of a gateway.
-const ERROR_KEYS: &[&str] = &["errors", "error", "message"];
+pub const ERROR_KEYS: &[&str] = &["errors", "error", "message"];
 
 #[cfg(test)]
 mod tests {

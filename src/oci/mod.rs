@@ -13,7 +13,7 @@ mod reference;
 
 pub use code::ErrorCode;
 pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
-pub use manifest::{Descriptor, InvalidManifest, ManifestFacts};
+pub use manifest::{Descriptor, ERROR_KEYS, InvalidManifest, ManifestFacts};
 pub use media_type::{AcceptSet, MANIFEST_ACCEPT, MediaType};
 pub use name::{InvalidName, RegistryName, RepositoryName};
 pub use page::{InvalidPage, PageQuery};

@@ -29,7 +29,7 @@ impl PageQuery {
     ///
     /// [`InvalidPage`] tells what is wrong, which a key that is not known never is.
     pub fn of_tags(query: &str) -> Result<Self, InvalidPage> {
-        Self::parse(query, false)
+        Self::parse(query, false, false)
     }
 
     /// The page of `referrers/<digest>` that a query means.
@@ -38,10 +38,20 @@ impl PageQuery {
     ///
     /// As [`PageQuery::of_tags`].
     pub fn of_referrers(query: &str) -> Result<Self, InvalidPage> {
-        Self::parse(query, true)
+        Self::parse(query, true, false)
     }
 
-    fn parse(query: &str, has_filter: bool) -> Result<Self, InvalidPage> {
+    /// The page that an upstream's own link leads to: an `n` that says nothing is left out, as an
+    /// `n=0` by which the registry decides (GHCR), and the first of two counts.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPage::TooLong`].
+    pub fn of_link(query: &str, filtered: bool) -> Result<Self, InvalidPage> {
+        Self::parse(query, filtered, true)
+    }
+
+    fn parse(query: &str, has_filter: bool, is_lenient: bool) -> Result<Self, InvalidPage> {
         if query.len() > Self::QUERY_LEN_MAX {
             return Err(InvalidPage::TooLong);
         }
@@ -49,6 +59,10 @@ impl PageQuery {
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
                 "" | "ns" => {}
+                "n" if is_lenient => {
+                    page.count = page.count.or(count(&value).ok().filter(|count| *count > 0));
+                }
+                "last" if is_lenient && page.last.is_some() => {}
                 "n" if page.count.is_some() => return Err(InvalidPage::Twice("n")),
                 "n" => page.count = Some(count(&value)?),
                 "last" if page.last.is_some() => return Err(InvalidPage::Twice("last")),
@@ -61,6 +75,14 @@ impl PageQuery {
         page.last = page.last.filter(|last| !last.is_empty());
         page.opaque.sort();
         Ok(page)
+    }
+
+    /// The same page with fewer entries, or with as many as the registry chooses, for one that
+    /// refuses so many; `None` if it is not the count that can be to blame.
+    pub fn with_fewer(&self) -> Option<Self> {
+        let count = self.count.filter(|count| *count >= 100)?;
+        let count = [1000, 100].into_iter().find(|fewer| *fewer < count);
+        Some(Self { count, ..self.clone() })
     }
 
     /// Whether no entries are asked for at all, `n=0`.
@@ -145,6 +167,43 @@ mod tests {
         assert_eq!(filters.plain().to_query(), "artifactType=b&artifactType=a%2F%3Cx%3E&last=c");
         assert!(filters.is_opaque() && !filters.plain().is_opaque());
         assert!(PageQuery::of_tags("artifactType=x").unwrap().is_opaque());
+    }
+
+    #[test]
+    fn a_link_is_read_as_its_registry_means_it() {
+        for (query, want) in [
+            ("last=b&n=0", "last=b"),
+            ("n=0", ""),
+            ("n=-1&last=b", "last=b"),
+            ("n=&last=b", "last=b"),
+            ("n=5&n=6&last=b&last=c", "n=5&last=b"),
+            ("n=x&n=6&last=&last=c", "n=6"),
+            ("n=99999999999999999999&last=b", "n=10000&last=b"),
+            ("next_page=t&n=2", "n=2&next_page=t"),
+            ("last=b", "last=b"),
+        ] {
+            assert_eq!(PageQuery::of_link(query, false).unwrap().to_query(), want, "{query}");
+        }
+        let filtered = PageQuery::of_link("artifactType=x&last=b&n=0", true).unwrap();
+        assert_eq!(filtered.to_query(), "artifactType=x&last=b");
+        assert!(!filtered.is_opaque());
+        let long = format!("last={}", "a".repeat(1 << 20));
+        assert_eq!(PageQuery::of_link(&long, false), Err(InvalidPage::TooLong));
+    }
+
+    /// ECR and distribution refuse more than 1000, others more than 100.
+    #[test]
+    fn a_page_that_is_refused_is_asked_for_with_fewer_entries_until_the_registry_chooses() {
+        let mut page = PageQuery::of_tags("n=10000&last=b").unwrap();
+        let mut tried = Vec::new();
+        while let Some(fewer) = page.with_fewer() {
+            tried.push(fewer.to_query());
+            page = fewer;
+        }
+        assert_eq!(tried, ["n=1000&last=b", "n=100&last=b", "last=b"]);
+        for other in ["n=99", "n=0", "", "last=b"] {
+            assert_eq!(PageQuery::of_tags(other).unwrap().with_fewer(), None, "{other}");
+        }
     }
 
     #[test]

@@ -117,8 +117,9 @@ struct ListHead {
 }
 
 impl ListRecord {
-    /// The longest body that is kept, in bytes.
-    pub const BODY_BYTES_MAX: usize = 4 << 20;
+    /// The longest body that is kept, in bytes: half a million tags of a CI, which some registries
+    /// send in one answer.
+    pub const BODY_BYTES_MAX: usize = 32 << 20;
 
     pub(super) fn to_bytes(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(&ListHead {

@@ -189,7 +189,9 @@ impl RepositoryRecords {
     /// Keeps a page, over whatever was known by its name.
     pub fn put_list(&self, name: &str, record: &ListRecord) -> io::Result<()> {
         self.drop_absent(name)?;
-        self.put_bounded(&self.lists_name(), name, &record.to_bytes(name)?, LISTS_MAX)
+        // Fewer remain when a long one is added: about 1 GiB.
+        let max = LISTS_MAX / (1 + record.body.len() / (4 << 20));
+        self.put_bounded(&self.lists_name(), name, &record.to_bytes(name)?, max)
     }
 
     /// Forgets a page, and that it was absent.

@@ -245,7 +245,7 @@ async fn a_link_header_carries_the_upstreams_query_escaped() {
 /// A body that is no list must not be kept as one for a minute, or for a month of outage.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_no_tag_list_is_a_fault_and_is_not_cached() {
-    let huge: &'static str = Box::leak(format!("{{\"a\":\"{}\"}}", "x".repeat(4 << 20)).into());
+    let huge: &'static str = Box::leak(format!("{{\"a\":\"{}\"}}", "x".repeat(32 << 20)).into());
     for body in ["", "[]", "null", "<html>", "{\"tags\":[", huge] {
         let hub = ScriptedRegistry::new();
         hub.breaks(When::asked("/tags/list").first(1), Fault::Status(200, Vec::new(), body));

@@ -35,6 +35,7 @@ mod manifests;
 mod membership;
 mod metrics;
 mod negative;
+mod odd_lists;
 mod odd_manifests;
 mod offline;
 mod parts;

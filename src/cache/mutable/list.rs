@@ -1,11 +1,14 @@
 //! Lists as they are served, and what an upstream's answer has to be to become one.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use serde::de::IgnoredAny;
 
 use crate::http::next_query;
-use crate::oci::{Digest, InvalidPage, PageQuery, Resource};
+use crate::oci::{Digest, ERROR_KEYS, InvalidPage, PageQuery, Resource};
 use crate::store::ListRecord;
 
 /// Which list of a repository.
@@ -78,23 +81,33 @@ impl ListKind {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<ListPage, &'static str> {
-        // Nothing is kept of an HTML page, nor of half a list.
-        if serde_json::from_slice::<serde_json::Map<_, _>>(&body).is_err() {
-            return Err("it is no list: not a JSON object");
-        }
+        self.check(&body)?;
         let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
         let media_type = text(CONTENT_TYPE.as_str()).filter(|text| is_json(text));
         let media_type = media_type.unwrap_or_else(|| self.media_type().to_owned());
         let next = match next_query(headers) {
             None => None,
             // Without the link the list would look complete.
-            Some(query) => match self.page(&query) {
+            Some(query) => match PageQuery::of_link(&query, matches!(self, Self::Referrers(_))) {
                 Ok(next) if next != *page && next != PageQuery::default() => Some(next),
                 Ok(_) => return Err("the link to its next page leads nowhere"),
                 Err(_) => return Err("the link to its next page is unusable"),
             },
         };
         Ok(ListPage { media_type, filters_applied: text(FILTERS_APPLIED), next, body })
+    }
+
+    /// Whether a body is a list. An HTML page is none, nor half a list, nor the error that a
+    /// gateway sends with a 200.
+    fn check(&self, body: &[u8]) -> Result<(), &'static str> {
+        let members: BTreeMap<String, Option<IgnoredAny>> =
+            serde_json::from_slice(body).map_err(|_| "it is no list: not a JSON object")?;
+        let entries = if *self == Self::Tags { "tags" } else { "manifests" };
+        if !members.contains_key(entries) && ERROR_KEYS.iter().any(|key| members.contains_key(*key))
+        {
+            return Err("it is no list but an error");
+        }
+        Ok(())
     }
 
     /// A list that was kept.
@@ -145,9 +158,23 @@ mod tests {
         for body in ["", "[]", "null", "<html>", "{", "{}x"] {
             assert!(read("", &[], body).contains("not a JSON object"), "{body}");
         }
+        for error in [
+            r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#,
+            r#"{"errors":null}"#,
+            r#"{"name":"a","error":"quota"}"#,
+            r#"{"message":"x"}"#,
+        ] {
+            assert!(read("", &[], error).contains("an error"), "{error}");
+        }
+        for list in [r#"{"name":"a"}"#, r#"{"errors":[],"tags":null}"#, r#"{"tags":[{}],"x":[]}"#] {
+            assert_eq!(read("", &[], list), "application/json ", "{list}");
+        }
+        assert_eq!(read("n=1", &link("<?last=b&n=0>;rel=next"), "{}"), "application/json last=b");
         for nowhere in ["<>;rel=next", "</v2/x>;rel=next", "<?last=b&n=1>;rel=next"] {
             assert!(read("n=1&last=b", &link(nowhere), "{}").contains("nowhere"), "{nowhere}");
         }
-        assert!(read("", &link("<?n=-1>;rel=next"), "{}").contains("unusable"));
+        for nowhere in ["<?n=-1>;rel=next", "<?n=0>;rel=next", "<?n=0>"] {
+            assert!(read("", &link(nowhere), "{}").contains("nowhere"), "{nowhere}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::time::timeout_at;
 
 use crate::access::Grant;
@@ -25,8 +26,8 @@ use crate::cache::question::{HEADERS_WAIT_MAX, deadline, question_of};
 use crate::cache::tasks::DetachedTasks;
 use crate::cache::{CacheError, ListKind, ListPage, Pulled};
 use crate::oci::PageQuery;
-use crate::store::{AbsentRecord, ListRecord, RepositoryRecords};
-use crate::upstream::{self, Question, ReadMethod};
+use crate::store::{AbsentRecord, ListRecord, RepositoryRecords, blocking};
+use crate::upstream::{Question, ReadMethod, UpstreamError};
 
 /// A page in memory, with the time of its last validation.
 #[derive(Clone, Debug)]
@@ -61,7 +62,10 @@ impl ListPulls {
         tasks: DetachedTasks,
         bytes_max: u64,
     ) -> Self {
-        let bytes_of = |list: &Arc<CachedList>| list.content.len();
+        let bytes_of = |list: &Arc<CachedList>| match &list.content {
+            ListContent::Absent(said) => said.as_ref().map_or(0, Bytes::len),
+            ListContent::Found(list) => list.body.len(),
+        };
         Self {
             validation,
             memory: MemoryTable::new("lists", bytes_max / 4 * 3, bytes_of),
@@ -196,7 +200,7 @@ impl ListPulls {
             Ok(list) => Some(ListContent::Found(Arc::clone(list))),
             Err(error) if error.refuses(&grant) => return fetched,
             // Another client may be shown a list that this client's credential does not show.
-            Err(CacheError::Upstream(upstream::UpstreamError::NotFound { said, .. }))
+            Err(CacheError::Upstream(UpstreamError::NotFound { said, .. }))
                 if !grant.uses_client_credential() =>
             {
                 Some(ListContent::Absent(said.clone()))
@@ -249,23 +253,15 @@ fn write_list(
     }
 }
 
-impl ListContent {
-    /// Bytes of memory, about.
-    fn len(&self) -> usize {
-        match self {
-            Self::Absent(said) => said.as_ref().map_or(0, Bytes::len),
-            Self::Found(list) => list.body.len(),
-        }
-    }
-}
-
-/// The page from the upstream. A body that breaks off is asked for again.
+/// The page from the upstream. A body that breaks off is asked for again. If the registry refuses
+/// so many entries, as distribution and ECR do above 1,000, fewer are asked for.
 async fn fetch(
     grant: &Grant,
     listing: &ListKind,
     page: &PageQuery,
 ) -> Result<ListPage, CacheError> {
-    let question = Question {
+    let mut page = page.clone();
+    let mut question = Question {
         query: page.to_query(),
         accept: Some(listing.media_type().to_owned()),
         ..question_of(grant, ReadMethod::Get, listing.resource())
@@ -276,13 +272,20 @@ async fn fetch(
     let mut tries = 0;
     loop {
         tries += 1;
-        let answer = upstream.ask(&question, until).await?;
+        let answer = match (upstream.ask(&question, until).await, page.with_fewer()) {
+            (Err(UpstreamError::Unexpected { status, .. }), Some(fewer)) if status == 400 => {
+                question.query = fewer.to_query();
+                page = fewer;
+                tries = 0;
+                continue;
+            }
+            (answer, _) => answer?,
+        };
         let (status, headers) = (answer.status, answer.headers);
         match timeout_at(until, answer.body.collect(ListRecord::BODY_BYTES_MAX)).await {
             Ok(Ok(body)) => {
-                return listing.read(page, &headers, body).map_err(|reason| {
-                    let reason = reason.to_owned();
-                    upstream::UpstreamError::Unexpected { host: host(), status, reason }.into()
+                return read(listing.clone(), page, headers, body).await?.map_err(|reason| {
+                    UpstreamError::Unexpected { host: host(), status, reason }.into()
                 });
             }
             Ok(Err(error)) if error.is_transient() && tries < TRIES_MAX => {}
@@ -290,6 +293,17 @@ async fn fetch(
             Err(_) => return Err(CacheError::TimedOut { host: host(), waited: HEADERS_WAIT_MAX }),
         }
     }
+}
+
+/// Reads an answer off the reactor, because a list of many megabytes takes a while to be checked.
+async fn read(
+    listing: ListKind,
+    page: PageQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Result<ListPage, String>, CacheError> {
+    let read = move || Ok(listing.read(&page, &headers, body).map_err(str::to_owned));
+    blocking(read).await.map_err(|_| CacheError::Internal("a list was not read"))
 }
 
 /// How often a list whose body broke off is asked for.
