@@ -100,14 +100,16 @@ impl AppendFile {
         let more = total - self.allocated;
         let mut reservation = self.blobs.budget().reserve(more)?;
         match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.allocated, more) {
-            Ok(()) => reservation.taken(more),
+            Ok(()) => {
+                self.count(self.file.metadata()?.blocks() * 512);
+                reservation.fulfil(more);
+            }
             // Without fallocate the promise is kept in memory until the file is done.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
         self.allocated = total;
         self.reservation = Some(reservation);
-        self.count(self.file.metadata()?.blocks() * 512);
         Ok(())
     }
 
@@ -197,8 +199,8 @@ impl AppendFile {
         let naming = blobs.budget().naming();
         self.rename(digest, &target)?;
         self.is_temporary = false;
-        self.count(0);
         blobs.kept(digest, self.len, allocated);
+        self.count(0);
         drop(naming);
         if self.len > BLOCK_BYTES {
             self.blobs.put_sums(digest, self.len, sums);

@@ -71,7 +71,7 @@ impl BlobStore {
         }
     }
 
-    /// What has to be queried.
+    /// The index of what is stored.
     pub(super) fn index(&self) -> &StoreIndex {
         &self.index
     }
@@ -233,7 +233,11 @@ impl BlobStore {
     pub(super) fn put_sums(&self, digest: &Digest, len: u64, sums: &BlockSums) {
         let path = self.layout.sums(digest);
         let bytes = sums.to_bytes(digest, len).map_err(io::Error::from);
-        let put = bytes.and_then(|bytes| self.drafts.replace(&path, &bytes, |_| Ok(())));
+        let put = bytes.and_then(|bytes| {
+            // They were counted with the blob, and may be what is too much.
+            let _reservation = self.budget.reserve(0)?;
+            self.drafts.replace(&path, &bytes, |_| Ok(()))
+        });
         if let Err(error) = put {
             tracing::debug!(%digest, %error, "cannot keep the checksums of a blob");
         }

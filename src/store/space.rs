@@ -2,8 +2,9 @@
 //!
 //! Two bounds hold: the bytes of the store, and the space that is left free on its file system for
 //! everything else that lives there. Bytes are promised to one writer before it begins, and are not
-//! promised to another until the file system has set them aside. What is done when there is too
-//! little is decided in `eviction/`.
+//! promised to another until the file system has set them aside. Bytes that go from one count to
+//! another are added there before they are subtracted here, so that they are always counted. The
+//! way to more room is decided in `eviction/`.
 
 use std::fmt;
 use std::fs;
@@ -11,10 +12,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytesize::ByteSize;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// An amount of space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +47,9 @@ impl fmt::Display for SpaceAmount {
 /// The bounds of the store. They may change while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpaceLimits {
-    /// What all files of the store may take; `None` for what `min_free` leaves.
+    /// Bytes that all files of the store may take; `None` for as many as `min_free` leaves.
     pub max_size: Option<SpaceAmount>,
-    /// What is left free on the file system. Bytes are at most a twentieth of it, so that a small
+    /// Space that is left free on the file system. Bytes are at most a twentieth of it, so that a small
     /// one is usable.
     pub min_free: SpaceAmount,
 }
@@ -73,9 +73,9 @@ impl SpaceLimits {
 /// The room on a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// What a process without privileges may still write.
+    /// Bytes that a process without privileges may still write.
     pub available: u64,
-    /// What there is in all.
+    /// Its size.
     pub total: u64,
 }
 
@@ -114,14 +114,14 @@ impl SpacePart {
 /// The bytes that there are too few of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SpaceShortage {
-    /// What the store takes or is promised above `max_size`.
+    /// Bytes that the store takes or has promised above `max_size`.
     pub(super) over_cap: u64,
-    /// What the file system lacks to `min_free` and the promises.
+    /// Bytes that the file system lacks to `min_free` and the promises.
     pub(super) below_floor: u64,
 }
 
 impl SpaceShortage {
-    /// What has to go; 0 when there is room.
+    /// Bytes that have to go; 0 when there is room.
     pub(super) fn bytes(self) -> u64 {
         self.over_cap.max(self.below_floor)
     }
@@ -131,32 +131,39 @@ impl SpaceShortage {
 #[derive(Clone, Debug)]
 pub(super) struct FreeSpace {
     dir: PathBuf,
-    shared: Arc<SpaceCounters>,
+    ledger: Arc<Mutex<SpaceLedger>>,
 }
 
-#[derive(Debug)]
-struct SpaceCounters {
-    limits: Mutex<SpaceLimits>,
-    promised: AtomicU64,
+/// Every count at one moment.
+#[derive(Clone, Copy, Debug)]
+struct SpaceLedger {
+    limits: SpaceLimits,
+    promised: u64,
     /// The size of the file system, when it was last asked for.
-    total: AtomicU64,
-    used: [AtomicU64; SpacePart::ALL.len()],
+    total: u64,
+    used: [u64; SpacePart::ALL.len()],
+}
+
+impl SpaceLedger {
+    /// The bytes of all parts, and those that are promised.
+    fn taken(&self) -> u64 {
+        self.used.iter().sum::<u64>().saturating_add(self.promised)
+    }
 }
 
 impl FreeSpace {
     pub(super) fn new(dir: &Path, limits: SpaceLimits) -> Self {
-        let shared = SpaceCounters {
-            limits: Mutex::new(limits),
-            promised: AtomicU64::default(),
-            total: AtomicU64::default(),
-            used: Default::default(),
-        };
-        Self { dir: dir.to_owned(), shared: Arc::new(shared) }
+        let ledger = SpaceLedger { limits, promised: 0, total: 0, used: Default::default() };
+        Self { dir: dir.to_owned(), ledger: Arc::new(Mutex::new(ledger)) }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, SpaceLedger> {
+        self.ledger.lock()
     }
 
     /// The bounds from now on.
     pub(super) fn set_limits(&self, limits: SpaceLimits) {
-        *self.shared.limits.lock() = limits;
+        self.ledger().limits = limits;
     }
 
     /// The space on the file system. Blocks for one system call.
@@ -164,62 +171,61 @@ impl FreeSpace {
         let fs = rustix::fs::statvfs(&self.dir)?;
         let total = fs.f_blocks.saturating_mul(fs.f_frsize);
         let available = fs.f_bavail.saturating_mul(fs.f_frsize);
-        self.shared.total.store(total, Ordering::Relaxed);
+        self.ledger().total = total;
         Ok(DiskSpace { available, total })
     }
 
     /// `max_size` in bytes, if there is one. Does not block.
     pub(super) fn cap(&self) -> Option<u64> {
-        let limits = *self.shared.limits.lock();
-        limits.cap(self.shared.total.load(Ordering::Relaxed))
+        let ledger = self.ledger();
+        ledger.limits.cap(ledger.total)
     }
 
     /// Promises `bytes`, whether there is room for them or not.
     pub(super) fn promise(&self, bytes: u64) -> SpaceReservation {
-        self.shared.promised.fetch_add(bytes, Ordering::Relaxed);
-        SpaceReservation { bytes, shared: Arc::clone(&self.shared) }
+        self.ledger().promised += bytes;
+        SpaceReservation { bytes, ledger: Arc::clone(&self.ledger) }
     }
 
-    /// What is lacking now, promises included. With `is_ahead` some room is to be left for the
-    /// next writers. `is_known` says whether the counters have all of the store; if not, the store
-    /// may be as large as its bound. Blocks for one system call.
+    /// The bytes that are lacking now, promises included. With `is_ahead` some room is to be left
+    /// for the next writers. `is_known` says whether the counters have all of the store; if not,
+    /// the store may be as large as its bound. Blocks for one system call.
     pub(super) fn shortage(&self, is_ahead: bool, is_known: bool) -> io::Result<SpaceShortage> {
+        // First, so that no promise is fulfilled in between and missing on both sides.
+        let ledger = *self.ledger();
         let DiskSpace { available, total } = self.room()?;
-        let limits = *self.shared.limits.lock();
         let spare = |bound: u64| if is_ahead { (bound / SPARE_SHARE).min(SPARE_MAX) } else { 0 };
-        let promised = self.shared.promised.load(Ordering::Relaxed);
-        let over_cap = limits.cap(total).map_or(0, |cap| {
-            let counted = self.used_bytes();
+        let over_cap = ledger.limits.cap(total).map_or(0, |cap| {
             let assumed = if is_known { 0 } else { cap.min(total - available.min(total)) };
-            let taken = counted.max(assumed).saturating_add(promised);
+            let taken = ledger.taken().max(assumed.saturating_add(ledger.promised));
             taken.saturating_add(spare(cap)).saturating_sub(cap)
         });
-        let floor = limits.floor(total);
+        let floor = ledger.limits.floor(total);
         let spare = if floor == 0 { 0 } else { spare(total) };
-        let wanted = promised.saturating_add(floor).saturating_add(spare);
+        let wanted = ledger.promised.saturating_add(floor).saturating_add(spare);
         Ok(SpaceShortage { over_cap, below_floor: wanted.saturating_sub(available) })
     }
 
     /// The bytes of a part.
     pub(super) fn used(&self, part: SpacePart) -> u64 {
-        self.counter(part).load(Ordering::Relaxed)
+        self.ledger().used[part as usize]
     }
 
-    fn used_bytes(&self) -> u64 {
-        SpacePart::ALL.iter().map(|part| self.used(*part)).sum()
+    /// The bytes of all parts, and those that are promised.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> u64 {
+        self.ledger().taken()
     }
 
     /// Counts a file of a part that took `before` bytes and takes `now`.
     pub(super) fn count(&self, part: SpacePart, before: u64, now: u64) {
-        let change = |used: u64| Some(used.saturating_add(now).saturating_sub(before));
-        // The change never refuses.
-        let counter = self.counter(part);
-        counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).unwrap_or_default();
+        let used = &mut self.ledger().used[part as usize];
+        *used = used.saturating_add(now).saturating_sub(before);
     }
 
     /// Counts a part anew.
     pub(super) fn set(&self, part: SpacePart, bytes: u64) {
-        self.counter(part).store(bytes, Ordering::Relaxed);
+        self.ledger().used[part as usize] = bytes;
     }
 
     /// Makes the directory of a file, and those above it, and counts what they take.
@@ -240,10 +246,6 @@ impl FreeSpace {
             Err(error) => Err(error),
         }
     }
-
-    fn counter(&self, part: SpacePart) -> &AtomicU64 {
-        &self.shared.used[part as usize]
-    }
 }
 
 /// The floor in bytes is never more than this share of the file system.
@@ -257,21 +259,21 @@ const SPARE_MAX: u64 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct SpaceReservation {
     bytes: u64,
-    shared: Arc<SpaceCounters>,
+    ledger: Arc<Mutex<SpaceLedger>>,
 }
 
 impl SpaceReservation {
-    /// The file system has set these bytes aside itself; the promise is fulfilled.
-    pub(super) fn taken(&mut self, bytes: u64) {
+    /// Gives back the promise of bytes that the file system has set aside, and that are counted.
+    pub(super) fn fulfil(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.shared.promised.fetch_sub(bytes, Ordering::Relaxed);
+        self.ledger.lock().promised -= bytes;
     }
 }
 
 impl Drop for SpaceReservation {
     fn drop(&mut self) {
-        self.taken(self.bytes);
+        self.fulfil(self.bytes);
     }
 }
 
@@ -300,9 +302,9 @@ mod tests {
 
         drop(second);
         assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
-        first.taken(most_of_it);
+        first.fulfil(most_of_it);
         drop(first);
-        assert_eq!(space.shared.promised.load(Ordering::Relaxed), 0);
+        assert_eq!(space.taken(), 0);
     }
 
     #[test]

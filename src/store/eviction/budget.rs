@@ -23,7 +23,7 @@ use rustix::fs::OFlags;
 use super::counts::{EvictionCounts, EvictionReason, SpaceReport};
 use super::key::BlobKey;
 use super::open_files::OpenFiles;
-use super::order::EvictionOrder;
+use super::order::{BLOCK_BYTES, EvictionOrder};
 use crate::clock::{WallClock, unix_seconds};
 use crate::oci::Digest;
 use crate::store::index::{IndexRow, StoreIndex};
@@ -54,8 +54,8 @@ pub(in crate::store) struct DiskBudget {
     completed: Condvar,
     counts: EvictionCounts,
     is_stopping: AtomicBool,
-    /// Held for what the index may grow by before it is measured again.
-    _index_growth: Option<SpaceReservation>,
+    /// Held for files that are written without a reservation: they are counted afterwards.
+    _unreserved: SpaceReservation,
 }
 
 /// Uses on their way from readers, which wait for nothing.
@@ -76,7 +76,7 @@ impl DiskBudget {
         let (sender, receiver) = sync_channel(HITS_MAX);
         let device = fs::metadata(layout.dir()).map_or(0, |metadata| metadata.dev());
         let space = FreeSpace::new(layout.dir(), limits);
-        let index_growth = index.is_running().then(|| space.promise(INDEX_GROWTH_BYTES));
+        let unreserved = space.promise(UNRESERVED_BYTES);
         Self {
             space,
             layout,
@@ -91,7 +91,7 @@ impl DiskBudget {
             completed: Condvar::new(),
             counts: EvictionCounts::default(),
             is_stopping: AtomicBool::new(false),
-            _index_growth: index_growth,
+            _unreserved: unreserved,
         }
     }
 
@@ -100,13 +100,13 @@ impl DiskBudget {
         &self.space
     }
 
-    /// Promises `bytes`, evicting blobs if there is not enough room for them.
+    /// Promises the blocks of `bytes`, evicting blobs if there is not enough room for them.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::StorageFull`] if they do not fit, whatever is evicted.
     pub(in crate::store) fn reserve(&self, bytes: u64) -> io::Result<SpaceReservation> {
-        let reservation = self.space.promise(bytes);
+        let reservation = self.space.promise(bytes.next_multiple_of(BLOCK_BYTES));
         if self.shortage(false)?.bytes() > 0 {
             self.make_room()?;
         }
@@ -163,8 +163,8 @@ impl DiskBudget {
         self.space.shortage(is_ahead, *self.is_complete.lock())
     }
 
-    /// What is lacking. If all blobs would not make up for it, partial downloads that wait to be
-    /// resumed are removed first.
+    /// The bytes that are lacking. If all blobs would not make up for them, partial downloads that
+    /// wait to be resumed are removed first.
     fn shortage_without_idle(&self, is_ahead: bool) -> io::Result<SpaceShortage> {
         let shortage = self.shortage(is_ahead)?;
         if shortage.bytes() <= self.space.used(SpacePart::Blobs) {
@@ -324,7 +324,8 @@ impl DiskBudget {
 
 /// Bytes that a blob takes, with its checksums.
 fn footprint(digest: &Digest, len: u64, allocated: u64) -> u64 {
-    allocated + sums::file_bytes(digest, len).next_multiple_of(BLOCK_BYTES)
+    let files = [allocated, sums::file_bytes(digest, len)];
+    files.into_iter().map(|bytes| bytes.next_multiple_of(BLOCK_BYTES)).sum()
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -343,14 +344,12 @@ const WRITER_BLOBS_MAX: usize = 4096;
 /// Blobs that are evicted ahead of need before writers have their turn.
 const TURN_BLOBS_MAX: usize = 256;
 
-/// An index begins with half of this, and grows by less in the second between two measurements.
-const INDEX_GROWTH_BYTES: u64 = 1 << 20;
+/// Bytes that records, directories and the index may grow by before the next writer reserves. An
+/// index begins with half of this, and is measured each second.
+const UNRESERVED_BYTES: u64 = 1 << 20;
 
 /// Uses that wait to be counted, of 48 bytes each.
 const HITS_MAX: usize = 1 << 13;
 
 /// How long the first writers wait for the blobs of earlier processes to be known.
 const COMPLETE_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// What file systems allocate at least.
-const BLOCK_BYTES: u64 = 4096;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::DiskBudget;
+use super::order::BLOCK_BYTES;
 use crate::oci::{Algorithm, Digest};
 use crate::store::space::SpacePart;
 
@@ -35,7 +36,7 @@ fn keep(budget: &Weak<DiskBudget>) {
     if !is_indexed && find_in_files(budget).is_none() {
         return;
     }
-    // What the index knows of records does for the first hour, as to measure them takes a walk.
+    // The index counts records well enough for the first hour, as to measure them takes a walk.
     for round in u64::from(is_indexed).. {
         let Some(budget) = running(budget) else { return };
         budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
@@ -62,12 +63,14 @@ fn find_in_index(budget: &Weak<DiskBudget>) -> bool {
     };
     let are_all = rows.receive(|row| {
         if let Some(budget) = running(budget) {
-            budget.found(&row.digest, row.len, row.len.next_multiple_of(BLOCK_BYTES), row.used);
+            budget.found(&row.digest, row.len, row.len, row.used);
         }
     });
     let Some(budget) = running(budget).filter(|_| are_all) else { return false };
     let totals = budget.index.report().totals;
-    let files = totals.manifests + totals.tags + DIRECTORIES;
+    // A small store has not all directories yet: of a blob and of its checksums.
+    let directories = DIRECTORIES.min(2 * totals.blobs);
+    let files = totals.manifests + totals.tags + directories;
     budget.space.set(SpacePart::Records, files * BLOCK_BYTES);
     budget.complete();
     true
@@ -139,9 +142,6 @@ fn bytes_in(mut dirs: Vec<std::path::PathBuf>, counts: fn(&fs::FileType) -> bool
 
 /// The pause between two looks at the space, and at the index, which has some dozens of files.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-
-/// What file systems allocate at least.
-const BLOCK_BYTES: u64 = 4096;
 
 /// Directories of blobs and of checksums by SHA-256.
 const DIRECTORIES: u64 = 512;

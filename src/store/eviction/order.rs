@@ -253,7 +253,7 @@ impl<K: Hash + Eq> EvictionOrder<K> {
         }
     }
 
-    /// Of two of the same priority, the one that was used longer ago goes first.
+    /// Among equal priorities, the blob that was used longer ago goes first.
     fn is_before(&self, one: usize, other: usize) -> bool {
         let entry = |place: usize| &self.entries[self.heap[place] as usize];
         let (one, other) = (entry(one), entry(other));
@@ -309,12 +309,12 @@ fn count(number: usize) -> u32 {
 }
 
 /// Sizes are counted in blocks of this many bytes, as most file systems allocate them.
-const BLOCK_BYTES: u64 = 4096;
+pub(super) const BLOCK_BYTES: u64 = 4096;
 
 /// The largest size that is counted: 4 TiB.
 const BLOCKS_MAX: u32 = u32::MAX >> 2;
 
-/// What a fetch costs beside its bytes: `c0`, 8 MiB, in blocks.
+/// The cost of a fetch beside its bytes: `c0`, 8 MiB, in blocks.
 const FETCH_BLOCKS: f64 = 2048.0;
 
 /// Uses above this do not count: versions move on.

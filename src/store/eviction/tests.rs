@@ -1,9 +1,9 @@
-//! What a finite store promises, on a real directory.
+//! Promises of a finite store, on a real directory.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -119,6 +119,32 @@ async fn blobs_that_are_used_stay_and_small_ones_longer_than_large_ones() {
     );
     let fifth = store.store(5, 8).await;
     assert_eq!(store.has(&[&used, &unused, &fifth]).await, [true, false, true]);
+}
+
+/// Another writer may look at any moment: it must not find room that a blob on its way has taken.
+#[tokio::test]
+async fn a_blob_on_its_way_into_the_store_is_counted_at_every_moment() {
+    let store = FiniteStore::new(512);
+    let budget = Arc::clone(store.store.blobs.budget());
+    let unreserved = budget.space().taken();
+    let (written, is_done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (seen, done) = (Arc::clone(&written), Arc::clone(&is_done));
+    let sampler = std::thread::spawn(move || {
+        while !done.load(Ordering::Acquire) {
+            let least = unreserved + seen.load(Ordering::Acquire) * MIB as u64;
+            let counted = budget.space().taken();
+            assert!(counted >= least, "{counted} bytes are counted of {least}");
+        }
+    });
+    for byte in 0..60 {
+        let bytes = vec![byte; MIB];
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        let Ok(file) = store.append(bytes).await else { panic!("there is no room") };
+        written.fetch_add(1, Ordering::Release);
+        file.commit(&digest, |_| {}).await.unwrap().kept.unwrap();
+    }
+    is_done.store(true, Ordering::Release);
+    sampler.join().unwrap();
 }
 
 /// Its reader gets every byte, and it is the next one that goes.

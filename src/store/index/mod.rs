@@ -88,11 +88,6 @@ impl StoreIndex {
         Self { running: Some(IndexThread { shared, place }), clock, blob_rows }
     }
 
-    /// Whether there is an index.
-    pub(super) fn is_running(&self) -> bool {
-        self.running.is_some()
-    }
-
     /// The blobs that the index knew when it was opened, once. Does not block.
     pub(super) fn take_blob_rows(&self) -> BlobRows {
         std::mem::take(&mut *self.blob_rows.lock())
