@@ -28,7 +28,7 @@ pub(crate) struct Trace {
     pub(crate) sizes: Vec<u64>,
 }
 
-/// What differs between traces.
+/// Parameters that differ between traces.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TraceOptions {
     /// Exponent of the popularity of repositories by rank.

@@ -3,7 +3,7 @@
 use super::Action;
 use super::process_key::ProcessKey;
 use crate::http::Via;
-use crate::oci::{Reference, RepositoryName, Resource};
+use crate::oci::{RepositoryName, Resource};
 use crate::registry::Registry;
 use crate::upstream::{ClientCredential, CredentialId};
 
@@ -27,14 +27,7 @@ impl RightsQuery<'_> {
 
     /// The hash of the right to this one resource.
     pub(super) fn resource_id(&self, key: &ProcessKey) -> CredentialId {
-        let resource = match self.resource {
-            Resource::Blob(digest) => format!("blobs/{digest}"),
-            Resource::Manifest(Reference::Digest(digest)) => format!("manifests/{digest}"),
-            Resource::Manifest(Reference::Tag(tag)) => format!("manifests/{tag}"),
-            Resource::Referrers(digest) => format!("referrers/{digest}"),
-            Resource::Tags => "tags/list".to_owned(),
-            Resource::Upload(_) => "blobs/uploads/".to_owned(),
-        };
+        let resource = self.resource.path();
         let [kind, client, registry, host, repository, action] = self.parts(b"right to this");
         key.hash(&[kind, client, registry, host, repository, action, resource.as_bytes()])
     }

@@ -90,7 +90,7 @@ catalogue! {
     DISK_SIZE Gauge "larder_disk_size_bytes" []
         "Size of the file system of the cache."
     CAP Gauge "larder_store_max_bytes" []
-        "What the cache directory may take, if it has a limit."
+        "Space that the cache directory may take, if it has a limit."
     USED Gauge "larder_store_used_bytes" ["part"]
         "Space that the cache directory takes on its disk."
     EVICTED Counter "larder_evicted_total" ["reason"]
@@ -98,7 +98,7 @@ catalogue! {
     EVICTED_BYTES Counter "larder_evicted_bytes_total" ["reason"]
         "Space of the blobs that were evicted."
     EVICTED_UNUSED Gauge "larder_evicted_unused_seconds" []
-        "For how long the blob that was evicted last had not been used: low if the cache is too small."
+        "Seconds without a use of the blob that was evicted last; few if the cache is too small."
     STORED Gauge "larder_store_entries" ["kind"]
         "How many contents, manifests by repository and tags are stored, as far as the index knows."
     STORED_BYTES Gauge "larder_store_bytes" []

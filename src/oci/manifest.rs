@@ -1,4 +1,4 @@
-//! What the cache needs to know of a manifest, and nothing more.
+//! The facts of a manifest that the cache needs, and no others.
 //!
 //! A manifest's bytes are opaque and stay as they came; this file reads from them which digests
 //! they name and which kind they say they are. It never writes JSON, never follows `urls`, and

@@ -35,6 +35,22 @@ pub enum Resource {
     Upload(Option<Box<str>>),
 }
 
+impl Resource {
+    /// Its path below the repository. An upload has that of all uploads.
+    ///
+    /// Tags and digests hold no character that a path would have to escape.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Blob(digest) => format!("blobs/{digest}"),
+            Self::Manifest(Reference::Digest(digest)) => format!("manifests/{digest}"),
+            Self::Manifest(Reference::Tag(tag)) => format!("manifests/{tag}"),
+            Self::Referrers(digest) => format!("referrers/{digest}"),
+            Self::Tags => "tags/list".to_owned(),
+            Self::Upload(_) => "blobs/uploads/".to_owned(),
+        }
+    }
+}
+
 impl ApiCall {
     /// The longest path that is looked at, in bytes: prefix, name, and a sha512 digest fit in a
     /// quarter of it.

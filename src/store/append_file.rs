@@ -1,7 +1,7 @@
 //! A file on its way into the store: appended to, in space that was set aside for it.
 //!
-//! `fallocate` keeps the size, so the length is always what was written. What it is on its way
-//! from, and when it is written to, is told in `hashed_file.rs`.
+//! `fallocate` keeps the size, so the length is always the bytes written. `hashed_file.rs` decides
+//! when it is written to, and hashes it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -49,7 +49,7 @@ impl AppendFile {
         };
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::other("what is on its way is not a plain file"));
+            return Err(io::Error::other("a partial download is not a plain file"));
         }
         let len = metadata.len();
         Ok(Self {
@@ -185,7 +185,7 @@ impl AppendFile {
     }
 
     fn keep(mut self, digest: &Digest, sums: &BlockSums) -> io::Result<()> {
-        // What was set aside beyond the end of an unknown length is given back.
+        // Space that was set aside beyond the end of an unknown length is given back.
         if self.allocated > self.len {
             self.file.set_len(self.len)?;
         }

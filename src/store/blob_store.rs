@@ -30,15 +30,15 @@ pub(super) struct BlobStore {
     index: Arc<StoreIndex>,
     budget: Arc<DiskBudget>,
     drafts: Arc<DraftDir>,
-    /// What was removed because its bytes are wrong, and has not come back since. Locked while
-    /// something is removed, so that what came in its place is not taken for it.
+    /// Content that was removed because its bytes are wrong, and has not come back since. Locked
+    /// while content is removed, so that its replacement is not taken for it.
     condemned: Mutex<HashMap<Digest, FileId>>,
     checked: AtomicU64,
     bad: AtomicU64,
     healed: AtomicU64,
 }
 
-/// What verification at rest has come to since the start.
+/// Results of verification at rest since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecheckCounts {
     /// Stored contents that were hashed again and are right.
@@ -151,7 +151,7 @@ impl BlobStore {
     /// Stores small verified content. To have it already is success.
     pub(super) fn put_small(&self, content: &VerifiedContent<Bytes>) -> io::Result<()> {
         let (digest, bytes) = (content.digest(), content.content());
-        // What is due is as well replaced by what was just verified.
+        // Content that is due to be verified is as well replaced by bytes that just were.
         if self.has_fresh(digest) {
             return Ok(());
         }
@@ -165,7 +165,7 @@ impl BlobStore {
         Ok(())
     }
 
-    /// Where a blob lies.
+    /// The path of a blob.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         self.layout.blob(digest)
     }
@@ -221,7 +221,7 @@ impl BlobStore {
                 tracing::error!(%digest, why, %error, "stored content is wrong; not removed");
             }
         }
-        // Of what is not there, they would be a file too many.
+        // Checksums of a blob that is not there would be a file too many.
         drop(fs::remove_file(self.layout.sums(digest)));
         if condemned.len() >= CONDEMNED_MAX {
             condemned.clear();

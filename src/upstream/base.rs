@@ -1,4 +1,4 @@
-//! Where a registry begins: an origin, perhaps a path before `/v2/`, perhaps a project behind it.
+//! The place where a registry begins: an origin, perhaps a path before `/v2/`, perhaps a project behind it.
 //!
 //! One host may have several registries, told apart by a path (`https://host/artifactory/api/
 //! docker/hub`), and a registry may keep what is mirrored in a project of its own
@@ -9,7 +9,7 @@
 
 use url::Url;
 
-use crate::oci::{Reference, RepositoryName, Resource};
+use crate::oci::{RepositoryName, Resource};
 
 /// The place of a registry, or of a project in one.
 #[derive(Clone, Debug)]
@@ -62,8 +62,7 @@ impl RegistryBase {
         format!("{}{repository}", self.project)
     }
 
-    /// The URL of something in a repository. Names, tags and digests hold no character that a path
-    /// would have to escape.
+    /// The URL of something in a repository.
     pub(super) fn url_of(
         &self,
         repository: &RepositoryName,
@@ -71,16 +70,8 @@ impl RegistryBase {
         query: &str,
     ) -> Url {
         let Self { api, project, .. } = self;
-        let rest = match resource {
-            Resource::Blob(digest) => format!("blobs/{digest}"),
-            Resource::Manifest(Reference::Digest(digest)) => format!("manifests/{digest}"),
-            Resource::Manifest(Reference::Tag(tag)) => format!("manifests/{tag}"),
-            Resource::Referrers(digest) => format!("referrers/{digest}"),
-            Resource::Tags => "tags/list".to_owned(),
-            Resource::Upload(_) => "blobs/uploads/".to_owned(),
-        };
         let mut url = self.url.clone();
-        url.set_path(&format!("{api}{project}{repository}/{rest}"));
+        url.set_path(&format!("{api}{project}{repository}/{}", resource.path()));
         url.set_query(Some(query).filter(|query| !query.is_empty()));
         url
     }

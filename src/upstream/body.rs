@@ -114,6 +114,8 @@ impl AnswerBody {
             }
         }
         let BodyState::Decoding(document) = &mut self.state else { return self.received().await };
+        // A document of many pieces leaves the reactor to others after each.
+        tokio::task::yield_now().await;
         match document.next() {
             Ok(piece) => Ok(Some(piece).filter(|piece| !piece.is_empty())),
             Err(error) => Err(self.broken(format!("it cannot be decoded: {error}"))),

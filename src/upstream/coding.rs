@@ -1,7 +1,7 @@
-//! What `Content-Encoding` says of a body (RFC 9110, 8.4), and undoing gzip.
+//! The coding of a body by its `Content-Encoding` (RFC 9110, 8.4), and decoding of gzip.
 //!
-//! Larder asks for no coding. The label comes all the same: web servers and object stores put on
-//! what is already compressed, or what says nothing (`aws-chunked`, `binary`, `none`). The bytes of
+//! Larder asks for no coding. The label comes all the same: web servers and object stores label
+//! files that are compressed anyway, or state no coding at all (`aws-chunked`, `binary`, `none`). The bytes of
 //! a blob are what its digest says, whatever the label. Documents (manifests, lists, tokens, errors)
 //! that a gateway has compressed are decoded, since no client takes them otherwise; whether a
 //! manifest is the right one is for its digest to say, afterwards.
@@ -14,8 +14,8 @@ use flate2::read::MultiGzDecoder;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
-/// The longest document that is taken compressed, in bytes: a manifest's limit. What comes out is
-/// read in pieces, and bounded as if it had come plainly.
+/// The longest document that is taken compressed, in bytes: a manifest's limit. The decoded document
+/// is read in pieces, with the limit that it has uncompressed.
 pub(super) const GZIP_BYTES_MAX: usize = 4 << 20;
 
 /// How a document may be coded.
@@ -28,7 +28,7 @@ pub(super) enum DocumentCoding {
 }
 
 impl DocumentCoding {
-    /// What the headers of a document say; `None` for what cannot be undone.
+    /// The coding that the headers of a document state; `None` for one that cannot be decoded.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut coding = Self::Plain;
         for line in headers.get_all(CONTENT_ENCODING) {

@@ -37,10 +37,7 @@ pub struct ListPage {
 impl ListKind {
     /// Its path in the repository.
     pub fn path(&self) -> String {
-        match self {
-            Self::Referrers(digest) => format!("referrers/{digest}"),
-            Self::Tags => "tags/list".to_owned(),
-        }
+        self.resource().path()
     }
 
     /// The page that a query means.

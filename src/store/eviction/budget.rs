@@ -5,8 +5,8 @@
 //! written to evict: a name is removed, and the index is told in memory.
 //!
 //! A blob that is open is not evicted: it counts as used. If it is opened in the instant before its
-//! name goes, it is read to its end, and its bytes are counted until it is closed. What does not
-//! fit even into an empty cache evicts nothing.
+//! name goes, it is read to its end, and its bytes are counted until it is closed. A blob that
+//! does not fit even into an empty cache evicts nothing.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
