@@ -29,7 +29,8 @@ pub struct MountRequest {
     pub from: Option<Grant>,
     /// Grants to pull from other repositories that may have the blob.
     pub others: Vec<Grant>,
-    /// Whether the upstream may search for it, because the client names no repository.
+    /// Whether the upstream may search for it. It searches what the credential of the request can
+    /// read, so this takes a client that names no repository and has a credential of its own.
     pub anywhere: bool,
 }
 

@@ -94,8 +94,10 @@ impl PushRequest<'_> {
         let Some(digest) = self.digest("mount")? else { return Ok(None) };
         let from = self.sources.named().await;
         let others = self.sources.known(&digest).await;
-        // The upstream may look in all of its repositories if the client names none.
-        let anywhere = self.argument("from")?.is_none();
+        // With Larder's own credential the upstream would search repositories that this client may
+        // not read.
+        let is_unnamed = self.argument("from")?.is_none();
+        let anywhere = is_unnamed && self.sources.grant.uses_client_credential();
         Ok(Some(MountRequest { digest, from, others, anywhere }))
     }
 

@@ -7,3 +7,4 @@ mod headers;
 mod names;
 mod queries;
 mod smuggling;
+mod tenants;

@@ -162,6 +162,12 @@ impl ScriptedRegistry {
         self.shared.uploads.lock().unwrap().has_referrers = true;
     }
 
+    /// Mounts a blob from any repository that has it when a client names no source, as the
+    /// distribution-spec allows ("Mounting a blob from another repository").
+    pub fn mounts_from_anywhere(&self) {
+        self.shared.uploads.lock().unwrap().searches = true;
+    }
+
     /// Forgets a blob, as garbage collection does.
     pub fn collect_garbage(&self, repository: &str, digest: &Digest) {
         self.repository(repository, |content| {

@@ -22,6 +22,8 @@ pub(super) struct Uploads {
     pub(super) base: String,
     /// Whether `OCI-Subject` is answered.
     pub(super) has_referrers: bool,
+    /// Whether a mount that names no source is looked for in every repository.
+    pub(super) searches: bool,
 }
 
 #[derive(Debug, Default)]
@@ -44,8 +46,8 @@ impl Uploads {
         repository: &str,
         asked: &Asked,
     ) -> Answer {
-        if let (Some(mount), Some(from)) = (first(asked, "mount"), first(asked, "from"))
-            && let Some(blob) = content.blob(&from, &mount)
+        if let Some(mount) = first(asked, "mount")
+            && let Some(blob) = self.source(content, &mount, first(asked, "from"))
         {
             content.put_blob(repository, &mount, blob.bytes);
             return created(&format!("/v2/{repository}/blobs/{mount}"), &mount);
@@ -58,6 +60,16 @@ impl Uploads {
         let repository = repository.to_owned();
         self.under_way.insert(id.clone(), Upload { repository, ..Upload::default() });
         self.goes_on(&id, 202)
+    }
+
+    fn source(&self, content: &Content, mount: &str, from: Option<String>) -> Option<Entity> {
+        match from {
+            Some(from) => content.blob(&from, mount),
+            None if self.searches => {
+                content.repositories.keys().find_map(|repository| content.blob(repository, mount))
+            }
+            None => None,
+        }
     }
 
     pub(super) fn with(&mut self, content: &mut Content, id: &str, asked: &Asked) -> Answer {
