@@ -43,7 +43,7 @@ pub(super) async fn probe(query: RightsQuery<'_>, deadline: Instant) -> Result<(
         Resource::Tags => head_of_first_tag(query, timing).await,
         Resource::Upload(_) => {
             let host = query.registry.upstream().host().to_owned();
-            Err(UpstreamError::NotFound { host, said: None })
+            Err(UpstreamError::NotFound { host, said: None, is_proven: true })
         }
     }
 }
@@ -75,7 +75,11 @@ async fn head_of_first_tag(
     })?;
     let list: TagList = serde_json::from_slice(&body).unwrap_or_default();
     let first = list.tags.unwrap_or_default().into_iter().find_map(|tag| tag.parse().ok());
-    let tag = first.ok_or_else(|| UpstreamError::NotFound { host: host(), said: None })?;
+    let tag = first.ok_or_else(|| UpstreamError::NotFound {
+        host: host(),
+        said: None,
+        is_proven: true,
+    })?;
     head(query, &Resource::Manifest(Reference::Tag(tag)), timing).await
 }
 

@@ -221,7 +221,10 @@ fn failed_pull(error: &CacheError, absent: ErrorCode) -> RouteReply {
         reply = with_retry_after(reply, error);
     }
     if let CacheError::Absent { said: Some(said), .. }
-    | CacheError::Upstream(UpstreamError::NotFound { said: Some(said), .. }) = error
+    | CacheError::Upstream(
+        UpstreamError::NotFound { said: Some(said), .. }
+        | UpstreamError::Rejected { said: Some(said), .. },
+    ) = error
     {
         reply.set_length(said.len() as u64);
         *reply.response.body_mut() = ReplyBody::full(said.clone());
@@ -297,6 +300,7 @@ fn status_of_upstream(error: &UpstreamError, absent: ErrorCode) -> (StatusCode, 
             (StatusCode::NOT_FOUND, absent)
         }
         UpstreamError::Denied { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        UpstreamError::Rejected { status, .. } => (*status, code_of_rejection(*status)),
         UpstreamError::Throttled { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests)
         }
@@ -306,8 +310,21 @@ fn status_of_upstream(error: &UpstreamError, absent: ErrorCode) -> (StatusCode, 
         UpstreamError::CredentialRefused { .. }
         | UpstreamError::Forbidden { .. }
         | UpstreamError::RangeNotSatisfiable { .. }
+        | UpstreamError::StorageRefused { .. }
+        | UpstreamError::TokenRefused { .. }
         | UpstreamError::Unexpected { .. }
         | UpstreamError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, ErrorCode::Unavailable),
+    }
+}
+
+/// The code of an upstream's rejection of a pull, where the upstream did not explain it.
+fn code_of_rejection(status: StatusCode) -> ErrorCode {
+    match status {
+        StatusCode::PAYMENT_REQUIRED | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
+            ErrorCode::Denied
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::SizeInvalid,
+        _ => ErrorCode::Unsupported,
     }
 }
 

@@ -148,7 +148,7 @@ impl Upstream {
                 Err(UpstreamError::unexpected(host, status, "for /v2/"))
             }
             // The request asks for nothing, so that it is the credential that was refused.
-            Ok(Err(UpstreamError::Denied { host, status })) => {
+            Ok(Err(UpstreamError::Denied { host, status, .. })) => {
                 let reason = format!("/v2/ answered {}", status.as_u16());
                 Err(UpstreamError::CredentialRefused { host, status, reason })
             }
@@ -184,6 +184,9 @@ impl Upstream {
             (Err(UpstreamError::Unreachable { .. }), Some(payload)) => {
                 Box::pin(self.login.send(&request, payload)).await
             }
+            (Ok(reply), Some(payload)) if is_unprocessed(reply.status) => {
+                Box::pin(self.login.send(&request, payload)).await
+            }
             (answer, _) => answer,
         }
     }
@@ -206,24 +209,53 @@ impl Upstream {
         UpstreamError::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
 
+    /// Asks once. A 404 about something of which a record is kept is not believed before it is
+    /// known that the registry itself has said so.
+    ///
     /// To be awaited in a box, as everything that goes upstream from a request: hits never come
     /// here, and would carry room for it in futures of their own.
     async fn attempt(&self, question: &Question) -> Result<Answer, UpstreamError> {
-        let base = &self.transport.base;
-        let request = UpstreamRequest::of_question(base, question);
-        let reply = self.login.send(&request, ChangePayload::Empty).await?;
-        let is_blob = matches!(question.resource, Resource::Blob(_));
-        if is_blob && request.method == Method::HEAD && reply.is_signed_for_get_only() {
-            drop(reply);
-            let request = UpstreamRequest::of_first_byte(base, question);
-            return self.login.send(&request, ChangePayload::Empty).await?.into_head();
+        let request = UpstreamRequest::of_question(&self.transport.base, question);
+        match self.answer(question, &request).await {
+            Err(UpstreamError::NotFound { host, said, is_proven: false })
+                if question.is_mutable() =>
+            {
+                let is_proven = self.login.finds_registry(&request.scope).await;
+                Err(UpstreamError::NotFound { host, said, is_proven })
+            }
+            answer => answer,
         }
-        let is_list = matches!(question.resource, Resource::Referrers(_) | Resource::Tags);
-        if is_list && reply.status == StatusCode::NOT_FOUND {
-            return Err(reply.into_absence().await);
-        }
-        reply.into_answer(&request)
     }
+
+    async fn answer(
+        &self,
+        question: &Question,
+        request: &UpstreamRequest,
+    ) -> Result<Answer, UpstreamError> {
+        let reply = self.login.send(request, ChangePayload::Empty).await?;
+        let is_head = request.method == Method::HEAD;
+        match &question.resource {
+            Resource::Blob(_) if is_head && reply.is_signed_for_get_only() => {
+                drop(reply);
+                let request = UpstreamRequest::of_first_byte(&self.transport.base, question);
+                self.login.send(&request, ChangePayload::Empty).await?.into_head()
+            }
+            // The reason is in the body of a GET, or the registry takes nothing but GET.
+            Resource::Manifest(_) if is_head && reply.is_unexplained() => {
+                drop(reply);
+                let get = UpstreamRequest { method: Method::GET, ..request.clone() };
+                let reply = self.login.send(&get, ChangePayload::Empty).await?;
+                reply.conclude(request, question).await
+            }
+            _ => reply.conclude(request, question).await,
+        }
+    }
+}
+
+/// Whether a host says that it has not processed the request: it closed an idle connection (408),
+/// or the connection was not for it (421) or too young (425).
+fn is_unprocessed(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 421 | 425)
 }
 
 impl fmt::Debug for Upstream {

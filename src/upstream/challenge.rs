@@ -29,6 +29,30 @@ pub(super) enum ChallengeOffer {
     },
 }
 
+/// The fault of a token that was shown (RFC 6750, 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenFault {
+    /// It is good, and does not allow what was asked.
+    InsufficientScope,
+    /// It is expired, malformed, not valid yet, or signed with an unknown key.
+    InvalidToken,
+}
+
+/// The fault that a Bearer challenge names; `None` if it names none.
+pub(super) fn token_fault(headers: &HeaderMap) -> Option<TokenFault> {
+    let lines = headers.get_all(WWW_AUTHENTICATE).iter().take(CHALLENGES_MAX);
+    let mut lines = lines.filter_map(|line| line.to_str().ok());
+    lines.find_map(|line| {
+        let parsed = ChallengeParser::new(line).take(CHALLENGES_MAX).filter_map(Result::ok);
+        let mut bearer = parsed.filter(|it| it.scheme.eq_ignore_ascii_case("bearer"));
+        match &*bearer.find_map(|it| parameter(&it, "error"))? {
+            "insufficient_scope" => Some(TokenFault::InsufficientScope),
+            "invalid_token" => Some(TokenFault::InvalidToken),
+            _ => None,
+        }
+    })
+}
+
 /// The best challenge in `headers`: Bearer before Basic, the first of each.
 pub(super) fn read(headers: &HeaderMap) -> Option<ChallengeOffer> {
     let lines = headers.get_all(WWW_AUTHENTICATE).iter().take(CHALLENGES_MAX);
@@ -58,17 +82,19 @@ fn read_line(line: &str) -> Vec<ChallengeOffer> {
 }
 
 fn offer(challenge: &ChallengeRef<'_>) -> Option<ChallengeOffer> {
-    let parameter = |name: &str| {
-        let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.to_unescaped())
-    };
     if challenge.scheme.eq_ignore_ascii_case("basic") {
         return Some(ChallengeOffer::Basic);
     }
     if !challenge.scheme.eq_ignore_ascii_case("bearer") {
         return None;
     }
-    Some(ChallengeOffer::Bearer { realm: parameter("realm")?, service: parameter("service") })
+    let [realm, service] = ["realm", "service"].map(|name| parameter(challenge, name));
+    Some(ChallengeOffer::Bearer { realm: realm?, service })
+}
+
+fn parameter(challenge: &ChallengeRef<'_>, name: &str) -> Option<String> {
+    let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.to_unescaped())
 }
 
 #[cfg(test)]
@@ -129,6 +155,27 @@ mod tests {
             &[many.as_str()],
         ] {
             assert_eq!(read_lines(lines), None, "{:.60}", format!("{lines:?}"));
+        }
+    }
+
+    #[test]
+    fn the_fault_of_a_token_is_read_from_a_bearer_challenge_only() {
+        let (scope, invalid) =
+            (Some(TokenFault::InsufficientScope), Some(TokenFault::InvalidToken));
+        for (line, want) in [
+            (r#"Bearer realm="x",error="insufficient_scope""#, scope),
+            (r#"bearer error=insufficient_scope, realm="x""#, scope),
+            (r#"Bearer realm="x",service="y",scope="z",error="invalid_token""#, invalid),
+            (r#"Basic realm="x", Bearer realm="x", ERROR="invalid_token""#, invalid),
+            (r#"Bearer realm="x",error="invalid_request""#, None),
+            (r#"Bearer realm="error=invalid_token""#, None),
+            (r#"Basic realm="x",error="invalid_token""#, None),
+            (r#"Bearer realm="x""#, None),
+            ("Negotiate", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, line.parse().unwrap())]);
+            assert_eq!(token_fault(&headers), want, "{line}");
         }
     }
 }

@@ -1,14 +1,15 @@
-//! The faults between the proxy and an upstream registry.
+//! The faults between the proxy and an upstream registry, and what follows from each.
 //!
-//! Every variant says what happened. The answer to a *client* is decided where the reply is built;
-//! messages here may name hosts, never credentials, and never the query of a URL (signed URLs
-//! are secrets).
+//! Every variant says what happened; its meaning decides about retries, mirrors and what is cached.
+//! The answer to a *client* is decided where the reply is built. Messages may name hosts, never
+//! credentials, and never the query of a URL (signed URLs are secrets).
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::status::{StatusClass, is_without_method};
 use crate::http::TrustError;
 
 /// An upstream request that gave no usable answer.
@@ -32,6 +33,8 @@ pub enum UpstreamError {
         host: String,
         /// 401 or 403.
         status: StatusCode,
+        /// Whether the registry itself said so, not something in between that refuses everything.
+        is_proven: bool,
     },
     /// A redirect, or a token server, that must not be followed: nothing was sent there.
     #[error("{host} points to {target}, which is not followed: {reason}")]
@@ -59,6 +62,9 @@ pub enum UpstreamError {
         /// The error that it said so with, if a list was asked for and it is one of the
         /// specification: clients tell a repository that is not there from a list that is not.
         said: Option<Bytes>,
+        /// Whether the registry itself said so. Not asked about what cannot change: no record
+        /// depends on it.
+        is_proven: bool,
     },
     /// The range asked for begins at or behind the end.
     #[error("{host} has no bytes in the range asked for")]
@@ -68,6 +74,17 @@ pub enum UpstreamError {
         /// The whole length, if it told (`Content-Range: bytes */N`).
         total: Option<u64>,
     },
+    /// The upstream says on purpose that it does not answer this request: a 4xx that is neither
+    /// about a login nor an absence nor a limit.
+    #[error("{host} answered {status}, and rejects the request")]
+    Rejected {
+        /// The registry that answered.
+        host: String,
+        /// Any other 4xx.
+        status: StatusCode,
+        /// Its error, if it is one of the specification.
+        said: Option<Bytes>,
+    },
     /// Bytes, or an end of bytes, were waited for and did not come, or in drops.
     #[error("{host} sent nothing, or next to nothing, for {} s", waited.as_secs())]
     Stalled {
@@ -75,6 +92,14 @@ pub enum UpstreamError {
         host: String,
         /// For how long.
         waited: Duration,
+    },
+    /// Storage refuses the signed URL that the registry has redirected to. The next one may work.
+    #[error("{host} answered {status} to a signed URL of the registry's")]
+    StorageRefused {
+        /// The storage.
+        host: String,
+        /// A 4xx.
+        status: StatusCode,
     },
     /// The upstream asks us to slow down (429, or 503 with `Retry-After`), or has done so and is
     /// not asked again yet.
@@ -84,6 +109,15 @@ pub enum UpstreamError {
         host: String,
         /// For how long it will not be asked again.
         wait: Option<Duration>,
+    },
+    /// The registry refuses a token as invalid, at `/v2/` too, that its token server has just
+    /// issued.
+    #[error("{host} refuses new tokens ({status}), at /v2/ too: its clock or keys may be behind")]
+    TokenRefused {
+        /// The registry that refused.
+        host: String,
+        /// 401 or 403.
+        status: StatusCode,
     },
     /// The upstream answered with a status or in a form that the protocol gives no meaning here.
     #[error("{host} answered {status}: {reason}")]
@@ -105,6 +139,27 @@ pub enum UpstreamError {
     },
 }
 
+/// The meaning of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ErrorMeaning {
+    /// The registry's answer about this very repository. It is obeyed: what is cached is dropped.
+    Answer,
+    /// Something on the way, or the upstream at this moment. Asked again after a short pause.
+    Fault,
+    /// A refusal or absence that something between us and the registry may have given. Clients get
+    /// its status; what is cached survives it.
+    Hearsay,
+    /// The upstream limits us, and is left alone for a time that it names.
+    Limit,
+    /// The upstream is of no use now, and would not be after a short pause.
+    Outage,
+    /// An answer about this request, which changes nothing of what is known of the repository.
+    Rejection,
+    /// A token that is refused though it was issued just now. It is shown again after a longer
+    /// pause, when the registry's clock or keys may have caught up with the token server's.
+    UnripeToken,
+}
+
 impl UpstreamError {
     /// An answer to which the protocol gives no meaning here, for this reason.
     pub(super) fn unexpected(host: String, status: StatusCode, reason: impl Into<String>) -> Self {
@@ -120,76 +175,81 @@ impl UpstreamError {
             | Self::Interrupted { host, .. }
             | Self::NotFound { host, .. }
             | Self::RangeNotSatisfiable { host, .. }
+            | Self::Rejected { host, .. }
             | Self::Stalled { host, .. }
+            | Self::StorageRefused { host, .. }
             | Self::Throttled { host, .. }
+            | Self::TokenRefused { host, .. }
             | Self::Unexpected { host, .. }
             | Self::Unreachable { host, .. } => host,
         }
     }
 
+    /// The meaning of this error, from which all the rest follows.
+    pub(super) fn meaning(&self) -> ErrorMeaning {
+        match self {
+            Self::Denied { is_proven, .. } | Self::NotFound { is_proven, .. } => {
+                if *is_proven {
+                    ErrorMeaning::Answer
+                } else {
+                    ErrorMeaning::Hearsay
+                }
+            }
+            Self::Rejected { status, said: None, .. } if !is_without_method(*status) => {
+                ErrorMeaning::Hearsay
+            }
+            Self::Forbidden { .. }
+            | Self::Interrupted { .. }
+            | Self::RangeNotSatisfiable { .. }
+            | Self::Rejected { .. } => ErrorMeaning::Rejection,
+            Self::Stalled { .. } | Self::StorageRefused { .. } | Self::Unreachable { .. } => {
+                ErrorMeaning::Fault
+            }
+            Self::Unexpected { status, .. } => match StatusClass::of(*status) {
+                StatusClass::Gateway | StatusClass::Passing => ErrorMeaning::Fault,
+                _ if is_without_method(*status) => ErrorMeaning::Rejection,
+                _ => ErrorMeaning::Outage,
+            },
+            Self::CredentialRefused { .. } => ErrorMeaning::Outage,
+            Self::Throttled { .. } => ErrorMeaning::Limit,
+            Self::TokenRefused { .. } => ErrorMeaning::UnripeToken,
+        }
+    }
+
     /// Whether the same request may succeed if it is sent again now.
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Stalled { .. } | Self::Unreachable { .. } => true,
-            Self::Unexpected { status, .. } => status.is_server_error(),
-            Self::CredentialRefused { .. }
-            | Self::Denied { .. }
-            | Self::Forbidden { .. }
-            | Self::Interrupted { .. }
-            | Self::NotFound { .. }
-            | Self::RangeNotSatisfiable { .. }
-            | Self::Throttled { .. } => false,
-        }
+        matches!(self.meaning(), ErrorMeaning::Fault | ErrorMeaning::UnripeToken)
     }
 
     /// Whether the upstream cannot say now, and another one may be asked in its stead. A method
     /// that it does not know is something that it says.
     pub(super) fn is_an_outage(&self) -> bool {
-        match self {
-            Self::Denied { .. }
-            | Self::NotFound { .. }
-            | Self::RangeNotSatisfiable { .. }
-            | Self::Interrupted { .. }
-            | Self::Forbidden { .. } => false,
-            Self::Unexpected { status, .. } => {
-                !matches!(*status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
-            }
-            Self::CredentialRefused { .. }
-            | Self::Stalled { .. }
-            | Self::Throttled { .. }
-            | Self::Unreachable { .. } => true,
-        }
-    }
-
-    /// Whether this is about the credential that was used, so that another client might get another
-    /// answer.
-    pub fn is_about_the_asker(&self) -> bool {
-        match self {
-            Self::CredentialRefused { .. } | Self::Denied { .. } | Self::Throttled { .. } => true,
-            Self::Forbidden { .. }
-            | Self::Interrupted { .. }
-            | Self::NotFound { .. }
-            | Self::RangeNotSatisfiable { .. }
-            | Self::Stalled { .. }
-            | Self::Unexpected { .. }
-            | Self::Unreachable { .. } => false,
-        }
-    }
-
-    /// Whether a method is not known there. Registries that do not know HEAD for manifests say so
-    /// in one of these ways.
-    pub fn is_without_head(&self) -> bool {
-        let status = match self {
-            Self::Unexpected { status, .. } => *status,
-            _ => return false,
-        };
-        matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+        !matches!(self.meaning(), ErrorMeaning::Answer | ErrorMeaning::Rejection)
     }
 
     /// Whether this is the upstream's answer about this very repository, which is obeyed, and
     /// not an outage, which what is cached survives (promise 5).
     pub fn is_an_answer(&self) -> bool {
-        matches!(self, Self::Denied { .. } | Self::NotFound { .. })
+        self.meaning() == ErrorMeaning::Answer
+    }
+
+    /// Whether this is about the credential that was used, so that another client might get another
+    /// answer.
+    pub fn is_about_the_asker(&self) -> bool {
+        matches!(
+            self,
+            Self::CredentialRefused { .. }
+                | Self::Denied { .. }
+                | Self::Throttled { .. }
+                | Self::TokenRefused { .. }
+        )
+    }
+
+    /// Whether a method is not known there. Registries that do not know HEAD for manifests say so
+    /// in one of these ways.
+    pub fn is_without_head(&self) -> bool {
+        matches!(self, Self::Rejected { status, .. } | Self::Unexpected { status, .. }
+            if is_without_method(*status))
     }
 }
 
@@ -222,4 +282,75 @@ pub enum SetupError {
         /// The upstream.
         host: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row for each variant, and for each property that its meaning depends on.
+    #[test]
+    fn each_error_has_one_meaning_and_all_follows_from_it() {
+        let host = String::new;
+        let status = |status| StatusCode::from_u16(status).unwrap();
+        let unexpected = |code| UpstreamError::unexpected(host(), status(code), "");
+        let denied =
+            |is_proven| UpstreamError::Denied { host: host(), status: status(403), is_proven };
+        let absent = |is_proven| UpstreamError::NotFound { host: host(), said: None, is_proven };
+        let rejected = |code, said: Option<&'static str>| UpstreamError::Rejected {
+            host: host(),
+            status: status(code),
+            said: said.map(Into::into),
+        };
+        let refused =
+            UpstreamError::CredentialRefused { host: host(), status: status(401), reason: host() };
+        // Error, answer, transient, outage, about the asker, without HEAD.
+        for (error, want) in [
+            (denied(true), [true, false, false, true, false]),
+            (denied(false), [false, false, true, true, false]),
+            (absent(true), [true, false, false, false, false]),
+            (absent(false), [false, false, true, false, false]),
+            (rejected(451, Some("{}")), [false, false, false, false, false]),
+            (rejected(400, None), [false, false, true, false, false]),
+            (rejected(405, None), [false, false, false, false, true]),
+            (unexpected(501), [false, false, false, false, true]),
+            (unexpected(200), [false, false, true, false, false]),
+            (unexpected(401), [false, false, true, false, false]),
+            (unexpected(408), [false, true, true, false, false]),
+            (unexpected(522), [false, true, true, false, false]),
+            (
+                UpstreamError::StorageRefused { host: host(), status: status(403) },
+                [false, true, true, false, false],
+            ),
+            (
+                UpstreamError::TokenRefused { host: host(), status: status(401) },
+                [false, true, true, true, false],
+            ),
+            (refused, [false, false, true, true, false]),
+            (
+                UpstreamError::Throttled { host: host(), wait: None },
+                [false, false, true, true, false],
+            ),
+            (
+                UpstreamError::Unreachable { host: host(), reason: host() },
+                [false, true, true, false, false],
+            ),
+            (
+                UpstreamError::Stalled { host: host(), waited: Duration::ZERO },
+                [false, true, true, false, false],
+            ),
+            (UpstreamError::Forbidden { host: host(), target: host(), reason: host() }, [false; 5]),
+            (UpstreamError::Interrupted { host: host(), reason: host() }, [false; 5]),
+            (UpstreamError::RangeNotSatisfiable { host: host(), total: None }, [false; 5]),
+        ] {
+            let got = [
+                error.is_an_answer(),
+                error.is_transient(),
+                error.is_an_outage(),
+                error.is_about_the_asker(),
+                error.is_without_head(),
+            ];
+            assert_eq!(got, want, "{error:?}");
+        }
+    }
 }

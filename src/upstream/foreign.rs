@@ -77,7 +77,7 @@ fn scope_at(url: &Url, asked: &TokenScope) -> TokenScope {
 /// The token server's refusal, which says nothing about the repository at the upstream.
 fn outage(error: UpstreamError) -> UpstreamError {
     match error {
-        UpstreamError::Denied { host, status } => {
+        UpstreamError::Denied { host, status, .. } => {
             UpstreamError::unexpected(host, status, "as a token server: to an anonymous request")
         }
         error => error,

@@ -22,7 +22,7 @@ use super::options::UpstreamOptions;
 use super::question::{Answer, Question, UpstreamIndex};
 use super::trouble::UpstreamTrouble;
 use crate::http::EgressRoute;
-use crate::oci::{Reference, Resource};
+use crate::oci::Resource;
 
 /// All upstreams of a registry.
 pub struct UpstreamGroup {
@@ -123,7 +123,7 @@ impl UpstreamGroup {
         let answer = self.ask_in_order(question, deadline).await;
         // Content by digest is what storage and mirrors give; no client waits for it with another
         // at hand.
-        if is_mutable(&question.resource) {
+        if question.is_mutable() {
             match &answer {
                 Err(error) if !error.is_an_answer() => self.lateness.failed_after(began.elapsed()),
                 _ => self.lateness.answered(),
@@ -185,19 +185,11 @@ impl UpstreamGroup {
         let mut order = self.mirrors();
         match &question.resource {
             Resource::Upload(_) => order = vec![UpstreamIndex::Authoritative],
-            resource if is_mutable(resource) => order.insert(0, UpstreamIndex::Authoritative),
+            _ if question.is_mutable() => order.insert(0, UpstreamIndex::Authoritative),
             _ => order.push(UpstreamIndex::Authoritative),
         }
         order.sort_by_key(|place| question.failed.contains(place));
         order
-    }
-}
-
-/// Whether the same question may be answered differently tomorrow.
-fn is_mutable(resource: &Resource) -> bool {
-    match resource {
-        Resource::Manifest(Reference::Tag(_)) | Resource::Referrers(_) | Resource::Tags => true,
-        Resource::Blob(_) | Resource::Manifest(Reference::Digest(_)) | Resource::Upload(_) => false,
     }
 }
 

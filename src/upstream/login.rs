@@ -19,14 +19,17 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-use super::challenge::{self, ChallengeOffer};
+use super::authorization::{Authorization, LoginChallenge, ShownCredential};
+use super::challenge::{self, ChallengeOffer, TokenFault, token_fault};
 use super::error::UpstreamError;
 use super::foreign::follow_to_registry;
 use super::identity::ClientCredential;
 use super::payload::ChangePayload;
+use super::refusal::{RefusalRecord, is_about_repository};
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::scope::TokenScope;
+use super::status::StatusClass;
 use super::token_fetcher::{HeldToken, TokenFetcher};
 use super::token_server::token_url;
 use super::transport::UpstreamTransport;
@@ -42,27 +45,12 @@ pub(super) struct UpstreamLogin {
     /// When a change was last taken without anything, or `/v2/` asked for nothing.
     open: Mutex<Option<Instant>>,
     tokens: TokenFetcher,
-    /// How our credential was refused everywhere, if it was and has not been taken since.
-    refusal: Mutex<Option<String>>,
+    refusal: RefusalRecord,
 }
 
 /// For how long an upstream that wanted no login is believed to want none. If that is wrong, one
 /// upload is refused.
 const OPEN_BELIEVED: Duration = Duration::from_secs(300);
-
-/// A challenge whose realm was checked.
-#[derive(Clone, PartialEq, Eq)]
-enum LoginChallenge {
-    Basic,
-    Bearer { realm: Url, service: Option<String> },
-}
-
-/// The `Authorization` of a request, and the challenge that it meets.
-pub(super) struct Authorization {
-    challenge: LoginChallenge,
-    header: HeaderValue,
-    token: Option<HeldToken>,
-}
 
 impl UpstreamLogin {
     /// A login that has not been asked for anything yet.
@@ -78,20 +66,13 @@ impl UpstreamLogin {
             known: Mutex::default(),
             open: Mutex::default(),
             tokens,
-            refusal: Mutex::default(),
+            refusal: RefusalRecord::default(),
         }
     }
 
     /// How our credential was refused everywhere, if that is how things stand.
     pub(super) fn refusal(&self) -> Option<String> {
-        self.refusal.lock().clone()
-    }
-
-    /// Notes that Larder's own credential was refused, or accepted. A client's is its own matter.
-    fn note_refusal(&self, scope: &TokenScope, refusal: Option<String>) {
-        if scope.client.is_none() {
-            *self.refusal.lock() = refusal;
-        }
+        self.refusal.reason()
     }
 
     /// Sends `request` with the credential that the upstream asks for, at most twice. A body that
@@ -152,6 +133,10 @@ impl UpstreamLogin {
         absence.read_error().await;
         self.learn_challenge(&request.scope).await?;
         let login = self.authorize_in_advance(&request.scope).await?;
+        if login.is_none() && !self.is_open() {
+            let reason = "and /v2/ does not say whether it wants a login";
+            return Err(UpstreamError::unexpected(absence.host, absence.status, reason));
+        }
         let (Some(login), Some(again)) = (login, again) else { return Ok(absence) };
         self.send_last(request, again, &login).await
     }
@@ -179,13 +164,15 @@ impl UpstreamLogin {
         let mut reply = follow_to_registry(transport, tokens, request, payload, header).await?;
         if reply.is_refusal() {
             // Waiting for another permit while holding one could deadlock.
-            reply.close();
+            reply.read_error().await;
             return Ok(reply);
         }
         match used {
-            // A token says nothing: it may be of an earlier day, and its server has spoken when
-            // it issued it.
-            Some(used) if used.token.is_none() => self.note_refusal(&request.scope, None),
+            Some(Authorization { token: Some(held), .. }) => {
+                held.token.note_taken();
+                self.refusal.note_token_taken();
+            }
+            Some(_) => self.refusal.note_password_taken(&request.scope),
             None if request.is_change() && reply.status.is_success() => self.note_open(),
             _ => {}
         }
@@ -199,13 +186,25 @@ impl UpstreamLogin {
         reply: UpstreamReply,
         used: Option<&Authorization>,
     ) -> Result<UpstreamReply, UpstreamError> {
-        if let Some(Authorization { token: Some(held), .. }) = used {
+        let error = if request.is_change() {
+            None
+        } else {
+            Some(self.verdict(request, &reply, used).await)
+        };
+        // A token that is refused everywhere may ripen, and another one would be no better.
+        let is_kept = error.as_ref().is_some_and(UpstreamError::is_an_outage);
+        if let Some(Authorization { token: Some(held), .. }) = used
+            && !is_kept
+        {
             self.tokens.discard(held);
         }
-        if request.is_change() {
-            return Ok(reply);
-        }
-        Err(self.verdict(reply.status, used, &request.scope).await)
+        error.map_or(Ok(reply), Err)
+    }
+
+    /// Whether a registry is found at `/v2/`: it answers, or asks for a login.
+    pub(super) async fn finds_registry(&self, scope: &TokenScope) -> bool {
+        let Ok(ping) = self.ping(scope, None).await else { return false };
+        ping.status.is_success() || (ping.is_refusal() && challenge::read(&ping.headers).is_some())
     }
 
     /// Finds out what the upstream asks for, unless that is known.
@@ -222,7 +221,7 @@ impl UpstreamLogin {
             && let Some(offered) = self.read(&ping.headers, scope)?
         {
             self.remember(Some(offered));
-        } else {
+        } else if ping.status.is_success() {
             self.note_open();
         }
         Ok(())
@@ -271,7 +270,7 @@ impl UpstreamLogin {
             return Ok(offered);
         };
         match &used.token {
-            Some(held) if !held.is_fresh => {
+            Some(held) if !held.is_fresh && !held.token.may_ripen() => {
                 self.tokens.discard(held);
                 Ok(Some(offered.unwrap_or_else(|| used.challenge.clone())))
             }
@@ -323,12 +322,12 @@ impl UpstreamLogin {
                 let url = token_url(realm, service.as_deref(), scope, self.identity(scope));
                 let held = self.token(url, scope).await?;
                 let header = held.token.header();
-                let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
+                let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED, false))?;
                 Ok(Authorization { challenge, header, token: Some(held) })
             }
             LoginChallenge::Basic => {
                 let header = self.identity(scope).and_then(ClientCredential::header);
-                let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED))?;
+                let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED, false))?;
                 Ok(Authorization { header, challenge, token: None })
             }
         }
@@ -338,9 +337,9 @@ impl UpstreamLogin {
     async fn token(&self, url: Url, scope: &TokenScope) -> Result<HeldToken, UpstreamError> {
         let obtained = self.tokens.obtain(url, scope, self.identity(scope)).await;
         match &obtained {
-            Ok(held) if held.is_fresh => self.note_refusal(scope, None),
+            Ok(held) if held.is_fresh => self.refusal.note_password_taken(scope),
             Err(UpstreamError::CredentialRefused { reason, .. }) => {
-                self.note_refusal(scope, Some(reason.clone()));
+                self.refusal.note_refused(scope, ShownCredential::Password, reason);
             }
             _ => {}
         }
@@ -349,32 +348,46 @@ impl UpstreamLogin {
 
     /// The error that it is when the upstream refused a read, with `used`, for good.
     ///
-    /// A token server that issued a token has accepted our credential; with Basic only `/v2/`
-    /// can tell whether it is the credential or the repository that is refused.
+    /// A refusal is about the repository if it says so itself, or if `/v2/` takes what was shown.
+    /// If `/v2/` refuses as well, it is about our credential, about a token that is not valid yet,
+    /// or not the registry's at all.
     async fn verdict(
         &self,
-        status: StatusCode,
+        request: &UpstreamRequest,
+        refusal: &UpstreamReply,
         used: Option<&Authorization>,
-        scope: &TokenScope,
     ) -> UpstreamError {
-        let Some(used) = used.filter(|used| used.token.is_none()) else {
-            return self.denied(status);
+        let (scope, status) = (&request.scope, refusal.status);
+        let shown = Authorization::shown(used);
+        if is_about_repository(refusal, shown) {
+            return self.denied(status, true);
+        }
+        if request.is_ping() {
+            return self.denied(status, false);
+        }
+        let ping = match self.ping(scope, used.map(|used| &used.header)).await {
+            Err(error) => return error,
+            Ok(ping) => ping,
         };
-        match self.ping(scope, Some(&used.header)).await {
-            Err(error) => error,
-            Ok(UpstreamReply { host, status, .. }) if status.is_server_error() => {
-                UpstreamError::unexpected(host, status, "for /v2/")
+        if matches!(ping.class(), StatusClass::Gateway | StatusClass::Passing) {
+            return UpstreamError::unexpected(ping.host, ping.status, "for /v2/");
+        }
+        let is_invalid = token_fault(&refusal.headers) == Some(TokenFault::InvalidToken);
+        let reason = format!("/v2/ answered {}", ping.status.as_u16());
+        match shown {
+            ShownCredential::Token if ping.is_refusal() && is_invalid => {
+                self.refusal.note_refused(scope, shown, &reason);
+                UpstreamError::TokenRefused { host: ping.host, status }
             }
-            Ok(ping) if ping.is_refusal() => {
-                let reason = format!("/v2/ answered {}", ping.status.as_u16());
-                self.note_refusal(scope, Some(reason.clone()));
+            ShownCredential::Password if ping.is_refusal() => {
+                self.refusal.note_refused(scope, shown, &reason);
                 UpstreamError::CredentialRefused { host: ping.host, status: ping.status, reason }
             }
-            Ok(_) => self.denied(status),
+            _ => self.denied(status, ping.status.is_success()),
         }
     }
 
-    fn denied(&self, status: StatusCode) -> UpstreamError {
-        UpstreamError::Denied { host: self.transport.host.clone(), status }
+    fn denied(&self, status: StatusCode, is_proven: bool) -> UpstreamError {
+        UpstreamError::Denied { host: self.transport.host.clone(), status, is_proven }
     }
 }

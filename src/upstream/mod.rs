@@ -1,6 +1,7 @@
 //! One registry behind us: log in, ask, follow safely, try again, give up.
 
 mod ask;
+mod authorization;
 mod backoff;
 mod base;
 mod body;
@@ -22,11 +23,13 @@ mod payload;
 mod question;
 mod realm;
 mod redirect;
+mod refusal;
 mod reply;
 mod request;
 mod retry;
 mod scope;
 mod shown;
+mod status;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::body::AnswerBody;
 use super::identity::ClientCredential;
 use crate::http::{ContentRange, Via};
-use crate::oci::{RepositoryName, Resource};
+use crate::oci::{Reference, RepositoryName, Resource};
+
 /// An idempotent request to a registry.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -51,6 +52,21 @@ impl Question {
             token_since: None,
             via: Via::default(),
         }
+    }
+
+    /// Whether it may be answered differently tomorrow: a record is kept of the answer.
+    pub(super) fn is_mutable(&self) -> bool {
+        match &self.resource {
+            Resource::Manifest(Reference::Tag(_)) | Resource::Referrers(_) | Resource::Tags => true,
+            Resource::Blob(_) | Resource::Manifest(Reference::Digest(_)) | Resource::Upload(_) => {
+                false
+            }
+        }
+    }
+
+    /// Whether a list is asked for.
+    pub(super) fn is_for_list(&self) -> bool {
+        matches!(self.resource, Resource::Referrers(_) | Resource::Tags)
     }
 }
 

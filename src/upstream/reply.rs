@@ -1,21 +1,26 @@
-//! A response, and whether its head begins a usable answer.
+//! A response, and the answer or error that it is.
 //!
-//! Two kinds of refusal are not judged here, because more has to be asked first: 401 and 403 from
-//! the upstream itself are the login's. From a host that a redirect led to, they say nothing about
-//! the repository or our credential, only that the storage is out of order.
+//! Two refusals are not judged here, because more has to be asked first: 401 and 403 from the
+//! upstream itself are the login's. From a host that a redirect led to, they say nothing about the
+//! repository or our credential, only that the storage refuses its URL or is out of order.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
+use tokio::time::timeout;
 use url::Url;
 
 use super::body::AnswerBody;
 use super::coding::DocumentCoding;
 use super::error::UpstreamError;
-use super::question::{Answer, UpstreamIndex, length_of_whole};
+use super::question::{Answer, Question, UpstreamIndex, length_of_whole};
 use super::request::{CallPurpose, UpstreamRequest};
 use super::shown::host_of;
+use super::status::{StatusClass, is_without_method};
 use crate::http::ContentRange;
+use crate::oci::{ApiCall, Resource};
 
 /// The answer of a host to a request, whatever it is.
 pub struct UpstreamReply {
@@ -57,10 +62,40 @@ impl UpstreamReply {
         }
     }
 
+    /// The class of its status.
+    pub(super) fn class(&self) -> StatusClass {
+        StatusClass::of(self.status)
+    }
+
     /// Whether the upstream itself wants a login, or forbids what was asked.
     pub(super) fn is_refusal(&self) -> bool {
-        let is_refused = matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        is_refused && !self.is_foreign
+        self.class() == StatusClass::Refusal && !self.is_foreign
+    }
+
+    /// Whether it is storage that answered, to a URL that a registry has signed, and no registry.
+    fn is_from_storage(&self) -> bool {
+        let api = self.url.path().split_once("/v2/").map(|(_, rest)| format!("/{rest}"));
+        self.is_foreign && api.is_none_or(|path| ApiCall::parse(&path).is_err())
+    }
+
+    /// Whether it says itself that a registry gave it: by an error of the distribution-spec, or by
+    /// the header that distribution and most that descend from it send.
+    pub(super) fn is_of_a_registry(&self) -> bool {
+        self.error.is_some() || self.headers.contains_key("docker-distribution-api-version")
+    }
+
+    /// Whether a HEAD was rejected, without the reason that a GET has.
+    pub(super) fn is_unexplained(&self) -> bool {
+        self.class() == StatusClass::Rejection && !is_without_method(self.status)
+    }
+
+    /// Whether this is how a registry that does not know referrers answers (oras-go 633, quay
+    /// 3071). A code that is about something else is an error of its own.
+    fn is_without_referrers(&self) -> bool {
+        let is_status = matches!(self.status.as_u16(), 400 | 405 | 406 | 410 | 415 | 501);
+        let is_code = |code: &str| matches!(code, "UNSUPPORTED" | "MANIFEST_INVALID");
+        let codes = self.error.as_deref().and_then(codes).unwrap_or_default();
+        is_status && codes.iter().all(|code| is_code(code))
     }
 
     /// Whether this is how storage answers a HEAD to a URL that was signed for GET only.
@@ -78,13 +113,53 @@ impl UpstreamReply {
     pub(super) async fn read_error(&mut self) {
         let body = std::mem::replace(&mut self.body, AnswerBody::empty(self.host.clone()));
         if self.status.is_client_error() || self.status.is_server_error() {
-            let error = body.collect(ERROR_BYTES_MAX).await.ok();
-            self.error = error.filter(|body| is_error(body));
+            let read = timeout(ERROR_WAIT, body.collect(ERROR_BYTES_MAX)).await;
+            let error = read.ok().and_then(Result::ok).filter(|body| is_error(body));
+            self.error = error.or(self.error.take());
         }
     }
 
-    /// The answer to a question that was asked as `request`.
-    pub(super) fn into_answer(self, request: &UpstreamRequest) -> Result<Answer, UpstreamError> {
+    /// The answer to `question`, which was asked as `request`. The reason of an absence or a
+    /// rejection is read from its body.
+    pub(super) async fn conclude(
+        mut self,
+        request: &UpstreamRequest,
+        question: &Question,
+    ) -> Result<Answer, UpstreamError> {
+        if let Some(refusal) = self.refusal_of_storage() {
+            return Err(refusal);
+        }
+        let class = self.class();
+        if matches!(class, StatusClass::Absence | StatusClass::Rejection) {
+            self.read_error().await;
+        }
+        let is_for_referrers = matches!(question.resource, Resource::Referrers(_));
+        if class == StatusClass::Absence || (is_for_referrers && self.is_without_referrers()) {
+            let is_proven = self.is_of_a_registry() || !question.is_mutable();
+            // The reason of another status would say that the request is wrong.
+            let is_said = class == StatusClass::Absence && question.is_for_list();
+            let said = self.error.filter(|_| is_said && !self.is_foreign);
+            return Err(UpstreamError::NotFound { host: self.host, said, is_proven });
+        }
+        if class == StatusClass::Rejection {
+            let Self { host, status, error: said, .. } = self;
+            return Err(UpstreamError::Rejected { host, status, said });
+        }
+        self.into_answer(request)
+    }
+
+    /// The error that it is if storage refuses a signed URL, in whichever way.
+    fn refusal_of_storage(&self) -> Option<UpstreamError> {
+        let is_refusal = matches!(
+            self.class(),
+            StatusClass::Absence | StatusClass::Refusal | StatusClass::Rejection
+        );
+        let (host, status) = (self.host.clone(), self.status);
+        let is_refused = is_refusal && self.is_from_storage();
+        is_refused.then_some(UpstreamError::StorageRefused { host, status })
+    }
+
+    fn into_answer(self, request: &UpstreamRequest) -> Result<Answer, UpstreamError> {
         judge(self.status, &self.headers, &self.host, request.range_start)?;
         let mut headers = self.headers;
         if request.is_for_document() {
@@ -98,19 +173,11 @@ impl UpstreamReply {
         Ok(Answer { status: self.status, headers, body, place })
     }
 
-    /// The error that a 404 is, with what the registry itself said.
-    pub(super) async fn into_absence(mut self) -> UpstreamError {
-        if self.is_foreign {
-            return UpstreamError::NotFound { host: self.host, said: None };
-        }
-        if self.error.is_none() {
-            self.read_error().await;
-        }
-        UpstreamError::NotFound { host: self.host, said: self.error }
-    }
-
     /// The answer that HEAD would have had, from the answer to a GET of the first byte.
     pub(super) fn into_head(self) -> Result<Answer, UpstreamError> {
+        if let Some(refusal) = self.refusal_of_storage() {
+            return Err(refusal);
+        }
         let length = match judge(self.status, &self.headers, &self.host, Some(0)) {
             // An empty blob has no first byte.
             Err(UpstreamError::RangeNotSatisfiable { total: Some(0), .. }) => Some(0),
@@ -131,13 +198,19 @@ impl UpstreamReply {
 /// The longest error that is passed on, in bytes.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
+/// How long the body of an error is waited for. The status has said the most of it.
+const ERROR_WAIT: Duration = Duration::from_secs(5);
+
 /// Whether a body is an error of the distribution-spec.
 fn is_error(body: &[u8]) -> bool {
-    let body = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-    let errors = body.get("errors").and_then(serde_json::Value::as_array);
-    errors.is_some_and(|errors| {
-        !errors.is_empty() && errors.iter().all(|error| error["code"].is_string())
-    })
+    codes(body).is_some_and(|codes| !codes.is_empty())
+}
+
+/// The codes of an error of the distribution-spec; `None` if the body is none.
+fn codes(body: &[u8]) -> Option<Vec<String>> {
+    let body = serde_json::from_slice::<serde_json::Value>(body).ok()?;
+    let errors = body.get("errors")?.as_array()?.iter();
+    errors.map(|error| error["code"].as_str().map(str::to_owned)).collect()
 }
 
 /// Whether a head begins a usable answer, all of it or the part from `start` on.
@@ -151,7 +224,9 @@ fn judge(
     let fault = match status {
         StatusCode::OK => fault_of(headers),
         StatusCode::PARTIAL_CONTENT => fault_of(headers).or_else(|| fault_of_range(headers, start)),
-        StatusCode::NOT_FOUND => return Err(UpstreamError::NotFound { host, said: None }),
+        StatusCode::NOT_FOUND => {
+            return Err(UpstreamError::NotFound { host, said: None, is_proven: false });
+        }
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let total = ContentRange::of(headers).and_then(|range| range.total);
             return Err(UpstreamError::RangeNotSatisfiable { host, total });

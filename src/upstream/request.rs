@@ -178,6 +178,11 @@ impl UpstreamRequest {
         self.class == LimitClass::Push
     }
 
+    /// Whether it asks for nothing but whether there is a registry.
+    pub(super) fn is_ping(&self) -> bool {
+        self.class == LimitClass::Token && self.purpose == CallPurpose::Registry
+    }
+
     /// Whether the answer is to be read and understood. The digest of a blob says what it is.
     pub(super) fn is_for_document(&self) -> bool {
         self.class != LimitClass::Blob

@@ -1,37 +1,49 @@
 //! Which faults are worth another try, and after which pause.
 //!
-//! GET and HEAD change nothing, so a fault on the way may be met by asking again. What the
-//! upstream has answered on purpose is not asked again. The caller's deadline is kept by the
-//! caller.
+//! GET and HEAD change nothing, so a fault on the way may be met by asking again. An answer that
+//! the upstream gave on purpose is final. The caller's deadline is kept by the caller.
 
 use std::time::Duration;
 
-use super::error::UpstreamError;
+use super::error::{ErrorMeaning, UpstreamError};
 
-/// How often a question is sent. More would only add to what an ailing upstream has to do.
-const TRIES_MAX: u32 = 3;
+/// How often a question is sent, and how long the pauses are.
+#[derive(Clone, Copy, Debug)]
+struct RetrySchedule {
+    tries_max: u32,
+    /// After the first try.
+    pause: Duration,
+    /// Each further pause is so many times as long.
+    growth: u32,
+}
 
-/// The pause after the first try; four times that after each further one.
-const PAUSE: Duration = Duration::from_millis(100);
+/// After a fault. More tries would only add to what an ailing upstream has to do.
+const FAULT: RetrySchedule =
+    RetrySchedule { tries_max: 3, pause: Duration::from_millis(100), growth: 4 };
+
+/// After storage has refused a signed URL: a second one that is refused too is no accident.
+const SIGNED_URL: RetrySchedule = RetrySchedule { tries_max: 2, ..FAULT };
+
+/// While a token ripens. Clocks that are kept differ by a few seconds at most.
+const TOKEN: RetrySchedule =
+    RetrySchedule { tries_max: 4, pause: Duration::from_secs(1), growth: 2 };
 
 /// For how long to pause before the next try, after `tries` of them have ended in `error`;
 /// `None` if there should be no next one.
 pub(super) fn pause(error: &UpstreamError, tries: u32) -> Option<Duration> {
-    if tries >= TRIES_MAX || !is_worth_it(error) {
-        return None;
-    }
-    // Up to half more or less, so that those who failed together do not return together.
+    let schedule = schedule_of(error).filter(|schedule| tries < schedule.tries_max)?;
+    // Up to half more or less, so that requests that failed together do not return together.
     let jitter = 0.5 + fastrand::f64();
-    Some((PAUSE * 4_u32.pow(tries.saturating_sub(1))).mul_f64(jitter))
+    let growth = schedule.growth.pow(tries.saturating_sub(1));
+    Some((schedule.pause * growth).mul_f64(jitter))
 }
 
-fn is_worth_it(error: &UpstreamError) -> bool {
-    match error {
-        UpstreamError::Stalled { .. } | UpstreamError::Unreachable { .. } => true,
-        UpstreamError::Unexpected { status, .. } => {
-            matches!(status.as_u16(), 500 | 502 | 503 | 504)
-        }
-        _ => false,
+fn schedule_of(error: &UpstreamError) -> Option<RetrySchedule> {
+    match (error.meaning(), error) {
+        (ErrorMeaning::Fault, UpstreamError::StorageRefused { .. }) => Some(SIGNED_URL),
+        (ErrorMeaning::Fault, _) => Some(FAULT),
+        (ErrorMeaning::UnripeToken, _) => Some(TOKEN),
+        _ => None,
     }
 }
 
@@ -54,32 +66,33 @@ mod tests {
     }
 
     #[test]
-    fn only_faults_on_the_way_are_tried_again() {
+    fn each_meaning_has_its_tries() {
         let host = String::new;
-        let unexpected = |code| UpstreamError::Unexpected {
-            host: host(),
-            status: StatusCode::from_u16(code).unwrap(),
-            reason: host(),
+        let status = |code| StatusCode::from_u16(code).unwrap();
+        let tries_of = |error: &UpstreamError| {
+            (1..9).take_while(|tries| pause(error, *tries).is_some()).count() + 1
         };
-        for code in [500, 502, 503, 504] {
-            assert!(pause(&unexpected(code), 1).is_some(), "{code}");
+        let rows: [(&[u16], usize); 2] = [
+            (&[408, 421, 425, 499, 500, 502, 503, 504, 520, 522, 527, 530], 3),
+            (&[200, 206, 401, 407, 501, 505, 599], 1),
+        ];
+        for (codes, tries) in rows {
+            for code in codes {
+                let error = UpstreamError::unexpected(host(), status(*code), "");
+                assert_eq!(tries_of(&error), tries, "{code}");
+            }
         }
-        for code in [200, 206, 400, 403, 405, 501, 505, 599] {
-            assert!(pause(&unexpected(code), 1).is_none(), "{code}");
-        }
-        for error in [
-            UpstreamError::NotFound { host: host(), said: None },
-            UpstreamError::Throttled { host: host(), wait: None },
-            UpstreamError::Denied { host: host(), status: StatusCode::FORBIDDEN },
-            UpstreamError::Forbidden { host: host(), target: host(), reason: host() },
-            UpstreamError::CredentialRefused {
-                host: host(),
-                status: StatusCode::UNAUTHORIZED,
-                reason: host(),
-            },
-            UpstreamError::RangeNotSatisfiable { host: host(), total: None },
+        for (error, tries) in [
+            (UpstreamError::NotFound { host: host(), said: None, is_proven: false }, 1),
+            (UpstreamError::Throttled { host: host(), wait: None }, 1),
+            (UpstreamError::Denied { host: host(), status: status(403), is_proven: false }, 1),
+            (UpstreamError::Rejected { host: host(), status: status(400), said: None }, 1),
+            (UpstreamError::Forbidden { host: host(), target: host(), reason: host() }, 1),
+            (UpstreamError::RangeNotSatisfiable { host: host(), total: None }, 1),
+            (UpstreamError::StorageRefused { host: host(), status: status(403) }, 2),
+            (UpstreamError::TokenRefused { host: host(), status: status(401) }, 4),
         ] {
-            assert!(pause(&error, 1).is_none(), "{error:?}");
+            assert_eq!(tries_of(&error), tries, "{error:?}");
         }
     }
 }

@@ -1,12 +1,13 @@
-//! The tokens at hand: one fetch per scope for all who wait, and a new one before the old ends.
+//! The tokens at hand: one fetch per scope for all that wait, and a new one before the old ends.
 //!
-//! A fetch runs in a task of its own. Whoever asked first has no duty to stay: if that request
-//! is dropped, the others get the token all the same. How a token is fetched is not known here.
+//! A fetch runs in a task of its own. The first request need not stay: if it is dropped, the others
+//! get the token all the same. How a token is fetched is not known here.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -23,13 +24,17 @@ const TOKENS_MAX: usize = 10_000;
 /// The least life that a token must have left to be used.
 const REST_MIN: Duration = Duration::from_secs(10);
 
+/// For how long a token that the registry refuses is not replaced. Its clock may be behind that of
+/// the token server, or it may not know the server's key yet.
+const RIPENING: Duration = Duration::from_secs(30);
+
 /// The tokens at hand and the fetches under way, by what was asked for.
 #[derive(Default)]
 pub(super) struct TokenCache {
     slots: Mutex<HashMap<String, TokenSlot>>,
 }
 
-/// What a token is needed for decides which will do.
+/// The use of a token, which decides which will do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TokenNeed {
     /// How long it has to be good for, unless its whole life is shorter.
@@ -53,17 +58,35 @@ pub(super) struct BearerToken(Arc<IssuedToken>);
 
 struct IssuedToken {
     secret: SecretString,
+    issued: Instant,
     usable_until: Instant,
     ends: Instant,
+    /// Whether the registry has taken it.
+    is_taken: AtomicBool,
 }
 
 impl BearerToken {
     /// A token received now, good for `life`.
     pub(super) fn new(secret: SecretString, life: Duration) -> Self {
         let rest = (life / 5).max(REST_MIN);
-        let (usable_until, ends) =
-            (Instant::now() + life.saturating_sub(rest), Instant::now() + life);
-        Self(Arc::new(IssuedToken { secret, usable_until, ends }))
+        let issued = Instant::now();
+        Self(Arc::new(IssuedToken {
+            secret,
+            issued,
+            usable_until: issued + life.saturating_sub(rest),
+            ends: issued + life,
+            is_taken: AtomicBool::new(false),
+        }))
+    }
+
+    /// The registry took it.
+    pub(super) fn note_taken(&self) {
+        self.0.is_taken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the registry has not taken it yet and still may: another one would be no better.
+    pub(super) fn may_ripen(&self) -> bool {
+        !self.0.is_taken.load(Ordering::Relaxed) && self.0.issued.elapsed() < RIPENING
     }
 
     /// The value of the `Authorization` header, marked sensitive.
@@ -134,7 +157,7 @@ fn is_usable(slot: &TokenSlot, need: TokenNeed) -> bool {
     }
 }
 
-/// What is unusable goes first; if that is not enough, everything but the fetches under way.
+/// Unusable tokens go first; if that is not enough, everything but the fetches in flight.
 fn make_room(slots: &mut HashMap<String, TokenSlot>) {
     if slots.len() >= TOKENS_MAX {
         slots.retain(|_, slot| is_usable(slot, TokenNeed::default()));
@@ -237,7 +260,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failed_or_broken_fetch_is_not_kept() {
         let tokens = TokenCache::default();
-        let error = UpstreamError::NotFound { host: String::new(), said: None };
+        let error = UpstreamError::NotFound { host: String::new(), said: None, is_proven: false };
         let failed = tokens.obtain("k", TokenNeed::default(), async move || Err(error)).await;
         assert!(failed.unwrap().is_err());
         let broken = tokens.obtain("k", TokenNeed::default(), async || panic!("on purpose")).await;

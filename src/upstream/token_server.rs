@@ -63,7 +63,7 @@ pub(super) async fn fetch_token(
     request: &UpstreamRequest,
     credential: Option<&HeaderValue>,
 ) -> Result<BearerToken, UpstreamError> {
-    let reply = follow(transport, request, ChangePayload::Empty, credential).await?;
+    let mut reply = follow(transport, request, ChangePayload::Empty, credential).await?;
     let status = reply.status;
     let unexpected = |host, reason: &str| {
         Err(UpstreamError::unexpected(host, status, format!("as a token server: {reason}")))
@@ -78,7 +78,9 @@ pub(super) async fn fetch_token(
             Err(UpstreamError::CredentialRefused { host: transport.host.clone(), status, reason })
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Err(UpstreamError::Denied { host: reply.host, status })
+            reply.read_error().await;
+            let is_proven = reply.is_of_a_registry();
+            Err(UpstreamError::Denied { host: reply.host, status, is_proven })
         }
         _ => unexpected(reply.host, "it gave no token"),
     }

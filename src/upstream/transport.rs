@@ -26,6 +26,7 @@ use super::payload::{ChangePayload, UploadStallTimer};
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::shown::host_of;
+use super::status::StatusClass;
 use crate::http::{ConnectionLane, HttpClient, Incoming, InstanceId, ReplyBody, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
@@ -51,9 +52,9 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 pub(super) struct UpstreamTransport {
     /// The upstream.
     pub(super) base: RegistryBase,
-    /// What messages call it.
+    /// Its name in messages.
     pub(super) host: String,
-    /// What `Via` calls this instance of Larder.
+    /// The name of this instance of Larder in `Via`.
     pub(super) instance: InstanceId,
     /// Counts what is sent and what comes.
     pub(super) meter: Arc<UpstreamMeter>,
@@ -245,8 +246,8 @@ impl UpstreamTransport {
         request.url.origin() == self.base.url().origin()
     }
 
-    /// Layers get a connection of their own. That is a new one, most of the time, which costs two
-    /// round trips; a registry that only says where its layers are is asked without. A body at its
+    /// Layers get a connection of their own, a new one most of the time, which costs two round
+    /// trips; a registry that only says where its layers are is asked without. A body at its
     /// sender's pace shares no connection either.
     fn lane(&self, request: &UpstreamRequest, timer: Option<&UploadStallTimer>) -> ConnectionLane {
         let is_redirected = request.purpose == CallPurpose::Registry
@@ -311,7 +312,7 @@ impl GuardedCall<'_> {
         }
         self.in_flight.answered(status, headers);
         self.backoff.answered();
-        if is_of_a_gateway(status) {
+        if StatusClass::of(status) == StatusClass::Gateway {
             self.breaker.failed(status.as_str());
         } else {
             self.breaker.answered();
@@ -334,12 +335,4 @@ async fn too_slow(request: &UpstreamRequest, timer: Option<&UploadStallTimer>) -
     let wait = if request.is_change() { CHANGE_WAIT } else { HEAD_WAIT };
     tokio::time::sleep(wait).await;
     wait
-}
-
-/// Whether this is the answer of a gateway whose registry is down.
-fn is_of_a_gateway(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    )
 }

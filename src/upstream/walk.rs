@@ -71,7 +71,8 @@ fn redirect(
     }
     let next = next_url(&request.url, reply.status, &reply.headers)?;
     if request.redirects == RedirectPolicy::SameHost && next.host() != transport.base.url().host() {
-        return Err(UpstreamError::NotFound { host: transport.host.clone(), said: None });
+        let host = transport.host.clone();
+        return Err(UpstreamError::NotFound { host, said: None, is_proven: false });
     }
     let is_within = next.origin() == request.url.origin();
     if request.redirects == RedirectPolicy::SameOrigin && !is_within {

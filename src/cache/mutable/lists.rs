@@ -200,11 +200,9 @@ impl ListPulls {
             Ok(list) => Some(ListContent::Found(Arc::clone(list))),
             Err(error) if error.refuses(&grant) => return fetched,
             // Another client may be shown a list that this client's credential does not show.
-            Err(CacheError::Upstream(UpstreamError::NotFound { said, .. }))
-                if !grant.uses_client_credential() =>
-            {
-                Some(ListContent::Absent(said.clone()))
-            }
+            Err(CacheError::Upstream(UpstreamError::NotFound {
+                said, is_proven: true, ..
+            })) if !grant.uses_client_credential() => Some(ListContent::Absent(said.clone())),
             Err(error) if error.is_an_answer() => None,
             Err(_) => return fetched,
         };
@@ -273,7 +271,7 @@ async fn fetch(
     loop {
         tries += 1;
         let answer = match (upstream.ask(&question, until).await, page.with_fewer()) {
-            (Err(UpstreamError::Unexpected { status, .. }), Some(fewer)) if status == 400 => {
+            (Err(UpstreamError::Rejected { status, .. }), Some(fewer)) if status == 400 => {
                 question.query = fewer.to_query();
                 page = fewer;
                 tries = 0;

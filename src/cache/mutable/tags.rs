@@ -231,11 +231,10 @@ impl TagPulls {
             Ok(ResolvedTag::Digest(digest)) => Some(Some(digest.clone())),
             Err(error) if error.refuses(&grant) => return resolved,
             // Another client may be shown a tag that this client's credential does not show.
-            Err(CacheError::Upstream(upstream::UpstreamError::NotFound { .. }))
-                if !grant.uses_client_credential() =>
-            {
-                Some(None)
-            }
+            Err(CacheError::Upstream(upstream::UpstreamError::NotFound {
+                is_proven: true,
+                ..
+            })) if !grant.uses_client_credential() => Some(None),
             Err(error) if error.is_an_answer() => None,
             Ok(ResolvedTag::Uncached(_)) | Err(_) => return resolved,
         };

@@ -96,7 +96,10 @@ async fn a_tag_is_the_last_ones_to_say_unless_it_is_down() {
         let (internet, network) = world();
         let upstreams = upstreams(&internet);
         network.serve(ONE, |_| found());
-        network.serve(REAL, move |_| reply(status, &[], ""));
+        network.serve(REAL, move |seen| match &*seen.target {
+            "/v2/" => reply(200, &[], ""),
+            _ => reply(status, &[], ""),
+        });
 
         let asked = ask_all(&upstreams, &manifest("a")).await;
 

@@ -1,12 +1,10 @@
 //! Registries that answer 404 to what an anonymous client may not see. A 404 is obeyed, and ends
 //! what the cache holds; so it is not believed before the credential was shown.
 
-use http::Method;
-
 use super::login::{challenge, token};
 use super::network::{Script, Seen, reply};
 use super::*;
-use crate::upstream::{ChangeCall, ChangePayload, ChangeTarget, ClientCredential, CredentialId};
+use crate::upstream::{ClientCredential, CredentialId};
 
 const BEARER: &str = r#"Bearer realm="http://auth.example.com/token",service="up""#;
 const BASIC: &str = r#"Basic realm="up""#;
@@ -157,19 +155,7 @@ async fn a_404_of_storage_is_not_asked_about() {
 async fn an_upload_to_a_hidden_repository_begins_with_the_credential() {
     let (internet, network) = world();
     hide(&network, Ping::Bearer);
-    let change = ChangeCall {
-        method: Method::POST,
-        repository: "a/b".parse().unwrap(),
-        target: ChangeTarget::Resource(Resource::Upload(None)),
-        query: String::new(),
-        source: None,
-        headers: http::HeaderMap::new(),
-        payload: ChangePayload::Empty,
-        client: None,
-        via: crate::http::Via::default(),
-    };
-
-    let reply = upstream(&internet, &with_password("pw")).change(change).await.unwrap();
+    let reply = upstream(&internet, &with_password("pw")).change(begin_upload()).await.unwrap();
 
     assert_eq!(reply.status, StatusCode::ACCEPTED);
 }

@@ -12,20 +12,21 @@ mod realm;
 mod redirect;
 mod retry;
 mod secrets;
+mod skew;
 mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
 use self::network::{FakeNetwork, Internet};
 use super::{
-    Answer, ProxyCredential, Question, ReadMethod, Upstream, UpstreamError, UpstreamGroup,
-    UpstreamIndex, UpstreamOptions,
+    Answer, ChangeCall, ChangePayload, ChangeTarget, ProxyCredential, Question, ReadMethod,
+    Upstream, UpstreamError, UpstreamGroup, UpstreamIndex, UpstreamOptions,
 };
-use crate::http::{EgressRoute, InstanceId};
+use crate::http::{EgressRoute, InstanceId, Via};
 use crate::oci::Resource;
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -66,6 +67,20 @@ fn egress(internet: &Internet) -> EgressRoute {
 fn blob(method: ReadMethod, from: u64) -> Question {
     let resource = Resource::Blob(format!("sha256:{HEX}").parse().unwrap());
     Question { from, ..Question::new(method, "a/b".parse().unwrap(), resource) }
+}
+
+fn begin_upload() -> ChangeCall {
+    ChangeCall {
+        method: Method::POST,
+        repository: "a/b".parse().unwrap(),
+        target: ChangeTarget::Resource(Resource::Upload(None)),
+        query: String::new(),
+        source: None,
+        headers: HeaderMap::new(),
+        payload: ChangePayload::Empty,
+        client: None,
+        via: Via::default(),
+    }
 }
 
 fn manifest(repository: &str) -> Question {

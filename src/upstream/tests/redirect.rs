@@ -190,18 +190,19 @@ async fn a_redirect_to_nowhere_or_to_another_scheme_is_no_answer() {
 /// what is cached.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_by_storage_is_not_a_denial() {
-    for status in [401, 403] {
+    for status in [401, 403, 404, 410] {
         let (internet, network) = world();
         redirecting(&network, "http://cdn.test/x");
         network.serve(CDN, move |_| reply(status, &[("WWW-Authenticate", "Basic")], ""));
 
         let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
 
-        let UpstreamError::Unexpected { host, status: got, .. } = error else {
+        assert!(!error.is_an_answer() && !error.is_about_the_asker());
+        let UpstreamError::StorageRefused { host, status: got } = error else {
             panic!("{error:?}")
         };
         assert_eq!((&*host, got.as_u16()), ("cdn.test", status));
-        assert_eq!(network.seen().len(), 2);
+        assert_eq!(network.seen().len(), 4, "a second signed URL, and no more");
     }
 }
 
@@ -255,7 +256,7 @@ async fn a_head_that_the_registry_itself_refuses_is_not_asked_another_way() {
 
     assert!(matches!(
         error,
-        UpstreamError::Unexpected { status: StatusCode::METHOD_NOT_ALLOWED, .. }
+        UpstreamError::Rejected { status: StatusCode::METHOD_NOT_ALLOWED, .. }
     ));
     assert_eq!(network.seen().len(), 1);
 }

@@ -66,7 +66,8 @@ async fn what_the_upstream_says_on_purpose_is_not_asked_again() {
             (404, UpstreamError::NotFound { .. })
             | (416, UpstreamError::RangeNotSatisfiable { .. }) => true,
             (429, UpstreamError::Throttled { wait, .. }) => *wait == Some(Duration::from_secs(30)),
-            (_, UpstreamError::Unexpected { status: got, .. }) => got.as_u16() == status,
+            (501, UpstreamError::Unexpected { status: got, .. })
+            | (_, UpstreamError::Rejected { status: got, .. }) => got.as_u16() == status,
             _ => false,
         };
         assert!(is_right, "{status} gave {error:?}");
@@ -219,4 +220,63 @@ async fn a_head_gives_its_turn_back_with_the_answer() {
     assert!(ask(&upstream, &blob(ReadMethod::Head, 0)).await.is_ok());
     assert_eq!(first.headers["content-length"], "5");
     assert_eq!(network.dialled().len(), 1, "the connection was not used again");
+}
+
+/// `HAProxy` ends an idle connection with a 408, which a request may cross on its way.
+#[tokio::test(start_paused = true)]
+async fn an_early_408_on_an_idle_connection_is_no_answer_to_the_next_request() {
+    for crosses in [true, false] {
+        let (internet, network) = world();
+        let is_first = AtomicUsize::new(0);
+        network.serve(UP, move |_| {
+            let mut script = reply(200, &[], "layer");
+            if is_first.fetch_add(1, Ordering::Relaxed) == 0 {
+                let early = head(408, &[("Content-Length", "0"), ("Connection", "close")]);
+                script.extend([Step::Wait(Duration::from_secs(5)), Step::Send(early), Step::Close]);
+            }
+            script
+        });
+        let upstream = upstream(&internet, &options());
+        let question = Question { method: ReadMethod::Get, ..manifest("a") };
+        assert!(ask(&upstream, &question).await.unwrap().body.collect(9).await.is_ok());
+        tokio::time::sleep(Duration::from_secs(if crosses { 4 } else { 6 })).await;
+
+        let again = ask(&upstream, &question).await;
+
+        assert_eq!(again.unwrap().body.collect(9).await.unwrap(), "layer", "{crosses}");
+        assert_eq!(network.dialled().len(), 2, "{crosses}");
+    }
+}
+
+/// A push is sent again where the host says that it has not processed it, and nowhere else.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_was_not_processed_is_sent_once_more() {
+    for (status, want, sent) in [
+        (408, 202, 2),
+        (421, 202, 2),
+        (425, 202, 2),
+        (400, 400, 1),
+        (409, 409, 1),
+        (499, 499, 1),
+        (500, 500, 1),
+        (502, 502, 1),
+        (520, 520, 1),
+    ] {
+        let (internet, network) = world();
+        let posts = AtomicUsize::new(0);
+        network.serve(UP, move |seen| match (&*seen.method, posts.load(Ordering::Relaxed)) {
+            ("POST", 0) => {
+                posts.store(1, Ordering::Relaxed);
+                reply(status, &[], "")
+            }
+            ("POST", _) => reply(202, &[("Location", "/u")], ""),
+            _ => reply(200, &[], ""),
+        });
+
+        let change = upstream(&internet, &options()).change(begin_upload()).await.unwrap();
+
+        assert_eq!(change.status.as_u16(), want);
+        let seen = network.seen().into_iter().filter(|seen| seen.method == "POST").count();
+        assert_eq!(seen, sent, "{status}");
+    }
 }

@@ -74,7 +74,11 @@ impl Answer {
     }
 
     pub(super) fn error(status: u16, code: &str) -> Self {
-        Self::json(status, &format!(r#"{{"errors":[{{"code":"{code}","message":"scripted"}}]}}"#))
+        let body = format!(r#"{{"errors":[{{"code":"{code}","message":"scripted"}}]}}"#);
+        let mut answer = Self::json(status, &body);
+        // As distribution does, so that the answer to a HEAD is known to be a registry's.
+        answer.header("Docker-Distribution-Api-Version", "registry/2.0".to_owned());
+        answer
     }
 
     /// Sets a header, whatever it was.

@@ -132,7 +132,13 @@ impl Guard {
                     let covers = |wanted: &String| token.scopes.iter().any(|it| grants(it, wanted));
                     token.expires > Instant::now() && scope.as_ref().is_none_or(covers)
                 });
-                (!is_good).then(|| unauthorized(challenge(bearer, scope.as_deref())))
+                // As distribution says which it is (RFC 6750, 3.1).
+                let fault = match token {
+                    None if given.is_none() => "",
+                    Some(token) if token.expires > Instant::now() => "insufficient_scope",
+                    _ => "invalid_token",
+                };
+                (!is_good).then(|| unauthorized(challenge(bearer, scope.as_deref(), fault)))
             }
         }
     }
@@ -227,9 +233,10 @@ pub fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 
-fn challenge(bearer: &Bearer, scope: Option<&str>) -> String {
+fn challenge(bearer: &Bearer, scope: Option<&str>, fault: &str) -> String {
     let scope = scope.map(|scope| format!(r#",scope="{scope}""#)).unwrap_or_default();
-    format!(r#"Bearer realm="{}",service="scripted"{scope}"#, bearer.realm)
+    let error = if fault.is_empty() { String::new() } else { format!(r#",error="{fault}""#) };
+    format!(r#"Bearer realm="{}",service="scripted"{scope}{error}"#, bearer.realm)
 }
 
 fn unauthorized(challenge: String) -> Answer {
