@@ -1,4 +1,4 @@
-//! What a token is asked for (distribution, "Token Scope Documentation"), and for whom.
+//! The scope of a token (distribution, "Token Scope Documentation"), and its client.
 //!
 //! Repositories are named as the upstream names them.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::identity::{ClientCredential, CredentialId};
 use super::token::TokenNeed;
 
-/// What a token is asked for, for which client, and which tokens will do.
+/// The scope that a token is asked for, for which client, and which tokens will do.
 #[derive(Clone)]
 pub(super) struct TokenScope {
     /// Whose credential is used; `None` for Larder's own.
@@ -35,7 +35,7 @@ impl TokenScope {
         Self { client, ..self }
     }
 
-    /// What keeps the client apart from others.
+    /// The identity that keeps the client apart from others.
     pub(super) fn client_id(&self) -> Option<CredentialId> {
         self.client.as_ref().and_then(ClientCredential::tag)
     }

@@ -1,17 +1,17 @@
-//! What is wrong with an upstream, as an operator would be told.
+//! The faults of an upstream, as an operator would be told.
 
 /// Something that keeps an upstream from being of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamTrouble {
-    /// What it is.
+    /// Its kind.
     pub kind: TroubleKind,
     /// The host that it is about.
     pub host: String,
-    /// What was seen of it last. Has no credential and no query of a URL in it.
+    /// The last that was seen of it. Has no credential and no query of a URL in it.
     pub reason: String,
 }
 
-/// What can be wrong with an upstream.
+/// The kinds of trouble that an upstream can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TroubleKind {
     /// It did not answer several times, and has not since.
@@ -21,7 +21,7 @@ pub enum TroubleKind {
 }
 
 impl TroubleKind {
-    /// What operators read.
+    /// Its name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Breaker => "breaker-open",
