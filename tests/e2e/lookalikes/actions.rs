@@ -103,7 +103,7 @@ impl Place<'_> {
 pub(crate) struct Outcome {
     /// `None` if it failed.
     printed: Option<String>,
-    /// Digests by name.
+    /// Digests by name; of a layout's index all of it.
     files: BTreeMap<String, String>,
     copy: Option<String>,
     /// On stderr, by one that failed.
@@ -113,9 +113,8 @@ pub(crate) struct Outcome {
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { printed, files, copy, said } = self;
-        let names: Vec<&String> = files.keys().collect();
-        let text = format!("wrote {names:?}, copied {copy:?}, said {said:?}, printed {printed:?}");
-        f.write_str(text.get(..1_000).unwrap_or(&text))
+        let text = format!("copied {copy:?}, said {said:?}, printed {printed:?}, wrote {files:?}");
+        f.write_str(text.get(..4_000).unwrap_or(&text))
     }
 }
 
@@ -137,7 +136,7 @@ fn files_in(dir: &Path) -> BTreeMap<String, String> {
             found.extend(below.map(|(file, digest)| (format!("{name}/{file}"), digest)));
         } else {
             let digest = match name.as_str() {
-                "index.json" => hash::of_bytes(in_order(&path).as_bytes()),
+                "index.json" => without_times(&path),
                 _ => hash::of_file(&path),
             };
             found.insert(name, digest);
@@ -146,11 +145,17 @@ fn files_in(dir: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// A layout's index with its entries in an order that does not depend on what was copied first.
-fn in_order(index: &Path) -> String {
+/// A layout's index without the times at which regctl made its entries, and in an order that does not
+/// depend on what was copied first.
+fn without_times(index: &Path) -> String {
     let text = fs::read(index).expect("the client wrote it");
     let mut index: Value = serde_json::from_slice(&text).expect("an index is JSON");
     if let Some(entries) = index["manifests"].as_array_mut() {
+        for annotations in
+            entries.iter_mut().filter_map(|entry| entry["annotations"].as_object_mut())
+        {
+            annotations.remove("org.opencontainers.image.created");
+        }
         entries.sort_by_key(Value::to_string);
     }
     index.to_string()
