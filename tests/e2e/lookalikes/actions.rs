@@ -151,9 +151,8 @@ fn without_times(index: &Path) -> String {
     let text = fs::read(index).expect("the client wrote it");
     let mut index: Value = serde_json::from_slice(&text).expect("an index is JSON");
     if let Some(entries) = index["manifests"].as_array_mut() {
-        for annotations in
-            entries.iter_mut().filter_map(|entry| entry["annotations"].as_object_mut())
-        {
+        let annotations = entries.iter_mut().filter_map(|entry| entry.get_mut("annotations"));
+        for annotations in annotations.filter_map(Value::as_object_mut) {
             annotations.remove("org.opencontainers.image.created");
         }
         entries.sort_by_key(Value::to_string);
