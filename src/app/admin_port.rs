@@ -46,7 +46,7 @@ pub(super) enum PreparedAdminPort {
 
 impl AdminPort {
     /// Binds what is not bound yet. Does all that can fail.
-    pub(super) async fn prepare(
+    pub(super) fn prepare(
         &self,
         wanted: Option<SocketAddr>,
     ) -> Result<PreparedAdminPort, StartError> {
@@ -54,7 +54,7 @@ impl AdminPort {
         if self.open.as_ref().is_some_and(|(open, _)| *open == address && address.port() != 0) {
             return Ok(PreparedAdminPort::Keep);
         }
-        match BoundListener::bind(address).await {
+        match BoundListener::bind(address) {
             Ok(listener) => Ok(PreparedAdminPort::Open(address, listener)),
             Err(error) if address == self.optional && error.kind() == io::ErrorKind::AddrInUse => {
                 tracing::warn!(
@@ -118,8 +118,8 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let port = AdminPort { optional: address, ..AdminPort::default() };
-        assert!(matches!(port.prepare(Some(address)).await, Ok(PreparedAdminPort::Close)));
-        let refused = AdminPort::default().prepare(Some(address)).await;
+        assert!(matches!(port.prepare(Some(address)), Ok(PreparedAdminPort::Close)));
+        let refused = AdminPort::default().prepare(Some(address));
         assert!(matches!(refused, Err(StartError::Bind { .. })));
     }
 
@@ -128,9 +128,9 @@ mod tests {
     async fn an_address_that_stays_is_kept_open() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut port = AdminPort::default();
-        let prepared = port.prepare(Some(free)).await.unwrap();
+        let prepared = port.prepare(Some(free)).unwrap();
         port.commit(prepared).await;
-        assert!(matches!(port.prepare(Some(free)).await, Ok(PreparedAdminPort::Keep)));
-        assert!(matches!(port.prepare(None).await, Ok(PreparedAdminPort::Close)));
+        assert!(matches!(port.prepare(Some(free)), Ok(PreparedAdminPort::Keep)));
+        assert!(matches!(port.prepare(None), Ok(PreparedAdminPort::Close)));
     }
 }

@@ -70,7 +70,7 @@ struct ReadyPort {
 
 impl ListenPorts {
     /// Binds what is not bound yet and sets TLS up.
-    pub(super) async fn prepare(
+    pub(super) fn prepare(
         &self,
         listeners: &[config::ListenerSettings],
     ) -> Result<PreparedPorts, StartError> {
@@ -80,12 +80,8 @@ impl ListenPorts {
             let tls = tls_of(listener).map_err(|source| StartError::Tls { address, source })?;
             // Port 0 is another port each time, so there is nothing to keep.
             let is_open = address.port() != 0 && self.open.iter().any(|it| it.address == address);
-            let bound = if is_open {
-                None
-            } else {
-                let bound = BoundListener::bind(address).await;
-                Some(bound.map_err(|source| StartError::Bind { address, source })?)
-            };
+            let bound = (!is_open).then(|| BoundListener::bind(address)).transpose();
+            let bound = bound.map_err(|source| StartError::Bind { address, source })?;
             ports.push((address, ReadyPort { listener: listener.clone(), tls, bound }));
         }
         Ok(PreparedPorts { ports })

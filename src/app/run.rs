@@ -22,8 +22,8 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartEr
     warn(&settings);
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
     let (mut ports, mut admin_port) = (ListenPorts::default(), AdminPort::default());
-    let prepared = ports.prepare(&settings.listeners).await?;
-    let prepared_admin = admin_port.prepare(settings.admin).await?;
+    let prepared = ports.prepare(&settings.listeners)?;
+    let prepared_admin = admin_port.prepare(settings.admin)?;
     admin_port.commit(prepared_admin).await;
     let app = App::open(&settings, AppParts::default()).await?;
     app.show_to(&admin_port.admin);
@@ -96,8 +96,8 @@ impl RunningProcess {
         let loaded = spawn_blocking(move || source.load()).await;
         let settings = loaded.map_err(|_| StartError::Interrupted)??.settings;
         // All that can fail comes first, so that nothing is changed by half.
-        let prepared = self.ports.prepare(&settings.listeners).await?;
-        let admin = self.admin_port.prepare(settings.admin).await?;
+        let prepared = self.ports.prepare(&settings.listeners)?;
+        let admin = self.admin_port.prepare(settings.admin)?;
         self.app.reload(&settings).map_err(StartError::from)?;
         self.ports.commit(prepared, &self.app).await;
         self.admin_port.commit(admin).await;

@@ -67,11 +67,32 @@ pub(super) fn resolve(
         let fault = ValueFault::new("there are rules for users, but no client can be a user");
         resolver.report(at, fault.hint("add `htpasswd` or `[[access.certificate]]`"));
     }
+    warn_of_strangers(&written.rule, users.as_ref(), &certificates, resolver);
     let htpasswd = written.htpasswd.as_ref().and_then(|path| resolver.path(&path.value).ok());
     let challenge = written.challenge.value;
     let users = users.map(HtpasswdUsers::new);
     let options = AccessOptions { challenge, policy, htpasswd: users, certificates };
     AccessSettings { options, htpasswd }
+}
+
+/// Warns of rules for names that no user has. A user may be added while Larder runs, so it is no
+/// error, and a pattern may be for users to come.
+fn warn_of_strangers(
+    rules: &[RuleTable],
+    users: Option<&UserTable>,
+    certificates: &[CertificateUser],
+    resolver: &mut Resolver<'_>,
+) {
+    for Located { value: pattern, at } in rules.iter().flat_map(|rule| &rule.users.0) {
+        let name = pattern.to_string();
+        let is_known = name.contains(['*', '?', '['])
+            || users.is_some_and(|users| users.contains(&name))
+            || certificates.iter().any(|known| known.user == name);
+        if !is_known {
+            let fault = ValueFault::new(format!("a rule is for `{name}`, which is no user"));
+            resolver.warn(at, fault.hint("users are in `htpasswd` and `[[access.certificate]]`"));
+        }
+    }
 }
 
 /// Passwords are of no use where clients are not asked for them, and belong to everyone on a network

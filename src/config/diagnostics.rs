@@ -22,9 +22,19 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// All of it on one line, for a log.
+    /// All of it on one line, for a log: place, fault, key, hint.
     pub fn to_line(&self) -> String {
-        self.to_string().replace("\n --> ", " at ").replace("\nhint", "; hint").replace('\n', ";")
+        let mut line = match &self.place {
+            SourcePlace::Nowhere => String::new(),
+            place => format!("{place}: "),
+        };
+        line.push_str(&self.what);
+        for (name, value) in [("key", &self.key), ("hint", &self.hint)] {
+            if let Some(value) = value {
+                line.extend(["; ", name, ": ", value]);
+            }
+        }
+        line
     }
 }
 
@@ -198,10 +208,9 @@ mod tests {
 
         assert_eq!(
             whole.to_line(),
-            "error: unknown key `upstram` at /etc/l.toml:3:1; key: upstram; \
-             hint: did you mean `upstream`?"
+            "/etc/l.toml:3:1: unknown key `upstram`; key: upstram; hint: did you mean `upstream`?"
         );
-        assert_eq!(bare.to_line(), "error: unknown key `upstram`");
+        assert_eq!(bare.to_line(), "unknown key `upstram`");
     }
 
     /// A configuration may be hostile enough to carry terminal control sequences.

@@ -129,11 +129,29 @@ fn take(
     taken: &mut Vec<SocketAddr>,
     resolver: &mut Resolver<'_>,
 ) {
-    // Port 0 is another free port each time.
-    if address.port() != 0 && taken.contains(&address) {
-        resolver.report(at, ValueFault::new(format!("`{address}` is listed twice")));
+    match taken.iter().find(|other| overlap(&address, other)) {
+        Some(other) if *other == address => {
+            resolver.report(at, ValueFault::new(format!("`{address}` is listed twice")));
+        }
+        Some(other) => {
+            let fault = ValueFault::new(format!("`{address}` and `{other}` overlap"));
+            let hint = "keep the wider one: `[::]` stands for all addresses, those of IPv4 too, \
+                        and `0.0.0.0` for all of IPv4";
+            resolver.report(at, fault.hint(hint));
+        }
+        None => {}
     }
     taken.push(address);
+}
+
+/// Whether one of two listeners could not be opened beside the other.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let covers = |wide: &SocketAddr, other: &SocketAddr| {
+        wide.ip().is_unspecified() && (wide.is_ipv6() || other.ip().to_canonical().is_ipv4())
+    };
+    one.port() != 0
+        && one.port() == other.port()
+        && (one == other || covers(one, other) || covers(other, one))
 }
 
 /// The address of health checks and metrics, on which no clients may be served.
@@ -143,8 +161,8 @@ pub(super) fn admin(
     resolver: &mut Resolver<'_>,
 ) -> Option<SocketAddr> {
     let address = written.value.0?;
-    let is_taken = listeners.iter().any(|listener| listener.address == address);
-    if written.is_given() && address.port() != 0 && is_taken {
+    let is_taken = listeners.iter().any(|listener| overlap(&listener.address, &address));
+    if written.is_given() && is_taken {
         let fault = ValueFault::new(format!("clients are served on `{address}`"));
         resolver.report(&written.at, fault.hint("give the admin side an address of its own"));
     }

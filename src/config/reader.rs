@@ -120,9 +120,14 @@ impl<'d> TomlReader<'d> {
 
     /// Reports `fault` of the value at `at`.
     pub(super) fn report(&mut self, at: &KeyLocation, fault: ValueFault) {
+        self.push(self.locate(at, fault));
+    }
+
+    /// `fault` with the place and the key of `at`.
+    pub(super) fn locate(&self, at: &KeyLocation, fault: ValueFault) -> Diagnostic {
         let place = at.offset.map_or(SourcePlace::Nowhere, |offset| self.document.place(offset));
         let key = Some(at.name.clone()).filter(|name| !name.is_empty());
-        self.push(fault.at(place, key));
+        fault.at(place, key)
     }
 
     /// Notes `diagnostic`, unless it is known or there are enough.

@@ -49,6 +49,11 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Warns of the value at `at`, with its place.
+    pub(super) fn warn(&mut self, at: &KeyLocation, fault: ValueFault) {
+        self.warnings.push(self.reader.locate(at, fault).to_line());
+    }
+
     /// Reports `fault` of the value at `at`.
     pub(super) fn report(&mut self, at: &KeyLocation, fault: ValueFault) {
         self.reader.report(at, fault);

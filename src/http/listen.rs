@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,9 +19,15 @@ pub struct BoundListener {
 }
 
 impl BoundListener {
-    /// Binds.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await? })
+    /// Binds. `[::]` takes connections over IPv4 as well, whatever the machine's default is.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+        }
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { listener: socket.listen(BACKLOG)? })
     }
 
     /// Where it listens, which tells the port when 0 was asked for.
@@ -77,5 +83,8 @@ impl BoundListener {
 /// Connections at once on one address; more wait to be accepted. Each costs two descriptors at
 /// most while it reads a blob.
 const CONNECTIONS_MAX: usize = 16_384;
+
+/// Connections that wait to be accepted; the kernel has a bound of its own (`somaxconn`).
+const BACKLOG: u32 = 1024;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

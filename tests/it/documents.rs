@@ -291,7 +291,7 @@ impl Etc {
         etc.write("harbor-password", "canary\n");
         etc.write("upstream-password", "canary\n");
         let hash = bcrypt::hash_with_result("canary", 10).unwrap();
-        etc.write("htpasswd", &format!("ann:{hash}\n"));
+        etc.write("htpasswd", &format!("ann:{hash}\nci:{hash}\n"));
         etc
     }
 

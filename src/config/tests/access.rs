@@ -178,6 +178,27 @@ fn users_for_all_to_read_and_cheap_hashes_are_warned_of() {
     assert!(warnings.iter().any(|it| it.contains("users:2: a hash with a bcrypt cost below 10")));
 }
 
+/// A rule for a misspelt user gives rights to nobody, and the operator finds out from that user.
+#[test]
+fn rules_that_fit_no_user_are_warned_of_with_their_place() {
+    let warnings = |users: &str| {
+        let text = format!(
+            "[access]\nchallenge = 'basic'\nhtpasswd = 'users'\n[[access.rule]]\n\
+             users = {users}\nactions = ['pull']\n"
+        );
+        with_users(&text).settings().warnings
+    };
+    for known in ["['ann']", "['a*']", "['**']", "['x-*']"] {
+        assert_eq!(warnings(known), [""; 0], "{known}");
+    }
+    for (unknown, shown) in [("['ben']", "ben"), ("['ann', 'anne']", "anne")] {
+        let [warning] = &warnings(unknown)[..] else { panic!("{unknown}") };
+        assert!(warning.contains("config.toml:5:"), "{warning}");
+        assert!(warning.contains(&format!("a rule is for `{shown}`, which is no user")));
+        assert!(warning.contains("; key: access.rule[0].users; hint: users are in"));
+    }
+}
+
 /// Whoever opens a registry for pushes most likely means to push.
 #[test]
 fn a_registry_that_nobody_may_push_to_is_warned_of() {
