@@ -117,9 +117,12 @@ impl Upstream {
                 Ok(Err(error)) => error,
                 Err(_) => return Err(self.stalled(start)),
             };
-            tries += 1;
+            // A request that was limited costs its host nothing: the others wait here for its turn.
+            let is_limit = matches!(error, UpstreamError::Throttled { .. });
+            tries += u32::from(!is_limit);
+            let until = if is_limit { question.limit_deadline(start, deadline) } else { deadline };
             let pause = retry::pause(&error, tries)
-                .filter(|pause| Instant::now() + *pause < deadline)
+                .filter(|pause| Instant::now() + *pause < until)
                 .filter(|_| !self.transport.is_open(error.host()));
             let Some(pause) = pause else { return Err(error) };
             tracing::debug!(%error, tries, ?pause, "retry of an upstream request");

@@ -1,5 +1,7 @@
 //! A question to an upstream, and its answer.
 
+use std::time::Duration;
+
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
@@ -64,11 +66,22 @@ impl Question {
         }
     }
 
+    /// The time by which a rate limit must be over to be waited out, if the question was asked at
+    /// `start` and has to be answered by `deadline`.
+    pub(super) fn limit_deadline(&self, start: Instant, deadline: Instant) -> Instant {
+        let is_for_larder = self.via != Via::default();
+        if is_for_larder { deadline.min(start + LIMIT_WAIT_OF_LARDER) } else { deadline }
+    }
+
     /// Whether a list is asked for.
     pub(super) fn is_for_list(&self) -> bool {
         matches!(self.resource, Resource::Referrers(_) | Resource::Tags)
     }
 }
+
+/// How long a rate limit is waited out for another Larder. It gives up a silent upstream after 15
+/// s, and waits by itself if it is told of the limit before.
+const LIMIT_WAIT_OF_LARDER: Duration = Duration::from_secs(10);
 
 /// The two idempotent methods that registries know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

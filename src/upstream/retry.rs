@@ -1,7 +1,9 @@
 //! Which faults are worth another try, and after which pause.
 //!
 //! GET and HEAD change nothing, so a fault on the way may be met by asking again. An answer that
-//! the upstream gave on purpose is final. The caller's deadline is kept by the caller.
+//! the upstream gave on purpose is final. A rate limit is waited out for as long as the upstream
+//! says, as often as there is time: the windows of [`super::backoff`] let one request through for
+//! all that wait. The caller's deadline is kept by the caller.
 
 use std::time::Duration;
 
@@ -28,9 +30,16 @@ const SIGNED_URL: RetrySchedule = RetrySchedule { tries_max: 2, ..FAULT };
 const TOKEN: RetrySchedule =
     RetrySchedule { tries_max: 4, pause: Duration::from_secs(1), growth: 2 };
 
+/// The longest by which the end of a rate limit is missed on purpose.
+const LIMIT_JITTER_MAX: Duration = Duration::from_secs(1);
+
 /// For how long to pause before the next try, after `tries` of them have ended in `error`;
-/// `None` if there should be no next one.
+/// `None` if there should be no next one. Rate limits are not counted among `tries`.
 pub(super) fn pause(error: &UpstreamError, tries: u32) -> Option<Duration> {
+    if let UpstreamError::Throttled { wait, .. } = error {
+        // Up to a quarter more, so that requests that were limited together do not return together.
+        return wait.map(|wait| wait + (wait / 4).min(LIMIT_JITTER_MAX).mul_f64(fastrand::f64()));
+    }
     let schedule = schedule_of(error).filter(|schedule| tries < schedule.tries_max)?;
     // Up to half more or less, so that requests that failed together do not return together.
     let jitter = 0.5 + fastrand::f64();
@@ -63,6 +72,18 @@ mod tests {
             assert!((200..=600).contains(&second), "{second}");
         }
         assert_eq!(pause(&error, 3), None);
+    }
+
+    #[test]
+    fn a_rate_limit_is_waited_out_after_any_number_of_tries() {
+        for (wait, longest) in [(1000, 1250), (4000, 5000), (20_000, 21_000)] {
+            let [wait, longest] = [wait, longest].map(Duration::from_millis);
+            let error = UpstreamError::Throttled { host: String::new(), wait: Some(wait) };
+            for tries in [0, 1, 3, 50] {
+                let pause = pause(&error, tries).unwrap();
+                assert!((wait..=longest).contains(&pause), "{pause:?}");
+            }
+        }
     }
 
     #[test]

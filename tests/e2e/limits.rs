@@ -17,31 +17,26 @@ const REFUSALS: [(u16, Option<&str>); 4] =
     [(429, None), (429, Some("1")), (503, Some("1")), (429, Some("2"))];
 
 #[test]
-#[ignore = "Larder passes the refusal on instead of waiting"]
 fn dockerd_pulls_cold_though_a_layer_is_refused_once() {
     pulls_though_a_layer_is_refused_once("dockerd");
 }
 
 #[test]
-#[ignore = "Larder passes the refusal on instead of waiting"]
 fn containerd_pulls_cold_though_a_layer_is_refused_once() {
     pulls_though_a_layer_is_refused_once("containerd");
 }
 
 #[test]
-#[ignore = "Larder passes the refusal on instead of waiting"]
 fn containerd_pull_pulls_cold_though_a_layer_is_refused_once() {
     pulls_though_a_layer_is_refused_once("containerd-pull");
 }
 
 #[test]
-#[ignore = "Larder passes the refusal on instead of waiting"]
 fn newest_containerd_pulls_cold_though_a_layer_is_refused_once() {
     pulls_though_a_layer_is_refused_once("newest-containerd");
 }
 
 #[test]
-#[ignore = "Larder passes the refusal on instead of waiting"]
 fn buildkit_pulls_cold_though_a_layer_is_refused_once() {
     pulls_though_a_layer_is_refused_once("buildkit");
 }

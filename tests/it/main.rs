@@ -67,4 +67,5 @@ mod upgrade;
 mod upstreams;
 mod users;
 mod via;
+mod waited;
 mod wrong;

@@ -237,15 +237,10 @@ impl BlobDownload {
         self.since_failure = 0;
         self.failures += 1;
         let growing = PAUSE * 4_u32.pow(self.failures.min(FAILURES_MAX) - 1);
-        let pause = match &error {
-            // A short limit is waited for: readers would take an error for a cut.
-            UpstreamError::Throttled { wait: Some(wait), .. } if *wait <= LIMIT_MAX => *wait,
-            error if error.is_transient() => growing.mul_f64(0.75 + fastrand::f64() / 2.0),
-            _ => return Err(error.into()),
-        };
-        if self.failures > FAILURES_MAX {
+        if self.failures > FAILURES_MAX || !error.is_transient() {
             return Err(error.into());
         }
+        let pause = growing.mul_f64(0.75 + fastrand::f64() / 2.0);
         tracing::debug!(at = self.at, failures = self.failures, %error, "retrying a download");
         tokio::time::sleep(pause).await;
         Ok(())
@@ -266,6 +261,3 @@ const PROGRESS_MIN: u64 = 64 << 10;
 /// The pause after the first failure; each further one is four times as long. The longest exceeds
 /// the time for which the circuit breaker stays open.
 const PAUSE: Duration = Duration::from_millis(125);
-
-/// The longest `Retry-After` that is waited for. Clients give up after 30 s of silence.
-const LIMIT_MAX: Duration = Duration::from_secs(10);

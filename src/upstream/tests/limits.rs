@@ -62,7 +62,7 @@ async fn a_limit_is_asked_about_once_in_each_of_its_windows() {
 async fn a_limit_on_manifests_is_none_on_blobs_or_heads() {
     let (internet, network) = world();
     network.serve(UP, |seen| match (&*seen.method, seen.target.contains("/manifests/")) {
-        ("GET", true) => reply(429, &[], ""),
+        ("GET", true) => reply(429, &[("Retry-After", "60")], ""),
         _ => reply(200, &[], "layer"),
     });
     let upstream = upstream(&internet, &options());
