@@ -8,6 +8,7 @@ mod circles;
 mod figures;
 mod files;
 mod layers;
+mod limits;
 mod lists;
 mod rooms;
 mod source;
