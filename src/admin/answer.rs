@@ -1,42 +1,22 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::exposition::ExpositionFormat;
 use super::health::HealthReport;
+use super::sources::ReportSources;
 use super::{exposition, families};
-use crate::cache::Cache;
 use crate::http::ReplyBody;
-use crate::push::PushService;
-use crate::routes::{Routes, TrafficCounters};
 
 /// Answers operators, from before Larder serves until its process ends.
 #[derive(Debug, Default)]
 pub struct AdminService {
     sources: OnceLock<ReportSources>,
-}
-
-/// Where everything is known from.
-pub struct ReportSources {
-    /// The cache.
-    pub cache: Cache,
-    /// The push path.
-    pub push: PushService,
-    /// Gives what holds now.
-    pub routes: Box<dyn Fn() -> Arc<Routes> + Send + Sync>,
-    /// What is known of past requests.
-    pub traffic: Arc<TrafficCounters>,
-    /// The clients' connections.
-    pub connections: TaskTracker,
-    /// Cancelled when no more requests are taken.
-    pub stop: CancellationToken,
 }
 
 impl AdminService {
@@ -83,12 +63,6 @@ impl AdminService {
                 text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n")
             }
         }
-    }
-}
-
-impl fmt::Debug for ReportSources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReportSources").finish_non_exhaustive()
     }
 }
 

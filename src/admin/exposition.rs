@@ -38,6 +38,23 @@ pub(super) enum SampleValue {
     Whole(u64),
 }
 
+/// A family of one sample without labels.
+pub(super) fn single(metric: &'static Metric, value: u64) -> MetricFamily {
+    family(metric, [([], SampleValue::Whole(value))])
+}
+
+/// A family of these samples, each with the values of the metric's labels.
+pub(super) fn family<'l, const N: usize>(
+    metric: &'static Metric,
+    samples: impl IntoIterator<Item = ([&'l str; N], SampleValue)>,
+) -> MetricFamily {
+    debug_assert_eq!(metric.labels.len(), N, "{}", metric.name);
+    let samples = samples
+        .into_iter()
+        .map(|(labels, value)| Sample { labels: labels.map(str::to_owned).to_vec(), value });
+    MetricFamily { metric, samples: samples.collect() }
+}
+
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpositionFormat {

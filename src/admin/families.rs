@@ -1,11 +1,10 @@
 //! What is shown, from whoever knows it.
 
-use super::ReportSources;
 use super::catalogue as metrics;
-use super::catalogue::Metric;
-use super::exposition::{MetricFamily, Sample, SampleValue};
+use super::exposition::{MetricFamily, SampleValue, family, single};
 use super::health::{HealthReport, HealthState};
 use super::process;
+use super::sources::ReportSources;
 use crate::cache::Decision;
 use crate::registry::RegistrySet;
 use crate::routes::{AnswerEnd, TrafficCounters};
@@ -18,17 +17,17 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     let mut families = requests(&sources.traffic);
     families.extend(upstreams(routes.registries()));
     families.extend(fills(sources));
-    families.push(one(metrics::MOUNTED, sources.push.mount_count().blobs()));
-    families.push(one(metrics::MOUNTED_BYTES, sources.push.mount_count().bytes()));
+    families.push(single(metrics::MOUNTED, sources.push.mount_count().blobs()));
+    families.push(single(metrics::MOUNTED_BYTES, sources.push.mount_count().bytes()));
     families.extend(disk(sources).await);
     let report = sources.cache.store_report();
     families.extend(store(&report));
     families.extend(space(&report.space));
     families.extend(memory(sources));
-    families.push(one(metrics::CONNECTIONS, sources.connections.len() as u64));
-    families.push(one(metrics::EVENTS_LOST, sources.traffic.events().lost()));
+    families.push(single(metrics::CONNECTIONS, sources.connections.len() as u64));
+    families.push(single(metrics::EVENTS_LOST, sources.traffic.events().lost()));
     families.push(ready(&HealthReport::of(sources)));
-    families.push(of(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], SampleValue::Whole(1))]));
+    families.push(family(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], SampleValue::Whole(1))]));
     families.extend(process::families().await);
     families
 }
@@ -55,11 +54,11 @@ fn requests(traffic: &TrafficCounters) -> Vec<MetricFamily> {
     let took = timings().map(|(route, timing)| (route, timing.took.read()));
     let first_byte = timings().map(|(route, timing)| (route, timing.first_byte.read()));
     vec![
-        of(metrics::REQUESTS, answered),
-        of(metrics::SENT_BYTES, merged(sent)),
-        of(metrics::UNFINISHED, unfinished),
-        of(metrics::DURATION, took.map(|(route, seen)| (route, SampleValue::Histogram(seen)))),
-        of(
+        family(metrics::REQUESTS, answered),
+        family(metrics::SENT_BYTES, merged(sent)),
+        family(metrics::UNFINISHED, unfinished),
+        family(metrics::DURATION, took.map(|(route, seen)| (route, SampleValue::Histogram(seen)))),
+        family(
             metrics::FIRST_BYTE,
             first_byte.map(|(route, seen)| (route, SampleValue::Histogram(seen))),
         ),
@@ -114,14 +113,14 @@ fn upstreams(table: &RegistrySet) -> Vec<MetricFamily> {
         told.collect::<Vec<_>>()
     };
     vec![
-        of(metrics::UPSTREAM_REQUESTS, requests),
-        of(metrics::UPSTREAM_HEADS, heads),
-        of(metrics::UPSTREAM_BYTES, received),
-        of(metrics::RATELIMIT_LIMIT, allowed(|it| it.limit)),
-        of(metrics::RATELIMIT_REMAINING, allowed(|it| it.remaining)),
-        of(metrics::RATELIMIT_WINDOW, allowed(|it| it.window.map(|window| window.as_secs()))),
-        of(metrics::LIMITS_HELD, held),
-        of(metrics::TROUBLES, troubles),
+        family(metrics::UPSTREAM_REQUESTS, requests),
+        family(metrics::UPSTREAM_HEADS, heads),
+        family(metrics::UPSTREAM_BYTES, received),
+        family(metrics::RATELIMIT_LIMIT, allowed(|it| it.limit)),
+        family(metrics::RATELIMIT_REMAINING, allowed(|it| it.remaining)),
+        family(metrics::RATELIMIT_WINDOW, allowed(|it| it.window.map(|window| window.as_secs()))),
+        family(metrics::LIMITS_HELD, held),
+        family(metrics::TROUBLES, troubles),
     ]
 }
 
@@ -131,8 +130,8 @@ fn fills(sources: &ReportSources) -> Vec<MetricFamily> {
         .iter()
         .map(|(label, end, count)| ([label.as_str(), end.as_str()], SampleValue::Whole(*count)));
     vec![
-        one(metrics::FILLS_RUNNING, sources.cache.fills_running() as u64),
-        of(metrics::FILLS_ENDED, ended),
+        single(metrics::FILLS_RUNNING, sources.cache.fills_running() as u64),
+        family(metrics::FILLS_ENDED, ended),
     ]
 }
 
@@ -143,9 +142,9 @@ async fn disk(sources: &ReportSources) -> Vec<MetricFamily> {
     let free = room.map(|room| ([], SampleValue::Whole(room.available)));
     let size = room.map(|room| ([], SampleValue::Whole(room.total)));
     vec![
-        of(metrics::DISK_TROUBLE, trouble),
-        of(metrics::DISK_FREE, free),
-        of(metrics::DISK_SIZE, size),
+        family(metrics::DISK_TROUBLE, trouble),
+        family(metrics::DISK_FREE, free),
+        family(metrics::DISK_SIZE, size),
     ]
 }
 
@@ -161,14 +160,17 @@ fn store(StoreReport { index, verification, .. }: &StoreReport) -> Vec<MetricFam
         .map(|state| ([state.as_str()], SampleValue::Whole(u64::from(index.state == state))));
     let results = [("right", verification.checked), ("wrong", verification.bad)];
     vec![
-        of(metrics::STORED, counts),
-        of(metrics::STORED_BYTES, totals.map(|it| ([], SampleValue::Whole(it.bytes)))),
-        of(metrics::INDEX, states),
-        one(metrics::INDEX_WALKS, index.walks),
-        one(metrics::INDEX_BAD, index.set_aside),
-        one(metrics::INDEX_LOST, index.dropped),
-        of(metrics::VERIFIED, results.map(|(result, count)| ([result], SampleValue::Whole(count)))),
-        one(metrics::HEALED, verification.healed),
+        family(metrics::STORED, counts),
+        family(metrics::STORED_BYTES, totals.map(|it| ([], SampleValue::Whole(it.bytes)))),
+        family(metrics::INDEX, states),
+        single(metrics::INDEX_WALKS, index.walks),
+        single(metrics::INDEX_BAD, index.set_aside),
+        single(metrics::INDEX_LOST, index.dropped),
+        family(
+            metrics::VERIFIED,
+            results.map(|(result, count)| ([result], SampleValue::Whole(count))),
+        ),
+        single(metrics::HEALED, verification.healed),
     ]
 }
 
@@ -180,19 +182,22 @@ fn space(report: &SpaceReport) -> Vec<MetricFamily> {
         reasons.map(move |(reason, it)| ([reason.as_str()], SampleValue::Whole(count(it))))
     };
     vec![
-        of(metrics::CAP, report.cap.map(whole)),
-        of(metrics::USED, used.map(|(part, used)| ([part.as_str()], SampleValue::Whole(used)))),
-        of(metrics::EVICTED, evicted(|it| it.count)),
-        of(metrics::EVICTED_BYTES, evicted(|it| it.bytes)),
-        of(metrics::EVICTED_UNUSED, report.last_unused.map(whole)),
+        family(metrics::CAP, report.cap.map(whole)),
+        family(metrics::USED, used.map(|(part, used)| ([part.as_str()], SampleValue::Whole(used)))),
+        family(metrics::EVICTED, evicted(|it| it.count)),
+        family(metrics::EVICTED_BYTES, evicted(|it| it.bytes)),
+        family(metrics::EVICTED_UNUSED, report.last_unused.map(whole)),
     ]
 }
 
 fn memory(sources: &ReportSources) -> Vec<MetricFamily> {
     let parts = sources.cache.memory();
     vec![
-        of(metrics::MEMORY_BYTES, parts.iter().map(|it| ([it.what], SampleValue::Whole(it.bytes)))),
-        of(
+        family(
+            metrics::MEMORY_BYTES,
+            parts.iter().map(|it| ([it.what], SampleValue::Whole(it.bytes))),
+        ),
+        family(
             metrics::MEMORY_ENTRIES,
             parts.iter().map(|it| ([it.what], SampleValue::Whole(it.entries))),
         ),
@@ -202,21 +207,5 @@ fn memory(sources: &ReportSources) -> Vec<MetricFamily> {
 fn ready(health: &HealthReport) -> MetricFamily {
     let states = HealthState::ALL
         .map(|state| ([state.as_str()], SampleValue::Whole(u64::from(health.state() == state))));
-    of(metrics::READY, states)
-}
-
-pub(super) fn one(metric: &'static Metric, value: u64) -> MetricFamily {
-    of(metric, [([], SampleValue::Whole(value))])
-}
-
-/// A family of these samples.
-pub(super) fn of<'l, const N: usize>(
-    metric: &'static Metric,
-    samples: impl IntoIterator<Item = ([&'l str; N], SampleValue)>,
-) -> MetricFamily {
-    debug_assert_eq!(metric.labels.len(), N, "{}", metric.name);
-    let samples = samples
-        .into_iter()
-        .map(|(labels, value)| Sample { labels: labels.map(str::to_owned).to_vec(), value });
-    MetricFamily { metric, samples: samples.collect() }
+    family(metrics::READY, states)
 }

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::ReportSources;
+use super::sources::ReportSources;
 use crate::cache::Cache;
 use crate::registry::{Registry, RegistrySet};
 

@@ -12,6 +12,8 @@ mod exposition;
 mod families;
 mod health;
 mod process;
+mod sources;
 
-pub use answer::{AdminService, ReportSources};
+pub use answer::AdminService;
 pub use catalogue::{CATALOGUE, Metric, MetricKind};
+pub use sources::ReportSources;

@@ -9,8 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use tokio::task::spawn_blocking;
 
 use super::catalogue as metrics;
-use super::exposition::{MetricFamily, SampleValue};
-use super::families::of;
+use super::exposition::{MetricFamily, SampleValue, family};
 
 /// All that there is.
 pub(super) async fn families() -> Vec<MetricFamily> {
@@ -31,11 +30,11 @@ fn read() -> Vec<MetricFamily> {
     let number = |value: f64| ([], SampleValue::Number(value));
     let whole = |value: u64| ([], SampleValue::Whole(value));
     vec![
-        of(metrics::CPU, cpu.map(number)),
-        of(metrics::RESIDENT, resident.map(|pages| whole(pages * page_size() as u64))),
-        of(metrics::OPEN_FDS, fds.map(whole)),
-        of(metrics::MAX_FDS, fds_max.map(whole)),
-        of(metrics::STARTED, started.map(number)),
+        family(metrics::CPU, cpu.map(number)),
+        family(metrics::RESIDENT, resident.map(|pages| whole(pages * page_size() as u64))),
+        family(metrics::OPEN_FDS, fds.map(whole)),
+        family(metrics::MAX_FDS, fds_max.map(whole)),
+        family(metrics::STARTED, started.map(number)),
     ]
 }
 

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io, iter};
+use std::{fmt, io};
 
 use http::header::PROXY_AUTHORIZATION;
 use http::uri::{Authority, Scheme};
@@ -23,6 +23,7 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{AlertDescription, ClientConfig};
 
+use super::cause::{chain, root_cause};
 use super::connect::InTime;
 use super::connection_limit::dialling;
 use super::{ConnectError, Connector, EgressRoute, HostPort, ProxyTable, ReplyBody};
@@ -234,15 +235,4 @@ impl SendError {
         });
         refused.map_or_else(|| Self::Failed(root_cause(error)), Self::NotPublic)
     }
-}
-
-/// The message of the innermost cause: the ones around it only say who passed it on.
-pub(crate) fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    iter::successors(Some(error), |&cause| cause.source())
 }

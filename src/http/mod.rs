@@ -2,6 +2,7 @@
 
 mod address;
 mod body;
+mod cause;
 mod client;
 mod client_tls;
 mod connect;
@@ -31,7 +32,7 @@ mod via;
 
 pub use address::is_public;
 pub use body::{BodyError, BodySource, NextBytes, ReplyBody};
-pub(crate) use client::root_cause;
+pub(crate) use cause::root_cause;
 pub use client::{ConnectionLane, HttpClient, SendError};
 pub use client_tls::{ClientIdentity, TrustError, check_ca, client_config};
 pub use connect::{ConnectError, Connector};

@@ -1,0 +1,33 @@
+//! The parts of a running Larder that health and metrics are read from. It reads none of them itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::Cache;
+use crate::push::PushService;
+use crate::routes::{Routes, TrafficCounters};
+
+/// The sources of every report.
+pub struct ReportSources {
+    /// The cache.
+    pub cache: Cache,
+    /// The push path.
+    pub push: PushService,
+    /// Gives the routes of the settings in force.
+    pub routes: Box<dyn Fn() -> Arc<Routes> + Send + Sync>,
+    /// Counters of past requests.
+    pub traffic: Arc<TrafficCounters>,
+    /// The clients' connections.
+    pub connections: TaskTracker,
+    /// Cancelled when no more requests are taken.
+    pub stop: CancellationToken,
+}
+
+impl fmt::Debug for ReportSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReportSources").finish_non_exhaustive()
+    }
+}
