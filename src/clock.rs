@@ -34,7 +34,8 @@ pub fn unix_seconds(time: SystemTime) -> u64 {
 pub struct BootId(u32);
 
 impl BootId {
-    /// The run that we are in. Where the machine does not tell, every process is in one of its own.
+    /// The run that we are in. On a machine that does not tell, every process counts as a run of
+    /// its own.
     pub fn current() -> Self {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
         id.and_then(|id| Self::of_id(id.trim())).unwrap_or(Self(fastrand::u32(1..NANOS)))

@@ -1,14 +1,14 @@
 //! Larder: a pull-through caching registry proxy and mirror.
 //!
-//! It stands between container clients and the registries they pull from. What was pulled before is
-//! served from disk; what was not is fetched once, checked against its digest on the way in, and
-//! streamed to everybody who asks for it meanwhile.
+//! It stands between container clients and the registries they pull from. Content that was pulled
+//! before is served from disk. Other content is fetched once, checked against its digest on the way
+//! in, and streamed to every client that asks for it meanwhile.
 //!
 //! The crate is the program `larder`, built as a library so that tests can join its parts over
 //! networks and clocks of their own. Its interface to the world is HTTP, the configuration and the
 //! command line; the Rust interface promises nothing.
 //!
-//! # Where to start reading
+//! # Start reading here
 //!
 //! - `cache/facade.rs`: the life of a request, from what it asks to what it gets.
 //! - `cache/fill/task.rs`: the life of the fetch behind it, which belongs to no client.
@@ -22,7 +22,7 @@
 //! From the bottom up. A module uses only such as stand above it here; `tests/tidy` checks it.
 //!
 //! - [`clock`]: the wall clock, injected
-//! - [`telemetry`]: what is counted with
+//! - [`telemetry`]: counters and histograms
 //! - [`oci`]: the protocol's nouns as types that cannot hold nonsense
 //! - [`http`]: the wire: accept, connect, bodies, ranges
 //! - [`store`]: bytes by digest and the facts kept beside them, as files; the one seam

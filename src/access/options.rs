@@ -36,7 +36,7 @@ impl Default for AccessOptions {
 /// Whether clients are asked for a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChallengePolicy {
-    /// Where an action needs one.
+    /// A client without credentials is asked for them if its action needs a user.
     Basic,
     /// Never, and the `Authorization` header is not read: dockerd would offer Docker Hub's
     /// password to any mirror that challenges it.

@@ -1,4 +1,4 @@
-//! The identity of a client. What it may do is decided in `gate.rs`.
+//! The identity of a client. Its rights are decided in `gate.rs`.
 
 use std::time::SystemTime;
 

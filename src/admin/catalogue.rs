@@ -1,7 +1,8 @@
-//! Every metric: its name, its labels, and what it says.
+//! Every metric: its name, its labels, its kind and its help.
 //!
-//! Names follow Prometheus' conventions (<https://prometheus.io/docs/practices/naming/>). What is not
-//! in here cannot be shown. `docs/metrics.md` has the same, for people, and a test compares the two.
+//! Names follow Prometheus' conventions (<https://prometheus.io/docs/practices/naming/>). Only a
+//! metric in this table can be shown. `docs/metrics.md` describes the same ones, and a test
+//! compares the two.
 //!
 //! Labels are bounded: registries are those of the configuration, by the names it gives them, and all
 //! other values are words of this program.
@@ -11,15 +12,15 @@
 pub struct Metric {
     /// As it is shown.
     pub name: &'static str,
-    /// What it is.
+    /// Counter, gauge or histogram.
     pub kind: MetricKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// What it says, in one sentence.
+    /// Its meaning, in one sentence.
     pub help: &'static str,
 }
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// It grows until the process ends.

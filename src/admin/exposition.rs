@@ -22,7 +22,7 @@ pub(super) struct MetricFamily {
     pub(super) samples: Vec<Sample>,
 }
 
-/// One value, and for what.
+/// One value with its labels.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     /// As many as the metric has labels, in their order.
@@ -116,7 +116,7 @@ fn plain(text: &str, counters: &[&str]) -> String {
     plain
 }
 
-/// What `OpenMetrics` adds to the name of a counter.
+/// The suffix that `OpenMetrics` adds to the name of a counter.
 const TOTAL: &str = "_total";
 
 #[derive(Debug)]

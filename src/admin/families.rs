@@ -1,4 +1,4 @@
-//! What is shown, from whoever knows it.
+//! Collects the samples of every metric from the parts that count them.
 
 use super::catalogue as metrics;
 use super::exposition::{MetricFamily, SampleValue, family, single};
@@ -65,7 +65,7 @@ fn requests(traffic: &TrafficCounters) -> Vec<MetricFamily> {
     ]
 }
 
-/// What an answer was decided by; of what the cache had no part in, `none`.
+/// The cache's decision and its detail; `none` for requests that the cache had no part in.
 fn names(decision: Option<Decision>) -> (&'static str, &'static str) {
     decision.map_or(("none", ""), |decision| (decision.names().word, decision.names().detail))
 }

@@ -1,4 +1,4 @@
-//! Whether Larder is of use, and what is wrong if it is less so than it could be.
+//! Whether Larder is ready to serve, and for what reasons it is degraded.
 //!
 //! Degraded is ready: what is cached is served, and neither a restart nor another replica would bring
 //! the upstream back, or the disk. So only what has not begun, and what is ending, is not ready.
@@ -9,7 +9,7 @@ use super::sources::ReportSources;
 use crate::cache::Cache;
 use crate::registry::{Registry, RegistrySet};
 
-/// How it is.
+/// The body of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct HealthReport {
     status: HealthState,
@@ -46,7 +46,7 @@ pub(super) struct HealthReason {
 impl HealthState {
     pub(super) const ALL: [Self; 4] = [Self::Degraded, Self::Ready, Self::Starting, Self::Stopping];
 
-    /// What operators read.
+    /// The word in `/readyz` and in the metric.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Degraded => "degraded",
@@ -58,12 +58,12 @@ impl HealthState {
 }
 
 impl HealthReport {
-    /// Of one that does not serve yet.
+    /// The report of a Larder that does not serve yet.
     pub(super) fn starting() -> Self {
         Self { status: HealthState::Starting, reasons: Vec::new() }
     }
 
-    /// Of one that serves, or did.
+    /// The report of a Larder that serves, or that is stopping.
     pub(super) fn of(sources: &ReportSources) -> Self {
         let routes = (sources.routes)();
         let reasons: Vec<_> = upstreams(routes.registries()).chain(disk(&sources.cache)).collect();

@@ -1,6 +1,6 @@
-//! What the kernel knows of this process, under the names that Prometheus' clients use for it.
+//! CPU, memory and descriptors of this process, under the names that Prometheus' clients use.
 //!
-//! From `/proc`; what cannot be read there is not shown.
+//! They are read from `/proc`; a value that cannot be read there is not shown.
 
 use std::fs;
 

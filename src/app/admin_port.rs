@@ -36,7 +36,7 @@ impl Default for AdminPort {
     }
 }
 
-/// What is to become of it.
+/// The change of the admin port that new settings ask for.
 #[derive(Debug)]
 pub(super) enum PreparedAdminPort {
     Close,

@@ -55,7 +55,8 @@ fn renew(tls: &PortTls) {
     }
 }
 
-/// How often files are looked at. Who renews in time does so days before.
+/// How often files are looked at. Certificates are renewed days before they expire, so this is soon
+/// enough.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How both files look.
@@ -65,7 +66,7 @@ struct FileStamps {
     key: Option<FileStamp>,
 }
 
-/// What changes when a file is written or another one takes its name.
+/// Values that change when a file is written or another one takes its name.
 pub(super) type FileStamp = (u64, u64, u64, i64, i64);
 
 impl FileStamps {

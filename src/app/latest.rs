@@ -3,7 +3,7 @@
 use parking_lot::RwLock;
 use std::sync::Arc;
 
-/// The latest of several values. Who has taken one keeps it, whatever comes after.
+/// The latest of several values. A reader keeps the value that it took when a later one is set.
 #[derive(Debug)]
 pub(super) struct LatestValue<T> {
     value: RwLock<Arc<T>>,

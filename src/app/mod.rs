@@ -1,4 +1,4 @@
-//! Where the parts are built and joined, started and stopped.
+//! Builds the parts and joins them, starts them and stops them.
 //!
 //! `ports.rs` has the addresses that are listened on, `certificates.rs` and `users.rs` look after the
 //! files that these rest on, `run.rs` is the process: its signals, and what they lead to.
@@ -43,7 +43,7 @@ pub use self::error::StartError;
 pub use self::run::run;
 pub use crate::store::{CHECK_COMMAND, check_index};
 
-/// What of the world can be replaced.
+/// The parts of the outside world that tests replace.
 #[derive(Clone, Debug)]
 pub struct AppParts {
     /// The way to upstreams.
@@ -121,9 +121,9 @@ impl App {
         })
     }
 
-    /// Answers requests from now on as `settings` say. Those under way go on as they began; what
-    /// is cached, and every fetch under way, stays. Of the cache's own settings, the bounds of its
-    /// space can change.
+    /// Answers requests from now on as `settings` say. Those under way go on as they began; what is
+    /// cached, and every fetch under way, stays. The only settings of the cache that can change are
+    /// the bounds of its space.
     pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
         let before = self.routes.take();
         let before = Some(before.registries());
@@ -154,7 +154,7 @@ impl App {
         });
     }
 
-    /// What is known of the requests so far.
+    /// The counters of requests.
     pub fn traffic(&self) -> &TrafficCounters {
         &self.traffic
     }
@@ -168,7 +168,8 @@ impl App {
         self.serve_peer(io, ClientPeer::default(), access::AccessOptions::default())
     }
 
-    /// The same for this peer. Who may do what is up to `access`.
+    /// Serves one connection of this peer until it ends. The rights of its clients are up to
+    /// `access`.
     pub fn serve_peer(
         &self,
         io: NetworkConnection,
@@ -209,7 +210,7 @@ impl App {
         serve_connection(io, outlet, answer, self.stop.clone())
     }
 
-    /// What the store says of itself.
+    /// The store's figures: index, verification, space.
     pub fn store_report(&self) -> StoreReport {
         self.cache.store_report()
     }

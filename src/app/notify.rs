@@ -1,7 +1,7 @@
 //! Telling the service manager how the process is: `sd_notify(3)`.
 //!
-//! Where to is said by `NOTIFY_SOCKET`; without it nothing is sent. What cannot be sent is logged
-//! and otherwise of no consequence.
+//! The socket is named by `NOTIFY_SOCKET`; without it nothing is sent. A message that cannot be
+//! sent is logged, and has no other consequence.
 
 use std::ffi::OsStr;
 use std::io;

@@ -24,7 +24,7 @@ pub(super) struct ListenPorts {
     open: Vec<OpenPort>,
 }
 
-/// What is served at an address, at present.
+/// An address that is listened on, and what is served there at present.
 #[derive(Debug)]
 pub(super) struct ListenPort {
     entrance: Arc<LatestValue<Entrance>>,
@@ -39,7 +39,7 @@ pub(super) struct PortTls {
     pub(super) server: ServerTls,
 }
 
-/// What of an address rests on files.
+/// The parts of an address that are read from files.
 #[derive(Debug)]
 pub(super) struct PortFiles {
     pub(super) tls: Arc<Option<PortTls>>,
@@ -172,7 +172,7 @@ impl App {
             let (io, outlet) = match tls.as_ref() {
                 None => (io, Some(outlet)),
                 Some(tls) => match app.shake_hands(tls, io).await {
-                    // What is encrypted has to be read.
+                    // The bytes of a TLS connection have to pass through user space.
                     Some((io, names)) => {
                         peer.names = names;
                         (io, None)

@@ -39,12 +39,12 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartEr
     Ok(())
 }
 
-/// What signals have an effect on.
+/// The state that signals change.
 struct RunningProcess {
     app: App,
     ports: ListenPorts,
     admin_port: AdminPort,
-    /// What holds.
+    /// The settings in force.
     settings: Settings,
     /// The settings of the start, which store and memory cache keep.
     opened: Settings,
@@ -189,8 +189,8 @@ impl SignalStreams {
     }
 }
 
-/// Each client may need two descriptors; the soft limit is often 1,024. What the hard limit
-/// allows is taken, and if even that fails, accepting slows down instead.
+/// Each client may need two descriptors; the soft limit is often 1,024. Larder takes all that the
+/// hard limit allows. If that fails, it accepts connections more slowly when it runs out.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

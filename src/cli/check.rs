@@ -84,7 +84,7 @@ impl fmt::Display for CheckReport<'_> {
     }
 }
 
-/// What the environment says of proxies; their users and passwords are not shown.
+/// The proxies that the environment names; their users and passwords are not shown.
 fn proxies(f: &mut fmt::Formatter<'_>, settings: &Settings) -> fmt::Result {
     let proxies = &settings.proxies;
     writeln!(f, "\n[environment]")?;
@@ -201,7 +201,7 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fm
     line(f, "max_connections", &upstream.max_connections.to_string())
 }
 
-/// Where a mirror is, and with whose credential it is asked.
+/// The URL of a mirror, and the kind of credential that it is asked with.
 fn reached(mirror: &upstream::UpstreamOptions) -> String {
     let url = mirror.url.as_str().trim_end_matches('/');
     match &mirror.credential {

@@ -1,4 +1,4 @@
-//! Where log lines go and how they look.
+//! The destination, format and filter of log lines.
 
 use std::io::IsTerminal;
 
@@ -18,7 +18,7 @@ pub(super) enum LogFormat {
     Text,
 }
 
-/// What is to be logged.
+/// The filter of log lines.
 ///
 /// Gives a [`Diagnostic`] if `LARDER_LOG` cannot be understood: a filter that silently lets nothing
 /// through would be found out when the log is needed.

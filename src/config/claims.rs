@@ -1,4 +1,4 @@
-//! Who is called what: every name, alias, prefix and host belongs to one registry.
+//! Claims of names: every name, alias, prefix and host belongs to one registry.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,5 +1,5 @@
-//! What holds where nothing is written. `config.example.toml` shows the same to people, and a test
-//! holds the two together.
+//! The defaults of keys that are left out. `config.example.toml` shows them to operators, and a
+//! test compares the two.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub(super) const WELL_KNOWN: &[WellKnown] = &[
     WellKnown { name: "public.ecr.aws", upstream: "https://public.ecr.aws", aliases: &[] },
 ];
 
-/// Where the cache is: `$XDG_CACHE_HOME/larder`, else `~/.cache/larder`.
+/// The cache directory: `$XDG_CACHE_HOME/larder`, else `~/.cache/larder`.
 pub(super) fn cache_dir(environment: &Environment) -> Result<PathBuf, ValueFault> {
     // The XDG base directory specification has relative paths ignored.
     let absolute = |name| environment.path(name).filter(|path| path.is_absolute());

@@ -1,8 +1,7 @@
-//! What is wrong with a configuration, where, and what to do about it.
+//! Diagnostics: a mistake in a configuration, its place, and a hint.
 //!
-//! Nothing here reads or decides; it is the vocabulary in which the other files complain, and the
-//! one place that renders a complaint. The source line itself is never shown: it may hold a
-//! password.
+//! Nothing here reads or decides; the other files report mistakes in these types, and this is the
+//! one place that renders them. The source line itself is never shown: it may hold a password.
 
 use std::error::Error;
 use std::fmt;
@@ -11,9 +10,9 @@ use std::path::PathBuf;
 /// One thing that has to change before the configuration can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// What is wrong: one line, no full stop.
+    /// The mistake: one line, no full stop.
     pub what: String,
-    /// Where it was written.
+    /// The place of the value in question.
     pub place: SourcePlace,
     /// The full name of the key, as in `registry."docker.io".upstream`, where there is one.
     pub key: Option<String>,
@@ -54,7 +53,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Where a value was written.
+/// The place where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourcePlace {
     /// On the command line, with this flag.
@@ -117,7 +116,7 @@ impl fmt::Display for Diagnostics {
 
 impl Error for Diagnostics {}
 
-/// What is wrong with a value, said by code that does not know where the value was written.
+/// A mistake in a value, from code that does not know where the value was written.
 #[derive(Debug)]
 pub(super) struct ValueFault {
     /// As in [`Diagnostic::what`].

@@ -2,7 +2,7 @@
 //!
 //! Places are offsets. The file has those from 0 on; each value from the environment or the command
 //! line is set into the tree under an offset of its own behind them. So no layer above has to ask
-//! where a value came from. What the keys mean is not known here.
+//! where a value came from. The meaning of keys is not known here.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ impl<'t> Document<'t> {
             "" => top,
             _ => match top.entry(owned(table)).or_insert_with(empty).get_mut() {
                 DeValue::Table(target) => target,
-                // That it is no table in the file is reported when types are looked at.
+                // A value in the place of a table is reported later, when types are checked.
                 _ => return,
             },
         };

@@ -12,7 +12,7 @@ use super::reader::TomlReader;
 use super::resolver::Resolver;
 use super::settings::{self, Settings};
 
-/// What the command line says about the configuration.
+/// The arguments of the command line that are about the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigArgs {
     /// `--config`
@@ -21,7 +21,7 @@ pub struct ConfigArgs {
     pub listen: Vec<String>,
 }
 
-/// Where a configuration is read from, to be read there again.
+/// The sources of a configuration, kept so that a reload reads them again.
 #[derive(Clone)]
 pub struct ConfigSource {
     /// The command line.
@@ -31,7 +31,7 @@ pub struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// What it says now.
+    /// Reads the configuration as it is now.
     pub fn load(&self) -> Result<LoadedConfig, Diagnostics> {
         load(&self.arguments, &self.environment)
     }
@@ -40,7 +40,7 @@ impl ConfigSource {
 /// Settings, and where they are from.
 #[derive(Clone, Debug)]
 pub struct LoadedConfig {
-    /// What holds.
+    /// The settings, defaults included.
     pub settings: Settings,
     /// The file that was read, if there was one.
     pub file: Option<PathBuf>,

@@ -1,14 +1,13 @@
-//! Egress proxies: what the environment says of them, in the variables that every program reads.
+//! Egress proxies, from the environment variables that every program reads.
 //!
-//! They are no keys of the file: a machine that has a proxy says so once. Where the upper case and
-//! the lower case name are both set, the upper case one counts, as for the programs around us that
-//! are written in Go.
+//! They are no keys of the file: a machine that has a proxy says so once. If a variable is set in
+//! upper case and in lower case, the upper case one counts, as it does for programs written in Go.
 
 use super::diagnostics::ValueFault;
 use super::resolver::Resolver;
 use crate::http::{InvalidProxyUrl, ProxyOptions, ProxyUrl};
 
-/// What the environment says.
+/// The proxies that the environment names.
 pub(super) fn resolve(resolver: &mut Resolver<'_>) -> ProxyOptions {
     let http = proxy(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"], resolver);
     let https = proxy(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"], resolver);

@@ -43,7 +43,7 @@ pub(super) struct KeyLocation {
     name: String,
     /// The entry, where the value is one of a list.
     index: Option<usize>,
-    /// Where it stands in the document; `None` for a default.
+    /// Its offset in the document; `None` for a default.
     offset: Option<usize>,
 }
 
@@ -156,7 +156,7 @@ impl<'d> TomlReader<'d> {
 /// A value of the document on its way to a type.
 pub(super) struct TomlValue<'v, 'd> {
     value: &'v DeValue<'v>,
-    /// Where it stands.
+    /// The location of the value.
     pub at: KeyLocation,
     reader: &'v mut TomlReader<'d>,
 }
@@ -167,7 +167,8 @@ impl<'v, 'd> TomlValue<'v, 'd> {
         self.value
     }
 
-    /// What `pick` takes out of it; if that is nothing, reports that it is not of type `T`.
+    /// The value that `pick` takes out of it. If that is `None`, reports that the value is not of
+    /// type `T`.
     pub(super) fn expect<T: FromToml, U>(
         &mut self,
         pick: impl FnOnce(&'v DeValue<'v>) -> Option<U>,

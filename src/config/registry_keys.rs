@@ -26,8 +26,8 @@ table! {
     struct RegistryTable in "[registry.\"…\"]" {
         /// The registry's URL: `http://` or `https://`, a host, and perhaps a path.
         ///
-        /// Requests go to `<path>/v2/…`. What follows a `/v2/` in the URL is a project: the names
-        /// of all repositories at the upstream begin with it. [Upstreams](docs/upstreams.md) has
+        /// Requests go to `<path>/v2/…`. A path after `/v2/` in the URL is a project: the names of
+        /// all repositories at the upstream begin with it. [Upstreams](docs/upstreams.md) has
         /// Artifactory, Harbor, ECR, GitLab, Nexus and others.
         ///
         /// In place of the URL a table may stand, `{ url = "…" }` with any of `auth`, `ca`,

@@ -17,11 +17,11 @@ use crate::oci::RegistryName;
 pub(super) struct Resolver<'a> {
     pub reader: TomlReader<'a>,
     pub environment: &'a Environment,
-    /// What relative paths in the file are relative to.
+    /// The directory that relative paths in the file start at.
     base: &'a Path,
     /// Whether every user of the machine can read the file.
     is_world_readable: bool,
-    /// What the operator should know although it stops nothing.
+    /// Warnings for the operator: the configuration is valid in spite of them.
     pub warnings: Vec<String>,
     /// Addresses and names of the listeners, which no upstream may lead to.
     pub own: Vec<(SocketAddr, Vec<HostPort>)>,

@@ -27,9 +27,9 @@ use crate::store::{IndexOptions, SpaceLimits, StoreOptions};
 /// Everything that an operator can decide, ready for use.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where clients are listened to; at least one.
+    /// The listeners for clients; at least one.
     pub listeners: Vec<ListenerSettings>,
-    /// Where operators are answered, if anywhere.
+    /// The address of the admin port, if it has one.
     pub admin: Option<SocketAddr>,
     /// The share of one client.
     pub clients: ClientLimits,
@@ -45,7 +45,7 @@ pub struct Settings {
     pub push: PushOptions,
     /// The registries; at least one, at most one of them the default, no two with a common name.
     pub registries: Vec<RegistryOptions>,
-    /// What the operator should be told although it stops nothing.
+    /// Warnings for the operator: the configuration is valid in spite of them.
     pub warnings: Vec<String>,
 }
 

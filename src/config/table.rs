@@ -45,7 +45,7 @@ impl KeyInfo {
     }
 }
 
-/// What holds where a key is left out.
+/// The value of a key that is left out.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyDefault {
     /// Something that other keys or the environment decide.

@@ -10,7 +10,7 @@ use std::fmt;
 pub enum ErrorCode {
     /// The blob is not known to the repository.
     BlobUnknown,
-    /// What is uploaded is not as it should be.
+    /// The upload is invalid, for example out of order.
     BlobUploadInvalid,
     /// There is no such upload.
     BlobUploadUnknown,

@@ -191,11 +191,11 @@ impl DigestHasher {
     }
 }
 
-/// A hash can be interrupted where the bytes so far fill whole blocks of the algorithm, and later be
-/// gone on with. What was computed up to a place and what is computed from there on then vouch for
-/// each other: the state at the end of a part proves the part, given the state at its begin.
+/// A hash can be interrupted where the bytes so far fill whole blocks of the algorithm, and later
+/// be gone on with. This lets parts of a blob be verified alone: given the hash state at the begin
+/// of a part, the state at its end proves the part.
 impl DigestHasher {
-    /// What has been computed so far: [`Algorithm::state_len`] bytes.
+    /// The state of the hash so far: [`Algorithm::state_len`] bytes.
     ///
     /// `None` unless the number of bytes seen is a multiple of 128.
     pub fn state(&self) -> Option<Vec<u8>> {
@@ -215,8 +215,8 @@ impl DigestHasher {
     }
 }
 
-/// What a serialised hash consists of: its state, how many blocks it has seen, and the begin of the
-/// next block, which is nothing here.
+/// Takes the state out of a serialised hash, which consists of it, the number of blocks seen, and
+/// the begin of the next block, which is empty here.
 fn state_of<H: SerializableState>(hash: &H, algorithm: Algorithm) -> Option<Vec<u8>> {
     let (state_len, count_len) = algorithm.serialised();
     let serialised = hash.serialize();

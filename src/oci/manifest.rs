@@ -99,7 +99,7 @@ pub enum InvalidManifest {
     NotJson,
 }
 
-/// The members of a JSON object, not read yet. Of two with one name the last counts.
+/// The members of a JSON object, not read yet. The last of two with the same name counts.
 type Members<'a> = BTreeMap<String, &'a RawValue>;
 
 /// A member. One of another type is as good as absent, because these bytes are passed on verbatim

@@ -68,7 +68,7 @@ impl fmt::Debug for MediaType {
 #[error("not a media type")]
 pub struct InvalidMediaType;
 
-/// What an upstream is asked for, whoever the client is: the index types first, because a
+/// The `Accept` header for upstreams, the same for every client. Index types come first, because a
 /// multi-architecture tag must resolve to its index.
 pub const MANIFEST_ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \

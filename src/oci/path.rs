@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{Digest, InvalidDigest, InvalidName, InvalidReference, Reference, RepositoryName};
 
-/// What a request's path asks for.
+/// The call that a request's path stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiCall {
     /// `/v2/`: is there a registry, and does it want credentials.
@@ -20,7 +20,7 @@ pub enum ApiCall {
     In(RepositoryName, Resource),
 }
 
-/// What of a repository is asked for.
+/// The part of a repository that a call is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// `blobs/<digest>`
@@ -96,7 +96,8 @@ pub fn split_registry(path: &str) -> Option<(&str, &str)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotACall {
-    /// It asks for the list of all repositories. That is nobody's to see who may pull from some.
+    /// The list of all repositories. It is not served: a client may be allowed to pull from only
+    /// some.
     #[error("the catalogue is not served here")]
     Catalogue,
     /// The digest in it is malformed.
@@ -171,7 +172,7 @@ fn split_upload(path: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// What has a colon was meant to be a digest, and clients are told of digests in other words.
+/// A reference with a colon was meant as a digest, and digests have errors of their own.
 fn not_a_reference(error: InvalidReference) -> NotACall {
     match error {
         InvalidReference::Digest(error) => NotACall::Digest(error),

@@ -1,4 +1,4 @@
-//! What a manifest is asked for by: a tag or a digest.
+//! References to manifests: a tag or a digest.
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,7 +50,7 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// A tag or a digest. What has a colon is a digest: no tag can have one.
+/// A tag or a digest. A reference with a colon is a digest: no tag can have one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
     /// Immutable content.

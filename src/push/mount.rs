@@ -2,7 +2,7 @@
 //! (distribution-spec, "Mounting a blob from another repository").
 //!
 //! A mount has succeeded only when the upstream answers 201; its 202 begins an upload, and the
-//! client continues with that. The source is the repository that the client names. Where that one
+//! client continues with that. The source is the repository that the client names. If that one
 //! fails, or the client names none, other repositories of the registry that have the blob are
 //! tried. Whether the client may pull from a source is decided in `routes/sources.rs`.
 

@@ -1,8 +1,8 @@
 //! The copy of a blob that is kept while the blob is passed on.
 //!
-//! A writer of its own takes what has arrived since it last looked. The push does not wait for it:
-//! what is queued, of all copies together, is bounded, and when there is no more room, or the disk
-//! refuses, the copy is given up. That costs a fetch when the blob is pulled, and nothing before.
+//! A writer of its own takes the bytes that have arrived since it last looked. The push does not
+//! wait for it: the queue of all copies together is bounded, and when it is full, or the disk
+//! refuses, the copy is given up. The price is a fetch when the blob is pulled, and nothing before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Drop for CopyWriter {
     }
 }
 
-/// Where a body leaves its copy as it passes.
+/// The sink that a body leaves its copy in as it passes.
 #[derive(Debug)]
 pub(super) struct CopySink {
     queue: Option<mpsc::Sender<CopyPiece>>,
@@ -115,7 +115,7 @@ impl UploadCopy {
     /// that is slow is waited for a little only, and does it on its own after that.
     pub(super) async fn commit(self, digest: Digest, tasks: &TaskTracker) {
         let committing = tasks.spawn(commit(self.writer, digest));
-        // What became of it has been logged.
+        // The outcome has been logged.
         drop(timeout(COMMIT_WAIT, committing).await);
     }
 }
@@ -173,7 +173,7 @@ async fn commit(mut writer: CopyWriter, digest: Digest) {
 /// 100 MB/s: a disk that does other things too stops for longer than the moments that 4 MiB last.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
 
-/// What a piece counts for at least, for it has to be told from others.
+/// The least that a piece counts for, since each one costs memory for keeping it apart.
 const PIECE_BYTES_MIN: usize = 512;
 
 /// How long an answer waits for its copy to be in the store: a client takes what was pushed for

@@ -24,7 +24,7 @@ pub struct RegistryOptions {
     pub is_default: bool,
     /// How long its tags are fresh.
     pub tags: TagPolicy,
-    /// What is served of it, and how.
+    /// Rules for what is served of it, and how.
     pub rules: RegistryRules,
     /// The identity with which its upstream is asked.
     pub identity: AskedAs,
@@ -64,7 +64,7 @@ pub struct TagPolicy {
     pub max_stale: Duration,
 }
 
-/// What is served of a registry, and how.
+/// Rules for what is served of a registry, and how.
 #[derive(Clone, Debug)]
 pub struct RegistryRules {
     /// Whether only cached content is served: the upstream is never asked and nothing expires.
@@ -79,8 +79,8 @@ pub struct RegistryRules {
     pub deny: Vec<RepositoryPattern>,
     /// Whether pushes and deletions are sent on to the upstream.
     pub push: bool,
-    /// Where clients may push: how long a confirmed blob may be reported to them without asking the
-    /// upstream again. A client does not upload a blob that is reported to exist.
+    /// How long a confirmed blob may be reported to pushing clients without asking the upstream
+    /// again. A client does not upload a blob that is reported to exist.
     pub membership_ttl: Duration,
 }
 

@@ -1,7 +1,6 @@
 //! Answers pulls of blobs, whole and in ranges (distribution-spec, "Pulling blobs").
 //!
-//! Decides which bytes a `Range` selects (RFC 9110, 14). Where they come from is decided in
-//! `cache`.
+//! Decides which bytes a `Range` selects (RFC 9110, 14). Their source is decided in `cache`.
 
 use std::ops::Range;
 

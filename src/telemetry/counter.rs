@@ -19,7 +19,7 @@ impl Counter {
         self.value.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// What it is now.
+    /// The present value.
     pub fn get(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }

@@ -20,7 +20,7 @@ pub struct Histogram {
     nanoseconds: AtomicU64,
 }
 
-/// What a histogram has seen.
+/// The observations of a histogram at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramSnapshot {
     /// How often.
@@ -44,7 +44,7 @@ impl Histogram {
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    /// What it has seen. While others note, the sum may be a few observations ahead or behind.
+    /// The observations so far. While other threads add some, the sum may be a few ahead or behind.
     pub fn read(&self) -> HistogramSnapshot {
         let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));

@@ -1,7 +1,6 @@
-//! What is counted with: numbers that any thread may raise and none waits for.
+//! Counters and histograms that any thread may raise and none waits for.
 //!
-//! What there is to count, and what it is called, is decided by those who count; what is shown of it,
-//! in `admin/`.
+//! Each module decides what it counts; `admin/` decides what is shown, and under which name.
 
 mod counter;
 mod histogram;
