@@ -81,22 +81,30 @@ impl Blob {
 
     /// The body of an answer with the whole blob.
     pub fn whole(&self) -> ReplyBody {
-        ReplyBody::of(self.source_of(0, self.total), self.total)
+        let span = BodySpan { at: 0, end: self.total, reaches_end: true };
+        ReplyBody::of(self.source_of(span), self.total)
     }
 
     /// The bytes of `part`, which must lie within the blob.
     pub fn part(&self, part: Range<u64>) -> Box<dyn BodySource> {
-        self.source_of(part.start, Some(part.end))
+        let reaches_end = self.total.is_none_or(|total| part.end == total);
+        self.source_of(BodySpan { at: part.start, end: Some(part.end), reaches_end })
     }
 
-    fn source_of(&self, at: u64, end: Option<u64>) -> Box<dyn BodySource> {
+    /// The bytes of `part`, which is [`RangeSelection::Footer`]: as the upstream gives them, if the
+    /// blob is not verified.
+    pub fn footer(&self, part: Range<u64>) -> Box<dyn BodySource> {
+        self.source_of(BodySpan { at: part.start, end: Some(part.end), reaches_end: false })
+    }
+
+    fn source_of(&self, span: BodySpan) -> Box<dyn BodySource> {
+        let BodySpan { at, end, reaches_end } = span;
         let delivery = &self.delivery;
         match &self.source {
             BlobSource::Filling(fill) => {
-                if let Some(end) = end.filter(|_| end != self.total) {
-                    return Box::new(ahead_range(fill, delivery, at, end));
+                if let Some(end) = end.filter(|_| !reaches_end) {
+                    return Box::new(ahead_range(fill, delivery, at..end));
                 }
-                let span = BodySpan { at, end, reaches_end: true };
                 Box::new(GrowingFileBody::new(fill, delivery, span))
             }
             // It is only ever asked for in parts.

@@ -71,8 +71,8 @@ table! {
         ///
         /// With `false`, such ranges are passed through, one upstream request each, and not stored:
         /// for lazy pullers (SOCI, zstd:chunked) that read little of large layers. A range that
-        /// includes the last byte (an open-ended one, or eStargz's footer) downloads the whole layer
-        /// even so, since only then can it be verified before it leaves.
+        /// includes the last byte downloads the whole layer even so, since only then can it be
+        /// verified before it leaves; but not a footer (eStargz), a bounded one of at most 64 KiB.
         fill_on_range: bool = true;
         /// Pass pushes and deletions on to the upstream, for [permitted](docs/access.md) clients.
         ///

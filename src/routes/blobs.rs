@@ -86,7 +86,8 @@ fn selected(
     };
     Ok(match RangeSelection::of(range, total) {
         RangeSelection::Whole => whole(pulled, digest),
-        RangeSelection::Part(bytes) => part(pulled, digest, bytes, total),
+        RangeSelection::Footer(bytes) => part(pulled, digest, bytes, total, true),
+        RangeSelection::Part(bytes) => part(pulled, digest, bytes, total, false),
         RangeSelection::Parts(parts) => several(pulled, digest, parts, total),
         RangeSelection::Unsatisfiable => {
             let mut reply = RouteReply::bare(StatusCode::RANGE_NOT_SATISFIABLE);
@@ -100,11 +101,19 @@ fn selected(
     })
 }
 
-fn part(pulled: &Pulled<Blob>, digest: &Digest, bytes: Range<u64>, total: u64) -> RouteReply {
+/// One range. A footer of a blob that is not verified leaves as the upstream gave it.
+fn part(
+    pulled: &Pulled<Blob>,
+    digest: &Digest,
+    bytes: Range<u64>,
+    total: u64,
+    is_footer: bool,
+) -> RouteReply {
     let (first, last, len) = (bytes.start, bytes.end - 1, bytes.end - bytes.start);
-    let is_verified = pulled.what.is_verified() || bytes.end == total;
-    let body = ReplyBody::of(pulled.what.part(bytes), Some(len));
-    let mut reply = partial(pulled, digest, body, is_verified);
+    let is_verified = pulled.what.is_verified() || bytes.end == total && !is_footer;
+    let blob = &pulled.what;
+    let source = if is_footer { blob.footer(bytes) } else { blob.part(bytes) };
+    let mut reply = partial(pulled, digest, ReplyBody::of(source, Some(len)), is_verified);
     reply.set_length(len);
     reply.set_content_range(&format!("bytes {first}-{last}/{total}"));
     reply

@@ -59,7 +59,7 @@ async fn a_blob_that_is_stored_between_look_up_and_fill_is_not_fetched_again() {
     let (path, gate) = (blob.path(REPOSITORY), Gate::new());
     hub.breaks(When::asked(&blob.digest).head(), Fault::HoldHeaders(gate.clone()));
 
-    let tail = tokio::spawn(proxy.client.get_with(&path, &[("range", "bytes=-10")]));
+    let tail = tokio::spawn(proxy.client.get_with(&path, &[("range", "bytes=1048566-")]));
     gate.reached().await;
     proxy.get(&path).await.assert_is(&blob);
     proxy.until_stored(&blob.digest).await;
@@ -75,7 +75,8 @@ async fn a_blob_that_is_stored_between_look_up_and_fill_is_not_fetched_again() {
 /// An answer that a client could take for the end of the blob is checked, whatever the key says.
 #[tokio::test(start_paused = true)]
 async fn without_fill_on_range_a_range_with_the_last_byte_is_still_verified() {
-    for range in ["bytes=1048575-1048575", "bytes=5-", "bytes=-51", "bytes=0-1,1048000-"] {
+    let ranges = ["bytes=1048575-", "bytes=5-", "bytes=900000-1048575", "bytes=0-1,-51"];
+    for range in ranges {
         let (hub, blob, proxy) = lazy(false).await;
         let path = blob.path(REPOSITORY);
         proxy.get_with(&path, &[("range", range)]).await.assert_status(206);

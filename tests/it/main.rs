@@ -22,6 +22,7 @@ mod documents;
 mod doors;
 mod egress;
 mod faults;
+mod footers;
 mod framing;
 mod generations;
 mod h2;

@@ -1,8 +1,10 @@
 //! A body from a range that lies far ahead of the fill.
 //!
 //! It is fetched separately, if the fill's budget for such ranges allows it, and no longer than its
-//! reader stays; otherwise it follows the fill. It never includes the blob's last byte, and when
-//! the fill finds the blob wrong, the answer is cut.
+//! reader stays; otherwise it follows the fill. It is as the upstream gave it, and includes the
+//! blob's last byte as a footer only. When the fill finds the blob wrong, the answer is cut.
+
+use std::ops::Range;
 
 use super::download::DownloadBody;
 use super::growing::GrowingFileBody;
@@ -13,29 +15,38 @@ use crate::cache::fill::progress::FillProgress;
 use crate::cache::fill::table::FillHandle;
 use crate::http::{BodySource, FileDelivery};
 
-/// A reader of the bytes from `at` to `end`, which is not the blob's. Which way they come is
-/// decided when the first are wanted.
+/// A reader of this range. Which way its bytes come is decided when the first are wanted.
 pub(crate) fn ahead_range(
     fill: &FillHandle,
     delivery: &FileDelivery,
-    at: u64,
-    end: u64,
+    range: Range<u64>,
 ) -> LateBody {
-    let span = BodySpan { at, end: Some(end), reaches_end: false };
+    let span = BodySpan { at: range.start, end: Some(range.end), reaches_end: false };
     let (fill, following) = (fill.clone(), GrowingFileBody::new(fill, delivery, span));
     LateBody::new(async move {
-        let written = match *fill.progress.borrow() {
-            FillProgress::Filling { written, .. } => Some(written),
-            _ => None,
+        let (written, total) = match *fill.progress.borrow() {
+            FillProgress::Filling { written, total, .. } => (Some(written), total),
+            _ => (None, None),
         };
-        let permit = written.and_then(|written| fill.ranges.reserve(&(at..end), written));
+        let permit = written.and_then(|written| fill.ranges.reserve(&range, written));
         if let Some(permit) = permit
-            // A range that cannot be fetched separately may still come with the fill.
-            && let Ok(download) = BlobDownload::part(fill.ranges.origin().clone(), at..end).await
+            && let Some(download) = fetch(&fill, &range, total).await
         {
-            let body = DownloadBody::new(download, end - at).read_by(fill.reader);
+            let body = DownloadBody::new(download, range.end - range.start).read_by(fill.reader);
             return Ok(Box::new(body.beside(fill.progress, permit)) as Box<dyn BodySource>);
         }
         Ok(Box::new(following) as _)
     })
+}
+
+/// The range straight from the upstream. One that cannot be fetched separately may still come with
+/// the fill, of a blob of `total` bytes.
+async fn fetch(fill: &FillHandle, range: &Range<u64>, total: Option<u64>) -> Option<BlobDownload> {
+    let origin = fill.ranges.origin().clone();
+    let download = BlobDownload::part(origin, range.clone()).await.ok()?;
+    if download.is_cut_out() {
+        fill.ranges.close();
+    }
+    let is_of_another = download.total().is_some_and(|now| total.is_some_and(|total| now != total));
+    (!download.is_cut_out() && !is_of_another).then_some(download)
 }

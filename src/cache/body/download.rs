@@ -1,6 +1,6 @@
 //! A body straight from an upstream, not stored and not verified.
 //!
-//! It never includes the blob's last byte, so no client can take it for the whole.
+//! It includes the blob's last byte as a footer only, so no client can take it for the whole.
 
 use std::future::{Future, pending};
 use std::pin::Pin;

@@ -3,8 +3,8 @@
 //!
 //! A lazy puller (SOCI, zstd:chunked) reads a few per cent of a layer, and a fill would fetch all
 //! of it. So each range is one request upstream, nothing is stored, and the request ends with its
-//! reader. A range that includes the blob's last byte takes a fill: it may leave only when the
-//! whole is verified.
+//! reader. A range that includes the blob's last byte takes a fill, unless it is a footer: it may
+//! leave only when the whole is verified.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,13 +21,14 @@ use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
 use crate::http::RangeSelection;
 use crate::oci::Digest;
 
-/// Whether none of the selected bytes is the last of a blob of `total` bytes, or none is selected.
+/// Whether the selected bytes of a blob of `total` bytes may leave before the whole is verified, or
+/// none is selected.
 pub(crate) fn can_pass(selection: &RangeSelection, total: u64) -> bool {
     match selection {
         RangeSelection::Whole => false,
         RangeSelection::Part(part) => part.end < total,
         RangeSelection::Parts(parts) => parts.iter().all(|part| part.end < total),
-        RangeSelection::TooMuch | RangeSelection::Unsatisfiable => true,
+        RangeSelection::Footer(_) | RangeSelection::TooMuch | RangeSelection::Unsatisfiable => true,
     }
 }
 
@@ -62,7 +63,7 @@ impl Passthrough {
         let origin = BlobOrigin::new(grant, digest, readers);
         let this = Self { origin, reader, total, first: Arc::default() };
         let range = match selection {
-            RangeSelection::Part(part) => Some(part),
+            RangeSelection::Footer(part) | RangeSelection::Part(part) => Some(part),
             RangeSelection::Parts(parts) => parts.first(),
             RangeSelection::TooMuch | RangeSelection::Unsatisfiable | RangeSelection::Whole => None,
         };
@@ -106,13 +107,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_with_the_last_byte_is_not_passed_through() {
+    fn a_range_with_the_last_byte_is_not_passed_through_unless_it_is_a_footer() {
         for (range, want) in [
             ("bytes=0-0", true),
             ("bytes=0-98", true),
             ("bytes=0-99", false),
             ("bytes=0-", false),
-            ("bytes=-1", false),
+            ("bytes=-1", true),
+            ("bytes=60-99", true),
+            ("bytes=60-", false),
+            ("bytes=-100", false),
             ("bytes=0-1,50-60", true),
             ("bytes=0-1,90-", false),
             ("bytes=100-", true),

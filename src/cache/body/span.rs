@@ -7,7 +7,7 @@ pub(crate) struct BodySpan {
     pub(crate) at: u64,
     /// The offset behind the last byte; `None` while the blob's length is unknown.
     pub(crate) end: Option<u64>,
-    /// Whether the last byte is the blob's last.
+    /// Whether the last byte is the blob's last, and waits for verification: a footer does not.
     pub(crate) reaches_end: bool,
 }
 

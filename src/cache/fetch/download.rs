@@ -124,6 +124,11 @@ impl BlobDownload {
         self.at
     }
 
+    /// Whether the upstream ignored `Range`, so that the wanted bytes come behind all others.
+    pub(crate) fn is_cut_out(&self) -> bool {
+        self.skip > 0
+    }
+
     pub(crate) fn origin(&self) -> &BlobOrigin {
         &self.origin
     }

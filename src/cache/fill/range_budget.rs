@@ -42,6 +42,11 @@ impl RangeBudget {
         self.bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         Some(permit)
     }
+
+    /// Ends it: the upstream has no ranges, so the fill brings each of them sooner.
+    pub(crate) fn close(&self) {
+        self.bytes_left.store(0, Ordering::Relaxed);
+    }
 }
 
 /// At once for each fill. A lazy puller's own parallelism is 3 to 20.
