@@ -76,7 +76,13 @@ impl Blob {
     /// Whether only verified bytes leave. If not, an answer that ends before the blob does is
     /// passed on as the upstream gave it.
     pub fn is_verified(&self) -> bool {
-        matches!(self.source, BlobSource::Rechecking(..) | BlobSource::Stored(_))
+        match &self.source {
+            BlobSource::Filling(fill) => {
+                matches!(*fill.progress.borrow(), FillProgress::Done { .. })
+            }
+            BlobSource::Passing(_) => false,
+            BlobSource::Rechecking(..) | BlobSource::Stored(_) => true,
+        }
     }
 
     /// The body of an answer with the whole blob.
@@ -271,8 +277,8 @@ impl BlobPulls {
                 }
                 _ => {}
             }
-            if was_done && let FillProgress::Done { blob, .. } = progress {
-                return Ok(self.hit(grant, StoredContent::Verified(blob)));
+            if was_done && matches!(progress, FillProgress::Done { .. }) {
+                return Ok(self.pulled(BlobSource::Filling(fill), progress.total(), Decision::Hit));
             }
             return self.filled(grant, fill, progress, need);
         }
@@ -291,10 +297,10 @@ impl BlobPulls {
         match progress {
             FillProgress::Asking => Err(CacheError::Internal("a fill is not ready")),
             FillProgress::Failed(error) => Err(error),
-            FillProgress::Done { blob, .. } => {
-                Ok(self.pulled(BlobSource::Stored(blob), total, miss))
+            // Until the disk has confirmed it, its file is not to be believed for longer.
+            FillProgress::Done { .. } | FillProgress::Filling { .. } => {
+                Ok(self.pulled(BlobSource::Filling(fill), total, miss))
             }
-            FillProgress::Filling { .. } => Ok(self.pulled(BlobSource::Filling(fill), total, miss)),
             // Without a length no range can be selected, and no end be seen.
             FillProgress::Relaying { .. } if need != BlobNeed::Bytes && total.is_none() => {
                 let host = grant.registry().upstream().host().to_owned();

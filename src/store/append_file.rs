@@ -13,8 +13,10 @@ use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
 
-use super::blob_store::BlobStore;
+use super::blob_store::{BlobStore, forget_pages};
+use super::small_files::absent_is_fine;
 use super::space::{SpacePart, SpaceReservation};
+use super::stamps::FileId;
 use super::sums::{BLOCK_BYTES, BlockSums};
 use super::{DigestMismatch, StoredBlob, SumHasher};
 use crate::oci::{Algorithm, Digest};
@@ -31,7 +33,9 @@ pub(super) struct AppendFile {
     /// Bytes of it that are counted among the partial files.
     counted: u64,
     len: u64,
-    /// Whether the file goes when this is dropped.
+    /// Whether the file goes when this is dropped: it is the copy of an upload, or a write or a
+    /// sync of it failed. The kernel tells an error of the disk once, so the next sync of such a
+    /// file would say nothing, whatever is lost.
     is_temporary: bool,
 }
 
@@ -83,6 +87,11 @@ impl AppendFile {
         self.len
     }
 
+    /// Whether the file is not to be left to a later process.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.is_temporary
+    }
+
     /// The file, for those who follow it.
     pub(super) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
@@ -125,32 +134,39 @@ impl AppendFile {
         if end > self.allocated {
             self.reserve(end.next_multiple_of(STEP_BYTES))?;
         }
-        self.file.write_all_at(bytes, self.len)?;
+        self.file.write_all_at(bytes, self.len).inspect_err(|_| self.is_temporary = true)?;
         self.len = end;
         Ok(())
     }
 
     /// Hashes what is in it. `moved` is told how much, again and again.
-    pub(super) fn hash(&self, algorithm: Algorithm, moved: impl Fn(u64)) -> io::Result<SumHasher> {
-        let mut hasher = SumHasher::new(algorithm);
-        let mut buffer = vec![0; HASH_READ_BYTES];
-        let mut at = 0;
-        while at < self.len {
-            let read = self.file.read_at(&mut buffer, at)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            hasher.update(&buffer[..read]);
-            at += read as u64;
-            moved(read as u64);
+    ///
+    /// Bytes that were found in it are read from the disk: the page cache may have what the disk
+    /// has lost, and an earlier process been told so.
+    pub(super) fn hash(
+        &mut self,
+        algorithm: Algorithm,
+        moved: impl Fn(u64),
+    ) -> io::Result<SumHasher> {
+        if self.len > 0 {
+            self.sync()?;
+            forget_pages(&self.file);
         }
-        Ok(hasher)
+        SumHasher::of_file(&self.file, self.len, algorithm, moved)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&*self.file).inspect_err(|_| self.is_temporary = true)?)
     }
 
     /// Removes the file: its bytes are wrong, or of no more use.
     pub(super) fn discard(mut self) -> io::Result<()> {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> io::Result<()> {
         self.is_temporary = false;
-        fs::remove_file(&self.path)?;
+        remove_if_same(&self.file, &self.path)?;
         self.count(0);
         Ok(())
     }
@@ -173,7 +189,8 @@ impl AppendFile {
         match StoredBlob::hashed(digest, hasher, self.file(), self.len) {
             Ok((blob, sums)) => {
                 proven(&blob);
-                Ok(CommittedBlob { blob, kept: self.keep(digest, &sums) })
+                let (kept, is_synced) = self.keep(digest, &sums);
+                Ok(CommittedBlob { blob, kept, is_synced })
             }
             Err(mismatch) => {
                 if let Err(error) = self.discard() {
@@ -184,14 +201,29 @@ impl AppendFile {
         }
     }
 
-    fn keep(mut self, digest: &Digest, sums: &BlockSums) -> io::Result<()> {
+    /// Whether the bytes are in the store, and if not, whether they are on disk at least.
+    fn keep(mut self, digest: &Digest, sums: &BlockSums) -> (io::Result<()>, bool) {
+        if let Err(error) = self.flush() {
+            // Before another fill of the blob can find it.
+            if let Err(error) = self.remove() {
+                tracing::warn!(%digest, %error, "cannot remove a file that the disk has not kept");
+            }
+            return (Err(error), false);
+        }
+        (self.name(digest, sums), true)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         // Space that was set aside beyond the end of an unknown length is given back.
         if self.allocated > self.len {
             self.file.set_len(self.len)?;
         }
         self.file.set_permissions(Permissions::from_mode(0o400))?;
         self.blobs.stamp(&self.file);
-        rustix::fs::fdatasync(&*self.file)?;
+        self.sync()
+    }
+
+    fn name(mut self, digest: &Digest, sums: &BlockSums) -> io::Result<()> {
         let target = self.blobs.path(digest);
         self.blobs.budget().space().make_parent(&target)?;
         let allocated = self.file.metadata()?.blocks() * 512;
@@ -231,10 +263,9 @@ impl Drop for AppendFile {
         self.count(0);
         let (file, path) = (Arc::clone(&self.file), std::mem::take(&mut self.path));
         let remove = move || {
-            if let Err(error) = fs::remove_file(path) {
-                tracing::warn!(%error, "cannot remove the copy of an upload");
+            if let Err(error) = remove_if_same(&file, &path) {
+                tracing::warn!(%error, "cannot remove a partial file");
             }
-            drop(file);
         };
         // To remove a large file takes its time.
         match Handle::try_current() {
@@ -251,14 +282,25 @@ pub struct CommittedBlob {
     pub blob: StoredBlob,
     /// Whether they are in the store. If not, this is their last use.
     pub kept: io::Result<()>,
+    /// Whether they are on disk. If not, what is read from the file may change at any time.
+    pub is_synced: bool,
+}
+
+/// Removes the file, unless its name is another file's by now: a disk that hangs may end a write
+/// long after it was given up.
+fn remove_if_same(file: &File, path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if FileId::of(&there) == FileId::of(&file.metadata()?) => {
+            absent_is_fine(fs::remove_file(path))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => absent_is_fine(Err(error)),
+    }
 }
 
 /// Unknown lengths are reserved in steps of this size: small beside a layer, large beside the
 /// cost of asking.
 const STEP_BYTES: u64 = 64 << 20;
-
-/// Large enough that the system call does not matter, small enough to stay in a core's cache.
-const HASH_READ_BYTES: usize = 256 << 10;
 
 fn options() -> OpenOptions {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

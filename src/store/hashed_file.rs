@@ -193,13 +193,13 @@ impl HashedFile {
         Ok(blocking(commit).await??)
     }
 
-    /// Leaves a download to be gone on with, unless there is nothing in it.
+    /// Leaves a download to be gone on with, unless there is nothing in it, or a write failed.
     ///
     /// # Errors
     ///
-    /// The empty file cannot be removed.
+    /// The file cannot be removed.
     pub async fn leave(self) -> io::Result<()> {
-        if self.is_empty() { self.discard().await } else { Ok(()) }
+        if self.is_empty() || self.file.is_temporary() { self.discard().await } else { Ok(()) }
     }
 
     /// Removes the file: its bytes are wrong, or of no more use.

@@ -7,6 +7,10 @@
 //! The file that keeps them beside the blob is a convenience. Without it, or if it is not whole,
 //! the blob is hashed by its digest, and it is written anew.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::oci::{Algorithm, Digest, DigestHasher};
@@ -93,6 +97,9 @@ impl SumsHead {
 /// The file ends with a SHA-256 of what is before, in hex.
 const SEAL_LEN: usize = 64;
 
+/// Large enough that the system call does not matter, small enough to stay in a core's cache.
+const READ_BYTES: usize = 256 << 10;
+
 /// Computes a digest, and the checksums of the blocks on the way.
 #[derive(Clone, Debug)]
 pub struct SumHasher {
@@ -124,6 +131,32 @@ impl SumHasher {
             }
             bytes = later;
         }
+    }
+
+    /// A hasher that has seen the first `len` bytes of a file. `moved` is told how many, again and
+    /// again. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is shorter.
+    pub fn of_file(
+        file: &File,
+        len: u64,
+        algorithm: Algorithm,
+        moved: impl Fn(u64),
+    ) -> io::Result<Self> {
+        let mut hasher = Self::new(algorithm);
+        let mut buffer = vec![0; READ_BYTES];
+        while hasher.len < len {
+            let room = usize::try_from(len - hasher.len).unwrap_or(READ_BYTES).min(READ_BYTES);
+            let read = file.read_at(&mut buffer[..room], hasher.len)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            hasher.update(&buffer[..read]);
+            moved(read as u64);
+        }
+        Ok(hasher)
     }
 
     /// How many bytes it has seen.

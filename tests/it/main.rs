@@ -21,6 +21,7 @@ mod disk;
 mod documents;
 mod doors;
 mod egress;
+mod failing_disk;
 mod faults;
 mod footers;
 mod framing;

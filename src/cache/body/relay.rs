@@ -31,6 +31,8 @@ pub(super) struct RelayBody {
     held_bytes: u64,
 }
 
+const UNREADABLE: CacheError = CacheError::Internal("cannot read a partial file");
+
 enum RelayState {
     NotStarted,
     Running(Box<(BlobDownload, DigestHasher)>),
@@ -48,10 +50,11 @@ impl RelayBody {
     async fn start(&mut self) -> Result<Box<(BlobDownload, DigestHasher)>, CacheError> {
         if self.span.at < self.point.prefix_len() {
             let bytes = self.read_prefix().await;
-            self.hold(bytes.map_err(|_| CacheError::Internal("cannot read a partial file"))?);
+            self.hold(bytes.map_err(|_| UNREADABLE)?);
         }
-        let download = self.point.download(self.point.prefix_len(), None).await?;
-        Ok(Box::new((download, self.point.hasher())))
+        let hasher = self.point.hasher(self.span.at).await;
+        let (from, hasher) = hasher.map_err(|_| UNREADABLE)?;
+        Ok(Box::new((self.point.download(from, None).await?, hasher)))
     }
 
     /// The bytes on disk that were held back: a tail at most.

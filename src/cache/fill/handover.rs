@@ -4,6 +4,7 @@
 //! (`body/relay.rs`). The first one takes over the fill's own connection; the others open theirs.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,7 +13,7 @@ use crate::cache::fetch::download::BlobDownload;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::{BypassReason, CacheError};
 use crate::oci::{Digest, DigestHasher};
-use crate::store::HashedFile;
+use crate::store::{HashedFile, SumHasher, blocking};
 
 /// The bytes that a fill had on disk, with their hash, when the disk failed.
 #[derive(Debug)]
@@ -20,18 +21,27 @@ pub(crate) struct HashedPrefix {
     file: Option<Arc<File>>,
     len: u64,
     hasher: DigestHasher,
+    /// The file that readers have read so far, if the disk may have lost any of it.
+    doubtful: Option<Arc<File>>,
 }
 
 impl HashedPrefix {
     /// No bytes.
     pub(crate) fn none(digest: &Digest) -> Self {
-        Self { file: None, len: 0, hasher: DigestHasher::new(digest.algorithm()) }
+        let hasher = DigestHasher::new(digest.algorithm());
+        Self { file: None, len: 0, hasher, doubtful: None }
+    }
+
+    /// Bytes that are not to be read any more: the disk may have lost any of them.
+    pub(crate) fn doubtful(file: Arc<File>, digest: &Digest) -> Self {
+        Self { doubtful: Some(file), ..Self::none(digest) }
     }
 
     /// The bytes in `file`, which are the first of the blob of `digest`.
     pub(crate) fn of(file: &HashedFile, digest: &Digest) -> Self {
         let Some(hasher) = file.hasher() else { return Self::none(digest) };
-        Self { file: Some(file.file()), len: file.len(), hasher: hasher.clone().into_hasher() }
+        let hasher = hasher.clone().into_hasher();
+        Self { file: Some(file.file()), len: file.len(), hasher, doubtful: None }
     }
 }
 
@@ -64,9 +74,18 @@ impl RelayPoint {
         self.prefix.len
     }
 
-    /// A hasher that has seen the bytes on disk.
-    pub(crate) fn hasher(&self) -> DigestHasher {
-        self.prefix.hasher.clone()
+    /// A hasher that has seen the bytes before the offset to go on from, which is at least the
+    /// offset `at` of a reader, or that of the end of the bytes on disk.
+    ///
+    /// Bytes in doubt are read once more for it. Those that the disk has lost stay lost, so if they
+    /// are right now, so are those that the reader got.
+    pub(crate) async fn hasher(&self, at: u64) -> io::Result<(u64, DigestHasher)> {
+        let Some(file) = self.prefix.doubtful.clone() else {
+            return Ok((self.prefix.len, self.prefix.hasher.clone()));
+        };
+        let algorithm = self.origin.digest().algorithm();
+        let seen = blocking(move || SumHasher::of_file(&file, at, algorithm, |_| {})).await?;
+        Ok((at, seen.into_hasher()))
     }
 
     /// The length of the whole blob, if it is known.

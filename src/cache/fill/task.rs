@@ -7,6 +7,7 @@
 //! It ends verified, with the blob in the store; failed, with the partial file kept to be resumed;
 //! or, when the disk takes no more, as a relay, which readers carry on by themselves.
 
+use std::fs::File;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -141,9 +142,14 @@ impl FillTask {
                     // upstream call.
                     drop(timeout(NOTE_WAIT, self.confirm(download.total())).await);
                     match self.commit(file, attempt).await? {
-                        Some(blob) => return Ok(FillProgress::Done { blob, attempt }),
-                        None if download.is_worth_refetching() => {}
-                        None => break,
+                        Committed::Right(blob) => return Ok(FillProgress::Done { blob, attempt }),
+                        Committed::Lost(file, bypass) => {
+                            let prefix = HashedPrefix::doubtful(file, &self.digest);
+                            let point = Arc::new(RelayPoint::new(prefix, download, bypass));
+                            return Ok(FillProgress::Relaying { point, attempt });
+                        }
+                        Committed::Wrong if download.is_worth_refetching() => {}
+                        Committed::Wrong => break,
                     }
                 }
                 WriteOutcome::NoSpace(bypass) => {
@@ -257,9 +263,13 @@ impl FillTask {
             Err(AppendError::Refused { file, left, error }) => {
                 tracing::warn!(digest = %self.digest, %error, "the disk takes no more; relaying");
                 put_back(left);
-                let prefix = HashedPrefix::of(&file, &self.digest);
+                let bypass = bypass_of(&error);
+                let prefix = match bypass {
+                    BypassReason::NoSpace => HashedPrefix::of(&file, &self.digest),
+                    _ => HashedPrefix::doubtful(file.file(), &self.digest),
+                };
                 leave(*file).await;
-                Ok(WriteOutcome::Refused(prefix, bypass_of(&error)))
+                Ok(WriteOutcome::Refused(prefix, bypass))
             }
             Err(AppendError::Stuck) => {
                 tracing::warn!(digest = %self.digest, "the disk is stuck; relaying");
@@ -308,13 +318,9 @@ impl FillTask {
         file.append(total, queue, publish).await
     }
 
-    /// The verified blob; `None` when the bytes are wrong, and gone. Readers get the last bytes
-    /// before the disk has them.
-    async fn commit(
-        &self,
-        file: HashedFile,
-        attempt: u32,
-    ) -> Result<Option<StoredBlob>, CacheError> {
+    /// Verifies the file and stores it. Readers get the last bytes before the disk has them; if it
+    /// then says that it has not, those that have not ended are not to go on reading.
+    async fn commit(&self, file: HashedFile, attempt: u32) -> Result<Committed, CacheError> {
         let progress = self.progress.clone();
         let proven = move |blob: &StoredBlob| {
             progress.send_replace(FillProgress::Done { blob: blob.clone(), attempt });
@@ -323,21 +329,25 @@ impl FillTask {
             Ok(committed) => committed,
             Err(CommitError::Mismatch(mismatch)) => {
                 tracing::warn!(repository = %self.grant.repository(), %mismatch, "digest mismatch");
-                return Ok(None);
+                return Ok(Committed::Wrong);
             }
             Err(CommitError::Disk(error)) => {
                 tracing::warn!(digest = %self.digest, %error, "cannot hash a partial file");
                 return Err(CacheError::Internal("cannot hash a partial file"));
             }
         };
-        match committed.kept {
-            Ok(()) => self.tools.stats.disk_works(),
-            Err(error) => {
-                self.tools.stats.disk_failed(bypass_of(&error));
-                tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
+        let blob = committed.blob;
+        if let Err(error) = committed.kept {
+            let bypass = bypass_of(&error);
+            self.tools.stats.disk_failed(bypass);
+            tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
+            if !committed.is_synced {
+                return Ok(Committed::Lost(Arc::clone(blob.content().file()), bypass));
             }
+        } else {
+            self.tools.stats.disk_works();
         }
-        Ok(Some(committed.blob))
+        Ok(Committed::Right(blob))
     }
 }
 
@@ -359,6 +369,16 @@ enum WriteOutcome {
     Whole(HashedFile),
     /// The disk failed after these bytes.
     Refused(HashedPrefix, BypassReason),
+}
+
+/// What became of a whole file.
+enum Committed {
+    /// The disk has not kept bytes that were right.
+    Lost(Arc<File>, BypassReason),
+    /// The bytes are right, and stored unless the store has no place for them.
+    Right(StoredBlob),
+    /// The bytes are wrong, and gone.
+    Wrong,
 }
 
 /// How many received chunks wait to be written: 2 MiB for each fill, with chunks of 256 KiB.

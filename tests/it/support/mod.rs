@@ -15,6 +15,7 @@ pub mod network;
 pub mod process;
 pub mod proxy;
 pub mod registry;
+pub mod strace;
 pub mod tls;
 
 pub use client::{Client, Decision, Reply, Version};

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::client::{Client, RawClient};
 use super::instance::free_address;
 use super::proxy::files_under;
+use super::strace::Strace;
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,7 +65,18 @@ impl Process {
 
     /// How many files it has open.
     pub fn open_files(&self) -> u64 {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64
+        self.descriptors().len() as u64
+    }
+
+    /// The files that it has open, as links to them.
+    pub fn descriptors(&self) -> Vec<PathBuf> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        open.flatten().map(|entry| entry.path()).collect()
+    }
+
+    /// Has its system calls fail, as [`Strace::attach`] says.
+    pub async fn fails(&self, inject: &[&str], paths: &[&Path]) -> Option<Strace> {
+        Strace::attach(self.child.id(), inject, paths).await
     }
 
     async fn start(

@@ -1,0 +1,81 @@
+//! System calls that fail as a broken disk would have them fail.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+
+/// How long strace may take to attach.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Faults of a process's system calls, for as long as this lives.
+pub struct Strace {
+    child: Child,
+    said: NamedTempFile,
+}
+
+impl Strace {
+    /// Has the calls of a running process fail: `inject` is as in `strace -e inject=…`, and only
+    /// calls that name or have open one of `paths` are meant, if there are any. `None`, with a
+    /// word on why, where strace is not allowed.
+    pub async fn attach(pid: u32, inject: &[&str], paths: &[&Path]) -> Option<Self> {
+        let said = NamedTempFile::new().unwrap();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-p", &pid.to_string()]);
+        for inject in inject {
+            command.args(["-e", &format!("inject={inject}")]);
+        }
+        for path in paths {
+            command.arg("-P").arg(path);
+        }
+        let (null, log) = (Stdio::null(), said.reopen().unwrap());
+        let spawned = command.stdin(null).stdout(Stdio::null()).stderr(log).spawn();
+        let child = match spawned {
+            Ok(child) => child,
+            Err(error) => {
+                eprintln!("skipped: strace cannot be started: {error}");
+                return None;
+            }
+        };
+        let mut this = Self { child, said };
+        let attached = tokio::time::timeout(PATIENCE, this.until_attached()).await;
+        if attached.expect("strace attaches or says why not") {
+            return Some(this);
+        }
+        eprintln!("skipped: strace cannot attach: {}", this.said());
+        None
+    }
+
+    /// All that it saw and said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.said.path()).unwrap()
+    }
+
+    /// How many calls failed by it.
+    pub fn injected(&self) -> usize {
+        self.said().matches("(INJECTED)").count()
+    }
+
+    async fn until_attached(&mut self) -> bool {
+        loop {
+            if self.said().contains(" attached") {
+                return true;
+            }
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // SIGTERM has it detach; killed, it would leave the process stopped.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap_or_default();
+        drop(self.child.wait());
+    }
+}
