@@ -237,10 +237,17 @@ impl BlobPulls {
         };
         let Some(total) = total else { return Ok(None) };
         let selection = RangeSelection::of(range, total);
-        if !can_pass(&selection, total) {
+        if !can_pass(&selection, total) || self.is_parallel(digest, &selection).await {
             return Ok(None);
         }
         Passthrough::open(grant, digest, total, &selection).await.map(Some)
+    }
+
+    /// Whether the selection is one of several ranges by which a client pulls all of the blob: one
+    /// fill is less for the upstream.
+    async fn is_parallel(&self, digest: &Digest, selection: &RangeSelection) -> bool {
+        let RangeSelection::Part(part) = selection else { return false };
+        self.fills.table().parallel().has_neighbour(digest, part).await
     }
 
     /// The blob from its fill, which is started if none is in flight.

@@ -73,6 +73,7 @@ table! {
         /// for lazy pullers (SOCI, zstd:chunked) that read little of large layers. A range that
         /// includes the last byte downloads the whole layer even so, since only then can it be
         /// verified before it leaves; but not a footer (eStargz), a bounded one of at most 64 KiB.
+        /// Large ranges side by side (SOCI's parallel pull) download the whole layer as well.
         fill_on_range: bool = true;
         /// Pass pushes and deletions on to the upstream, for [permitted](docs/access.md) clients.
         ///

@@ -41,6 +41,7 @@ mod negative;
 mod odd_lists;
 mod odd_manifests;
 mod offline;
+mod parallel;
 mod parts;
 mod passing;
 mod projects;

@@ -1,10 +1,12 @@
 //! A body from a range that lies far ahead of the fill.
 //!
-//! It is fetched separately, if the fill's budget for such ranges allows it, and no longer than its
-//! reader stays; otherwise it follows the fill. It is as the upstream gave it, and includes the
+//! It is fetched separately, if the fill does not reach it soon and the budget for such ranges
+//! allows it, and no longer than its reader stays; otherwise it follows the fill. It is as the upstream gave it, and includes the
 //! blob's last byte as a footer only. When the fill finds the blob wrong, the answer is cut.
 
 use std::ops::Range;
+
+use tokio::time::timeout;
 
 use super::download::DownloadBody;
 use super::growing::GrowingFileBody;
@@ -28,8 +30,10 @@ pub(crate) fn ahead_range(
             FillProgress::Filling { written, total, .. } => (Some(written), total),
             _ => (None, None),
         };
-        let permit = written.and_then(|written| fill.ranges.reserve(&range, written));
-        if let Some(permit) = permit
+        let Some(written) = written else { return Ok(Box::new(following) as _) };
+        let patience = fill.ranges.patience(&range, written).await;
+        if timeout(patience, fill.reached(range.start)).await.is_err()
+            && let Some(permit) = fill.ranges.reserve(&range)
             && let Some(download) = fetch(&fill, &range, total).await
         {
             let body = DownloadBody::new(download, range.end - range.start).read_by(fill.reader);
@@ -39,11 +43,14 @@ pub(crate) fn ahead_range(
     })
 }
 
-/// The range straight from the upstream. One that cannot be fetched separately may still come with
-/// the fill, of a blob of `total` bytes.
+/// The range straight from the upstream. One that cannot be fetched separately, or that the fill
+/// reaches before the upstream answers, comes with the fill, of a blob of `total` bytes.
 async fn fetch(fill: &FillHandle, range: &Range<u64>, total: Option<u64>) -> Option<BlobDownload> {
     let origin = fill.ranges.origin().clone();
-    let download = BlobDownload::part(origin, range.clone()).await.ok()?;
+    let download = tokio::select! {
+        download = BlobDownload::part(origin, range.clone()) => download.ok()?,
+        () = fill.reached(range.start) => return None,
+    };
     if download.is_cut_out() {
         fill.ranges.close();
     }

@@ -2,6 +2,7 @@
 
 pub(super) mod handover;
 pub(super) mod join;
+pub(super) mod parallel_ranges;
 pub(super) mod progress;
 pub(super) mod range_budget;
 pub(super) mod stats;

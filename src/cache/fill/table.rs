@@ -16,6 +16,7 @@ use crate::access::Grant;
 use crate::cache::CacheError;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
+use crate::cache::fill::parallel_ranges::ParallelRanges;
 use crate::cache::fill::progress::FillProgress;
 use crate::cache::fill::range_budget::RangeBudget;
 use crate::oci::{Digest, RegistryName, RepositoryName};
@@ -25,6 +26,7 @@ use crate::store::StoredBlob;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FillTable {
     in_flight: Arc<Mutex<HashMap<FillKey, FillHandle>>>,
+    parallel: Arc<ParallelRanges>,
 }
 
 type FillKey = (RegistryName, Digest);
@@ -38,6 +40,11 @@ impl FillTable {
     /// The registries and digests of the fills in flight.
     pub(crate) fn in_flight(&self) -> Vec<(RegistryName, Digest)> {
         self.in_flight.lock().keys().cloned().collect()
+    }
+
+    /// The large ranges that clients have asked for lately.
+    pub(crate) fn parallel(&self) -> &ParallelRanges {
+        &self.parallel
     }
 
     /// Whether a fill of the blob is in flight.
@@ -64,11 +71,13 @@ impl FillTable {
                 let readers = grant.uses_client_credential().then(FillReaders::default);
                 let origin = BlobOrigin::new(grant, digest, readers.clone());
                 let guard = FillGuard { table: self.clone(), key: entry.key().clone() };
+                let ranges = origin.clone().with_any_reader();
+                let ranges = RangeBudget::new(ranges, Arc::clone(&self.parallel));
                 let handle = FillHandle {
                     is_joined: false,
                     repository: grant.repository().clone(),
                     progress,
-                    ranges: RangeBudget::new(origin.clone().with_any_reader()),
+                    ranges,
                     readers,
                     reader: None,
                 };
@@ -120,6 +129,19 @@ impl FillHandle {
             Ok(Err(_)) => Some(FillProgress::Failed(CacheError::Internal("the fill was lost"))),
             Err(_) => None,
         }
+    }
+
+    /// Waits until the byte at this offset is on disk, or the fill has ended.
+    pub(crate) async fn reached(&self, offset: u64) {
+        let is_there = |progress: &FillProgress| match progress {
+            FillProgress::Asking => false,
+            FillProgress::Filling { written, .. } => *written > offset,
+            FillProgress::Done { .. } | FillProgress::Failed(_) | FillProgress::Relaying { .. } => {
+                true
+            }
+        };
+        // A fill that was lost has ended too.
+        drop(self.progress.clone().wait_for(is_there).await);
     }
 }
 

@@ -233,6 +233,7 @@ async fn write_body(io: &mut NetworkConnection, answer: &Answer, asked: &Asked) 
     };
     let mut holds = answer.holds.iter().peekable();
     let mut sent = 0;
+    let mut drop_left = 0;
     loop {
         while let Some((_, gate)) = holds.next_if(|(offset, _)| *offset <= sent) {
             gate.pass().await;
@@ -244,8 +245,12 @@ async fn write_body(io: &mut NetworkConnection, answer: &Answer, asked: &Asked) 
         let mut piece = PIECE.min(hold - sent);
         if let Some(bytes_per_s) = answer.drip {
             let (bytes, pause) = Fault::drip(bytes_per_s);
-            tokio::time::sleep(pause).await;
-            piece = piece.min(bytes);
+            if drop_left == 0 {
+                tokio::time::sleep(pause).await;
+                drop_left = bytes;
+            }
+            piece = piece.min(drop_left);
+            drop_left -= piece;
         }
         let bytes = &answer.body[sent..sent + piece];
         if answer.framing == Framing::Chunked {
