@@ -47,6 +47,7 @@ mod passing;
 mod projects;
 mod pull;
 mod push;
+mod questions;
 mod ranges;
 mod redirects;
 mod referrers;

@@ -81,10 +81,10 @@ impl ManifestPulls {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
-        if self.presence.is_confirmed(grant, digest)
-            && let Some(what) = self.find_held(grant, digest).await
-        {
-            return Ok(Pulled { what, decision: Decision::Hit, age: None });
+        // A GET of what is not held says as much as a HEAD would, and the client wants it next.
+        let pulled = self.pull(grant, digest).await?;
+        if self.presence.is_confirmed(grant, digest) {
+            return Ok(pulled);
         }
         let since = self.epochs.now();
         let reference = Reference::Digest(digest.clone());
@@ -95,7 +95,6 @@ impl ManifestPulls {
             Err(error) if error.is_without_head() => {}
             Err(error) => return Err(error.into()),
         }
-        let pulled = self.pull(grant, digest).await?;
         let decision = match pulled.decision {
             Decision::Hit => Decision::Revalidated,
             decision => decision,
@@ -225,9 +224,9 @@ impl ManifestPulls {
         if let Some(warm) = warm {
             match head_manifest(&grant, &reference, None).await {
                 Ok(answer) => {
-                    let header = header_type(&answer);
-                    let place = UpstreamIndex::Authoritative;
-                    return self.keep(&grant, place, header, warm, since).await;
+                    let (header, place) = (header_type(&answer), answer.place);
+                    let kept = self.keep(&grant, place, header, warm, since).await;
+                    return self.confirmed(&grant, &digest, place, since, kept).await;
                 }
                 Err(error) if error.is_without_head() => {}
                 Err(error) => return Err(error.into()),
@@ -243,9 +242,28 @@ impl ManifestPulls {
                     tracing::warn!(%digest, %error, "asking the next upstream for a manifest");
                     failed.push(place);
                 }
-                accepted => return accepted,
+                accepted => {
+                    return self.confirmed(&grant, &digest, place, since, accepted).await;
+                }
             }
         }
+    }
+
+    /// The manifest that an answer to a question of `since` brought. If that was the registry's own
+    /// answer, pushing clients are told for a while that the repository has it.
+    async fn confirmed(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+        place: UpstreamIndex,
+        since: Epoch,
+        brought: Result<Arc<CachedManifest>, CacheError>,
+    ) -> Result<Arc<CachedManifest>, CacheError> {
+        let is_own = place == UpstreamIndex::Authoritative;
+        if brought.is_ok() && is_own && grant.registry().takes_pushes() {
+            self.presence.confirm_manifest(grant, digest, since).await;
+        }
+        brought
     }
 
     /// The answer of an upstream, if it is a manifest that can be served. Its digest is the one

@@ -1,5 +1,7 @@
 //! Deletions: the registry's to do, and at once nobody's to get from here.
 
+use std::time::Duration;
+
 use http::Method;
 use larder::access::{AccessRule, Action, CertificateUser};
 use larder::http::ClientPeer;
@@ -257,6 +259,8 @@ async fn a_user_that_may_not_push_gets_cached_answers_without_a_question_upstrea
     let image = Image::random(1, &[10]);
     hub.put_image("o/a", "v1", &image);
     proxy.pull("o/a", "v1", &image).await;
+    // What the registry has just sent, it has said to exist.
+    tokio::time::advance(Duration::from_secs(61)).await;
     proxy.network.set("registry-1.docker.io", Reach::Down);
 
     for path in [&*image.layers[0].path("o/a"), &*image.manifest.path("o/a")] {

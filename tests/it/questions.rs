@@ -1,0 +1,39 @@
+//! How often the upstream is asked: no question is repeated whose answer has just been given.
+
+use std::time::Duration;
+
+use crate::support::{
+    Blob, Fault, Gate, Image, Proxy, ScriptedRegistry, Setup, TAG_TTL, When, settle,
+};
+
+const REPOSITORY: &str = "library/alpine";
+
+async fn pushable() -> (ScriptedRegistry, Image, Proxy) {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[1000]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub).rules.push = true;
+    (hub, image, setup.start().await)
+}
+
+/// The methods and paths that the upstream was asked with, in short.
+fn asked(hub: &ScriptedRegistry) -> Vec<String> {
+    hub.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path())).collect()
+}
+
+/// A client that may push is told of existence on the registry's word alone; a GET has that too.
+#[tokio::test(start_paused = true)]
+async fn a_cold_manifest_by_digest_costs_one_question_where_clients_push() {
+    let (hub, image, proxy) = pushable().await;
+    let path = image.manifest.path(REPOSITORY);
+
+    proxy.head(&path).await.assert_status(200);
+    proxy.get(&path).await.assert_is(&image.manifest.blob);
+    proxy.head(&path).await.assert_status(200);
+
+    assert_eq!(asked(&hub), [format!("GET {path}")]);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    proxy.head(&path).await.assert_status(200);
+    assert_eq!(asked(&hub)[1..], [format!("HEAD {path}")], "the claim has expired");
+}
