@@ -37,3 +37,29 @@ async fn a_cold_manifest_by_digest_costs_one_question_where_clients_push() {
     proxy.head(&path).await.assert_status(200);
     assert_eq!(asked(&hub)[1..], [format!("HEAD {path}")], "the claim has expired");
 }
+
+/// The same image at two registries: the second one says by its tag that it has it.
+#[tokio::test(start_paused = true)]
+async fn a_manifest_from_another_registry_costs_the_question_for_its_tag() {
+    let (hub, quay) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+    let image = Image::random(1, &[1000]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    quay.put_image("team/alpine", "v1", &image);
+    for push in [false, true] {
+        let mut setup = Setup::new();
+        setup.registry("docker.io", &hub);
+        setup.registry("quay.io", &quay).rules.push = push;
+        let proxy = setup.start().await;
+        proxy.pull(REPOSITORY, "latest", &image).await;
+        quay.forget();
+
+        for _ in 0..2 {
+            let reply = proxy.get("/v2/quay.io/team/alpine/manifests/v1").await;
+            reply.assert_is(&image.manifest.blob);
+            let by_digest = format!("/v2/quay.io/team/alpine/manifests/{}", image.manifest.digest());
+            proxy.get(&by_digest).await.assert_is(&image.manifest.blob);
+        }
+
+        assert_eq!(asked(&quay), ["HEAD /v2/team/alpine/manifests/v1"], "push={push}");
+    }
+}

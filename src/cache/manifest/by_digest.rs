@@ -15,7 +15,7 @@ use crate::cache::flight::{FlightTable, Sharing, ask_shared};
 use crate::cache::key::RecordKey;
 use crate::cache::manifest::content::settle_type;
 use crate::cache::manifest::fetch::{
-    FetchedManifest, get_manifest, head_manifest, header_type, manifest_question,
+    FetchedManifest, ManifestHead, get_manifest, head_manifest, manifest_question,
 };
 use crate::cache::memory::{MemoryTable, MemoryUse};
 use crate::cache::presence::PresenceTable;
@@ -100,6 +100,43 @@ impl ManifestPulls {
             decision => decision,
         };
         Ok(Pulled { decision, ..pulled })
+    }
+
+    /// The manifest that the upstream has just named for the repository by its digest, in `head`, an
+    /// answer to a question of `since`. Bytes that another repository brought are not asked for
+    /// again.
+    pub(in crate::cache) async fn pull_named(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+        head: ManifestHead,
+        since: Epoch,
+    ) -> Result<Arc<CachedManifest>, CacheError> {
+        if let Some(held) = self.find_held(grant, digest).await {
+            return Ok(held);
+        }
+        match self.store.content().small(digest, BYTES_MAX).await.ok().flatten() {
+            Some(warm) => self.adopt(grant, head, warm, since).await,
+            None => Ok(self.pull(grant, digest).await?.what),
+        }
+    }
+
+    /// Holds bytes that another repository brought. That this one has them too is the answer of
+    /// `head` to a question of `since`.
+    async fn adopt(
+        self: &Arc<Self>,
+        grant: &Grant,
+        head: ManifestHead,
+        warm: VerifiedContent<Bytes>,
+        since: Epoch,
+    ) -> Result<Arc<CachedManifest>, CacheError> {
+        let digest = warm.digest().clone();
+        let names_it = head.stated.as_ref() == Some(&digest);
+        let kept = self.keep(grant, head.place, head.media_type, warm, since).await;
+        if !names_it {
+            return kept;
+        }
+        self.confirmed(grant, &digest, head.place, since, kept).await
     }
 
     /// Fetches the manifest of a tag where `HEAD` does not state its digest: one GET, hashed here.
@@ -223,11 +260,7 @@ impl ManifestPulls {
         CacheError::if_offline(&grant)?;
         if let Some(warm) = warm {
             match head_manifest(&grant, &reference, None).await {
-                Ok(answer) => {
-                    let (header, place) = (header_type(&answer), answer.place);
-                    let kept = self.keep(&grant, place, header, warm, since).await;
-                    return self.confirmed(&grant, &digest, place, since, kept).await;
-                }
+                Ok(head) => return self.adopt(&grant, head, warm, since).await,
                 Err(error) if error.is_without_head() => {}
                 Err(error) => return Err(error.into()),
             }

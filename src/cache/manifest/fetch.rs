@@ -23,14 +23,34 @@ pub(in crate::cache) struct FetchedManifest {
     pub(in crate::cache) place: UpstreamIndex,
 }
 
+/// What an upstream says of a manifest without its body.
+#[derive(Clone, Debug)]
+pub(in crate::cache) struct ManifestHead {
+    /// Its `Content-Type`.
+    pub(in crate::cache) media_type: Option<MediaType>,
+    /// Its digest by the upstream's header; `None` of schema 1, whose digest is not that of its
+    /// bytes.
+    pub(in crate::cache) stated: Option<Digest>,
+    pub(in crate::cache) place: UpstreamIndex,
+}
+
 /// Asks for the headers of a manifest, with the full `Accept` list or with this one.
 pub(in crate::cache) async fn head_manifest(
     grant: &Grant,
     reference: &Reference,
     accept: Option<&str>,
-) -> Result<Answer, upstream::UpstreamError> {
+) -> Result<ManifestHead, upstream::UpstreamError> {
     let question = manifest_question(grant, reference, ReadMethod::Head, accept);
-    grant.registry().upstream().ask(&question, deadline()).await
+    let answer = grant.registry().upstream().ask(&question, deadline()).await?;
+    Ok(ManifestHead::read(&answer.headers, answer.place))
+}
+
+impl ManifestHead {
+    fn read(headers: &HeaderMap, place: UpstreamIndex) -> Self {
+        let media_type = header_type(headers);
+        let is_schema1 = media_type.as_ref().is_some_and(MediaType::is_schema1);
+        Self { media_type, stated: stated_digest(headers).filter(|_| !is_schema1), place }
+    }
 }
 
 /// Fetches a manifest. A body that breaks off is asked for again, and the upstreams that have
@@ -47,7 +67,7 @@ pub(in crate::cache) async fn get_manifest(
     loop {
         tries += 1;
         let answer = grant.registry().upstream().ask(&question, deadline()).await?;
-        let (media_type, stated) = (header_type(&answer), stated_digest(&answer.headers));
+        let (media_type, stated) = (header_type(&answer.headers), stated_digest(&answer.headers));
         let place = answer.place;
         question.failed.push(place);
         match collect(answer).await {
@@ -70,12 +90,12 @@ pub(in crate::cache) fn manifest_question(
 }
 
 /// The type that the header states.
-pub(in crate::cache) fn header_type(answer: &Answer) -> Option<MediaType> {
-    answer.headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
+fn header_type(headers: &HeaderMap) -> Option<MediaType> {
+    headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
 }
 
 /// The digest that an upstream states for a manifest: a hint, until the bytes are hashed.
-pub(in crate::cache) fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
+fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 

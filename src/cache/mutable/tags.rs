@@ -16,7 +16,7 @@ use crate::cache::epoch::Epoch;
 use crate::cache::flight::{FlightTable, Sharing};
 use crate::cache::key::RecordKey;
 use crate::cache::manifest::by_digest::ManifestPulls;
-use crate::cache::manifest::fetch::{head_manifest, header_type, stated_digest};
+use crate::cache::manifest::fetch::head_manifest;
 use crate::cache::memory::{MemoryTable, MemoryUse};
 use crate::cache::mutable::revalidate::{LastValidated, Purpose, RecordValidation, Resolution};
 use crate::cache::tasks::DetachedTasks;
@@ -263,19 +263,19 @@ impl TagPulls {
     ) -> Result<ResolvedTag, CacheError> {
         let reference = Reference::Tag(tag.clone());
         let accept = view.map(|view| view.accept.as_str());
-        let stated = match head_manifest(grant, &reference, accept).await {
-            Ok(answer) => {
-                let schema1 = header_type(&answer).is_some_and(|kind| kind.is_schema1());
-                stated_digest(&answer.headers).filter(|_| !schema1)
-            }
+        let since = self.validation.epochs.now();
+        let head = match head_manifest(grant, &reference, accept).await {
+            Ok(head) => Some(head),
             Err(error) if error.is_without_head() => None,
             Err(error) => return Err(error.into()),
         };
-        if let Some(digest) = stated {
+        if let Some(head) = head
+            && let Some(digest) = head.stated.clone()
+        {
             if known.as_ref() == Some(&digest) {
                 return Ok(ResolvedTag::Digest(digest));
             }
-            match self.manifests.pull(grant, &digest).await {
+            match self.manifests.pull_named(grant, &digest, head, since).await {
                 Ok(_) => return Ok(ResolvedTag::Digest(digest)),
                 // Moved in between, or a registry that knows its manifests by tag only.
                 Err(CacheError::Upstream(upstream::UpstreamError::NotFound { .. })) => {}
