@@ -180,8 +180,23 @@ impl BlobPulls {
             let what = BlobHead { total: Some(len) };
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
+        if let Some(len) = self.filling_length(grant, digest, is_known).await {
+            let decision = Decision::Miss { collapsed: true, unverified: false };
+            return Ok(Pulled { what: BlobHead { total: Some(len) }, decision, age: None });
+        }
         let what = BlobHead { total: self.lookup.look_up(grant, digest).await? };
         Ok(Pulled { what, decision: Decision::Bypass(BypassReason::Lookup), age: None })
+    }
+
+    /// The length in bytes of a blob whose fill runs. The answer to a fill proves that its own
+    /// repository has the blob; clients that push are told so only where it is confirmed.
+    async fn filling_length(&self, grant: &Grant, digest: &Digest, is_known: bool) -> Option<u64> {
+        let fill = self.fills.table().get(grant, digest)?;
+        let is_here = fill.repository == *grant.repository() && !grant.may_push();
+        if !is_known && !is_here {
+            return None;
+        }
+        fill.headers(false, deadline()).await?.total()
     }
 
     /// The length in bytes of a blob that is stored, or verified and about to be.

@@ -56,10 +56,64 @@ async fn a_manifest_from_another_registry_costs_the_question_for_its_tag() {
         for _ in 0..2 {
             let reply = proxy.get("/v2/quay.io/team/alpine/manifests/v1").await;
             reply.assert_is(&image.manifest.blob);
-            let by_digest = format!("/v2/quay.io/team/alpine/manifests/{}", image.manifest.digest());
+            let by_digest =
+                format!("/v2/quay.io/team/alpine/manifests/{}", image.manifest.digest());
             proxy.get(&by_digest).await.assert_is(&image.manifest.blob);
         }
 
         assert_eq!(asked(&quay), ["HEAD /v2/team/alpine/manifests/v1"], "push={push}");
     }
+}
+
+/// A fetch in flight: its answer says that the blob is there, and how long it is.
+#[tokio::test(start_paused = true)]
+async fn a_head_of_a_blob_whose_fetch_runs_asks_nothing() {
+    let headers: fn(Gate) -> Fault = Fault::HoldHeaders;
+    let body: fn(Gate) -> Fault = |gate| Fault::HoldAt(1000, gate);
+    for (case, hold) in [("headers", headers), ("body", body)] {
+        let hub = ScriptedRegistry::new();
+        let blob = Blob::random(1, 300_000);
+        hub.put_blob(REPOSITORY, &blob);
+        let (proxy, gate) = (Proxy::before(&hub).await, Gate::new());
+        hub.breaks(When::asked(&blob.digest).get(), hold(gate.clone()));
+        let path = blob.path(REPOSITORY);
+        let whole = proxy.get_often(&path, 1);
+        gate.reached().await;
+        settle().await;
+
+        let head = tokio::spawn(proxy.client.head(&path));
+        let other = proxy.head(&blob.path("library/other")).await;
+        settle().await;
+        gate.open();
+        let head = head.await.unwrap();
+
+        head.assert_status(200);
+        assert_eq!(head.header("content-length"), Some("300000"), "{case}");
+        assert!(head.decision().is_collapsed(), "{case}: {:?}", head.decision());
+        other.assert_status(404);
+        whole.join_all().await[0].assert_is(&blob);
+        let elsewhere = format!("HEAD {}", blob.path("library/other"));
+        assert_eq!(asked(&hub), [format!("GET {path}"), elsewhere], "{case}");
+    }
+}
+
+/// The refusal of a fetch is an answer as well, but the client may ask for itself.
+#[tokio::test(start_paused = true)]
+async fn a_head_of_a_blob_whose_fetch_fails_asks_the_upstream() {
+    let hub = ScriptedRegistry::new();
+    let (blob, gate) = (Blob::random(1, 1000), Gate::new());
+    hub.put_blob(REPOSITORY, &blob);
+    let proxy = Proxy::before(&hub).await;
+    hub.breaks(When::asked(&blob.digest).get(), Fault::status(404));
+    hub.breaks(When::asked(&blob.digest).get(), Fault::HoldHeaders(gate.clone()));
+    let path = blob.path(REPOSITORY);
+    let whole = proxy.get_often(&path, 1);
+    gate.reached().await;
+    let head = tokio::spawn(proxy.client.head(&path));
+    settle().await;
+    gate.open();
+
+    head.await.unwrap().assert_status(200);
+    whole.join_all().await[0].assert_status(404);
+    assert_eq!(hub.heads(&blob.digest).len(), 1);
 }

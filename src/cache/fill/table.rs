@@ -47,6 +47,11 @@ impl FillTable {
         &self.parallel
     }
 
+    /// The fill of the blob that is in flight. The handle makes no reader.
+    pub(crate) fn get(&self, grant: &Grant, digest: &Digest) -> Option<FillHandle> {
+        self.in_flight.lock().get(&key(grant, digest)).cloned()
+    }
+
     /// Whether a fill of the blob is in flight.
     pub(crate) fn has(&self, grant: &Grant, digest: &Digest) -> bool {
         self.in_flight.lock().contains_key(&key(grant, digest))
