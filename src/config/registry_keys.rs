@@ -59,7 +59,8 @@ table! {
         tag_ttl: Duration = "60s";
         /// Other times for some tags, as in `{ match = "v*", ttl = "1d" }`; the first match counts.
         ///
-        /// The absence of a tag is never cached for longer than `tag_ttl`.
+        /// The absence of a tag is never cached for longer than `tag_ttl`, but for that of referrers and
+        /// of the tag in their place (`sha256-` and a hash): five times as long.
         tag_rules: Vec<TagRuleTable> = [];
         /// How long an expired tag is served while the upstream is unavailable.
         max_stale: Duration = "30d";

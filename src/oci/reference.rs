@@ -22,6 +22,15 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// Whether the tag stands in for the referrers of a digest, at registries that have none
+    /// (distribution-spec, "Referrers Tag Schema"): `sha256-` and 64 hexadecimal digits. Tags of
+    /// signatures, with an ending such as `.sig`, do not.
+    pub fn is_of_referrers(&self) -> bool {
+        let Some((algorithm, hex)) = self.as_str().split_once('-') else { return false };
+        let is_hex = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        matches!(algorithm, "sha256" | "sha512") && hex.len() == 64 && is_hex
+    }
 }
 
 impl FromStr for Tag {
@@ -94,6 +103,23 @@ pub enum InvalidReference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_of_referrers_is_an_algorithm_and_a_hash() {
+        let hex = "0a".repeat(32);
+        for (tag, want) in [
+            (format!("sha256-{hex}"), true),
+            (format!("sha512-{hex}"), true),
+            (format!("sha256-{hex}.sig"), false),
+            (format!("sha256-{}", &hex[1..]), false),
+            (format!("sha256-{}g", &hex[1..]), false),
+            (format!("md5-{hex}"), false),
+            (hex.clone(), false),
+            ("latest".to_owned(), false),
+        ] {
+            assert_eq!(tag.parse::<Tag>().unwrap().is_of_referrers(), want, "{tag}");
+        }
+    }
 
     #[test]
     fn tags_follow_the_grammar_and_a_colon_makes_a_digest() {

@@ -64,6 +64,18 @@ pub struct TagPolicy {
     pub max_stale: Duration,
 }
 
+impl TagPolicy {
+    /// For how long it is remembered that a registry has no referrers, or no tag that stands in for
+    /// them. Clients ask for both with each pull, and signatures come soon after an image, or never.
+    #[must_use]
+    pub fn without_referrers(self) -> Self {
+        Self { ttl: self.ttl.saturating_mul(NO_REFERRERS_TTLS), ..self }
+    }
+}
+
+/// For how many times as long as a tag is fresh.
+const NO_REFERRERS_TTLS: u32 = 5;
+
 /// Rules for what is served of a registry, and how.
 #[derive(Clone, Debug)]
 pub struct RegistryRules {

@@ -117,3 +117,59 @@ async fn a_head_of_a_blob_whose_fetch_fails_asks_the_upstream() {
     whole.join_all().await[0].assert_status(404);
     assert_eq!(hub.heads(&blob.digest).len(), 1);
 }
+
+/// Docker 29 asks so with each pull: for the referrers, and then for the tag in their place.
+#[tokio::test(start_paused = true)]
+async fn a_registry_without_referrers_is_asked_for_them_once_in_five_ttls() {
+    for (said, is_absent) in [
+        (Some("MANIFEST_UNKNOWN"), true),
+        (Some("UNSUPPORTED"), true),
+        (None, true),
+        (Some("NAME_UNKNOWN"), false),
+    ] {
+        let hub = ScriptedRegistry::new();
+        let image = Image::random(1, &[1000]);
+        hub.put_image(REPOSITORY, "latest", &image);
+        let body = said.map_or(String::new(), |code| {
+            format!(r#"{{"errors":[{{"code":"{code}","message":"none"}}]}}"#)
+        });
+        hub.breaks(When::asked("/referrers/"), Fault::Status(404, vec![], body.leak()));
+        let proxy = Proxy::before(&hub).await;
+        let digest = image.manifest.digest();
+        let referrers = format!("/v2/{REPOSITORY}/referrers/{digest}");
+        let tag = format!("/v2/{REPOSITORY}/manifests/sha256-{}", digest.hex());
+        let ask_both = async || {
+            proxy.get(&referrers).await.assert_status(404);
+            proxy.get(&tag).await.error(404);
+        };
+
+        for _ in 0..4 {
+            ask_both().await;
+            tokio::time::advance(TAG_TTL + Duration::from_secs(1)).await;
+        }
+        let count = hub.gets("/referrers/").len();
+        assert_eq!(count, if is_absent { 1 } else { 4 }, "{said:?}");
+        assert_eq!(hub.heads("/manifests/sha256-").len(), 1, "{said:?}");
+
+        tokio::time::advance(TAG_TTL * 5).await;
+        hub.put_tagged(REPOSITORY, &format!("sha256-{}", digest.hex()), &image.manifest);
+        proxy.get(&tag).await.assert_is(&image.manifest.blob);
+        assert_eq!(hub.heads("/manifests/sha256-").len(), 2, "{said:?}");
+    }
+}
+
+/// Signatures are tags with an ending, and must be seen soon after they were pushed.
+#[tokio::test(start_paused = true)]
+async fn an_absent_signature_is_asked_for_after_each_ttl() {
+    let hub = ScriptedRegistry::new();
+    hub.put_image(REPOSITORY, "latest", &Image::random(1, &[1000]));
+    let proxy = Proxy::before(&hub).await;
+    for ending in [".sig", ".att", "x"] {
+        let tag = format!("/v2/{REPOSITORY}/manifests/sha256-{}{ending}", "0a".repeat(32));
+        for _ in 0..3 {
+            proxy.get(&tag).await.error(404);
+            tokio::time::advance(TAG_TTL + Duration::from_secs(1)).await;
+        }
+        assert_eq!(hub.heads(&tag).len(), 3, "{ending}");
+    }
+}

@@ -25,7 +25,8 @@ use crate::cache::mutable::revalidate::{LastValidated, Purpose, RecordValidation
 use crate::cache::question::{HEADERS_WAIT_MAX, deadline, question_of};
 use crate::cache::tasks::DetachedTasks;
 use crate::cache::{CacheError, ListKind, ListPage, Pulled};
-use crate::oci::PageQuery;
+use crate::oci::{ErrorCode, PageQuery};
+use crate::registry::TagPolicy;
 use crate::store::{AbsentRecord, ListRecord, RepositoryRecords, blocking};
 use crate::upstream::{Question, ReadMethod, UpstreamError};
 
@@ -90,7 +91,7 @@ impl ListPulls {
                 .join((key, epoch), || this.revalidate(grant, listing.clone(), page.clone(), epoch))
         };
         let validated = known.as_ref().map(|known| &known.validated);
-        let policy = grant.registry().default_tag_policy();
+        let policy = policy(grant, listing, known.as_deref());
         match self.validation.resolve(grant, validated, policy, Purpose::Pull, ask).await? {
             Resolution::Validated(what, decision) => {
                 Ok(Pulled { what, decision, age: Some(Duration::ZERO) })
@@ -223,6 +224,25 @@ impl ListPulls {
         self.validation.store_if_current(&grant, key, epoch, write).await;
         fetched
     }
+}
+
+/// For how long a record is fresh. Registries without referrers give a 404 for each digest, and
+/// `NAME_UNKNOWN` to say that there is no such repository.
+fn policy(grant: &Grant, listing: &ListKind, known: Option<&CachedList>) -> TagPolicy {
+    let policy = grant.registry().default_tag_policy();
+    match (listing, known.map(|known| &known.content)) {
+        (ListKind::Referrers(_), Some(ListContent::Absent(said)))
+            if !said.as_ref().is_some_and(says_name_unknown) =>
+        {
+            policy.without_referrers()
+        }
+        _ => policy,
+    }
+}
+
+fn says_name_unknown(said: &Bytes) -> bool {
+    let said = serde_json::from_slice::<serde_json::Value>(said).unwrap_or_default();
+    said["errors"][0]["code"] == ErrorCode::NameUnknown.as_str()
 }
 
 /// Blocks.
