@@ -15,6 +15,7 @@ use super::basic::BasicCredential;
 use super::grant::UpstreamRight;
 use super::htpasswd::UserTable;
 use super::login_cache::CredentialTry;
+use super::resource_head::ResourceHead;
 use super::rights_query::RightsQuery;
 use super::{
     AccessDenied, AccessOptions, AccessPolicy, AccessRequest, Action, ChallengePolicy, Grant,
@@ -210,19 +211,20 @@ impl ListenerAccess {
         let LoginCache { key, rights, .. } = &*self.logins;
         let id = query.right_id(key);
         let is_pull = request.action == Action::Pull;
+        let mut head = None;
         if is_pull && !rights.is_fresh(&id, policy) {
             if !request.may_ask {
                 return Err(AccessDenied::NotConfirmed);
             }
             // Boxed: a cached right needs no room for the question.
             let confirmed = Box::pin(self.confirm(query, request.address, policy)).await;
-            confirmed.map_err(|denied| match denied {
+            head = confirmed.map_err(|denied| match denied {
                 AccessDenied::NotConfirmed if is_anonymous => AccessDenied::LoginRequired,
                 denied => denied,
             })?;
         }
         let is_fresh = !is_pull || rights.is_fresh(&id, policy);
-        Ok(Grant::by_upstream(request, principal, UpstreamRight { id, is_fresh }))
+        Ok(Grant::by_upstream(request, principal, UpstreamRight { id, is_fresh }, head))
     }
 
     async fn confirm(
@@ -230,7 +232,7 @@ impl ListenerAccess {
         query: RightsQuery<'_>,
         address: IpAddr,
         policy: GrantPolicy,
-    ) -> Result<(), AccessDenied> {
+    ) -> Result<Option<ResourceHead>, AccessDenied> {
         let LoginCache { key, rights, .. } = &*self.logins;
         let begin = |client| self.logins.begin_try(client, query.registry, address);
         let attempt = query.client.map(begin).transpose()?;

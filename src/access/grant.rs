@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::resource_head::ResourceHead;
 use super::{Action, Principal};
 use crate::http::Via;
 use crate::oci::{RepositoryName, Resource};
@@ -23,6 +24,7 @@ pub struct Grant {
     via: Via,
     upstream: Option<UpstreamRight>,
     client: Option<ClientCredential>,
+    head: Option<Arc<ResourceHead>>,
 }
 
 /// The upstream's own confirmation of a right.
@@ -42,19 +44,30 @@ impl Grant {
     ) -> Self {
         let AccessRequest { registry, repository, action, .. } = request;
         let via = principal.via.clone();
-        Self { registry, repository, action, may_push, via, upstream: None, client: None }
+        Self {
+            registry,
+            repository,
+            action,
+            may_push,
+            via,
+            upstream: None,
+            client: None,
+            head: None,
+        }
     }
 
-    /// A grant that the upstream gives to this client. Whether the client may push, the upstream
-    /// decides when it does.
+    /// A grant that the upstream gives to this client, by its answer `head` if it was asked for this
+    /// request. Whether the client may push, the upstream decides when it does.
     pub(super) fn by_upstream(
         request: AccessRequest<'_>,
         principal: &Principal,
         right: UpstreamRight,
+        head: Option<ResourceHead>,
     ) -> Self {
         let may_push = request.registry.takes_pushes();
         let client = principal.credential.clone();
-        Self { upstream: Some(right), client, ..Self::by_rules(request, principal, may_push) }
+        let head = head.map(Arc::new);
+        Self { upstream: Some(right), client, head, ..Self::by_rules(request, principal, may_push) }
     }
 
     /// The registry.
@@ -98,6 +111,11 @@ impl Grant {
     /// The client's own credential, to be sent upstream; `None` for Larder's own, if it has any.
     pub fn client(&self) -> Option<&ClientCredential> {
         self.client.as_ref()
+    }
+
+    /// What the upstream has just said of this resource, to confirm the right.
+    pub fn head_of(&self, resource: &Resource) -> Option<&ResourceHead> {
+        self.head.as_deref().filter(|head| head.resource == *resource)
     }
 
     pub(super) fn right_id(&self) -> Option<&CredentialId> {

@@ -11,6 +11,7 @@
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
+use super::resource_head::ResourceHead;
 use super::rights_query::RightsQuery;
 use crate::oci::{MANIFEST_ACCEPT, Reference, Resource};
 use crate::upstream::{Answer, Question, ReadMethod, UpstreamError};
@@ -22,25 +23,36 @@ struct ProbeTiming {
     deadline: Instant,
 }
 
-/// Returns `Ok` if the registry has confirmed the right.
+/// Returns `Ok` if the registry has confirmed the right, with its answer if that is about the
+/// resource itself.
 ///
 /// # Errors
 ///
 /// [`UpstreamError::NotFound`] or [`UpstreamError::Denied`] if it has not, and the others if it
 /// could not be asked before `deadline`.
-pub(super) async fn probe(query: RightsQuery<'_>, deadline: Instant) -> Result<(), UpstreamError> {
+pub(super) async fn probe(
+    query: RightsQuery<'_>,
+    deadline: Instant,
+) -> Result<Option<ResourceHead>, UpstreamError> {
     let timing = ProbeTiming { begin: Instant::now(), deadline };
     match query.resource {
-        Resource::Blob(_) | Resource::Manifest(_) => head(query, query.resource, timing).await,
+        Resource::Blob(_) | Resource::Manifest(_) => {
+            let answer = head(query, query.resource, timing).await?;
+            Ok(Some(ResourceHead::of(query.resource, answer, timing.begin)))
+        }
         Resource::Referrers(digest) => {
             let subject = Resource::Manifest(Reference::Digest(digest.clone()));
             match head(query, &subject, timing).await {
                 // Referrers may be pushed before their subject (distribution-spec, "Referrers").
-                Err(UpstreamError::NotFound { .. }) => head_of_first_tag(query, timing).await,
-                other => other,
+                Err(UpstreamError::NotFound { .. }) => head_of_first_tag(query, timing).await?,
+                other => drop(other?),
             }
+            Ok(None)
         }
-        Resource::Tags => head_of_first_tag(query, timing).await,
+        Resource::Tags => {
+            head_of_first_tag(query, timing).await?;
+            Ok(None)
+        }
         Resource::Upload(_) => {
             let host = query.registry.upstream().host().to_owned();
             Err(UpstreamError::NotFound { host, said: None, is_proven: true })
@@ -52,13 +64,13 @@ async fn head(
     query: RightsQuery<'_>,
     resource: &Resource,
     timing: ProbeTiming,
-) -> Result<(), UpstreamError> {
+) -> Result<Answer, UpstreamError> {
     match ask(query, resource, ReadMethod::Head, "", timing).await {
         // Some registries have no HEAD. The body of the GET is not read.
         Err(error) if error.is_without_head() => {
-            ask(query, resource, ReadMethod::Get, "", timing).await.map(drop)
+            ask(query, resource, ReadMethod::Get, "", timing).await
         }
-        other => other.map(drop),
+        other => other,
     }
 }
 
@@ -80,7 +92,7 @@ async fn head_of_first_tag(
         said: None,
         is_proven: true,
     })?;
-    head(query, &Resource::Manifest(Reference::Tag(tag)), timing).await
+    head(query, &Resource::Manifest(Reference::Tag(tag)), timing).await.map(drop)
 }
 
 async fn ask(

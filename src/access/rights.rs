@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::AccessDenied;
 use super::probe::probe;
 use super::process_key::ProcessKey;
+use super::resource_head::ResourceHead;
 use super::rights_query::{RightsQuery, pushed_id};
 use super::ttl_map::TtlMap;
 use crate::oci::RepositoryName;
@@ -80,7 +81,8 @@ impl ConfirmedRights {
         self.pushed.insert(id, Instant::now(), PUSHED_TTL);
     }
 
-    /// Makes sure that a right holds now, asking the upstream if need be.
+    /// Makes sure that a right holds now, asking the upstream if need be. Returns its answer, if it
+    /// was asked and that is about the resource itself.
     ///
     /// # Errors
     ///
@@ -91,16 +93,16 @@ impl ConfirmedRights {
         key: &ProcessKey,
         query: RightsQuery<'_>,
         policy: GrantPolicy,
-    ) -> Result<(), AccessDenied> {
+    ) -> Result<Option<ResourceHead>, AccessDenied> {
         let right = query.right_id(key);
         if self.holds(&right, policy) {
-            return Ok(());
+            return Ok(None);
         }
         let lock = self.question_lock(right);
         let _asking = lock.lock().await;
         // Clients send several requests at once; the first of them has asked.
         if self.holds(&right, policy) {
-            return Ok(());
+            return Ok(None);
         }
         let resource = query.resource_id(key);
         let pushed = self.pushed.get(&pushed_id(key, query.registry, query.repository));
@@ -120,20 +122,23 @@ impl ConfirmedRights {
         policy: GrantPolicy,
         right: CredentialId,
         resource: CredentialId,
-    ) -> Result<(), AccessDenied> {
+    ) -> Result<Option<ResourceHead>, AccessDenied> {
         let stale = self.confirmed.get(&right);
         // A stale right holds while the circuit breaker of the upstream is open.
         if let Some(stale) = stale
             && query.registry.upstream().is_open()
         {
             self.extend(right, stale, policy);
-            return Ok(());
+            return Ok(None);
         }
         let asked_at = Instant::now();
         let wait = if stale.is_some() { WAIT_WITH_GRACE } else { WAIT };
-        let Err(error) = probe(query, asked_at + wait).await else {
-            self.note_confirmed(right, policy);
-            return Ok(());
+        let error = match probe(query, asked_at + wait).await {
+            Ok(head) => {
+                self.note_confirmed(right, policy);
+                return Ok(head);
+            }
+            Err(error) => error,
         };
         match (error, stale) {
             (error @ UpstreamError::CredentialRefused { .. }, _) => {
@@ -154,7 +159,7 @@ impl ConfirmedRights {
             }
             (_, Some(stale)) => {
                 self.extend(right, stale, policy);
-                Ok(())
+                Ok(None)
             }
             (error, None) => Err(error.into()),
         }

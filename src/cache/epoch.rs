@@ -13,8 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::key::RecordKey;
+use crate::access::{Grant, ResourceHead};
+use crate::oci::Resource;
 
 /// A point in the order of pushes and deletes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,6 +38,8 @@ struct Invalidations {
     /// The epoch of keys that are not in the map.
     floor: Epoch,
     keys: HashMap<RecordKey, (Epoch, SystemTime)>,
+    /// When the last one was.
+    last: Option<Instant>,
 }
 
 impl Default for EpochTable {
@@ -98,7 +103,20 @@ impl EpochTable {
             invalidated.floor = now;
         }
         invalidated.keys.insert(key.clone(), (now, at));
+        invalidated.last = Some(Instant::now());
         now
+    }
+
+    /// What the registry has said of the resource to confirm the right of the grant's client, if no
+    /// push or delete ended after it was asked.
+    pub(super) fn head_of<'g>(
+        &self,
+        grant: &'g Grant,
+        resource: &Resource,
+    ) -> Option<&'g ResourceHead> {
+        let head = grant.head_of(resource)?;
+        let last = self.invalidated.lock().last;
+        last.is_none_or(|last| last < head.asked_at).then_some(head)
     }
 }
 

@@ -259,7 +259,7 @@ impl ManifestPulls {
         }
         CacheError::if_offline(&grant)?;
         if let Some(warm) = warm {
-            match head_manifest(&grant, &reference, None).await {
+            match head_manifest(&grant, &reference, None, &self.epochs).await {
                 Ok(head) => return self.adopt(&grant, head, warm, since).await,
                 Err(error) if error.is_without_head() => {}
                 Err(error) => return Err(error.into()),

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use crate::access::Grant;
+use crate::cache::epoch::EpochTable;
 use crate::cache::question::{deadline, question_of};
 use crate::cache::{CacheError, MANIFEST_BYTES_MAX};
 use crate::oci::{Digest, MANIFEST_ACCEPT, MediaType, Reference, Resource};
@@ -34,13 +35,20 @@ pub(in crate::cache) struct ManifestHead {
     pub(in crate::cache) place: UpstreamIndex,
 }
 
-/// Asks for the headers of a manifest, with the full `Accept` list or with this one.
+/// Asks for the headers of a manifest, with the full `Accept` list or with this one, unless the
+/// registry has just given them to confirm the client's right.
 pub(in crate::cache) async fn head_manifest(
     grant: &Grant,
     reference: &Reference,
     accept: Option<&str>,
+    epochs: &EpochTable,
 ) -> Result<ManifestHead, upstream::UpstreamError> {
     let question = manifest_question(grant, reference, ReadMethod::Head, accept);
+    if accept.is_none()
+        && let Some(head) = epochs.head_of(grant, &question.resource)
+    {
+        return Ok(ManifestHead::read(&head.headers, head.place));
+    }
     let answer = grant.registry().upstream().ask(&question, deadline()).await?;
     Ok(ManifestHead::read(&answer.headers, answer.place))
 }

@@ -263,8 +263,9 @@ impl TagPulls {
     ) -> Result<ResolvedTag, CacheError> {
         let reference = Reference::Tag(tag.clone());
         let accept = view.map(|view| view.accept.as_str());
-        let since = self.validation.epochs.now();
-        let head = match head_manifest(grant, &reference, accept).await {
+        let epochs = &self.validation.epochs;
+        let since = epochs.now();
+        let head = match head_manifest(grant, &reference, accept, epochs).await {
             Ok(head) => Some(head),
             Err(error) if error.is_without_head() => None,
             Err(error) => return Err(error.into()),

@@ -11,7 +11,7 @@ use crate::cache::key::RecordKey;
 use crate::cache::question::{deadline, question_of};
 use crate::cache::tasks::DetachedTasks;
 use crate::oci::{Digest, Resource};
-use crate::upstream::ReadMethod;
+use crate::upstream::{ReadMethod, UpstreamIndex};
 
 /// The look-ups in flight, and the table that has their results.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ impl BlobLookup {
         let epoch = self.epochs.of(|| RecordKey::contents(grant));
         let ask = |sharing: Sharing| {
             let key = sharing.key(RecordKey::digest(grant, digest), grant);
-            let (presence, grant, digest) =
-                (Arc::clone(&self.presence), grant.clone(), digest.clone());
-            self.flights.join((key, epoch), || ask_length(presence, grant, digest, epoch))
+            let (presence, epochs) = (Arc::clone(&self.presence), Arc::clone(&self.epochs));
+            let (grant, digest) = (grant.clone(), digest.clone());
+            self.flights.join((key, epoch), || ask_length(presence, epochs, grant, digest, epoch))
         };
         ask_shared(grant, ask).await.1
     }
@@ -51,13 +51,22 @@ impl BlobLookup {
 
 async fn ask_length(
     presence: Arc<PresenceTable>,
+    epochs: Arc<EpochTable>,
     grant: Grant,
     digest: Digest,
     since: Epoch,
 ) -> Result<Option<u64>, CacheError> {
     let upstream = grant.registry().upstream();
+    let resource = Resource::Blob(digest.clone());
+    // The registry has just said so, to confirm the client's right.
+    if let Some(head) = epochs.head_of(&grant, &resource)
+        && head.place == UpstreamIndex::Authoritative
+    {
+        presence.confirm(&grant, &digest, head.length, since).await;
+        return Ok(head.length);
+    }
     let ask = async |method| {
-        let question = question_of(&grant, method, Resource::Blob(digest.clone()));
+        let question = question_of(&grant, method, resource.clone());
         // A mirror that has the blob is no reason to skip its upload to the registry.
         if grant.registry().takes_pushes() {
             upstream.authoritative().ask(&question, deadline()).await
