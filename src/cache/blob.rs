@@ -255,7 +255,7 @@ impl BlobPulls {
         if !can_pass(&selection, total) || self.is_parallel(digest, &selection).await {
             return Ok(None);
         }
-        Passthrough::open(grant, digest, total, &selection).await.map(Some)
+        Passthrough::open(grant, digest, total, &selection).await
     }
 
     /// Whether the selection is one of several ranges by which a client pulls all of the blob: one

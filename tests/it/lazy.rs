@@ -136,3 +136,24 @@ async fn a_range_that_breaks_off_is_gone_on_with() {
     let gets = hub.gets(&blob.digest);
     assert_eq!(gets[1].header("range"), Some("bytes=104000-109999"));
 }
+
+/// An upstream that ignores `Range` would send the layer up to each range, again and again.
+#[tokio::test(start_paused = true)]
+async fn without_fill_on_range_an_upstream_without_ranges_sends_the_layer_once() {
+    let (hub, blob, proxy) = lazy(false).await;
+    hub.breaks(When::asked(&blob.digest).get(), Fault::IgnoreRange);
+    let path = blob.path(REPOSITORY);
+    for (range, bytes) in [
+        ("bytes=900000-900999", 900_000..901_000),
+        ("bytes=-51", LEN - 51..LEN),
+        ("bytes=500000-500999", 500_000..501_000),
+    ] {
+        let reply = proxy.get_with(&path, &[("range", range)]).await;
+        reply.assert_status(206);
+        assert!(reply.is_complete() && reply.body == blob.bytes[bytes], "{range}");
+        proxy.until_stored(&blob.digest).await;
+    }
+    assert_eq!(hub.gets(&blob.digest).len(), 2, "the range, and the fill");
+    let sent = hub.body_bytes(&blob.digest);
+    assert!(sent < (LEN + LEN / 2) as u64, "{sent} bytes of {LEN}");
+}

@@ -51,13 +51,14 @@ struct FirstPart {
 
 impl Passthrough {
     /// Asks for the first of the selected parts, so that the status can still tell of a refusal.
-    /// `total` is the blob's length in bytes.
+    /// `total` is the blob's length in bytes. `None` if the upstream ignores `Range`: a fill brings
+    /// all parts for the price of one.
     pub(crate) async fn open(
         grant: &Grant,
         digest: &Digest,
         total: u64,
         selection: &RangeSelection,
-    ) -> Result<Self, CacheError> {
+    ) -> Result<Option<Self>, CacheError> {
         let readers = grant.uses_client_credential().then(FillReaders::default);
         let reader = readers.as_ref().map(|readers| readers.enter(grant));
         let origin = BlobOrigin::new(grant, digest, readers);
@@ -69,9 +70,12 @@ impl Passthrough {
         };
         if let Some(range) = range.cloned() {
             let download = this.download(range.clone()).await?;
+            if download.is_cut_out() {
+                return Ok(None);
+            }
             *this.first.lock() = Some(FirstPart { range, download });
         }
-        Ok(this)
+        Ok(Some(this))
     }
 
     /// The length of the whole blob in bytes.
