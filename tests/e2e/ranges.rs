@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::support::client::Client as _;
 use crate::support::curl::Curl;
@@ -82,6 +84,70 @@ fn a_layer_in_parallel_ranges_costs_the_upstream_little_more_than_its_length() {
 
     upstream.stop();
     client.pull(&way, &wanted).expect("a warm pull succeeds while the upstream is down");
+}
+
+/// SOCI's parallel pull: ranges of 8 MB, ten at once, the next when one is done.
+#[test]
+fn a_layer_in_bounded_parallel_ranges_costs_the_upstream_its_length() {
+    const CHUNK: usize = 8_000_000;
+    let work = Work::new(requires!(DISTRIBUTION));
+    let image = Image::medium();
+    let mut upstream = Registry::start(&work, &Guard::Open);
+    let layer = &image.layers[0];
+    let want = fs::read(Image::blob_file(layer)).expect("the upstream keeps the layer");
+
+    for keys in ["", "fill_on_range = false"] {
+        let larder = Larder::mirror(&work, &upstream.url(), keys);
+        let url = larder.url(&format!("{}/blobs/{layer}", image.repository));
+        upstream.forget();
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..10 {
+                scope.spawn(|| {
+                    loop {
+                        let first = next.fetch_add(CHUNK, Ordering::Relaxed);
+                        if first >= want.len() {
+                            break;
+                        }
+                        let end = want.len().min(first + CHUNK);
+                        let text = format!("{first}-{}", end - 1);
+                        let file = work.data().join(format!("part-{first}"));
+                        is_that_part(&file, &url, &Part { text, first, end }, &want);
+                        fs::remove_file(file).expect("curl wrote it");
+                    }
+                });
+            }
+        });
+        let asked = upstream.requests();
+        let gets = asked.iter().filter(|it| it.path.contains(layer) && it.method == "GET");
+        let sent: u64 = gets.map(|request| request.bytes).sum();
+        let len = want.len() as u64;
+        println!("{keys}: the upstream sent {sent} bytes of a layer of {len}");
+        // On a busy machine ten curls may not start within the 200 ms that the first one waits.
+        assert!((len..=len + len / 6).contains(&sent), "{keys}: {asked:#?}");
+    }
+}
+
+/// What a stargz snapshotter reads of a layer before it mounts it.
+#[test]
+fn a_footer_comes_before_the_layer() {
+    let work = Work::new(requires!(DISTRIBUTION));
+    let image = Image::medium();
+    let mut upstream = Registry::start(&work, &Guard::Open);
+    let layer = &image.layers[0];
+    let want = fs::read(Image::blob_file(layer)).expect("the upstream keeps the layer");
+    let larder = Larder::mirror(&work, &upstream.url(), "fill_on_range = false");
+    let url = larder.url(&format!("{}/blobs/{layer}", image.repository));
+    upstream.forget();
+
+    let (first, end) = (want.len() - 51, want.len());
+    let part = Part { text: format!("{first}-{}", end - 1), first, end };
+    let status = is_that_part(&work.data().join("part"), &url, &part, &want);
+
+    assert!(status.contains("unverified"), "{status}");
+    let asked = upstream.requests();
+    let gets: Vec<_> = asked.iter().filter(|request| request.method == "GET").collect();
+    assert!(matches!(&gets[..], [one] if one.bytes == 51), "{asked:#?}");
 }
 
 /// A range as curl writes it, with the first byte and the one after the last.
