@@ -116,7 +116,8 @@ fn resolve_door(
         let named = DoorMatch { namespace, may_strip: false, prefix, ..DoorMatch::named(registry) };
         return named.target(ApiCall::parse(rest)?);
     }
-    let call = ApiCall::parse(query.path.strip_prefix("/v2").ok_or(NotACall::NoSuchRoute)?)?;
+    let rest = query.path.strip_prefix("/v2").ok_or(NotACall::NoSuchRoute)?;
+    let call = ApiCall::parse(rest).map_err(|error| not_a_call(registries, rest, error))?;
     if let Some(name) = &namespace {
         open(Door::Namespace)?;
         let registry = by_name(registries, name)?;
@@ -127,9 +128,7 @@ fn resolve_door(
         return DoorMatch::named(Arc::clone(registry)).target(call);
     }
     if let ApiCall::In(repository, _) = &call {
-        if let Some((first, _)) = repository.as_str().split_once('/')
-            && let Some(registry) = registries.by_prefix(first)
-        {
+        if let Some(registry) = by_prefix(registries, repository)? {
             open(Door::Prefix)?;
             return DoorMatch::named(Arc::clone(registry)).target(call);
         }
@@ -164,6 +163,40 @@ fn by_name(registries: &RegistrySet, name: &str) -> Result<Arc<Registry>, Reques
 }
 
 const NAME_SHOWN_MAX: usize = 64;
+
+/// The registry that the first of several components names.
+///
+/// Docker Hub has no namespace with a dot: where it is the default, such an image is another
+/// registry's, and its name must not reach the Hub. Others have some, as gcr.io has `google.com/…`.
+fn by_prefix<'r>(
+    registries: &'r RegistrySet,
+    repository: &RepositoryName,
+) -> Result<Option<&'r Arc<Registry>>, RequestError> {
+    let Some((first, _)) = repository.as_str().split_once('/') else { return Ok(None) };
+    let registry = registries.by_prefix(first);
+    let is_foreign =
+        first.contains('.') && registries.default_registry().is_none_or(|it| is_hub(it));
+    if registry.is_none() && is_foreign {
+        return Err(unknown_prefix(registries, first));
+    }
+    Ok(registry)
+}
+
+/// The error of a path that begins with a registry that has no such prefix.
+fn unknown_prefix(registries: &RegistrySet, name: &str) -> RequestError {
+    let known = by_name(registries, name);
+    known.map_or_else(|error| error, |_| RequestError::UnknownPrefix(name.to_owned()))
+}
+
+/// The error of a path that is no call. No repository's name has a port, but a registry's has.
+fn not_a_call(registries: &RegistrySet, rest: &str, error: NotACall) -> RequestError {
+    match (error, rest.split('/').nth(1)) {
+        (NotACall::Name(_), Some(first)) if first.contains(':') => {
+            unknown_prefix(registries, first)
+        }
+        _ => error.into(),
+    }
+}
 
 /// The registry that a door led to, and the path that led there.
 struct DoorMatch {
@@ -227,10 +260,14 @@ fn official(
     registry: &Registry,
     repository: RepositoryName,
 ) -> Result<RepositoryName, RequestError> {
-    if registry.name().as_str() == "docker.io" && repository.components().count() == 1 {
+    if is_hub(registry) && repository.components().count() == 1 {
         return repository.under("library").map_err(|error| NotACall::Name(error).into());
     }
     Ok(repository)
+}
+
+fn is_hub(registry: &Registry) -> bool {
+    registry.name().as_str() == "docker.io"
 }
 
 #[cfg(test)]
@@ -299,9 +336,7 @@ mod tests {
             ("/v2/ghcr.io/o/a/manifests/l", "", "ghcr.io", "o/a"),
             ("/v2/docker.io/alpine/manifests/l", "", "docker.io", "library/alpine"),
             ("/v2/corp.internal/a/manifests/l", "", "registry.corp:5000", "a"),
-            // Only a configured prefix names a registry; others are repositories.
-            ("/v2/index.docker.io/a/manifests/l", "", "docker.io", "index.docker.io/a"),
-            ("/v2/quay.io/a/manifests/l", "", "docker.io", "quay.io/a"),
+            // One component is a repository.
             ("/v2/ghcr.io/manifests/l", "", "docker.io", "library/ghcr.io"),
             ("/ghcr.io/v2/o/a/manifests/l", "", "ghcr.io", "o/a"),
             ("/registry.corp:5000/v2/a/manifests/l", "", "registry.corp:5000", "a"),
@@ -428,7 +463,9 @@ mod tests {
             let query = format!("ns={}", name.replace(':', "%3A").replace('/', "%2F"));
             assert_eq!(resolve_by("/v2/a/manifests/l", &query), unknown(name));
         }
-        assert_eq!(resolve_by("/evil.test/v2/a/manifests/l", ""), unknown("evil.test"));
+        for path in ["/evil.test/v2/a/manifests/l", "/v2/evil.test/a/manifests/l"] {
+            assert_eq!(resolve_by(path, ""), unknown("evil.test"));
+        }
         let twice = resolve_by("/v2/a/manifests/l", "ns=ghcr.io&ns=docker.io");
         assert_eq!(twice, Err(refused(&RequestError::ConflictingNamespaces)));
         let the_same = resolve_by("/v2/o/a/manifests/l", "ns=ghcr.io&ns=ghcr.io");

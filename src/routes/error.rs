@@ -75,6 +75,9 @@ pub(super) enum RequestError {
     /// Another reader may see the end of the body elsewhere (RFC 9112, 6.1).
     #[error("`Transfer-Encoding` is not one `chunked`")]
     TransferCoding,
+    /// The path begins with a name or alias of a registry, which has another prefix.
+    #[error("`{0}` is no prefix here: its registry has another one, or none")]
+    UnknownPrefix(String),
     /// The named registry is not configured.
     #[error("registry `{0}` is not configured here")]
     UnknownRegistry(String),
@@ -105,9 +108,10 @@ impl RequestError {
         let error = |status, code| RouteReply::error(status, code, self.to_string());
         match self {
             Self::Access(denied) => context.denied(denied),
-            Self::ClosedDoor(_) | Self::NoDefaultRegistry | Self::UnknownRegistry(_) => {
-                error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
-            }
+            Self::ClosedDoor(_)
+            | Self::NoDefaultRegistry
+            | Self::UnknownPrefix(_)
+            | Self::UnknownRegistry(_) => error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
             Self::ConflictingNamespaces => error(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
             Self::ForeignHost => error(StatusCode::MISDIRECTED_REQUEST, ErrorCode::Unsupported),
             Self::ForwardingLoop(_) => error(StatusCode::LOOP_DETECTED, ErrorCode::Unavailable),

@@ -161,20 +161,72 @@ async fn a_namespace_given_twice_is_refused() {
     assert_eq!(doors.asked(), []);
 }
 
-/// A registry that is not configured does not exist, at whichever door.
+/// A registry that is not configured does not exist, at whichever door. Docker Hub, the default, has
+/// no namespace with a dot, so it is not told of images that were meant for another registry.
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_is_not_configured_does_not_exist() {
+async fn a_registry_that_is_not_configured_is_refused_by_its_name_at_every_door() {
     let doors = Doors::open(&["owner/app"]).await;
+    let table = [
+        ("/nosuch.io/v2/owner/app/manifests/v1", "nosuch.io"),
+        ("/127.0.0.1/v2/a/manifests/v1", "127.0.0.1"),
+        ("/v2/owner/app/manifests/v1?ns=nosuch.io", "nosuch.io"),
+        ("/v2/nosuch.io/app/manifests/v1", "nosuch.io"),
+        ("/v2/nosuch.io/owner/app/tags/list", "nosuch.io"),
+        ("/v2/nosuch.io/owner/app/manifests/v1?n=1&ns=", "nosuch.io"),
+        ("/v2/nosuch.io:5000/app/manifests/v1", "nosuch.io:5000"),
+        ("/v2/localhost:5000/app/manifests/v1", "localhost:5000"),
+        ("/v2/169.254.169.254/latest/manifests/x", "169.254.169.254"),
+        ("/v2/[::1]:5000/app/manifests/v1", "[::1]:5000"),
+        ("/v2/larder.test/ghcr.io/owner/app/manifests/v1", "larder.test"),
+        ("/v2/ghcr.io.evil/owner/app/manifests/v1", "ghcr.io.evil"),
+    ];
+    for (path, name) in table {
+        let (code, message) = doors.proxy.get(path).await.error(404);
 
-    for path in ["/evil.example/v2/owner/app/manifests/v1", "/127.0.0.1/v2/a/manifests/v1"] {
-        doors.proxy.get(path).await.error(404);
+        let want = format!("registry `{name}` is not configured here");
+        assert_eq!((code.as_str(), message), ("NAME_UNKNOWN", want), "{path}");
+    }
+    // Known names that are no prefixes: the registry is another one than the default, too.
+    for (path, name) in [
+        ("/v2/registry.corp:5000/owner/app/manifests/v1", "registry.corp:5000"),
+        ("/v2/index.docker.io/owner/app/manifests/v1", "index.docker.io"),
+    ] {
+        let (code, message) = doors.proxy.get(path).await.error(404);
+
+        assert_eq!(code, "NAME_UNKNOWN", "{path}");
+        assert!(message.contains(&format!("`{name}` is no prefix here")), "{path}: {message}");
     }
     assert_eq!(doors.asked(), []);
-    // At the mirror door it is a name like any other, and Docker Hub's to know.
-    for path in ["/v2/evil.example/x/manifests/v1", "/v2/169.254.169.254/latest/manifests/x"] {
+}
+
+/// Only what Docker Hub cannot have is refused unasked.
+#[tokio::test(start_paused = true)]
+async fn names_that_the_default_registry_may_have_are_passed_to_it() {
+    let doors = Doors::open(&[]).await;
+    for path in [
+        // A user of Docker Hub may be called so.
+        "/v2/localhost/app/manifests/v1",
+        "/v2/owner/nosuch.io/manifests/v1",
+        "/v2/nosuch.io/manifests/v1",
+        "/v2/nosuch-io/app/manifests/v1",
+        // The client names docker.io itself.
+        "/v2/nosuch.io/app/manifests/v2?ns=docker.io",
+        "/docker.io/v2/nosuch.io/app/manifests/v3",
+        "/v2/docker.io/nosuch.io/app/manifests/v4",
+    ] {
         doors.proxy.get(path).await.error(404);
-        assert!(doors.asked().iter().all(|(name, _)| *name == HUB), "{path}");
+        let asked = doors.asked();
+        assert!(!asked.is_empty() && asked.iter().all(|(name, _)| *name == HUB), "{path}");
     }
+
+    // gcr.io has `google.com/cloudsdktool`, a Harbor project may be called `docker.io`.
+    let (gcr, image) = (ScriptedRegistry::new(), Image::random(1, &[]));
+    gcr.put_image("google.com/cloudsdktool/cli", "v1", &image);
+    let mut setup = Setup::new();
+    setup.registry("gcr.io", &gcr);
+    let proxy = setup.start().await;
+    let path = "/v2/google.com/cloudsdktool/cli/manifests/v1";
+    proxy.get(path).await.assert_is(&image.manifest.blob);
 }
 
 /// Without a default registry, a request that names none means none.
@@ -188,6 +240,8 @@ async fn without_a_default_the_mirror_door_is_closed() {
     let proxy = setup.start().await;
 
     proxy.get("/v2/owner/app/manifests/v1").await.error(404);
+    let (_, message) = proxy.get("/v2/nosuch.io/app/manifests/v1").await.error(404);
+    assert_eq!(message, "registry `nosuch.io` is not configured here");
     ghcr.assert_not_asked();
     proxy.get("/v2/ghcr.io/owner/app/manifests/v1").await.assert_is(&image.manifest.blob);
 }

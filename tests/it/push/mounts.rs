@@ -67,11 +67,12 @@ async fn a_source_elsewhere_is_a_plain_upload() {
     let blob = Blob::random(1, 1000);
     other.put_blob("o/a", &blob);
     hub.put_blob("ghcr.io/o/a", &blob);
+    hub.put_blob("nosuch.io/o/a", &blob);
     proxy.get(&format!("/v2/ghcr.io/o/a/blobs/{}", blob.digest)).await.assert_is(&blob);
     hub.forget();
     other.forget();
 
-    for from in ["ghcr.io/o/a", "../../x", "", "%00", "O/A"] {
+    for from in ["ghcr.io/o/a", "nosuch.io/o/a", "../../x", "", "%00", "O/A"] {
         let reply = post(&proxy, &mount("o/b", &blob, from)).await;
         reply.assert_status(202);
         put(&proxy, &location(&reply), &blob, &blob.bytes).await.assert_status(201);

@@ -150,6 +150,29 @@ async fn malformed_push_requests_are_refused_without_the_upstream() {
     reply.assert_status(201);
 }
 
+/// An image that was meant for another registry must not land in the default one.
+#[tokio::test(start_paused = true)]
+async fn a_push_to_a_registry_that_is_not_configured_reaches_none() {
+    let hub = ScriptedRegistry::new();
+    let proxy = open(&hub).await;
+    for (method, path) in [
+        (Method::POST, "/v2/nosuch.io/o/a/blobs/uploads/"),
+        (Method::PATCH, "/v2/nosuch.io/o/a/blobs/uploads/x"),
+        (Method::PUT, "/v2/nosuch.io/o/a/manifests/v1"),
+        (Method::DELETE, "/v2/nosuch.io/o/a/manifests/v1"),
+        (Method::PUT, "/v2/nosuch.io:5000/o/a/manifests/v1"),
+        (Method::PUT, "/v2/o/a/manifests/v1?ns=nosuch.io"),
+        (Method::PUT, "/nosuch.io/v2/o/a/manifests/v1"),
+    ] {
+        let reply = proxy.client.send(method, path, &[], Bytes::from("{}")).await;
+
+        let (code, message) = reply.error(404);
+        assert_eq!(code, "NAME_UNKNOWN", "{path}");
+        assert!(message.ends_with("is not configured here"), "{path}: {message}");
+    }
+    hub.assert_not_asked();
+}
+
 /// A length that nothing holds is refused before a byte of it is sent.
 #[tokio::test(start_paused = true)]
 async fn a_terabyte_is_refused_at_once() {
