@@ -20,20 +20,22 @@ pub(super) struct BasicCredential {
 }
 
 impl BasicCredential {
-    /// Reads the header; `None` if the request has none.
+    /// Reads the header; `None` if the request has none, or one with an empty user and an empty
+    /// password. podman, skopeo and CRI-O send that where `/v2/` challenges and they have no login.
     ///
     /// # Errors
     ///
     /// [`AccessDenied::DuplicateHeader`] if there is more than one, and
-    /// [`AccessDenied::BadCredentials`] if it is not RFC 7617's, has no user, or is longer than
-    /// 16 KiB.
+    /// [`AccessDenied::BadCredentials`] if it is not RFC 7617's, has a password without a user, or
+    /// is longer than 16 KiB.
     pub(super) fn read(headers: &HeaderMap) -> Result<Option<Self>, AccessDenied> {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         let Some(line) = lines.next() else { return Ok(None) };
         if lines.next().is_some() {
             return Err(AccessDenied::DuplicateHeader);
         }
-        parse(line.as_bytes()).map(Some).ok_or(AccessDenied::BadCredentials)
+        let presented = parse(line.as_bytes()).ok_or(AccessDenied::BadCredentials)?;
+        Ok((!presented.username.is_empty()).then_some(presented))
     }
 }
 
@@ -53,7 +55,7 @@ fn parse(line: &[u8]) -> Option<BasicCredential> {
     };
     let (username, password) = secrecy::ExposeSecret::expose_secret(&pair).split_once(':')?;
     // Some hash libraries end a password at a NUL, and others do not.
-    let is_bad = username.is_empty()
+    let is_bad = (username.is_empty() && !password.is_empty())
         || username.len() > USERNAME_LEN_MAX
         || username.contains(char::is_control)
         || password.contains('\0');
@@ -105,6 +107,9 @@ mod tests {
         assert_eq!(read(&[&pair("zoë:pässword")]), some("zoë", "pässword"));
         assert_eq!(read(&["bAsIc  bWU6cHc="]), some("me", "pw"));
         assert_eq!(read(&["Basic bWU6cHc"]), some("me", "pw"), "without padding");
+        for nothing in [&pair(":"), "basic  Og", "BASIC Og=="] {
+            assert_eq!(read(&[nothing]), Ok(None), "{nothing}");
+        }
     }
 
     /// Each of these headers let an attacker into some server.

@@ -38,6 +38,7 @@ mod manifests;
 mod membership;
 mod metrics;
 mod negative;
+mod no_login;
 mod odd_lists;
 mod odd_manifests;
 mod offline;

@@ -197,6 +197,11 @@ async fn without_a_credential_a_client_gets_what_the_registry_gives_anonymously(
         if challenge == ChallengePolicy::Basic {
             pull(&proxy, "team/app", &image, ("ann", ANN)).await;
         }
+        // skopeo without a login sends an empty user and password.
+        for user in ["Basic Og==", "basic Og"].map(|header| [("authorization", header)]) {
+            let reply = proxy.get_with("/v2/open/app/manifests/latest", &user).await;
+            reply.assert_is(&image.manifest.blob);
+        }
         proxy.get("/v2/open/app/manifests/latest").await.assert_is(&image.manifest.blob);
         let private = proxy.get(LATEST).await;
         match challenge {
