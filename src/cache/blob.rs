@@ -184,7 +184,10 @@ impl BlobPulls {
             let decision = Decision::Miss { collapsed: true, unverified: false };
             return Ok(Pulled { what: BlobHead { total: Some(len) }, decision, age: None });
         }
-        let what = BlobHead { total: self.lookup.look_up(grant, digest).await? };
+        let stated = self.lookup.look_up(grant, digest).await?;
+        // Some registries answer a HEAD without a length, or with a wrong one. A manifest has it.
+        let known = self.presence.find(grant, digest).await.and_then(|known| known.size);
+        let what = BlobHead { total: known.or(stated) };
         Ok(Pulled { what, decision: Decision::Bypass(BypassReason::Lookup), age: None })
     }
 

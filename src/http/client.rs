@@ -32,8 +32,9 @@ use super::{ConnectError, Connector, EgressRoute, HostPort, ProxyTable, ReplyBod
 /// hyper starts at 8 KiB and doubles while reads fill the buffer, so only busy downloads hold it.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
-/// The most header lines in an answer; hyper's default, written down.
-const HEADERS_MAX: usize = 100;
+/// The most header lines in an answer. Gateways that trace requests send hundreds, and Go's clients
+/// take as many as fit into [`READ_BUFFER_BYTES`] several times.
+const HEADERS_MAX: usize = 1000;
 
 /// The most bytes of header lines in an answer over HTTP/2, where each counts 32 more.
 const HEADERS_BYTES_MAX: u32 = 64 * 1024;
@@ -106,6 +107,8 @@ impl HttpClient {
                 .retry_canceled_requests(true)
                 .http1_max_buf_size(READ_BUFFER_BYTES)
                 .http1_max_headers(HEADERS_MAX)
+                // A line that goes on in the next (RFC 9112, 5.2), which Go's clients read.
+                .http1_allow_obsolete_multiline_headers_in_responses(true)
                 .http2_max_header_list_size(HEADERS_BYTES_MAX)
                 .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .http2_initial_connection_window_size(window.min(WINDOW_BYTES_MAX))
@@ -221,6 +224,9 @@ pub enum SendError {
     /// Connecting, the handshake or the exchange failed.
     #[error("{0}")]
     Failed(String),
+    /// The head of the response is no HTTP, or is too long. The host is there.
+    #[error("{0}")]
+    Malformed(String),
     /// The host has no address that may be dialled. Nothing was sent.
     #[error("{0} has no public address")]
     NotPublic(HostPort),
@@ -233,6 +239,10 @@ impl SendError {
             Some(ConnectError::NotPublic(target)) => Some(target.clone()),
             _ => None,
         });
-        refused.map_or_else(|| Self::Failed(root_cause(error)), Self::NotPublic)
+        let is_malformed = chain(error)
+            .filter_map(|cause| cause.downcast_ref())
+            .any(|cause: &hyper::Error| cause.is_parse());
+        let failed = if is_malformed { Self::Malformed } else { Self::Failed };
+        refused.map_or_else(|| failed(root_cause(error)), Self::NotPublic)
     }
 }

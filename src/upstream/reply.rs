@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
@@ -159,7 +159,11 @@ impl UpstreamReply {
         is_refused.then_some(UpstreamError::StorageRefused { host, status })
     }
 
-    fn into_answer(self, request: &UpstreamRequest) -> Result<Answer, UpstreamError> {
+    fn into_answer(mut self, request: &UpstreamRequest) -> Result<Answer, UpstreamError> {
+        if self.status == StatusCode::NO_CONTENT && request.is_of_nothing {
+            self.status = StatusCode::OK;
+            self.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         judge(self.status, &self.headers, &self.host, request.range_start)?;
         let mut headers = self.headers;
         if request.is_for_document() {
@@ -260,8 +264,6 @@ fn fault_of_range(headers: &HeaderMap, start: Option<u64>) -> Option<&'static st
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -26,6 +26,8 @@ pub(super) struct UpstreamRequest {
     pub(super) headers: HeaderMap,
     /// With which byte a 206 has to begin; `None` where a 206 is no answer.
     pub(super) range_start: Option<u64>,
+    /// Whether a 204 is an answer: it is about the blob of no bytes.
+    pub(super) is_of_nothing: bool,
     /// As what registries count it.
     pub(super) class: LimitClass,
     pub(super) purpose: CallPurpose,
@@ -64,6 +66,7 @@ impl UpstreamRequest {
         let url = base.url_of(&question.repository, &question.resource, &question.query);
         let name = base.name_of(&question.repository);
         let mut request = Self {
+            is_of_nothing: matches!(&question.resource, Resource::Blob(it) if it.is_of_nothing()),
             class: class_of(question),
             via: question.via.clone(),
             ..Self::get(url, TokenScope::pull(&name).of(question.client.clone()))
@@ -151,6 +154,7 @@ impl UpstreamRequest {
             url,
             headers: HeaderMap::new(),
             range_start: None,
+            is_of_nothing: false,
             class: LimitClass::Token,
             purpose: CallPurpose::Registry,
             redirects: RedirectPolicy::Any,

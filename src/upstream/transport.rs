@@ -235,6 +235,11 @@ impl UpstreamTransport {
             SendError::Failed(reason) if timer.is_some_and(UploadStallTimer::is_broken) => {
                 UpstreamError::Interrupted { host: host_of(&request.url), reason }
             }
+            SendError::Malformed(reason) => {
+                call.in_flight.failed(CallOutcome::Unreachable);
+                call.breaker.answered();
+                self.unreachable(&request.url, reason)
+            }
             SendError::Failed(reason) => {
                 call.failed(CallOutcome::Unreachable, &reason);
                 self.unreachable(&request.url, reason)

@@ -41,6 +41,7 @@ mod negative;
 mod no_login;
 mod odd_lists;
 mod odd_manifests;
+mod odd_upstreams;
 mod offline;
 mod parallel;
 mod parts;

@@ -79,7 +79,8 @@ async fn ask_length(
         Err(error) if error.is_without_head() => ask(ReadMethod::Get).await,
         other => other,
     };
-    let length = answer?.length();
+    // A length that cannot be says nothing: some registries answer a HEAD with 0.
+    let length = answer?.length().filter(|length| *length > 0 || digest.is_of_nothing());
     presence.confirm(&grant, &digest, length, since).await;
     Ok(length)
 }

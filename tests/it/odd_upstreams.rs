@@ -1,0 +1,194 @@
+//! Registries that answer in ways of their own, with which clients get along directly.
+
+use http::Method;
+
+use crate::support::{Blob, Fault, Image, Proxy, ScriptedRegistry, Setup, When};
+
+const REPOSITORY: &str = "library/alpine";
+const LATEST: &str = "/v2/library/alpine/manifests/latest";
+
+/// A HEAD answered by hand.
+fn head(fields: &str) -> Fault {
+    Fault::raw(&format!("HTTP/1.1 200 OK\r\n{fields}Connection: close"), b"")
+}
+
+/// distribution#4895, containerd#5124, moby#15264: some registries send no `Content-Length` to a
+/// HEAD, or a wrong one. Docker needs it, and a manifest states it.
+#[tokio::test(start_paused = true)]
+async fn head_of_a_blob_states_the_length_that_a_manifest_states() {
+    let image = Image::random(1, &[70_000]);
+    let layer = &image.layers[0];
+    for fields in [
+        "",
+        "Content-Type: application/octet-stream\r\n",
+        "Content-Length: 0\r\n",
+        "Content-Length: 1234\r\n",
+        "Content-Length: 700000\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Content-Length: 70000\r\n",
+    ] {
+        for push in [false, true] {
+            let hub = ScriptedRegistry::new();
+            hub.put_image(REPOSITORY, "latest", &image);
+            hub.breaks(When::asked(&layer.digest).head(), head(fields));
+            let mut setup = Setup::new();
+            setup.registry("docker.io", &hub).rules.push = push;
+            let proxy = setup.start().await;
+            proxy.get(LATEST).await.assert_status(200);
+
+            for _ in ["asked", "asked before"] {
+                let reply = proxy.head(&layer.path(REPOSITORY)).await;
+                reply.assert_status(200);
+                assert_eq!(reply.header("content-length"), Some("70000"), "{fields:?} {push}");
+            }
+            proxy.get(&layer.path(REPOSITORY)).await.assert_is(layer);
+            let reply = proxy.head(&layer.path(REPOSITORY)).await;
+            assert_eq!(reply.header("content-length"), Some("70000"), "cached {fields:?}");
+        }
+    }
+}
+
+/// A length that cannot be is not kept for the ranges that follow.
+#[tokio::test(start_paused = true)]
+async fn no_length_is_stated_where_none_is_known() {
+    let blob = Blob::random(1, 1000);
+    for (fields, want) in [
+        ("", None),
+        ("Content-Length: 0\r\n", None),
+        ("Content-Length: x\r\n", None),
+        ("Content-Length: 1000\r\n", Some("1000")),
+    ] {
+        let hub = ScriptedRegistry::new();
+        hub.put_blob(REPOSITORY, &blob);
+        let fault = if fields.contains(": x") { Fault::HeadNotAllowed } else { head(fields) };
+        hub.breaks(When::asked(&blob.digest).head(), fault);
+        let mut setup = Setup::new();
+        setup.registry("docker.io", &hub).rules.fill_on_range = false;
+        let proxy = setup.start().await;
+
+        let reply = proxy.head(&blob.path(REPOSITORY)).await;
+
+        reply.assert_status(200);
+        // A GET has the length where there is no HEAD.
+        let want = if fields.contains(": x") { Some("1000") } else { want };
+        assert_eq!(reply.header("content-length"), want, "{fields:?}");
+        let part = proxy.get_with(&blob.path(REPOSITORY), &[("range", "bytes=10-19")]).await;
+        part.assert_status(206);
+        assert_eq!(part.body, blob.bytes[10..20], "{fields:?}");
+    }
+}
+
+/// Some registries answer 204 for the blob of no bytes, which containerd takes.
+#[tokio::test(start_paused = true)]
+async fn the_blob_of_no_bytes_may_be_answered_with_204_and_no_other_one() {
+    let nothing = Blob::new("");
+    let sha512 = nothing.by_sha512();
+    let other = Blob::random(1, 10);
+    for (blob, head, get) in [
+        (&nothing, true, true),
+        (&nothing, false, true),
+        (&nothing, true, false),
+        (&sha512, true, true),
+        (&other, true, false),
+        (&other, false, true),
+    ] {
+        let hub = ScriptedRegistry::new();
+        hub.put_blob(REPOSITORY, blob);
+        let none = || Fault::Status(204, Vec::new(), "");
+        if head {
+            hub.breaks(When::asked(&blob.digest).head(), none());
+        }
+        if get {
+            hub.breaks(When::asked(&blob.digest).get(), none());
+        }
+        let proxy = Proxy::before(&hub).await;
+        let path = blob.path(REPOSITORY);
+        let is_empty = blob.len() == 0;
+        for _ in ["cold", "warm"] {
+            let reply = proxy.head(&path).await;
+            if is_empty {
+                reply.assert_status(200);
+                assert_eq!(reply.header("content-length"), Some("0"), "{head} {get}");
+            } else if head {
+                reply.assert_status(502);
+            }
+            let reply = proxy.get(&path).await;
+            if is_empty || !get {
+                reply.assert_is(blob);
+                assert_eq!(reply.header("content-length"), Some(&*blob.len().to_string()));
+            } else {
+                reply.error(502);
+            }
+            if !is_empty && !get {
+                break;
+            }
+        }
+    }
+}
+
+/// An answer by hand with the headers of a manifest and these.
+fn manifest_with(image: &Image, fields: &str) -> Fault {
+    let manifest = &image.manifest;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nDocker-Content-Digest: {}\r\n{fields}\
+         Content-Length: {}",
+        manifest.media_type,
+        manifest.digest(),
+        manifest.blob.len()
+    );
+    Fault::raw(&head, &manifest.blob.bytes)
+}
+
+fn many(count: usize) -> String {
+    (0..count).map(|number| format!("X-Trace-{number}: y\r\n")).collect()
+}
+
+/// Go's clients read folded lines and any number of headers, which tracing gateways send.
+#[tokio::test(start_paused = true)]
+async fn folded_and_many_headers_of_an_upstream_are_read() {
+    let folded = "X-Folded: a\r\n b\r\n\tc\r\n";
+    for fields in [
+        folded.to_owned(),
+        format!("Set-Cookie: a=b;\r\n Path=/\r\n{folded}"),
+        "Content-Security-Policy: default-src 'self';\r\n   img-src *\r\n".to_owned(),
+        many(100),
+        many(300),
+        many(900),
+        format!("{}{folded}", many(200)),
+        format!("X-Long: {}\r\n", "y".repeat(60_000)),
+    ] {
+        let (hub, image) = (ScriptedRegistry::new(), Image::random(1, &[]));
+        hub.put_image(REPOSITORY, "latest", &image);
+        hub.breaks(When::asked("/manifests/").get(), manifest_with(&image, &fields));
+        let proxy = Proxy::before(&hub).await;
+
+        proxy.get(LATEST).await.assert_is(&image.manifest.blob);
+    }
+}
+
+/// A host that answers is not down, however it answers: its other answers may be read.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_read_opens_no_circuit_breaker() {
+    for fields in [
+        many(1100),
+        format!("X-Long: {}\r\n", "y".repeat(300_000)),
+        "Bad Name: x\r\n".to_owned(),
+        "X-Bad: a\0b\r\n".to_owned(),
+        ": x\r\n".to_owned(),
+    ] {
+        let (hub, image) = (ScriptedRegistry::new(), Image::random(1, &[10]));
+        hub.put_image(REPOSITORY, "latest", &image);
+        hub.breaks(When::asked("/manifests/"), manifest_with(&image, &fields));
+        let proxy = Proxy::before(&hub).await;
+        for _ in 0..10 {
+            let (_, message) = proxy.get(LATEST).await.error(502);
+            assert!(!message.contains("breaker"), "{fields:.20}: {message}");
+        }
+
+        let layer = &image.layers[0];
+        proxy.get(&layer.path(REPOSITORY)).await.assert_is(layer);
+        hub.heal();
+        let reply = proxy.client.call(Method::GET, LATEST, &[]).await;
+        reply.assert_is(&image.manifest.blob);
+    }
+}
