@@ -127,6 +127,9 @@ impl RouteReply {
             reply.set_age(age);
         }
         reply.set_decision(pulled.decision);
+        for warning in manifest.warnings.values() {
+            reply.headers().append(WARNING, warning.clone());
+        }
         reply
     }
 

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::support::{Blob, Fault, Image, Proxy, ScriptedRegistry, Setup, When};
+use crate::support::{Blob, Fault, Image, Proxy, ScriptedRegistry, Setup, TAG_TTL, When};
 
 const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
@@ -140,7 +140,7 @@ fn manifest_with(image: &Image, fields: &str) -> Fault {
 }
 
 fn many(count: usize) -> String {
-    (0..count).map(|number| format!("X-Trace-{number}: y\r\n")).collect()
+    "X-Trace: y\r\n".repeat(count)
 }
 
 /// Go's clients read folded lines and any number of headers, which tracing gateways send.
@@ -190,5 +190,78 @@ async fn an_answer_that_cannot_be_read_opens_no_circuit_breaker() {
         hub.heal();
         let reply = proxy.client.call(Method::GET, LATEST, &[]).await;
         reply.assert_is(&image.manifest.blob);
+    }
+}
+
+const DEPRECATED: &str = "299 - \"deprecated, use x/y\"";
+
+/// distribution-spec, "Warnings": containerd, podman and oras show them to people.
+#[tokio::test(start_paused = true)]
+async fn a_warning_of_the_registry_reaches_the_client_that_pulls() {
+    let (head, get) = (When::asked("/manifests/").head(), When::asked("/manifests/").get());
+    for when in [vec![head.clone()], vec![get.clone()], vec![head, get]] {
+        let (hub, image) = (ScriptedRegistry::new(), Image::random(1, &[]));
+        hub.put_image(REPOSITORY, "latest", &image);
+        for when in when {
+            hub.breaks(when, Fault::Header("Warning", DEPRECATED.to_owned()));
+        }
+        let proxy = Proxy::before(&hub).await;
+        for method in [Method::GET, Method::HEAD, Method::GET] {
+            let reply = proxy.call(method.clone(), LATEST).await;
+            reply.assert_status(200);
+            let warnings = reply.headers.get_all("warning").iter().count();
+            assert_eq!((warnings, reply.header("warning")), (1, Some(DEPRECATED)), "{method}");
+        }
+
+        // A stale answer has both warnings, and a tag that is no more warned of has none.
+        tokio::time::advance(TAG_TTL * 2).await;
+        hub.heal();
+        hub.breaks(When::asked("/v2/"), Fault::status(500));
+        let reply = proxy.get(LATEST).await;
+        let all: Vec<_> = reply.headers.get_all("warning").iter().collect();
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert_eq!(all[1], DEPRECATED);
+        hub.heal();
+        tokio::time::advance(TAG_TTL * 2).await;
+        assert_eq!(proxy.get(LATEST).await.header("warning"), None);
+    }
+}
+
+/// Warnings that are none do not pass, nor does anything that is about the registry itself.
+#[tokio::test(start_paused = true)]
+async fn only_warnings_of_the_specification_pass_and_nothing_internal() {
+    let long = format!("299 - \"{}\"", "y".repeat(5000));
+    for (name, value, passes) in [
+        ("Warning", DEPRECATED, true),
+        ("Warning", "299 - \"\"", true),
+        ("Warning", "299 - \"caf\u{e9}\"", true),
+        ("Warning", "299 - deprecated", false),
+        ("Warning", "299 host \"deprecated\"", false),
+        ("Warning", "110 - \"Response is Stale\"", false),
+        ("Warning", "299 - \"a\" \"Sat, 01 Jan 2000 00:00:00 GMT\"", false),
+        ("Warning", "299 - \"a\", 299 - \"b\"", false),
+        ("Warning", long.as_str(), false),
+        ("Set-Cookie", "session=s3cr3t", false),
+        ("X-Internal", "db7.corp", false),
+        ("Docker-RateLimit-Source", "1.2.3.4", false),
+        ("Cache-Control", "no-store, private", false),
+        ("Vary", "*", false),
+        ("Expires", "0", false),
+        ("Strict-Transport-Security", "max-age=1", false),
+        ("WWW-Authenticate", "Basic realm=\"up\"", false),
+        ("Link", "</x>; rel=\"next\"", false),
+    ] {
+        let (hub, image) = (ScriptedRegistry::new(), Image::random(1, &[10]));
+        hub.put_image(REPOSITORY, "latest", &image);
+        hub.breaks(When::asked("/v2/"), Fault::Header(name, value.to_owned()));
+        let proxy = Proxy::before(&hub).await;
+        for path in [LATEST, &image.manifest.path(REPOSITORY), &image.layers[0].path(REPOSITORY)] {
+            for _ in ["miss", "hit"] {
+                let reply = proxy.get(path).await;
+                reply.assert_status(200);
+                let has = reply.headers.get_all(name).iter().any(|it| it == value);
+                assert_eq!(has, passes && path == LATEST, "{name}: {value} {path}");
+            }
+        }
     }
 }

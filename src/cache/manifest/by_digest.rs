@@ -23,7 +23,7 @@ use crate::cache::question::deadline;
 use crate::cache::tasks::DetachedTasks;
 use crate::cache::{
     CacheError, CachedManifest, Decision, MANIFEST_BYTES_MAX, ManifestContent, ManifestFault,
-    Pulled,
+    Pulled, UpstreamWarnings,
 };
 use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, Reference};
 use crate::store::{RepositoryRecords, Store, VerifiedContent};
@@ -170,7 +170,8 @@ impl ManifestPulls {
         let facts = ManifestFacts::read(verified.content()).map_err(|error| fault(error.into()))?;
         let media_type = settle_type(header, &facts).map_err(fault)?;
         let content = ManifestContent::Verified(verified.clone());
-        let manifest = Arc::new(CachedManifest { media_type, content });
+        let manifest =
+            Arc::new(CachedManifest { media_type, content, warnings: UpstreamWarnings::default() });
 
         let (this, of, kept) = (Arc::clone(self), grant.clone(), Arc::clone(&manifest));
         let write = move |records: &RepositoryRecords| {
@@ -230,7 +231,8 @@ impl ManifestPulls {
         let since = self.epochs.now();
         let (media_type, content) = records.manifest(digest, BYTES_MAX).ok()??;
         let content = ManifestContent::Verified(content);
-        let manifest = Arc::new(CachedManifest { media_type, content });
+        let warnings = UpstreamWarnings::default();
+        let manifest = Arc::new(CachedManifest { media_type, content, warnings });
         let key = RecordKey::digest(grant, digest);
         self.epochs.if_current(&key, since, || {
             self.memory.put(key.clone(), Arc::clone(&manifest));
@@ -308,7 +310,7 @@ impl ManifestPulls {
         digest: Option<&Digest>,
         since: Epoch,
     ) -> Result<Arc<CachedManifest>, CacheError> {
-        let FetchedManifest { media_type, stated, body, place } = got;
+        let FetchedManifest { media_type, stated, body, place, warnings } = got;
         let fault = |reason| manifest_fault(grant, place, reason);
         let body = body.ok_or_else(|| fault(ManifestFault::TooLong { max: MANIFEST_BYTES_MAX }))?;
         let wanted = digest.cloned().or(stated);
@@ -319,12 +321,14 @@ impl ManifestPulls {
                 return Err(corrupt(grant, place, digest, &reason));
             }
             let content = ManifestContent::Schema1(body, wanted);
-            return Ok(Arc::new(CachedManifest { media_type: media_type.clone(), content }));
+            let media_type = media_type.clone();
+            return Ok(Arc::new(CachedManifest { media_type, content, warnings }));
         }
         let digest = wanted.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &body));
         let verified = VerifiedContent::check(&digest, body)
             .map_err(|mismatch| corrupt(grant, place, &digest, &mismatch))?;
-        self.keep(grant, place, media_type, verified, since).await
+        let kept = self.keep(grant, place, media_type, verified, since).await?;
+        Ok(kept.with_warnings(&warnings))
     }
 }
 

@@ -4,9 +4,11 @@
 //! own, then that of its members; two different specific words are a fault (CVE-2021-41190: one
 //! digest, two readings).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::cache::ManifestFault;
+use crate::cache::{ManifestFault, UpstreamWarnings};
 use crate::oci::{Digest, ManifestFacts, MediaType};
 use crate::store::VerifiedContent;
 
@@ -21,6 +23,8 @@ pub struct CachedManifest {
     pub media_type: MediaType,
     /// Its bytes, and what is known of them.
     pub content: ManifestContent,
+    /// The warnings that the upstream has just given.
+    pub warnings: UpstreamWarnings,
 }
 
 /// The bytes of a manifest.
@@ -34,6 +38,17 @@ pub enum ManifestContent {
 }
 
 impl CachedManifest {
+    /// The manifest with these warnings. What is kept in memory has none.
+    pub(in crate::cache) fn with_warnings(
+        self: Arc<Self>,
+        warnings: &UpstreamWarnings,
+    ) -> Arc<Self> {
+        if warnings.values().is_empty() {
+            return self;
+        }
+        Arc::new(Self { warnings: warnings.clone(), ..(*self).clone() })
+    }
+
     /// The bytes.
     pub fn body(&self) -> &Bytes {
         match &self.content {

@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use crate::access::Grant;
 use crate::cache::epoch::EpochTable;
 use crate::cache::question::{deadline, question_of};
-use crate::cache::{CacheError, MANIFEST_BYTES_MAX};
+use crate::cache::{CacheError, MANIFEST_BYTES_MAX, UpstreamWarnings};
 use crate::oci::{Digest, MANIFEST_ACCEPT, MediaType, Reference, Resource};
 use crate::upstream::{self, Answer, Question, ReadMethod, UpstreamIndex};
 
@@ -22,6 +22,7 @@ pub(in crate::cache) struct FetchedManifest {
     /// `None` when it is longer than a manifest may be.
     pub(in crate::cache) body: Option<Bytes>,
     pub(in crate::cache) place: UpstreamIndex,
+    pub(in crate::cache) warnings: UpstreamWarnings,
 }
 
 /// What an upstream says of a manifest without its body.
@@ -33,6 +34,7 @@ pub(in crate::cache) struct ManifestHead {
     /// bytes.
     pub(in crate::cache) stated: Option<Digest>,
     pub(in crate::cache) place: UpstreamIndex,
+    pub(in crate::cache) warnings: UpstreamWarnings,
 }
 
 /// Asks for the headers of a manifest, with the full `Accept` list or with this one, unless the
@@ -47,17 +49,18 @@ pub(in crate::cache) async fn head_manifest(
     if accept.is_none()
         && let Some(head) = epochs.head_of(grant, &question.resource)
     {
-        return Ok(ManifestHead::read(&head.headers, head.place));
+        return Ok(ManifestHead::read(grant, &head.headers, head.place));
     }
     let answer = grant.registry().upstream().ask(&question, deadline()).await?;
-    Ok(ManifestHead::read(&answer.headers, answer.place))
+    Ok(ManifestHead::read(grant, &answer.headers, answer.place))
 }
 
 impl ManifestHead {
-    fn read(headers: &HeaderMap, place: UpstreamIndex) -> Self {
+    fn read(grant: &Grant, headers: &HeaderMap, place: UpstreamIndex) -> Self {
         let media_type = header_type(headers);
         let is_schema1 = media_type.as_ref().is_some_and(MediaType::is_schema1);
-        Self { media_type, stated: stated_digest(headers).filter(|_| !is_schema1), place }
+        let stated = stated_digest(headers).filter(|_| !is_schema1);
+        Self { media_type, stated, place, warnings: UpstreamWarnings::of(grant, headers) }
     }
 }
 
@@ -75,11 +78,11 @@ pub(in crate::cache) async fn get_manifest(
     loop {
         tries += 1;
         let answer = grant.registry().upstream().ask(&question, deadline()).await?;
-        let (media_type, stated) = (header_type(&answer.headers), stated_digest(&answer.headers));
-        let place = answer.place;
+let (media_type, stated) = (header_type(&answer.headers), stated_digest(&answer.headers));
+        let (place, warnings) = (answer.place, UpstreamWarnings::of(grant, &answer.headers));
         question.failed.push(place);
         match collect(answer).await {
-            Ok(body) => return Ok(FetchedManifest { media_type, stated, body, place }),
+            Ok(body) => return Ok(FetchedManifest { media_type, stated, body, place, warnings }),
             Err(error) if error.is_transient() && tries < BODY_TRIES_MAX => {}
             Err(error) => return Err(error.into()),
         }

@@ -3,3 +3,4 @@
 pub(super) mod by_digest;
 pub(super) mod content;
 pub(super) mod fetch;
+pub(super) mod warnings;

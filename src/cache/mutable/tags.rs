@@ -20,7 +20,9 @@ use crate::cache::manifest::fetch::head_manifest;
 use crate::cache::memory::{MemoryTable, MemoryUse};
 use crate::cache::mutable::revalidate::{LastValidated, Purpose, RecordValidation, Resolution};
 use crate::cache::tasks::DetachedTasks;
-use crate::cache::{BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled};
+use crate::cache::{
+    BypassReason, CacheError, CachedManifest, Decision, ManifestContent, Pulled, UpstreamWarnings,
+};
 use crate::oci::{AcceptSet, Algorithm, Digest, Reference, Tag};
 use crate::registry::TagPolicy;
 use crate::store::{RepositoryRecords, TagRecord};
@@ -29,8 +31,8 @@ use crate::upstream;
 /// The answer of the upstream about a tag.
 #[derive(Clone, Debug)]
 enum ResolvedTag {
-    /// A manifest that is cached under this digest.
-    Digest(Digest),
+    /// A manifest that is cached under this digest, and the warnings about it.
+    Digest(Digest, UpstreamWarnings),
     /// A manifest that cannot be.
     Uncached(Arc<CachedManifest>),
 }
@@ -50,6 +52,8 @@ struct CachedTag {
     /// The manifest that it names; `None` when there was no such tag.
     digest: Option<Digest>,
     validated: LastValidated,
+    /// Those that the upstream gave then.
+    warnings: UpstreamWarnings,
 }
 
 /// A digest that a push has given a tag.
@@ -122,7 +126,8 @@ impl TagPulls {
                 warn_of(records.drop_views(&tag), "cannot drop a tag's other records");
                 match named {
                     Some(PushedDigest { digest, .. }) => {
-                        let record = CachedTag { digest: Some(digest), validated };
+                        let warnings = UpstreamWarnings::default();
+                        let record = CachedTag { digest: Some(digest), validated, warnings };
                         this.put(records, key.clone(), &tag, None, record);
                     }
                     None => this.remove(records, &key, &tag, None),
@@ -160,18 +165,20 @@ impl TagPulls {
         let validated = known.as_ref().map(|known| &known.validated);
         let policy = policy(grant, tag, known.as_deref());
         match self.validation.resolve(grant, validated, policy, purpose, ask).await? {
-            Resolution::Validated(ResolvedTag::Digest(digest), decision) => {
-                self.pull_named(grant, &digest, decision, Duration::ZERO).await
+            Resolution::Validated(ResolvedTag::Digest(digest, warnings), decision) => {
+                let pulled = self.pull_named(grant, &digest, decision, Duration::ZERO).await?;
+                Ok(Pulled { what: pulled.what.with_warnings(&warnings), ..pulled })
             }
             Resolution::Validated(ResolvedTag::Uncached(what), _) => {
                 let decision = Decision::Bypass(BypassReason::NotCacheable);
                 Ok(Pulled { what, decision, age: None })
             }
             Resolution::Cached { decision, age } => {
-                match known.as_ref().and_then(|known| known.digest.as_ref()) {
-                    Some(digest) => self.pull_named(grant, digest, decision, age).await,
-                    None => Err(CacheError::absent(grant, None, decision, age)),
-                }
+                let absent = || CacheError::absent(grant, None, decision, age);
+                let known = known.ok_or_else(absent)?;
+                let digest = known.digest.as_ref().ok_or_else(absent)?;
+                let pulled = self.pull_named(grant, digest, decision, age).await?;
+                Ok(Pulled { what: pulled.what.with_warnings(&known.warnings), ..pulled })
             }
         }
     }
@@ -210,7 +217,9 @@ impl TagPulls {
         let read = move |records: &RepositoryRecords, epoch| {
             let Some(record) = records.tag(&tag_read, name.as_deref())? else { return Ok(None) };
             let validated = LastValidated::earlier(record.checked_at, epoch);
-            Ok(Some((Arc::new(CachedTag { digest: record.digest, validated }), validated)))
+            let warnings = UpstreamWarnings::default();
+            let cached = CachedTag { digest: record.digest, validated, warnings };
+            Ok(Some((Arc::new(cached), validated)))
         };
         let keep = move |cached: &Arc<CachedTag>| this.memory.put(key, Arc::clone(cached));
         self.validation.load(grant, RecordKey::tag(grant, tag), read, keep).await
@@ -228,7 +237,7 @@ impl TagPulls {
         let resolved = self.resolve(&grant, &tag, view.as_ref(), known).await;
         // The record to store: a digest, an absence, or none.
         let named = match &resolved {
-            Ok(ResolvedTag::Digest(digest)) => Some(Some(digest.clone())),
+            Ok(ResolvedTag::Digest(digest, _)) => Some(Some(digest.clone())),
             Err(error) if error.refuses(&grant) => return resolved,
             // Another client may be shown a tag that this client's credential does not show.
             Err(CacheError::Upstream(upstream::UpstreamError::NotFound {
@@ -238,6 +247,7 @@ impl TagPulls {
             Err(error) if error.is_an_answer() => None,
             Ok(ResolvedTag::Uncached(_)) | Err(_) => return resolved,
         };
+        let warnings = resolved.as_ref().map(ResolvedTag::warnings).unwrap_or_default();
         let name = view.map(|view| view.name);
         let this = Arc::clone(&self);
         let (epoch_key, key) =
@@ -245,7 +255,7 @@ impl TagPulls {
         let write = move |records: &RepositoryRecords| match named {
             Some(digest) => {
                 let validated = LastValidated::now(this.validation.clock.now(), epoch);
-                let record = CachedTag { digest, validated };
+                let record = CachedTag { digest, validated, warnings };
                 this.put(records, key, &tag, name.as_deref(), record);
             }
             None => this.remove(records, &key, &tag, name.as_deref()),
@@ -270,14 +280,17 @@ impl TagPulls {
             Err(error) if error.is_without_head() => None,
             Err(error) => return Err(error.into()),
         };
+        let warnings = head.as_ref().map(|head| head.warnings.clone()).unwrap_or_default();
         if let Some(head) = head
             && let Some(digest) = head.stated.clone()
         {
             if known.as_ref() == Some(&digest) {
-                return Ok(ResolvedTag::Digest(digest));
+                return Ok(ResolvedTag::Digest(digest, warnings));
             }
             match self.manifests.pull_named(grant, &digest, head, since).await {
-                Ok(_) => return Ok(ResolvedTag::Digest(digest)),
+                Ok(manifest) => {
+                    return Ok(ResolvedTag::Digest(digest, warnings.or(&manifest.warnings)));
+                }
                 // Moved in between, or a registry that knows its manifests by tag only.
                 Err(CacheError::Upstream(upstream::UpstreamError::NotFound { .. })) => {}
                 Err(error) => return Err(error),
@@ -285,7 +298,9 @@ impl TagPulls {
         }
         let manifest = self.manifests.fetch_by_tag(grant, &reference, accept).await?;
         Ok(match &manifest.content {
-            ManifestContent::Verified(verified) => ResolvedTag::Digest(verified.digest().clone()),
+            ManifestContent::Verified(verified) => {
+                ResolvedTag::Digest(verified.digest().clone(), warnings.or(&manifest.warnings))
+            }
             ManifestContent::Schema1(..) => ResolvedTag::Uncached(manifest),
         })
     }
@@ -314,6 +329,15 @@ impl TagPulls {
     fn remove(&self, records: &RepositoryRecords, key: &RecordKey, tag: &Tag, view: Option<&str>) {
         warn_of(records.drop_tag(tag, view), "cannot drop a tag record");
         self.memory.remove(key);
+    }
+}
+
+impl ResolvedTag {
+    fn warnings(&self) -> UpstreamWarnings {
+        match self {
+            Self::Digest(_, warnings) => warnings.clone(),
+            Self::Uncached(manifest) => manifest.warnings.clone(),
+        }
     }
 }
 

@@ -202,3 +202,19 @@ async fn a_password_for_larder_and_one_for_the_registry_are_kept_apart() {
     assert_eq!(corp.askers(), ["ann", "nobody"], "who is known here is nobody there");
     log.assert_without(&[ANN, LOCAL, WRONG], &USERS);
 }
+
+/// A registry may warn a client of what is the client's own, as its quota.
+#[tokio::test(start_paused = true)]
+async fn a_warning_to_one_client_reaches_no_other() {
+    let users = [ann(&["team/*:pull"]), ben(&["team/*:pull"])];
+    let (hub, image, proxy) = corp(&users).await;
+    let warning = "299 - \"ann, your quota is used up\"".to_owned();
+    hub.breaks(When::asked("/manifests/"), Fault::Header("Warning", warning));
+    for user in [("ann", ANN), ("ben", BEN)] {
+        for path in [LATEST, &image.manifest.path("team/app")] {
+            let reply = get(&proxy, path, user).await;
+            reply.assert_is(&image.manifest.blob);
+            assert_eq!(reply.header("warning"), None, "{path}");
+        }
+    }
+}
