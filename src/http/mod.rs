@@ -20,6 +20,7 @@ mod link;
 mod listen;
 mod multipart;
 mod network;
+mod outgoing;
 mod peer;
 mod quota;
 mod range;

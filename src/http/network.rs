@@ -12,6 +12,8 @@ use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 
+use super::outgoing::OutgoingSocket;
+
 /// Resolves names and opens connections.
 pub trait Network: fmt::Debug + Send + Sync {
     /// The addresses of `host`, which is a name or an address literal without brackets.
@@ -45,7 +47,7 @@ impl Network for SystemNetwork {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as NetworkConnection)
+            Ok(Box::new(OutgoingSocket::new(stream)) as NetworkConnection)
         })
     }
 }

@@ -76,7 +76,7 @@ impl PushAnswer {
     }
 }
 
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// The headers that clients know of an answer to a push (distribution-spec, "Push").
 const PASSED_ON: [HeaderName; 7] = [

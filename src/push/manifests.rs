@@ -12,12 +12,13 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use super::PushError;
 use super::answer::{ContentLocation, PushAnswer};
 use super::calls::{change, refused, send};
+use super::confirm::{SentContent, has_taken};
 use crate::access::Grant;
 use crate::cache::{Cache, Epoch, MANIFEST_BYTES_MAX};
 use crate::http::{CollectError, RequestBody};
 use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
 use crate::store::VerifiedContent;
-use crate::upstream::{ChangePayload, ChangeTarget, UpstreamReply};
+use crate::upstream::{ChangeCall, ChangePayload, ChangeTarget, UpstreamReply};
 
 /// A manifest to put.
 #[derive(Clone, Debug)]
@@ -68,18 +69,14 @@ impl ManifestPushes {
             Reference::Tag(_) => Algorithm::Sha256,
         };
         let digest = Digest::of(algorithm, &body);
-        let target = ChangeTarget::Resource(Resource::Manifest(put.reference.clone()));
-        let mut change = change(grant, Method::PUT, target, ChangePayload::Small(body.clone()));
-        match &put.media_type {
-            Some(media_type) => change.headers.insert(CONTENT_TYPE, media_type.clone()),
-            None => change.headers.remove(CONTENT_TYPE),
-        };
-        // Tags have no character that a query must escape.
-        let tags: Vec<_> = put.tags.iter().map(|tag| format!("tag={tag}")).collect();
-        change.query = tags.join("&");
         let asked = self.cache.changes().epoch();
-        let response = send(grant, change).await?;
-        if response.status != StatusCode::CREATED {
+        let response = send(grant, call_of(grant, &put, body.clone())).await?;
+        let sent = SentContent { digest: &digest, length: body.len() as u64 };
+        if !has_taken(grant, &response, Resource::Manifest(put.reference.clone()), sent).await {
+            if response.status.is_success() {
+                // The tag may mean another manifest now, or the same.
+                self.cache.changes().tags_changed(grant, &tags_of(&put, &response)).await;
+            }
             // Perhaps content is missing that was reported to exist.
             if is_about_content(response.status) {
                 self.cache.changes().manifest_refused(grant, &body).await;
@@ -138,6 +135,20 @@ impl ManifestPushes {
         }
         if is_success { Ok(PushAnswer::of(response)) } else { refused(response) }
     }
+}
+
+/// The call that puts a manifest.
+fn call_of(grant: &Grant, put: &ManifestPut, body: Bytes) -> ChangeCall {
+    let target = ChangeTarget::Resource(Resource::Manifest(put.reference.clone()));
+    let mut change = change(grant, Method::PUT, target, ChangePayload::Small(body));
+    match &put.media_type {
+        Some(media_type) => change.headers.insert(CONTENT_TYPE, media_type.clone()),
+        None => change.headers.remove(CONTENT_TYPE),
+    };
+    // Tags have no character that a query must escape.
+    let tags: Vec<_> = put.tags.iter().map(|tag| format!("tag={tag}")).collect();
+    change.query = tags.join("&");
+    change
 }
 
 /// The tags that mean the manifest now: the one in the path, or those of the query that the

@@ -6,6 +6,7 @@
 
 mod answer;
 mod calls;
+mod confirm;
 mod copies;
 mod error;
 mod incoming;

@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 
 use super::PushError;
 use super::answer::{ContentLocation, PushAnswer};
-use super::calls::{change, refused, send};
+use super::calls::{begun_as_202, change, refused, send};
 use super::sessions::{PushCaller, UploadSessions, new_id};
 use crate::access::Grant;
 use crate::cache::{Cache, Epoch};
@@ -126,6 +126,7 @@ impl BlobMounts {
     }
 }
 
+/// Tries one source. The status of an upload that has begun is 202.
 async fn try_mount(
     grant: &Grant,
     digest: &Digest,
@@ -138,7 +139,7 @@ async fn try_mount(
     // A digest has no character that a query must escape.
     let is_mount = source.is_some() || anywhere;
     let query = if is_mount { format!("mount={digest}") } else { String::new() };
-    send(grant, ChangeCall { query, source, ..change }).await
+    send(grant, ChangeCall { query, source, ..change }).await.map(begun_as_202)
 }
 
 /// Cancels an upload that no client will continue. If that fails, the registry ends it in time.

@@ -14,9 +14,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::PushError;
 use super::answer::{ContentLocation, PushAnswer};
-use super::calls::{change, refused, send, too_early};
+use super::calls::{begun_as_202, change, refused, send, too_early};
+use super::confirm::{SentContent, has_taken};
 use super::copies::UploadCopies;
-use super::incoming::payload;
+use super::incoming::{ByteCount, payload};
 use super::session::SessionId;
 use super::sessions::{PushCaller, RunningUpload, UploadSessions, new_id};
 use super::upload_copy::{CopySink, UploadCopy};
@@ -69,10 +70,10 @@ impl BlobUploads {
     ) -> Result<PushAnswer, PushError> {
         let id = new_id()?;
         let mut copy = None;
-        let mut sent = ChangePayload::Empty;
+        let (mut sent, mut passed) = (ChangePayload::Empty, ByteCount::default());
         if let Some(digest) = &start.digest {
             let (begun, sink) = self.copy(id, 0, Some(digest)).await;
-            sent = payload(body, sink)?.0;
+            (sent, passed) = payload(body, sink)?;
             copy = begun;
         }
         // Digests and algorithms have no character that a query must escape.
@@ -82,13 +83,17 @@ impl BlobUploads {
         let target = ChangeTarget::Resource(Resource::Upload(None));
         let change = change(caller.grant, Method::POST, target, sent);
         let asked = self.cache.changes().epoch();
-        let response = send(caller.grant, ChangeCall { query: query.join("&"), ..change }).await?;
-        match (response.status, start.digest) {
-            (StatusCode::CREATED, Some(digest)) => {
-                self.finished(caller.grant, digest, asked, copy, response).await
-            }
+        let change = ChangeCall { query: query.join("&"), ..change };
+        let response = send(caller.grant, change).await?;
+        if let Some(digest) = start.digest.filter(|_| response.status != StatusCode::ACCEPTED)
+            && has_blob(caller.grant, &response, &digest, passed.get()).await
+        {
+            return self.finished(caller.grant, digest, asked, copy, response).await;
+        }
+        let response = begun_as_202(response);
+        match response.status {
             // The upstream has not taken the body, if there was one.
-            (StatusCode::ACCEPTED, _) => self.sessions.advance(caller, id, 0, response),
+            StatusCode::ACCEPTED => self.sessions.advance(caller, id, 0, response),
             _ => refused(response),
         }
     }
@@ -114,7 +119,10 @@ impl BlobUploads {
         }
         match response.status {
             // Amazon's registry answers 201 to some clients, which accept nothing but 202.
-            StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
+            StatusCode::OK
+            | StatusCode::ACCEPTED
+            | StatusCode::CREATED
+            | StatusCode::NO_CONTENT => {
                 response.status = StatusCode::ACCEPTED;
                 if let Some(copy) = copy {
                     self.copies.put(upload.id, copy);
@@ -139,18 +147,21 @@ impl BlobUploads {
         let upload = self.sessions.open(caller, sealed)?;
         check_length(part, &body)?;
         let (copy, sink) = self.copy(upload.id, upload.passed, Some(&digest)).await;
-        let (payload, _) = payload(body, sink)?;
+        let (payload, passed) = payload(body, sink)?;
         let target = ChangeTarget::Upload(upload.location.clone());
         let mut change = change(caller.grant, Method::PUT, target, payload);
         set_content_range(&mut change.headers, part);
         change.query = format!("digest={digest}");
         let asked = self.cache.changes().epoch();
         let response = send(caller.grant, change).await?;
-        match response.status {
-            StatusCode::CREATED => self.finished(caller.grant, digest, asked, copy, response).await,
-            StatusCode::RANGE_NOT_SATISFIABLE => self.sessions.unchanged(caller, upload, response),
-            _ => refused(response),
+        if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            return self.sessions.unchanged(caller, upload, response);
         }
+        let length = upload.passed + passed.get();
+        if has_blob(caller.grant, &response, &digest, length).await {
+            return self.finished(caller.grant, digest, asked, copy, response).await;
+        }
+        refused(response)
     }
 
     /// GET: how many bytes of an upload the upstream has.
@@ -231,6 +242,11 @@ impl BlobUploads {
         }
         self.copies.take(id, passed, algorithm).unzip()
     }
+}
+
+/// Whether the upstream has taken a blob of this length in bytes.
+async fn has_blob(grant: &Grant, response: &UpstreamReply, digest: &Digest, length: u64) -> bool {
+    has_taken(grant, response, Resource::Blob(digest.clone()), SentContent { digest, length }).await
 }
 
 /// Checks that a body is as long as its part.

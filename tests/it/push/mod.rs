@@ -4,12 +4,14 @@ mod cached;
 mod claims;
 mod clients;
 mod deletes;
+mod early;
 mod faults;
 mod locations;
 mod mounts;
 mod odd;
 mod refusals;
 mod sessions;
+mod statuses;
 mod tokens;
 mod uploads;
 

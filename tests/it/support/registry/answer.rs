@@ -274,6 +274,7 @@ fn frame(answer: &mut Answer, fault: &Fault) {
         Fault::NoDigestHeader => {
             answer.headers.retain(|(name, _)| name != "Docker-Content-Digest");
         }
+        Fault::OtherStatus(status) => answer.status = *status,
         Fault::TooShort(fewer) => answer.cut = Some(Cut::Body(len.saturating_sub(*fewer))),
         Fault::WrongContentRange(shift) => shift_content_range(answer, *shift),
         Fault::WrongDigestHeader(digest) => {
