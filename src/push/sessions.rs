@@ -104,7 +104,7 @@ impl UploadSessions {
         let session = UploadSession {
             id: upload.id,
             owner: owner(caller),
-            location: upload.location.expose().to_owned(),
+            location: upload.location.expose(),
             passed: upload.passed,
             expires: unix_seconds(self.clock.now()) + SESSION_SECONDS,
         };

@@ -7,17 +7,22 @@
 
 use std::fmt;
 
+use http::header::LOCATION;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::error::UpstreamError;
 use super::redirect::next_url;
 use super::shown::{host_of, origin_of};
+use super::written::written_target;
 
 /// The URL of an upload under way. It is a secret: its query may be all that it takes to write.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UploadLocation {
     url: Url,
+    /// Its path and query as the upstream wrote them.
+    target: Option<PathAndQuery>,
 }
 
 impl UploadLocation {
@@ -48,12 +53,16 @@ impl UploadLocation {
             let reason = "its Location is too long for an upload";
             return Err(UpstreamError::unexpected(host_of(asked), status, reason));
         }
-        Ok(Self { url })
+        let text = headers.get(LOCATION).and_then(|text| text.to_str().ok());
+        Ok(Self { url, target: text.and_then(written_target) })
     }
 
     /// The whole URL, to be sealed.
-    pub fn expose(&self) -> &str {
-        self.url.as_str()
+    pub fn expose(&self) -> String {
+        match &self.target {
+            Some(target) => format!("{}{target}", self.url.origin().ascii_serialization()),
+            None => self.url.to_string(),
+        }
     }
 
     /// A URL that was sealed, if uploads to the upstream at `base` may go there today.
@@ -65,17 +74,22 @@ impl UploadLocation {
             _ => false,
         };
         let is_plain = url.username().is_empty() && url.password().is_none();
-        (is_allowed && is_plain && url.has_host()).then_some(Self { url })
+        let target = written_target(text);
+        (is_allowed && is_plain && url.has_host()).then_some(Self { url, target })
     }
 
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
+
+    pub(super) fn target(&self) -> Option<&PathAndQuery> {
+        self.target.as_ref()
+    }
 }
 
 /// The location over https, if it is at the upstream itself.
 fn upgraded(base: &Url, asked: &Url, headers: &HeaderMap) -> Option<Url> {
-    let text = headers.get(http::header::LOCATION)?.to_str().ok()?;
+    let text = headers.get(LOCATION)?.to_str().ok()?;
     let mut url = asked.join(text).ok()?;
     let is_the_upstream = base.scheme() == "https"
         && url.scheme() == "http"
@@ -111,7 +125,7 @@ mod tests {
         headers.insert("location", HeaderValue::from_str(location).unwrap());
         UploadLocation::read(&base, &asked, StatusCode::ACCEPTED, &headers)
             .ok()
-            .map(|it| it.expose().to_owned())
+            .map(|it| it.expose())
     }
 
     #[test]

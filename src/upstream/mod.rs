@@ -38,6 +38,7 @@ mod token_server;
 mod transport;
 mod trouble;
 mod walk;
+mod written;
 
 pub use ask::Upstream;
 pub use base::RegistryBase;

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 use url::Url;
@@ -19,6 +20,7 @@ use super::question::{Answer, Question, UpstreamIndex, length_of_whole};
 use super::request::{CallPurpose, UpstreamRequest};
 use super::shown::host_of;
 use super::status::{StatusClass, is_without_method};
+use super::written::written_target;
 use crate::http::ContentRange;
 use crate::oci::{ApiCall, Resource};
 
@@ -65,6 +67,11 @@ impl UpstreamReply {
     /// The class of its status.
     pub(super) fn class(&self) -> StatusClass {
         StatusClass::of(self.status)
+    }
+
+    /// The path and query of its `Location`, where they can be sent as they are.
+    pub(super) fn written_location(&self) -> Option<PathAndQuery> {
+        written_target(self.headers.get(LOCATION)?.to_str().ok()?)
     }
 
     /// Whether the upstream itself wants a login, or forbids what was asked.

@@ -4,7 +4,8 @@
 //! nothing in here but the URL of an upload is secret.
 
 use http::header::{ACCEPT, CONTENT_LENGTH, RANGE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use url::Url;
 
 use super::backoff::LimitClass;
@@ -14,6 +15,7 @@ use super::identity::CredentialId;
 use super::question::{Question, ReadMethod};
 use super::redirect::RedirectPolicy;
 use super::scope::TokenScope;
+use super::written::with_arguments;
 use crate::http::Via;
 use crate::oci::Resource;
 
@@ -22,6 +24,8 @@ use crate::oci::Resource;
 pub(super) struct UpstreamRequest {
     pub(super) method: Method,
     pub(super) url: Url,
+    /// The path and query as a `Location` had them, to be sent in place of the URL's.
+    pub(super) target: Option<PathAndQuery>,
     /// They describe what is wanted or sent, and go along to wherever a redirect leads.
     pub(super) headers: HeaderMap,
     /// With which byte a 206 has to begin; `None` where a 206 is no answer.
@@ -100,19 +104,18 @@ impl UpstreamRequest {
     /// The request that makes a change at the registry at `base`.
     pub(super) fn of_change(base: &RegistryBase, change: &ChangeCall) -> Self {
         let repository = &change.repository;
-        let mut url = match &change.target {
-            ChangeTarget::Resource(resource) => base.url_of(repository, resource, ""),
-            ChangeTarget::Upload(location) => location.url().clone(),
+        let (mut url, target) = match &change.target {
+            ChangeTarget::Resource(resource) => (base.url_of(repository, resource, ""), None),
+            ChangeTarget::Upload(location) => (location.url().clone(), location.target()),
         };
         let name = base.name_of(repository);
         let source = change.source.as_ref().map(|source| base.name_of(source));
         // A name holds nothing that a query must escape but the slash.
         let from = source.iter().map(|source| format!("from={}", source.replace('/', "%2F")));
-        let written = [url.query().unwrap_or_default().to_owned(), change.query.clone()];
-        let query: Vec<_> = written.into_iter().chain(from).filter(|it| !it.is_empty()).collect();
-        if !query.is_empty() {
-            url.set_query(Some(&query.join("&")));
-        }
+        let added = Some(change.query.clone()).filter(|query| !query.is_empty());
+        let added = added.into_iter().chain(from).collect::<Vec<_>>().join("&");
+        let target = target.and_then(|target| with_arguments(target, &added));
+        add_arguments(&mut url, added);
         let mut headers = change.headers.clone();
         // Gateways refuse a POST or PUT that does not say how long it is (RFC 9110, 8.6).
         let has_body = !matches!(change.method, Method::GET | Method::DELETE);
@@ -127,6 +130,7 @@ impl UpstreamRequest {
         let is_own = url.origin() == base.url().origin();
         Self {
             method: change.method.clone(),
+            target,
             headers,
             class: LimitClass::Push,
             purpose: if is_own { CallPurpose::Registry } else { CallPurpose::Redirect },
@@ -152,6 +156,7 @@ impl UpstreamRequest {
         Self {
             method: Method::GET,
             url,
+            target: None,
             headers: HeaderMap::new(),
             range_start: None,
             is_of_nothing: false,
@@ -170,6 +175,13 @@ impl UpstreamRequest {
             self.headers.insert(RANGE, range);
         }
         self.range_start = Some(from);
+    }
+
+    /// The URL as it is sent; `None` for one that no request can have.
+    pub(super) fn uri(&self) -> Option<Uri> {
+        let mut parts = self.url.as_str().parse::<Uri>().ok()?.into_parts();
+        parts.path_and_query = self.target.clone().or(parts.path_and_query);
+        Uri::from_parts(parts).ok()
     }
 
     /// For which client; `None` for Larder itself.
@@ -195,6 +207,15 @@ impl UpstreamRequest {
     /// Whether this asks for the bytes of a blob.
     pub(super) fn is_blob_get(&self) -> bool {
         self.method == Method::GET && self.class == LimitClass::Blob
+    }
+}
+
+/// Adds encoded arguments, or nothing.
+fn add_arguments(url: &mut Url, added: String) {
+    if !added.is_empty() {
+        let written = url.query().filter(|query| !query.is_empty());
+        let query = written.map(|written| format!("{written}&{added}"));
+        url.set_query(Some(&query.unwrap_or(added)));
     }
 }
 

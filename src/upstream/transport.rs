@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Response, StatusCode, Uri};
+use http::{HeaderValue, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
@@ -188,7 +188,7 @@ impl UpstreamTransport {
         authorization: Option<&HeaderValue>,
     ) -> Result<http::Request<ReplyBody>, UpstreamError> {
         // The fault would show the URL, whose query may be a secret.
-        let uri: Uri = request.url.as_str().parse().map_err(|_| {
+        let uri = request.uri().ok_or_else(|| {
             self.unreachable(&request.url, "its URL cannot be written in a request".to_owned())
         })?;
         let mut message = http::Request::new(body);

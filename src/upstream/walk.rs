@@ -82,6 +82,7 @@ fn redirect(
     if !is_within {
         request.purpose = CallPurpose::Redirect;
     }
+    request.target = reply.written_location();
     request.url = next;
     Ok(())
 }

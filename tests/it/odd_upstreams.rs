@@ -265,3 +265,82 @@ async fn only_warnings_of_the_specification_pass_and_nothing_internal() {
         }
     }
 }
+
+/// A signature may be over the very text, and clients written in Go send it back as it came.
+const TARGETS: [&str; 11] = [
+    "/blob?sig=a'b",
+    "/blob?name=''x%20y.tar&sig=%2fA%2Fb+c==",
+    "/b'lob?x",
+    "/blob?a={b}|c^d",
+    "/{b}/c|d^e",
+    "/a//b///c?d//e",
+    "/blob?",
+    "/blob?a&&b=&=c",
+    "/%41%7e%2F?%41%7e",
+    "/blob?a=b?c=/../d",
+    "?a='b",
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_location_is_followed_byte_for_byte() {
+    let blob = Blob::random(1, 1000);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}", blob.len());
+    for target in TARGETS {
+        for is_absolute in [true, false] {
+            if !is_absolute && target.starts_with('?') {
+                continue;
+            }
+            let (hub, store) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+            let mut setup = Setup::new();
+            setup.registry("docker.io", &hub);
+            setup.network.put("store.test", 80, store.clone());
+            let asked = if is_absolute { &store } else { &hub };
+            let base = if is_absolute { "http://store.test" } else { "" };
+            let location = format!("{base}{target}#fragment");
+            hub.breaks(When::asked("/blobs/").first(1), Fault::RedirectTo(location));
+            asked.breaks(When::asked("/"), Fault::raw(&head, &blob.bytes));
+            let proxy = setup.start().await;
+
+            proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+
+            let seen = asked.asked().last().unwrap().target.clone();
+            let want =
+                if target.starts_with('?') { format!("/{target}") } else { target.to_owned() };
+            assert_eq!(seen, want);
+        }
+    }
+}
+
+/// What two readers may read in two ways is written in one before it is followed.
+#[tokio::test(start_paused = true)]
+async fn an_ambiguous_location_is_followed_in_its_plain_form() {
+    let blob = Blob::random(1, 1000);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}", blob.len());
+    for (location, want) in [
+        ("http://store.test/a/../b?c", "/b?c"),
+        ("http://store.test/a/%2e%2E/b", "/b"),
+        ("http://store.test/./a/.", "/a/"),
+        ("http://store.test/a\\b", "/a/b"),
+        ("http:\\\\store.test\\a", "/a"),
+        ("http:/store.test/a b?c d", "/store.test/a%20b?c%20d"),
+        ("http://store.test/a`b?c<d>", "/a%60b?c%3Cd%3E"),
+        ("http://store.test/a?b=\"c\"", "/a?b=%22c%22"),
+        ("HTTP://STORE.TEST:80/A?B", "/A?B"),
+        ("//store.test/a?'b", "/a?'b"),
+    ] {
+        let (hub, store) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+        let mut setup = Setup::new();
+        setup.registry("docker.io", &hub);
+        setup.network.put("store.test", 80, store.clone());
+        store.breaks(When::asked("/"), Fault::raw(&head, &blob.bytes));
+        hub.breaks(When::asked("/blobs/"), Fault::RedirectTo(location.to_owned()));
+        let proxy = setup.start().await;
+
+        let reply = proxy.get(&blob.path(REPOSITORY)).await;
+
+        // `http:/store.test/…` is relative to where it came from.
+        let seen = if location.starts_with("http:/s") { &hub } else { &store };
+        let seen = seen.asked().last().map(|asked| asked.target.clone());
+        assert_eq!(seen.as_deref(), Some(want), "{location}: {}", reply.status);
+    }
+}

@@ -78,7 +78,7 @@ pub(in crate::cache) async fn get_manifest(
     loop {
         tries += 1;
         let answer = grant.registry().upstream().ask(&question, deadline()).await?;
-let (media_type, stated) = (header_type(&answer.headers), stated_digest(&answer.headers));
+        let (media_type, stated) = (header_type(&answer.headers), stated_digest(&answer.headers));
         let (place, warnings) = (answer.place, UpstreamWarnings::of(grant, &answer.headers));
         question.failed.push(place);
         match collect(answer).await {

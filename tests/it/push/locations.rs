@@ -113,3 +113,41 @@ async fn a_redirect_of_a_body_is_not_followed() {
 
     assert!(hub.asked().iter().all(|asked| asked.host != "store.test"));
 }
+
+/// The registry knows its upload by the text that it gave.
+#[tokio::test(start_paused = true)]
+async fn an_upload_goes_on_at_its_location_byte_for_byte() {
+    let blob = Blob::random(1, 1000);
+    for (target, digest_after) in [
+        ("/up/1?_state=a'b%2fC%2F{d}|e^f", '&'),
+        ("/up/{1}/it's?", '&'),
+        ("/up//1", '?'),
+        ("/up/%41?a&&b=&=c+d", '&'),
+    ] {
+        for base in ["", "http://store.test"] {
+            let (hub, store) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+            let mut setup = Setup::new();
+            setup.registry("docker.io", &hub).rules.push = true;
+            setup.network.put("store.test", 80, store.clone());
+            let proxy = setup.start().await;
+            let at = if base.is_empty() { &hub } else { &store };
+            let leads = |status| {
+                let headers = vec![("Location", format!("{base}{target}"))];
+                Fault::Status(status, headers, "")
+            };
+            hub.breaks(When::asked("/uploads/").by("POST"), leads(202));
+            at.breaks(When::asked("/up/").by("PATCH"), leads(202));
+            at.breaks(When::asked("/up/").by("PUT"), Fault::Status(201, Vec::new(), ""));
+
+            let begun = begin(&proxy, "o/a").await;
+            let appended = patch(&proxy, &begun, &blob.bytes).await;
+            put(&proxy, &location(&appended), &blob, &[]).await.assert_status(201);
+
+            let query = format!("digest={}", blob.digest);
+            let separator = if target.ends_with('?') { "" } else { &*digest_after.to_string() };
+            assert_eq!(at.changes("PATCH", "/up/")[0].target, target, "{base}");
+            let put = at.changes("PUT", "/up/")[0].target.clone();
+            assert_eq!(put, format!("{target}{separator}{query}"), "{base}");
+        }
+    }
+}
