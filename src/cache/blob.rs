@@ -17,7 +17,7 @@ use super::fill::join::BlobFills;
 use super::fill::progress::FillProgress;
 use super::fill::table::FillHandle;
 use super::presence::{BlobLookup, Presence, PresenceTable};
-use super::question::{HEADERS_WAIT_MAX, deadline};
+use super::question::{deadline, timed_out};
 use super::recheck::{BlobRecheck, RecheckQueue, StoredContent};
 use super::{BypassReason, CacheError, Decision, Pulled};
 use crate::access::Grant;
@@ -337,9 +337,4 @@ impl BlobPulls {
             }
         }
     }
-}
-
-fn timed_out(grant: &Grant) -> CacheError {
-    let host = grant.registry().upstream().host().to_owned();
-    CacheError::TimedOut { host, waited: HEADERS_WAIT_MAX }
 }

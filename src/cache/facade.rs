@@ -22,6 +22,7 @@ use super::mutable::lists::ListPulls;
 use super::mutable::revalidate::{Purpose, RecordValidation};
 use super::mutable::tags::TagPulls;
 use super::presence::{BlobLookup, PresenceTable};
+use super::question::in_time;
 use super::recheck::RecheckQueue;
 use super::tasks::DetachedTasks;
 use super::{
@@ -105,9 +106,12 @@ impl Cache {
         reference: &Reference,
         accept: &AcceptSet<'_>,
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
+        let CacheRooms { manifests, tags, .. } = &*self.rooms;
         let pulled = match reference {
-            Reference::Digest(digest) => self.rooms.manifests.pull(grant, digest).await?,
-            Reference::Tag(tag) => self.rooms.tags.pull(grant, tag, accept, Purpose::Pull).await?,
+            Reference::Digest(digest) => in_time(grant, manifests.pull(grant, digest)).await?,
+            Reference::Tag(tag) => {
+                in_time(grant, tags.pull(grant, tag, accept, Purpose::Pull)).await?
+            }
         };
         self.note_use(grant, reference, &pulled.what);
         Ok(pulled)
@@ -121,10 +125,15 @@ impl Cache {
         reference: &Reference,
         accept: &AcceptSet<'_>,
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
+        let CacheRooms { manifests, tags, .. } = &*self.rooms;
         match reference {
             _ if !grant.may_push() => self.manifest(grant, reference, accept).await,
-            Reference::Digest(digest) => self.rooms.manifests.pull_confirmed(grant, digest).await,
-            Reference::Tag(tag) => self.rooms.tags.pull(grant, tag, accept, Purpose::Push).await,
+            Reference::Digest(digest) => {
+                in_time(grant, manifests.pull_confirmed(grant, digest)).await
+            }
+            Reference::Tag(tag) => {
+                in_time(grant, tags.pull(grant, tag, accept, Purpose::Push)).await
+            }
         }
     }
 

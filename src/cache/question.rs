@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use super::CacheError;
 use crate::access::Grant;
 use crate::oci::Resource;
 use crate::upstream::{Question, ReadMethod};
@@ -15,6 +16,20 @@ pub(super) const HEADERS_WAIT_MAX: Duration = Duration::from_secs(25);
 /// The time by which an upstream must have answered a question that is asked now.
 pub(super) fn deadline() -> Instant {
     Instant::now() + HEADERS_WAIT_MAX
+}
+
+/// Lets the questions of a pull, one after the other, share the time of one of them.
+pub(super) async fn in_time<T>(
+    grant: &Grant,
+    pull: impl Future<Output = Result<T, CacheError>>,
+) -> Result<T, CacheError> {
+    timeout(HEADERS_WAIT_MAX, pull).await.unwrap_or_else(|_| Err(timed_out(grant)))
+}
+
+/// The error that it is when the upstream gave no answer in [`HEADERS_WAIT_MAX`].
+pub(super) fn timed_out(grant: &Grant) -> CacheError {
+    let host = grant.registry().upstream().host().to_owned();
+    CacheError::TimedOut { host, waited: HEADERS_WAIT_MAX }
 }
 
 /// A question on behalf of the client that holds the grant.

@@ -238,3 +238,47 @@ async fn another_larder_is_told_of_a_limit_that_is_long() {
         }
     }
 }
+
+/// Clients wait for one answer, however many questions it takes.
+#[tokio::test(start_paused = true)]
+async fn the_limits_of_all_questions_of_a_pull_share_one_wait() {
+    let image = Image::random(1, &[]);
+    for second in ["manifests/sha256:", "/token"] {
+        let hub = ScriptedRegistry::new();
+        hub.put_image(REPOSITORY, "latest", &image);
+        let proxy = mirror(&hub).await;
+        hub.breaks(When::asked("manifests/latest").nth(1), limit(429, Some("15")));
+        hub.breaks(When::asked(second).nth(1), limit(429, Some("15")));
+        let begin = Instant::now();
+
+        let status = proxy.get(LATEST).await.status.as_u16();
+
+        assert!(matches!(status, 429 | 504), "{second}: {status}");
+        assert!(begin.elapsed() <= DEADLINE, "{second}: {:?}", begin.elapsed());
+        tokio::time::sleep(s(10)).await;
+        proxy.get(LATEST).await.assert_is(&image.manifest.blob);
+    }
+}
+
+/// A tag that is too old to be served is as good as none.
+#[tokio::test(start_paused = true)]
+async fn an_expired_tag_waits_for_the_end_of_a_limit_like_a_cold_one() {
+    for (status, retry_after, held) in SHORT {
+        let hub = ScriptedRegistry::new();
+        let image = Image::random(1, &[]);
+        hub.put_image(REPOSITORY, "latest", &image);
+        let mut setup = Setup::new();
+        setup.registry("docker.io", &hub).tags.max_stale = s(3600);
+        let proxy = setup.start().await;
+        proxy.get(LATEST).await.assert_is(&image.manifest.blob);
+        tokio::time::advance(s(7200)).await;
+        hub.breaks(When::asked("/v2/").nth(1), limit(status, retry_after));
+        let begin = Instant::now();
+
+        let reply = proxy.get(LATEST).await;
+
+        reply.assert_is(&image.manifest.blob);
+        assert!(!reply.decision().is_stale(), "{:?}", reply.decision());
+        assert!(begin.elapsed() >= held, "{status} with {retry_after:?}");
+    }
+}

@@ -23,10 +23,10 @@ const CACHE: &[Part] = &[
     ("disk", &[]),
     ("key", &[]),
     ("options", &[]),
-    ("question", &[]),
     ("tasks", &[]),
     ("epoch", &["key"]),
     ("error", &["decision"]),
+    ("question", &["error"]),
     ("memory", &["key"]),
     ("flight", &["error", "key", "tasks"]),
     ("presence", &["disk", "epoch", "error", "flight", "key", "memory", "question", "tasks"]),
@@ -52,7 +52,7 @@ const MUTABLE: &[&str] = &[
 
 const FACADE: &[&str] = &[
     "blob", "decision", "epoch", "error", "fill", "manifest", "memory", "mutable", "options",
-    "presence", "recheck", "tasks",
+    "presence", "question", "recheck", "tasks",
 ];
 
 /// The modules whose files may not use each other in a circle. A module joins when it has none.

@@ -187,11 +187,12 @@ impl RecordValidation {
         if grant.registry().is_offline() {
             return Ok(stale.served(StaleReason::Offline));
         }
-        match purpose {
-            // Waited for as long as it takes: a record that is only late would be pushed over.
-            Purpose::Push => stale.or_validated(grant, ask_shared(grant, ask).await.1),
-            Purpose::Pull => self.revalidate(grant, stale, ask).await,
+        // Waited for as long as it takes: a record that is only late would be pushed over, and one
+        // that is expired is not served.
+        if purpose == Purpose::Push || stale.is_expired() {
+            return stale.or_validated(grant, ask_shared(grant, ask).await.1);
         }
+        self.revalidate(grant, stale, ask).await
     }
 
     /// Asks, and serves the stale record once the wait is over. The question goes on.
@@ -202,22 +203,14 @@ impl RecordValidation {
         ask: impl Fn(Sharing) -> (bool, PendingAnswer<V>),
     ) -> Result<Resolution<V>, CacheError> {
         let upstream = grant.registry().upstream();
-        let is_expired = stale.is_expired();
         // Asked also where no client waits.
-        let wait = self.stale_wait;
-        let wait = if is_expired { wait } else { upstream.worth_waiting(wait) };
-        match timeout(wait, ask_shared(grant, ask)).await {
-            Ok((_, answer)) => stale.or_validated(grant, answer),
-            Err(_) if is_expired => {
-                Err(CacheError::TimedOut { host: upstream.host().to_owned(), waited: wait })
-            }
-            Err(_) => {
-                upstream.note_too_late(wait);
-                let is_open = upstream.is_open();
-                let reason = if is_open { StaleReason::Unavailable } else { StaleReason::Slow };
-                Ok(stale.served(reason))
-            }
+        let wait = upstream.worth_waiting(self.stale_wait);
+        if let Ok((_, answer)) = timeout(wait, ask_shared(grant, ask)).await {
+            return stale.or_validated(grant, answer);
         }
+        upstream.note_too_late(wait);
+        let reason = if upstream.is_open() { StaleReason::Unavailable } else { StaleReason::Slow };
+        Ok(stale.served(reason))
     }
 
     /// Stores an answer to a question of `epoch`, unless a push has overtaken it.
