@@ -178,3 +178,39 @@ async fn a_fetch_that_brings_nothing_leaves_nothing() {
         assert_eq!(proxy.fills(), [0_u64; 0], "{fault:?}");
     }
 }
+
+/// The registry had the blob a moment ago: a load balancer or a firewall says that it has not.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_something_in_between_in_the_middle_of_a_blob_is_asked_again() {
+    let portal = vec![("WWW-Authenticate", "Basic realm=\"portal\"".to_owned())];
+    let page = vec![("Content-Type", "text/html".to_owned())];
+    // Each with the number of requests that it takes, those to `/v2/` included.
+    for (times, fault) in [
+        (3, Fault::Status(401, Vec::new(), "")),
+        (3, Fault::Status(401, portal, "<html>login")),
+        (2, Fault::Status(403, page.clone(), "<html>blocked")),
+        (2, Fault::Status(404, page, "<html>404")),
+        (3, Fault::Status(404, Vec::new(), "default backend - 404")),
+    ] {
+        let (hub, blob, proxy) = mirrored().await;
+        hub.breaks(When::asked("/v2/").nth(1), Fault::CutAt(LEN / 2));
+        hub.breaks(When::asked("/v2/").after(1).first(times), fault.clone());
+
+        let reply = proxy.get(&blob.path(REPOSITORY)).await;
+
+        assert!(reply.is_complete(), "{fault:?}");
+        reply.assert_is(&blob);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_is_gone_in_the_middle_of_its_fetch_is_not_asked_for_again_and_again() {
+    let (hub, blob, proxy) = mirrored().await;
+    hub.breaks(When::asked(&blob.digest).nth(1), Fault::CutAt(LEN / 2));
+    hub.breaks(When::asked(&blob.digest).after(1), Fault::status(404));
+
+    let reply = proxy.get(&blob.path(REPOSITORY)).await;
+
+    assert!(!reply.is_complete());
+    assert!(hub.gets(&blob.digest).len() <= 6, "{}", hub.gets(&blob.digest).len());
+}

@@ -242,7 +242,10 @@ impl BlobDownload {
         self.since_failure = 0;
         self.failures += 1;
         let growing = PAUSE * 4_u32.pow(self.failures.min(FAILURES_MAX) - 1);
-        if self.failures > FAILURES_MAX || !error.is_transient() {
+        // The upstream had the blob a moment ago: something in between may have said this.
+        let is_hearsay = matches!(error, UpstreamError::NotFound { .. })
+            || matches!(error, UpstreamError::Denied { is_proven: false, .. });
+        if self.failures > FAILURES_MAX || !(error.is_transient() || is_hearsay) {
             return Err(error.into());
         }
         let pause = growing.mul_f64(0.75 + fastrand::f64() / 2.0);
