@@ -141,7 +141,12 @@ impl ConfirmedRights {
             Err(error) => error,
         };
         match (error, stale) {
-            (error @ UpstreamError::CredentialRefused { .. }, _) => {
+            // A rejection with a reason is the registry's, and no outage.
+            (
+                error @ (UpstreamError::CredentialRefused { .. }
+                | UpstreamError::Rejected { said: Some(_), .. }),
+                _,
+            ) => {
                 self.remove(&right);
                 Err(error.into())
             }

@@ -108,6 +108,28 @@ async fn what_is_cached_survives_something_in_between_that_refuses_everything() 
     }
 }
 
+/// The token server may be behind something, too.
+#[tokio::test(start_paused = true)]
+async fn what_is_cached_survives_something_in_between_that_refuses_tokens() {
+    for row in ROWS.into_iter().filter(|(.., body)| !body.contains("errors")) {
+        for auth in [Auth::tokens(REALM), Auth::tokens_for(REALM, "robot", "pa55word")] {
+            let name = format!("{}, {auth:?}", row.0);
+            let (hub, image, proxy) = warm(auth).await;
+            hub.revoke_tokens();
+            hub.breaks(When::asked("/token"), fault(row));
+
+            for path in [LATEST, TAGS] {
+                let reply = proxy.get(path).await;
+                assert_eq!(reply.status, 200, "{name}: {}", reply.text());
+                assert!(reply.decision().is_stale(), "{name}: {:?}", reply.decision());
+            }
+            hub.heal();
+            tokio::time::advance(TAG_TTL * 2).await;
+            proxy.get(LATEST).await.assert_is(&image.manifest.blob);
+        }
+    }
+}
+
 /// What is not cached gets the status that it gets directly, or 502, and nothing is remembered.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_cached_is_refused_as_directly_and_not_remembered() {

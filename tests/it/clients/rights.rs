@@ -120,6 +120,33 @@ async fn a_grant_outlives_an_outage_for_grant_grace_and_no_longer() {
     }
 }
 
+/// A registry that gives a reason is well, and says no: the grace of an outage is not for that.
+#[tokio::test(start_paused = true)]
+async fn a_right_ends_with_a_rejection_that_gives_a_reason() {
+    let reason = r#"{"errors":[{"code":"DENIED","message":"call us"}]}"#;
+    for (status, body, is_served) in [
+        (402, reason, false),
+        (410, reason, false),
+        (451, reason, false),
+        (402, "<html>", true),
+        (500, reason, true),
+    ] {
+        let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+        pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+        tokio::time::advance(GRANTS.ttl + SECOND).await;
+        hub.breaks(When::asked("/team/app/manifests/"), Fault::Status(status, Vec::new(), body));
+
+        for _ in 0..2 {
+            let reply = get(&proxy, LATEST, ("ann", ANN)).await;
+            if is_served {
+                reply.assert_is(&image.manifest.blob);
+            } else {
+                assert_eq!((reply.status.as_u16(), &*reply.text()), (status, reason));
+            }
+        }
+    }
+}
+
 /// A rollout is not a storm of questions whether it may be one.
 #[tokio::test(start_paused = true)]
 async fn many_requests_of_one_client_confirm_its_right_once() {
