@@ -109,10 +109,22 @@ impl Upstream {
         question: &Question,
         deadline: Instant,
     ) -> Result<Answer, UpstreamError> {
+        let limits_until = question.limit_deadline(Instant::now(), deadline);
+        self.retry(deadline, limits_until, || Box::pin(self.attempt(question))).await
+    }
+
+    /// Makes attempts until one succeeds, or `deadline`, or another one would not help. Rate limits
+    /// that are over by `limits_until` are waited out.
+    async fn retry<T, F: Future<Output = Result<T, UpstreamError>>>(
+        &self,
+        deadline: Instant,
+        limits_until: Instant,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, UpstreamError> {
         let start = Instant::now();
         let mut tries = 0;
         loop {
-            let error = match timeout_at(deadline, Box::pin(self.attempt(question))).await {
+            let error = match timeout_at(deadline, attempt()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(self.stalled(start)),
@@ -120,7 +132,7 @@ impl Upstream {
             // A request that was limited costs its host nothing: the others wait here for its turn.
             let is_limit = matches!(error, UpstreamError::Throttled { .. });
             tries += u32::from(!is_limit);
-            let until = if is_limit { question.limit_deadline(start, deadline) } else { deadline };
+            let until = if is_limit { limits_until } else { deadline };
             let pause = retry::pause(&error, tries)
                 .filter(|pause| Instant::now() + *pause < until)
                 .filter(|_| !self.transport.is_open(error.host()));
@@ -141,22 +153,20 @@ impl Upstream {
         client: &ClientCredential,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
-        let start = Instant::now();
         let scope = TokenScope::entry().of(Some(client.clone()));
         let request = UpstreamRequest::ping(&self.transport.base, &scope);
-        let sent = self.login.send(&request, ChangePayload::Empty);
-        match timeout_at(deadline, Box::pin(sent)).await {
-            Ok(Ok(reply)) if reply.status.is_success() => Ok(()),
-            Ok(Ok(UpstreamReply { host, status, .. })) => {
+        let ping = || Box::pin(self.login.send(&request, ChangePayload::Empty));
+        match self.retry(deadline, deadline, ping).await {
+            Ok(reply) if reply.status.is_success() => Ok(()),
+            Ok(UpstreamReply { host, status, .. }) => {
                 Err(UpstreamError::unexpected(host, status, "for /v2/"))
             }
             // The request asks for nothing, so that it is the credential that was refused.
-            Ok(Err(UpstreamError::Denied { host, status, .. })) => {
+            Err(UpstreamError::Denied { host, status, .. }) => {
                 let reason = format!("/v2/ answered {}", status.as_u16());
                 Err(UpstreamError::CredentialRefused { host, status, reason })
             }
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.stalled(start)),
+            Err(error) => Err(error),
         }
     }
 

@@ -2,7 +2,7 @@
 //! repository that is retired. Clients read its status, its code and its message, as they do
 //! directly; as a 502 they would retry it, or go to another registry.
 
-use crate::support::{Blob, Fault, Image, Proxy, Reply, ScriptedRegistry, TAG_TTL, When};
+use crate::support::{Blob, Fault, Image, Proxy, Reply, ScriptedRegistry, Setup, TAG_TTL, When};
 
 const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
@@ -58,6 +58,15 @@ async fn rejecting(fault: Fault) -> (ScriptedRegistry, Proxy) {
     (hub, proxy)
 }
 
+/// As above, of a registry that takes pushes: it is asked for its own word before each.
+async fn rejecting_pushes(fault: Fault) -> (ScriptedRegistry, Proxy) {
+    let hub = ScriptedRegistry::new();
+    hub.breaks(When::asked("/library/"), fault);
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub).rules.push = true;
+    (hub, setup.start().await)
+}
+
 #[track_caller]
 fn assert_is_as_said(reply: &Reply, status: u16, body: &str) {
     assert_eq!((reply.status.as_u16(), reply.text().as_str()), (status, body));
@@ -77,8 +86,11 @@ async fn a_rejection_keeps_its_status_code_and_message() {
             // HEAD cannot say why, so one GET follows it.
             let asked = hub.asked().len();
             assert!(asked <= 2, "{status} {path}: no retries, {asked}");
+            let (_hub, pushing) = rejecting_pushes(json(status, body)).await;
+            assert_is_as_said(&pushing.get(&path).await, status, body);
             if path != TAGS {
                 assert_eq!(proxy.head(&path).await.status, status, "{path}");
+                assert_eq!(pushing.head(&path).await.status, status, "{path}, before a push");
             }
         }
     }

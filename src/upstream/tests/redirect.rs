@@ -190,9 +190,11 @@ async fn a_redirect_to_nowhere_or_to_another_scheme_is_no_answer() {
 /// what is cached.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_by_storage_is_not_a_denial() {
-    for status in [401, 403, 404, 410] {
+    let paths = ["x", "docker/registry/v2/blobs/sha256/ab/abcd/data?signature=1", "v2/a/b?sig=1"];
+    let statuses = [401, 403, 404, 410];
+    for (status, path) in statuses.iter().flat_map(|status| paths.map(|path| (*status, path))) {
         let (internet, network) = world();
-        redirecting(&network, "http://cdn.test/x");
+        redirecting(&network, format!("http://cdn.test/{path}").leak());
         network.serve(CDN, move |_| reply(status, &[("WWW-Authenticate", "Basic")], ""));
 
         let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();

@@ -147,6 +147,23 @@ async fn a_right_ends_with_a_rejection_that_gives_a_reason() {
     }
 }
 
+/// The login, the token and the question for a right are limited like all that a pull asks.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_logs_in_pulls_though_a_question_is_limited_once() {
+    for (status, seconds) in [(429, "1"), (429, "3"), (503, "1")] {
+        for limited in ["/token", "/v2/", "/manifests/latest", "/blobs/"] {
+            let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+            let headers = vec![("Retry-After", seconds.to_owned())];
+            hub.breaks(When::asked(limited).nth(1), Fault::Status(status, headers, "slower"));
+
+            let login = get(&proxy, "/v2/", ("ann", ANN)).await;
+
+            assert_eq!(login.status, 200, "{status} {seconds} {limited}: {}", login.text());
+            pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+        }
+    }
+}
+
 /// A rollout is not a storm of questions whether it may be one.
 #[tokio::test(start_paused = true)]
 async fn many_requests_of_one_client_confirm_its_right_once() {
