@@ -11,7 +11,7 @@ use super::exposition::ExpositionFormat;
 use super::health::HealthReport;
 use super::sources::ReportSources;
 use super::{exposition, families};
-use crate::http::ReplyBody;
+use crate::http::{ReplyBody, set_inert};
 
 /// Answers operators, from before Larder serves until its process ends.
 #[derive(Debug, Default)]
@@ -80,5 +80,6 @@ fn answer(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    set_inert(headers);
     response
 }

@@ -16,6 +16,7 @@ mod file;
 mod frames;
 mod host_port;
 mod idle;
+mod inert;
 mod link;
 mod listen;
 mod multipart;
@@ -48,6 +49,7 @@ pub use host_port::{HostPort, InvalidHostPort};
 /// The body of an upstream's answer, as it comes.
 pub use hyper::body::Incoming;
 pub use idle::IdleGuard;
+pub use inert::set_inert;
 pub use link::next_query;
 pub use listen::BoundListener;
 pub use multipart::MultipartBody;

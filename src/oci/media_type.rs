@@ -20,12 +20,10 @@ impl MediaType {
         &self.text
     }
 
-    /// Whether it says nothing about *which* kind of manifest the bytes are.
-    pub fn is_generic(&self) -> bool {
-        matches!(
-            &*self.text,
-            "application/json" | "application/octet-stream" | "text/plain" | "binary/octet-stream"
-        )
+    /// Whether it can say *which* kind of manifest the bytes are: a vendor's type, as every kind
+    /// has. A generic type (`application/json`) cannot, nor can one that a browser would run.
+    pub fn is_manifest(&self) -> bool {
+        self.text.starts_with("application/vnd.") && !self.text.ends_with("xml")
     }
 
     /// Whether it is one of Docker's schema 1 types, whose digest is not over the body.

@@ -21,7 +21,7 @@ use crate::access::{
     AccessDenied, AccessRequest, Action, Grant, IdentityRequest, Issuer, Principal, RequiredRight,
 };
 use crate::cache::{Cache, ListKind};
-use crate::http::{ClientPeer, InstanceId, RequestBody, Via};
+use crate::http::{ClientPeer, InstanceId, RequestBody, Via, set_inert};
 use crate::oci::{ApiCall, Resource};
 use crate::push::PushService;
 use crate::registry::{Registry, RegistrySet};
@@ -131,7 +131,7 @@ impl Routes {
             headers: &request.headers,
             peer,
             via: via.map_err(RequestError::ForwardingLoop)?,
-            registry: target.registry.as_deref().filter(|_| target.call != ApiCall::Ping),
+            registry: target.subject(),
             login_registry: target.login_registry.as_deref(),
         };
         let principal = entrance.access.identify(identity).await?;
@@ -256,7 +256,8 @@ fn context<'v>(target: Option<&'v ResolvedTarget>, entrance: &Entrance) -> Error
     }
 }
 
-/// Applies to every answer: `OCI-Namespace`, whether `Cache-Status` is shown, and no body for HEAD.
+/// Applies to every answer: `OCI-Namespace`, whether `Cache-Status` is shown, no body for HEAD, and
+/// nothing that a browser would run.
 fn finish(
     mut reply: RouteReply,
     request: &http::request::Parts,
@@ -273,6 +274,7 @@ fn finish(
     if request.method == Method::HEAD {
         reply.remove_body();
     }
+    set_inert(reply.response.headers_mut());
     reply
 }
 

@@ -30,6 +30,14 @@ pub(super) struct ResolvedTarget {
     pub(super) login_registry: Option<Arc<Registry>>,
 }
 
+impl ResolvedTarget {
+    /// The registry that the request is about. A ping that names none is about every one at its
+    /// host.
+    pub(super) fn subject(&self) -> Option<&Registry> {
+        self.registry.as_deref().filter(|_| self.is_named || self.call != ApiCall::Ping)
+    }
+}
+
 /// The path by which a client reaches a repository. Paths in answers are built from it, so that
 /// they lead through the same door.
 #[derive(Clone, Debug, PartialEq, Eq)]

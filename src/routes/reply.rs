@@ -148,7 +148,6 @@ impl RouteReply {
         {
             reply.set(LINK, value);
         }
-        reply.set(NOSNIFF, HeaderValue::from_static("nosniff"));
         if let Some(age) = pulled.age {
             reply.set_age(age);
         }
@@ -167,7 +166,6 @@ impl RouteReply {
         self.set(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         self.set(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000, immutable"));
         self.set(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        self.set(NOSNIFF, HeaderValue::from_static("nosniff"));
     }
 
     /// `Content-Length`, in bytes.
@@ -253,4 +251,3 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");

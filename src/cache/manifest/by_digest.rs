@@ -229,7 +229,9 @@ impl ManifestPulls {
         digest: &Digest,
     ) -> Option<Arc<CachedManifest>> {
         let since = self.epochs.now();
-        let (media_type, content) = records.manifest(digest, BYTES_MAX).ok()??;
+        let kept = records.manifest(digest, BYTES_MAX).ok()??;
+        // Earlier versions kept any type, and this one fetches such a manifest again.
+        let (media_type, content) = Some(kept).filter(|(kind, _)| kind.is_manifest())?;
         let content = ManifestContent::Verified(content);
         let warnings = UpstreamWarnings::default();
         let manifest = Arc::new(CachedManifest { media_type, content, warnings });

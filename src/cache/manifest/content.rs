@@ -71,8 +71,8 @@ pub(in crate::cache) fn settle_type(
     header: Option<MediaType>,
     facts: &ManifestFacts,
 ) -> Result<MediaType, ManifestFault> {
-    let header = header.filter(|header| !header.is_generic());
-    let body = facts.media_type.clone().filter(|body| !body.is_generic());
+    let header = header.filter(MediaType::is_manifest);
+    let body = facts.media_type.clone().filter(MediaType::is_manifest);
     match (header, body) {
         (Some(header), Some(body)) if header != body => {
             Err(ManifestFault::TwoTypes { header, body })
@@ -86,6 +86,8 @@ pub(in crate::cache) fn settle_type(
 mod tests {
     use super::*;
 
+    const X: &str = "application/vnd.x+json";
+
     #[test]
     fn the_kind_is_what_header_and_body_agree_on() {
         let settle = |header: Option<&str>, body: Option<&str>| {
@@ -97,11 +99,25 @@ mod tests {
             settle_type(header.map(|text| text.parse().unwrap()), &facts)
                 .map(|media_type| media_type.to_string())
         };
-        assert_eq!(settle(Some("a/x"), None).unwrap(), "a/x");
-        assert_eq!(settle(Some("a/x; charset=utf-8"), Some("A/X")).unwrap(), "a/x");
-        assert_eq!(settle(Some("text/plain"), Some("a/x")).unwrap(), "a/x");
-        assert_eq!(settle(None, Some("a/x")).unwrap(), "a/x");
-        assert!(matches!(settle(Some("a/x"), Some("a/y")), Err(ManifestFault::TwoTypes { .. })));
-        assert!(matches!(settle(Some("application/json"), None), Err(ManifestFault::Untyped)));
+        assert_eq!(settle(Some(X), None).unwrap(), X);
+        assert_eq!(
+            settle(Some("application/vnd.x+json; charset=utf-8"), Some("Application/VND.X+json"))
+                .unwrap(),
+            X
+        );
+        assert_eq!(settle(Some("text/plain"), Some(X)).unwrap(), X);
+        assert_eq!(settle(None, Some(X)).unwrap(), X);
+        assert!(matches!(
+            settle(Some(X), Some("application/vnd.y+json")),
+            Err(ManifestFault::TwoTypes { .. })
+        ));
+        for no_manifest in
+            ["application/json", "text/html", "image/svg+xml", "application/vnd.x+xml"]
+        {
+            let settled = settle(Some(no_manifest), None);
+            assert!(matches!(settled, Err(ManifestFault::Untyped)), "{no_manifest}");
+            assert_eq!(settle(Some(no_manifest), Some(X)).unwrap(), X);
+            assert_eq!(settle(Some(X), Some(no_manifest)).unwrap(), X);
+        }
     }
 }

@@ -218,3 +218,40 @@ async fn a_warning_to_one_client_reaches_no_other() {
         }
     }
 }
+
+/// A ping names its registry by the same doors as a pull, and the password is for that one.
+#[tokio::test(start_paused = true)]
+async fn a_password_in_a_ping_of_another_registry_is_sent_to_none() {
+    let (corp, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+    let mut setup = Setup::new();
+    put(&mut setup, "corp.test", &corp, &[ann(&["team/*:pull"])]);
+    setup.registry("hub.test", &hub).hosts = vec!["hub.larder".parse().unwrap()];
+    setup.access = asking(AnonymousAccess::Pull);
+    let proxy = setup.start().await;
+    let ping = async |host: &str, path: &str, user| {
+        ask_with(&proxy.client, Method::GET, path, user, &[("host", host)]).await
+    };
+
+    for (host, path) in [
+        ("hub.larder", "/v2/"),
+        ("hub.larder", "/v2"),
+        ("hub.larder", "/v2/?ns=hub.test"),
+        ("hub.larder", "/hub.test/v2/"),
+        ("larder.test", "/v2/?ns=hub.test"),
+        ("larder.test", "/v2/?ns=HUB.test"),
+        ("larder.test", "/hub.test/v2/"),
+    ] {
+        for user in [("ann", ANN), ("ann", WRONG)] {
+            ping(host, path, user).await.assert_status(200);
+            corp.assert_not_asked();
+            hub.assert_not_asked();
+        }
+    }
+
+    for path in ["/v2/", "/v2/?ns=corp.test", "/corp.test/v2/"] {
+        ping("larder.test", path, ("ann", ANN)).await.assert_status(200);
+        assert_eq!(ping("larder.test", path, ("ann", WRONG)).await.status, 401, "{path}");
+    }
+    assert!(corp.askers().contains(&"ann".to_owned()), "its own pings reach the registry");
+    hub.assert_not_asked();
+}

@@ -1,6 +1,7 @@
 //! Hostile input, by the rows of `tests/lists/hostile.tsv`. Rows of features stand with their feature.
 
 mod answers;
+mod browser;
 mod h2;
 mod h2_answers;
 mod headers;
