@@ -40,7 +40,7 @@ use crate::store::{BootClock, Store, StoreReport};
 use crate::upstream::SetupError;
 
 pub use self::error::StartError;
-pub use self::run::run;
+pub use self::run::{RunEnd, run};
 pub use crate::store::{CHECK_COMMAND, check_index};
 
 /// The parts of the outside world that tests replace.

@@ -1,6 +1,7 @@
 //! The process: what it does from its start to its end, and upon signals.
 
 use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,8 +17,18 @@ use super::request_log::RequestLog;
 use super::{App, AppParts, StartError, certificates, users};
 use crate::config::{ConfigSource, Diagnostic, Diagnostics, Settings};
 
-/// Serves until SIGTERM or SIGINT. On SIGHUP the configuration is read again from `source`.
-pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartError> {
+/// How the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// What ran was waited for, as long as the grace allows.
+    Stopped,
+    /// A second signal came, so nothing was waited for any more.
+    Interrupted,
+}
+
+/// Serves until SIGTERM or SIGINT; a second one ends the process at once. On SIGHUP the
+/// configuration is read again from `source`.
+pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, StartError> {
     raise_descriptor_limit();
     warn(&settings);
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
@@ -25,7 +36,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartEr
     let prepared = ports.prepare(&settings.listeners)?;
     let prepared_admin = admin_port.prepare(settings.admin)?;
     admin_port.commit(prepared_admin).await;
-    let app = App::open(&settings, AppParts::default()).await?;
+    let Some(app) = open(&settings, &mut signals).await? else { return Ok(RunEnd::Interrupted) };
     app.show_to(&admin_port.admin);
     let request_log = RequestLog::start(app.traffic());
     ports.commit(prepared, &app).await;
@@ -34,9 +45,27 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<(), StartEr
     let opened = settings.clone();
     let process =
         RunningProcess { app: app.clone(), ports, admin_port, settings, opened, source, manager };
-    tokio::join!(app.sweep_periodically(), process.serve(&mut signals));
-    request_log.finish().await;
-    Ok(())
+    let sweeping = tokio::spawn(async move { app.sweep_periodically().await });
+    let end = process.serve(&mut signals).await;
+    sweeping.abort();
+    if end == RunEnd::Stopped {
+        request_log.finish().await;
+    }
+    Ok(end)
+}
+
+/// Opens the app. A signal is for when it is open; after a second one there is none, so that a disk
+/// that hangs does not hold the process.
+async fn open(settings: &Settings, signals: &mut SignalStreams) -> Result<Option<App>, StartError> {
+    let mut opening = pin!(App::open(settings, AppParts::default()));
+    tokio::select! {
+        app = &mut opening => return app.map(Some),
+        () = signals.stop() => signals.is_stop_due = true,
+    }
+    tokio::select! {
+        app = opening => app.map(Some),
+        () = signals.stop() => Ok(None),
+    }
 }
 
 /// The state that signals change.
@@ -53,7 +82,7 @@ struct RunningProcess {
 }
 
 impl RunningProcess {
-    async fn serve(mut self, signals: &mut SignalStreams) {
+    async fn serve(mut self, signals: &mut SignalStreams) -> RunEnd {
         let mut watch = (certificates::CertificateWatch::default(), users::UsersWatch::default());
         loop {
             tokio::select! {
@@ -73,7 +102,13 @@ impl RunningProcess {
         }
         tracing::info!(grace = ?self.settings.shutdown_grace, "stopping");
         self.manager.stopping();
-        self.app.stop().await;
+        tokio::select! {
+            () = self.app.stop() => RunEnd::Stopped,
+            () = signals.stop() => {
+                tracing::warn!("a second signal: ending at once");
+                RunEnd::Interrupted
+            }
+        }
     }
 
     /// Lets the configuration as it is now hold, if it can.
@@ -162,6 +197,8 @@ struct SignalStreams {
     hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
+    /// Whether one came that asks for the end, and is not heard yet.
+    is_stop_due: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -176,16 +213,29 @@ impl SignalStreams {
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            is_stop_due: false,
         })
     }
 
     async fn next(&mut self) -> SignalRequest {
+        if std::mem::take(&mut self.is_stop_due) {
+            return SignalRequest::Stop;
+        }
+        self.receive().await
+    }
+
+    async fn receive(&mut self) -> SignalRequest {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => SignalRequest::Stop,
             _ = self.interrupt.recv() => SignalRequest::Stop,
             _ = self.hangup.recv() => SignalRequest::Reload,
         }
+    }
+
+    /// The next one that asks for the end.
+    async fn stop(&mut self) {
+        while !matches!(self.receive().await, SignalRequest::Stop) {}
     }
 }
 

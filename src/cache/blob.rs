@@ -8,9 +8,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::body::ahead::ahead_range;
+use super::body::fallback::BlobFallback;
 use super::body::growing::GrowingFileBody;
 use super::body::passthrough::{Passthrough, can_pass};
-use super::body::rechecked::{RecheckBody, RecheckFallback};
+use super::body::rechecked::RecheckBody;
 use super::body::span::BodySpan;
 use super::body::stored::FileBody;
 use super::fill::join::BlobFills;
@@ -23,7 +24,7 @@ use super::{BypassReason, CacheError, Decision, Pulled};
 use crate::access::Grant;
 use crate::http::{BodySource, FileDelivery, FramePool, RangeSelection, ReplyBody, SendfileQueue};
 use crate::oci::Digest;
-use crate::store::StoredBlob;
+use crate::store::{ContentStore, StoredBlob};
 
 /// The knowledge of a blob that its headers need before they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,8 @@ enum BlobSource {
     Filling(FillHandle),
     Passing(Passthrough),
     /// Stored, and being verified again.
-    Rechecking(Arc<BlobRecheck>, RecheckFallback),
-    Stored(StoredBlob),
+    Rechecking(Arc<BlobRecheck>, BlobFallback),
+    Stored(StoredBlob, BlobFallback),
 }
 
 impl Blob {
@@ -81,7 +82,7 @@ impl Blob {
                 matches!(*fill.progress.borrow(), FillProgress::Done { .. })
             }
             BlobSource::Passing(_) => false,
-            BlobSource::Rechecking(..) | BlobSource::Stored(_) => true,
+            BlobSource::Rechecking(..) | BlobSource::Stored(..) => true,
         }
     }
 
@@ -122,9 +123,9 @@ impl Blob {
                 let end = end.unwrap_or(recheck.blob().len());
                 Box::new(RecheckBody::new(recheck, fallback, delivery.clone(), at, end))
             }
-            BlobSource::Stored(blob) => {
-                let (file, len) = (blob.content().file(), blob.content().len());
-                Box::new(FileBody::new(file, delivery, at, end.unwrap_or(len)))
+            BlobSource::Stored(blob, fallback) => {
+                let end = end.unwrap_or(blob.content().len());
+                Box::new(FileBody::new(blob.content().file(), delivery, fallback, at, end))
             }
         }
     }
@@ -137,6 +138,7 @@ pub(super) struct BlobPulls {
     pub(super) lookup: Arc<BlobLookup>,
     pub(super) rechecks: Arc<RecheckQueue>,
     pub(super) fills: Arc<BlobFills>,
+    pub(super) content: ContentStore,
     pub(super) frames: FramePool,
 }
 
@@ -149,11 +151,12 @@ impl BlobPulls {
         need: BlobNeed<'_>,
     ) -> Result<Pulled<Blob>, CacheError> {
         let member = self.presence.find(grant, digest).await;
-        if let Some(blob) = self.rechecks.find(digest).await {
+        let size = member.and_then(|member| member.size);
+        if let Some(blob) = self.rechecks.find(digest, size).await {
             if member.is_none() {
                 self.lookup.look_up(grant, digest).await?;
             }
-            return Ok(self.hit(grant, blob));
+            return Ok(self.hit(grant, digest, blob));
         }
         if let BlobNeed::Range(range) = need
             && let Some(passing) = Box::pin(self.pass_through(grant, digest, member, range)).await?
@@ -171,12 +174,14 @@ impl BlobPulls {
         grant: &Grant,
         digest: &Digest,
     ) -> Result<Pulled<BlobHead>, CacheError> {
+        let member = self.presence.find(grant, digest).await;
         let is_known = if grant.may_push() {
             self.presence.is_confirmed(grant, digest)
         } else {
-            self.presence.find(grant, digest).await.is_some()
+            member.is_some()
         };
-        if is_known && let Some(len) = self.length(grant, digest).await {
+        let size = member.and_then(|member| member.size);
+        if is_known && let Some(len) = self.length(grant, digest, size).await {
             let what = BlobHead { total: Some(len) };
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
@@ -203,33 +208,38 @@ impl BlobPulls {
     }
 
     /// The length in bytes of a blob that is stored, or verified and about to be.
-    async fn length(&self, grant: &Grant, digest: &Digest) -> Option<u64> {
+    async fn length(&self, grant: &Grant, digest: &Digest, size: Option<u64>) -> Option<u64> {
         match self.fills.table().verified(grant, digest) {
             Some(blob) => Some(blob.content().len()),
-            None => self.rechecks.find(digest).await.map(|blob| blob.len()),
+            None => self.rechecks.find(digest, size).await.map(|blob| blob.len()),
         }
     }
 
     /// The length in bytes of a blob, as far as it is known without asking an upstream.
     pub(super) async fn known_length(&self, grant: &Grant, digest: &Digest) -> Option<u64> {
-        let stored = self.rechecks.find(digest).await.map(|blob| blob.len());
-        match stored {
-            Some(length) => Some(length),
-            None => self.presence.find(grant, digest).await?.size,
+        let member = self.presence.find(grant, digest).await;
+        let size = member.and_then(|member| member.size);
+        match self.rechecks.find(digest, size).await {
+            Some(blob) => Some(blob.len()),
+            None => size,
         }
     }
 
-    fn hit(&self, grant: &Grant, blob: StoredContent) -> Pulled<Blob> {
-        let total = Some(blob.len());
-        let source = match blob {
-            StoredContent::Checking(recheck) => {
-                let (fills, presence) = (Arc::clone(&self.fills), Arc::clone(&self.presence));
-                let fallback = RecheckFallback { fills, presence, grant: grant.clone() };
-                BlobSource::Rechecking(recheck, fallback)
-            }
-            StoredContent::Verified(blob) => BlobSource::Stored(blob),
+    fn hit(&self, grant: &Grant, digest: &Digest, blob: StoredContent) -> Pulled<Blob> {
+        let total = blob.len();
+        let fallback = BlobFallback {
+            fills: Arc::clone(&self.fills),
+            presence: Arc::clone(&self.presence),
+            content: self.content.clone(),
+            grant: grant.clone(),
+            digest: digest.clone(),
+            total,
         };
-        self.pulled(source, total, Decision::Hit)
+        let source = match blob {
+            StoredContent::Checking(recheck) => BlobSource::Rechecking(recheck, fallback),
+            StoredContent::Verified(blob) => BlobSource::Stored(blob, fallback),
+        };
+        self.pulled(source, Some(total), Decision::Hit)
     }
 
     fn pulled(&self, source: BlobSource, total: Option<u64>, decision: Decision) -> Pulled<Blob> {

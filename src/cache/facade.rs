@@ -26,7 +26,8 @@ use super::question::in_time;
 use super::recheck::RecheckQueue;
 use super::tasks::DetachedTasks;
 use super::{
-    CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage, MemoryUse, Pulled,
+    BypassReason, CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage,
+    MemoryUse, Pulled,
 };
 use crate::access::Grant;
 use crate::clock::WallClock;
@@ -281,19 +282,24 @@ fn blob_pulls(
     let lookup = BlobLookup::new(Arc::clone(presence), Arc::clone(epochs), tasks.clone());
     let lookup = Arc::new(lookup);
     let rechecks = Arc::new(RecheckQueue::new(Arc::clone(store), tasks.clone()));
+    let stats = FillStats::default();
+    if !store.is_writable() {
+        stats.disk_failed(BypassReason::DiskFailed);
+    }
     let tools = FillTools {
         store: Arc::clone(store),
         presence: Arc::clone(presence),
         lookup: Arc::clone(&lookup),
         epochs: Arc::clone(epochs),
         rechecks: Arc::clone(&rechecks),
-        stats: FillStats::default(),
+        stats,
     };
     BlobPulls {
         presence: Arc::clone(presence),
         lookup,
         rechecks,
         fills: Arc::new(BlobFills::new(tools, tasks.clone())),
+        content: store.content(),
         frames: FramePool::default(),
     }
 }

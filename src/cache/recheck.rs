@@ -106,9 +106,14 @@ impl RecheckQueue {
         Self { store, tasks, in_flight: Mutex::default(), background: Mutex::default() }
     }
 
-    /// The blob, if it is in the store. An error of the disk counts as no.
-    pub(super) async fn find(self: &Arc<Self>, digest: &Digest) -> Option<StoredContent> {
-        let stale = match self.store.content().open(digest).await {
+    /// The blob, if it is in the store. An error of the disk counts as no. One that has not the
+    /// `size` that a manifest states, in bytes, is verified first.
+    pub(super) async fn find(
+        self: &Arc<Self>,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Option<StoredContent> {
+        let stale = match self.store.content().open(digest, size).await {
             Ok(Some(StoredState::Verified(blob))) => return Some(StoredContent::Verified(blob)),
             Ok(Some(StoredState::Due(stale))) => stale,
             Ok(None) => return None,
@@ -133,8 +138,12 @@ impl RecheckQueue {
     }
 
     /// The blob, if it is in the store and all of it is right, however long the verification takes.
-    pub(super) async fn find_verified(self: &Arc<Self>, digest: &Digest) -> Option<StoredBlob> {
-        match self.find(digest).await? {
+    pub(super) async fn find_verified(
+        self: &Arc<Self>,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Option<StoredBlob> {
+        match self.find(digest, size).await? {
             StoredContent::Verified(blob) => Some(blob),
             StoredContent::Checking(recheck) => {
                 drop(recheck.finish().await);

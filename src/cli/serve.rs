@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -9,7 +10,7 @@ use super::exit::ExitStatus;
 use super::logging;
 use super::logging::LogFormat;
 use super::output::say;
-use crate::app;
+use crate::app::{self, RunEnd};
 use crate::config;
 use crate::config::{ConfigArgs, ConfigSource, Environment, LoadedConfig};
 
@@ -37,7 +38,8 @@ pub(super) fn run(
     logging::install(filter, log_format, environment);
     let source = ConfigSource { arguments: arguments.clone(), environment: environment.clone() };
     match serve(loaded, source) {
-        Ok(()) => ExitStatus::Done,
+        Ok(RunEnd::Stopped) => ExitStatus::Done,
+        Ok(RunEnd::Interrupted) => ExitStatus::Failed,
         Err(error) => {
             say(err, &format!("error: {error:#}\n"));
             ExitStatus::Failed
@@ -67,7 +69,7 @@ const REMOTE_INTERVAL: u32 = 4;
 /// The same for sockets that have become ready.
 const EVENT_INTERVAL: u32 = 16;
 
-fn serve(loaded: LoadedConfig, source: ConfigSource) -> anyhow::Result<()> {
+fn serve(loaded: LoadedConfig, source: ConfigSource) -> anyhow::Result<RunEnd> {
     keep_freed_memory();
     // Fails if one is installed already, which then is this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
@@ -79,6 +81,13 @@ fn serve(loaded: LoadedConfig, source: ConfigSource) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the threads cannot be started")?;
-    runtime.block_on(app::run(loaded.settings, source))?;
-    Ok(())
+    let end = runtime.block_on(app::run(loaded.settings, source));
+    // Without this, a thread that waits for the disk would be waited for.
+    let wait = if let Ok(RunEnd::Interrupted) = end { Duration::ZERO } else { THREADS_WAIT };
+    runtime.shutdown_timeout(wait);
+    Ok(end?)
 }
+
+/// How long threads that still wait for the disk are waited for at the end, when all that is worth
+/// waiting for has been.
+const THREADS_WAIT: Duration = Duration::from_secs(2);

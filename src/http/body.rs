@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::BodyData;
+use super::sendfile::RescuedBytes;
 
 /// Why a body ends before its end.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -67,6 +69,18 @@ impl ReplyBody {
     /// The bytes of `source`, which are `len` if that is known.
     pub fn of(source: Box<dyn BodySource>, len: Option<u64>) -> Self {
         Self { kind: BodyKind::Idle(source), left: len }
+    }
+
+    /// The bytes in the place of a part of a file, for a connection that cannot read that.
+    pub fn into_rescued_bytes(mut self) -> RescuedBytes {
+        Box::new(move |cx| {
+            let frame = ready!(Pin::new(&mut self).poll_frame(cx));
+            let data = frame.ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::other)?;
+            Poll::Ready(match data.into_data() {
+                Ok(BodyData::Memory(bytes)) => Ok(bytes),
+                _ => Err(io::Error::other("a part of a file came in the place of one")),
+            })
+        })
     }
 
     /// A second body with the same bytes, if they are at hand.

@@ -17,7 +17,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::BodyData;
 use super::frames::{FramePace, FramePool};
-use super::sendfile::{SLICE_BYTES_MAX, SendfileQueue};
+use super::sendfile::{FileRescue, SLICE_BYTES_MAX, SendfileQueue};
 
 /// How files get to one client.
 #[derive(Clone, Debug)]
@@ -40,7 +40,8 @@ impl FileDelivery {
 
     /// A reader of `file`.
     pub fn reader(&self, file: &Arc<File>) -> FrameReader {
-        FrameReader { file: Arc::clone(file), delivery: self.clone(), pace: FramePace::new() }
+        let (delivery, pace) = (self.clone(), FramePace::new());
+        FrameReader { file: Arc::clone(file), delivery, pace, rescue: None }
     }
 }
 
@@ -50,9 +51,16 @@ pub struct FrameReader {
     file: Arc<File>,
     delivery: FileDelivery,
     pace: FramePace,
+    rescue: Option<FileRescue>,
 }
 
 impl FrameReader {
+    /// Has `rescue` bring the bytes that the connection cannot read when it sends the file.
+    #[must_use]
+    pub fn rescued_by(self, rescue: FileRescue) -> Self {
+        Self { rescue: Some(rescue), ..self }
+    }
+
     /// Bytes from `at`, at most `max`, if they are in memory. The caller vouches that the client
     /// may see all `max` of them.
     ///
@@ -67,7 +75,8 @@ impl FrameReader {
             && max >= SENT_MIN
         {
             let len = self.in_memory(at, max)?;
-            return Ok((len > 0).then(|| BodyData::File(outlet.send(&self.file, at, len))));
+            let send = || outlet.send(&self.file, at, len, self.rescue.clone());
+            return Ok((len > 0).then(|| BodyData::File(send())));
         }
         let mut frame = self.delivery.frames.take(&mut self.pace);
         let read = self.try_read(frame.room(max), at)?;

@@ -58,7 +58,7 @@ pub use peer::ClientPeer;
 pub use quota::{ConnectionPermit, ConnectionQuota, QuotaExceeded};
 pub use range::{RANGES_MAX, RangeSelection};
 pub use request_body::{CollectError, RequestBody};
-pub use sendfile::{FileSlice, SendfileQueue};
+pub use sendfile::{FileRescue, FileSlice, RescuedBytes, SendfileQueue};
 pub use server_tls::{ClientCa, IdentityError, ServerCertificate, ServerTls};
 pub use socket::ClientSocket;
 pub use via::{ForwardingLoop, InstanceId, NotOurs, Via};

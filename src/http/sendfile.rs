@@ -24,12 +24,14 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::io::IoSlice;
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 
 /// The longest slice. Each write wakes the client, so long ones are cheap; and a client that stops
 /// reading costs nothing but the slice.
@@ -60,8 +62,41 @@ pub(super) struct UnsentSlice {
     /// The offset in the file.
     pub(super) at: u64,
     pub(super) left: usize,
+    /// The way to the bytes if the file cannot be read.
+    pub(super) rescue: Option<FileRescue>,
     /// Where the placeholder is now.
     place: usize,
+}
+
+/// Brings the bytes of a file, from an offset to another, that the file itself does not. Clones are
+/// the same way.
+#[derive(Clone)]
+pub struct FileRescue(Arc<RescueFn>);
+
+type RescueFn = dyn Fn(u64, u64) -> RescuedBytes + Send + Sync;
+
+/// Polled for the next bytes. The end comes as an error, for it is not asked for.
+pub type RescuedBytes = Box<dyn FnMut(&mut Context<'_>) -> Poll<io::Result<Bytes>> + Send>;
+
+impl FileRescue {
+    /// `open` begins to bring the bytes from its first offset to its second.
+    pub fn new(open: impl Fn(u64, u64) -> RescuedBytes + Send + Sync + 'static) -> Self {
+        Self(Arc::new(open))
+    }
+}
+
+impl UnsentSlice {
+    /// The bytes in the place of what is left, if there is a way to them.
+    pub(super) fn rescued(&self) -> Option<RescuedBytes> {
+        let rescue = self.rescue.as_ref()?;
+        Some(rescue.0(self.at, self.at + self.left as u64))
+    }
+}
+
+impl fmt::Debug for FileRescue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileRescue")
+    }
 }
 
 /// Stands for bytes of a file in what a body yields.
@@ -75,9 +110,15 @@ pub struct FileSlice {
 impl SendfileQueue {
     /// Has `len` bytes of `file` sent, from `at` on, where the slice is written. They are all
     /// there, and may be seen by the client. At most [`SLICE_BYTES_MAX`].
-    pub(super) fn send(&self, file: &Arc<File>, at: u64, len: usize) -> FileSlice {
+    pub(super) fn send(
+        &self,
+        file: &Arc<File>,
+        at: u64,
+        len: usize,
+        rescue: Option<FileRescue>,
+    ) -> FileSlice {
         let left = len.min(SLICE_BYTES_MAX);
-        let unsent = UnsentSlice { file: Arc::clone(file), at, left, place: 0 };
+        let unsent = UnsentSlice { file: Arc::clone(file), at, left, rescue, place: 0 };
         self.queue().slices.push_back(unsent);
         FileSlice { outlet: self.clone(), place: 0, left }
     }
@@ -185,7 +226,7 @@ mod tests {
     /// A slice of ten bytes, the connection's side of it, and what is written for it.
     fn ten() -> (SendfileQueue, FileSlice) {
         let outlet = SendfileQueue::default();
-        let slice = outlet.send(&Arc::new(tempfile::tempfile().unwrap()), 5, 10);
+        let slice = outlet.send(&Arc::new(tempfile::tempfile().unwrap()), 5, 10, None);
         (outlet, slice)
     }
 
@@ -242,7 +283,7 @@ mod tests {
     #[test]
     fn a_placeholder_out_of_order_or_in_parts_is_refused() {
         let (outlet, first) = ten();
-        let second = outlet.send(&Arc::new(tempfile::tempfile().unwrap()), 0, 7);
+        let second = outlet.send(&Arc::new(tempfile::tempfile().unwrap()), 0, 7, None);
         outlet.unsent(second.chunk()).unwrap_err();
 
         for wrong in [&first.chunk()[1..], &first.chunk()[..9], &[]] {

@@ -219,7 +219,10 @@ mod tests {
             push_all(sink, &[b"def"]);
             copy.commit(digest.clone(), &tasks).await;
             assert!(
-                matches!(store.content().open(&digest).await, Ok(Some(StoredState::Verified(_)))),
+                matches!(
+                    store.content().open(&digest, None).await,
+                    Ok(Some(StoredState::Verified(_)))
+                ),
                 "{digest}"
             );
         }
@@ -236,7 +239,7 @@ mod tests {
             UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &CopyBudget::default());
         push_all(sink, &[b"abd"]);
         copy.commit(digest.clone(), &tasks).await;
-        assert!(matches!(store.content().open(&digest).await, Ok(None)));
+        assert!(matches!(store.content().open(&digest, None).await, Ok(None)));
         until_gone(&dir).await;
     }
 
@@ -250,7 +253,7 @@ mod tests {
         sink.push(&Bytes::from_static(b"abc"));
         drop(sink);
         copy.commit(digest.clone(), &tasks).await;
-        assert!(matches!(store.content().open(&digest).await, Ok(None)));
+        assert!(matches!(store.content().open(&digest, None).await, Ok(None)));
         until_gone(&dir).await;
     }
 
@@ -273,7 +276,7 @@ mod tests {
         sink.end();
         let digest = Digest::of(Algorithm::Sha256, &piece.repeat(5));
         copy.commit(digest.clone(), &tasks).await;
-        assert!(matches!(store.content().open(&digest).await, Ok(None)));
+        assert!(matches!(store.content().open(&digest, None).await, Ok(None)));
 
         let (_copy, mut sink) = UploadCopy::begin(&store, &tasks, Algorithm::Sha256, &budget);
         for _ in 0..=SMALL_BUDGET_BYTES / PIECE_BYTES_MIN {
@@ -299,7 +302,10 @@ mod tests {
             sink.end();
             let digest = Digest::of(Algorithm::Sha256, &piece.repeat(count));
             copy.commit(digest.clone(), &tasks).await;
-            assert!(matches!(store.content().open(&digest).await, Ok(Some(_))), "{len} bytes");
+            assert!(
+                matches!(store.content().open(&digest, None).await, Ok(Some(_))),
+                "{len} bytes"
+            );
         }
         until_gone(&dir).await;
     }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use tokio::runtime::Handle;
 
 use super::blob_store::{BlobStore, forget_pages};
+use super::partials::remove_partial;
 use super::small_files::absent_is_fine;
 use super::space::{SpacePart, SpaceReservation};
 use super::stamps::FileId;
@@ -49,20 +50,26 @@ impl AppendFile {
                 blobs.budget().space().make_parent(&path)?;
                 open()?
             }
+            // Earlier builds took the right to write away before a file had its name in `blobs/`.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                remove_partial(&path, blobs.budget().space())?;
+                open()?
+            }
             opened => opened?,
         };
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("a partial download is not a plain file"));
         }
-        let len = metadata.len();
+        let (len, taken) = (metadata.len(), metadata.blocks() * 512);
         Ok(Self {
             file: Arc::new(file),
             path,
             blobs,
             reservation: None,
-            allocated: len,
-            counted: metadata.blocks() * 512,
+            // An earlier process may have set aside more than it wrote.
+            allocated: len.max(taken),
+            counted: taken,
             len,
             is_temporary: false,
         })
@@ -85,11 +92,6 @@ impl AppendFile {
     /// The bytes written so far, also by an earlier process.
     pub(super) fn len(&self) -> u64 {
         self.len
-    }
-
-    /// Whether the file is not to be left to a later process.
-    pub(super) fn is_temporary(&self) -> bool {
-        self.is_temporary
     }
 
     /// The file, for those who follow it.
@@ -159,6 +161,21 @@ impl AppendFile {
         Ok(rustix::fs::fdatasync(&*self.file).inspect_err(|_| self.is_temporary = true)?)
     }
 
+    /// Leaves the file to be gone on with, and gives the space back that was set aside for more.
+    pub(super) fn leave(mut self) -> io::Result<()> {
+        if self.len == 0 || self.is_temporary { self.remove() } else { self.trim() }
+    }
+
+    /// Gives back the space that was set aside beyond the end.
+    fn trim(&mut self) -> io::Result<()> {
+        if self.allocated > self.len {
+            self.file.set_len(self.len)?;
+            self.count(self.file.metadata()?.blocks() * 512);
+            (self.allocated, self.reservation) = (self.len, None);
+        }
+        Ok(())
+    }
+
     /// Removes the file: its bytes are wrong, or of no more use.
     pub(super) fn discard(mut self) -> io::Result<()> {
         self.remove()
@@ -166,7 +183,8 @@ impl AppendFile {
 
     fn remove(&mut self) -> io::Result<()> {
         self.is_temporary = false;
-        remove_if_same(&self.file, &self.path)?;
+        let removed = remove_if_same(&self.file, &self.path);
+        removed.inspect_err(|_| self.blobs.remove_later(self.path.clone()))?;
         self.count(0);
         Ok(())
     }
@@ -214,11 +232,7 @@ impl AppendFile {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // Space that was set aside beyond the end of an unknown length is given back.
-        if self.allocated > self.len {
-            self.file.set_len(self.len)?;
-        }
-        self.file.set_permissions(Permissions::from_mode(0o400))?;
+        self.trim()?;
         self.blobs.stamp(&self.file);
         self.sync()
     }
@@ -231,6 +245,9 @@ impl AppendFile {
         let naming = blobs.budget().naming();
         self.rename(digest, &target)?;
         self.is_temporary = false;
+        // Only now: it could not be gone on with if this process ended before. To have the right to
+        // write harms nothing but by mistake.
+        self.file.set_permissions(Permissions::from_mode(0o400)).unwrap_or_default();
         blobs.kept(digest, self.len, allocated);
         self.count(0);
         drop(naming);
@@ -260,11 +277,13 @@ impl Drop for AppendFile {
         if !self.is_temporary {
             return;
         }
-        self.count(0);
         let (file, path) = (Arc::clone(&self.file), std::mem::take(&mut self.path));
-        let remove = move || {
-            if let Err(error) = remove_if_same(&file, &path) {
+        let (blobs, counted) = (Arc::clone(&self.blobs), self.counted);
+        let remove = move || match remove_if_same(&file, &path) {
+            Ok(()) => blobs.budget().space().count(SpacePart::Partials, counted, 0),
+            Err(error) => {
                 tracing::warn!(%error, "cannot remove a partial file");
+                blobs.remove_later(path);
             }
         };
         // To remove a large file takes its time.

@@ -30,8 +30,9 @@ pub(super) struct BlobStore {
     index: Arc<StoreIndex>,
     budget: Arc<DiskBudget>,
     drafts: Arc<DraftDir>,
-    /// Content that was removed because its bytes are wrong, and has not come back since. Locked
-    /// while content is removed, so that its replacement is not taken for it.
+    /// Content that was removed because its bytes are wrong, or set aside because they cannot be
+    /// read, and has not come back since. Locked while content is removed, so that its replacement
+    /// is not taken for it.
     condemned: Mutex<HashMap<Digest, FileId>>,
     checked: AtomicU64,
     bad: AtomicU64,
@@ -102,9 +103,8 @@ impl BlobStore {
             Err(error) => return Err(error),
         };
         let metadata = file.metadata()?;
-        let is_wrong = || self.condemned.lock().get(digest) == Some(&FileId::of(&metadata));
-        Ok((metadata.is_file() && (self.is_fresh(&metadata) || !is_wrong()))
-            .then_some((file, metadata)))
+        let is_wrong = self.condemned.lock().get(digest) == Some(&FileId::of(&metadata));
+        Ok((metadata.is_file() && !is_wrong).then_some((file, metadata)))
     }
 
     /// Whether a file's content was verified in this run of the machine, and not too long ago.
@@ -176,6 +176,14 @@ impl BlobStore {
         open.is_ok_and(|open| open.is_some_and(|(_, metadata)| self.is_fresh(&metadata)))
     }
 
+    /// Removes a copy of an upload when the disk lets be, since it does not now. A download is left
+    /// as it is: the next fill goes on with it.
+    pub(super) fn remove_later(&self, path: PathBuf) {
+        if path.parent() == Some(&self.layout.uploads()) {
+            self.drafts.remove_later(path);
+        }
+    }
+
     /// Notes that all of a file that is about to be named was verified.
     pub(super) fn stamp(&self, file: &File) {
         self.stamps.put(file);
@@ -223,10 +231,21 @@ impl BlobStore {
         }
         // Checksums of a blob that is not there would be a file too many.
         drop(fs::remove_file(self.layout.sums(digest)));
-        if condemned.len() >= CONDEMNED_MAX {
-            condemned.clear();
+        condemn(&mut condemned, digest, file);
+    }
+
+    /// Has a file that cannot be read count as missing, until it is replaced. It stays, for all
+    /// that is known is that it cannot be read now.
+    pub(super) fn set_aside(&self, digest: &Digest, file: FileId, why: &str) {
+        if condemn(&mut self.condemned.lock(), digest, file) {
+            self.bad.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%digest, why, "stored content cannot be read; set aside");
         }
-        condemned.insert(digest.clone(), file);
+    }
+
+    /// Has a file that was set aside count as stored again.
+    pub(super) fn take_back(&self, digest: &Digest) {
+        self.condemned.lock().remove(digest);
     }
 
     /// Keeps the checksums of a blob that is stored. Without them it is only slower to check.
@@ -248,6 +267,14 @@ impl BlobStore {
         let bytes = read_small(&self.layout.sums(digest), BlockSums::FILE_BYTES_MAX);
         BlockSums::read(&bytes.ok()??, digest, len)
     }
+}
+
+/// Whether that is news.
+fn condemn(condemned: &mut HashMap<Digest, FileId>, digest: &Digest, file: FileId) -> bool {
+    if condemned.len() >= CONDEMNED_MAX {
+        condemned.clear();
+    }
+    condemned.insert(digest.clone(), file) != Some(file)
 }
 
 /// Whether the disk says that what was written is lost, rather than that it cannot be read now:

@@ -6,6 +6,7 @@
 //!
 //! [`HashedFile`]: super::HashedFile
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use super::blob_store::BlobStore;
 use super::blocking::blocking;
 use super::recheck::StaleBlob;
+use super::stamps::FileId;
 use super::verify::{StoredBlob, VerifiedContent};
 use crate::oci::Digest;
 
@@ -38,20 +40,44 @@ impl ContentStore {
     }
 
     /// Opens a blob; `None` when it is not stored. Costs the same whether it is to be verified
-    /// again or not.
+    /// again or not. One that has not the `size` that a manifest states, in bytes, is due, unless
+    /// its checksums say that it was as long when it was stored.
     ///
     /// # Errors
     ///
     /// The disk cannot say.
-    pub async fn open(&self, digest: &Digest) -> io::Result<Option<StoredState>> {
+    pub async fn open(
+        &self,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> io::Result<Option<StoredState>> {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
-        blocking(move || find(&blobs, digest)).await
+        blocking(move || find(&blobs, digest, size)).await
     }
 
     /// Whether a blob is stored and needs no verification. A disk that cannot say has none.
     pub async fn has_verified(&self, digest: &Digest) -> bool {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
         blocking(move || Ok(blobs.has_fresh(&digest))).await.unwrap_or_default()
+    }
+
+    /// Has a blob that is stored in this file count as missing, for it cannot be read: `why` says
+    /// how.
+    pub async fn set_aside(&self, digest: &Digest, file: &Arc<File>, why: &io::Error) {
+        let (blobs, digest, file) = (Arc::clone(&self.blobs), digest.clone(), Arc::clone(file));
+        let why = why.to_string();
+        let set_aside = move || {
+            blobs.set_aside(&digest, FileId::of(&file.metadata()?), &why);
+            Ok(())
+        };
+        if let Err(error) = blocking(set_aside).await {
+            tracing::warn!(%error, "cannot set a stored blob aside");
+        }
+    }
+
+    /// Has a blob that was set aside count as stored again. Does not block.
+    pub fn take_back(&self, digest: &Digest) {
+        self.blobs.take_back(digest);
     }
 
     /// Reads a blob of at most `max` bytes whole, and verifies it; `None` when it is not stored or
@@ -70,13 +96,19 @@ impl ContentStore {
     }
 }
 
-fn find(blobs: &Arc<BlobStore>, digest: Digest) -> io::Result<Option<StoredState>> {
+fn find(
+    blobs: &Arc<BlobStore>,
+    digest: Digest,
+    size: Option<u64>,
+) -> io::Result<Option<StoredState>> {
     let Some((file, metadata)) = blobs.open(&digest)? else { return Ok(None) };
-    if blobs.is_fresh(&metadata) {
-        let blob = StoredBlob::found(digest, Arc::new(file), metadata.len());
+    let (len, is_fresh) = (metadata.len(), blobs.is_fresh(&metadata));
+    let is_as_stated = size.is_none_or(|size| size == len);
+    let sums = if is_fresh && is_as_stated { None } else { blobs.sums(&digest, len) };
+    if is_fresh && (is_as_stated || sums.is_some()) {
+        let blob = StoredBlob::found(digest, Arc::new(file), len);
         return Ok(Some(StoredState::Verified(blob)));
     }
-    let sums = blobs.sums(&digest, metadata.len());
     let due = StaleBlob::new(Arc::clone(blobs), digest, file, &metadata, sums);
     Ok(Some(StoredState::Due(Arc::new(due))))
 }

@@ -197,9 +197,9 @@ impl HashedFile {
     ///
     /// # Errors
     ///
-    /// The file cannot be removed.
+    /// The file cannot be removed, or keeps space that was set aside for it.
     pub async fn leave(self) -> io::Result<()> {
-        if self.is_empty() || self.file.is_temporary() { self.discard().await } else { Ok(()) }
+        blocking(move || self.file.leave()).await
     }
 
     /// Removes the file: its bytes are wrong, or of no more use.
@@ -313,11 +313,13 @@ const DISK_STALL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use parking_lot::Mutex;
     use tokio::time::sleep;
 
     use super::*;
-    use crate::store::{BootClock, Store, StoreOptions, StoredState};
+    use crate::store::{BootClock, SpacePart, Store, StoreOptions, StoredState};
 
     const ALMOST: Duration = Duration::from_secs(29);
 
@@ -398,8 +400,30 @@ mod tests {
             let committed = whole.commit(&lab.digest, |_| {}).await.unwrap();
             assert_eq!(committed.blob.content().len(), 11);
         }
-        let stored = lab.store.content().open(&lab.digest).await.unwrap();
+        let stored = lab.store.content().open(&lab.digest, None).await.unwrap();
         assert!(matches!(stored, Some(StoredState::Verified(_))));
+    }
+
+    /// Of an unknown length space is set aside in large steps; what is not written is given back.
+    #[tokio::test]
+    async fn space_that_was_set_aside_and_not_written_is_given_back() {
+        let bytes = vec![7; 300 << 10];
+        let lab = Lab::new(&bytes);
+        let taken = |file: &File| file.metadata().unwrap().blocks() * 512;
+        let (first, rest) = bytes.split_at(100 << 10);
+        let begun = lab.open().await.append(None, queue(&[first]), |_| {}).await.unwrap();
+        let file = begun.file();
+        assert!(taken(&file) >= 64 << 20, "this file system can set space aside");
+        begun.leave().await.unwrap();
+        assert_eq!(taken(&file), 100 << 10, "left to be resumed");
+
+        // As a process leaves it that is killed.
+        let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&*file, keep, 100 << 10, 64 << 20).unwrap();
+        let whole = lab.open().await.append(Some(300 << 10), queue(&[rest]), |_| {}).await.unwrap();
+        whole.commit(&lab.digest, |_| {}).await.unwrap().kept.unwrap();
+        assert_eq!(taken(&file), 300 << 10, "stored");
+        assert_eq!(lab.store.report().space.used[SpacePart::Partials as usize], 0);
     }
 
     /// Nothing is published of what cannot become whole, and the caller has all that came.
@@ -421,7 +445,7 @@ mod tests {
         let wrong = lab.open().await.append(None, queue(&[b"wrong"]), |_| {}).await.unwrap();
         let refused = wrong.commit(&lab.digest, |_| panic!("they are wrong")).await;
         assert!(matches!(refused, Err(CommitError::Mismatch(_))));
-        assert!(lab.store.content().open(&lab.digest).await.unwrap().is_none());
+        assert!(lab.store.content().open(&lab.digest, None).await.unwrap().is_none());
         assert!(lab.open().await.is_empty());
     }
 }

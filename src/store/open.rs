@@ -1,6 +1,7 @@
 //! Opening the store: make the directories, take the lock, sweep what is left over.
 //!
-//! Nothing here walks the store: a start looks at `fills/` and `uploads/` and nowhere else.
+//! Nothing here walks the store: a start looks at `fills/` and `uploads/` and nowhere else. A disk
+//! that takes nothing is no reason not to start: what can be read is served.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::append_file::AppendFile;
 use super::blob_store::BlobStore;
@@ -29,6 +31,7 @@ use super::small_files::DraftDir;
 use super::space::{DiskSpace, SpaceLimits, SpacePart};
 use super::stamps::VerifiedStamps;
 use super::{BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, StoreOptions};
+use crate::clock::BootId;
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
 
 /// What a store says of itself.
@@ -50,8 +53,10 @@ pub struct Store {
     pub(super) records: Arc<dyn RecordStore>,
     pub(super) drafts: Arc<DraftDir>,
     options: StoreOptions,
-    /// Locked as long as the store is open.
-    _lock: File,
+    boot: BootId,
+    is_writable: bool,
+    /// Locked as long as the store is open; `None` where nothing can be written and there is none.
+    _lock: Option<File>,
 }
 
 /// All methods block and belong on the blocking pool.
@@ -59,17 +64,15 @@ impl Store {
     /// Opens the directory, making it if need be.
     pub fn open(options: StoreOptions, machine: BootClock) -> Result<Self, OpenError> {
         let layout = StoreLayout::new(options.dir.clone());
-        make_dir(layout.dir())?;
-        let lock = take_lock(&layout)?;
-        for dir in [layout.blobs(), layout.fills(), layout.drafts(), layout.uploads()] {
-            make_dir(&dir)?;
-        }
+        let lock = lock_dir(&layout)?;
+        let is_writable = lock.is_writable;
+        let boot = machine.boot;
         let clock = Arc::clone(&machine.clock);
         let index = Arc::new(StoreIndex::start(&layout, options.index.clone(), clock));
         let clock = Arc::clone(&machine.clock);
         let budget = DiskBudget::new(layout.clone(), options.limits, Arc::clone(&index), clock);
         let budget = Arc::new(budget);
-        let stamps = VerifiedStamps::new(machine.boot, machine.clock, options.verify_every);
+        let stamps = VerifiedStamps::new(boot, machine.clock, options.verify_every);
         let drafts = Arc::new(DraftDir::new(layout.drafts(), budget.space().clone()));
         drafts.clear();
         Self::clear_uploads(&layout);
@@ -80,7 +83,12 @@ impl Store {
         let records = Arc::new(records);
         let blobs = BlobStore::new(layout.clone(), stamps, index, budget, Arc::clone(&drafts));
         let blobs = Arc::new(blobs);
-        Ok(Self { layout, blobs, records, drafts, options, _lock: lock })
+        Ok(Self { layout, blobs, records, drafts, options, boot, is_writable, _lock: lock.file })
+    }
+
+    /// Whether the disk took anything when the store was opened. Does not block.
+    pub fn is_writable(&self) -> bool {
+        self.is_writable
     }
 
     /// The records of a repository. Does not block.
@@ -102,6 +110,7 @@ impl Store {
             blobs: Arc::clone(&self.blobs),
             registry: registry.clone(),
             repository: repository.clone(),
+            boot: self.boot,
         }
     }
 
@@ -181,7 +190,9 @@ impl Store {
             (Arc::clone(&self.blobs), self.layout.clone(), self.options.fill_keep);
         let in_use: HashSet<_> =
             in_use.iter().map(|(registry, digest)| layout.fill(registry, digest)).collect();
+        let drafts = Arc::clone(&self.drafts);
         blocking(move || {
+            drafts.remove_left();
             let is_idle = |path: &Path, metadata: &Metadata| {
                 let age = now.duration_since(metadata.modified().unwrap_or(now));
                 age.unwrap_or_default() > keep && !in_use.contains(path)
@@ -225,15 +236,56 @@ fn make_dir(path: &Path) -> Result<(), OpenError> {
     made.map_err(|source| OpenError::Io { path: path.to_owned(), source })
 }
 
-fn take_lock(layout: &StoreLayout) -> Result<File, OpenError> {
+/// A cache directory that no other process has.
+struct LockedDir {
+    file: Option<File>,
+    is_writable: bool,
+}
+
+fn lock_dir(layout: &StoreLayout) -> Result<LockedDir, OpenError> {
+    let prepared = make_dirs(layout).and_then(|()| open_lock(layout));
+    let is_writable = prepared.is_ok();
+    let file = match prepared {
+        Ok(lock) => Some(lock),
+        Err(OpenError::Io { path, source }) if takes_nothing(&source) => {
+            let path = path.display();
+            tracing::warn!(%path, error = %source, "the cache cannot be written; passing through");
+            File::open(layout.lock()).ok()
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(lock) = &file {
+        take_lock(lock, layout)?;
+    }
+    Ok(LockedDir { file, is_writable })
+}
+
+fn make_dirs(layout: &StoreLayout) -> Result<(), OpenError> {
+    make_dir(layout.dir())?;
+    let dirs = [layout.blobs(), layout.fills(), layout.drafts(), layout.uploads()];
+    dirs.iter().try_for_each(|dir| make_dir(dir))
+}
+
+fn open_lock(layout: &StoreLayout) -> Result<File, OpenError> {
     let path = layout.lock();
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(OpenError::Locked { dir: layout.dir().to_owned() })
-        }
-        Err(error) => Err(OpenError::Io { path, source: error.into() }),
+    file.map_err(|source| OpenError::Io { path, source })
+}
+
+/// Whether the disk is at fault, rather than the configuration.
+fn takes_nothing(error: &io::Error) -> bool {
+    let kinds = [
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::QuotaExceeded,
+    ];
+    kinds.contains(&error.kind()) || Errno::from_io_error(error) == Some(Errno::IO)
+}
+
+fn take_lock(file: &File, layout: &StoreLayout) -> Result<(), OpenError> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(OpenError::Locked { dir: layout.dir().to_owned() }),
+        Err(error) => Err(OpenError::Io { path: layout.lock(), source: error.into() }),
     }
 }

@@ -24,11 +24,18 @@ pub(super) fn remove_partials(
             let fill = fill?;
             let metadata = fill.metadata()?;
             if is_idle(&fill.path(), &metadata) {
-                fs::remove_file(fill.path())?;
-                space.count(SpacePart::Partials, metadata.blocks() * 512, 0);
+                remove_partial(&fill.path(), space)?;
                 removed += 1;
             }
         }
     }
     Ok(removed)
+}
+
+/// Removes a file that counts as a partial one, and that nobody writes to.
+pub(super) fn remove_partial(path: &Path, space: &FreeSpace) -> io::Result<()> {
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    fs::remove_file(path)?;
+    space.count(SpacePart::Partials, metadata.blocks() * 512, 0);
+    Ok(())
 }

@@ -202,7 +202,8 @@ fn a_tag_is_read_as_it_was_put_and_a_damaged_one_is_absent() {
     for records in lab.repositories() {
         let tag: Tag = "latest".parse().unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"x");
-        let record = TagRecord { digest: Some(digest.clone()), checked_at: at(1_000) };
+        let record =
+            TagRecord { digest: Some(digest.clone()), checked_at: at(1_000), is_doubtful: false };
         assert_eq!(records.tag(&tag, None).unwrap(), None);
         records.put_tag(&tag, None, &record).unwrap();
         assert_eq!(records.tag(&tag, None).unwrap(), Some(record.clone()));
@@ -212,7 +213,7 @@ fn a_tag_is_read_as_it_was_put_and_a_damaged_one_is_absent() {
         records.drop_views(&tag).unwrap();
         assert_eq!(records.tags_naming(&digest).unwrap(), std::slice::from_ref(&tag));
 
-        let gone = TagRecord { digest: None, checked_at: at(2_000) };
+        let gone = TagRecord { digest: None, checked_at: at(2_000), is_doubtful: false };
         records.put_tag(&tag, None, &gone).unwrap();
         assert_eq!(records.tag(&tag, None).unwrap(), Some(gone));
         records.put_tag(&tag, None, &record).unwrap();
@@ -266,8 +267,10 @@ fn a_list_is_read_as_it_was_put_under_its_name_only_and_is_present_or_absent() {
             filters_applied: None,
             next: Some("n=1&last=x".to_owned()),
             body: Bytes::from_static(b"{\n}\n"),
+            is_doubtful: false,
         };
-        let absent = AbsentRecord { checked_at: at(4), said: Some(Bytes::from_static(b"no")) };
+        let said = Some(Bytes::from_static(b"no"));
+        let absent = AbsentRecord { checked_at: at(4), said, is_doubtful: false };
         records.put_absent("tags/list", &absent).unwrap();
         assert_eq!(records.absent("tags/list").unwrap(), Some(absent));
 

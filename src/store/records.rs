@@ -1,16 +1,19 @@
 //! What records say: the types, and their form on disk.
 //!
-//! A record that cannot be read is as good as absent, for what it said can be asked again.
+//! A record that cannot be read is as good as absent, for what it said can be asked again. It ends
+//! with a checksum, so that a bit that flips does not make it say something else, in a field that
+//! builds without one ignore. Their records have none, and are believed.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::unix_seconds;
-use crate::oci::{Digest, MediaType};
+use crate::clock::{BootId, unix_seconds};
+use crate::oci::{Algorithm, Digest, DigestHasher, MediaType};
 
 /// What a tag was last heard to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,9 @@ pub struct TagRecord {
     pub digest: Option<Digest>,
     /// When the upstream last said so.
     pub checked_at: SystemTime,
+    /// Whether an earlier run of the machine put it. If that ended by a power cut, later records
+    /// may be lost, and this one be back in their place. Not looked at when it is put.
+    pub is_doubtful: bool,
 }
 
 /// A page of a list: of tags, or of referrers.
@@ -34,6 +40,9 @@ pub struct ListRecord {
     pub next: Option<String>,
     /// The body, verbatim, of at most [`ListRecord::BODY_BYTES_MAX`].
     pub body: Bytes,
+    /// Whether an earlier run of the machine put it. If that ended by a power cut, later records
+    /// may be lost, and this one be back in their place. Not looked at when it is put.
+    pub is_doubtful: bool,
 }
 
 /// That a tag or a list was not there.
@@ -43,6 +52,9 @@ pub struct AbsentRecord {
     pub checked_at: SystemTime,
     /// The body of the upstream's error, where that is worth telling.
     pub said: Option<Bytes>,
+    /// Whether an earlier run of the machine put it. If that ended by a power cut, later records
+    /// may be lost, and this one be back in their place. Not looked at when it is put.
+    pub is_doubtful: bool,
 }
 
 /// What a repository is known to have: digests, and sizes in bytes where a manifest states them.
@@ -53,18 +65,30 @@ struct TagFile {
     digest: String,
     /// Seconds since 1970.
     checked_at: u64,
+    /// See [`BootId`]; 0 in builds that did not write it.
+    #[serde(default)]
+    boot: u32,
 }
 
 /// The bytes of the record of a tag that exists.
-pub(super) fn tag_to_bytes(digest: &Digest, checked_at: SystemTime) -> io::Result<Vec<u8>> {
-    let file = TagFile { digest: digest.to_string(), checked_at: unix_seconds(checked_at) };
-    Ok(serde_json::to_vec(&file)?)
+pub(super) fn tag_to_bytes(
+    digest: &Digest,
+    checked_at: SystemTime,
+    boot: BootId,
+) -> io::Result<Vec<u8>> {
+    let (digest, checked_at) = (digest.to_string(), unix_seconds(checked_at));
+    with_sum(&TagFile { digest, checked_at, boot: boot.number() }, b"")
 }
 
-pub(super) fn tag_from_bytes(bytes: &[u8]) -> Option<TagRecord> {
-    let file: TagFile = serde_json::from_slice(bytes).ok()?;
+pub(super) fn tag_from_bytes(bytes: &[u8], boot: BootId) -> Option<TagRecord> {
+    let file: TagFile = without_sum(bytes, b"")?;
     let digest = Some(file.digest.parse().ok()?);
-    Some(TagRecord { digest, checked_at: from_unix_seconds(file.checked_at)? })
+    let checked_at = from_unix_seconds(file.checked_at)?;
+    Some(TagRecord { digest, checked_at, is_doubtful: is_of_another(file.boot, boot) })
+}
+
+fn is_of_another(written: u32, boot: BootId) -> bool {
+    written != 0 && written != boot.number()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,11 +97,11 @@ struct ManifestFile {
 }
 
 pub(super) fn media_type_to_bytes(media_type: &MediaType) -> io::Result<Vec<u8>> {
-    Ok(serde_json::to_vec(&ManifestFile { media_type: media_type.to_string() })?)
+    with_sum(&ManifestFile { media_type: media_type.to_string() }, b"")
 }
 
 pub(super) fn media_type_from_bytes(bytes: &[u8]) -> Option<MediaType> {
-    serde_json::from_slice::<ManifestFile>(bytes).ok()?.media_type.parse().ok()
+    without_sum::<ManifestFile>(bytes, b"")?.media_type.parse().ok()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,19 +111,24 @@ struct AbsentFile {
     /// Seconds since 1970.
     checked_at: u64,
     said: Option<String>,
+    /// See [`BootId`]; 0 in builds that did not write it.
+    #[serde(default)]
+    boot: u32,
 }
 
 impl AbsentRecord {
-    pub(super) fn to_bytes(&self, name: &str) -> io::Result<Vec<u8>> {
+    pub(super) fn to_bytes(&self, name: &str, boot: BootId) -> io::Result<Vec<u8>> {
         let said = self.said.as_ref().map(|said| String::from_utf8_lossy(said).into_owned());
         let (name, checked_at) = (name.to_owned(), unix_seconds(self.checked_at));
-        Ok(serde_json::to_vec(&AbsentFile { name, checked_at, said })?)
+        with_sum(&AbsentFile { name, checked_at, said, boot: boot.number() }, b"")
     }
 
-    pub(super) fn from_bytes(name: &str, bytes: &[u8]) -> Option<Self> {
-        let file: AbsentFile = serde_json::from_slice(bytes).ok()?;
+    pub(super) fn from_bytes(name: &str, bytes: &[u8], boot: BootId) -> Option<Self> {
+        let file: AbsentFile = without_sum(bytes, b"")?;
         let checked_at = from_unix_seconds(file.checked_at)?;
-        (file.name == name).then(|| Self { checked_at, said: file.said.map(Bytes::from) })
+        let is_doubtful = is_of_another(file.boot, boot);
+        let said = file.said.map(Bytes::from);
+        (file.name == name).then_some(Self { checked_at, said, is_doubtful })
     }
 }
 
@@ -114,6 +143,9 @@ struct ListHead {
     filters_applied: Option<String>,
     next: Option<String>,
     length: usize,
+    /// See [`BootId`]; 0 in builds that did not write it.
+    #[serde(default)]
+    boot: u32,
 }
 
 impl ListRecord {
@@ -121,24 +153,26 @@ impl ListRecord {
     /// send in one answer.
     pub const BODY_BYTES_MAX: usize = 32 << 20;
 
-    pub(super) fn to_bytes(&self, name: &str) -> io::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec(&ListHead {
+    pub(super) fn to_bytes(&self, name: &str, boot: BootId) -> io::Result<Vec<u8>> {
+        let head = ListHead {
             name: name.to_owned(),
             checked_at: unix_seconds(self.checked_at),
             media_type: self.media_type.clone(),
             filters_applied: self.filters_applied.clone(),
             next: self.next.clone(),
             length: self.body.len(),
-        })?;
+            boot: boot.number(),
+        };
+        let mut bytes = with_sum(&head, &self.body)?;
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.body);
         Ok(bytes)
     }
 
-    pub(super) fn from_bytes(name: &str, bytes: &Bytes) -> Option<Self> {
+    pub(super) fn from_bytes(name: &str, bytes: &Bytes, boot: BootId) -> Option<Self> {
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
-        let head: ListHead = serde_json::from_slice(&bytes[..end]).ok()?;
         let body = bytes.slice(end + 1..);
+        let head: ListHead = without_sum(&bytes[..end], &body)?;
         if head.name != name || head.length != body.len() {
             return None;
         }
@@ -148,6 +182,7 @@ impl ListRecord {
             filters_applied: head.filters_applied,
             next: head.next,
             body,
+            is_doubtful: is_of_another(head.boot, boot),
         })
     }
 }
@@ -162,18 +197,26 @@ pub(super) struct MemberLog {
 impl MemberLog {
     /// The line that says that a blob is there.
     pub(super) fn present_line(digest: &Digest, at: SystemTime) -> String {
-        format!("{digest} {}\n", unix_seconds(at))
+        let said = format!("{digest} {}", unix_seconds(at));
+        format!("{said} {}\n", sum_of(&[said.as_bytes()]))
     }
 
     /// The line that says that a blob is gone.
     pub(super) fn gone_line(digest: &Digest, at: SystemTime) -> String {
-        format!("!{digest} {}\n", unix_seconds(at))
+        let said = format!("!{digest} {}", unix_seconds(at));
+        format!("{said} {}\n", sum_of(&[said.as_bytes()]))
     }
 
-    /// What the lines say in the end. One that cannot be read, as a torn one, is ignored.
+    /// What the lines say in the end. One that cannot be read, or has another checksum, is ignored,
+    /// as a torn one is.
     pub(super) fn read(bytes: &[u8]) -> Self {
         let mut log = Self::default();
-        for line in String::from_utf8_lossy(bytes).lines() {
+        let is_whole = |line: &&str| match line.rsplit_once(' ') {
+            Some((said, sum)) if said.contains(' ') => sum == sum_of(&[said.as_bytes()]),
+            // Of a build without checksums.
+            _ => true,
+        };
+        for line in String::from_utf8_lossy(bytes).lines().filter(is_whole) {
             let text = line.split(' ').next().unwrap_or_default();
             let (is_gone, text) = text.strip_prefix('!').map_or((false, text), |it| (true, it));
             let Ok(digest) = text.parse::<Digest>() else { continue };
@@ -189,6 +232,44 @@ impl MemberLog {
     }
 }
 
+/// The JSON of a record, with the checksum of it and of what is behind it as its last field.
+fn with_sum(record: &impl Serialize, behind: &[u8]) -> io::Result<Vec<u8>> {
+    let mut json = serde_json::to_vec(record)?;
+    // The brace that ends it.
+    json.pop();
+    let sum = sum_of(&[&json, behind]);
+    json.extend_from_slice(format!("{SUM_BEGIN}{sum}{SUM_END}").as_bytes());
+    Ok(json)
+}
+
+/// The record, unless its checksum is another one.
+fn without_sum<T: DeserializeOwned>(json: &[u8], behind: &[u8]) -> Option<T> {
+    let field = SUM_BEGIN.len() + SUM_LEN + SUM_END.len();
+    let summed = json.split_at_checked(json.len().saturating_sub(field)).and_then(|(said, sum)| {
+        let sum = sum.strip_prefix(SUM_BEGIN.as_bytes())?.strip_suffix(SUM_END.as_bytes())?;
+        Some((said, sum))
+    });
+    if summed.is_some_and(|(said, sum)| sum_of(&[said, behind]).as_bytes() != sum) {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+fn sum_of(parts: &[&[u8]]) -> String {
+    let mut hasher = DigestHasher::new(Algorithm::Sha256);
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finish().hex()[..SUM_LEN].to_owned()
+}
+
+const SUM_BEGIN: &str = ",\"sum\":\"";
+const SUM_END: &str = "\"}";
+
+/// Hexadecimal digits of a SHA-256: against accidents, not against attackers, who can write any
+/// sum.
+const SUM_LEN: usize = 16;
+
 fn from_unix_seconds(seconds: u64) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
@@ -197,14 +278,85 @@ fn from_unix_seconds(seconds: u64) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
+    type Read = fn(&[u8]) -> Option<String>;
+
+    fn boot() -> BootId {
+        BootId::of_id("1").unwrap()
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// Whatever bit of it flips, a record says what it said, or nothing.
+    #[test]
+    fn no_flipped_bit_makes_a_record_say_something_else() {
+        let digest = Digest::of(Algorithm::Sha256, b"a");
+        let list = ListRecord {
+            checked_at: at(12),
+            media_type: "application/json".to_owned(),
+            filters_applied: None,
+            next: Some("last=b&n=2".to_owned()),
+            body: Bytes::from_static(br#"{"tags":["a","b"]}"#),
+            is_doubtful: false,
+        };
+        let said = Some(Bytes::from_static(b"{}"));
+        let absent = AbsentRecord { checked_at: at(12), said, is_doubtful: false };
+        let media_type: MediaType = "application/vnd.oci.image.index.v1+json".parse().unwrap();
+        let read: [(Vec<u8>, Read); 5] = [
+            (tag_to_bytes(&digest, at(12), boot()).unwrap(), |bytes| {
+                tag_from_bytes(bytes, boot()).map(|it| format!("{it:?}"))
+            }),
+            (media_type_to_bytes(&media_type).unwrap(), |bytes| {
+                media_type_from_bytes(bytes).map(|it| format!("{it:?}"))
+            }),
+            (list.to_bytes("x", boot()).unwrap(), |bytes| {
+                let bytes = Bytes::copy_from_slice(bytes);
+                ListRecord::from_bytes("x", &bytes, boot()).map(|it| format!("{it:?}"))
+            }),
+            (absent.to_bytes("x", boot()).unwrap(), |bytes| {
+                AbsentRecord::from_bytes("x", bytes, boot()).map(|it| format!("{it:?}"))
+            }),
+            (MemberLog::gone_line(&digest, at(12)).into_bytes(), |bytes| {
+                let log = MemberLog::read(bytes);
+                let is_empty = log.present.is_empty() && log.gone.is_empty();
+                (!is_empty).then(|| format!("{log:?}"))
+            }),
+        ];
+        for (bytes, read) in read {
+            let right = read(&bytes).expect("it can be read");
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let now = read(&flipped);
+                assert!(now.is_none() || now == Some(right.clone()), "{now:?} for {right}");
+            }
+        }
+    }
+
+    /// As builds without checksums wrote them.
+    #[test]
+    fn records_without_a_checksum_are_believed() {
+        let digest = Digest::of(Algorithm::Sha256, b"a");
+        let tag = format!(r#"{{"digest":"{digest}","checked_at":12}}"#);
+        let read = tag_from_bytes(tag.as_bytes(), boot()).unwrap();
+        let named = Some(digest.clone());
+        assert_eq!(read, TagRecord { digest: named, checked_at: at(12), is_doubtful: false });
+        assert!(media_type_from_bytes(br#"{"media_type":"a/b"}"#).is_some());
+        let absent = br#"{"name":"x","checked_at":12,"said":null}"#;
+        assert!(AbsentRecord::from_bytes("x", absent, boot()).is_some());
+        let log = MemberLog::read(format!("{digest} 12\n!{digest} 13\n").as_bytes());
+        assert!(log.gone.contains(&digest) && log.present.is_empty());
+    }
+
     #[test]
     fn a_list_that_was_cut_off_or_has_another_name_is_absent() {
         let head = br#"{"name":"x","checked_at":1,"media_type":"a/b","length":2}"#;
         let file = |body: &[u8]| Bytes::from([&head[..], b"\n", body].concat());
-        assert!(ListRecord::from_bytes("x", &file(b"{}")).is_some());
-        assert!(ListRecord::from_bytes("y", &file(b"{}")).is_none());
-        assert!(ListRecord::from_bytes("x", &file(b"{")).is_none());
-        assert!(ListRecord::from_bytes("x", &Bytes::new()).is_none());
-        assert!(ListRecord::from_bytes("x", &Bytes::from_static(head)).is_none());
+        assert!(ListRecord::from_bytes("x", &file(b"{}"), boot()).is_some());
+        assert!(ListRecord::from_bytes("y", &file(b"{}"), boot()).is_none());
+        assert!(ListRecord::from_bytes("x", &file(b"{"), boot()).is_none());
+        assert!(ListRecord::from_bytes("x", &Bytes::new(), boot()).is_none());
+        assert!(ListRecord::from_bytes("x", &Bytes::from_static(head), boot()).is_none());
     }
 }

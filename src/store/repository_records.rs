@@ -17,6 +17,7 @@ use super::records::{
     media_type_to_bytes, tag_from_bytes, tag_to_bytes,
 };
 use super::verify::VerifiedContent;
+use crate::clock::BootId;
 use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, RegistryName, RepositoryName, Tag};
 
 /// The records of a repository, for work that may block: see [`RepositoryStore::blocking`].
@@ -28,6 +29,8 @@ pub struct RepositoryRecords {
     pub(super) blobs: Arc<BlobStore>,
     pub(super) registry: RegistryName,
     pub(super) repository: RepositoryName,
+    /// The run of the machine.
+    pub(super) boot: BootId,
 }
 
 /// All methods block. Errors are those of the disk: a record that is damaged is absent.
@@ -35,11 +38,15 @@ impl RepositoryRecords {
     /// The record of a tag, under the full `Accept` list or under a client's own `view`.
     pub fn tag(&self, tag: &Tag, view: Option<&str>) -> io::Result<Option<TagRecord>> {
         let record = self.records.get(&self.folder().tag(tag, view), RECORD_BYTES_MAX)?;
-        if let Some(named) = record.and_then(|record| tag_from_bytes(&record.bytes)) {
+        if let Some(named) = record.and_then(|record| tag_from_bytes(&record.bytes, self.boot)) {
             return Ok(Some(named));
         }
         let absent = self.absent(&absent_tag(tag, view))?;
-        Ok(absent.map(|absent| TagRecord { digest: None, checked_at: absent.checked_at }))
+        Ok(absent.map(|AbsentRecord { checked_at, is_doubtful, .. }| TagRecord {
+            digest: None,
+            checked_at,
+            is_doubtful,
+        }))
     }
 
     /// Keeps what a tag was heard to be, or that there is none.
@@ -48,11 +55,12 @@ impl RepositoryRecords {
         // What is no longer so goes first.
         let Some(digest) = &record.digest else {
             self.remove_tag(tag, view)?;
-            let record = AbsentRecord { checked_at: record.checked_at, said: None };
+            let TagRecord { checked_at, is_doubtful, .. } = *record;
+            let record = AbsentRecord { checked_at, said: None, is_doubtful };
             return self.put_absent(&absent, &record);
         };
         self.drop_absent(&absent)?;
-        let bytes = tag_to_bytes(digest, record.checked_at)?;
+        let bytes = tag_to_bytes(digest, record.checked_at, self.boot)?;
         self.records.put(&self.folder().tag(tag, view), &bytes, PutCondition::Always)?;
         if view.is_none() {
             self.blobs.index().kept(self.tag_row(tag), 0);
@@ -86,7 +94,8 @@ impl RepositoryRecords {
             let folder = self.folder().part(&folder);
             for text in self.records.list(&folder)? {
                 let record = self.records.get(&folder.part(&text), RECORD_BYTES_MAX)?;
-                let named = record.and_then(|record| tag_from_bytes(&record.bytes)?.digest);
+                let read = record.and_then(|record| tag_from_bytes(&record.bytes, self.boot));
+                let named = read.and_then(|record| record.digest);
                 if named.as_ref() == Some(digest) {
                     found.extend(text.parse::<Tag>().ok());
                 }
@@ -183,7 +192,7 @@ impl RepositoryRecords {
     /// The page of a list. `name` is the list's path in the repository and the page's query.
     pub fn list(&self, name: &str) -> io::Result<Option<ListRecord>> {
         let record = self.records.get(&self.lists_name().hashed(name), LIST_BYTES_MAX)?;
-        Ok(record.and_then(|record| ListRecord::from_bytes(name, &record.bytes)))
+        Ok(record.and_then(|record| ListRecord::from_bytes(name, &record.bytes, self.boot)))
     }
 
     /// Keeps a page, over whatever was known by its name.
@@ -191,7 +200,7 @@ impl RepositoryRecords {
         self.drop_absent(name)?;
         // Fewer remain when a long one is added: about 1 GiB.
         let max = LISTS_MAX / (1 + record.body.len() / (4 << 20));
-        self.put_bounded(&self.lists_name(), name, &record.to_bytes(name)?, max)
+        self.put_bounded(&self.lists_name(), name, &record.to_bytes(name, self.boot)?, max)
     }
 
     /// Forgets a page, and that it was absent.
@@ -215,14 +224,14 @@ impl RepositoryRecords {
         let text = self.absent_text(what);
         let name = RecordName::absences(&self.registry).hashed(&text);
         let record = self.records.get(&name, ABSENT_BYTES_MAX)?;
-        Ok(record.and_then(|record| AbsentRecord::from_bytes(&text, &record.bytes)))
+        Ok(record.and_then(|record| AbsentRecord::from_bytes(&text, &record.bytes, self.boot)))
     }
 
     /// Notes that the repository does not have a tag or list.
     pub fn put_absent(&self, what: &str, record: &AbsentRecord) -> io::Result<()> {
         let text = self.absent_text(what);
         let folder = RecordName::absences(&self.registry);
-        self.put_bounded(&folder, &text, &record.to_bytes(&text)?, ABSENT_MAX)
+        self.put_bounded(&folder, &text, &record.to_bytes(&text, self.boot)?, ABSENT_MAX)
     }
 
     /// Forgets that a tag or list was absent.

@@ -3,13 +3,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
-use super::space::FreeSpace;
+use super::partials::remove_partial;
+use super::space::{FreeSpace, SpacePart};
 
 /// Where files are written before they are renamed into place.
 #[derive(Debug)]
@@ -17,12 +19,14 @@ pub(super) struct DraftDir {
     dir: PathBuf,
     space: FreeSpace,
     number: AtomicU64,
+    /// Files without any use that could not be removed so far. They count as partial files.
+    left: Mutex<Vec<PathBuf>>,
 }
 
 /// All methods block, but [`DraftDir::next_number`].
 impl DraftDir {
     pub(super) fn new(dir: PathBuf, space: FreeSpace) -> Self {
-        Self { dir, space, number: AtomicU64::new(0) }
+        Self { dir, space, number: AtomicU64::new(0), left: Mutex::default() }
     }
 
     /// A number that no other file of this process has.
@@ -39,14 +43,47 @@ impl DraftDir {
         finish: impl FnOnce(&File) -> io::Result<()>,
     ) -> io::Result<()> {
         self.space.make_parent(target)?;
-        let draft = self.dir.join(self.next_number().to_string());
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        self.remove_left();
+        let (mut file, draft) = self.open()?;
         let replaced = file
             .write_all(bytes)
             .and_then(|()| finish(&file))
             .and_then(|()| fs::rename(&draft, target));
-        // A draft that cannot be removed is cleared at the next start.
-        replaced.inspect_err(|_| drop(fs::remove_file(&draft)))
+        if replaced.is_err() && absent_is_fine(fs::remove_file(&draft)).is_err() {
+            let taken = file.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+            self.space.count(SpacePart::Partials, 0, taken);
+            self.remove_later(draft);
+        }
+        replaced
+    }
+
+    fn open(&self) -> io::Result<(File, PathBuf)> {
+        let draft = self.dir.join(self.next_number().to_string());
+        let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+        let file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.space.make_parent(&draft)?;
+                open()?
+            }
+            opened => opened?,
+        };
+        Ok((file, draft))
+    }
+
+    /// Removes a file that counts as a partial one when the disk lets be: before the next draft, or
+    /// when downloads are swept, or at the next start.
+    pub(super) fn remove_later(&self, path: PathBuf) {
+        let mut left = self.left.lock();
+        if left.len() < LEFT_MAX {
+            left.push(path);
+        }
+    }
+
+    /// Removes what could not be removed before.
+    pub(super) fn remove_left(&self) {
+        let left = std::mem::take(&mut *self.left.lock());
+        let failed = left.into_iter().filter(|path| remove_partial(path, &self.space).is_err());
+        failed.for_each(|path| self.remove_later(path));
     }
 
     /// Removes the drafts of a killed process. One that stays costs a few bytes and later a name,
@@ -77,6 +114,9 @@ pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     file.take(max).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
+
+/// How many files are remembered that could not be removed. Those beyond stay until the next start.
+const LEFT_MAX: usize = 1 << 10;
 
 /// That a file is not there is success for the caller who removes it.
 pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

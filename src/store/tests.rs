@@ -44,7 +44,7 @@ async fn download(store: &Store, digest: &Digest, bytes: &[u8]) {
 }
 
 async fn found(store: &Store, digest: &Digest) -> Option<StoredState> {
-    store.content().open(digest).await.unwrap()
+    store.content().open(digest, None).await.unwrap()
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_link_or_a_directory_in_the_place_of_a_blob_is_not_followed() {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
 
     std::os::unix::fs::symlink(&secret, &path).unwrap();
-    assert!(store.content().open(&digest).await.is_err());
+    assert!(store.content().open(&digest, None).await.is_err());
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(found(&store, &digest).await.is_none());

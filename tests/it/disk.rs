@@ -52,6 +52,13 @@ impl SmallDisk {
         self.dir.path()
     }
 
+    /// Makes it `ro` or `rw`.
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        let status = Command::new("mount").args(["-o", &options]).arg(self.path()).status();
+        assert!(status.unwrap().success(), "{options}");
+    }
+
     fn cache(&self) -> PathBuf {
         self.path().join("cache")
     }
@@ -143,6 +150,49 @@ async fn a_disk_with_room_again_is_used_again() {
     hub.forget();
     larder.client().get(&image.layers[0].path(REPOSITORY)).await.assert_is(&image.layers[0]);
     hub.assert_not_asked();
+}
+
+/// A file system that the kernel made read-only stays so over a restart of the program.
+#[tokio::test]
+async fn a_cache_that_is_read_only_at_the_start_is_served_from_and_passed_by() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (hub, image, _huge) = upstream();
+    let cold = Blob::large(7, 100_001);
+    hub.put_blob(REPOSITORY, &cold);
+    for has_cache in [true, false] {
+        let dir = if has_cache { disk.cache() } else { disk.path().join("none") };
+        let mut larder = if has_cache {
+            let mut larder = Process::with_cache_in(&dir, hub.listen().await).await;
+            pull_small(&larder, &image).await;
+            larder.until(|larder| has(larder, &image.layers[0]), "it is stored").await;
+            larder.terminate().await;
+            disk.remount("ro");
+            larder.start_again().await;
+            larder
+        } else {
+            disk.remount("ro");
+            Process::with_cache_in(&dir, hub.listen().await).await
+        };
+        hub.forget();
+
+        pull_small(&larder, &image).await;
+        if has_cache {
+            hub.assert_not_asked();
+        }
+        let reply = larder.client().get(&cold.path(REPOSITORY)).await;
+        reply.assert_is(&cold);
+        assert_eq!(reply.decision().get("detail"), Some("disk-failed"), "{:?}", reply.decision());
+        assert!(larder.log().contains("Read-only file system"), "it says so");
+
+        disk.remount("rw");
+        larder.client().get(&cold.path(REPOSITORY)).await.assert_is(&cold);
+        larder.until(|larder| has(larder, &cold), "it is stored without a restart").await;
+        larder.kill();
+    }
+}
+
+fn has(larder: &Process, blob: &Blob) -> bool {
+    larder.files("blobs").iter().any(|(path, _)| path.ends_with(blob.digest.hex()))
 }
 
 /// Space is left, and no inode for another file.

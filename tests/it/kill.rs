@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
+use rustix::process::Signal;
+use tokio::time::Instant;
 
 use crate::support::{Blob, Fault, Gate, Image, Process, ScriptedRegistry, When};
 
@@ -161,4 +163,37 @@ async fn text_of_clients_is_escaped_in_the_log() {
     let is_raw = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     assert_eq!(log.chars().find(|c| is_raw(*c)), None, "{log}");
     assert!(!log.contains("evil.example") && !log.contains("\nforged"), "{log}");
+}
+
+/// The operator at a terminal, and the script that has to have the machine free, ask twice.
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    for [first, second] in [
+        [Signal::TERM, Signal::TERM],
+        [Signal::INT, Signal::INT],
+        [Signal::TERM, Signal::INT],
+        [Signal::INT, Signal::TERM],
+    ] {
+        let hub = ScriptedRegistry::new();
+        let blob = Blob::random(3, 1 << 20);
+        hub.put_blob(REPOSITORY, &blob);
+        let gate = Gate::new();
+        hub.breaks(When::asked(&blob.digest), Fault::HoldAt(1 << 19, gate.clone()));
+        let mut larder = Process::before(hub.listen().await, "").await;
+        let client = larder.raw().get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap();
+        gate.reached().await;
+
+        larder.signal(first);
+        larder.until(|larder| larder.log().contains("stopping"), "it stops").await;
+        larder.signal(second);
+        let asked = Instant::now();
+        let status = larder.end().await;
+
+        assert_eq!(status.code(), Some(1), "{first:?} {second:?}: {}", larder.log());
+        assert!(asked.elapsed() < Duration::from_secs(10), "the grace is 30 s");
+        assert!(!client.finish().await.is_complete(), "{first:?} {second:?}");
+        larder.start_again().await;
+        gate.open();
+        larder.client().get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+    }
 }

@@ -1,6 +1,8 @@
 //! Manifests: verbatim when they are right, 502 when they cannot be, and never kept then.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::image::{DOCKER_IMAGE, OCI_IMAGE, OCI_INDEX, SCHEMA_1};
 use crate::support::{Blob, Fault, Image, Manifest, Place, Proxy, ScriptedRegistry, When};
@@ -231,4 +233,39 @@ async fn a_tag_is_recorded_as_what_came_not_as_what_was_announced() {
     hub.heal();
     proxy.get(LATEST).await.assert_is(&image.manifest.blob);
     assert!(proxy.stored().iter().all(|stored| stored == image.manifest.digest().as_str()));
+}
+
+/// The file has the stamp of a verification, and still another length: bytes were lost, or added,
+/// behind the back of the file system.
+#[tokio::test(start_paused = true)]
+async fn a_stored_file_whose_length_contradicts_the_manifest_is_not_served_as_whole() {
+    for len in [5000, (2 << 20) + 777] {
+        for other in [0, len - 1, len + 1] {
+            let hub = ScriptedRegistry::new();
+            let image = Image::random(1, &[len]);
+            hub.put_image(REPOSITORY, "latest", &image);
+            let proxy = Proxy::before(&hub).await;
+            proxy.pull(REPOSITORY, "latest", &image).await;
+            let layer = &image.layers[0];
+            proxy.until_stored(&layer.digest).await;
+            hub.forget();
+            let path = proxy.blob_file(&layer.digest);
+            let verified_at = fs::metadata(&path).unwrap().modified().unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(other as u64).unwrap();
+            file.set_modified(verified_at).unwrap();
+
+            let head = proxy.head(&layer.path(REPOSITORY)).await;
+            let reply = proxy.get(&layer.path(REPOSITORY)).await;
+
+            let length = head.header("content-length").map(str::to_owned);
+            assert_eq!(length, Some(len.to_string()), "{len} as {other}");
+            reply.assert_is(layer);
+            assert_eq!(hub.gets(&layer.digest).len(), 1, "{len} as {other}: fetched anew");
+            proxy.until_stored(&layer.digest).await;
+            proxy.get(&layer.path(REPOSITORY)).await.assert_is(layer);
+            assert_eq!(hub.gets(&layer.digest).len(), 1, "{len} as {other}: once");
+        }
+    }
 }

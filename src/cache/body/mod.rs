@@ -2,6 +2,7 @@
 
 pub(super) mod ahead;
 mod download;
+pub(super) mod fallback;
 pub(super) mod growing;
 mod late;
 pub(super) mod passthrough;

@@ -1,38 +1,22 @@
 //! A body from a stored blob that is being verified again.
 //!
 //! No byte leaves before its block is proven. If the blob proves wrong, it is fetched anew and the
-//! reader goes on there: the bytes that it has are right, and so are those that it gets. If that
-//! fails, its answer is cut.
+//! reader goes on there.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::growing::GrowingFileBody;
-use super::span::BodySpan;
+use super::fallback::BlobFallback;
 use super::stored::FileBody;
-use crate::access::Grant;
-use crate::cache::CacheError;
-use crate::cache::fill::join::BlobFills;
-use crate::cache::fill::progress::FillProgress;
-use crate::cache::presence::PresenceTable;
-use crate::cache::question::deadline;
 use crate::cache::recheck::BlobRecheck;
 use crate::http::{BodyError, BodySource, FileDelivery, NextBytes};
 use crate::store::RecheckVerdict;
 
-/// The way on for a reader of a blob that proves wrong.
-#[derive(Clone, Debug)]
-pub(crate) struct RecheckFallback {
-    pub(crate) fills: Arc<BlobFills>,
-    pub(crate) presence: Arc<PresenceTable>,
-    pub(crate) grant: Grant,
-}
-
 /// One reader of a blob that is being verified.
 pub(crate) struct RecheckBody {
     recheck: Arc<BlobRecheck>,
-    fallback: RecheckFallback,
+    fallback: BlobFallback,
     delivery: FileDelivery,
     at: u64,
     end: u64,
@@ -43,7 +27,7 @@ pub(crate) struct RecheckBody {
 impl RecheckBody {
     pub(crate) fn new(
         recheck: Arc<BlobRecheck>,
-        fallback: RecheckFallback,
+        fallback: BlobFallback,
         delivery: FileDelivery,
         at: u64,
         end: u64,
@@ -58,7 +42,8 @@ impl RecheckBody {
         if until == self.at {
             return false;
         }
-        self.part = Some(Box::new(FileBody::new(blob.file(), &self.delivery, self.at, until)));
+        let part = FileBody::new(blob.file(), &self.delivery, &self.fallback, self.at, until);
+        self.part = Some(Box::new(part));
         if until < self.end {
             // While these bytes are sent.
             self.recheck.read_ahead(until);
@@ -68,28 +53,10 @@ impl RecheckBody {
 
     async fn prove(&mut self) -> Result<(), BodyError> {
         if self.recheck.step(self.at).await? == RecheckVerdict::Wrong {
-            self.part = Some(Box::new(self.refetch().await?));
+            let rest = self.fallback.refetch(&self.delivery, self.at, self.end).await?;
+            self.part = Some(Box::new(rest));
         }
         Ok(())
-    }
-
-    /// The rest, from the fill that puts the blob right.
-    async fn refetch(&mut self) -> Result<GrowingFileBody, CacheError> {
-        let RecheckFallback { fills, presence, grant } = &self.fallback;
-        let (digest, total) = (self.recheck.blob().digest(), self.recheck.blob().len());
-        CacheError::if_offline(grant)?;
-        let member = presence.find(grant, digest).await;
-        let fill = fills.join(grant, digest, member);
-        let length = match fill.headers(true, deadline()).await {
-            Some(FillProgress::Failed(error)) => return Err(error),
-            progress => progress.and_then(|progress| progress.total()),
-        };
-        // The client has the headers, with the length of the stored file.
-        if length != Some(total) {
-            return Err(CacheError::Internal("a stored blob has another length than its digest's"));
-        }
-        let span = BodySpan { at: self.at, end: Some(self.end), reaches_end: self.end == total };
-        Ok(GrowingFileBody::new(&fill, &self.delivery, span))
     }
 
     /// Passes on the next bytes of the part; `None` at its end.

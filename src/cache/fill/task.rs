@@ -88,7 +88,7 @@ impl FillTask {
     async fn fetch(&self) -> Result<FillProgress, CacheError> {
         // A fill may have stored it between the look-up that missed and this one's start. One of
         // another repository proves nothing for this repository.
-        if let Some(blob) = self.tools.rechecks.find_verified(&self.digest).await {
+        if let Some(blob) = self.tools.rechecks.find_verified(&self.digest, self.expected()).await {
             if self.member.is_none() {
                 self.tools.lookup.look_up(&self.grant, &self.digest).await?;
             }

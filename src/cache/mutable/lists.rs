@@ -159,16 +159,16 @@ impl ListPulls {
         {
             return Some(cached);
         }
-        let (listing_read, name_read) = (listing.clone(), name.to_owned());
+        let (listing_read, name_read, of) = (listing.clone(), name.to_owned(), grant.clone());
         let read = move |records: &RepositoryRecords, epoch| {
-            let (content, at) = if let Some(record) = records.list(&name_read)? {
-                let checked_at = record.checked_at;
-                (ListContent::Found(Arc::new(listing_read.restore(record))), checked_at)
+            let (content, at, is_doubtful) = if let Some(record) = records.list(&name_read)? {
+                let (at, is_doubtful) = (record.checked_at, record.is_doubtful);
+                (ListContent::Found(Arc::new(listing_read.restore(record))), at, is_doubtful)
             } else {
                 let Some(absent) = records.absent(&name_read)? else { return Ok(None) };
-                (ListContent::Absent(absent.said), absent.checked_at)
+                (ListContent::Absent(absent.said), absent.checked_at, absent.is_doubtful)
             };
-            let validated = LastValidated::earlier(at, epoch);
+            let validated = LastValidated::earlier(at, epoch).doubtful_if(is_doubtful, &of);
             Ok(Some((Arc::new(CachedList { content, validated }), validated)))
         };
         let (this, of, listing, name) =
@@ -260,12 +260,13 @@ fn write_list(
                 filters_applied: list.filters_applied.clone(),
                 next: list.next.as_ref().map(PageQuery::to_query),
                 body: list.body.clone(),
+                is_doubtful: false,
             };
             records.put_list(name, &record)
         }
         Some(ListContent::Absent(said)) => {
             records.drop_list(name)?;
-            records.put_absent(name, &AbsentRecord { checked_at, said })
+            records.put_absent(name, &AbsentRecord { checked_at, said, is_doubtful: false })
         }
         None => records.drop_list(name),
     }

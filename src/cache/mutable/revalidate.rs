@@ -32,27 +32,35 @@ pub(in crate::cache) struct LastValidated {
     instant: Option<Instant>,
     /// The epoch of the record when the upstream was asked.
     pub(in crate::cache) epoch: Epoch,
+    /// Whether a later record may have been lost, which makes this one just stale.
+    is_doubtful: bool,
 }
 
 impl LastValidated {
     /// Just now.
     pub(in crate::cache) fn now(at: SystemTime, epoch: Epoch) -> Self {
-        Self { at, instant: Some(Instant::now()), epoch }
+        Self { at, instant: Some(Instant::now()), epoch, is_doubtful: false }
     }
 
     /// As a file says.
     pub(in crate::cache) fn earlier(at: SystemTime, epoch: Epoch) -> Self {
-        Self { at, instant: None, epoch }
+        Self { at, instant: None, epoch, is_doubtful: false }
+    }
+
+    /// On a registry that takes pushes, if a power cut may have brought the record back: the
+    /// registry has the pushes that were acknowledged since. On another one the record was true at
+    /// its time, and is as good as any of that age.
+    pub(in crate::cache) fn doubtful_if(self, is_doubtful: bool, grant: &Grant) -> Self {
+        Self { is_doubtful: is_doubtful && grant.registry().takes_pushes(), ..self }
     }
 
     /// How long ago. A wall clock that went backwards makes the record just stale, so that the
     /// upstream is asked.
     fn age(&self, now: SystemTime, policy: TagPolicy) -> Duration {
-        let by_wall_clock = || {
-            let age = now.duration_since(self.at);
-            age.unwrap_or(policy.ttl.saturating_add(Duration::from_secs(1)))
-        };
-        self.instant.map_or_else(by_wall_clock, |instant| instant.elapsed())
+        let just_stale = policy.ttl.saturating_add(Duration::from_secs(1));
+        let by_wall_clock = || now.duration_since(self.at).unwrap_or(just_stale);
+        let age = self.instant.map_or_else(by_wall_clock, |instant| instant.elapsed());
+        if self.is_doubtful { age.max(just_stale) } else { age }
     }
 }
 

@@ -214,9 +214,11 @@ impl TagPulls {
             return Some(cached);
         }
         let (this, tag_read, name) = (Arc::clone(self), tag.clone(), name.map(str::to_owned));
+        let of = grant.clone();
         let read = move |records: &RepositoryRecords, epoch| {
             let Some(record) = records.tag(&tag_read, name.as_deref())? else { return Ok(None) };
-            let validated = LastValidated::earlier(record.checked_at, epoch);
+            let validated = LastValidated::earlier(record.checked_at, epoch)
+                .doubtful_if(record.is_doubtful, &of);
             let warnings = UpstreamWarnings::default();
             let cached = CachedTag { digest: record.digest, validated, warnings };
             Ok(Some((Arc::new(cached), validated)))
@@ -320,7 +322,8 @@ impl TagPulls {
         view: Option<&str>,
         cached: CachedTag,
     ) {
-        let record = TagRecord { digest: cached.digest.clone(), checked_at: cached.validated.at };
+        let (digest, checked_at) = (cached.digest.clone(), cached.validated.at);
+        let record = TagRecord { digest, checked_at, is_doubtful: false };
         self.memory.put(key, Arc::new(cached));
         warn_of(records.put_tag(tag, view, &record), "cannot store a tag record");
     }

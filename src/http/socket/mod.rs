@@ -4,6 +4,7 @@
 //! copies them, which the account of `sendfile.rs` notices. Over TLS nobody is given the
 //! [`SendfileQueue`], so there are no placeholders.
 
+use std::fmt;
 use std::io;
 use std::io::IoSlice;
 use std::os::unix::fs::FileExt as _;
@@ -11,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
@@ -18,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::sendfile::{SendfileQueue, UnsentSlice, is_placeholder};
+use super::sendfile::{RescuedBytes, SendfileQueue, UnsentSlice, is_placeholder};
 
 /// A connection that a client opened.
 #[derive(Debug)]
@@ -27,12 +29,28 @@ pub struct ClientSocket {
     outlet: SendfileQueue,
     /// How fast the client takes what it is sent; `None` once that has been acted upon.
     pace: Option<SocketPace>,
+    /// The rest of the front slice, whose file cannot be read.
+    rescue: Option<SliceRescue>,
+}
+
+/// Bytes that are sent in the place of a file.
+struct SliceRescue {
+    bytes: RescuedBytes,
+    /// Those that came and are not sent.
+    front: Bytes,
+}
+
+impl fmt::Debug for SliceRescue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SliceRescue").field("front", &self.front.len()).finish_non_exhaustive()
+    }
 }
 
 impl ClientSocket {
     /// Nothing has been sent on `stream` yet.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, outlet: SendfileQueue::default(), pace: Some(SocketPace::default()) }
+        let (outlet, pace) = (SendfileQueue::default(), Some(SocketPace::default()));
+        Self { stream, outlet, pace, rescue: None }
     }
 
     /// Where bodies of this connection put files. To be used only if what is above this passes
@@ -83,21 +101,48 @@ impl ClientSocket {
         placeholder: &[u8],
     ) -> Poll<io::Result<usize>> {
         let unsent = self.outlet.unsent(placeholder)?;
-        let count = ready!(self.poll_socket(cx, || self.send(&unsent)))?;
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        if self.rescue.is_none() {
+            match ready!(self.poll_socket(cx, || self.send(&unsent))) {
+                Ok(count) => return Poll::Ready(Ok(self.sent(count))),
+                Err(error) if is_of_file(&error) => {
+                    let bytes = unsent.rescued().ok_or(error)?;
+                    self.rescue = Some(SliceRescue { bytes, front: Bytes::new() });
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
+        let count = ready!(self.poll_send_rescued(cx))?;
+        // What comes after the slice may be readable again.
+        self.rescue.take_if(|_| count == unsent.left);
+        Poll::Ready(Ok(self.sent(count)))
+    }
+
+    fn sent(&mut self, count: usize) -> usize {
         self.outlet.sent(count);
         self.took(count);
+        count
+    }
+
+    fn poll_send_rescued(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Self { stream, rescue: Some(rescue), .. } = self else {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        };
+        while rescue.front.is_empty() {
+            rescue.front = ready!((rescue.bytes)(cx))?;
+        }
+        let count = ready!(Pin::new(stream).poll_write(cx, &rescue.front))?;
+        rescue.front.advance(count);
         Poll::Ready(Ok(count))
     }
 
     fn send(&self, unsent: &UnsentSlice) -> io::Result<usize> {
         let mut at = unsent.at;
-        match rustix::fs::sendfile(&self.stream, &*unsent.file, Some(&mut at), unsent.left) {
-            Err(Errno::INVAL | Errno::NOSYS) => self.copy(unsent),
-            sent => Ok(sent?),
-        }
+        let sent =
+            match rustix::fs::sendfile(&self.stream, &*unsent.file, Some(&mut at), unsent.left) {
+                Err(Errno::INVAL | Errno::NOSYS) => self.copy(unsent),
+                sent => Ok(sent?),
+            }?;
+        if sent == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(sent) }
     }
 
     /// For file systems without `sendfile`.
@@ -122,6 +167,13 @@ impl ClientSocket {
             }
         }
     }
+}
+
+/// Whether the file is at fault, and not the client: it is too short, or the disk cannot read it.
+fn is_of_file(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || errno.is_some_and(|errno| [Errno::IO, Errno::UCLEAN, Errno::BADMSG].contains(&errno))
 }
 
 /// Bytes that went since some moment.

@@ -58,7 +58,7 @@ impl Slices {
 impl BodySource for Slices {
     fn next_now(&mut self) -> Option<NextBytes> {
         let next = self.left.pop();
-        Some(Ok(next.map(|(at, len)| BodyData::File(self.outlet.send(&self.file, at, len)))))
+        Some(Ok(next.map(|(at, len)| BodyData::File(self.outlet.send(&self.file, at, len, None)))))
     }
 
     fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {

@@ -62,7 +62,7 @@ impl FiniteStore {
     }
 
     async fn open(&self, digest: &Digest) -> Option<StoredState> {
-        self.store.content().open(digest).await.unwrap()
+        self.store.content().open(digest, None).await.unwrap()
     }
 
     async fn has(&self, digests: &[&Digest]) -> Vec<bool> {

@@ -1,5 +1,7 @@
 //! What was pushed is in the cache, and what it makes old is not.
 
+use std::fs;
+
 use http::Method;
 
 use super::{begin, copies, location, open, patch, push_blob, push_image, put, put_manifest};
@@ -279,4 +281,27 @@ async fn two_pushes_of_a_tag_that_overlap_leave_what_the_registry_has() {
 
     proxy.get("/v2/o/a/manifests/v1").await.assert_is(&last.manifest.blob);
     proxy.get("/v2/docker.io/o/a/manifests/v1").await.assert_is(&last.manifest.blob);
+}
+
+/// A power cut may bring back what a record was before an acknowledged push or delete: the disk had
+/// not kept its new name yet.
+#[tokio::test(start_paused = true)]
+async fn what_a_power_cut_brings_back_is_asked_about_before_it_is_a_hit() {
+    let hub = ScriptedRegistry::new();
+    let (old, new) = (Image::random(1, &[10]), Image::random(2, &[20]));
+    let proxy = open(&hub).await;
+    push_image(&proxy, "o/a", "v1", &old).await;
+    let record = proxy.cache_dir().join("registries/docker.io/o/a/_tags/v1");
+    let before = fs::read(&record).unwrap();
+    push_image(&proxy, "o/a", "v1", &new).await;
+    for is_up in [true, false] {
+        fs::write(&record, &before).unwrap();
+        proxy.reboot().await;
+        proxy.network.set(HUB, if is_up { Reach::Up } else { Reach::Down });
+        let reply = proxy.get("/v2/o/a/manifests/v1").await;
+
+        reply.assert_is(if is_up { &new.manifest.blob } else { &old.manifest.blob });
+        assert!(is_up || reply.decision().is_stale(), "{:?}", reply.decision());
+        assert!(!reply.decision().is_hit() || reply.decision().is_stale());
+    }
 }

@@ -48,6 +48,21 @@ impl Process {
         Self::start(tempfile::tempdir().unwrap(), cache_dir.to_owned(), upstream, ["", ""]).await
     }
 
+    /// The same as the user nobody, where this is root, for whom no permission counts.
+    pub async fn as_user(upstream: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cache_dir = dir.path().join("cache");
+        fs::create_dir(&cache_dir).unwrap();
+        if rustix::process::geteuid().is_root() {
+            // The program lies where only root may go. A copy could be busy: other tests fork.
+            fs::hard_link(env!("CARGO_BIN_EXE_larder"), dir.path().join("larder")).unwrap();
+            for path in [dir.path(), &cache_dir] {
+                std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        Self::start(dir, cache_dir, upstream, ["", ""]).await
+    }
+
     /// The same with its log elsewhere.
     pub async fn with_log_in(log: &Path, upstream: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -106,8 +121,17 @@ impl Process {
 
     /// Is asked to stop, and gives how it did.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+        self.end().await
+    }
+
+    /// Gets a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn end(&mut self) -> ExitStatus {
         let waiting = async {
             loop {
                 if let Some(status) = self.child.try_wait().unwrap() {
@@ -194,17 +218,30 @@ impl Drop for Process {
 
 fn spawn(dir: &Path, address: SocketAddr) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_larder"))
+    let copy = dir.join("larder");
+    let mut command = if copy.exists() {
+        let mut command = Command::new("setpriv");
+        let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
+        command.args([&user, &group, "--clear-groups"]).arg(copy);
+        command
+    } else {
+        Command::new(env!("CARGO_BIN_EXE_larder"))
+    };
+    command
         .args(["serve", "--config"])
         .arg(dir.join("config.toml"))
         .args(["--listen", &address.to_string()])
         .env_clear()
+        .env("PATH", "/usr/bin:/bin")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
         .expect("the larder program starts")
 }
+
+/// A user without any right.
+const NOBODY: u32 = 65534;
 
 /// The pause between two looks at another process, which cannot wake us.
 async fn tick() {
