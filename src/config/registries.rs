@@ -3,6 +3,8 @@
 //! One name must mean one registry through every door, so names, aliases and prefixes share one
 //! namespace here, though the doors look at different ones of them.
 
+use std::time::Duration;
+
 use url::Url;
 
 use super::claims::{ClaimKind, NameClaims};
@@ -83,6 +85,8 @@ fn options(
 }
 
 fn rules(table: RegistryTable) -> RegistryRules {
+    // A client that pushes past this Larder, or through another one, expects to pull at once.
+    let negative = if table.push { Duration::ZERO } else { RegistryRules::NEGATIVE_TAG_TTL };
     let rule = |rule: TagRuleTable| TagRule { pattern: rule.r#match, ttl: rule.ttl };
     RegistryRules {
         fill_on_range: table.fill_on_range,
@@ -90,6 +94,7 @@ fn rules(table: RegistryTable) -> RegistryRules {
         push: table.push,
         membership_ttl: table.membership_ttl,
         tags: table.tag_rules.into_iter().map(rule).collect(),
+        negative_tag_ttl: table.negative_tag_ttl.unwrap_or(negative),
         allow: table.allow,
         deny: table.deny,
     }

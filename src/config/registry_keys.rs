@@ -58,10 +58,15 @@ table! {
         /// How long a tag is served without revalidation; `"0s"` to always ask.
         tag_ttl: Duration = "60s";
         /// Other times for some tags, as in `{ match = "v*", ttl = "1d" }`; the first match counts.
-        ///
-        /// The absence of a tag is never cached for longer than `tag_ttl`, but for that of referrers and
-        /// of the tag in their place (`sha256-` and a hash): five times as long.
         tag_rules: Vec<TagRuleTable> = [];
+        /// How long the absence of a tag is served without revalidation, up to `tag_ttl`.
+        ///
+        /// A tag that is asked for too early, by a kubelet or a CI job that waits for it, shows
+        /// after this time. With `push = true` the default is `"0s"`: absent tags are asked for
+        /// each time. While the upstream is unavailable, an absence is served up to `max_stale`.
+        /// The absence of referrers, and unless this is `"0s"` of the tag in their place (`sha256-`
+        /// and a hash), is cached for five times `tag_ttl`.
+        negative_tag_ttl: Duration => "`\"5s\"`" | "5s";
         /// How long an expired tag is served while the upstream is unavailable.
         max_stale: Duration = "30d";
         /// The cache alone answers, whatever its age; the upstream is never asked.

@@ -85,6 +85,8 @@ pub struct RegistryRules {
     pub fill_on_range: bool,
     /// Tags with a TTL of their own; the first rule that matches a tag counts.
     pub tags: Vec<TagRule>,
+    /// How long the absence of a tag is served without asking the upstream, up to the TTL of tags.
+    pub negative_tag_ttl: Duration,
     /// Patterns of the repositories that are served, by their names at the registry.
     pub allow: Vec<RepositoryPattern>,
     /// Patterns of the repositories that are not, even if `allow` matches them.
@@ -102,6 +104,7 @@ impl Default for RegistryRules {
             offline: false,
             fill_on_range: true,
             tags: Vec::new(),
+            negative_tag_ttl: Self::NEGATIVE_TAG_TTL,
             allow: vec![RepositoryPattern::any()],
             deny: Vec::new(),
             push: false,
@@ -114,6 +117,10 @@ impl RegistryRules {
     /// Longer than the pause between a client's `HEAD` and its push, shorter than any registry
     /// waits before it collects garbage.
     pub const MEMBERSHIP_TTL: Duration = Duration::from_secs(60);
+
+    /// Absent tags are the next to be pushed: shorter than the pauses of clients that poll for one
+    /// (the kubelet's first is 10 s), and long enough for a burst of pulls to share one question.
+    pub const NEGATIVE_TAG_TTL: Duration = Duration::from_secs(5);
 }
 
 /// A TTL for some tags.

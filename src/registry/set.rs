@@ -56,6 +56,18 @@ impl Registry {
         TagPolicy { ttl, ..self.options.tags }
     }
 
+    /// How long the absence of this tag is fresh: it may be pushed at any moment, so never longer than
+    /// tags without a rule of their own. A tag for referrers mostly stays absent.
+    pub fn absent_tag_policy(&self, tag: &Tag) -> TagPolicy {
+        let policy = self.tag_policy(tag);
+        let policy = TagPolicy { ttl: policy.ttl.min(self.options.tags.ttl), ..policy };
+        let negative_ttl = self.options.rules.negative_tag_ttl;
+        if tag.is_of_referrers() && !negative_ttl.is_zero() {
+            return policy.without_referrers();
+        }
+        TagPolicy { ttl: policy.ttl.min(negative_ttl), ..policy }
+    }
+
     /// How long lists, and tags without a rule of their own, are fresh.
     pub fn default_tag_policy(&self) -> TagPolicy {
         self.options.tags

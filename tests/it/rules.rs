@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::support::{Image, Proxy, ScriptedRegistry, Setup, TAG_TTL};
+use crate::support::{Image, Proxy, Reach, ScriptedRegistry, Setup, TAG_TTL};
 use larder::registry::TagRule;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -50,18 +50,54 @@ async fn a_tag_is_fresh_for_the_ttl_of_the_first_rule_that_matches_it() {
     }
 }
 
-/// A release that is pulled a minute too early must not stay away for a day.
+/// A tag that is asked for too early, and then pushed to the upstream, must not stay away.
 #[tokio::test(start_paused = true)]
-async fn a_404_of_a_tag_is_cached_for_tag_ttl_only() {
-    let (hub, proxy) = ruled().await;
-    proxy.get(&tag("v2.0")).await.error(404);
-    let image = Image::random(2, &[10]);
-    hub.put_image("library/alpine", "v2.0", &image);
-    proxy.get(&tag("v2.0")).await.error(404);
+async fn the_absence_of_a_tag_is_cached_for_a_moment_only() {
+    // In seconds: the two keys, and for how long the absence is cached.
+    for (negative, tag_ttl, want) in
+        [(5, 60, 5), (5, 3, 3), (5, 0, 0), (20, 60, 20), (3600, 60, 60), (0, 60, 0)]
+    {
+        let hub = ScriptedRegistry::new();
+        let mut setup = Setup::new();
+        let options = setup.registry("docker.io", &hub);
+        options.tags.ttl = Duration::from_secs(tag_ttl);
+        options.rules.negative_tag_ttl = Duration::from_secs(negative);
+        // A rule that is about the tag once it is there.
+        options.rules.tags = vec![rule("v*", DAY)];
+        let proxy = setup.start().await;
+        for name in ["v2.0", "latest"] {
+            proxy.get(&tag(name)).await.error(404);
+            let image = Image::random(2, &[10]);
+            hub.put_image("library/alpine", name, &image);
+            if want > 0 {
+                tokio::time::advance(Duration::from_secs(want)).await;
+                proxy.get(&tag(name)).await.error(404);
+            }
+            tokio::time::advance(Duration::from_millis(1)).await;
 
-    tokio::time::advance(TAG_TTL + Duration::from_secs(1)).await;
+            let reply = proxy.get(&tag(name)).await;
+            assert_eq!(reply.status, 200, "{negative} s of {tag_ttl} s, {name}");
+            reply.assert_is(&image.manifest.blob);
+        }
+    }
+}
 
-    proxy.get(&tag("v2.0")).await.assert_is(&image.manifest.blob);
+/// A mirror that cannot be asked is no reason to say that a tag may be there.
+#[tokio::test(start_paused = true)]
+async fn an_absence_is_served_while_the_upstream_is_down() {
+    for negative in [0, 5] {
+        let hub = ScriptedRegistry::new();
+        let mut setup = Setup::new();
+        let rules = &mut setup.registry("docker.io", &hub).rules;
+        rules.negative_tag_ttl = Duration::from_secs(negative);
+        let proxy = setup.start().await;
+        proxy.get(&tag("sha256-1.sig")).await.error(404);
+        proxy.network.set("registry-1.docker.io", Reach::Down);
+        for wait in [1, 3600] {
+            tokio::time::advance(Duration::from_secs(wait)).await;
+            proxy.get(&tag("sha256-1.sig")).await.error(404);
+        }
+    }
 }
 
 /// A mirror for one team; nothing is asked, looked up or told of what is not the team's.

@@ -356,17 +356,10 @@ impl AcceptView {
     }
 }
 
-/// For how long a record is fresh. A tag that was absent may be pushed at any moment, so a longer
-/// time that a rule gives to tags of its name does not count; but one for referrers mostly stays
-/// absent.
+/// How long a record is fresh.
 fn policy(grant: &Grant, tag: &Tag, known: Option<&CachedTag>) -> TagPolicy {
-    let policy = grant.registry().tag_policy(tag);
     match known {
-        Some(CachedTag { digest: None, .. }) => {
-            let ttl = policy.ttl.min(grant.registry().default_tag_policy().ttl);
-            let policy = TagPolicy { ttl, ..policy };
-            if tag.is_of_referrers() { policy.without_referrers() } else { policy }
-        }
-        _ => policy,
+        Some(CachedTag { digest: None, .. }) => grant.registry().absent_tag_policy(tag),
+        _ => grant.registry().tag_policy(tag),
     }
 }

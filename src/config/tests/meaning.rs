@@ -206,6 +206,21 @@ fn rules_are_read() {
     );
 }
 
+#[test]
+fn the_absence_of_a_tag_is_cached_for_five_seconds_and_not_where_clients_push() {
+    for (keys, want) in [
+        ("", 5),
+        ("push = true", 0),
+        ("push = true\nnegative_tag_ttl = '10s'", 10),
+        ("negative_tag_ttl = '1m'", 60),
+        ("negative_tag_ttl = '0s'", 0),
+    ] {
+        let settings = Case::of(format!("[registry.'a.b']\n{keys}")).settings();
+        let ttl = settings.registries[0].rules.negative_tag_ttl;
+        assert_eq!(ttl, Duration::from_secs(want), "{keys}");
+    }
+}
+
 /// What every other program on the machine does, so that one place says it for all.
 #[test]
 fn proxies_are_taken_from_the_environment() {
