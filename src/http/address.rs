@@ -1,9 +1,9 @@
 //! Which addresses belong to the public internet.
 //!
-//! An upstream may point anywhere: a redirect or a token server chosen by it must not become a
-//! way into the network this process stands in (loopback, private nets, cloud metadata). This
-//! file decides about one address. Who is exempt, and that the address which was checked is the
-//! one that is dialled, is the connector's part.
+//! An upstream may point anywhere: a redirect or a token server chosen by it must not become a way
+//! into the network this process stands in (loopback, private nets, cloud metadata). This file
+//! decides about one address. The connector knows which hosts are exempt, and dials the very
+//! address that was checked.
 //!
 //! Source: the IANA special-purpose address registries (RFC 6890 and later entries). For IPv6
 //! only `2000::/3` has been given out as global unicast, so everything outside it is refused

@@ -46,7 +46,7 @@ const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 /// load balancers close one, so that a reused connection is rarely one just closed.
 const IDLE_WAIT: Duration = Duration::from_secs(20);
 
-/// What one stream of an HTTP/2 connection may have on its way to us, in bytes: 100 MB/s at 20 ms.
+/// The window of one HTTP/2 stream, in bytes: 100 MB/s at 20 ms.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 
 /// When a silent HTTP/2 connection is asked for a sign of life, and how long that may take. Together
@@ -64,7 +64,7 @@ pub struct HttpClient {
     proxies: ProxyTable,
     /// Hosts that speak HTTP/2 if they are asked to, those heard of last.
     http2: HostClients,
-    /// Of these, such as say that they speak nothing else.
+    /// Those of them that say that they speak nothing else.
     only_http2: HostClients,
 }
 
@@ -174,7 +174,8 @@ impl HttpClient {
     fn is_without_http1(&self, uri: &Uri, error: &legacy::Error) -> bool {
         let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
         if chain(error).filter_map(tls_error).any(|error| *error == alert) {
-            // What could be sent but once has failed now; its sender's next try will not.
+            // A body that can be sent only once has failed now; the next try of its sender will
+            // not.
             remember(&self.only_http2, uri.authority());
             return true;
         }

@@ -105,7 +105,7 @@ fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TrustErro
     if certificates.is_empty() { Err(TrustError::NoCertificate) } else { Ok(certificates) }
 }
 
-/// What is wrong with the certificates to trust.
+/// A fault of the certificates to trust.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustError {

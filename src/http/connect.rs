@@ -7,11 +7,11 @@
 //! Which hosts are exempt is told at construction and belongs to the host and port, so pooled
 //! connections need no second check: a pool never serves one authority with another's connection.
 //!
-//! Where a proxy is on the way, it looks the name up, often one that is unknown in here. Then what
-//! can be seen of the URL is checked, and the proxy is trusted for the rest. To `https` it gives a
-//! tunnel, in which it reads nothing; plain requests are sent to itself.
+//! A proxy on the way looks the name up itself, often one that is unknown in this network. Then
+//! what can be seen of the URL is checked, and the proxy is trusted for the rest. To `https` it
+//! gives a tunnel, in which it reads nothing; plain requests are sent to itself.
 //!
-//! # What this does not do
+//! # Out of scope
 //!
 //! It speaks no TLS and follows nothing. [`InTime`] is put around that which does.
 
@@ -49,8 +49,8 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long an address is waited for before the next is tried beside it (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How long all of it may take, waiting for room and the handshake of TLS included. Who sends a
-/// request gives up before.
+/// How long all of it may take, waiting for room and the handshake of TLS included. The request
+/// that waits for it gives up before.
 const OPEN_WAIT: Duration = Duration::from_secs(60);
 
 /// The most addresses of one name that are tried.
@@ -337,7 +337,7 @@ pub enum ConnectError {
     Proxy {
         /// The proxy.
         proxy: HostPort,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 }

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BodyData, BodyError, NetworkConnection, SendfileQueue};
 
-/// Whether a request's body ends where another reader may not see its end: with any coding but
-/// one `chunked`. To be refused, and its connection closed (RFC 9112, 6.1). What is worse than that
-/// does not come so far.
+/// Whether a request's body ends where another reader may not see its end: with any coding but one
+/// `chunked`. To be refused, and its connection closed (RFC 9112, 6.1). hyper refuses worse framing
+/// before.
 pub fn is_oddly_coded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let first = codings.next();

@@ -6,9 +6,10 @@
 //! counted here, from before the dial to their end. A request that finds no room takes whichever
 //! comes first: a connection that is free again, from the pool, or room for a new one.
 //!
-//! # What this does not do
+//! # Out of scope
 //!
-//! It closes nothing. What is idle keeps its room; the pool would have given it to the next request.
+//! It closes nothing. An idle connection keeps its place; the pool would have given it to the next
+//! request.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -65,7 +66,7 @@ impl ConnectionLimit {
     }
 }
 
-/// Runs `request`. What is dialled for it and still waits for room when it ends is given up.
+/// Runs `request`. A dial for it that still waits for a place when it ends is given up.
 pub(super) async fn dialling<T>(request: impl Future<Output = T>) -> T {
     let ended = CancellationToken::new();
     let _on_drop = ended.clone().drop_guard();

@@ -1,4 +1,4 @@
-//! What a body yields: bytes, or a part of a file that stands for its bytes.
+//! The data of a body: bytes, or a part of a file that stands for its bytes.
 
 use bytes::{Buf, Bytes};
 

@@ -1,7 +1,7 @@
-//! The way out, which all upstreams share: which network, and through which proxy.
+//! The way out, which all upstreams share: the network, and the proxies.
 //!
-//! [`ProxyTable`] decides by the URL alone. What is asked of a proxy, and what may be asked of it, is
-//! in the connector; its credential for plain requests is added where requests are sent.
+//! [`ProxyTable`] decides by the URL alone. The connector decides what is asked of a proxy; the
+//! client adds the credential for plain requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,9 +18,9 @@ use super::{HostPort, InstanceId, Network};
 pub struct EgressRoute {
     /// Resolves names and connects.
     pub network: Arc<dyn Network>,
-    /// Who we are to other instances of Larder.
+    /// The id of this process towards other instances of Larder.
     pub instance: InstanceId,
-    /// What stands between us and the world.
+    /// The proxies on the way to upstreams.
     pub proxies: ProxyTable,
 }
 
@@ -44,7 +44,7 @@ pub struct ProxyOptions {
     pub direct: String,
 }
 
-/// Where a proxy is, perhaps with a user and a password, which nothing prints.
+/// The URL of a proxy, perhaps with a user and a password, which nothing prints.
 #[derive(Clone)]
 pub struct ProxyUrl {
     url: Url,
@@ -125,11 +125,11 @@ struct ProxyRules {
 /// A proxy on the way somewhere.
 #[derive(Clone, Debug)]
 pub(super) struct ProxyHop {
-    /// Where it is.
+    /// Its URL, without the credential.
     pub(super) uri: Uri,
     /// The same.
     pub(super) address: HostPort,
-    /// What it wants in `ProxyHop-Authorization`: for its eyes only.
+    /// The value of `Proxy-Authorization`, which goes to the proxy alone.
     pub(super) credential: Option<HeaderValue>,
 }
 

@@ -1,11 +1,11 @@
-//! A file's bytes for a body: what is in the page cache at once, the rest by the blocking pool.
+//! A file's bytes for a body: at once from the page cache, otherwise by the blocking pool.
 //!
-//! A read with `RWF_NOWAIT` takes what is in memory without ever waiting for the disk, so it may
-//! run on the reactor. Most reads of a cache are such. Where it would wait, or the file system
-//! does not know the flag, the blocking pool reads.
+//! A read with `RWF_NOWAIT` takes bytes that are in memory and never waits for the disk, so it may
+//! run on the reactor. Most reads of a cache are such. If it would wait, or the file system does
+//! not know the flag, the blocking pool reads.
 //!
-//! Where the connection can send files, what is in memory is not read but sent from there. Sending
-//! would wait for the disk, so reads of single bytes find out first how much is in memory.
+//! If the connection can send files, bytes that are in memory are not read but sent from there.
+//! Sending would wait for the disk, so reads of single bytes find out first how much is in memory.
 
 use std::fs::File;
 use std::io;
@@ -131,6 +131,6 @@ impl FrameReader {
 /// Less than this is cheaper read, and written together with what is before it.
 const SENT_MIN: u64 = 8 << 10;
 
-/// Each probe costs a system call, and each byte that is not in memory may let the reactor wait
-/// for the disk. What the kernel throws out, it throws out in longer runs.
+/// Each probe costs a system call, and each byte that is not in memory may let the reactor wait for
+/// the disk. The kernel evicts longer runs than this at once.
 const PROBE_STEP: usize = 128 << 10;

@@ -31,7 +31,8 @@ impl IdleGuard {
         Self { io, silence_max, moved, alarm }
     }
 
-    /// What came of an attempt to move bytes; those that have to wait wait for the alarm, too.
+    /// Notes the outcome of an attempt to move bytes. An attempt that has to wait waits for the
+    /// alarm, too.
     fn noted<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -30,7 +30,7 @@ impl BoundListener {
         Ok(Self { listener: socket.listen(BACKLOG)? })
     }
 
-    /// Where it listens, which tells the port when 0 was asked for.
+    /// The address that it listens on, with the real port if 0 was asked for.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }

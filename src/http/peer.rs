@@ -12,10 +12,10 @@ use super::quota::client_of;
 /// A client, as its connection shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientPeer {
-    /// Where it is; over IPv6 the first address of its network of 64 bits, which one client has.
+    /// Its address; over IPv6 the first address of its network of 64 bits, which one client has.
     pub address: IpAddr,
-    /// What the certificate that it has shown calls it: its DNS names, its URIs and the common name
-    /// of its subject. None if it has shown none.
+    /// The names in the certificate that it has shown: DNS names, URIs and the common name of the
+    /// subject. Empty without a certificate.
     pub names: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ impl Default for ClientPeer {
     }
 }
 
-/// What a certificate calls its holder.
+/// The names that a certificate gives its holder.
 pub(super) fn names_in(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(read) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     let alternatives = read.valid_dns_names().chain(read.valid_uri_names());
@@ -41,7 +41,7 @@ pub(super) fn names_in(certificate: &CertificateDer<'_>) -> Vec<String> {
     names.chain(common_name(read.subject())).collect()
 }
 
-/// Whoever has more names has none in particular.
+/// Real certificates have a handful; further ones are not read.
 const NAMES_MAX: usize = 100;
 
 /// The first common name in a subject: `SEQUENCE OF SET OF SEQUENCE { OID, text }` (RFC 5280,

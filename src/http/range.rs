@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// What a `Range` header asks of something that is `len` bytes long.
+/// The bytes that a `Range` header selects of content that is `len` bytes long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RangeSelection {
     /// One short range with the last byte and without the first, both of whose ends the client
@@ -32,8 +32,8 @@ impl RangeSelection {
     /// end.
     ///
     /// An inverted range (`500-0`) may be ignored by RFC 9110 but is 416 in the OCI conformance
-    /// programme, so it is 416 here. Of several ranges those that cannot be satisfied are left
-    /// out (RFC 9110, 14.1.2).
+    /// programme, so it is 416 here. If there are several ranges, those that cannot be satisfied
+    /// are left out (RFC 9110, 14.1.2).
     pub fn of(header: &str, len: u64) -> Self {
         let Some(set) = strip_unit(header) else { return Self::Whole };
         let mut parts = Vec::new();

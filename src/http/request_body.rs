@@ -128,7 +128,8 @@ async fn drain(mut body: Incoming) {
     }
 }
 
-/// What is thrown away of one body: more than the buffers between any two machines hold.
+/// The most bytes that are thrown away of one body: more than the buffers between any two machines
+/// hold.
 const DRAIN_BYTES_MAX: usize = 64 << 20;
 
 /// For how long: time for a refusal to arrive and be acted upon over any line.

@@ -1,5 +1,5 @@
-//! Parts of files that go to a client without being read: what a body yields in their place, and
-//! how it is made sure that the client never gets that.
+//! Parts of files that go to a client without being read: the placeholder that a body yields in
+//! their place, and the rules by which no client ever gets the placeholder.
 //!
 //! hyper writes what a body yields, and can only be given memory. So a body yields a [`FileSlice`],
 //! a placeholder of the right length, and leaves in the connection's [`SendfileQueue`] which bytes of
@@ -11,8 +11,9 @@
 //!
 //! 1. The slices of a connection are sent in the order in which they were yielded; a placeholder
 //!    that is written must be the front one, and whole but for what was sent of it.
-//! 2. What the kernel took of a file is credit. hyper takes note of what was written by advancing
-//!    the slice, which uses the credit up. One that is advanced without credit was copied.
+//! 2. The bytes that the kernel took of a file are credit. hyper takes note of what was written by
+//!    advancing the slice, which uses the credit up. One that is advanced without credit was
+//!    copied.
 //! 3. A write finds no credit left over: hyper has taken note of every write before the next.
 //! 4. A slice that is dropped before its end was not sent.
 //!
@@ -20,7 +21,7 @@
 //! then on. A copy is made before it is written, so the fault comes first, and the client sees an
 //! answer that is cut.
 //!
-//! What may be sent is decided before: who calls [`SendfileQueue::send`] vouches for these bytes.
+//! The caller of [`SendfileQueue::send`] has decided that these bytes may be sent.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -37,7 +38,7 @@ use bytes::{Buf, Bytes};
 /// reading costs nothing but the slice.
 pub(super) const SLICE_BYTES_MAX: usize = 1 << 20;
 
-/// What placeholders point to: memory that is nobody else's. It is never touched, so it costs
+/// The memory that placeholders point to, and nothing else does. It is never touched, so it costs
 /// addresses and no memory.
 static PLACE: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; SLICE_BYTES_MAX].into());
 
@@ -55,7 +56,7 @@ struct QueueState {
     fault: Option<&'static str>,
 }
 
-/// What is left to be sent of a slice.
+/// The rest of a slice, which is still to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct UnsentSlice {
     pub(super) file: Arc<File>,
@@ -136,7 +137,7 @@ impl SendfileQueue {
         queue.fault.map_or(Ok(()), |fault| Err(io::Error::other(fault)))
     }
 
-    /// What has to be sent where `placeholder` was to be written.
+    /// The bytes of the file that have to be sent in place of `placeholder`.
     ///
     /// # Errors
     ///

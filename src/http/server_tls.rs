@@ -1,8 +1,8 @@
-//! TLS towards clients: the certificate that is shown, and whose certificates are believed.
+//! TLS towards clients: the certificate that is shown, and the authorities that are trusted.
 //!
 //! The certificate can be replaced at any time. Connections that stand keep the one they were
-//! opened with; handshakes that begin later get the new one. Where the files are and when they
-//! are read again is not known here.
+//! opened with; handshakes that begin later get the new one. The paths of the files, and when they
+//! are read again, are not known here.
 
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
 
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
-/// What is wrong with a certificate and its key.
+/// A fault of a certificate and its key.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -98,7 +98,7 @@ pub enum IdentityError {
     /// There is no key in the PEM.
     #[error("there is no private key in it")]
     NoKey,
-    /// What is in the first section is none.
+    /// The first section is no certificate.
     #[error("the certificate cannot be read: {0}")]
     NotACertificate(rustls::Error),
     /// The key is of a kind that is not known.
@@ -129,7 +129,7 @@ pub struct ClientCa {
     pub is_required: bool,
 }
 
-/// What a listener needs to speak TLS. Clones share the certificate.
+/// The TLS settings of a listener. Clones share the certificate.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
@@ -211,7 +211,7 @@ struct CurrentCertificate {
 
 impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // Who calls an address by its number sends no name; `Host` will tell.
+        // A client that connects by IP address sends no name; `Host` will tell.
         let is_ours = |name: &str| self.names.iter().any(|own| own.eq_ignore_ascii_case(name));
         if !self.names.is_empty() && hello.server_name().is_some_and(|name| !is_ours(name)) {
             return None;

@@ -53,18 +53,19 @@ impl ClientSocket {
         Self { stream, outlet, pace, rescue: None }
     }
 
-    /// Where bodies of this connection put files. To be used only if what is above this passes
-    /// slices on as they are, in the order in which bodies yield them: HTTP/1, without TLS.
+    /// The queue in which bodies of this connection put files. It may be used only if the layers
+    /// above pass slices on as they are, in the order in which bodies yield them: HTTP/1, without
+    /// TLS.
     pub fn outlet(&self) -> SendfileQueue {
         self.outlet.clone()
     }
 
-    /// Has little wait in the kernel for this client, beyond what is on its way. What is encrypted is
-    /// memory of its own there, up to 4 MiB for a client that has stopped reading, and the kernel has
-    /// only so much for all connections of the machine: some hundred such clients would stop them
-    /// all. Files that are sent as they are lie in the page cache in any case.
+    /// Lets little wait in the kernel for this client, beyond the bytes on their way. Encrypted
+    /// bytes take memory of their own there, up to 4 MiB for a client that has stopped reading, and
+    /// the kernel has only so much for all connections of the machine: some hundred such clients
+    /// would stop them all. Files that are sent as they are lie in the page cache in any case.
     pub fn queue_little(&self) {
-        // Where that is not possible, it goes on as it did.
+        // If that fails, the connection works as before.
         let set = SockRef::from(&self.stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         set.unwrap_or_default();
     }
@@ -76,13 +77,14 @@ impl ClientSocket {
         let is_near = |pace: &mut SocketPace| pace.is_near(count as u64, Instant::now());
         if self.pace.as_mut().is_some_and(is_near) {
             self.pace = None;
-            // Where that is not possible, it goes on as it did.
+            // If that fails, the connection works as before.
             let set = rustix::net::sockopt::set_socket_send_buffer_size(&self.stream, NEAR_BYTES);
             set.unwrap_or_default();
         }
     }
 
-    /// What stands before a file waits for its first bytes, to leave in one packet with them.
+    /// Writes the bytes before a file so that they wait for its first bytes, and leave in one
+    /// packet with them.
     fn poll_write_before_file(
         &self,
         cx: &mut Context<'_>,
@@ -204,11 +206,12 @@ const PACE_BYTES: u64 = 32 << 20;
 /// mebibyte, which the kernel doubles for its own needs, still lets 100 MiB/s through.
 const PACE_TIME: Duration = Duration::from_millis(80);
 
-/// The buffer of a connection to a near client. Of 128 KiB to 4 MiB it is what costs least.
+/// The buffer of a connection to a near client. It costs the least CPU of all sizes from 128 KiB to
+/// 4 MiB.
 const NEAR_BYTES: usize = 512 << 10;
 
-/// What may wait to be sent of what is encrypted. With a quarter of it a near client has to be waited
-/// for so often that it takes a third longer.
+/// The most encrypted bytes that may wait to be sent. With a quarter of it Larder waits so often
+/// for a near client that a download takes a third longer.
 const UNSENT_BYTES: u32 = 1 << 20;
 
 /// Read on the reactor, where nothing better is known of the file system.
