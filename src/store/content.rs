@@ -1,8 +1,7 @@
 //! Content by digest: one half of the store's seam; the other half is records (`record_store.rs`).
 //!
-//! What can be done with content is to open it and read it at any place, and to commit what was
-//! appended to a [`HashedFile`]. Nothing else puts content here, and what is found wrong is deleted
-//! by the store itself.
+//! A caller can open content and read it at any offset, and commit the bytes that were appended to
+//! a [`HashedFile`]. Nothing else puts content here, and the store itself deletes corrupt content.
 //!
 //! [`HashedFile`]: super::HashedFile
 

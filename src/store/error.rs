@@ -1,4 +1,4 @@
-//! What can go wrong with the cache directory.
+//! Failures of the cache directory.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub enum OpenError {
     /// A file operation failed.
     #[error("cannot use the cache directory: {path}")]
     Io {
-        /// What was touched.
+        /// The file or directory that failed.
         path: PathBuf,
         /// The fault beneath.
         #[source]
@@ -30,8 +30,8 @@ pub enum OpenError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes are {got}, not {want}")]
 pub struct DigestMismatch {
-    /// What was asked for.
+    /// The digest that was asked for.
     pub want: Digest,
-    /// What they are.
+    /// The digest that the bytes have.
     pub got: Digest,
 }

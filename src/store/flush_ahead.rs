@@ -20,7 +20,7 @@ impl FileFlusher {
     ///
     /// # Errors
     ///
-    /// That of an earlier flush. The kernel tells it once: who flushes again hears nothing of it.
+    /// The error of an earlier flush. The kernel reports it once: a second flush succeeds.
     pub(super) async fn wrote(
         &mut self,
         bytes: usize,

@@ -70,7 +70,7 @@ pub enum AppendError<C> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// What is in the file cannot be read or is lost.
+    /// The bytes in the file cannot be read, or are lost.
     #[error("the file cannot be read back")]
     Disk(#[from] io::Error),
     /// The bytes are wrong, and gone.
@@ -79,7 +79,8 @@ pub enum CommitError {
 }
 
 impl HashedFile {
-    /// What an earlier process or an earlier try left of a download, or an empty file.
+    /// Continues the file that an earlier process or an earlier try left of a download, or begins
+    /// an empty one.
     pub(super) fn resumed(file: AppendFile, algorithm: Algorithm) -> Self {
         let (moved, flush_ahead) = (Arc::default(), None);
         Self { file, algorithm, hasher: None, moved, flush_ahead }
@@ -230,7 +231,7 @@ impl HashedFile {
     }
 }
 
-/// What goes to the blocking pool, again and again.
+/// The job that goes to the blocking pool, again and again.
 struct AppendJob<C, P> {
     file: HashedFile,
     queue: mpsc::Receiver<C>,
@@ -239,7 +240,7 @@ struct AppendJob<C, P> {
     has_published: bool,
 }
 
-/// What the disk did not take.
+/// A chunk or a reservation that the disk did not take.
 enum NotTaken<C> {
     Chunk(C, io::Error),
     /// The space that the whole would need.
@@ -280,7 +281,7 @@ impl<C: AsRef<[u8]>, P: FnMut(u64)> AppendJob<C, P> {
     }
 }
 
-/// What is in a queue that will get no more.
+/// Closes a queue and takes the chunks that are still in it.
 fn close<C>(queue: &mut mpsc::Receiver<C>) -> Vec<C> {
     queue.close();
     std::iter::from_fn(|| queue.try_recv().ok()).collect()
@@ -301,11 +302,11 @@ async fn unless_stuck<T>(mut job: JoinHandle<T>, moved: &AtomicU64) -> Option<T>
     }
 }
 
-/// What readers are told of at once. Each time wakes them. Much more than this has left the cores'
-/// caches before they read it.
+/// Readers are told of this many bytes at once. Each time wakes them, and of many more the first
+/// would have left the cores' caches before they are read.
 const BATCH_BYTES: u64 = 256 << 10;
 
-/// What one job takes before others have their turn on the blocking pool.
+/// The most that one job writes before others have their turn on the blocking pool.
 const JOB_BYTES: u64 = 8 << 20;
 
 /// A write that takes longer than this is not waited for.

@@ -56,7 +56,7 @@ impl StoreLayout {
         by_first(self.sums_dir(), algorithm, first)
     }
 
-    /// What has to be queried: `index/`.
+    /// The index: `index/`.
     pub(super) fn index(&self) -> PathBuf {
         self.dir.join("index")
     }
@@ -80,13 +80,13 @@ impl StoreLayout {
         self.uploads().join(number.to_string())
     }
 
-    /// Where small files are written before they are renamed into place. No registry is called
-    /// so, for a name cannot begin with `_`.
+    /// Small files are written here before they are renamed into place. No registry has this name,
+    /// since names cannot begin with `_`.
     pub(super) fn drafts(&self) -> PathBuf {
         self.fills().join("_drafts")
     }
 
-    /// Where a record lies, or a folder of them.
+    /// The path of a record, or of a folder of records.
     pub(super) fn record(&self, name: &RecordName) -> PathBuf {
         self.dir.join(name.as_str())
     }

@@ -1,7 +1,6 @@
 //! Bytes by digest, and the few facts kept beside them, as files.
 //!
-//! The files are the truth. What lies under `blobs/` was verified before it got its name there,
-//! and nothing else ever gets one.
+//! The files are the truth. Every file under `blobs/` was verified before it got its name there.
 
 mod append_file;
 mod blob_store;

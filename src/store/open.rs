@@ -34,14 +34,14 @@ use super::{BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, StoreOpt
 use crate::clock::BootId;
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
 
-/// What a store says of itself.
+/// The figures of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreReport {
     /// How much is stored, and whether that can be believed.
     pub index: IndexReport,
-    /// What verification at rest has come to.
+    /// The counts of verification at rest.
     pub verification: RecheckCounts,
-    /// What the store takes, and what was evicted.
+    /// The space that the store takes, and what was evicted.
     pub space: SpaceReport,
 }
 
@@ -212,7 +212,7 @@ impl Store {
         self.blobs.budget().note_hit(digest);
     }
 
-    /// What the store says of itself. Does not block.
+    /// The present figures. Does not block.
     pub fn report(&self) -> StoreReport {
         let (index, verification) = (self.blobs.index().report(), self.blobs.verification());
         StoreReport { index, verification, space: self.blobs.budget().report() }

@@ -1,4 +1,4 @@
-//! Where the store is, and what it may take.
+//! The options of the store: its directory, and the space that it may take.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::{IndexOptions, SpaceLimits};
 use crate::clock::{BootId, SystemClock, WallClock};
 
-/// What the store needs to know.
+/// The options of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The cache directory. Made with mode 0700 when it is missing.
     pub dir: PathBuf,
-    /// What it may take, and what it leaves free.
+    /// The space that it may take, and that it leaves free.
     pub limits: SpaceLimits,
     /// How long a partial download waits to be resumed before it is swept.
     pub fill_keep: Duration,
@@ -32,7 +32,7 @@ impl StoreOptions {
     }
 }
 
-/// What the store is told about the machine that it is on.
+/// The clock of the machine, and the boot that this process belongs to.
 #[derive(Clone, Debug)]
 pub struct BootClock {
     /// The time of day.

@@ -31,7 +31,7 @@ pub struct StaleBlob {
     turn: Mutex<()>,
 }
 
-/// What is known of the whole of it.
+/// The verdict about the whole blob so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecheckVerdict {
     /// Not enough.
@@ -98,7 +98,7 @@ impl StaleBlob {
         &self.file
     }
 
-    /// How long it is, in bytes. That is right if the whole is.
+    /// How long it is, in bytes. It is verified only together with the whole.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -118,7 +118,7 @@ impl StaleBlob {
         matches!(self.state.lock().method, RecheckMethod::Blocks(_))
     }
 
-    /// What is known of the whole.
+    /// The verdict about the whole blob so far.
     pub fn verdict(&self) -> RecheckVerdict {
         self.state.lock().verdict
     }
@@ -148,11 +148,12 @@ impl StaleBlob {
     }
 
     /// Hashes at most one block: the one at `at`, or, where that proves nothing, the next one of
-    /// the whole. To be called until what is wanted is proven, or the verdict is there.
+    /// the whole. The caller repeats it until the part that it wants is proven, or the verdict is
+    /// there.
     ///
     /// # Errors
     ///
-    /// The file cannot be read now. That says nothing about it.
+    /// The file cannot be read now. This is no verdict.
     pub async fn step(self: &Arc<Self>, at: u64) -> io::Result<RecheckVerdict> {
         let this = Arc::clone(self);
         blocking(move || this.step_now(at)).await
@@ -186,7 +187,7 @@ impl StaleBlob {
         let mut state = self.state.lock();
         if !matches!(proven, Ok(true)) {
             tracing::warn!(digest = %self.digest, block, error = ?proven.err(), "a stored block does not fit");
-            // What was hashed from the pages that are in memory may be the memory's fault.
+            // The mismatch may come from pages in memory, so the file is read from the disk again.
             forget_pages(&self.file);
             state.method = RecheckMethod::whole(&self.digest);
             return;

@@ -1,9 +1,9 @@
-//! Where records are kept: small values under names. One half of the store's seam; the other half
-//! is content (`content.rs`).
+//! Storage of records: small values under names. One half of the store's seam; the other half is
+//! content (`content.rs`).
 //!
-//! This decides what a record is called and what can be done with it. What a record says is told in
-//! `repository_records.rs`, where it lies in `record_files.rs`. No path, rename or file time is in
-//! the signatures, so that an object store can take the place of the files.
+//! This file decides how a record is named and what can be done with it. Its content is decided in
+//! `repository_records.rs`, its place on disk in `record_files.rs`. No path, rename or file time is
+//! in the signatures, so that an object store can take the place of the files.
 
 use std::fmt;
 use std::io;
@@ -23,7 +23,7 @@ pub(super) trait RecordStore: fmt::Debug + Send + Sync {
     /// Adds lines at the end of a record, durable or not. A torn one can only be the last.
     fn append(&self, name: &RecordName, lines: &str) -> io::Result<()>;
 
-    /// Removes a record. That there is none is success.
+    /// Removes a record. If there is none, it succeeds.
     fn delete(&self, name: &RecordName) -> io::Result<()>;
 
     /// The last parts of the names of all records and folders in a folder, in any order.
@@ -46,7 +46,7 @@ pub(super) struct StoredRecord {
 pub(super) struct RecordVersion(Option<Digest>);
 
 impl RecordVersion {
-    /// That there is no record.
+    /// The version of a record that does not exist.
     pub(super) const ABSENT: Self = Self(None);
 
     /// For a store that has no versions of its own.
@@ -55,12 +55,12 @@ impl RecordVersion {
     }
 }
 
-/// What must be so for a record to be replaced.
+/// The condition under which a record is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PutCondition {
     /// Nothing.
     Always,
-    /// That the record is still this version.
+    /// The record still has this version.
     IfVersion(RecordVersion),
 }
 
@@ -78,7 +78,7 @@ impl RecordName {
         Self(format!("{REGISTRIES}/{registry}/{repository}"))
     }
 
-    /// What the names of uploads are sealed with.
+    /// The key that seals the ids of uploads.
     pub(super) fn session_key() -> Self {
         Self("session.key".to_owned())
     }
@@ -101,12 +101,12 @@ impl RecordName {
         self.part(&Digest::of(Algorithm::Sha256, text.as_bytes()).hex()[..32])
     }
 
-    /// That a manifest is held for this repository, and as what: `_manifests/<alg>/<hex>`.
+    /// The media type of a manifest that is held for this repository: `_manifests/<alg>/<hex>`.
     pub(super) fn manifest(&self, digest: &Digest) -> Self {
         self.part("_manifests").part(digest.algorithm().as_str()).part(digest.hex())
     }
 
-    /// What a tag of this repository was last heard to be: `_tags/<tag>`, or `_tags-<view>/<tag>`
+    /// The digest that a tag of this repository had last: `_tags/<tag>`, or `_tags-<view>/<tag>`
     /// for clients that cannot take what the full `Accept` list resolves to.
     pub(super) fn tag(&self, tag: &Tag, view: Option<&str>) -> Self {
         let folder = view.map_or_else(|| "_tags".to_owned(), |view| format!("_tags-{view}"));

@@ -1,5 +1,5 @@
-//! What every place for records promises, and what the records of a repository do on top of it: on
-//! files, and on a second implementation in memory, which shows that nothing needs files.
+//! The promises of every record store, and the records of a repository on top of it: on files, and
+//! on a second implementation in memory, which shows that nothing needs files.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What records say: the types, and their form on disk.
+//! The content of records: the types, and their form on disk.
 //!
 //! A record that cannot be read is as good as absent, for what it said can be asked again. It ends
 //! with a checksum, so that a bit that flips does not make it say something else, in a field that
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{BootId, unix_seconds};
 use crate::oci::{Algorithm, Digest, DigestHasher, MediaType};
 
-/// What a tag was last heard to be.
+/// The digest that a tag had when the upstream was last asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagRecord {
     /// The manifest that it named; `None` when there was no such tag.
@@ -45,7 +45,7 @@ pub struct ListRecord {
     pub is_doubtful: bool,
 }
 
-/// That a tag or a list was not there.
+/// A tag or a list that the upstream did not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbsentRecord {
     /// When the upstream last said so.
@@ -57,7 +57,7 @@ pub struct AbsentRecord {
     pub is_doubtful: bool,
 }
 
-/// What a repository is known to have: digests, and sizes in bytes where a manifest states them.
+/// The members of a repository: digests, and sizes in bytes where a manifest states them.
 pub type MemberSizes = HashMap<Digest, Option<u64>>;
 
 #[derive(Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! What the store knows of one repository, for code that may not block.
+//! The store's handle for one repository, for code that may not block.
 
 use std::io;
 

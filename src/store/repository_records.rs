@@ -52,7 +52,7 @@ impl RepositoryRecords {
     /// Keeps what a tag was heard to be, or that there is none.
     pub fn put_tag(&self, tag: &Tag, view: Option<&str>, record: &TagRecord) -> io::Result<()> {
         let absent = absent_tag(tag, view);
-        // What is no longer so goes first.
+        // The outdated record goes first.
         let Some(digest) = &record.digest else {
             self.remove_tag(tag, view)?;
             let TagRecord { checked_at, is_doubtful, .. } = *record;
@@ -209,8 +209,8 @@ impl RepositoryRecords {
         self.drop_absent(name)
     }
 
-    /// Forgets every page of every list of the repository. Of pages that were absent only the first
-    /// of the tags is found.
+    /// Forgets every page of every list of the repository. The only absent page that it finds is
+    /// the first page of tags.
     pub fn drop_lists(&self) -> io::Result<()> {
         let folder = self.lists_name();
         for part in self.records.list(&folder)? {
@@ -287,7 +287,7 @@ impl RepositoryRecords {
     }
 }
 
-/// What the absence of a tag is called.
+/// The record name of a tag's absence.
 fn absent_tag(tag: &Tag, view: Option<&str>) -> String {
     match view {
         None => format!("manifests/{tag}"),

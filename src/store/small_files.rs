@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use super::partials::remove_partial;
 use super::space::{FreeSpace, SpacePart};
 
-/// Where files are written before they are renamed into place.
+/// The directory in which files are written before they are renamed into place.
 #[derive(Debug)]
 pub(super) struct DraftDir {
     dir: PathBuf,

@@ -38,7 +38,7 @@ impl VerifiedStamps {
         };
         verified_at.is_some_and(|at| match self.clock.now().duration_since(at) {
             Ok(age) => age < self.verify_every,
-            // What a clock that was wrong for a while has left must not be believed for years.
+            // A stamp of a clock that was wrong for a while must not be believed for years.
             Err(ahead) => ahead.duration() < CLOCK_SLACK,
         })
     }

@@ -66,7 +66,8 @@ impl BlockSums {
         Ok(bytes)
     }
 
-    /// What is on disk, if it is whole and of a blob with this digest and length.
+    /// Reads the file of a blob with this digest and length; `None` if it is torn or of another
+    /// blob.
     pub(super) fn read(bytes: &[u8], digest: &Digest, len: u64) -> Option<Self> {
         let (content, seal) = bytes.split_at_checked(bytes.len().checked_sub(SEAL_LEN)?)?;
         if Digest::of(Algorithm::Sha256, content).hex().as_bytes() != seal {

@@ -44,7 +44,7 @@ impl BlobRows {
 /// The sending side, which is used once. Without a message at the end the index has not all blobs.
 pub(super) type BlobRowsSender = Arc<Mutex<Option<SyncSender<Option<BlobRow>>>>>;
 
-/// Hands over every blob. What the other side does not want is dropped.
+/// Hands over every blob. Rows that the other side does not want are dropped.
 pub(super) fn send(rows: &SyncSender<Option<BlobRow>>, ledger: &IndexDb) -> Result<(), IndexFault> {
     let mut is_wanted = true;
     ledger.scan(|name, facts| {

@@ -74,11 +74,12 @@ fn end(mut child: Child) -> io::Result<Vec<u8>> {
     Ok(said)
 }
 
-/// What the child does: opens the database and reads every row. Gives what it says on stdout.
+/// The work of the child process: opens the database and reads every row. Gives the text for its
+/// stdout.
 ///
 /// # Errors
 ///
-/// What is wrong with the database, where that can be said.
+/// The fault of the database, if it can be named.
 pub fn check_index(db: &Path) -> Result<String, String> {
     let is_orphan =
         |error: rustix::io::Errno| format!("this process would outlive its parent: {error}");
@@ -98,7 +99,7 @@ pub fn check_index(db: &Path) -> Result<String, String> {
     serde_json::to_string(&totals).map_err(|error| error.to_string())
 }
 
-/// What the smallest database may take, on a machine that is busy otherwise and comes first.
+/// The time for the smallest database, on a machine that is busy with other work.
 const WAIT_MIN: Duration = Duration::from_secs(20);
 
 /// A disk that is slower is not waited for: building the index anew reads no file.

@@ -103,7 +103,7 @@ impl IndexDb {
         Ok(key.map(|key| key.as_ref().into()))
     }
 
-    /// Reads every row, and shows it. What is none of ours is a fault.
+    /// Reads every row and shows it to the caller. A row of any other kind is a fault.
     pub(super) fn scan(
         &self,
         mut show: impl FnMut(RowName, RowFacts),

@@ -1,4 +1,4 @@
-//! Where the index lies, and whether it may be opened.
+//! The directory of the index, and whether the index may be opened.
 //!
 //! ```text
 //! index/db/     the database
@@ -37,7 +37,7 @@ pub(super) enum IndexDirState {
     Changed,
     /// As it was left.
     Clean {
-        /// What is in it.
+        /// The totals of its rows.
         totals: IndexTotals,
         /// Whether that is all there is in the store.
         is_whole: bool,

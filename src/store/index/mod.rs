@@ -1,9 +1,10 @@
-//! What has to be queried, not looked up by name: sizes, last use, totals, what is where.
+//! The index answers queries that no file name answers: sizes, last use, totals, and which
+//! repository has what.
 //!
 //! The index is a view of the files, which are the truth; deleting `index/` loses nothing but time,
-//! and last uses, which the files know to a day. Nobody waits for it: what happens is noted in
-//! memory, and a thread of its own writes it down. The thread is in `writer_thread.rs`, the check
-//! that the database may be opened in `dir.rs` and `check.rs`, and the comparison with the files in
+//! and last uses, which the files know to a day. No request waits for it: changes are noted in
+//! memory, and a thread of its own writes them. The thread is in `writer_thread.rs`, the check that
+//! the database may be opened in `dir.rs` and `check.rs`, and the comparison with the files in
 //! `walk.rs`. No access is decided on it.
 
 mod blob_rows;
@@ -39,7 +40,7 @@ pub use self::db::IndexTotals;
 pub use self::rows::IndexRow;
 pub use self::shared::{IndexReport, IndexState};
 
-/// What the index needs to know.
+/// The options of the index.
 #[derive(Clone, Debug)]
 pub struct IndexOptions {
     /// The program that checks a database that was not closed, given [`CHECK_COMMAND`] and the

@@ -1,13 +1,13 @@
-//! What has happened since the index was last written to, by row.
+//! The changes since the index was last written, by row.
 //!
-//! Bounded: when the index cannot keep up, what does not fit is dropped, and the index has to be
-//! compared with the files later.
+//! They are bounded: when the index cannot keep up, further changes are dropped, and the index has
+//! to be compared with the files later.
 
 use std::collections::HashMap;
 
 use super::rows::{IndexRow, RowFacts, RowKey};
 
-/// What became of a row.
+/// A change of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowChange {
     /// It was removed.
@@ -23,7 +23,8 @@ pub(super) enum RowChange {
 pub(super) struct PendingChanges {
     changes: HashMap<RowKey, RowChange>,
     dropped: u64,
-    /// Where names are written: most have been noted a moment ago, and need no memory of their own.
+    /// The buffer that names are written to: most names have been noted a moment ago, and need no
+    /// memory of their own.
     name: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! What the rows of the index look like. They are few and small, because every one costs memory.
+//! The format of the index's rows. They are few and small, because each one costs memory.
 //!
 //! | key | value |
 //! | --- | --- |
@@ -18,9 +18,9 @@ use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
 pub enum IndexRow<'a> {
     /// Content by its digest, manifests included.
     Blob(&'a Digest),
-    /// That a repository has a manifest.
+    /// A manifest of a repository.
     Manifest(&'a RegistryName, &'a RepositoryName, &'a Digest),
-    /// What a tag is.
+    /// A tag of a repository.
     Tag(&'a RegistryName, &'a RepositoryName, &'a Tag),
 }
 
@@ -54,12 +54,12 @@ impl IndexRow<'_> {
     }
 }
 
-/// What all keys of blobs whose hash begins with this byte begin with.
+/// The common prefix of the keys of blobs whose hash begins with this byte.
 pub(super) fn blobs_prefix(algorithm: Algorithm, first: u8) -> Vec<u8> {
     vec![BLOB, code(algorithm), first]
 }
 
-/// What all keys of a repository's manifests or tags begin with.
+/// The common prefix of the keys of a repository's manifests or tags.
 pub(super) fn repository_prefix(kind: u8, registry: &str, repository: &str) -> Vec<u8> {
     let mut prefix = Vec::new();
     push_repository(&mut prefix, kind, registry, repository);
@@ -79,7 +79,7 @@ fn push_digest(key: &mut Vec<u8>, digest: &Digest) {
     key.extend(digest.hash());
 }
 
-/// What a key says.
+/// The name in a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RowName {
     Blob(Digest),
@@ -132,7 +132,7 @@ fn code(algorithm: Algorithm) -> u8 {
     }
 }
 
-/// What is known of a row.
+/// The facts about a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RowFacts {
     /// In bytes; 0 for all but blobs.

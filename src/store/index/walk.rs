@@ -2,10 +2,10 @@
 //!
 //! It goes through `blobs/` by the first byte of the hashes, then through `registries/`, then
 //! through the rows of repositories that may be there no more. Each step looks at one directory or
-//! at so many files, so that whoever takes the steps can rest in between.
+//! at a few files, so that the caller can rest in between.
 //!
-//! Files come and go meanwhile. What happens after a directory is listed is noted as a change, and
-//! changes are applied after the step; and before a row is removed the file is looked for again.
+//! Files come and go meanwhile. A change after a directory is listed is noted, and applied after
+//! the step; and before a row is removed the file is looked for again.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -25,7 +25,7 @@ use crate::oci::{Algorithm, Digest, Tag};
 #[derive(Debug)]
 pub(super) struct StoreWalk {
     layout: StoreLayout,
-    /// What is next comes last.
+    /// The next one is at the end.
     todo: Vec<WalkTask>,
     /// Files without a row.
     missing: Vec<(RowKey, PathBuf)>,
@@ -198,8 +198,8 @@ fn add(ledger: &mut IndexDb, key: &[u8], path: &Path) -> Result<(), IndexFault> 
     Ok(())
 }
 
-/// What a file tells by itself. Most file systems note a day's first reading, so that is when it
-/// was last used, roughly.
+/// The facts that a file's metadata gives. Most file systems note a day's first read, so the time
+/// of access is roughly the last use.
 fn facts_of(key: &[u8], metadata: &Metadata) -> RowFacts {
     let size = if matches!(RowName::of(key), Some(RowName::Blob(_))) { metadata.len() } else { 0 };
     let used = metadata.atime().max(metadata.mtime());

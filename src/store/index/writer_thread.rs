@@ -21,7 +21,7 @@ use super::rows::{RowFacts, RowKey};
 use super::shared::{IndexShared, IndexState};
 use super::walk::{StoreWalk, WalkError};
 
-/// What the thread needs.
+/// The parts that the thread works with.
 #[derive(Clone, Debug)]
 pub(super) struct IndexWriter {
     pub(super) shared: Arc<IndexShared>,
@@ -101,8 +101,8 @@ impl IndexWriter {
         Ok(self.place.seal(totals, !round.is_due && round.walk.is_none())?)
     }
 
-    /// What is known to be in the database that is to be opened, and whether that is all there is;
-    /// `None` when we are to stop.
+    /// The totals of the database that is to be opened, and whether they cover every file; `None`
+    /// when the thread has to stop.
     fn examine(&self) -> Result<Option<(IndexTotals, bool)>, IndexFault> {
         let anew = Some((IndexTotals::default(), false));
         match self.place.look()? {
@@ -188,7 +188,7 @@ impl IndexWriter {
     }
 }
 
-/// What the thread keeps from one round to the next.
+/// The state that the thread keeps from one round to the next.
 #[derive(Debug)]
 struct WriterRound {
     /// The comparison with the files, while it goes on.
@@ -225,7 +225,7 @@ fn apply(ledger: &mut IndexDb, key: &[u8], change: RowChange) -> Result<(), Inde
             Some(facts) if used >= facts.used.saturating_add(USED_STEP_S) => {
                 ledger.put(key, RowFacts { used, ..facts })
             }
-            // What has no row yet gets one from the files.
+            // A blob without a row gets one from the files.
             _ => Ok(()),
         },
     }
