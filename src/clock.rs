@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 /// Tells the time of day.
 pub trait WallClock: fmt::Debug + Send + Sync {
-    /// Now. May jump in either direction; whoever subtracts must expect a negative difference.
+    /// The time now. It may jump in either direction; a caller that subtracts must expect a
+    /// negative difference.
     fn now(&self) -> SystemTime;
 }
 

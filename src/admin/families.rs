@@ -148,7 +148,7 @@ async fn disk(sources: &ReportSources) -> Vec<MetricFamily> {
     ]
 }
 
-/// Without an index, and before it is open, nobody knows how much is stored.
+/// Without an index, and before it is open, the totals are unknown.
 fn store(StoreReport { index, verification, .. }: &StoreReport) -> Vec<MetricFamily> {
     let is_known = !matches!(index.state, IndexState::Off | IndexState::Opening);
     let totals = is_known.then_some(index.totals);

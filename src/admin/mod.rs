@@ -1,7 +1,6 @@
-//! The operator's side: is it alive, is it of use, what does it do. Reads and changes nothing.
+//! The operator's side: health, readiness and metrics. It only reads.
 //!
-//! It knows no repository's name, and shows none: whoever may see the metrics need not be whoever may
-//! see what is pulled.
+//! It shows no repository's name: not every person who may see the metrics may see what is pulled.
 //!
 //! To show something more, write it into the table in `catalogue.rs` and give its samples in
 //! `families.rs`; the tests then want a row in `docs/metrics.md`.

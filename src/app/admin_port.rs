@@ -1,6 +1,6 @@
-//! The address at which operators ask.
+//! The address for operators.
 //!
-//! It is open before Larder serves and until its process ends, so that whoever asks is told that it
+//! It is open before Larder serves and until its process ends, so that probes are told that it
 //! starts, or stops. Its connections are not among those that a stop waits for.
 
 use std::io;

@@ -1,4 +1,4 @@
-//! Certificates are read again when their files change, whoever renews them.
+//! Certificates are read again when their files change, by whatever means.
 //!
 //! Files are looked at, not watched: that works on every file system, and through the symbolic
 //! links that Kubernetes and certbot swap. A pair that cannot be used is reported once and leaves

@@ -1,6 +1,6 @@
 //! The thread that writes request lines.
 //!
-//! A thread of its own, not a task: a write that hangs must hold up nobody who answers requests.
+//! It is a thread of its own, not a task: a write that hangs must not hold up requests.
 
 use std::thread;
 use std::time::Duration;

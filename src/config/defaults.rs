@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::diagnostics::ValueFault;
 use super::environment::Environment;
 
-/// Only this machine: there are no secrets there, but what there is is nobody else's business.
+/// Only this machine: the admin port shows no secrets, but it is not meant for others.
 pub const ADMIN_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
 

@@ -20,7 +20,7 @@ pub(super) fn size(text: &str, zero: ZeroRule) -> Result<u64, ValueFault> {
                         bytes) or `64MB` (64 million bytes)";
     let text = text.trim();
     let bytes = text.parse::<ByteSize>().ok().map(|size| size.0);
-    // A bare number would be bytes, which nobody who writes `64` means.
+    // A bare number would be bytes, which an operator who writes `64` does not mean.
     let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic()) || text == "0";
     match bytes {
         Some(0) if zero == ZeroRule::Rejected => {
@@ -63,7 +63,7 @@ pub(super) fn duration(text: &str, zero: ZeroRule) -> Result<Duration, ValueFaul
     }
 }
 
-/// Added to any clock this overflows nothing, and nobody can want more.
+/// Added to any clock this overflows nothing, and it is longer than any real duration.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tools of those that give values their meaning: whom to tell, and how files are read.
+//! Tools for the files that resolve values: diagnostics, warnings, and reading of files.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

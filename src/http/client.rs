@@ -72,12 +72,13 @@ type PooledClient = legacy::Client<InTime<HttpsConnector<Connector>>, ReplyBody>
 
 type HostClients = Arc<Mutex<VecDeque<Authority>>>;
 
-/// With whom a request shares its connection.
+/// Whether a request shares its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionLane {
-    /// With nobody, as long as its response lasts: HTTP/1.1, unless the host speaks HTTP/2 alone.
+    /// It has one for itself as long as its response lasts: HTTP/1.1, unless the host speaks HTTP/2
+    /// alone.
     Own,
-    /// With others, if the host speaks HTTP/2.
+    /// It shares one with others, if the host speaks HTTP/2.
     Shared,
 }
 

@@ -24,7 +24,7 @@ pub struct ClientIdentity {
 }
 
 /// The TLS configuration of a client that believes the platform's roots and `ca_pem`, and shows
-/// `identity` to whoever asks for a certificate.
+/// `identity` to servers that ask for a certificate.
 ///
 /// A platform without roots (a container from scratch) is a fault only if roots are needed and
 /// `ca_pem` gives none.

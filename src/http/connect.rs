@@ -214,8 +214,8 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Connects in time, handshakes and all, or not at all. The pool lets a dial go on which a request
-/// turned out not to need, and nobody else would end it.
+/// Connects in time, handshakes and all, or not at all. The pool lets a dial go on that its request
+/// turned out not to need, and nothing else would end it.
 #[derive(Clone)]
 pub(super) struct InTime<S>(pub(super) S);
 

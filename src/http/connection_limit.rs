@@ -46,7 +46,8 @@ impl ConnectionLimit {
     ///
     /// # Errors
     ///
-    /// When the request that wanted it has ended: it was given another one, and nobody waits for this.
+    /// When the request that wanted it has ended: it was given another one, and this one is not
+    /// needed.
     pub(super) async fn enter(&self, host: &HostPort) -> io::Result<OwnedSemaphorePermit> {
         let ended = ENDED.try_with(Clone::clone).unwrap_or_default();
         let entered = ended.run_until_cancelled_owned(self.at(host).acquire_owned()).await;

@@ -177,7 +177,7 @@ impl ProxyTable {
     }
 }
 
-/// By its name alone; whoever calls itself otherwise is the connector's business.
+/// Decides by the name alone; the connector looks at the addresses of other names.
 fn is_this_machine(host: &Host) -> bool {
     match host {
         Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),

@@ -19,7 +19,8 @@ pub struct IdleGuard {
     io: NetworkConnection,
     silence_max: Duration,
     moved: Instant,
-    /// Set when somebody waits; not moved with every byte, which would cost more than the byte.
+    /// Set when a read or write waits; not moved with every byte, which would cost more than the
+    /// byte.
     alarm: Pin<Box<Sleep>>,
 }
 

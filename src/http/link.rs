@@ -1,8 +1,8 @@
 //! The link to the next page (RFC 8288), as registries write it.
 //!
 //! Only its query is ever used: which list it belongs to is known, and where a page is served is
-//! decided by the door that the client came in by. So whatever host or path a link names, nobody
-//! is led there.
+//! decided by the door that the client came in by. So no client is led to the host or path that a
+//! link names.
 
 use std::borrow::Cow;
 

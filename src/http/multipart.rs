@@ -20,7 +20,7 @@ pub struct MultipartBody {
 impl MultipartBody {
     /// Parts of something that is `total` bytes long and of this type.
     pub fn new(content_type: &'static str, total: u64) -> Self {
-        // 128 bits that nobody can know before, so no content can contain the boundary on purpose.
+        // These 128 bits are not known before, so no content can contain the boundary on purpose.
         let boundary = format!("{:032x}", fastrand::u128(..));
         Self { boundary, content_type, total }
     }

@@ -65,7 +65,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// Whom an address belongs to: over IPv6 every client has a network of them (RFC 6177).
+/// The client that an address belongs to: over IPv6 every client has a network of them (RFC 6177).
 pub(super) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

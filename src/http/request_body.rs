@@ -1,4 +1,4 @@
-//! The body of a client's request: read as it comes, and what becomes of it when nobody reads it.
+//! The body of a client's request: read as it comes, and drained when its request is refused.
 //!
 //! A refusal is sent before the body is read. Over TCP a server that closes with bytes unread resets
 //! the connection, and the reset can overtake the refusal; so what a client has begun to send is

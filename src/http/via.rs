@@ -17,7 +17,8 @@ use http::{HeaderMap, HeaderValue};
 pub struct InstanceId(u64);
 
 impl InstanceId {
-    /// A new one. Two that happen to be the same refuse each other, which nobody lives to see.
+    /// A new one. Two that happen to be the same would refuse each other; with 64 bits that does
+    /// not happen.
     pub fn random() -> Self {
         Self(fastrand::u64(..))
     }

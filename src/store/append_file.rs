@@ -257,15 +257,15 @@ impl AppendFile {
         Ok(())
     }
 
-    /// Renames without replacing: whoever was first has verified the same bytes. If that was too
+    /// Renames without replacing: the first file there has the same verified bytes. If that was too
     /// long ago, these are the better ones.
     fn rename(&self, digest: &Digest, to: &Path) -> io::Result<()> {
         let from = &self.path;
         match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) if self.blobs.has_fresh(digest) => fs::remove_file(from),
-            // Or a file system without the flag: replacing a verified file by its equal harms
-            // nobody.
+            // Or a file system without the flag: replacing a verified file by its equal does no
+            // harm.
             Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => fs::rename(from, to),
             Err(error) => Err(error.into()),
         }

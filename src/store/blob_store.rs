@@ -206,7 +206,7 @@ impl BlobStore {
     }
 
     /// Takes its name from a file whose bytes are wrong, so that they are fetched anew. They are of
-    /// no use to anybody, and would take space that nobody accounts for.
+    /// no use, and would take space that is not accounted for.
     pub(super) fn remove_corrupt(&self, digest: &Digest, file: FileId, why: &str) {
         let mut condemned = self.condemned.lock();
         if condemned.get(digest) == Some(&file) {

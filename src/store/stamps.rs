@@ -1,9 +1,9 @@
 //! When content was last verified, and in which run of the machine: its file's modification time.
 //!
 //! The seconds say when. The nanoseconds are the number of the run, so they need no clock to be
-//! compared, and whoever else writes to the file, or brings it from elsewhere, gives it others. A
-//! file system that does not keep nanoseconds, or that takes no change, costs one verification in
-//! every process.
+//! compared, and any other program that writes or copies the file gives it other ones. A file
+//! system that does not keep nanoseconds, or that takes no change, costs one verification in every
+//! process.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;

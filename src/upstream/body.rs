@@ -5,7 +5,7 @@
 //! is closed: reading on for a reader that has left would cost more than a new connection.
 //! Documents that came compressed are decoded.
 //!
-//! # What this does not do
+//! # Out of scope
 //!
 //! It checks no digest and no length but the answer's own, and does not resume.
 

@@ -1,7 +1,7 @@
 //! A client's TCP connection, which sends files where a body has left placeholders.
 //!
 //! It stands directly on TCP. Whatever lies above it either passes slices through as they are, or
-//! copies them, which the account of `sendfile.rs` notices. Over TLS nobody is given the
+//! copies them, which the account of `sendfile.rs` notices. Over TLS no body is given the
 //! [`SendfileQueue`], so there are no placeholders.
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The rows on disk. The only place that knows which database keeps them: sled.
 //!
 //! All of it blocks, may panic, and, on a database that is damaged, may never return. It belongs on
-//! a thread that nobody waits for.
+//! a thread that no request waits for.
 
 use std::io;
 use std::mem::ManuallyDrop;

@@ -8,7 +8,7 @@
 //!
 //! A database that was not left in order, or has changed since, is not opened by this process: a
 //! damaged one may panic or never return. One that was killed in mid-work is checked in a process
-//! of its own first; one that has changed while nobody used it is damaged.
+//! of its own first; one that has changed while no process used it is damaged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -95,8 +95,8 @@ impl IndexDir {
         Ok(())
     }
 
-    /// Removes what was set aside: it was kept for somebody to look at, until the index was closed
-    /// in order once again.
+    /// Removes the index that was set aside: it is kept for the operator until the next one was
+    /// closed in order.
     pub(super) fn forget_bad(&self) -> io::Result<()> {
         let bad = self.bad();
         if bad.try_exists()? { fs::remove_dir_all(bad) } else { Ok(()) }
@@ -110,7 +110,7 @@ impl IndexDir {
         fs::rename(draft, self.seal_file())
     }
 
-    /// Puts the database where it harms nobody. The one that lay there goes.
+    /// Sets the database aside, in place of the one that was set aside before.
     pub(super) fn set_aside(&self) -> io::Result<()> {
         let bad = self.bad();
         if bad.try_exists()? {

@@ -143,7 +143,7 @@ impl Drop for StoreIndex {
     }
 }
 
-/// The rows of a database that nobody uses, without last uses. Opening it changes it, so this is
+/// The rows of a database that is not in use, without last uses. Opening it changes it, so this is
 /// for a copy of it.
 #[doc(hidden)]
 pub fn index_rows(db: &Path) -> Result<Vec<String>, String> {

@@ -98,7 +98,7 @@ impl StoreWalk {
         Ok(self.sweep_sums(algorithm, first)?)
     }
 
-    /// Checksums whose blob somebody has deleted.
+    /// Removes checksums whose blob was deleted.
     fn sweep_sums(&self, algorithm: Algorithm, first: u8) -> io::Result<()> {
         for (name, path) in listed(&self.layout.sums_of(algorithm, first))? {
             let blob = self.layout.blobs_of(algorithm, first).join(name);

@@ -1,7 +1,7 @@
 //! The thread that has the database to itself, and what happens when it dies.
 //!
 //! Whatever the database does, it does to this thread: it may panic, and is then set aside and made
-//! anew; it may hang, and is then reported as stuck. Nobody else calls it.
+//! anew; it may hang, and is then reported as stuck. No other thread calls it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
