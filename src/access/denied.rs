@@ -25,13 +25,13 @@ pub enum AccessDenied {
     #[error("too many logins at once")]
     LoginQueueFull,
     /// The client is anonymous, and anonymous clients may not do this.
-    #[error("this takes a login")]
+    #[error("login required")]
     LoginRequired,
     /// The user may read in the repository, but no rule allows this action.
-    #[error("no rule lets this user do that in this repository")]
+    #[error("no `[[access.rule]]` permits this user this action in this repository")]
     NoRuleForAction,
     /// No rule lets the user read in the repository; to this user it does not exist.
-    #[error("no rule lets this user do anything in this repository")]
+    #[error("no `[[access.rule]]` permits this user anything in this repository")]
     NoRuleForRepository,
     /// The registry has not confirmed that the client may read in the repository; to this client
     /// it does not exist.

@@ -81,7 +81,7 @@ impl AdminPort {
 
     fn accept(&self, listener: BoundListener) -> AcceptLoop {
         if let Ok(address) = listener.address() {
-            tracing::info!(%address, "health and metrics");
+            tracing::info!(%address, "health checks and metrics are served");
         }
         let stop = CancellationToken::new();
         let (admin, connections) = (Arc::clone(&self.admin), self.connections.clone());

@@ -41,15 +41,15 @@ fn renew(tls: &PortTls) {
     match tls.options.read_again() {
         Ok(identity) => {
             if tls.server.replace(identity) {
-                tracing::info!(%cert, "another certificate is in service");
+                tracing::info!(%cert, "certificate reloaded");
             }
         }
         Err(problem) => {
             let file = &problem.place;
             tracing::error!(
                 %file,
-                problem = problem.what,
-                "a changed certificate cannot be used, the old one stays in service"
+                error = problem.what,
+                "certificate not reloaded; the old one stays in service"
             );
         }
     }

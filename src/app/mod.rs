@@ -223,7 +223,7 @@ impl App {
         let grace = *self.grace.take();
         let begin = Instant::now();
         if timeout(grace, self.connections.wait()).await.is_err() {
-            tracing::warn!(open = self.connections.len(), "stopping with transfers under way");
+            tracing::warn!(open = self.connections.len(), "stopping with transfers in flight");
         }
         let left = || grace.saturating_sub(begin.elapsed());
         self.push.stop(left()).await;

@@ -24,7 +24,7 @@ impl ServiceManager {
     pub(super) fn of(environment: &Environment) -> Self {
         let address = environment.value("NOTIFY_SOCKET").map(address);
         let address = address.and_then(|address| {
-            address.inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET is no socket")).ok()
+            address.inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET names no socket; the service manager is not notified")).ok()
         });
         Self { address }
     }
@@ -55,7 +55,7 @@ impl ServiceManager {
             socket.send_to_addr(state.as_bytes(), address)
         });
         if let Err(error) = sent {
-            tracing::warn!(%error, state, "cannot tell the service manager");
+            tracing::warn!(%error, state, "cannot notify the service manager");
         }
     }
 }

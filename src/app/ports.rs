@@ -206,6 +206,6 @@ impl App {
             shaken = tls.server.accept(io) => shaken,
         };
         // Port scanners, plain HTTP, clients that do not believe the certificate: all ordinary.
-        shaken.inspect_err(|error| tracing::debug!(%error, "no TLS handshake")).ok()
+        shaken.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()
     }
 }

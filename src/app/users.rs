@@ -38,17 +38,17 @@ fn renew(access: &config::AccessSettings) {
     match access.read_users_again() {
         Ok(Some(users)) => {
             if htpasswd.replace(users) {
-                tracing::info!(file = %path.display(), "other users are in service");
+                tracing::info!(file = %path.display(), "htpasswd file reloaded");
             }
         }
         Ok(None) => {}
         Err(problems) => {
             for problem in problems {
-                tracing::error!(file = %problem.place, problem = problem.what, "bad line");
+                tracing::error!(file = %problem.place, error = problem.what, "bad line in htpasswd file");
             }
             tracing::error!(
                 file = %path.display(),
-                "the changed users cannot be used, the old ones stay in service"
+                "htpasswd file not reloaded; the old users stay in service"
             );
         }
     }

@@ -4,16 +4,17 @@
 use std::io;
 
 use crate::access::Grant;
-use crate::store::{RepositoryStore, Store};
+use crate::store::{RepositoryRecords, RepositoryStore, Store};
 
 /// The records of the grant's repository.
 pub(super) fn records_of(store: &Store, grant: &Grant) -> RepositoryStore {
     store.repository(grant.registry().name(), grant.repository())
 }
 
-/// Logs an error of the disk.
-pub(super) fn warn_of(result: io::Result<()>, what: &'static str) {
+/// Logs an error of the disk with a repository's records.
+pub(super) fn warn_of(records: &RepositoryRecords, result: io::Result<()>, what: &'static str) {
     if let Err(error) = result {
-        tracing::warn!(%error, "{what}");
+        let (registry, repository) = (records.registry(), records.repository());
+        tracing::warn!(%registry, %repository, %error, "{what}");
     }
 }

@@ -29,7 +29,7 @@ pub enum CacheError {
         age: Duration,
     },
     /// The upstream sent bytes, but not the ones that were asked for.
-    #[error("{host} sent bytes that are not {digest}: {reason}")]
+    #[error("{host} sent wrong bytes for {digest}: {reason}")]
     Corrupt {
         /// The registry that sent them.
         host: String,
@@ -50,7 +50,7 @@ pub enum CacheError {
         reason: ManifestFault,
     },
     /// A length is needed, the upstream states none, and there is no room to find it out.
-    #[error("{host} states no length, and the disk has no room to find it out")]
+    #[error("{host} states no `Content-Length`, and the disk has no space to find it out")]
     NoLength {
         /// The registry that states none.
         host: String,

@@ -191,8 +191,8 @@ impl Cache {
     pub async fn sweep(&self) {
         let in_flight = self.rooms.blobs.fills.table().in_flight();
         match self.rooms.store.sweep_fills(self.rooms.clock.now(), in_flight).await {
-            Ok(count) => tracing::debug!(count, "swept old partials"),
-            Err(error) => tracing::warn!(%error, "cannot sweep"),
+            Ok(count) => tracing::debug!(count, "removed old partial downloads"),
+            Err(error) => tracing::warn!(%error, "cannot remove old partial downloads"),
         }
     }
 
@@ -247,7 +247,7 @@ impl Cache {
         let CacheRooms { tasks, .. } = &*self.rooms;
         tasks.close();
         if timeout(grace, tasks.wait()).await.is_err() {
-            tracing::info!(running = tasks.len(), "stopping with fetches under way");
+            tracing::info!(running = tasks.len(), "stopping with fetches in flight");
         }
         tasks.end();
         // A task that the disk does not let go of is left to the end of the process.

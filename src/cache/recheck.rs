@@ -131,7 +131,9 @@ impl RecheckQueue {
                     tracing::warn!(%digest, %error, "cannot read a stored blob");
                     return None;
                 }
-                Err(_) => tracing::info!(%digest, "verifying a stored blob takes long"),
+                Err(_) => {
+                    tracing::info!(%digest, "verifying a stored blob takes long");
+                }
             }
         }
         recheck.content()

@@ -333,7 +333,7 @@ pub enum ConnectError {
     #[error("{0} has no public address")]
     NotPublic(HostPort),
     /// The proxy on the way cannot be reached, or does not help.
-    #[error("the proxy {proxy} does not lead there: {reason}")]
+    #[error("the egress proxy {proxy} does not lead there: {reason}")]
     Proxy {
         /// The proxy.
         proxy: HostPort,

@@ -60,7 +60,7 @@ pub async fn serve_connection<F, B>(
     };
     if let Err(error) = ended {
         // A client that leaves, a body that was cut, a request that was none: all ordinary.
-        tracing::debug!(%error, "a connection ended");
+        tracing::debug!(%error, "connection closed");
     }
 }
 

@@ -85,7 +85,7 @@ impl UploadCopy {
         let store = Arc::clone(store);
         let open = async move {
             let opened = store.open_upload(algorithm).await;
-            opened.inspect_err(|error| tracing::warn!(%error, "cannot copy an upload")).ok()
+            opened.inspect_err(|error| tracing::warn!(%error, "cannot write a pushed blob to the cache; it is not cached")).ok()
         };
         Self::write(open, tasks, budget)
     }
@@ -126,7 +126,7 @@ impl CopySink {
         let Some(queue) = &self.queue else { return };
         let share = self.budget.take(bytes.len().max(PIECE_BYTES_MIN));
         if share.is_none() {
-            tracing::debug!("the disk is slower than a push; its copy is given up");
+            tracing::debug!("the disk is slower than a push; the pushed blob is not cached");
         }
         let bytes = bytes.clone();
         let piece = share.map(|share| CopyPiece { bytes, _share: share });
@@ -150,9 +150,11 @@ async fn append(file: HashedFile, queue: mpsc::Receiver<CopyPiece>) -> Option<Ha
     match file.append(None, queue, |_| {}).await {
         Ok(file) => return Some(file),
         Err(AppendError::NoSpace { error, .. } | AppendError::Refused { error, .. }) => {
-            tracing::warn!(%error, "cannot copy an upload");
+            tracing::warn!(%error, "cannot write a pushed blob to the cache; it is not cached");
         }
-        Err(AppendError::Stuck) => tracing::warn!("cannot copy an upload: the disk is stuck"),
+        Err(AppendError::Stuck) => {
+            tracing::warn!("a write to the disk hangs; the pushed blob is not cached");
+        }
     }
     None
 }
@@ -165,7 +167,9 @@ async fn commit(mut writer: CopyWriter, digest: Digest) {
             tracing::warn!(%digest, %error, "cannot store a pushed blob");
         }
         // The upstream has checked what it got; the copy is not that.
-        Err(error) => tracing::debug!(%digest, %error, "the copy of an upload has another digest"),
+        Err(error) => {
+            tracing::debug!(%digest, %error, "digest mismatch in a pushed blob; not cached");
+        }
     }
 }
 

@@ -23,13 +23,13 @@ pub(super) enum RequestError {
     #[error(transparent)]
     Access(#[from] AccessDenied),
     /// The request names its registry by a door that is closed at this listener.
-    #[error("registries are not named in this way on this address")]
+    #[error("this way of naming a registry is disabled on this address (`doors`)")]
     ClosedDoor(Door),
     /// `ns` is given with different values.
     #[error("`ns` is given more than once")]
     ConflictingNamespaces,
     /// The request names a host that this listener does not serve.
-    #[error("this host is not served on this address")]
+    #[error("this host is not served on this address (`names`)")]
     ForeignHost,
     /// The request has passed this instance before.
     #[error(transparent)]
@@ -50,7 +50,7 @@ pub(super) enum RequestError {
     #[error("the request names more than one host")]
     MultipleHosts,
     /// No registry is named, and none is the default.
-    #[error("no registry is named, and none is the default")]
+    #[error("the request names no registry, and none is the `default`")]
     NoDefaultRegistry,
     /// The path is not one of the protocol's.
     #[error(transparent)]

@@ -44,7 +44,7 @@ fn write(read: &EventRead) {
     match read {
         EventRead::Event(event) => write_event(event),
         EventRead::Lost(lines) => {
-            tracing::warn!(lines, "request lines were lost because the log is written too slowly");
+            tracing::warn!(lines, "request lines were lost: the log is written too slowly");
         }
     }
 }

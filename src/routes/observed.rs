@@ -139,7 +139,7 @@ impl Body for ObservedBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.end = AnswerEnd::Cut;
-                tracing::warn!(%error, "the body of an answer was cut");
+                tracing::warn!(%error, "response body cut off");
             }
             Poll::Ready(None) => self.end = AnswerEnd::Whole,
             Poll::Pending => {}

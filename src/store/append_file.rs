@@ -212,7 +212,7 @@ impl AppendFile {
             }
             Err(mismatch) => {
                 if let Err(error) = self.discard() {
-                    tracing::warn!(%error, "cannot remove a file with wrong bytes");
+                    tracing::warn!(%error, "cannot remove a partial file with wrong bytes");
                 }
                 Err(mismatch)
             }

@@ -195,7 +195,7 @@ impl BlobStore {
         self.index.kept(IndexRow::Blob(digest), len);
         if self.condemned.lock().remove(digest).is_some() {
             self.healed.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(%digest, "stored content that was wrong is right again");
+            tracing::info!(%digest, "corrupt blob replaced: fetched again and verified");
         }
     }
 
@@ -223,10 +223,11 @@ impl BlobStore {
             Ok(()) => {
                 self.index.gone(IndexRow::Blob(digest));
                 self.budget.removed(digest);
-                tracing::error!(%digest, why, "stored content is wrong; removed");
+                tracing::error!(%digest, reason = why, "corrupt blob removed; it is fetched again on demand");
             }
             Err(error) => {
-                tracing::error!(%digest, why, %error, "stored content is wrong; not removed");
+                let path = path.display();
+                tracing::error!(%path, reason = why, %error, "cannot remove a corrupt blob");
             }
         }
         // Checksums of a blob that is not there would be a file too many.

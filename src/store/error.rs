@@ -28,7 +28,7 @@ pub enum OpenError {
 
 /// Some bytes are not what their digest says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the bytes are {got}, not {want}")]
+#[error("expected {want}, got {got}")]
 pub struct DigestMismatch {
     /// The digest that was asked for.
     pub want: Digest,

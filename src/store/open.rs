@@ -169,7 +169,7 @@ impl Store {
         let Ok(entries) = fs::read_dir(layout.uploads()) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
             if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot remove a copy of an upload");
+                tracing::warn!(path = %path.display(), %error, "cannot remove a file of an earlier upload");
             }
         }
     }

@@ -186,7 +186,7 @@ impl StaleBlob {
         let proven = self.fits(sums, block);
         let mut state = self.state.lock();
         if !matches!(proven, Ok(true)) {
-            tracing::warn!(digest = %self.digest, block, error = ?proven.err(), "a stored block does not fit");
+            tracing::warn!(digest = %self.digest, block, error = ?proven.err(), "checksum mismatch in a stored blob; verifying it as a whole");
             // The mismatch may come from pages in memory, so the file is read from the disk again.
             forget_pages(&self.file);
             state.method = RecheckMethod::whole(&self.digest);

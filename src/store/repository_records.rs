@@ -35,6 +35,16 @@ pub struct RepositoryRecords {
 
 /// All methods block. Errors are those of the disk: a record that is damaged is absent.
 impl RepositoryRecords {
+    /// The registry of the repository.
+    pub fn registry(&self) -> &RegistryName {
+        &self.registry
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
     /// The record of a tag, under the full `Accept` list or under a client's own `view`.
     pub fn tag(&self, tag: &Tag, view: Option<&str>) -> io::Result<Option<TagRecord>> {
         let record = self.records.get(&self.folder().tag(tag, view), RECORD_BYTES_MAX)?;

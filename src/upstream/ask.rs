@@ -137,7 +137,7 @@ impl Upstream {
                 .filter(|pause| Instant::now() + *pause < until)
                 .filter(|_| !self.transport.is_open(error.host()));
             let Some(pause) = pause else { return Err(error) };
-            tracing::debug!(%error, tries, ?pause, "retry of an upstream request");
+            tracing::debug!(%error, tries, ?pause, "retrying an upstream request");
             sleep(pause).await;
         }
     }

@@ -173,7 +173,12 @@ impl BackoffPermit<'_> {
             Entry::Vacant(entry) => {
                 let wait = wished.unwrap_or_else(|| growing(1));
                 let (host, class, _) = entry.key();
-                tracing::info!(host, class = class.as_str(), ?wait, "rate limited");
+                tracing::info!(
+                    host,
+                    class = class.as_str(),
+                    ?wait,
+                    "rate limited by the upstream; backing off"
+                );
                 entry.insert(BackoffWindow { until: now + wait, refusals: 1, is_probed: false });
                 wait
             }

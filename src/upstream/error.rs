@@ -17,7 +17,7 @@ use crate::http::TrustError;
 #[non_exhaustive]
 pub enum UpstreamError {
     /// Our credential is refused everywhere: by the token server, or by `/v2/` itself.
-    #[error("{host} refuses our credential: {reason}")]
+    #[error("{host} rejects the credential (`auth`): {reason}")]
     CredentialRefused {
         /// The host that refused.
         host: String,
@@ -37,7 +37,7 @@ pub enum UpstreamError {
         is_proven: bool,
     },
     /// A redirect, or a token server, that must not be followed: nothing was sent there.
-    #[error("{host} points to {target}, which is not followed: {reason}")]
+    #[error("{host} redirects to {target}, which is not followed: {reason}")]
     Forbidden {
         /// The registry that pointed there.
         host: String,
@@ -67,7 +67,7 @@ pub enum UpstreamError {
         is_proven: bool,
     },
     /// The range asked for begins at or behind the end.
-    #[error("{host} has no bytes in the range asked for")]
+    #[error("{host} has no bytes in the requested range")]
     RangeNotSatisfiable {
         /// The registry that answered.
         host: String,
@@ -86,7 +86,7 @@ pub enum UpstreamError {
         said: Option<Bytes>,
     },
     /// Bytes, or an end of bytes, were waited for and did not come, or in drops.
-    #[error("{host} sent nothing, or next to nothing, for {} s", waited.as_secs())]
+    #[error("{host} timed out: nothing, or next to nothing, in {} s", waited.as_secs())]
     Stalled {
         /// The host that was waited for.
         host: String,
@@ -103,7 +103,7 @@ pub enum UpstreamError {
     },
     /// The upstream asks us to slow down (429, or 503 with `Retry-After`), or has done so and is
     /// not asked again yet.
-    #[error("{host} is limiting us")]
+    #[error("{host} is rate limiting")]
     Throttled {
         /// The registry that answered.
         host: String,

@@ -154,7 +154,7 @@ impl UpstreamGroup {
                     }
                     verdict = Some(error);
                 }
-                Err(error) => tracing::debug!(%error, "asking the next upstream"),
+                Err(error) => tracing::debug!(%error, "a mirror failed; asking the next upstream"),
             }
         }
         let host = self.host().to_owned();

@@ -16,7 +16,7 @@ const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
 
 /// Logged when a comparison of the index with the files is done.
-const COMPARED: &str = "the index is what the files are";
+const COMPARED: &str = "index compared with the files";
 
 /// What can happen to an index while nobody uses it.
 #[derive(Clone, Copy, Debug)]

@@ -76,8 +76,8 @@ impl FillTask {
     pub(super) async fn run(self) {
         let end = self.fetch().await.unwrap_or_else(FillProgress::Failed);
         if let FillProgress::Failed(error) = &end {
-            let repository = self.grant.repository();
-            tracing::warn!(digest = %self.digest, %repository, %error, "a fill failed");
+            let (registry, repository) = (self.grant.registry().name(), self.grant.repository());
+            tracing::warn!(%registry, %repository, digest = %self.digest, %error, "fill failed");
         }
         self.tools.stats.count(self.grant.registry().name().as_str(), &end);
         // Before readers learn of the end: a request after that finds the blob, or starts anew.
@@ -171,7 +171,10 @@ impl FillTask {
     async fn open_file(&self) -> Option<HashedFile> {
         let registry = self.grant.registry().name();
         let opened = self.tools.store.open_fill(registry, &self.digest).await;
-        opened.inspect_err(|error| tracing::warn!(%error, "cannot open a partial file")).ok()
+        let failed = |error: &_| {
+            tracing::warn!(digest = %self.digest, %error, "cannot open a partial file; not caching");
+        };
+        opened.inspect_err(failed).ok()
     }
 
     /// Asks for what the partial file lacks. A partial file that is longer than the blob is
@@ -261,7 +264,7 @@ impl FillTask {
                 Ok(WriteOutcome::NoSpace(bypass_of(&error)))
             }
             Err(AppendError::Refused { file, left, error }) => {
-                tracing::warn!(digest = %self.digest, %error, "the disk takes no more; relaying");
+                tracing::warn!(digest = %self.digest, %error, "the disk refuses writes; not caching");
                 put_back(left);
                 let bypass = bypass_of(&error);
                 let prefix = match bypass {
@@ -272,7 +275,7 @@ impl FillTask {
                 Ok(WriteOutcome::Refused(prefix, bypass))
             }
             Err(AppendError::Stuck) => {
-                tracing::warn!(digest = %self.digest, "the disk is stuck; relaying");
+                tracing::warn!(digest = %self.digest, "a write to the disk hangs; not caching");
                 let prefix = HashedPrefix::none(&self.digest);
                 Ok(WriteOutcome::Refused(prefix, BypassReason::DiskFailed))
             }
@@ -328,11 +331,13 @@ impl FillTask {
         let committed = match file.commit(&self.digest, proven).await {
             Ok(committed) => committed,
             Err(CommitError::Mismatch(mismatch)) => {
-                tracing::warn!(repository = %self.grant.repository(), %mismatch, "digest mismatch");
+                let (registry, repository) =
+                    (self.grant.registry().name(), self.grant.repository());
+                tracing::warn!(%registry, %repository, error = %mismatch, "digest mismatch");
                 return Ok(Committed::Wrong);
             }
             Err(CommitError::Disk(error)) => {
-                tracing::warn!(digest = %self.digest, %error, "cannot hash a partial file");
+                tracing::warn!(digest = %self.digest, %error, "cannot read a partial file");
                 return Err(CacheError::Internal("cannot hash a partial file"));
             }
         };

@@ -179,7 +179,7 @@ impl ManifestPulls {
             this.epochs.if_current(&key, since, || {
                 this.memory.put(key.clone(), Arc::clone(&kept));
                 let written = records.put_manifest(&kept.media_type, &verified);
-                warn_of(written, "cannot store a manifest");
+                warn_of(records, written, "cannot store a manifest");
                 this.presence.note_named(records, &of, &facts);
             });
             Ok(())
@@ -198,7 +198,7 @@ impl ManifestPulls {
         grant: &Grant,
         digest: &Digest,
     ) {
-        warn_of(records.drop_manifest(digest), "cannot drop a manifest");
+        warn_of(records, records.drop_manifest(digest), "cannot remove a manifest");
         self.memory.remove(&RecordKey::digest(grant, digest));
     }
 
@@ -276,7 +276,7 @@ impl ManifestPulls {
             match self.accept(&grant, got, Some(&digest), since).await {
                 // A wrong mirror is no reason to fail a pull.
                 Err(error) if place != UpstreamIndex::Authoritative && !failed.contains(&place) => {
-                    tracing::warn!(%digest, %error, "asking the next upstream for a manifest");
+                    tracing::warn!(%digest, %error, "bad manifest; asking the next upstream");
                     failed.push(place);
                 }
                 accepted => {

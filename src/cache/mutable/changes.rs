@@ -112,7 +112,8 @@ impl AcceptedChanges {
             // The blobs that it named may be named by no other manifest.
             presence.reload(&of);
             Ok(tags.unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot look for the tags of a manifest");
+                let (registry, repository) = (records.registry(), records.repository());
+                tracing::warn!(%registry, %repository, %digest, %error, "cannot find a manifest's tags");
                 Vec::new()
             }))
         };

@@ -116,7 +116,7 @@ impl ListPulls {
             validation.epochs.exclusively(&key, || {
                 // In memory they are of an earlier epoch now.
                 validation.epochs.invalidate(&key, validation.clock.now());
-                warn_of(records.drop_lists(), "cannot drop lists");
+                warn_of(records, records.drop_lists(), "cannot remove cached lists");
             });
             Ok(())
         };
@@ -218,7 +218,7 @@ impl ListPulls {
                 }
             }
             let written = write_list(records, &name, content, validated.at);
-            warn_of(written, "cannot store a list");
+            warn_of(records, written, "cannot store a list");
         };
         let key = RecordKey::lists(&grant);
         self.validation.store_if_current(&grant, key, epoch, write).await;

@@ -123,7 +123,7 @@ impl TagPulls {
                 });
                 let now = clock.now();
                 let validated = LastValidated::now(now, epochs.invalidate(&key, now));
-                warn_of(records.drop_views(&tag), "cannot drop a tag's other records");
+                warn_of(records, records.drop_views(&tag), "cannot remove a tag's other records");
                 match named {
                     Some(PushedDigest { digest, .. }) => {
                         let warnings = UpstreamWarnings::default();
@@ -325,12 +325,12 @@ impl TagPulls {
         let (digest, checked_at) = (cached.digest.clone(), cached.validated.at);
         let record = TagRecord { digest, checked_at, is_doubtful: false };
         self.memory.put(key, Arc::new(cached));
-        warn_of(records.put_tag(tag, view, &record), "cannot store a tag record");
+        warn_of(records, records.put_tag(tag, view, &record), "cannot store a tag record");
     }
 
     /// Blocks.
     fn remove(&self, records: &RepositoryRecords, key: &RecordKey, tag: &Tag, view: Option<&str>) {
-        warn_of(records.drop_tag(tag, view), "cannot drop a tag record");
+        warn_of(records, records.drop_tag(tag, view), "cannot remove a tag record");
         self.memory.remove(key);
     }
 }

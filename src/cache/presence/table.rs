@@ -173,7 +173,7 @@ impl PresenceTable {
             let now = self.clock.now();
             self.epochs.invalidate(&key, now);
             let noted = records.drop_members(digests, now);
-            warn_of(noted, "cannot note that a repository has lost a digest");
+            warn_of(records, noted, "cannot record that blobs are no longer in the repository");
             let contents = self.load(records, grant);
             for digest in digests {
                 contents.lock().remove(digest);
@@ -199,7 +199,7 @@ impl PresenceTable {
             this.epochs.if_current(&key, since, || {
                 if !this.load(records, &of).lock().contains_key(&digest) {
                     let noted = records.put_member(&digest, this.clock.now());
-                    warn_of(noted, "cannot note a membership");
+                    warn_of(records, noted, "cannot record that a blob is in the repository");
                 }
                 this.add(records, &of, &digest, found, since);
             });
@@ -251,7 +251,8 @@ impl PresenceTable {
     fn load(&self, records: &RepositoryRecords, grant: &Grant) -> RepositoryContents {
         self.contents.get_or_load(RecordKey::contents(grant), || {
             let sizes = records.members().unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot read memberships");
+                let (registry, repository) = (records.registry(), records.repository());
+                tracing::warn!(%registry, %repository, %error, "cannot read memberships");
                 MemberSizes::new()
             });
             let presence = |size| Presence { size, confirmed_at: None };

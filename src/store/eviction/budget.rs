@@ -174,7 +174,7 @@ impl DiskBudget {
         let is_idle = |_: &Path, metadata: &Metadata| !open.has(FileId::of(metadata));
         let removed = remove_partials(&self.layout, &self.space, is_idle)?;
         if removed > 0 {
-            tracing::info!(removed, "removed partial downloads to make room");
+            tracing::info!(removed, "removed partial downloads to free space");
         }
         self.shortage(is_ahead)
     }
@@ -214,7 +214,7 @@ impl DiskBudget {
                 tracing::debug!(?shortage, freed, "evicted blobs ahead of need");
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "cannot ask the file system for its free space"),
+            Err(error) => tracing::warn!(%error, "cannot read the free space of the file system"),
         }
         self.counts.log();
         (1..wanted).contains(&freed)

@@ -25,7 +25,7 @@ pub(in crate::store) fn start(budget: &Arc<DiskBudget>) {
     let weak = Arc::downgrade(budget);
     let started = thread::Builder::new().name("evictor".to_owned()).spawn(move || keep(&weak));
     if let Err(error) = started {
-        tracing::error!(%error, "no thread can be had to evict blobs ahead of need");
+        tracing::error!(%error, "cannot start the eviction thread; blobs are evicted only while others are stored");
         drop(budget.index.take_blob_rows());
         budget.complete();
     }

@@ -140,7 +140,7 @@ pub(super) enum IndexFault {
     Database(#[from] sled::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("a row makes no sense")]
+    #[error("a row is malformed")]
     Malformed,
 }
 

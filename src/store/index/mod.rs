@@ -83,7 +83,7 @@ impl StoreIndex {
         };
         let supervisor = thread::Builder::new().name("index-keeper".to_owned());
         if let Err(error) = supervisor.spawn(move || owner.supervise()) {
-            tracing::error!(%error, "the index cannot be started");
+            tracing::error!(%error, "cannot start the index");
             return Self { running: None, clock, blob_rows };
         }
         Self { running: Some(IndexThread { shared, place }), clock, blob_rows }
@@ -127,7 +127,7 @@ impl StoreIndex {
         if running.shared.stop(STOP_WAIT_MAX) {
             return;
         }
-        tracing::warn!("the index did not close in time; it is looked at when we start");
+        tracing::warn!("the index did not close in time; it is checked at the next start");
         if self.report().state == IndexState::Stuck {
             // It would get stuck again.
             drop(running.place.set_aside());

@@ -48,7 +48,10 @@ impl IndexWriter {
                 Err(error) => format!("no thread can be had: {error}"),
             };
             if self.shared.is_stopping() {
-                tracing::warn!(why, "the index did not end well; it is looked at when we start");
+                tracing::warn!(
+                    reason = why,
+                    "the index was not closed; it is checked at the next start"
+                );
                 self.shared.ended();
                 return;
             }
@@ -56,21 +59,21 @@ impl IndexWriter {
                 break;
             }
         }
-        tracing::error!("there is no index until the next start");
+        tracing::error!("the index is off until the next start");
         self.shared.update(|report| report.state = IndexState::Off);
         self.shared.ended();
     }
 
     /// Puts the database out of the way. Returns whether a new one may be tried.
     fn set_aside(&self, why: &str) -> bool {
-        tracing::warn!(why, "the index is set aside and built anew from the files");
+        tracing::warn!(reason = why, "index set aside; it is rebuilt from the files");
         self.shared.update(|report| {
             report.set_aside += 1;
             report.state = IndexState::Opening;
         });
         let done = self.place.set_aside();
         if let Err(error) = &done {
-            tracing::error!(%error, "the index cannot be set aside");
+            tracing::error!(%error, "cannot set the index aside");
         }
         done.is_ok()
     }
@@ -85,7 +88,7 @@ impl IndexWriter {
         if let Some(rows) = self.blob_rows.lock().take().filter(|_| is_whole) {
             blob_rows::send(&rows, &ledger)?;
         }
-        tracing::info!(?totals, is_whole, "the index is open");
+        tracing::info!(?totals, is_whole, "index opened");
         let mut round = WriterRound { is_due: !is_whole, ..WriterRound::new() };
         loop {
             let wait = if round.walk.is_some() || round.is_due { round.rest } else { FLUSH_EVERY };
@@ -175,11 +178,11 @@ impl IndexWriter {
                 round.walk = None;
                 round.not_before = Instant::now() + WALK_AGAIN;
                 self.shared.update(|report| report.walks += 1);
-                tracing::info!(totals = ?ledger.totals(), "the index is what the files are");
+                tracing::info!(totals = ?ledger.totals(), "index compared with the files");
             }
             Err(WalkError::Rows(fault)) => return Err(fault),
             Err(WalkError::Files(error)) => {
-                tracing::warn!(%error, "the index cannot be compared with the files now");
+                tracing::warn!(%error, "cannot compare the index with the files; trying again later");
                 (round.walk, round.is_due) = (None, true);
                 round.not_before = Instant::now() + WALK_AGAIN;
             }
