@@ -1,6 +1,6 @@
 //! What do the hot loops cost, one by one? `cargo bench --bench micro`.
 //!
-//! For the eye of whoever changes one of them; what counts is `benches/compare`.
+//! For the developer who changes one of them; `benches/compare` decides.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails may stop")]
 #![allow(missing_docs, reason = "the macros of criterion make functions without")]
 
@@ -64,7 +64,7 @@ fn parsing(c: &mut Criterion) {
     range("parse/ranges", format!("bytes={}", parts.join(",")));
 }
 
-/// What a fill does with each chunk: write it and hash it.
+/// The work of a fill for each chunk: write it and hash it.
 fn fill(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path(), "");
@@ -92,7 +92,7 @@ fn fill(c: &mut Criterion) {
     group.finish();
 }
 
-/// What a body costs that is read into frames.
+/// The cost of a body that is read into frames.
 fn frames(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("blob");

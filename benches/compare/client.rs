@@ -46,11 +46,11 @@ pub(crate) struct Body {
     pub(crate) length: u64,
     /// Not read yet.
     pub(crate) left: u64,
-    /// What came with the head.
+    /// The bytes of the body that came with the head.
     pub(crate) begin: Vec<u8>,
 }
 
-/// What the kernel may hold for a client that has stopped reading; it doubles that.
+/// The receive buffer of a client that has stopped reading; the kernel doubles it.
 const STOPPED_RECEIVE_BYTES: usize = 128 << 10;
 
 /// How a download went, counted from before the connection was opened.
@@ -183,7 +183,7 @@ pub(crate) fn download(port: u16, path: &str) -> Result<Transfer> {
     Ok(Transfer { first_byte, last_byte: since.elapsed(), bytes: body.length })
 }
 
-/// What container clients send. distribution hides images whose type is not named.
+/// The `Accept` of container clients. distribution hides images whose type is not named.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
@@ -193,7 +193,7 @@ pub(crate) fn request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {ACCEPT}\r\n\r\n")
 }
 
-/// Where the body begins, if the head is whole.
+/// The offset of the body, if the head is whole.
 pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }

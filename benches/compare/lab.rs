@@ -23,7 +23,7 @@ pub(crate) struct Lab {
     /// How often each figure is taken.
     pub(crate) runs: usize,
     pub(crate) is_pinned: bool,
-    /// Where what has very many files is put, if not beside the rest.
+    /// The directory for stores with very many files, if not beside the rest.
     pub(crate) large_dir: Option<PathBuf>,
     pub(crate) larder: PathBuf,
     pub(crate) upstream: Upstream,
@@ -88,7 +88,7 @@ impl Lab {
         Ok(TempDir::with_prefix_in("compare-state-", dir)?)
     }
 
-    /// What the figures depend on.
+    /// The conditions that the figures depend on.
     pub(crate) fn describe(&self) -> String {
         let first = |file: &str, key: &str| {
             let text = fs::read_to_string(file).unwrap_or_default();

@@ -49,10 +49,10 @@ struct Arguments {
     /// The Larder to measure instead of the one that was built with this
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_larder"))]
     larder: PathBuf,
-    /// Where blobs and caches are put for the time of the run; needs 5 GiB
+    /// Directory of blobs and caches for the time of the run; needs 5 GiB
     #[arg(long, value_name = "DIR", default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
-    /// Where the store of a million blobs is put instead: 1.3 million files, mostly empty
+    /// Directory for the store of a million blobs instead: 1.3 million files, mostly empty
     #[arg(long, value_name = "DIR")]
     large_dir: Option<PathBuf>,
     /// Write all of it to this file: the machine, what is reached, the tables, the configurations

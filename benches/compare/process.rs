@@ -26,7 +26,7 @@ pub(crate) const CLIENT_CORE: usize = 1;
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
-    /// Where Larder shows its metrics.
+    /// The port of Larder's metrics.
     pub(crate) admin: u16,
     /// When its program began.
     pub(crate) began: Instant,

@@ -40,7 +40,7 @@ struct Load {
 
 struct Connection {
     stream: TcpStream,
-    /// What has come of the answer.
+    /// The bytes of the answer so far.
     answer: Vec<u8>,
 }
 

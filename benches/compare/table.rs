@@ -8,7 +8,7 @@ use std::fmt;
 use crate::peers::Peer;
 use crate::stats::Samples;
 
-/// What is measured of a server, with its unit.
+/// A figure of a server, with its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Figure(pub(crate) &'static str);
 
@@ -27,7 +27,7 @@ struct Series {
     samples: Samples,
 }
 
-/// What a figure of Larder's is held against.
+/// The bar that a figure of Larder's is compared with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bar {
     pub(crate) figure: Figure,
@@ -98,7 +98,7 @@ impl Table {
         larder.or_else(|| others.iter().find_map(|peer| self.median(figure, *peer)))
     }
 
-    /// Who was measured.
+    /// The servers that were measured.
     pub(crate) fn peers(&self) -> impl Iterator<Item = Peer> {
         self.series.iter().map(|series| series.peer)
     }

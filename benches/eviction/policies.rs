@@ -96,7 +96,7 @@ impl EvictionPolicy for Ordered {
     }
 }
 
-/// Of 64 that are drawn, the one with the fewest uses by time and size.
+/// Evicts, among 64 that are drawn, the one with the fewest uses by time and size.
 struct Hyperbolic {
     layers: Vec<(u32, u64, u32, u32)>,
     places: HashMap<u32, usize>,

@@ -140,7 +140,7 @@ catalogue! {
 mod tests {
     use super::*;
 
-    /// What promtool would complain about, where there is no promtool.
+    /// The complaints that promtool would have, for machines without promtool.
     #[test]
     fn names_follow_the_conventions() {
         for metric in CATALOGUE {

@@ -96,7 +96,7 @@ mod tests {
         ServerCertificate::from_pem(cert.as_bytes(), key.as_bytes()).unwrap()
     }
 
-    /// Whoever renews certificates does not know how to tell Larder.
+    /// Programs that renew certificates do not know how to tell Larder.
     #[test]
     fn a_renewed_pair_is_taken_up_when_it_is_whole_and_not_before() {
         let dir = tempfile::tempdir().unwrap();

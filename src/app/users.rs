@@ -65,8 +65,8 @@ mod tests {
         format!("{user}:$2y$04$LrWkUKWMewIRIcqaqj6.auhkwWKAnaqM7VfbVpHBYOFz1xfSVQf7a\n")
     }
 
-    /// Whoever is taken out must be out without anybody thinking of a signal, and a slip of the pen
-    /// must lock nobody out.
+    /// A user who is removed must be out without a signal, and a typing mistake must lock no user
+    /// out.
     #[test]
     fn changed_users_are_taken_up_and_bad_ones_are_not() {
         let dir = tempfile::tempdir().unwrap();

@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(*told.lock(), [0, 100, 400, 600]);
     }
 
-    /// What an earlier process left is hashed again, whether more comes or not.
+    /// The bytes that an earlier process left are hashed again, whether more comes or not.
     #[tokio::test]
     async fn a_download_goes_on_from_what_is_in_its_file() {
         let lab = Lab::new(b"hello world");

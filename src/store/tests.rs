@@ -1,4 +1,4 @@
-//! What the store promises, on a real directory.
+//! The promises of the store, on a real directory.
 
 use std::fs;
 use std::time::Duration;

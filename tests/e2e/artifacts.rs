@@ -1,5 +1,5 @@
-//! What version 1.1 of the OCI's distribution specification added: artifacts that refer to an image.
-//! And digests by sha512, which few registries take.
+//! Artifacts that refer to an image, which version 1.1 of the distribution-spec added; and digests
+//! by sha512, which few registries take.
 
 use std::fs;
 

@@ -68,7 +68,7 @@ fn oras_pulls_by_every_door() {
     pulls_by_every_door("oras");
 }
 
-/// What comes through Larder is a system that starts.
+/// An image that comes through Larder starts.
 #[test]
 fn dockerd_runs_what_it_pulled() {
     let dockerd = &["root", "dockerd", "docker", "containerd", "ctr", "runc"];

@@ -241,7 +241,7 @@ fn passes(mut program: std::process::Command, interfaces: &[&str]) {
 /// A user of Larder's who may do everything.
 const CI: Login = Login { user: "ci", password: "right-51e0" };
 
-/// What its report lists under "API conformance" for the pull category.
+/// The rows of its report under "API conformance" for the pull category.
 const PULL: [&str; 7] = [
     "Blob get..",
     "Blob head..",

@@ -59,5 +59,5 @@ fn killed_in_the_middle(larder: &mut Larder, path: &str, size: u64) -> u64 {
     reached
 }
 
-/// Of the 1 GiB: 32 MiB may have been in flight, this much is on disk.
+/// 32 MiB of the 1 GiB may have been in flight; at least this much is on disk.
 const ENOUGH: u64 = 64 << 20;

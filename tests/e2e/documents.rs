@@ -355,7 +355,7 @@ const CLIENTS: &str = "docs/clients.md";
 /// For the registries, and for the blocks that start Larder and ask it.
 const README_TOOLS: &[&str] = &["docker-registry", "curl", "setpriv", "bash"];
 
-/// Where containerd's files for each registry are.
+/// The directory of containerd's files for each registry.
 const CERTS: &str = "/etc/containerd/certs.d";
 
 /// The same for Docker 29 with the containerd image store.

@@ -12,7 +12,7 @@ use crate::support::tools::present;
 use crate::support::way::{Door, Wanted};
 use crate::support::work::Work;
 
-/// What the upstream says once, for one layer.
+/// The refusals of the upstream, once each, for one layer.
 const REFUSALS: [(u16, Option<&str>); 4] =
     [(429, None), (429, Some("1")), (503, Some("1")), (429, Some("2"))];
 
@@ -106,7 +106,7 @@ fn cold_pull(
     Ok(asked.clone())
 }
 
-/// What distribution would, from its own storage.
+/// The answer of distribution, from its own storage.
 fn answer(request: &VendorRequest, image: &Image) -> VendorReply {
     if request.path == "/v2/" {
         return VendorReply::new(200, "application/json", "{}");

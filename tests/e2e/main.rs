@@ -5,11 +5,11 @@
 //! those of `support/client.rs`, curl, and the conformance program of the distribution
 //! specification. Images are made here once and kept under `target/e2e/`.
 //!
-//! `tests/run` installs what this needs. What is missing skips its tests with a printed reason;
+//! `tests/run` installs what this needs. A missing program skips its tests with a printed reason;
 //! with `LARDER_E2E_REQUIRE=1` it fails them.
 //!
-//! What this does not do: reach another machine while a test runs (debootstrap fetches Debian
-//! packages once, before), or touch a daemon that it did not start.
+//! The tests reach no other machine while they run (debootstrap fetches Debian packages once,
+//! before), and touch no daemon that they did not start.
 #![allow(clippy::print_stdout, reason = "a test's findings and skips are for whoever ran it")]
 
 mod access;

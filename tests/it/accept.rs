@@ -1,4 +1,4 @@
-//! What a client can take decides what a tag means to it, and to nobody else.
+//! The `Accept` of a client decides what a tag means to it, and to no other client.
 
 use crate::support::image::{DOCKER_IMAGE, OCI_IMAGE, OCI_INDEX, SCHEMA_1};
 use crate::support::{Image, Manifest, Proxy, ScriptedRegistry, TAG_TTL};

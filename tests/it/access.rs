@@ -1,4 +1,4 @@
-//! Who is let in, and to what: passwords, certificates, rules.
+//! Access: passwords, certificates, rules.
 
 use http::Method;
 use larder::access::{
@@ -107,7 +107,7 @@ async fn send(client: &Client, method: &Method, path: &str, user: Option<(&str, 
     client.call(method.clone(), path, &headers).await
 }
 
-/// What of an answer could tell one from another: all but the id that each has for itself.
+/// The parts of an answer that could tell it from another: all but the request's id.
 fn shown(reply: &Reply) -> String {
     let text = String::from_utf8_lossy(&reply.body).into_owned();
     let id = text.split_once(r#""request_id":""#).map(|(_, rest)| rest[..16].to_owned());

@@ -21,7 +21,7 @@ async fn ready(admin: &AdminService) -> (u16, Value) {
     (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
 }
 
-/// That it serves, and the reasons why it is degraded.
+/// The reasons why it is degraded; panics unless it serves.
 async fn reasons(proxy: &Proxy) -> Vec<String> {
     let (status, body) = ready(&proxy.admin()).await;
     assert_eq!(status, 200, "{body}");

@@ -113,7 +113,7 @@ async fn a_storm_of_429s_over_many_images_costs_one_request_in_each_window() {
     }
     let proxy = Proxy::before(&hub).await;
     hub.breaks(When::asked("/v2/"), limit(30));
-    // Who asks first finds out. What is on its way already cannot be called back.
+    // The first request finds out. Requests on their way already cannot be called back.
     proxy.get("/v2/team/other/manifests/latest").await.error(429);
 
     for window in 1..=3 {
@@ -140,7 +140,7 @@ async fn a_storm_of_429s_over_many_images_costs_one_request_in_each_window() {
     }
 }
 
-/// What the upstream said is what a client reads, and who said it; a 404 would hide the cause.
+/// A client reads the upstream's error, and which host sent it; a 404 would hide the cause.
 #[tokio::test(start_paused = true)]
 async fn a_miss_passes_on_the_upstreams_error() {
     for (status, want, code) in [

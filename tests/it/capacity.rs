@@ -107,7 +107,7 @@ async fn a_full_cache_under_load_fails_no_reader_and_stays_below_its_bound() {
         assert!(taken <= 18 * MIB as u64, "{taken} bytes after round {round}");
     }
     assert!(evicted(&proxy) > 50);
-    // What is evicted while it is open counts until it is closed.
+    // A blob that is evicted while it is open counts until it is closed.
     assert_counters_agree_with_the_disk(&proxy).await;
 }
 

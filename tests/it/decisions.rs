@@ -64,7 +64,7 @@ impl World {
         self.replies.push(reply);
     }
 
-    /// What only the registry can do.
+    /// The actions that only the registry can carry out.
     async fn with_pushes(&mut self) {
         let uploads = "/push.test/v2/library/other/blobs/uploads/";
         let mount = &self.image.layers[0].digest;
@@ -159,8 +159,7 @@ impl World {
 
 const OFFLINE: &str = "offline.test";
 
-/// What `Cache-Status` says, in the words of the log and the metrics, read without the product's own
-/// table.
+/// Reads `Cache-Status` in the words of the log and the metrics, without the product's own table.
 fn told_by_header(reply: &Reply) -> (String, String) {
     let decision = reply.decision();
     let word = match () {
@@ -224,7 +223,7 @@ async fn every_decision_is_the_same_in_header_log_and_metric() {
     assert!(missing.is_empty(), "{missing:?} did not occur: {by_header:?}");
 }
 
-/// What an operator searches the log for.
+/// The words that an operator searches the log for.
 #[tokio::test(start_paused = true)]
 async fn a_line_says_who_asked_for_what_and_what_became_of_it() {
     let log = Log::capture();

@@ -110,7 +110,7 @@ async fn a_layer_larger_than_the_disk_is_passed_through() {
     assert_eq!(larder.files("fills"), [], "nothing was begun");
 }
 
-/// Where the length is not known, the disk fills up under the fill: it goes on without one.
+/// If the length is not known, the disk fills up under the fill, which goes on without it.
 #[tokio::test]
 async fn a_disk_that_fills_up_in_the_middle_of_a_fill_fails_no_pull() {
     let Some(disk) = SmallDisk::mount() else { return };

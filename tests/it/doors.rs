@@ -246,7 +246,7 @@ async fn without_a_default_the_mirror_door_is_closed() {
     proxy.get("/v2/ghcr.io/owner/app/manifests/v1").await.assert_is(&image.manifest.blob);
 }
 
-/// What was pulled through one door is warm at all the others.
+/// Content that was pulled through one door is a hit at all the others.
 #[tokio::test(start_paused = true)]
 async fn content_cached_through_one_door_is_a_hit_at_every_door() {
     let doors = Doors::open(&["owner/app"]).await;

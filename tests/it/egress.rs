@@ -175,7 +175,7 @@ async fn a_redirect_inwards_is_not_followed_through_the_proxy_either() {
     }
 }
 
-/// What the operator has allowed is allowed through the proxy as well.
+/// A host that the operator has allowed is allowed through the proxy as well.
 #[tokio::test(start_paused = true)]
 async fn a_configured_redirect_host_is_reached_through_the_proxy() {
     let hub = ScriptedRegistry::new();

@@ -136,7 +136,7 @@ async fn a_broken_chunk_ends_the_connection() {
     hub.assert_not_asked();
 }
 
-/// What is not HTTP/1 is answered once or not at all.
+/// Bytes that are not HTTP/1 are answered once or not at all.
 #[tokio::test(start_paused = true)]
 async fn bytes_that_are_not_http_close_the_connection() {
     let (hub, blob, proxy) = warm().await;

@@ -54,7 +54,7 @@ async fn open(setup: &Setup, clock: &Arc<TestClock>) -> (Cache, Grant) {
 }
 
 impl Case {
-    /// What the tag is now, and how that is known.
+    /// The digest of the tag now, and the decision that gave it.
     async fn tag(&self) -> Result<(Digest, Decision), CacheError> {
         tag(self.cache.clone(), self.grant.clone(), "").await
     }

@@ -18,7 +18,7 @@ const LATEST: &str = "/v2/library/alpine/manifests/latest";
 /// Logged when a comparison of the index with the files is done.
 const COMPARED: &str = "index compared with the files";
 
-/// What can happen to an index while nobody uses it.
+/// Damage that can happen to an index while no process uses it.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     None,
@@ -45,7 +45,7 @@ struct Lab {
     hub: ScriptedRegistry,
     image: Image,
     larder: Process,
-    /// Where the cache is.
+    /// The cache directory.
     dir: TempDir,
 }
 
@@ -154,7 +154,7 @@ async fn a_lost_or_damaged_index_is_made_anew_while_serving() {
             lab.pull().await;
 
             lab.hub.assert_not_asked();
-            // What was closed in order, and is as it was, needs no comparison.
+            // An index that was closed in order, and is unchanged, needs no comparison.
             let is_needed = is_killed || !matches!(case.0, Damage::None);
             if is_needed {
                 lab.until_compared(compared + 1).await;

@@ -90,7 +90,7 @@ async fn without_fill_on_range_a_range_with_the_last_byte_is_still_verified() {
     }
 }
 
-/// Who pulls the whole fills the cache, and ranges follow that.
+/// A pull of the whole fills the cache, and ranges join it.
 #[tokio::test(start_paused = true)]
 async fn a_range_request_joins_a_running_fill() {
     let (hub, blob, proxy) = lazy(false).await;
@@ -108,7 +108,7 @@ async fn a_range_request_joins_a_running_fill() {
     assert_eq!(hub.body_bytes(&blob.digest), LEN as u64);
 }
 
-/// What the upstream refuses is told as such, not as a cut.
+/// The upstream's refusal is passed on as such, not as a cut.
 #[tokio::test(start_paused = true)]
 async fn without_fill_on_range_404_and_416_are_passed_on() {
     let (hub, blob, proxy) = lazy(false).await;

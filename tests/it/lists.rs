@@ -150,7 +150,7 @@ async fn a_refusal_is_obeyed() {
     }
 }
 
-/// Whoever follows a link must come back to the same repository, by the same door.
+/// A client that follows a link must come back to the same repository, by the same door.
 #[tokio::test(start_paused = true)]
 async fn a_link_leads_in_by_the_door_that_the_client_used() {
     let (hub, ghcr) = (ScriptedRegistry::new(), ScriptedRegistry::new());
@@ -224,7 +224,7 @@ async fn a_link_that_leads_nowhere_is_a_fault() {
     }
 }
 
-/// What a link says is data: it adds no header and closes no bracket.
+/// The text of a link is data: it adds no header and closes no bracket.
 #[tokio::test(start_paused = true)]
 async fn a_link_header_carries_the_upstreams_query_escaped() {
     for (hostile, want) in [
@@ -311,7 +311,7 @@ async fn an_offline_registry_lists_what_it_listed_before() {
     hub.assert_not_asked();
 }
 
-/// Whoever may pull everything may still not learn what there is.
+/// Even a client that may pull everything is not told what there is.
 #[tokio::test(start_paused = true)]
 async fn the_catalogue_is_not_served() {
     let hub = ScriptedRegistry::new();

@@ -95,7 +95,7 @@ async fn a_manifest_that_can_be_read_in_two_ways_is_refused() {
     }
 }
 
-/// What is no JSON object is no manifest, whatever its digest.
+/// A body that is no JSON object is no manifest, whatever its digest.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_no_manifest_is_refused() {
     let mut deep = "[".repeat(100_000);

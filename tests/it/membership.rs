@@ -200,7 +200,7 @@ async fn without_an_upstream_nothing_is_guessed() {
     proxy.get(&image.layers[0].path(OWNER)).await.assert_is(&image.layers[0]);
 }
 
-/// What was learnt is kept: a restart must not cost a question per layer.
+/// Memberships are kept: a restart must not cost a question per layer.
 #[tokio::test(start_paused = true)]
 async fn memberships_survive_a_restart() {
     let (hub, image, proxy) = warm().await;

@@ -1,4 +1,4 @@
-//! What is counted, and that what is shown, documented and drawn is the same.
+//! The metrics count what happens, and those that are shown, documented and drawn are the same.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,7 +49,7 @@ async fn bytes_are_counted_on_both_sides() {
     assert_eq!(metrics.value("larder_request_first_byte_seconds_count", &took), 6);
 }
 
-/// What is asked of an upstream is what its operator limits.
+/// Requests to an upstream are counted, since its operator limits them.
 #[tokio::test(start_paused = true)]
 async fn upstream_requests_are_counted_by_class_and_result() {
     let (hub, image, proxy) = mirrored().await;
@@ -154,8 +154,8 @@ async fn answers_that_did_not_end_are_counted() {
     assert_eq!(metrics.value("larder_fills_ended_total", &[HUB, ("result", "corrupt")]), 1);
 }
 
-/// Whoever may see the metrics need not be whoever may see what is pulled; and what clients make up
-/// must not fill the memory of whoever keeps the series.
+/// A person who may see the metrics may perhaps not see what is pulled; and names that clients make
+/// up must not fill the memory of Prometheus.
 #[tokio::test(start_paused = true)]
 async fn no_metric_label_holds_text_of_a_client() {
     let (_hub, image, proxy) = mirrored().await;
@@ -203,7 +203,7 @@ async fn the_format_is_the_one_that_is_asked_for() {
     assert!(open.body.ends_with(b"# EOF\n"));
 }
 
-/// What is shown is what is in the catalogue, with its type and its labels.
+/// Every metric in the catalogue is shown, with its type and its labels, and no other.
 #[tokio::test(start_paused = true)]
 async fn everything_in_the_catalogue_is_shown_and_nothing_else() {
     let (_hub, image, proxy) = mirrored().await;

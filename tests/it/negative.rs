@@ -1,4 +1,4 @@
-//! What does not exist is remembered too: podman asks for `sha256-….sig` with each pull.
+//! Absences are cached too: podman asks for `sha256-….sig` with each pull.
 
 use std::time::Duration;
 

@@ -85,7 +85,7 @@ async fn offline_content_that_is_not_cached_is_a_404() {
     assert!(proxy.fills().is_empty(), "{:?}", proxy.fills());
 }
 
-/// That the upstream cannot be asked opens no other repository's content.
+/// An upstream that cannot be asked opens no other repository's content.
 #[tokio::test(start_paused = true)]
 async fn offline_a_blob_cached_for_another_repository_is_not_served() {
     let (hub, image, stranger, proxy) = warm().await;

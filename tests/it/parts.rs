@@ -89,7 +89,7 @@ async fn a_range_to_the_end_of_a_wrong_blob_is_never_complete() {
     }
 }
 
-/// Where the upstream does not tell the length, `-5` means nothing until all is here.
+/// If the upstream does not tell the length, `-5` means nothing until all is here.
 #[tokio::test(start_paused = true)]
 async fn a_range_of_a_blob_of_unknown_length_is_exact() {
     let table = [("bytes=5-9", 5..10), ("bytes=-5", LEN - 5..LEN), ("bytes=149990-", 149_990..LEN)];
@@ -167,7 +167,7 @@ async fn ranges_follow_the_fill_where_the_registry_has_none() {
     assert!(asked[1].body_sent() < 4 << 20, "{}", asked[1].body_sent());
 }
 
-/// What the fill will soon bring is not fetched a second time.
+/// Bytes that the fill will soon bring are not fetched a second time.
 #[tokio::test(start_paused = true)]
 async fn a_range_just_ahead_of_the_fill_waits_for_it() {
     let (hub, blob, proxy, gate) = held().await;

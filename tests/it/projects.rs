@@ -1,5 +1,5 @@
-//! Upstreams that are not a whole host: a registry below a path, and a project of a registry. What
-//! clients see of them is a registry like any other.
+//! Upstreams that are not a whole host: a registry below a path, and a project of a registry. To
+//! clients they look like any other registry.
 
 use bytes::Bytes;
 use http::Method;

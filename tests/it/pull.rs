@@ -153,7 +153,7 @@ async fn head_says_what_get_says() {
     assert!(!headers.contains_key("content-encoding"), "{headers:?}");
 }
 
-/// What must be equal between HEAD and GET.
+/// The headers that must be equal between HEAD and GET.
 fn stable_headers(reply: &Reply) -> BTreeMap<String, String> {
     let unstable = ["date", "age", "cache-status", "x-request-id"];
     let headers = reply.headers.iter();

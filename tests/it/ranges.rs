@@ -5,7 +5,7 @@ use crate::support::{Blob, Image, Proxy, Reply, ScriptedRegistry};
 const REPOSITORY: &str = "library/alpine";
 pub const LEN: usize = 150_000;
 
-/// What a range must give.
+/// The expected answer to a range.
 pub enum Want {
     /// 206 with these bytes.
     Part(usize, usize),
@@ -163,7 +163,7 @@ async fn if_range_gives_a_part_of_the_same_and_the_whole_of_another() {
     }
 }
 
-/// What the client has already need not be sent again.
+/// Content that the client has already need not be sent again.
 #[tokio::test(start_paused = true)]
 async fn if_none_match_saves_the_body() {
     let hub = ScriptedRegistry::new();

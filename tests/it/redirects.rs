@@ -1,4 +1,4 @@
-//! Where a registry may send us, and what we take along.
+//! The targets that a registry may redirect to, and the headers that go along.
 
 use larder::upstream::ProxyCredential;
 
@@ -147,7 +147,7 @@ async fn a_redirect_inwards_is_not_followed() {
     }
 }
 
-/// What is no place at all ends in the same way, without a guess.
+/// A `Location` that is no URL ends in the same way, without a guess.
 #[tokio::test(start_paused = true)]
 async fn a_redirect_to_nowhere_is_an_error() {
     let long = format!("http://cdn.example/{}", "a".repeat(100_000));
@@ -202,7 +202,8 @@ async fn a_private_host_that_the_operator_named_is_followed() {
     }
 }
 
-/// What began encrypted stays so: a downgrade would show names and signatures to the network.
+/// A request that began encrypted stays so: a downgrade would show names and signatures to the
+/// network.
 #[tokio::test(start_paused = true)]
 async fn https_is_never_followed_to_http() {
     let ca = TestCa::new();

@@ -141,7 +141,7 @@ async fn a_redirect_to_another_host_is_a_404() {
     assert_eq!(hub.gets("/referrers/").len(), 1);
 }
 
-/// What an index of signatures names was not put into the repository by a manifest.
+/// No manifest of the repository put there what an index of signatures names.
 #[tokio::test(start_paused = true)]
 async fn referrers_that_an_index_lists_do_not_become_members_of_the_repository() {
     let secret = Blob::random(7, 1000);

@@ -233,8 +233,8 @@ async fn content_that_a_registry_lacks_is_not_looked_for_at_another() {
     assert!(!hub.asked().is_empty());
 }
 
-/// zot#2413: a start must not depend on how much is stored. Who lists a directory leaves a trace: the
-/// time of the last look.
+/// zot#2413: a start must not depend on how much is stored. Listing a directory leaves a trace: its
+/// time of access.
 #[tokio::test(start_paused = true)]
 async fn a_start_looks_at_no_blob() {
     let (_hub, image, proxy) = warm().await;

@@ -33,7 +33,7 @@ async fn registry(name: &str, seed: u64) -> (ScriptedRegistry, SocketAddr, Blob,
     (registry, address, blob, path)
 }
 
-/// What runs belongs to the configuration under which it began.
+/// A running download belongs to the configuration under which it began.
 #[tokio::test]
 async fn a_download_goes_on_though_its_registry_is_taken_out() {
     let (old, old_at, old_blob, old_path) = registry("old.test", 1).await;

@@ -1,4 +1,4 @@
-//! What outlives the process: everything stored, what was known, and half a download.
+//! Stored content, records and half a download outlive the process.
 
 use std::fs;
 use std::path::PathBuf;
@@ -107,7 +107,7 @@ fn a_stop_in_mid_fill_leaves_only_the_other_half_to_fetch() {
     }
 }
 
-/// Whoever stops and starts again in one process finds its own directory free.
+/// A program that stops and starts Larder in one process finds the directory free.
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_the_fills_that_outlast_the_grace() {
     let hub = ScriptedRegistry::new();
@@ -196,7 +196,7 @@ fn a_partial_download_that_is_too_long_is_no_obstacle() {
     }
 }
 
-/// What was all there but not yet named when the process died needs no byte more.
+/// A download that was complete but not yet named when the process died needs no further byte.
 #[test]
 fn a_partial_download_that_is_whole_is_taken_as_it_is() {
     let (hub, blob, setup) = ended_at_half(End::Death);

@@ -144,7 +144,7 @@ async fn a_total_that_changes_between_answers_is_not_believed() {
     proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
 }
 
-/// What one pull could not finish, the next one need not begin again.
+/// A download that one pull could not finish is resumed by the next one.
 #[tokio::test(start_paused = true)]
 async fn a_pull_resumes_where_a_failed_one_ended() {
     let (hub, blob, proxy) = mirrored().await;

@@ -266,7 +266,7 @@ async fn readers_at_once_all_get_right_bytes() {
     }
 }
 
-/// What was verified once is not verified again until the machine starts or the time is up.
+/// Content that was verified is not verified again until the machine starts or the time is up.
 #[tokio::test(start_paused = true)]
 async fn verification_is_done_once_for_a_boot_and_a_time() {
     for len in LENS {

@@ -1,4 +1,4 @@
-//! What an operator rules: how long which tags are believed, and which repositories exist.
+//! Rules of the operator: how long which tags are trusted, and which repositories exist.
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ const WRONG: &str = "canary-that-is-wrong";
 const IN_TOKEN: &str = "canary-of-token";
 const IN_QUERY: &str = "canary-in-a-query";
 const IN_COOKIE: &str = "canary-in-a-cookie";
-/// Of the scripted registry: signatures of its redirects, its cookies.
+/// The secret of the scripted registry, in signatures of its redirects and in cookies.
 const SIGNATURE: &str = "s3cr3t";
 /// The id of an upload at the scripted registry.
 const UPLOAD: &str = "upload-1";
@@ -137,7 +137,7 @@ impl World {
         self.send(Method::GET, path, &[("authorization", &header)]).await
     }
 
-    /// What `larder check` says of the configuration.
+    /// The output of `larder check` about the configuration.
     fn report(&self) -> String {
         let check = Command::new(env!("CARGO_BIN_EXE_larder"))
             .args(["check", "--config"])

@@ -1,6 +1,6 @@
 //! Blobs over TCP, where the kernel sends files: the same answers as over memory.
 //!
-//! What the connection does with placeholders is tested beside it, in `src/http/socket`.
+//! The handling of placeholders in a connection is tested beside it, in `src/http/socket`.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

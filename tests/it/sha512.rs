@@ -48,7 +48,7 @@ async fn pull(proxy: &Proxy, image: &Image) {
     assert_eq!(layer.header("etag"), Some(etag.as_str()));
 }
 
-/// A tag may mean a manifest of either algorithm. What is told and kept is the upstream's name.
+/// A tag may mean a manifest of either algorithm. The upstream's digest is reported and kept.
 #[tokio::test(start_paused = true)]
 async fn a_tag_may_mean_a_sha512_digest() {
     let (hub, image, proxy) = mirrored().await;
@@ -69,7 +69,7 @@ async fn a_tag_may_mean_a_sha512_digest() {
     pull(&proxy, &image).await;
 }
 
-/// What a manifest names is in its repository, and is asked for by that name.
+/// A blob that a manifest names is in its repository, and is asked for by that digest.
 #[tokio::test(start_paused = true)]
 async fn membership_knows_sha512() {
     let (hub, image, proxy) = mirrored().await;

@@ -1,4 +1,4 @@
-//! What is cached survives the upstream: refused, unresolvable, silent, failing or limiting.
+//! Cached content survives the upstream: refused, unresolvable, silent, failing or limiting.
 
 use std::time::Duration;
 

@@ -151,7 +151,7 @@ async fn a_client_hello_may_come_byte_by_byte() {
     reply.finish().await.assert_is(&mirror.blob);
 }
 
-/// Who speaks HTTP to a TLS port learns nothing, and is not kept.
+/// A client that speaks HTTP to a TLS port learns nothing, and its connection is closed.
 #[tokio::test]
 async fn bytes_that_are_not_tls_close_the_connection() {
     let mirror = Mirror::start("").await;

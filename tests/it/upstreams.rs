@@ -27,7 +27,8 @@ async fn mirrored(mirror: &ScriptedRegistry, hub: &ScriptedRegistry) -> Proxy {
     setup.start().await
 }
 
-/// The usual case: a mirror of a part. What it has comes from it, all else from the real one.
+/// The usual case: a mirror of a part. Content that it has comes from it, all else from the real
+/// one.
 #[tokio::test(start_paused = true)]
 async fn a_mirror_that_lacks_most_saves_what_it_has_and_fails_nothing() {
     let (mirror, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());
@@ -138,7 +139,7 @@ async fn a_mirror_that_cannot_be_reached_fails_no_pull() {
     proxy.pull(REPOSITORY, "latest", &image).await;
 }
 
-/// What the registry itself says is obeyed, whatever a mirror may have.
+/// The registry's own answer counts, whatever a mirror may have.
 #[tokio::test(start_paused = true)]
 async fn a_404_of_the_registry_counts_though_a_mirror_has_the_tag() {
     let (mirror, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());

@@ -136,7 +136,7 @@ async fn each_bad_file_of_users_is_named_with_its_line_and_never_used() {
     assert_without(&larder.log(), &[ANN, WRONG], &["ann", "ben"]);
 }
 
-/// What is no fault, and yet another file than it looks.
+/// Odd files that are valid, and mean something else than they seem to.
 #[tokio::test]
 async fn files_of_users_may_be_odd_and_mean_what_they_say() {
     let (mut larder, address, blob) = guarded("", &[]).await;
@@ -177,7 +177,7 @@ async fn files_of_users_may_be_odd_and_mean_what_they_say() {
     assert_eq!(status(address, &blob, "ann", ANN).await, 200);
 }
 
-/// What `larder check` prints is pasted into tickets.
+/// The output of `larder check` is pasted into tickets.
 #[tokio::test]
 async fn a_report_of_the_configuration_has_no_secret_in_it() {
     let (larder, ..) = guarded("", &[]).await;

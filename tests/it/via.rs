@@ -100,7 +100,7 @@ async fn chained_larders_serve() {
     assert_eq!(hub.gets(&image.layers[0].digest).len(), 1);
 }
 
-/// Whoever makes rings, or tries us, learns nothing and costs nothing.
+/// A client that makes rings, or probes Larder, learns nothing and costs nothing.
 #[tokio::test(start_paused = true)]
 async fn a_request_with_our_own_id_or_a_long_chain_is_not_taken() {
     let hub = ScriptedRegistry::new();

@@ -76,7 +76,7 @@ impl std::fmt::Display for BoundValue {
 }
 
 impl BoundValue {
-    /// Of `4 MiB`, `16,384`, `64 entries`, `10 min`, and of a default as `"1GiB"`.
+    /// Reads `4 MiB`, `16,384`, `64 entries`, `10 min`, and a default such as `"1GiB"`.
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim_matches('"');
         let digits = text.find(|c: char| !c.is_ascii_digit() && c != ',').unwrap_or(text.len());

@@ -20,7 +20,7 @@ use crate::table::Table;
 
 /// One question.
 pub(crate) struct Row {
-    /// What filters match.
+    /// The name that filters match.
     pub(crate) name: &'static str,
     pub(crate) question: &'static str,
     pub(crate) measure: fn(&Lab) -> Result<Table>,
@@ -59,7 +59,7 @@ impl Running {
     }
 }
 
-/// Starts all of them and lets each get ready. Who cannot is noted as not measured.
+/// Starts all of them and lets each get ready. A server that cannot is noted as not measured.
 fn start_all(
     lab: &Lab,
     table: &mut Table,

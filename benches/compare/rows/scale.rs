@@ -37,7 +37,7 @@ const SMALL: Size = Size { repositories: 10, blobs: 0 };
 /// How many repositories are asked for, each with all of its tags.
 const ASKED: u64 = 10;
 
-/// What can have happened to an index.
+/// Damage that can have happened to an index.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     /// Closed in order.

@@ -199,7 +199,7 @@ fn rules_that_fit_no_user_are_warned_of_with_their_place() {
     }
 }
 
-/// Whoever opens a registry for pushes most likely means to push.
+/// An operator who opens a registry for pushes most likely means to push.
 #[test]
 fn a_registry_that_nobody_may_push_to_is_warned_of() {
     let warnings = |text: &str| with_users(text).settings().warnings;

@@ -14,7 +14,8 @@ fn uncommented() -> String {
     keys.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Who copies a line from the example to change it later must change nothing by copying it.
+/// An operator who copies a line from the example to change it later must change nothing by copying
+/// it.
 #[test]
 fn the_example_is_the_defaults() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a configuration without faults means.
+//! The meaning of configurations without faults.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where the configuration comes from, and what wins.
+//! The sources of the configuration, and which one wins.
 
 use super::*;
 use crate::store::SpaceAmount;

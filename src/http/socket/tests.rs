@@ -83,7 +83,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const LAST_GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
-/// What comes until the end of the connection, without the heads.
+/// The bytes until the end of the connection, without the heads.
 async fn bodies(mut client: TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     // A reset is an end, too.
@@ -286,7 +286,7 @@ async fn requests_over_http2_bear_no_outlet() {
 fn only_who_cannot_be_far_is_near() {
     const BUFFER: u64 = 4 << 20;
     let begin = Instant::now();
-    // What the first buffer takes is no sign of anything.
+    // The bytes that the first buffer takes say nothing about the client.
     assert!(!SocketPace::default().is_near(BUFFER, begin));
     for (round_trip_ms, is_near) in [(1, true), (10, true), (12, false), (100, false)] {
         let mut pace = SocketPace::default();
@@ -315,7 +315,8 @@ async fn a_near_client_gets_a_small_buffer_and_every_byte() {
     assert_eq!(taking.await.unwrap(), 3 << 20);
 }
 
-/// What it does to a thousand clients that have stopped is measured by the row `stalled-tls`.
+/// The row `stalled-tls` of the benchmark measures its effect on a thousand clients that have
+/// stopped.
 #[tokio::test]
 async fn the_kernel_is_told_how_little_may_wait() {
     let (_client, socket) = pair().await;

@@ -1,4 +1,4 @@
-//! What the index promises, on a real directory.
+//! The promises of the index, on a real directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -272,7 +272,7 @@ fn one_that_panics_is_set_aside_and_built_anew() {
     lab.assert_is_what_the_files_are();
 }
 
-/// What never works is not tried for ever, and notes do not pile up for nobody.
+/// A database that never works is not tried for ever, and changes do not pile up for it.
 #[test]
 fn one_that_cannot_be_had_is_done_without() {
     let lab = Lab::new();

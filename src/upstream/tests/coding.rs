@@ -27,7 +27,7 @@ fn labelled(label: &str, bytes: &[u8], from: usize) -> Script {
     vec![Step::Send([&head, &bytes[from..]].concat())]
 }
 
-/// What comes of a question that is answered with this label.
+/// The outcome of a question that is answered with this label.
 async fn answer(
     question: &Question,
     label: &'static str,

@@ -10,7 +10,7 @@ const BEARER: &str = r#"Bearer realm="http://auth.example.com/token",service="up
 const BASIC: &str = r#"Basic realm="up""#;
 const PASSWORD: &str = "Basic bWU6cHc=";
 
-/// What the registry says of `/v2/` to an anonymous client.
+/// The registry's answer to an anonymous client at `/v2/`.
 #[derive(Clone, Copy)]
 enum Ping {
     Basic,

@@ -127,7 +127,7 @@ async fn a_registry_that_refuses_for_ever_is_asked_twice_and_denies() {
         // Two refusals, and one question whether `/v2/` takes the token.
         assert_eq!(network.count("up.example.com"), 2 + 3);
         assert_eq!(network.count("auth.example.com"), 1 + 1);
-        // What was refused is not kept: the next asker begins with a new one.
+        // A refused token is not kept: the next request begins with a new one.
         assert!(pull(&upstream).await.is_err());
         assert_eq!((network.count("up.example.com"), network.count("auth.example.com")), (7, 3));
     }

@@ -12,8 +12,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::http::{DuplexStream, Network, NetworkConnection, NetworkFuture};
 
-/// What a server does with one request, step by step. After the last step it waits for the next
-/// request on the connection.
+/// The steps of a server for one request. After the last step it waits for the next request on the
+/// connection.
 pub(super) type Script = Vec<Step>;
 
 /// Makes a script.

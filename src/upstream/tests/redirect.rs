@@ -1,4 +1,4 @@
-//! Where redirects lead, and what goes along.
+//! The targets of redirects, and the headers that go along.
 
 use http::header::CONTENT_LENGTH;
 

@@ -1,4 +1,4 @@
-//! What is tried again, how often, and when to give up.
+//! Retries: of which failures, how often, and when to give up.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,4 @@
-//! What may be printed.
+//! No secret is printed.
 
 use super::network::{Make, reply};
 use super::*;

@@ -1,5 +1,6 @@
 //! Tokens that their server has just issued and the registry refuses: its clock is behind, or it
-//! does not have the server's new key yet. That says nothing about the repository, and passes.
+//! does not have the server's new key yet. Such a refusal says nothing about the repository, and
+//! passes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -50,7 +50,8 @@ fn issue_mutual(name: &str, client: &CertifiedKey<KeyPair>) -> (TlsAcceptor, Vec
     (TlsAcceptor::from(Arc::new(config)), cert.pem().into_bytes())
 }
 
-/// What identifies us to our registry is not for the storage that it points to.
+/// The certificate that identifies Larder to its registry is not for the storage that it redirects
+/// to.
 #[tokio::test(start_paused = true)]
 async fn a_client_certificate_is_shown_to_the_upstream_and_to_nobody_else() {
     let client = rcgen::generate_simple_self_signed(["larder".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! Who is let in, and to what, with registries that ask and clients that log in.
+//! Access of clients that log in, to registries that want a login.
 //!
 //! The token server is distribution's own: a user may do everything in the repositories that begin
 //! with the user's name, and asks in vain elsewhere, for which it issues a token without any rights.
@@ -56,7 +56,7 @@ fn a_mirror_of_dockerd_is_given_no_password_of_docker_hubs() {
 struct Tenants {
     guarded: Guarded,
     larder: Larder,
-    /// Where bodies go.
+    /// The file that bodies go to.
     answer: PathBuf,
 }
 
@@ -110,12 +110,12 @@ fn auth(Login { user, password }: Login) -> String {
     format!("auth = {{ type = \"basic\", username = \"{user}\", password = \"{password}\" }}")
 }
 
-/// What of an answer could tell one from another: all but the date, and the id that each has.
+/// The parts of an answer that could tell it from another: all but the date and the request's id.
 fn shown((reply, body): (Reply, Vec<u8>)) -> String {
     let body = String::from_utf8_lossy(&body).into_owned();
     let id = body.split_once(r#""request_id":""#).map(|(_, rest)| rest[..16].to_owned());
     let body = id.map_or(body.clone(), |id| body.replace(&id, "ID"));
-    // Of a HEAD, curl writes the headers as the body.
+    // For a HEAD, curl writes the headers as the body.
     let body: Vec<_> = body.lines().filter(|line| !line.starts_with("date:")).collect();
     let headers = reply.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date"));
     format!("{} {:?} {body:?}", reply.status, headers.collect::<Vec<_>>())
@@ -139,10 +139,10 @@ fn says_no_secret(larder: &Larder) {
     }
 }
 
-/// Who may read `library/…`, and nothing else.
+/// This user may read `library/…`, and nothing else.
 const LIBRARY: Login = Login { user: USER, password: "canary-of-library" };
 
-/// Who may read `team/…`.
+/// This user may read `team/…`.
 const TEAM: Login = Login { user: "team", password: "canary-of-team" };
 
 /// A user of Larder's.
@@ -151,7 +151,7 @@ const ANN: Login = Login { user: "ann", password: "canary-of-ann" };
 const WRONG: Login = Login { user: "ann", password: "canary-that-is-wrong" };
 const WRONG_OF_LIBRARY: Login = Login { user: USER, password: "canary-that-is-wrong-too" };
 
-/// Of Larder at its upstream.
+/// The login of Larder at its upstream.
 const OF_LARDER: Login = Login { user: USER, password: "canary-of-larder" };
 
 const ASKING: &str = "anonymous = \"none\"\nchallenge = \"basic\"\n";

@@ -1,5 +1,5 @@
-//! What one tenant of a registry may see of another's, which registry sees which password, and what
-//! comes of a credential that has ended.
+//! Tenants of one registry are isolated, passwords go to their own registry alone, and a credential
+//! can end.
 
 use std::fs;
 
@@ -18,7 +18,8 @@ use crate::support::tools::requires;
 use crate::support::wait;
 use crate::support::work::Work;
 
-/// What is another's and in the cache looks as what does not exist, by every way to ask for it.
+/// Cached content of another tenant looks like content that does not exist, by every way to ask for
+/// it.
 #[test]
 fn content_of_another_tenant_is_answered_like_content_that_does_not_exist() {
     let work = Work::new(requires!(TOKENS));
@@ -102,8 +103,8 @@ fn a_credential_that_is_revoked_ends_here_before_its_token_does() {
     says_no_secret(&tenants.larder);
 }
 
-/// Each has a token server of its own, and Larder has a host for each. What is presented at one host is
-/// for the registry of that host, whichever the path names.
+/// Each has a token server of its own, and Larder has a host for each. A password that is presented
+/// at one host is for the registry of that host, whichever the path names.
 #[test]
 fn the_password_for_one_registry_is_never_seen_by_the_token_server_of_another() {
     let work = Work::new(requires!(TOKENS));
@@ -161,8 +162,8 @@ fn the_password_for_one_registry_is_never_seen_by_the_token_server_of_another() 
     says_no_secret(&larder);
 }
 
-/// What Larder has was fetched with a credential that has ended since: it goes on being served, and
-/// somebody is told.
+/// Cached content was fetched with a credential that has ended since: it goes on being served, and
+/// the operator is told.
 #[test]
 fn a_credential_of_larders_that_has_expired_everywhere_is_an_outage() {
     let work = Work::new(requires!(TOKENS));
@@ -236,7 +237,7 @@ fn a_repository_that_refuses_a_credential_of_larders_is_obeyed() {
     says_no_secret(&larder);
 }
 
-/// What `/readyz` says is wrong.
+/// The reasons in `/readyz`.
 fn reasons(larder: &Larder) -> String {
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     let ready = Curl::get(&larder.admin_url("readyz")).to(file.path()).send();

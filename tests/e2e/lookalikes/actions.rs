@@ -14,11 +14,12 @@ use crate::support::{hash, hosts_toml, tools};
 /// A client that the matrix has.
 pub(crate) struct MatrixClient {
     pub(crate) program: &'static str,
-    /// What it can do, and with which words; those of [`Place::words`] stand for what differs.
+    /// The actions of the client with their command lines; the words of [`Place::words`] stand for
+    /// the parts that differ.
     pub(crate) actions: &'static [(&'static str, &'static str)],
 }
 
-/// Where an action takes place, and what it is about.
+/// The registry, repository and image of an action.
 pub(crate) struct Place<'a> {
     pub(crate) work: &'a Work,
     /// For the files of the client: its log-ins.
@@ -27,11 +28,11 @@ pub(crate) struct Place<'a> {
     /// `<host>:<port>`, with the prefix of the door.
     pub(crate) registry: String,
     pub(crate) repository: &'static str,
-    /// What the tag `1` names.
+    /// The digest that the tag `1` names.
     pub(crate) digest: String,
     /// `<user>:<password>`, for containerd.
     pub(crate) login: Option<String>,
-    /// Where copies go: `<host>:<port>` of a registry without oddities.
+    /// The target of copies: `<host>:<port>` of a registry without oddities.
     pub(crate) target: String,
 }
 
@@ -75,14 +76,14 @@ impl Place<'_> {
             let text = text.replace(&self.registry, "REGISTRY");
             text.replace(&self.dir.display().to_string(), "DIR")
         };
-        // Of a transfer it is the progress, in the order in which things happened.
+        // For a transfer it is the progress, whose order varies.
         let is_progress = line.contains("{pulled}") || line.contains("{copy}");
         let printed = ran.map(|text| if is_progress { String::new() } else { neutral(text) }).ok();
         let copy = line.contains("{copy}").then(|| self.take_copy());
         Outcome { printed, files: files_in(&self.pulled()), copy, said }
     }
 
-    /// What lies under the tag of copies, which is deleted then.
+    /// The copy under the tag of copies, which is deleted then.
     fn take_copy(&self) -> String {
         let registry = format!("http://{}/v2/copied/{}", self.target, self.repository);
         let of_tag = format!("{registry}/manifests/1");
@@ -99,7 +100,7 @@ impl Place<'_> {
     }
 }
 
-/// What came of an action.
+/// The outcome of an action.
 pub(crate) struct Outcome {
     /// `None` if it failed.
     printed: Option<String>,
@@ -219,6 +220,6 @@ pub(crate) const CLIENTS: [&MatrixClient; 5] = [
     },
 ];
 
-/// What skopeo needs for all manifests of an index as they are.
+/// The options of skopeo that copy all manifests of an index unchanged.
 const COPYING: &str = "--insecure-policy copy --quiet --all --preserve-digests \
                        --src-tls-verify=false --dest-tls-verify=false";

@@ -211,7 +211,7 @@ impl Asking<'_> {
     }
 }
 
-/// What the storage answers: a blob to a signed URL alone, and a page of limits to all else.
+/// The storage's answer: a blob to a signed URL alone, and a page of limits to all else.
 fn storage(traits: &VendorTraits, content: &VendorContent, request: &VendorRequest) -> VendorReply {
     let Some(bytes) = content.blobs.get(&request.path[1..]) else {
         return VendorReply::new(429, "text/html", "<html>Too many requests</html>\n");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::hash;
 use crate::support::image::HERE;
 
-/// What one repository holds.
+/// The content of one repository.
 pub(crate) struct VendorContent {
     /// Bytes by digest.
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
@@ -17,7 +17,7 @@ pub(crate) struct VendorContent {
     pub(crate) tags: BTreeMap<String, String>,
     /// The index over what refers to the image, as the specification's API answers it.
     pub(crate) referrers: Vec<u8>,
-    /// What `1` names.
+    /// The digest that the tag `1` names.
     pub(crate) image: String,
 }
 

@@ -29,7 +29,7 @@ pub(crate) enum VendorAuth {
         service: &'static str,
         /// The name of the token in the answer.
         field: &'static str,
-        /// Where not everybody gets one.
+        /// The login that a token takes, if it takes one.
         login: Option<Login>,
         /// The status for the POST that containerd tries first.
         post: u16,
@@ -40,7 +40,7 @@ pub(crate) enum VendorAuth {
 pub(crate) struct ListHabit {
     /// At most so many tags on a page, however many are asked for.
     pub(crate) page: usize,
-    /// What `n` must not exceed.
+    /// The largest `n` that is taken.
     pub(crate) n_max: Option<usize>,
     pub(crate) link: NextLink,
     /// Whether the body has more than the specification's members.
@@ -61,7 +61,7 @@ pub(crate) enum NextLink {
     Never,
 }
 
-/// Where the bytes of blobs come from.
+/// The source of the bytes of blobs.
 pub(crate) enum BlobHabit {
     /// The registry.
     Here,
@@ -69,7 +69,7 @@ pub(crate) enum BlobHabit {
     Storage { status: u16, head: HeadHabit },
 }
 
-/// What becomes of a HEAD where GET is redirected.
+/// The answer to a HEAD whose GET is redirected.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadHabit {
     /// The registry answers.
@@ -80,7 +80,7 @@ pub(crate) enum HeadHabit {
     Refused,
 }
 
-/// What `/referrers/` answers.
+/// The answer at `/referrers/`.
 pub(crate) enum ReferrersHabit {
     Served,
     /// 404 with the page of a router that knows no such path.

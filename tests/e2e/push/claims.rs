@@ -1,5 +1,5 @@
-//! What is claimed to exist is what the registry has in that very repository: else clients would leave
-//! out a layer, and the registry would refuse their image.
+//! Larder reports a blob as existing only if the registry has it in that very repository: else
+//! clients would leave out a layer, and the registry would refuse their image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,8 +61,8 @@ fn a_layer_that_the_registry_has_lost_is_sent_again() {
     arrived(&work, &upstream, &old, REPOSITORY);
 }
 
-/// What was claimed a moment ago, in good faith, is wrong. The registry's refusal is heard, and the
-/// next push heals it.
+/// A blob that was reported a moment ago is lost at the registry. Its refusal is noticed, and the
+/// next push sends the blob.
 #[test]
 fn a_layer_that_is_lost_within_the_time_of_a_claim_is_sent_again_after_a_refusal() {
     let test = requires!(&["crane"], DISTRIBUTION);

@@ -142,7 +142,7 @@ fn lands(work: &Work, kind: &Kind, way: &Way<'_>, built: &Built, mut upstream: U
     pulled.unwrap_or_else(|error| panic!("by {way}, without the upstream: {error}"));
 }
 
-/// What passed is in the store, and nothing else is.
+/// The pushed blobs are in the store, and nothing else is.
 fn is_kept(blobs: &[std::path::PathBuf], image: &Image) {
     let name = |file: &std::path::PathBuf| {
         format!("sha256:{}", file.file_name().expect("a file has a name").to_string_lossy())

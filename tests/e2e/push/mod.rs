@@ -1,4 +1,5 @@
-//! What real clients push through Larder lands in real registries, and is in the cache at once.
+//! Images that real clients push through Larder arrive in real registries, and are in the cache at
+//! once.
 
 mod claims;
 mod every_client;
@@ -36,11 +37,11 @@ fn push_with_crane(work: &Work, way: &Way<'_>, built: &Built, repository: &str) 
     crane(work).push(way, built, repository).expect("crane pushes");
 }
 
-/// What a registry that asks for nothing has of an image; panics unless that is all.
+/// The image as it is in a registry that wants no login; panics unless it is complete.
 fn arrived(work: &Work, upstream: &Registry, built: &Built, repository: &str) -> Image {
     let url = upstream.url();
     Reader { work, registry: &url, login: None }.image(repository, built)
 }
 
-/// Where the images go.
+/// The repository of the images.
 const REPOSITORY: &str = "library/app";

@@ -1,4 +1,5 @@
-//! What is not an image of one platform: artifacts that refer to one, and an index with attestations.
+//! Pushes beyond images of one platform: artifacts that refer to one, and an index with
+//! attestations.
 
 use std::fs;
 use std::path::Path;

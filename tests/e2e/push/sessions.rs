@@ -14,8 +14,8 @@ use crate::support::wait;
 use crate::support::way::Door;
 use crate::support::work::Work;
 
-/// The session is the registry's, and its name is all that Larder needs. What passed before is not
-/// in the cache after that, which costs a miss.
+/// The session is the registry's, and its name is all that Larder needs. The part that passed
+/// before is not in the cache after that, which costs a miss.
 #[test]
 fn an_upload_goes_on_after_larder_was_killed_between_two_requests() {
     let work = Work::new(requires!(DISTRIBUTION));
@@ -86,7 +86,7 @@ fn a_refused_push_tells_the_user_which_registry_takes_no_pushes_and_why() {
     }
 }
 
-/// Where an answer leads to: a path, whatever stands in front of Larder.
+/// The target of an answer: a path, whatever stands in front of Larder.
 fn location(larder: &Larder, reply: &Reply) -> String {
     let location = reply.header("location");
     assert!(location.starts_with('/'), "{reply:?}");

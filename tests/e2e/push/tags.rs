@@ -104,7 +104,7 @@ fn two_clients_push_the_same_image_under_the_same_tag_at_once() {
     }
 }
 
-/// Whoever comes last has the tag, at the registry and here: which of the two that is, nobody says.
+/// The last push has the tag, at the registry and here; either of the two may be the last.
 #[test]
 fn two_clients_that_push_two_images_under_one_tag_leave_one_of_them() {
     let work = Work::new(requires!(&["crane"], DISTRIBUTION));

@@ -85,7 +85,7 @@ fn pushes_as_whom_it_has_logged_in(name: &str) {
     println!("client: {name}: {}: pushed as whom it has logged in", kind.version());
 }
 
-/// What was pushed is in the cache, and is its owner's alone.
+/// The pushed image is in the cache, for its owner alone.
 fn is_whose_it_is(work: &Work, kind: &Kind, way: &Way<'_>, wanted: &Wanted<'_>) {
     let client = (kind.start)(work, way);
     client.log_in(way, TEAM).expect("the token server knows it");
@@ -142,7 +142,7 @@ impl Tenants {
         Self { larder, storage, _guarded: guarded }
     }
 
-    /// What the registry keeps, by way of another one that asks nobody who they are.
+    /// The content of the registry, read through another one that wants no login.
     fn arrived(&self, work: &Work, built: &Built, repository: &str) -> Image {
         let reader = Registry::guarded(&self.storage, work, &Guard::Open);
         arrived(work, &reader, built, repository)

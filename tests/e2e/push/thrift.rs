@@ -1,4 +1,4 @@
-//! What the registry has is not sent to it again: the bytes are counted on the way there.
+//! Blobs that the registry has are not sent to it again: the bytes are counted on the way there.
 
 use super::{REPOSITORY, arrived, empty, push_with_crane};
 use crate::support::arrived::Reader;

@@ -1,4 +1,4 @@
-//! What a push has left in a registry, read by curl and compared with what was pushed.
+//! Reads a pushed image from a registry with curl, and compares it with the image that was pushed.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -110,7 +110,7 @@ impl Built {
     }
 }
 
-/// Of the layers that two versions have in common, the first.
+/// The length of the first layer that two versions have in common.
 pub(crate) const SHARED_BYTES: u64 = 3 << 20;
 
 /// How long the layer is that a version has for itself; another length is another content.

@@ -8,7 +8,7 @@ use super::work::Work;
 
 /// Files in PEM.
 pub(crate) struct Certificates {
-    /// What a client of the server has to trust.
+    /// The certificate that a client of the server has to trust.
     pub(crate) ca: PathBuf,
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,

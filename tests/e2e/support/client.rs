@@ -1,4 +1,4 @@
-//! What all clients have in common, and the table of them.
+//! The interface of all clients, and the table of them.
 
 use super::buildkit::Buildkit;
 use super::built::Built;
@@ -49,7 +49,7 @@ impl std::fmt::Display for Login {
 /// A client that the tests know.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// What `requires!` wants for it, its own program first.
+    /// The programs that `requires!` wants for it, its own first.
     pub(crate) tools: &'static [&'static str],
     /// The argument with which that program says its version.
     pub(crate) version: &'static str,
@@ -60,7 +60,7 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    /// What the program calls itself, on one line.
+    /// The program's version, on one line.
     pub(crate) fn version(&self) -> String {
         let said = tools::run(tools::command(self.tools[0]).arg(self.version));
         let said = said.unwrap_or_else(|error| error);
@@ -168,8 +168,8 @@ pub(crate) const BUILDKIT: &Kind = &Kind {
     start: |work, way| Box::new(Buildkit::start(work, way)),
 };
 
-/// Of clients that cannot say which registry they mean but by the name they ask for.
+/// The doors for clients that can name a registry only in the name of the image.
 const NAMED: &[Door] = &[Door::Mirror, Door::Prefix, Door::Host];
 
-/// Of clients that are told by a hosts.toml.
+/// The doors for clients that read a hosts.toml.
 const ALL: &[Door] = &[Door::Ns, Door::Registry, Door::Mirror, Door::Prefix, Door::Host];

@@ -31,7 +31,7 @@ pub(crate) struct Containerd {
     version: ContainerdVersion,
     pub(crate) socket: PathBuf,
     hosts: PathBuf,
-    /// What each pull is given; containerd itself keeps none.
+    /// The login that each pull is given; containerd itself keeps none.
     login: Cell<Option<Login>>,
     _process: Process,
 }
@@ -131,7 +131,7 @@ fn ctr(version: ContainerdVersion, socket: &Path) -> Command {
     command
 }
 
-/// Where version 2 unpacks: plain copies work on any file system; overlayfs does not.
+/// The snapshotter of version 2: plain copies work on any file system; overlayfs does not.
 const UNPACK: &str = "[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n\
                       platform = \"linux\"\n\
                       snapshotter = \"native\"\n";

@@ -102,7 +102,7 @@ impl Client for ContainersStorage {
             Some(_) => push.arg("--cert-dir").arg(self.files.certificates()),
             None => push.arg("--tls-verify=false"),
         };
-        // What a name stands for in their files is where it is pulled from, and no more.
+        // Their files map a name to the place that it is pulled from, and nothing more.
         let name = format!("docker://{}/{repository}:{}", way.place(), built.tag);
         tools::run(push.args([id, &name])).map(drop)
     }

@@ -13,7 +13,7 @@ pub(crate) struct Curl {
     headers: tempfile::NamedTempFile,
 }
 
-/// What came back. The body is wherever it was asked to go.
+/// The reply. Its body is in the file that was asked for.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -40,7 +40,7 @@ impl Curl {
         self.arg("-r").arg(range)
     }
 
-    /// Where the body goes; nowhere, unless said.
+    /// The file that the body goes to; by default none.
     pub(crate) fn to(mut self, file: &Path) -> Self {
         // curl leaves the file alone when the body is empty.
         fs::write(file, b"").expect("the test's directory can be written");

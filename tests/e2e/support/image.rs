@@ -18,7 +18,7 @@ pub(crate) struct Image {
     /// With `library/`, as Docker Hub's are.
     pub(crate) repository: String,
     pub(crate) tag: String,
-    /// What the tag names. It may list further platforms.
+    /// The digest that the tag names. The index may list further platforms.
     pub(crate) index: String,
     /// `<os>/<architecture>`
     pub(crate) platform: String,
@@ -28,8 +28,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// `library/debian:bookworm`: Debian's root file system, and a second layer with
-    /// `/larder-e2e`. Where debootstrap cannot work, busybox stands in for Debian.
+    /// `library/debian:bookworm`: Debian's root file system, and a second layer with `/larder-e2e`.
+    /// On machines on which debootstrap cannot work, busybox stands in for Debian.
     pub(crate) fn debian() -> Self {
         let [image] = made("library/debian", "bookworm", [HERE], |_, dir| {
             let base = layer::debian(dir).unwrap_or_else(|reason| {
@@ -96,7 +96,7 @@ pub(crate) fn small_layers(platform: &str, dir: &Path) -> Vec<Layer> {
     vec![layer::noise(dir, len), layer::text(dir, "larder-e2e", platform)]
 }
 
-/// What `/larder-e2e` in the Debian image says.
+/// The text of `/larder-e2e` in the Debian image.
 pub(crate) const GREETING: &str = "kept by larder\n";
 
 /// The upstream's storage.

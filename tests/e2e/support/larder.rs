@@ -29,7 +29,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) upstream: &'a str,
     /// The one way in; by default by all doors, at a port that is free.
     pub(crate) way: Option<Way<'a>>,
-    /// Where it listens if there is no such way; by default at a port that is free.
+    /// The port that it listens on if there is no such way; by default a free one.
     pub(crate) port: Option<u16>,
     /// Whether `localhost` means docker.io. A registry that is asked with clients' own credentials and
     /// has hosts is served at those alone.
@@ -84,7 +84,7 @@ impl<'a> Setup<'a> {
     }
 
     fn config(&self, port: u16, admin_port: u16, cache: &Path) -> String {
-        // Where `access_keys` say who may, this does not.
+        // This is left out if `access_keys` are given.
         let access =
             if self.pushes && self.access_keys.is_empty() { "anonymous = \"push\"\n" } else { "" };
         let listen = match self.way {
@@ -197,7 +197,7 @@ impl Larder {
         fills.into_iter().map(|file| (file.clone(), len(&file))).collect()
     }
 
-    /// What `larder check` says of its configuration.
+    /// The output of `larder check` about its configuration.
     pub(crate) fn report(&self) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
         tools::run(command.args(["check", "--config"]).arg(&self.config))
@@ -209,7 +209,7 @@ impl Larder {
         files(&self.cache.join("uploads"))
     }
 
-    /// What it has said.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

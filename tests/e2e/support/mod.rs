@@ -1,4 +1,4 @@
-//! What the end-to-end tests are made of: processes that end with their test, registries, clients.
+//! The parts of the end-to-end tests: processes that end with their test, registries, clients.
 
 pub(crate) mod arrived;
 pub(crate) mod buildkit;

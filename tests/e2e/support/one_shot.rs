@@ -254,7 +254,7 @@ pub(crate) fn containerd_pull_wide(
     in_ranges(dir, way, wanted, into, &["--parallel", "8", "--chunk", "8388608"])
 }
 
-/// What a daemon is given with each pull.
+/// The login that a daemon is given with each pull.
 pub(crate) fn containerd_pull_login(dir: &Path, _: &Way<'_>, login: Login) -> Result<(), String> {
     fs::write(dir.join(LOGIN), login.to_string()).map_err(|error| error.to_string())
 }

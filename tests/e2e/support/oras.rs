@@ -7,7 +7,7 @@ use std::process::Command;
 use super::tools;
 use super::work::Work;
 
-/// What oras does with artifacts; all over plain HTTP.
+/// The actions of oras with artifacts; all over plain HTTP.
 pub(crate) struct Oras<'a> {
     work: &'a Work,
 }

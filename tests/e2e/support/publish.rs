@@ -11,11 +11,11 @@ use super::image::Image;
 use super::layer::Layer;
 use super::work::Work;
 
-/// Where images go, and how their parts are named.
+/// Publishes images to a registry, with digests of one algorithm.
 pub(crate) struct Publisher<'a> {
     /// A URL.
     pub(crate) registry: &'a str,
-    /// Of the digests: `sha256` or `sha512`.
+    /// The algorithm of the digests: `sha256` or `sha512`.
     pub(crate) algorithm: &'static str,
     /// For the files on their way.
     pub(crate) work: &'a Work,

@@ -13,13 +13,13 @@ use super::traffic::Request;
 use super::work::Work;
 use super::{tools, wait};
 
-/// Who may read from it.
+/// The clients that may read from it.
 pub(crate) enum Guard<'a> {
     /// Anybody.
     Open,
-    /// Whoever the file knows; over plain HTTP.
+    /// The users in the file; over plain HTTP.
     Htpasswd { file: &'a Path },
-    /// Whoever the token server gave a token; over TLS.
+    /// Clients with a token of the token server; over TLS.
     Tokens { server: &'a TokenServer, certificates: &'a Certificates },
 }
 
@@ -127,7 +127,7 @@ impl Registry {
         self.process = Some(process);
     }
 
-    /// What it was asked for since the last `forget`, and answered to the end.
+    /// The requests since the last `forget` that it answered to the end.
     ///
     /// A request is logged after its last byte is out, so it asks one of its own and waits for
     /// that line first.
@@ -165,8 +165,8 @@ impl Registry {
     }
 }
 
-/// What a test needs for `start`.
+/// The programs that a test needs for `start`.
 pub(crate) const DISTRIBUTION: &[&str] = &["docker-registry", "curl", "setpriv"];
 
-/// What a test needs for `olareg`.
+/// The programs that a test needs for `olareg`.
 pub(crate) const OLAREG: &[&str] = &["olareg", "curl", "setpriv"];

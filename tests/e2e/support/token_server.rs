@@ -15,7 +15,7 @@ use super::{tools, wait};
 pub(crate) struct TokenServer {
     pub(crate) port: u16,
     users: PathBuf,
-    /// What a registry trusts its tokens by.
+    /// The certificate by which a registry trusts its tokens.
     signer: PathBuf,
     log: PathBuf,
     _process: Process,
@@ -49,13 +49,13 @@ impl TokenServer {
         )
     }
 
-    /// Lets only these in from now on. What it has signed for others is good for a quarter of an hour
-    /// all the same.
+    /// Lets only these users in from now on. Tokens that it has signed for others are good for a
+    /// quarter of an hour all the same.
     pub(crate) fn admit(&self, users: &[Login]) {
         fs::write(&self.users, hashed(users)).expect("the test's directory can be written");
     }
 
-    /// Who has asked it for something since it began to write `log` bytes of its log; see
+    /// Whether this user has asked it for a token since its log had `from` bytes; see
     /// [`TokenServer::logged`].
     pub(crate) fn asked_by(&self, user: &str, from: usize) -> bool {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -134,11 +134,11 @@ fn hashed(users: &[Login]) -> String {
     users.iter().map(line).collect()
 }
 
-/// What a test needs for the one.
+/// The programs that a test needs for the token server.
 pub(crate) const TOKENS: &[&str] =
     &["docker-registry", "curl", "setpriv", "htpasswd", "openssl", "token-server"];
 
-/// What a test needs for the other.
+/// The programs that a test needs for a registry with a file of users.
 pub(crate) const HTPASSWD: &[&str] = &["docker-registry", "curl", "setpriv", "htpasswd"];
 
 /// The token server lets a user into the repositories that begin with the user's name, and no

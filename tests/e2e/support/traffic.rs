@@ -1,4 +1,4 @@
-//! What a registry was asked for, from its access log.
+//! The requests to a registry, from its access log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,12 +9,12 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) status: u16,
-    /// Of the body, where the registry says so.
+    /// The length of the body, if the registry logs it.
     pub(crate) bytes: u64,
     pub(crate) kind: Kind,
 }
 
-/// What a request was about.
+/// The subject of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Blob,
@@ -31,7 +31,7 @@ pub(crate) struct NotAccess;
 impl FromStr for Request {
     type Err = NotAccess;
 
-    /// Of `docker-registry`: `… "GET /v2/library/debian/manifests/x HTTP/1.1" 200 1234 …`; of
+    /// Lines of `docker-registry`: `… "GET /v2/library/debian/manifests/x HTTP/1.1" 200 1234 …`; of
     /// olareg: `… msg=ServeHTTP duration=1ms method=GET url=/v2/… status=200 …`, without the bytes.
     fn from_str(line: &str) -> Result<Self, NotAccess> {
         let (method, path, status, bytes) =

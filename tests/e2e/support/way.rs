@@ -27,7 +27,7 @@ pub(crate) struct Way<'a> {
     pub(crate) tls: Option<&'a Certificates>,
 }
 
-/// What is to be pulled.
+/// The image to pull.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
     pub(crate) image: &'a Image,
@@ -70,8 +70,7 @@ impl Way<'_> {
         format!("{scheme}://{}", self.authority())
     }
 
-    /// What stands before the repository, for clients that are given Larder's address with every
-    /// name.
+    /// The text before the repository, for clients that are given Larder's address with every name.
     pub(crate) fn place(&self) -> String {
         let authority = self.authority();
         if self.door == Door::Prefix { format!("{authority}/docker.io") } else { authority }

@@ -1,4 +1,4 @@
-//! Where a test keeps its files: data that goes with it, logs that stay.
+//! The files of a test: data that goes with it, logs that stay.
 
 use std::fs;
 use std::path::{Path, PathBuf};

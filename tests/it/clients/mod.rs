@@ -39,7 +39,7 @@ fn ben(may: &[&str]) -> User {
 
 const LATEST: &str = "/v2/team/app/manifests/latest";
 
-/// Where clients log in.
+/// The access options with which clients log in.
 fn asking(anonymous: AnonymousAccess) -> AccessOptions {
     AccessOptions {
         challenge: ChallengePolicy::Basic,
@@ -106,7 +106,7 @@ async fn pull(proxy: &Proxy, repository: &str, image: &Image, user: (&str, &str)
     }
 }
 
-/// What of an answer could tell one from another: all but the id that each has for itself.
+/// The parts of an answer that could tell it from another: all but the request's id.
 fn shown(reply: &Reply) -> String {
     let text = String::from_utf8_lossy(&reply.body).into_owned();
     let id = text.split_once(r#""request_id":""#).map(|(_, rest)| rest[..16].to_owned());
@@ -176,7 +176,7 @@ async fn a_wrong_password_gets_nothing_and_is_not_retried_upstream() {
     log.assert_without(&[ANN, WRONG], &USERS);
 }
 
-/// What the registry gives to everybody it gives to everybody here, and nothing more.
+/// Content that the registry gives anonymously is given anonymously here, and nothing more.
 #[tokio::test(start_paused = true)]
 async fn without_a_credential_a_client_gets_what_the_registry_gives_anonymously() {
     for challenge in [ChallengePolicy::Basic, ChallengePolicy::Never] {

@@ -31,7 +31,7 @@ fn shown_of_upload(reply: &Reply) -> String {
     text.replace(id, "ID")
 }
 
-/// What the registry was asked: the same for one digest or repository as for another.
+/// The requests to the registry, which are the same for one digest or repository as for another.
 fn asked(hub: &ScriptedRegistry, names: &[(&str, &str)]) -> Vec<String> {
     let asked = hub.asked();
     let shown = asked.iter().map(|it| {
@@ -74,7 +74,7 @@ async fn a_mount_from_another_tenants_repository_is_answered_like_one_from_an_ab
                 (layer.as_str(), "DIGEST"),
                 (unknown.as_str(), "DIGEST"),
             ];
-            // What was just refused is not asked after for some seconds.
+            // A refused right is not asked for again for some seconds.
             tokio::time::advance(std::time::Duration::from_secs(6)).await;
             hub.forget();
             let one = ask(&proxy.client, Method::POST, &theirs, ("ben", BEN)).await;
@@ -115,7 +115,8 @@ async fn a_blob_of_another_tenant_is_not_reported_where_it_was_not_mounted() {
     assert_eq!(hub.askers(), ["ben"]);
 }
 
-/// Who may read both need not send it again, whether the client knows that or not.
+/// A client that may read both repositories need not send the blob again, whether it knows that or
+/// not.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_may_read_the_source_can_mount_from_it() {
     let (hub, image, proxy) = warm().await;
@@ -129,7 +130,7 @@ async fn a_client_that_may_read_the_source_can_mount_from_it() {
     assert_eq!(hub.askers(), ["ann"]);
 }
 
-/// What is read out of a grace period stays here; a mount would give it away for good.
+/// A blob that is read within a grace period stays here; a mount would give it away for good.
 #[tokio::test(start_paused = true)]
 async fn a_grant_within_grant_grace_is_not_enough_to_mount() {
     let hub = ScriptedRegistry::new();

@@ -1,4 +1,4 @@
-//! What a right is, and when it ends.
+//! The rights of clients: how they begin, and when they end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn a_token_alone_confirms_no_right() {
     }
 }
 
-/// What the registry takes back is taken back here, no later than `grant_ttl` after.
+/// A right that the registry takes back ends here no later than `grant_ttl` after.
 #[tokio::test(start_paused = true)]
 async fn a_revoked_right_ends_with_grant_ttl() {
     let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
@@ -183,7 +183,8 @@ async fn many_requests_of_one_client_confirm_its_right_once() {
     }
     let is_fetch = |it: &&Arc<Asked>| it.method == "GET" && it.path() == path;
     let all = hub.asked();
-    // Who comes as the last byte does may have to find out whether it is the repository's.
+    // A request that arrives with the last byte may have to ask whether the blob is the
+    // repository's.
     let before = all.iter().take_while(|it| !is_fetch(it)).filter(|it| it.method == "HEAD");
     assert_eq!(before.count(), 2, "one refused without a token, and one");
     assert_eq!(hub.gets("/token").len(), 1);

@@ -1,4 +1,4 @@
-//! What is one client's is nothing to another, by no way to ask for it.
+//! Content of one client is not served to another, by any way to ask for it.
 
 use http::Method;
 use larder::access::{AccessOptions, AnonymousAccess, HtpasswdUsers, UserTable};
@@ -67,7 +67,8 @@ async fn other_tenants_content_is_answered_like_absent_content_on_every_route() 
     }
 }
 
-/// Who may read elsewhere sees no difference either between what is not there and what is not theirs.
+/// A client that may read elsewhere sees no difference either between content that does not exist
+/// and content of others.
 #[tokio::test(start_paused = true)]
 async fn other_tenants_digests_are_answered_like_digests_that_the_own_repository_lacks() {
     let (hub, image, proxy) = corp(&[ann(&["team/*:pull"]), ben(&["ben/*:pull"])]).await;
@@ -116,7 +117,7 @@ async fn a_refusal_to_one_client_is_not_reused_for_another() {
     assert_challenged(&get(&proxy, &image.layers[0].path("team/app"), ("ann", ANN)).await);
 }
 
-/// That there is nothing for one client says nothing to another.
+/// A 404 for one client says nothing to another.
 #[tokio::test(start_paused = true)]
 async fn a_404_is_cached_for_the_client_that_got_it_alone() {
     let both = [ann(&["team/*:pull"]), ben(&["team/*:pull"])];

@@ -17,12 +17,12 @@ const REPOSITORY: &str = "library/alpine";
 const LATEST: &str = "/v2/library/alpine/manifests/latest";
 const HOST: &str = "registry-1.docker.io";
 
-/// What a client may see.
+/// The outcome that a client may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
     /// 502 or 504 with an error that names the upstream.
     Fault,
-    /// That, or an answer that is cut where the client sees it.
+    /// A fault, or an answer that is cut so that the client notices.
     FaultOrCut,
     /// The right bytes: what is odd about the answer is of no consequence.
     Right,

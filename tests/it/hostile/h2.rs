@@ -14,7 +14,7 @@ const LEN: usize = 1 << 20;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// One connection. What comes is read by a task of its own, so that neither side waits.
+/// One connection. A task of its own reads the frames that come, so that neither side waits.
 struct H2 {
     write: tokio::io::WriteHalf<larder::http::NetworkConnection>,
     reading: tokio::task::JoinHandle<Vec<Frame>>,
@@ -289,7 +289,7 @@ async fn empty_data_without_end_ends_the_stream_or_the_connection() {
     assert_unharmed(&proxy, &blob).await;
 }
 
-/// Row 179: every PING and SETTINGS wants an answer. Who does not read his gets no more.
+/// Row 179: every PING and SETTINGS wants an answer. A client that does not read them gets no more.
 #[tokio::test(start_paused = true)]
 async fn answers_to_pings_and_settings_do_not_pile_up() {
     let (_hub, blob, proxy) = warm().await;

@@ -68,7 +68,7 @@ fn head(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block)
 }
 
-/// What comes in answer to a manifest of these bytes; none of it is one.
+/// Faulty answers in place of a manifest of these bytes.
 fn table(body: &[u8]) -> Vec<(&'static str, Make)> {
     let mut table = messages(body);
     table.extend(connections(body));
@@ -115,7 +115,7 @@ fn messages(body: &[u8]) -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// What no connection survives, or none needs to.
+/// Faults that no connection survives, or needs to.
 fn connections(body: &[u8]) -> Vec<(&'static str, Make)> {
     let of_body = |make| of_body(body, make);
     let goaway =

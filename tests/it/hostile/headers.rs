@@ -10,7 +10,7 @@ use crate::support::{Image, Proxy, ScriptedRegistry};
 
 const REPOSITORY: &str = "owner/app";
 
-/// What may come of it.
+/// The outcomes that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
     /// Served, as if it were not there.

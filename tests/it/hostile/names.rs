@@ -237,7 +237,7 @@ async fn a_digest_may_come_percent_encoded() {
     assert_eq!(hub.gets(blob.digest.hex()).len(), 1);
 }
 
-/// What is not implemented is refused by name, and never forwarded: writes above all.
+/// A method that is not implemented is refused, and never forwarded: writes above all.
 #[tokio::test(start_paused = true)]
 async fn a_method_that_is_not_served_is_refused() {
     let hub = ScriptedRegistry::new();

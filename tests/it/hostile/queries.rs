@@ -1,14 +1,14 @@
 //! Query parameters: rows 96 to 118 and 127 to 128. The others are of pushes.
 //!
-//! What the arguments mean is tested with the lists and the doors; here no route has an error of
-//! its own because of them, and nothing of them gets further than it may.
+//! The meaning of the arguments is tested with the lists and the doors; here they cause no error of
+//! their own at any route, and nothing of them gets further than it may.
 
 use crate::support::client::request;
 use crate::support::{Image, Proxy, ScriptedRegistry};
 
 const REPOSITORY: &str = "owner/app";
 
-/// What may come of it.
+/// The outcomes that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
     /// As if it were not there.
@@ -19,7 +19,7 @@ enum Expect {
 
 use Expect::{Ignored, Refused};
 
-/// Of a manifest, where nothing but `ns` means anything.
+/// Queries of a manifest, for which only `ns` means anything.
 fn of_a_manifest() -> Vec<(u16, String, Expect)> {
     const UNKNOWN: Expect = Refused(&[404]);
     let many: Vec<_> = (0..10_000).map(|n| format!("k{n}=v")).collect();

@@ -73,7 +73,7 @@ async fn no_spelling_of_transfer_encoding_smuggles_a_request() {
 
         let (answers, is_closed) = exchange(&proxy, &request).await;
 
-        // What the length leaves over is no request, and is told so.
+        // The bytes beyond the length are no request, and are answered so.
         assert!(answers.len() <= 1 || answers[1..] == [400], "{case}: {answers:?}");
         assert!(answers.iter().all(|status| matches!(status, 200 | 400)), "{case}: {answers:?}");
         if answers != [200] {

@@ -1,4 +1,4 @@
-//! What was pushed is in the cache, and what it makes old is not.
+//! Pushed content is in the cache, and content that it replaces is not.
 
 use std::fs;
 
@@ -218,7 +218,7 @@ async fn two_clients_push_the_same_blob_and_tag_at_once() {
     }
 }
 
-/// What a mirror of the registry says is nothing to it: pushes are the registry's own.
+/// Mirrors have no part in pushes, which go to the registry itself.
 #[tokio::test(start_paused = true)]
 async fn pushes_go_to_the_registry_itself_and_to_no_mirror() {
     let (hub, mirror) = (ScriptedRegistry::new(), ScriptedRegistry::new());

@@ -1,4 +1,5 @@
-//! What exists is claimed only where the registry has said so: who is told that it does, skips it.
+//! A blob is reported to exist only where the registry has said so: a client that is told so does
+//! not upload it.
 
 use std::time::Duration;
 
@@ -81,14 +82,15 @@ async fn a_layer_that_the_upstream_has_lost_is_pushed_again() {
     let refused = put_manifest(&proxy, "o/a", "v2", &image.manifest).await;
     assert_eq!(refused.error(400).0, "MANIFEST_BLOB_UNKNOWN");
 
-    // That has taught us better.
+    // The refusal has ended the membership.
     proxy.head(&layer.path("o/a")).await.assert_status(404);
     push_image(&proxy, "o/a", "v2", &image).await;
     assert!(hub.blob("o/a", &layer.digest).is_some());
     proxy.pull("o/a", "v2", &image).await;
 }
 
-/// What a refused manifest lists is not served from the repository either, until it is asked for.
+/// The blobs of a refused manifest are not served from the repository either, until they are asked
+/// for upstream.
 #[tokio::test(start_paused = true)]
 async fn a_refused_manifest_ends_the_membership_of_what_it_lists_for_good() {
     let hub = ScriptedRegistry::new();

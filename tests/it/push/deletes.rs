@@ -246,7 +246,7 @@ async fn an_upload_of_another_user_is_unknown() {
     admin.call(Method::GET, &own, &[]).await.assert_status(204);
 }
 
-/// Who may only read is told what there is to read, in an outage as well: it skips no upload.
+/// A client that may only read gets cached answers, in an outage as well: it skips no upload.
 #[tokio::test(start_paused = true)]
 async fn a_user_that_may_not_push_gets_cached_answers_without_a_question_upstream() {
     let hub = ScriptedRegistry::new();

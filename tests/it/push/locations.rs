@@ -1,5 +1,5 @@
-//! Where an upload goes on is the upstream's to say, and ours to check: each time, it is a request
-//! with the client's bytes, to a place that a client must not choose and an upstream not abuse.
+//! The upstream says where an upload goes on, and Larder checks it: each time, it is a request with
+//! the client's bytes, to a URL that no client may choose and no upstream abuse.
 
 use super::{begin, location, open, patch, put};
 use crate::support::{Auth, Blob, Fault, ScriptedRegistry, Setup, When};
@@ -30,7 +30,7 @@ async fn an_upload_is_not_led_inwards() {
         hub.breaks(When::asked("/uploads/").by("POST"), leads());
 
         let reply = super::post(&proxy, "/v2/o/a/blobs/uploads/").await;
-        // What cannot be told from the URL is told when it is dialled.
+        // A target that the URL does not give away is refused when it is dialled.
         let (status, reply) = match reply.status.as_u16() {
             202 => (502, patch(&proxy, &location(&reply), b"secret bytes").await),
             _ => (502, reply),

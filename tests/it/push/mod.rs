@@ -75,7 +75,7 @@ async fn push_image(proxy: &Proxy, repository: &str, tag: &str, image: &Image) {
     put_manifest(proxy, repository, tag, &image.manifest).await.assert_status(201);
 }
 
-/// Where an answer leads: a path, for whatever else clients would make of it differs.
+/// The `Location` of an answer: a path, since clients differ in what they make of anything else.
 #[track_caller]
 fn location(reply: &Reply) -> String {
     let location = reply.header("location").expect("the answer leads on");

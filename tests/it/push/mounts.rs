@@ -99,7 +99,7 @@ async fn a_blob_that_is_not_there_is_uploaded() {
     assert_eq!(hub.uploads(), 0);
 }
 
-/// What this proxy knows to be elsewhere in the registry is not sent a second time.
+/// A blob that Larder knows to be elsewhere in the registry is not sent a second time.
 #[tokio::test(start_paused = true)]
 async fn a_blob_known_elsewhere_in_the_registry_is_mounted_whatever_the_client_knows() {
     let hub = ScriptedRegistry::new();
@@ -143,7 +143,7 @@ async fn an_upload_without_mount_in_its_query_mounts_nothing() {
     assert!(hub.changes("POST", "mount").is_empty());
 }
 
-/// What the rules hide from everybody is no source either, by name or by knowledge.
+/// A repository that the rules hide is no source either, by name or by knowledge.
 #[tokio::test(start_paused = true)]
 async fn a_repository_that_is_hidden_is_no_source() {
     let hub = ScriptedRegistry::new();

@@ -111,7 +111,7 @@ async fn an_upload_that_is_only_begun_takes_no_room() {
     assert_eq!((hub.uploads(), copies(&proxy)), (1000, 0));
 }
 
-/// What a client may do instead is said, and is true.
+/// The answer lists the methods that are there, and they work.
 #[tokio::test(start_paused = true)]
 async fn a_method_that_is_not_there_is_told_which_are() {
     let hub = ScriptedRegistry::new();

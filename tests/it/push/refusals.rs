@@ -1,4 +1,4 @@
-//! What is refused is refused early, in the words of who refuses, and the client gets to hear it.
+//! A refusal comes early, in the words of the side that refuses, and reaches the client.
 
 use bytes::Bytes;
 use http::Method;
@@ -105,7 +105,7 @@ async fn a_limit_is_told_and_kept() {
     proxy.pull("o/a", "v1", &image).await;
 }
 
-/// What no registry could make sense of does not get as far as one.
+/// A malformed request does not get as far as the registry.
 #[tokio::test(start_paused = true)]
 async fn malformed_push_requests_are_refused_without_the_upstream() {
     let hub = ScriptedRegistry::new();
@@ -212,8 +212,8 @@ async fn a_manifest_may_have_four_mebibytes() {
     hub.assert_not_asked();
 }
 
-/// Manifests are the registry's to judge. What it takes is passed on as it is; what cannot be served
-/// safely is not kept, and nothing in one is ever followed.
+/// Manifests are the registry's to judge. One that it takes is passed on as it is; one that cannot
+/// be served safely is not kept, and nothing in it is ever followed.
 #[tokio::test(start_paused = true)]
 async fn hostile_manifests_are_opaque_bytes() {
     let deep = "[".repeat(100_000);

@@ -73,7 +73,8 @@ async fn an_upload_that_goes_on_after_a_restart_logs_in_first() {
     assert!(puts[0].header("authorization").is_some());
 }
 
-/// A body that was refused in the middle cannot be sent again. That is said, and the next try works.
+/// A body that was refused in the middle cannot be sent again. The client is told so, and its next
+/// try works.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_was_revoked_in_between_is_reported() {
     let hub = ScriptedRegistry::new();

@@ -17,7 +17,7 @@ use super::network::{Server, TestNetwork};
 /// The proxy. Clones are the same one.
 #[derive(Clone, Default)]
 pub struct EgressProxy {
-    /// What it reaches.
+    /// The network behind it.
     pub behind: TestNetwork,
     shared: Arc<Mutex<Shared>>,
 }

@@ -32,7 +32,7 @@ struct Inner {
     silenced: watch::Sender<u64>,
 }
 
-/// What it speaks.
+/// The protocols that it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
     /// Both, and prefers HTTP/2, as most do.

@@ -11,7 +11,7 @@ use tracing::subscriber::{DefaultGuard, Interest};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What is logged on this thread, while it lives, as `--log-format json` writes it.
+/// The log of this thread while it lives, as `--log-format json` writes it.
 pub struct Log {
     bytes: Buffer,
     _guard: DefaultGuard,
@@ -74,8 +74,9 @@ pub fn assert_without(text: &str, secrets: &[&str], users: &[&str]) {
 
 static LISTENED: Once = Once::new();
 
-/// Hears nothing, and has every place asked each time. Where an event can be said is decided once for
-/// the whole process otherwise, by whoever comes by first, and other tests come by without a log.
+/// Hears nothing, and has every place asked each time. Otherwise tracing decides once for the whole
+/// process whether an event has a reader, when the first thread reaches it, and other tests reach
+/// it without a log.
 struct Undecided;
 
 impl Subscriber for Undecided {

@@ -1,4 +1,4 @@
-//! What `/metrics` shows, read as Prometheus reads it.
+//! The metrics of `/metrics`, read as Prometheus reads them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the tests stand on: scripted registries, a network in memory, clients, and Larder between.
+//! The parts of the tests: scripted registries, a network in memory, clients, and Larder between.
 
 #![allow(dead_code, reason = "the vocabulary of faults and clients is larger than today's tests")]
 

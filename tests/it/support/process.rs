@@ -196,7 +196,7 @@ impl Process {
         assert!(ready.is_ok(), "larder does not listen\n{}", self.log());
     }
 
-    /// What it wrote to stderr, in all its lives.
+    /// Its stderr, over all restarts.
     pub fn log(&self) -> String {
         let log = self.dir.path().join("log");
         // A device or a pipe in its place may have no end.

@@ -46,7 +46,7 @@ pub const VERIFY_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub struct Setup {
     pub settings: Settings,
     pub network: TestNetwork,
-    /// Who is let in.
+    /// The rights of clients.
     pub access: access::AccessOptions,
     /// How far the wall clock will be ahead: the machine was off for so long.
     pub ahead: Duration,
@@ -183,7 +183,7 @@ impl Proxy {
     pub async fn stop(&self) {
         let app = self.app.lock().unwrap().take().expect("the app runs");
         app.stop().await;
-        // What still ran holds the lock until it notices.
+        // A task that still runs holds the lock until it notices.
         drop(app);
         settle().await;
     }
@@ -203,13 +203,13 @@ impl Proxy {
         self.start_again().await;
     }
 
-    /// Where a blob is stored.
+    /// The file of a blob.
     pub fn blob_file(&self, digest: &Digest) -> PathBuf {
         let place = format!("blobs/{}/{}", digest.algorithm().as_str(), &digest.hex()[..2]);
         self.cache_dir().join(place).join(digest.hex())
     }
 
-    /// Where the checksums of its blocks are.
+    /// The file with the checksums of its blocks.
     pub fn sums_file(&self, digest: &Digest) -> PathBuf {
         let place = format!("sums/{}/{}", digest.algorithm().as_str(), &digest.hex()[..2]);
         self.cache_dir().join(place).join(digest.hex())
@@ -219,7 +219,7 @@ impl Proxy {
         self.app().store_report()
     }
 
-    /// What verification at rest has come to: checked, bad, healed.
+    /// The counts of verification at rest: checked, bad, healed.
     pub fn verification(&self) -> (u64, u64, u64) {
         let verification = self.store_report().verification;
         (verification.checked, verification.bad, verification.healed)
@@ -237,7 +237,7 @@ impl Proxy {
         tokio::spawn(larder::routes::write_log(events, CancellationToken::new()));
     }
 
-    /// What an operator sees of it.
+    /// Its admin side.
     pub fn admin(&self) -> AdminService {
         let admin = AdminService::default();
         self.show_to(&admin);
@@ -413,7 +413,7 @@ pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// Where a registry is reached: docker.io is the one whose host has another name.
+/// The host of a registry: only docker.io has a host of another name.
 fn host_of(name: &str) -> &str {
     if name == "docker.io" { "registry-1.docker.io" } else { name }
 }

@@ -48,7 +48,7 @@ pub(super) fn figures(code: &CrateSource) -> Vec<Figure> {
 struct Functions {
     /// The file being seen.
     file: PathBuf,
-    /// Of each function, with its place.
+    /// The lines of each function, with its place.
     lines: Vec<(usize, String)>,
     tuple_parameters: Vec<String>,
     paired_lets: Vec<String>,

@@ -6,7 +6,7 @@
 //! - `LARDER_FIGURES_LIST`: a part of a figure's name, to list what it counted.
 //!
 //! Each part says how it counts. All of them leave out tests: `tests.rs`, folders `tests`, and what
-//! is marked `#[cfg(test)]`. Of the last, only whole modules count as lines of tests.
+//! is marked `#[cfg(test)]`. Only whole modules with that mark count as lines of tests.
 
 mod files;
 mod functions;
@@ -25,7 +25,7 @@ struct Figure {
     value: f64,
     /// The test fails above this. Lower it when the value has fallen; never raise it.
     ceiling: Option<f64>,
-    /// What was counted, one place or name each.
+    /// The places or names that were counted.
     found: Vec<String>,
 }
 

@@ -176,7 +176,7 @@ fn typed(
     request.method(method).body(Full::new(body)).unwrap()
 }
 
-/// What clients call the proxy.
+/// The name by which clients call the proxy.
 const HOST: &str = "larder.test";
 
 async fn over_h1(io: NetworkConnection, request: Request<Full<Bytes>>) -> Result<Reply, String> {

@@ -86,7 +86,7 @@ impl Download {
         self.body.len()
     }
 
-    /// What was read so far.
+    /// The bytes read so far.
     pub fn body(&self) -> &[u8] {
         &self.body
     }

@@ -1,4 +1,4 @@
-//! What a client got: the head, the bytes that came, and how they ended.
+//! The reply that a client got: the head, the bytes that came, and how they ended.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

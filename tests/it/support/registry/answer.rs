@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::gate::Gate;
 use super::pushes;
 
-/// What goes over the wire, and how.
+/// An answer, and the way in which it goes over the wire.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -39,7 +39,7 @@ pub(super) enum Framing {
     Length,
 }
 
-/// Where a connection ends too early.
+/// The place at which a connection ends too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     Body(usize),
@@ -187,7 +187,7 @@ fn honest_but(shared: &Shared, asked: &Asked, faults: &[Fault]) -> Answer {
     }
 }
 
-/// What comes of a request that changes something, or asks how far a change is.
+/// The answer to a request that changes something, or asks how far a change is.
 fn changed(
     shared: &Shared,
     content: &mut Content,

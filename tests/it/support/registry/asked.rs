@@ -1,4 +1,4 @@
-//! What a registry was asked, kept for the test to read.
+//! The requests to a registry, kept for the test to read.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! Who may ask, and the token server that says so.
+//! Logins of a registry, and its token server.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::asked::Asked;
 
-/// What a registry wants from those who ask.
+/// The login that a registry wants.
 #[derive(Clone, Debug, Default)]
 pub enum Auth {
     /// A user and a password with every request.
@@ -22,16 +22,16 @@ pub enum Auth {
     Open,
 }
 
-/// Where tokens come from, and for whom.
+/// The token server of a registry.
 #[derive(Clone, Debug)]
 pub struct Bearer {
     /// The token server's URL; `/token` at any host of the registry is one.
     pub realm: String,
-    /// Who gets a token; `None` is everybody.
+    /// The account that gets a token; `None` is any.
     pub account: Option<(String, String)>,
-    /// Who gets which tokens, where not all get the same; nobody else gets any.
+    /// The users that get tokens, if not all get the same; no one else gets any.
     pub users: Vec<User>,
-    /// What a token for nobody in particular is good for, where there are users.
+    /// The repositories that an anonymous token is good for, if there are users.
     pub public: Vec<String>,
     /// Whether who may nothing of what is asked for is refused a token, as GHCR does.
     pub is_strict: bool,
@@ -191,7 +191,7 @@ impl Guard {
 }
 
 impl Bearer {
-    /// Who wants a token; `None` is nobody in particular.
+    /// The user that wants a token; `None` is an anonymous client.
     fn owner(&self, asked: &Asked) -> Result<Option<&User>, Box<Answer>> {
         let Some(given) = asked.header("authorization").filter(|_| !self.users.is_empty()) else {
             return Ok(None);

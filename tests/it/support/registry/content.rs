@@ -1,4 +1,4 @@
-//! What a registry holds, and what it honestly says of it.
+//! The content of a registry, and honest answers about it.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::asked::Asked;
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) repositories: HashMap<String, Repository>,
-    /// Where blobs are redirected to: a base URL of a host that this registry also answers for.
+    /// The target of redirects of blobs: a base URL of a host that this registry also answers for.
     pub(super) cdn: Option<String>,
     /// Whether a manifest by digest is refused to an `Accept` that does not name its type.
     pub(super) is_strict_about_accept: bool,
@@ -37,7 +37,7 @@ pub(super) struct Entity {
     pub(super) media_type: String,
 }
 
-/// What a path means.
+/// The target of a path.
 #[derive(Debug)]
 pub(super) enum Target<'a> {
     Blob {
@@ -140,7 +140,7 @@ impl Content {
         }
         let meanings = repository.tags.get(reference)?;
         let mut manifests = meanings.iter().filter_map(|digest| repository.manifests.get(digest));
-        // Where there is nothing to choose from, registries do not look at the `Accept`.
+        // If there is nothing to choose from, registries do not look at the `Accept`.
         let is_taken = |entity: &&Entity| meanings.len() == 1 || takes(asked, &entity.media_type);
         manifests.find(is_taken).cloned()
     }

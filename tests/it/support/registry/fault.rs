@@ -1,4 +1,4 @@
-//! What a registry does wrong, as values, and when.
+//! The faults of a registry, as values, and when they happen.
 //!
 //! Faults compose: every rule that matches a request takes part in its answer, in the order in
 //! which the rules were given.
@@ -104,7 +104,7 @@ impl Fault {
     }
 }
 
-/// Where in some content.
+/// A place in some content.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
     At(usize),
@@ -204,7 +204,7 @@ impl Script {
         }
     }
 
-    /// What goes wrong with this request's own body; counts nothing.
+    /// The faults of this request's own body; counts nothing.
     pub(super) fn peek(&self, asked: &Asked) -> Vec<Fault> {
         let is_due = |rule: &&Rule| {
             let due = rule.when.skip..rule.when.skip.saturating_add(rule.when.times);
@@ -220,7 +220,7 @@ impl Script {
         }
     }
 
-    /// What goes wrong with this request.
+    /// The faults of this request.
     pub(super) fn faults_for(&mut self, asked: &Asked) -> Vec<Fault> {
         let mut faults = Vec::new();
         for rule in self.rules.iter_mut().filter(|rule| rule.when.concerns(asked)) {

@@ -4,7 +4,7 @@
 //! registry itself (`/v2/…`), a token server (`/token`), and a CDN (`/cdn/…`). Every request is
 //! recorded before it is answered.
 //!
-//! What this does not do: referrers; tag lists only after [`ScriptedRegistry::knows_lists`].
+//! It has no referrers, and tag lists only after [`ScriptedRegistry::knows_lists`].
 
 mod answer;
 mod asked;
@@ -77,7 +77,7 @@ impl ScriptedRegistry {
     }
 }
 
-/// What it holds.
+/// Its content.
 impl ScriptedRegistry {
     /// Holds a blob in a repository.
     pub fn put_blob(&self, repository: &str, blob: &Blob) {
@@ -186,7 +186,7 @@ impl ScriptedRegistry {
         content.repositories.get(repository)?.blobs.get(digest.as_str()).cloned()
     }
 
-    /// What a tag means.
+    /// The digest of a tag.
     pub fn tagged(&self, repository: &str, tag: &str) -> Option<String> {
         let content = self.shared.content.lock().unwrap();
         content.repositories.get(repository)?.tags.get(tag)?.first().cloned()
@@ -198,7 +198,7 @@ impl ScriptedRegistry {
     }
 }
 
-/// What it does.
+/// Its behaviour.
 impl ScriptedRegistry {
     /// Does something wrong from now on.
     pub fn breaks(&self, when: When, fault: Fault) {
@@ -233,7 +233,7 @@ impl ScriptedRegistry {
     }
 }
 
-/// What it was asked.
+/// The requests that it got.
 impl ScriptedRegistry {
     /// With whose credential something was asked: a user's name, `nobody` with a token for nobody in
     /// particular, and nothing at all without one.

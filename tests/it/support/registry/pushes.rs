@@ -1,7 +1,6 @@
-//! What an honest registry does with pushes.
+//! Pushes to an honest registry.
 //!
-//! The location of an upload changes with every answer, and only the last one is good: whoever uses
-//! an older one has not listened.
+//! The location of an upload changes with every answer, and only the last one is good.
 
 use std::collections::HashMap;
 
@@ -18,7 +17,7 @@ use super::content::{Content, Entity};
 pub(super) struct Uploads {
     under_way: HashMap<String, Upload>,
     begun: usize,
-    /// What locations begin with: empty for relative ones.
+    /// The begin of locations: empty for relative ones.
     pub(super) base: String,
     /// Whether `OCI-Subject` is answered.
     pub(super) has_referrers: bool,
@@ -194,7 +193,7 @@ fn unknown() -> Answer {
     Answer::error(404, "BLOB_UPLOAD_UNKNOWN")
 }
 
-/// What a manifest lists and the repository lacks, as an error's code.
+/// The error's code if the repository lacks something that a manifest lists.
 fn missing(content: &Content, repository: &str, json: &Value) -> Option<&'static str> {
     let held = content.repositories.get(repository);
     let digests = |key: &str| {

@@ -24,7 +24,7 @@ pub(super) async fn serve(shared: &Shared, mut io: NetworkConnection) {
     while let Some((mut asked, framing)) = read_head(&mut io, &mut buffer).await {
         let below = asked.target.strip_prefix(shared.base.lock().unwrap().as_str());
         asked.target = below.map_or_else(|| format!("/elsewhere{}", asked.target), str::to_owned);
-        // What goes wrong with the request's own body; the answer's faults count it once more.
+        // The faults of the request's own body; the answer's faults count it once more.
         let rules = shared.script.lock().unwrap().peek(&asked);
         let Some(early) = read_body(&mut io, &mut buffer, (&mut asked, framing), &rules).await
         else {
