@@ -5,8 +5,8 @@
 //! `rows/`, every peer's configuration one in `peers/`. Nothing here fails the command: a figure
 //! beyond its bar says MISS, a peer that is not installed says why it was not measured.
 //!
-//! CPU time is user plus system of all of a server's processes, from `/proc`. On a machine that does
-//! other things too it is steadier than wall time. Run it alone, more than once.
+//! CPU time is user plus system of all of a server's processes, from `/proc`. On a machine that
+//! does other things too it is steadier than wall time. Run it alone, more than once.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints its answer")]
 
 mod client;

@@ -1,8 +1,8 @@
-//! How does a store come to be large? Laid out by hand, as Larder would have: images of one manifest
-//! and one layer, and blobs that are nothing but a length.
+//! How does a store come to be large? Laid out by hand, as Larder would have: images of one
+//! manifest and one layer, and blobs that are nothing but a length.
 //!
-//! Files of blobs are sparse. Their stamps say that they were verified since the machine started, as
-//! those of a real store mostly would.
+//! Files of blobs are sparse. Their stamps say that they were verified since the machine started,
+//! as those of a real store mostly would.
 
 use std::fs::{self, File};
 use std::io::Write as _;

@@ -1,4 +1,5 @@
-//! How do clients reach servers over TLS? With a certificate of the run's own, and one cipher suite.
+//! How do clients reach servers over TLS? With a certificate of the run's own, and one cipher
+//! suite.
 
 use std::fs;
 use std::path::{Path, PathBuf};

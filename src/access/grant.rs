@@ -56,8 +56,8 @@ impl Grant {
         }
     }
 
-    /// A grant that the upstream gives to this client, by its answer `head` if it was asked for this
-    /// request. Whether the client may push, the upstream decides when it does.
+    /// A grant that the upstream gives to this client, by its answer `head` if it was asked for
+    /// this request. Whether the client may push, the upstream decides when it does.
     pub(super) fn by_upstream(
         request: AccessRequest<'_>,
         principal: &Principal,

@@ -1,7 +1,7 @@
 //! The answer by which a registry confirmed a client's right.
 //!
-//! It is the answer to a `HEAD` of the very resource that the client asks for, so the cache does not
-//! have to ask the same again. It belongs to one request, and is never stored.
+//! It is the answer to a `HEAD` of the very resource that the client asks for, so the cache does
+//! not have to ask the same again. It belongs to one request, and is never stored.
 
 use http::HeaderMap;
 use tokio::time::Instant;

@@ -4,8 +4,8 @@
 //! metric in this table can be shown. `docs/metrics.md` describes the same ones, and a test
 //! compares the two.
 //!
-//! Labels are bounded: registries are those of the configuration, by the names it gives them, and all
-//! other values are words of this program.
+//! Labels are bounded: registries are those of the configuration, by the names it gives them, and
+//! all other values are words of this program.
 
 /// A metric.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Metrics as text: `OpenMetrics`, or the older format that Prometheus' tools read.
 //!
-//! The only place that knows which library writes it. The library writes `OpenMetrics`; the other one
-//! differs in what a counter is called in its description, and in the end mark.
+//! The only place that knows which library writes it. The library writes `OpenMetrics`; the other
+//! one differs in what a counter is called in its description, and in the end mark.
 
 use std::fmt;
 

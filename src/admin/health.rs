@@ -1,7 +1,8 @@
 //! Whether Larder is ready to serve, and for what reasons it is degraded.
 //!
-//! Degraded is ready: what is cached is served, and neither a restart nor another replica would bring
-//! the upstream back, or the disk. So only what has not begun, and what is ending, is not ready.
+//! Degraded is ready: what is cached is served, and neither a restart nor another replica would
+//! bring the upstream back, or the disk. So only what has not begun, and what is ending, is not
+//! ready.
 
 use serde::Serialize;
 

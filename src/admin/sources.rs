@@ -1,4 +1,5 @@
-//! The parts of a running Larder that health and metrics are read from. It reads none of them itself.
+//! The parts of a running Larder that health and metrics are read from. It reads none of them
+//! itself.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Builds the parts and joins them, starts them and stops them.
 //!
-//! `ports.rs` has the addresses that are listened on, `certificates.rs` and `users.rs` look after the
-//! files that these rest on, `run.rs` is the process: its signals, and what they lead to.
+//! `ports.rs` has the addresses that are listened on, `certificates.rs` and `users.rs` look after
+//! the files that these rest on, `run.rs` is the process: its signals, and what they lead to.
 
 mod accepting;
 mod admin_port;

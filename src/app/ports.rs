@@ -1,7 +1,8 @@
 //! The addresses that are listened on, and what is served at each.
 //!
-//! A change is made in two steps: [`ListenPorts::prepare`] does all that can fail, [`ListenPorts::commit`] the
-//! rest. An address that stays is not closed for a moment, and its connections are not touched.
+//! A change is made in two steps: [`ListenPorts::prepare`] does all that can fail,
+//! [`ListenPorts::commit`] the rest. An address that stays is not closed for a moment, and its
+//! connections are not touched.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;

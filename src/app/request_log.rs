@@ -42,7 +42,8 @@ impl RequestLog {
         Self { stop, ended: Some(ended) }
     }
 
-    /// Has it write what there is, and waits for that, but not for ever: what it writes to may hang.
+    /// Has it write what there is, and waits for that, but not for ever: what it writes to may
+    /// hang.
     pub(super) async fn finish(self) {
         self.stop.cancel();
         if let Some(ended) = self.ended {

@@ -105,7 +105,8 @@ enum ConfigCommand {
 
 #[derive(Args, Debug)]
 struct ConfigArguments {
-    /// The configuration file [default: the one that `LARDER_CONFIG` names, else /etc/larder/config.toml if present]
+    /// The configuration file [default: the one that `LARDER_CONFIG` names, else
+    /// /etc/larder/config.toml if present]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

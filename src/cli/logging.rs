@@ -34,8 +34,8 @@ pub(super) fn filter(environment: &Environment) -> Result<EnvFilter, Diagnostic>
     })
 }
 
-/// Whether a directive is a level, or for a module of a crate that logs. Any other word silences the
-/// log: it is a module that never says anything.
+/// Whether a directive is a level, or for a module of a crate that logs. Any other word silences
+/// the log: it is a module that never says anything.
 fn is_known(directive: &str) -> bool {
     let target = directive.split(['=', '[']).next().unwrap_or_default();
     let root = target.split("::").next().unwrap_or_default();

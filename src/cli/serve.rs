@@ -47,10 +47,10 @@ pub(super) fn run(
     }
 }
 
-/// Has glibc's allocator keep up to twice as much free memory as this for what comes next, instead of
-/// giving each of a fill's buffers back to the kernel and having it faulted in again, which was an
-/// eighth of a fill's CPU time. glibc learns this by itself, from the largest block that was freed;
-/// docs/decisions/0013-allocator.md. Other allocators take no harm.
+/// Has glibc's allocator keep up to twice as much free memory as this for what comes next, instead
+/// of giving each of a fill's buffers back to the kernel and having it faulted in again, which was
+/// an eighth of a fill's CPU time. glibc learns this by itself, from the largest block that was
+/// freed; docs/decisions/0013-allocator.md. Other allocators take no harm.
 fn keep_freed_memory() {
     drop(std::hint::black_box(vec![0_u8; KEPT_BYTES]));
 }

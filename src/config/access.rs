@@ -95,8 +95,8 @@ fn warn_of_strangers(
     }
 }
 
-/// Passwords are of no use where clients are not asked for them, and belong to everyone on a network
-/// that they cross in the clear.
+/// Passwords are of no use where clients are not asked for them, and belong to everyone on a
+/// network that they cross in the clear.
 fn check_challenge(
     written: &AccessTable,
     addresses: &[SocketAddr],

@@ -63,8 +63,8 @@ table! {
     /// TLS towards clients, on all addresses of `listen`; without this table they are served plain
     /// HTTP.
     ///
-    /// `cert` and `key` are read again when they change; a pair that is not valid leaves the old one
-    /// in service. Relative paths start at the directory of the configuration file.
+    /// `cert` and `key` are read again when they change; a pair that is not valid leaves the old
+    /// one in service. Relative paths start at the directory of the configuration file.
     ///
     /// ```toml
     /// [tls]
@@ -225,8 +225,8 @@ table! {
         /// How long a client waits for an expired tag to be revalidated before it is served stale.
         ///
         /// An upstream that did not answer in that time is not waited for again until it has
-        /// answered. With `"0s"`, the tag is served stale at once. Container clients themselves give
-        /// up after about 30s.
+        /// answered. With `"0s"`, the tag is served stale at once. Container clients themselves
+        /// give up after about 30s.
         stale_wait: Duration = "2s";
         /// Content is verified again on first access after this long, or after a reboot.
         ///

@@ -31,12 +31,13 @@ table! {
         /// Artifactory, Harbor, ECR, GitLab, Nexus and others.
         ///
         /// In place of the URL a table may stand, `{ url = "…" }` with any of `auth`, `ca`,
-        /// `client_cert`, `client_key`, `token_hosts` and `redirect_hosts`; or a list of up to eight
-        /// of either. The last of a list is the registry itself, and the keys of the registry's own
-        /// table are for it alone. Those before it are mirrors: they are asked first for content by
-        /// digest, and any failure leads to the next. They are asked for tags only while the
-        /// registry itself is down. For docker.io the default is `https://registry-1.docker.io`; with
-        /// a mirror, `["http://mirror.corp:5000", "https://registry-1.docker.io"]`.
+        /// `client_cert`, `client_key`, `token_hosts` and `redirect_hosts`; or a list of up to
+        /// eight of either. The last of a list is the registry itself, and the keys of the
+        /// registry's own table are for it alone. Those before it are mirrors: they are asked first
+        /// for content by digest, and any failure leads to the next. They are asked for tags only
+        /// while the registry itself is down. For docker.io the default is
+        /// `https://registry-1.docker.io`; with a mirror,
+        /// `["http://mirror.corp:5000", "https://registry-1.docker.io"]`.
         upstream: UpstreamList => "`\"https://<name>\"`" | "https://registry-1.docker.io";
         /// Used for requests that name no registry, as those of dockerd's `registry-mirrors`.
         ///
@@ -87,8 +88,8 @@ table! {
         push: bool = false;
         /// How long a confirmed blob may be reported to pushing clients without asking again.
         ///
-        /// A client that is told that a blob exists does not upload it. With `"0s"`, the upstream is
-        /// asked each time.
+        /// A client that is told that a blob exists does not upload it. With `"0s"`, the upstream
+        /// is asked each time.
         membership_ttl: Duration = "60s";
         /// Repositories that may be asked for, by full name; `*` within a component, `**` across.
         ///
@@ -99,12 +100,12 @@ table! {
         deny: Vec<RepositoryPattern> = [];
         /// Identity with which the upstream is asked.
         ///
-        /// `"proxy"`: Larder's own credential, `auth`; a client that may pull here sees all that this
-        /// credential sees. `"client"`: the client's own credential, with which it logs in to Larder
-        /// (`challenge = "basic"`); cached content is served only to clients whose right to the
-        /// repository [the registry itself has confirmed](docs/access.md#the-registrys-own-users).
-        /// At one host there can be one such registry; with `hosts` of its own, it is served at
-        /// these alone.
+        /// `"proxy"`: Larder's own credential, `auth`; a client that may pull here sees all that
+        /// this credential sees. `"client"`: the client's own credential, with which it logs in to
+        /// Larder (`challenge = "basic"`); cached content is served only to clients whose right to
+        /// the repository [the registry itself has
+        /// confirmed](docs/access.md#the-registrys-own-users). At one host there can be one such
+        /// registry; with `hosts` of its own, it is served at these alone.
         identity: Located<IdentityKind> = "proxy";
         /// With `identity = "client"`: how long a client's confirmed right is kept.
         grant_ttl: Located<Duration> = "5m";
@@ -135,7 +136,8 @@ table! {
         client_key: Located<String>;
         /// Most requests in flight to the upstream, from 1 to 65535; further ones queue.
         ///
-        /// The limit holds for layers and for everything else separately, idle connections included.
+        /// The limit holds for layers and for everything else separately, idle connections
+        /// included.
         max_connections: UpstreamConnections = 64;
     }
 }

@@ -20,7 +20,8 @@ pub struct TlsSettings {
     pub key: PathBuf,
     /// The content of both files.
     pub identity: ServerCertificate,
-    /// The authorities whose certificates clients may show; `None` if clients are not asked for one.
+    /// The authorities whose certificates clients may show; `None` if clients are not asked for
+    /// one.
     pub clients: Option<ClientCa>,
 }
 

@@ -30,7 +30,8 @@ pub type NextBytes = Result<Option<BodyData>, BodyError>;
 
 /// Yields the bytes of a body.
 pub trait BodySource: Send {
-    /// The next bytes, if they are at hand. `None` means that [`BodySource::next`] is to be awaited.
+    /// The next bytes, if they are at hand. `None` means that [`BodySource::next`] is to be
+    /// awaited.
     fn next_now(&mut self) -> Option<NextBytes>;
 
     /// The next bytes, waited for.

@@ -49,8 +49,9 @@ const IDLE_WAIT: Duration = Duration::from_secs(20);
 /// The window of one HTTP/2 stream, in bytes: 100 MB/s at 20 ms.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 
-/// When a silent HTTP/2 connection is asked for a sign of life, and how long that may take. Together
-/// less than anybody waits for a head: a dead connection would be taken for every further request.
+/// When a silent HTTP/2 connection is asked for a sign of life, and how long that may take.
+/// Together less than anybody waits for a head: a dead connection would be taken for every further
+/// request.
 const SIGN_OF_LIFE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(5)];
 
 /// How many hosts are remembered to speak HTTP/2: an upstream and where it points are two or three.
@@ -170,8 +171,8 @@ impl HttpClient {
         Ok(response)
     }
 
-    /// Whether a host may speak HTTP/2 alone. It should say so in the handshake (RFC 7301, 3.2). Many
-    /// do not mind what was offered, and then find fault with what is not a frame.
+    /// Whether a host may speak HTTP/2 alone. It should say so in the handshake (RFC 7301, 3.2).
+    /// Many do not mind what was offered, and then find fault with what is not a frame.
     fn is_without_http1(&self, uri: &Uri, error: &legacy::Error) -> bool {
         let alert = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
         if chain(error).filter_map(tls_error).any(|error| *error == alert) {

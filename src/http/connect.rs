@@ -67,8 +67,8 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A connector that dials `exempt` hosts at any address, and others at public ones only, each up
-    /// to `connections_max` times at once.
+    /// A connector that dials `exempt` hosts at any address, and others at public ones only, each
+    /// up to `connections_max` times at once.
     pub fn new(egress: &EgressRoute, exempt: Vec<HostPort>, connections_max: usize) -> Self {
         let (network, proxies) = (Arc::clone(&egress.network), egress.proxies.clone());
         Self {

@@ -1,10 +1,11 @@
 //! How many connections to a host are open at once.
 //!
-//! A bound on requests is none on connections: one whose answer has just been read is not back in the
-//! pool yet when the next request looks there, and that one dials. The pool also lets a dial that a
-//! request turned out not to need go on, and keeps what comes of it. So connections themselves are
-//! counted here, from before the dial to their end. A request that finds no room takes whichever
-//! comes first: a connection that is free again, from the pool, or room for a new one.
+//! A bound on requests is none on connections: one whose answer has just been read is not back in
+//! the pool yet when the next request looks there, and that one dials. The pool also lets a dial
+//! that a request turned out not to need go on, and keeps what comes of it. So connections
+//! themselves are counted here, from before the dial to their end. A request that finds no room
+//! takes whichever comes first: a connection that is free again, from the pool, or room for a new
+//! one.
 //!
 //! # Out of scope
 //!

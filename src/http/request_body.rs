@@ -1,8 +1,8 @@
 //! The body of a client's request: read as it comes, and drained when its request is refused.
 //!
-//! A refusal is sent before the body is read. Over TCP a server that closes with bytes unread resets
-//! the connection, and the reset can overtake the refusal; so what a client has begun to send is
-//! read and thrown away for a while. A client that waits for leave to send (`Expect:
+//! A refusal is sent before the body is read. Over TCP a server that closes with bytes unread
+//! resets the connection, and the reset can overtake the refusal; so what a client has begun to
+//! send is read and thrown away for a while. A client that waits for leave to send (`Expect:
 //! 100-continue`) gets that leave with the first read, and not without one.
 
 use std::fmt;

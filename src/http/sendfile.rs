@@ -2,9 +2,9 @@
 //! their place, and the rules by which no client ever gets the placeholder.
 //!
 //! hyper writes what a body yields, and can only be given memory. So a body yields a [`FileSlice`],
-//! a placeholder of the right length, and leaves in the connection's [`SendfileQueue`] which bytes of
-//! which file are meant. The connection ([`ClientSocket`](super::ClientSocket)) knows placeholders by their
-//! address and has the kernel send the file in their place.
+//! a placeholder of the right length, and leaves in the connection's [`SendfileQueue`] which bytes
+//! of which file are meant. The connection ([`ClientSocket`](super::ClientSocket)) knows
+//! placeholders by their address and has the kernel send the file in their place.
 //!
 //! A placeholder that is copied cannot be known any more, and its zeros would be sent. So that this
 //! cannot happen, whatever hyper does or will do, every byte is accounted for:

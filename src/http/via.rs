@@ -56,7 +56,8 @@ impl Via {
     ///
     /// # Errors
     ///
-    /// [`ForwardingLoop`] if it was there before, or has come through so many that it may be in a ring.
+    /// [`ForwardingLoop`] if it was there before, or has come through so many that it may be in a
+    /// ring.
     pub fn read(headers: &HeaderMap, own: InstanceId) -> Result<Self, ForwardingLoop> {
         let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
         // `[protocol-name "/"] protocol-version`, then who received it, then perhaps a comment.

@@ -4,8 +4,8 @@
 //! so a path is split from the right. Which registry is meant is not decided here (`routes/door`
 //! does that), only where in the path one could be named.
 //!
-//! Paths are percent-decoded exactly once, by [`ApiCall::parse`]; an encoded slash is refused, since
-//! it would mean one thing here and another upstream.
+//! Paths are percent-decoded exactly once, by [`ApiCall::parse`]; an encoded slash is refused,
+//! since it would mean one thing here and another upstream.
 
 use percent_encoding::percent_decode_str;
 
@@ -161,8 +161,8 @@ fn split_resource(path: &str) -> Result<(&str, Resource), NotACall> {
     Err(if last == "_catalog" { NotACall::Catalogue } else { NotACall::NoSuchRoute })
 }
 
-/// Splits `<name>/blobs/uploads` and `<name>/blobs/uploads/<session>`. A session is one component: a
-/// longer rest is content of a repository that is itself called `<name>/blobs/uploads`.
+/// Splits `<name>/blobs/uploads` and `<name>/blobs/uploads/<session>`. A session is one component:
+/// a longer rest is content of a repository that is itself called `<name>/blobs/uploads`.
 fn split_upload(path: &str) -> Option<(&str, Option<&str>)> {
     let (name, rest) = path.rsplit_once(UPLOADS)?;
     match rest.strip_prefix('/') {

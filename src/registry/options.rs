@@ -66,7 +66,8 @@ pub struct TagPolicy {
 
 impl TagPolicy {
     /// For how long it is remembered that a registry has no referrers, or no tag that stands in for
-    /// them. Clients ask for both with each pull, and signatures come soon after an image, or never.
+    /// them. Clients ask for both with each pull, and signatures come soon after an image, or
+    /// never.
     #[must_use]
     pub fn without_referrers(self) -> Self {
         Self { ttl: self.ttl.saturating_mul(NO_REFERRERS_TTLS), ..self }

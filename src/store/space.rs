@@ -49,8 +49,8 @@ impl fmt::Display for SpaceAmount {
 pub struct SpaceLimits {
     /// Bytes that all files of the store may take; `None` for as many as `min_free` leaves.
     pub max_size: Option<SpaceAmount>,
-    /// Space that is left free on the file system. Bytes are at most a twentieth of it, so that a small
-    /// one is usable.
+    /// Space that is left free on the file system. Bytes are at most a twentieth of it, so that a
+    /// small one is usable.
     pub min_free: SpaceAmount,
 }
 

@@ -6,7 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The upper bounds of the buckets, in seconds: from a manifest in memory to a layer over a slow line.
+/// The upper bounds of the buckets, in seconds: from a manifest in memory to a layer over a slow
+/// line.
 pub const BOUNDS: [f64; 19] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0, 120.0, 600.0,
@@ -27,8 +28,8 @@ pub struct HistogramSnapshot {
     pub count: u64,
     /// How long in all, in seconds.
     pub sum: f64,
-    /// An upper bound and how many lie above the one before it and not above this one; the last bound
-    /// is infinite.
+    /// An upper bound and how many lie above the one before it and not above this one; the last
+    /// bound is infinite.
     pub buckets: Vec<(f64, u64)>,
 }
 

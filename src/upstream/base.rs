@@ -1,4 +1,5 @@
-//! The place where a registry begins: an origin, perhaps a path before `/v2/`, perhaps a project behind it.
+//! The place where a registry begins: an origin, perhaps a path before `/v2/`, perhaps a project
+//! behind it.
 //!
 //! One host may have several registries, told apart by a path (`https://host/artifactory/api/
 //! docker/hub`), and a registry may keep what is mirrored in a project of its own

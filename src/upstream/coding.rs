@@ -1,10 +1,10 @@
 //! The coding of a body by its `Content-Encoding` (RFC 9110, 8.4), and decoding of gzip.
 //!
 //! Larder asks for no coding. The label comes all the same: web servers and object stores label
-//! files that are compressed anyway, or state no coding at all (`aws-chunked`, `binary`, `none`). The bytes of
-//! a blob are what its digest says, whatever the label. Documents (manifests, lists, tokens, errors)
-//! that a gateway has compressed are decoded, since no client takes them otherwise; whether a
-//! manifest is the right one is for its digest to say, afterwards.
+//! files that are compressed anyway, or state no coding at all (`aws-chunked`, `binary`, `none`).
+//! The bytes of a blob are what its digest says, whatever the label. Documents (manifests, lists,
+//! tokens, errors) that a gateway has compressed are decoded, since no client takes them otherwise;
+//! whether a manifest is the right one is for its digest to say, afterwards.
 
 use std::io::{self, Read as _};
 
@@ -14,8 +14,8 @@ use flate2::read::MultiGzDecoder;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
-/// The longest document that is taken compressed, in bytes: a manifest's limit. The decoded document
-/// is read in pieces, with the limit that it has uncompressed.
+/// The longest document that is taken compressed, in bytes: a manifest's limit. The decoded
+/// document is read in pieces, with the limit that it has uncompressed.
 pub(super) const GZIP_BYTES_MAX: usize = 4 << 20;
 
 /// How a document may be coded.

@@ -62,8 +62,8 @@ fn conformance_finds_no_fault_with_referrers_through_larder() {
     passes(program, &[&PULL[..], &DISCOVERY].concat());
 }
 
-/// All four categories, with all kinds of data, row by row: a client of Larder finds what a client of
-/// the registry finds. olareg knows all of the specification.
+/// All four categories, with all kinds of data, row by row: a client of Larder finds what a client
+/// of the registry finds. olareg knows all of the specification.
 #[test]
 fn conformance_through_larder_is_that_of_olareg_row_by_row() {
     if !is_here() {

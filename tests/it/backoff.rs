@@ -15,7 +15,8 @@ fn limit(seconds: u64) -> Fault {
     Fault::Status(429, vec![("Retry-After", seconds.to_string())], "toomanyrequests")
 }
 
-/// Fault F8: containerd asks again at once, five times; that must not make the limit longer for all.
+/// Fault F8: containerd asks again at once, five times; that must not make the limit longer for
+/// all.
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_429s_costs_one_request_in_each_window() {
     let hub = ScriptedRegistry::new();

@@ -1,5 +1,5 @@
-//! The index of the program itself: lost, damaged, hanging. It serves all the same, and the index is
-//! whole again afterwards.
+//! The index of the program itself: lost, damaged, hanging. It serves all the same, and the index
+//! is whole again afterwards.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -26,8 +26,8 @@ enum Damage {
     Removed,
     /// The data file has lost its second half.
     Truncated,
-    /// 4 KiB of the data file are noise, at so many parts of a hundred. sled may read on, fail, panic
-    /// or never return.
+    /// 4 KiB of the data file are noise, at so many parts of a hundred. sled may read on, fail,
+    /// panic or never return.
     Garbled(u64),
 }
 

@@ -54,7 +54,8 @@ async fn a_kill_in_mid_fill_is_resumed_by_the_next_process() {
     assert_eq!(hub.body_bytes(&large.digest), half);
 }
 
-/// Sessions need no table: kill -9 between two requests of an upload costs the copy, and nothing else.
+/// Sessions need no table: kill -9 between two requests of an upload costs the copy, and nothing
+/// else.
 #[tokio::test]
 async fn an_upload_goes_on_after_a_kill() {
     let hub = ScriptedRegistry::new();

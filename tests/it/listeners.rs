@@ -73,8 +73,8 @@ async fn a_client_holds_so_many_connections_and_no_more() {
     assert!(served.is_ok(), "a place that was given back cannot be taken");
 }
 
-/// The descriptor of a client that is gone is given back: before it has asked, and in the middle of an
-/// answer that it does not take.
+/// The descriptor of a client that is gone is given back: before it has asked, and in the middle of
+/// an answer that it does not take.
 #[tokio::test]
 async fn a_client_that_moves_nothing_is_cut() {
     let hub = ScriptedRegistry::new();

@@ -1,5 +1,5 @@
-//! Bugs of other programs that must not be repeated here: those of `tests/lists/regressions.tsv` that
-//! have no test elsewhere.
+//! Bugs of other programs that must not be repeated here: those of `tests/lists/regressions.tsv`
+//! that have no test elsewhere.
 
 use http::Method;
 

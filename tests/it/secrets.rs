@@ -1,5 +1,6 @@
-//! Every secret that Larder is given or comes to see is a canary here, and none of them may be in anything
-//! that it says: the log at its most talkative, health, metrics, answers, the report of a configuration.
+//! Every secret that Larder is given or comes to see is a canary here, and none of them may be in
+//! anything that it says: the log at its most talkative, health, metrics, answers, the report of a
+//! configuration.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -153,7 +154,8 @@ impl World {
         said
     }
 
-    /// Fails if a secret is in anything that was said. `more` are further ones, which clients may see.
+    /// Fails if a secret is in anything that was said. `more` are further ones, which clients may
+    /// see.
     async fn assert_silent(&self, more: &[String]) {
         let mut said = vec![("the report", self.report()), ("the log", self.larder.log())];
         assert!(said[1].1.contains("TRACE"), "the log is at its most talkative");

@@ -1,7 +1,7 @@
 //! A cache directory that an earlier version wrote serves its content.
 //!
-//! `fixtures/cache-0.1.0` was written by Larder at commit 6149612: an index and a manifest by tag, the
-//! latter under a client's own `Accept` set, a layer with checksums of its blocks, one named by
+//! `fixtures/cache-0.1.0` was written by Larder at commit 6149612: an index and a manifest by tag,
+//! the latter under a client's own `Accept` set, a layer with checksums of its blocks, one named by
 //! SHA-512, a blob that no manifest names, both lists, and a tag that does not exist. Its database
 //! and its session key are left out, since both are made anew where they are missing.
 

@@ -79,7 +79,8 @@ async fn tags_come_from_the_registry_itself_unless_it_is_down() {
     proxy.pull(REPOSITORY, "other", &old).await;
 }
 
-/// Fault F1, with another upstream to go on with: the client must not notice, and no byte comes twice.
+/// Fault F1, with another upstream to go on with: the client must not notice, and no byte comes
+/// twice.
 #[tokio::test(start_paused = true)]
 async fn a_mirror_that_dies_in_the_middle_of_a_blob_is_not_noticed() {
     for fault in [Fault::CutAt(LEN / 2), Fault::stall_at(LEN / 2), Fault::CutHeaders] {
@@ -101,7 +102,8 @@ async fn a_mirror_that_dies_in_the_middle_of_a_blob_is_not_noticed() {
     }
 }
 
-/// Fault F3, with another upstream to ask: a mirror that lies costs a pull at most, and then nothing.
+/// Fault F3, with another upstream to ask: a mirror that lies costs a pull at most, and then
+/// nothing.
 #[tokio::test(start_paused = true)]
 async fn a_mirror_that_gives_wrong_bytes_is_passed_over() {
     let (mirror, hub) = (ScriptedRegistry::new(), ScriptedRegistry::new());

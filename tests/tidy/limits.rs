@@ -1,8 +1,8 @@
 //! `docs/limits.md` has every bound, with the value that it has in the code.
 //!
-//! A bound is a constant of a number or a `Duration` that has `MAX`, `WAIT`, `TTL` or `STALL` in its
-//! name, or a configuration key whose default is a number, a size or a duration. A constant that
-//! only names another one is none. A field of a constant counts like a constant, as
+//! A bound is a constant of a number or a `Duration` that has `MAX`, `WAIT`, `TTL` or `STALL` in
+//! its name, or a configuration key whose default is a number, a size or a duration. A constant
+//! that only names another one is none. A field of a constant counts like a constant, as
 //! `upstream::retry::FAULT.tries_max`. The page may list further constants; their values are
 //! compared too.
 

@@ -1,5 +1,5 @@
-//! What does a gigabyte cost that is pushed? A registry that takes 100 MB/s, one as fast as loopback,
-//! and distribution.
+//! What does a gigabyte cost that is pushed? A registry that takes 100 MB/s, one as fast as
+//! loopback, and distribution.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

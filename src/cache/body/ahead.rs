@@ -1,8 +1,9 @@
 //! A body from a range that lies far ahead of the fill.
 //!
 //! It is fetched separately, if the fill does not reach it soon and the budget for such ranges
-//! allows it, and no longer than its reader stays; otherwise it follows the fill. It is as the upstream gave it, and includes the
-//! blob's last byte as a footer only. When the fill finds the blob wrong, the answer is cut.
+//! allows it, and no longer than its reader stays; otherwise it follows the fill. It is as the
+//! upstream gave it, and includes the blob's last byte as a footer only. When the fill finds the
+//! blob wrong, the answer is cut.
 
 use std::ops::Range;
 

@@ -102,8 +102,8 @@ impl ManifestPulls {
         Ok(Pulled { decision, ..pulled })
     }
 
-    /// The manifest that the upstream has just named for the repository by its digest, in `head`, an
-    /// answer to a question of `since`. Bytes that another repository brought are not asked for
+    /// The manifest that the upstream has just named for the repository by its digest, in `head`,
+    /// an answer to a question of `since`. Bytes that another repository brought are not asked for
     /// again.
     pub(in crate::cache) async fn pull_named(
         self: &Arc<Self>,

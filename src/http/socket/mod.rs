@@ -70,9 +70,9 @@ impl ClientSocket {
         set.unwrap_or_default();
     }
 
-    /// Notes what the socket took. The kernel lets the buffer of a connection grow to 4 MiB, as one to
-    /// a far client needs. To a near one, that much of a queue costs as much again as sending does:
-    /// nothing in it is in the cores' caches any more when its turn comes.
+    /// Notes what the socket took. The kernel lets the buffer of a connection grow to 4 MiB, as one
+    /// to a far client needs. To a near one, that much of a queue costs as much again as sending
+    /// does: nothing in it is in the cores' caches any more when its turn comes.
     fn took(&mut self, count: usize) {
         let is_near = |pace: &mut SocketPace| pace.is_near(count as u64, Instant::now());
         if self.pace.as_mut().is_some_and(is_near) {
@@ -186,8 +186,8 @@ struct SocketPace {
 }
 
 impl SocketPace {
-    /// Counts bytes; whether the client is near. No more than a buffer is on the way at once, so what
-    /// fills many of them in this time has a round trip of a few milliseconds at most.
+    /// Counts bytes; whether the client is near. No more than a buffer is on the way at once, so
+    /// what fills many of them in this time has a round trip of a few milliseconds at most.
     fn is_near(&mut self, count: u64, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         self.bytes += count;
@@ -199,11 +199,12 @@ impl SocketPace {
     }
 }
 
-/// Many times what a connection's buffer can become, which takes the first bytes of any client at once.
+/// Many times what a connection's buffer can become, which takes the first bytes of any client at
+/// once.
 const PACE_BYTES: u64 = 32 << 20;
 
-/// 400 MiB/s, which with the kernel's 4 MiB on the way is a round trip of 10 ms or less. Then half a
-/// mebibyte, which the kernel doubles for its own needs, still lets 100 MiB/s through.
+/// 400 MiB/s, which with the kernel's 4 MiB on the way is a round trip of 10 ms or less. Then half
+/// a mebibyte, which the kernel doubles for its own needs, still lets 100 MiB/s through.
 const PACE_TIME: Duration = Duration::from_millis(80);
 
 /// The buffer of a connection to a near client. It costs the least CPU of all sizes from 128 KiB to

@@ -1,5 +1,6 @@
-//! Each client logs in with its own means, pulls and pushes: with a password that Larder knows, and with
-//! one that only the registry's token server knows. (Pushes with the latter are in `push/tenants.rs`.)
+//! Each client logs in with its own means, pulls and pushes: with a password that Larder knows, and
+//! with one that only the registry's token server knows. (Pushes with the latter are in
+//! `push/tenants.rs`.)
 
 use super::{ANN, ASKING, LIBRARY, OF_LARDER, TEAM, Tenants, WRONG, auth, says_no_secret};
 use crate::support::arrived::Reader;

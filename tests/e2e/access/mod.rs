@@ -1,7 +1,8 @@
 //! Access of clients that log in, to registries that want a login.
 //!
 //! The token server is distribution's own: a user may do everything in the repositories that begin
-//! with the user's name, and asks in vain elsewhere, for which it issues a token without any rights.
+//! with the user's name, and asks in vain elsewhere, for which it issues a token without any
+//! rights.
 
 mod every_client;
 mod tenants;
@@ -23,9 +24,9 @@ use crate::support::wait;
 use crate::support::way::{Door, Wanted};
 use crate::support::work::Work;
 
-/// dockerd gives a mirror that asks for a password the one for Docker Hub, and cannot be given another
-/// one. So nobody asks; and were it sent, it would open the registry behind the mirror, as this one
-/// takes it.
+/// dockerd gives a mirror that asks for a password the one for Docker Hub, and cannot be given
+/// another one. So nobody asks; and were it sent, it would open the registry behind the mirror, as
+/// this one takes it.
 #[test]
 fn a_mirror_of_dockerd_is_given_no_password_of_docker_hubs() {
     let tools = &["root", "dockerd", "docker", "containerd", "ctr", "runc"];

@@ -146,8 +146,8 @@ fn files_in(dir: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// A layout's index without the times at which regctl made its entries, and in an order that does not
-/// depend on what was copied first.
+/// A layout's index without the times at which regctl made its entries, and in an order that does
+/// not depend on what was copied first.
 fn without_times(index: &Path) -> String {
     let text = fs::read(index).expect("the client wrote it");
     let mut index: Value = serde_json::from_slice(&text).expect("an index is JSON");

@@ -24,8 +24,8 @@ use crate::support::tools::requires;
 use crate::support::way::Door;
 use crate::support::work::Work;
 
-/// Rows that fail directly, where that redirect is followed to a page which answers 429. Larder says
-/// that there is no such API, and the client goes on with the tag that stands for it.
+/// Rows that fail directly, where that redirect is followed to a page which answers 429. Larder
+/// says that there is no such API, and the client goes on with the tag that stands for it.
 const BETTER: [&str; 3] = ["ghcr: oras: pull", "ghcr: oras: copy", "ghcr: oras: referrers"];
 
 #[test]

@@ -78,7 +78,8 @@ fn pushes_by_every_door(name: &str) {
     let certificates = Certificates::make(&work);
     let built = Built::version(&work, "2.3.0");
     let (plain, tls) = (wait::free_port(), wait::free_port());
-    // This containerd says only with a pull which registry it means; those since 2.3 do with a push.
+    // This containerd says only with a pull which registry it means; those since 2.3 do with a
+    // push.
     let is_told = |door: &&Door| name != "containerd" || **door != Door::Ns;
     let doors: Vec<Door> = kind.doors.iter().filter(is_told).copied().collect();
     let mut ways: Vec<_> = doors.iter().map(|&door| Way::plain(door, plain)).collect();

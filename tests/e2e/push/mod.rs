@@ -24,7 +24,8 @@ fn empty(work: &Work, guard: &Guard<'_>) -> Registry {
     Registry::guarded(&work.new_dir("storage"), work, guard)
 }
 
-/// Docker Hub's mirror by all doors, which takes pushes; `keys` are further lines of the registry's.
+/// Docker Hub's mirror by all doors, which takes pushes; `keys` are further lines of the
+/// registry's.
 fn open(work: &Work, upstream: &Registry, keys: &str) -> Larder {
     Setup { pushes: true, registry_keys: keys, ..Setup::new(work, &upstream.url()) }.start()
 }

@@ -133,8 +133,9 @@ fn two_clients_that_push_two_images_under_one_tag_leave_one_of_them() {
     }
 }
 
-/// docker-registry writes again, in place, that a repository has a layer, when it is sent once more. A
-/// manifest that it checks in that moment it refuses, whoever passes it on, and takes it the next time.
+/// docker-registry writes again, in place, that a repository has a layer, when it is sent once
+/// more. A manifest that it checks in that moment it refuses, whoever passes it on, and takes it
+/// the next time.
 fn push_beside_another(client: &OneShot, way: &Way<'_>, built: &Built) {
     let Err(refused) = client.push(way, built, REPOSITORY) else { return };
     assert!(refused.contains("DIGEST_INVALID: provided digest did not match"), "{refused}");

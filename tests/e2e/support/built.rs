@@ -1,4 +1,5 @@
-//! An image that was built here and is in no registry yet, in the forms in which clients take it in.
+//! An image that was built here and is in no registry yet, in the forms in which clients take it
+//! in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,8 +60,8 @@ impl Built {
         Self { tag: tag.to_owned(), archive, layout, diff_ids }
     }
 
-    /// A layout in which the tag is an index's: of this image, and of an attestation of it, as buildx
-    /// makes them.
+    /// A layout in which the tag is an index's: of this image, and of an attestation of it, as
+    /// buildx makes them.
     pub(crate) fn attested(&self, work: &Work) -> PathBuf {
         let dir = work.new_dir("attested");
         let layout = dir.join("layout");

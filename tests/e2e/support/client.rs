@@ -12,7 +12,8 @@ use super::work::Work;
 
 /// A program that pulls and pushes images, with whatever it keeps them in.
 pub(crate) trait Client {
-    /// Pulls, checks that all of it came, and drops it, so that the next pull has to fetch it again.
+    /// Pulls, checks that all of it came, and drops it, so that the next pull has to fetch it
+    /// again.
     ///
     /// (dockerd keeps manifests for a while, and asks for them then or not.)
     fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String>;
@@ -21,7 +22,8 @@ pub(crate) trait Client {
     /// it, and find out with the next pull what it is worth.
     fn log_in(&self, way: &Way<'_>, login: Login) -> Result<(), String>;
 
-    /// Pushes an image to a repository, under the tag that it has, and keeps what it loaded for that.
+    /// Pushes an image to a repository, under the tag that it has, and keeps what it loaded for
+    /// that.
     fn push(&self, way: &Way<'_>, built: &Built, repository: &str) -> Result<(), String>;
 }
 

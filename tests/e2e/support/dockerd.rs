@@ -67,8 +67,8 @@ impl Dockerd {
         docker(&self.socket)
     }
 
-    /// Has the daemon given Docker Hub's password with each pull from there. (A `docker login` would
-    /// ask Docker Hub.)
+    /// Has the daemon given Docker Hub's password with each pull from there. (A `docker login`
+    /// would ask Docker Hub.)
     pub(crate) fn log_in_at_docker_hub(&self, login: Login) {
         let auth = STANDARD.encode(login.to_string());
         let text =

@@ -31,14 +31,15 @@ pub(crate) struct Setup<'a> {
     pub(crate) way: Option<Way<'a>>,
     /// The port that it listens on if there is no such way; by default a free one.
     pub(crate) port: Option<u16>,
-    /// Whether `localhost` means docker.io. A registry that is asked with clients' own credentials and
-    /// has hosts is served at those alone.
+    /// Whether `localhost` means docker.io. A registry that is asked with clients' own credentials
+    /// and has hosts is served at those alone.
     pub(crate) has_host: bool,
     /// By default an empty directory.
     pub(crate) cache: Option<&'a Path>,
     /// Whether it takes pushes, from anybody.
     pub(crate) pushes: bool,
-    /// How long a tag is believed: by default not at all, so that an upstream that is gone is noticed.
+    /// How long a tag is believed: by default not at all, so that an upstream that is gone is
+    /// noticed.
     pub(crate) tag_ttl: &'a str,
     /// Further lines of `[cache]`.
     pub(crate) cache_keys: &'a str,

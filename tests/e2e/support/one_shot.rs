@@ -33,8 +33,8 @@ type Pull = fn(&Path, &Way<'_>, &Wanted<'_>, &Path) -> Command;
 /// Logs in, so that what is pulled with the files in the same directory is pulled as that user.
 type LogIn = fn(&Path, &Way<'_>, Login) -> Result<(), String>;
 
-/// Makes the command that pushes to the name given last, with the files that it needs in the directory
-/// given first.
+/// Makes the command that pushes to the name given last, with the files that it needs in the
+/// directory given first.
 type Push = fn(&Path, &Way<'_>, &Built, &str) -> Command;
 
 impl OneShot {

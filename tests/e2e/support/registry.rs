@@ -1,5 +1,5 @@
-//! The upstreams: Debian's `docker-registry`, over the content that `image` keeps, and olareg, which
-//! has referrers and takes digests by sha512.
+//! The upstreams: Debian's `docker-registry`, over the content that `image` keeps, and olareg,
+//! which has referrers and takes digests by sha512.
 
 use std::ffi::OsString;
 use std::fs;
@@ -81,7 +81,8 @@ impl Registry {
         Self::run(work, port, scheme, "docker-registry", arguments)
     }
 
-    /// One that is empty, takes pushes and deletions, and knows version 1.1 of the OCI's specification.
+    /// One that is empty, takes pushes and deletions, and knows version 1.1 of the OCI's
+    /// specification.
     pub(crate) fn olareg(work: &Work) -> Self {
         let port = wait::free_port();
         let storage = work.dir(&format!("olareg-{port}"));

@@ -1,5 +1,5 @@
-//! Clients that ask the registry with credentials of their own: what is cached is theirs only if the
-//! registry says so.
+//! Clients that ask the registry with credentials of their own: what is cached is theirs only if
+//! the registry says so.
 
 mod fills;
 mod mounts;

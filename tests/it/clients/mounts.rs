@@ -6,7 +6,8 @@ use larder::access::AnonymousAccess;
 use super::{ANN, BEN, GRANTS, SECOND, USERS, ann, ask, asking, ben, get, pull, put, shown};
 use crate::support::{Blob, Fault, Image, Log, Proxy, Reply, ScriptedRegistry, Setup, When};
 
-/// A proxy of corp.test, which takes pushes, with Ann's `team/app` in its cache. Ben may push to his own.
+/// A proxy of corp.test, which takes pushes, with Ann's `team/app` in its cache. Ben may push to
+/// his own.
 async fn warm() -> (ScriptedRegistry, Image, Proxy) {
     let hub = ScriptedRegistry::new();
     let image = Image::random(1, &[200_000, 10]);

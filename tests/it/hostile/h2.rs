@@ -1,7 +1,7 @@
 //! HTTP/2 by hand: rows 173 to 182.
 //!
-//! A client that opens, resets, pings and continues without end costs a bounded amount, and then its
-//! connection. Others do not notice.
+//! A client that opens, resets, pings and continues without end costs a bounded amount, and then
+//! its connection. Others do not notice.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, timeout};

@@ -1,4 +1,5 @@
-//! Hostile input, by the rows of `tests/lists/hostile.tsv`. Rows of features stand with their feature.
+//! Hostile input, by the rows of `tests/lists/hostile.tsv`. Rows of features stand with their
+//! feature.
 
 mod answers;
 mod browser;

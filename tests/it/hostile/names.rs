@@ -62,7 +62,8 @@ const NOTHING: &[(u16, &str)] = &[
     (0, "//"),
 ];
 
-/// Paths that name nothing, with their rows. The upstream must not hear of them, nor the file system.
+/// Paths that name nothing, with their rows. The upstream must not hear of them, nor the file
+/// system.
 fn nothing() -> Vec<(u16, String)> {
     let fixed = NOTHING.iter().map(|(row, path)| (*row, (*path).to_owned()));
     let many = "a/".repeat(10_000);

@@ -251,8 +251,8 @@ async fn pushes_go_to_the_registry_itself_and_to_no_mirror() {
     mirror.assert_not_asked();
 }
 
-/// The registry took the one before the other, and answered to them the other way round: the order of
-/// its answers does not tell what the tag means.
+/// The registry took the one before the other, and answered to them the other way round: the order
+/// of its answers does not tell what the tag means.
 #[tokio::test(start_paused = true)]
 async fn two_pushes_of_a_tag_that_overlap_leave_what_the_registry_has() {
     let hub = ScriptedRegistry::new();

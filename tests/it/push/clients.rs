@@ -62,8 +62,8 @@ async fn push_blob(proxy: &Proxy, blob: &Blob) {
 
 const V1: &str = "/v2/team/app/manifests/v1";
 
-/// Most clients ask what is there before they push, and all of them after: that nothing was there to
-/// ask after is no answer then, to whomever it was given.
+/// Most clients ask what is there before they push, and all of them after: that nothing was there
+/// to ask after is no answer then, to whomever it was given.
 #[tokio::test(start_paused = true)]
 async fn content_that_was_a_404_to_a_client_is_found_after_it_is_pushed() {
     let (_hub, proxy) = corp().await;

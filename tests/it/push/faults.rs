@@ -54,7 +54,8 @@ async fn an_upstream_that_dies_in_the_middle_of_a_body() {
     push_blob(&proxy, "o/a", &blob).await.assert_status(201);
 }
 
-/// The upstream may have it and have died before it could say so. Nobody knows; a second try is right.
+/// The upstream may have it and have died before it could say so. Nobody knows; a second try is
+/// right.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_dies_before_its_answer() {
     let hub = ScriptedRegistry::new();
@@ -197,8 +198,8 @@ async fn a_slow_upstream_slows_its_client_and_fills_no_memory() {
     put(&proxy, &location(&appended), &blob, &[]).await.assert_status(201);
 }
 
-/// A pull that has been asked for before the push, and is answered after it, is no answer to who asks
-/// now.
+/// A pull that has been asked for before the push, and is answered after it, is no answer to who
+/// asks now.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_answer_from_before_a_push_is_not_cached() {
     let hub = ScriptedRegistry::new();

@@ -8,8 +8,8 @@ use super::{
 use crate::support::image::{OCI_IMAGE, OCI_INDEX};
 use crate::support::{Blob, Image, Manifest, Proxy, ScriptedRegistry};
 
-/// Rows 119 to 126: no argument makes a mount that the registry did not make, or ends an upload that
-/// it did not take.
+/// Rows 119 to 126: no argument makes a mount that the registry did not make, or ends an upload
+/// that it did not take.
 #[tokio::test(start_paused = true)]
 async fn no_argument_of_an_upload_does_more_than_it_may() {
     let hub = ScriptedRegistry::new();

@@ -1,5 +1,5 @@
-//! Frames of HTTP/2 (RFC 9113) and fields in them (RFC 7541), byte by byte: what a library would not
-//! send.
+//! Frames of HTTP/2 (RFC 9113) and fields in them (RFC 7541), byte by byte: what a library would
+//! not send.
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;

@@ -152,8 +152,8 @@ fn parse_head(head: &[u8]) -> Result<(StatusCode, HeaderMap), String> {
     Ok((status, headers))
 }
 
-/// The statuses of the answers in what a peer sent. They are looked for everywhere: what comes before
-/// a status line may be a body that ends without a line break.
+/// The statuses of the answers in what a peer sent. They are looked for everywhere: what comes
+/// before a status line may be a body that ends without a line break.
 pub fn answers_in(bytes: &[u8]) -> Vec<u16> {
     let starts = bytes.windows(12).filter(|window| window.starts_with(b"HTTP/1."));
     let statuses = starts.filter_map(|start| std::str::from_utf8(start.get(9..)?).ok());

@@ -235,8 +235,8 @@ impl ScriptedRegistry {
 
 /// The requests that it got.
 impl ScriptedRegistry {
-    /// With whose credential something was asked: a user's name, `nobody` with a token for nobody in
-    /// particular, and nothing at all without one.
+    /// With whose credential something was asked: a user's name, `nobody` with a token for nobody
+    /// in particular, and nothing at all without one.
     pub fn asker(&self, asked: &Asked) -> Option<String> {
         self.shared.guard.lock().unwrap().asker(asked)
     }

@@ -91,7 +91,8 @@ async fn read_head(io: &mut NetworkConnection, buffer: &mut Vec<u8>) -> Option<(
     Some((Asked::new(method, target, headers, Vec::new()), framing))
 }
 
-/// Reads the body of a request: `None` when either side ended it, an answer when one is given early.
+/// Reads the body of a request: `None` when either side ended it, an answer when one is given
+/// early.
 async fn read_body(
     io: &mut NetworkConnection,
     buffer: &mut Vec<u8>,
