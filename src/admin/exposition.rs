@@ -101,7 +101,8 @@ pub(super) fn write(
     })
 }
 
-/// The same in the older format, which describes a counter by the name that its samples have.
+/// Turns `OpenMetrics` into the older format, which describes a counter by the name that its
+/// samples have.
 fn plain(text: &str, counters: &[&str]) -> String {
     let mut plain = String::with_capacity(text.len());
     for line in text.lines().filter(|line| *line != "# EOF") {

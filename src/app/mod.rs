@@ -160,7 +160,7 @@ impl App {
     }
 
     /// Serves one connection until it ends: HTTP/1.1, or HTTP/2 by its first bytes. All doors are
-    /// open, and everybody may pull.
+    /// open, and every client may pull.
     pub fn serve_connection(
         &self,
         io: NetworkConnection,
@@ -179,7 +179,7 @@ impl App {
         self.serve_at(io, None, peer, self.entrance_for(access))
     }
 
-    /// The same for a connection over TCP, which sends files by itself.
+    /// Serves one connection over TCP, which sends files by itself, until it ends.
     pub fn serve_socket(
         &self,
         socket: ClientSocket,
@@ -194,7 +194,7 @@ impl App {
         Arc::new(LatestValue::new(Entrance::to_all(access)))
     }
 
-    /// The same, at an entrance.
+    /// Serves one connection at an entrance until it ends.
     fn serve_at(
         &self,
         io: NetworkConnection,

@@ -21,7 +21,7 @@ pub(super) struct RequestLog {
 }
 
 impl RequestLog {
-    /// Starts it, if anybody wants request lines. Inside a runtime.
+    /// Starts it, if request lines are wanted. Inside a runtime.
     pub(super) fn start(traffic: &TrafficCounters) -> Self {
         let stop = CancellationToken::new();
         if !log_is_wanted() {

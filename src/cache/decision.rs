@@ -140,7 +140,8 @@ impl Decision {
         &NAMES[self.index()]
     }
 
-    /// The same for an answer that ends before the blob does, if `is_verified` is not said of it.
+    /// The decision for an answer that ends before the blob does, if `is_verified` is not said of
+    /// it.
     #[must_use]
     pub fn of_part(self, is_verified: bool) -> Self {
         match self {

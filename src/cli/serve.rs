@@ -66,7 +66,7 @@ const WORKERS_MIN: usize = 2;
 /// default is 61 at first. Looking costs less than a microsecond.
 const REMOTE_INTERVAL: u32 = 4;
 
-/// The same for sockets that have become ready.
+/// After how many tasks a worker looks for sockets that have become ready.
 const EVENT_INTERVAL: u32 = 16;
 
 fn serve(loaded: LoadedConfig, source: ConfigSource) -> anyhow::Result<RunEnd> {

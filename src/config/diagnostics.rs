@@ -131,7 +131,7 @@ impl ValueFault {
         Self { what: what.into(), hint: None }
     }
 
-    /// The same with a next step.
+    /// Adds a next step for the operator.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

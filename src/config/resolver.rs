@@ -99,7 +99,7 @@ impl<'a> Resolver<'a> {
         self.open(text, len_max).map(|file| file.bytes)
     }
 
-    /// The same of a file that holds a secret: warns if every user can read it.
+    /// Reads a file that holds a secret: warns if every user can read it.
     pub(super) fn secret_file(&mut self, text: &Located<String>, len_max: u64) -> Option<Vec<u8>> {
         let file = self.open(text, len_max)?;
         if file.is_world_readable {

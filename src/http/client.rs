@@ -50,8 +50,8 @@ const IDLE_WAIT: Duration = Duration::from_secs(20);
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 
 /// When a silent HTTP/2 connection is asked for a sign of life, and how long that may take.
-/// Together less than anybody waits for a head: a dead connection would be taken for every further
-/// request.
+/// Together less than any request waits for a head: a dead connection would be taken for every
+/// further request.
 const SIGN_OF_LIFE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(5)];
 
 /// How many hosts are remembered to speak HTTP/2: an upstream and where it points are two or three.

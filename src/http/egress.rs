@@ -53,7 +53,7 @@ pub struct ProxyUrl {
 impl FromStr for ProxyUrl {
     type Err = InvalidProxyUrl;
 
-    /// Reads `http://[user[:password]@]host[:port]`, of which everybody leaves out the scheme.
+    /// Reads `http://[user[:password]@]host[:port]`, of which many leave out the scheme.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url = if text.contains("://") {
             Url::parse(text)
@@ -127,7 +127,7 @@ struct ProxyRules {
 pub(super) struct ProxyHop {
     /// Its URL, without the credential.
     pub(super) uri: Uri,
-    /// The same.
+    /// Its host and port.
     pub(super) address: HostPort,
     /// The value of `Proxy-Authorization`, which goes to the proxy alone.
     pub(super) credential: Option<HeaderValue>,

@@ -90,7 +90,7 @@ pub enum ForwardingLoop {
     /// It has been here before.
     #[error("the request came back: this Larder is, over others, its own upstream")]
     Own,
-    /// It came through more instances than anybody builds on purpose.
+    /// It came through more instances than any real chain has.
     #[error("the request came through more than {HOPS_MAX} instances of Larder")]
     TooLong,
 }

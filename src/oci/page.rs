@@ -95,7 +95,7 @@ impl PageQuery {
         !self.opaque.is_empty()
     }
 
-    /// The same without the keys that only the upstream understands.
+    /// The page without the keys that only the upstream understands.
     #[must_use]
     pub fn plain(&self) -> Self {
         Self { opaque: Vec::new(), ..self.clone() }

@@ -56,7 +56,7 @@ impl ApiCall {
     /// quarter of it.
     pub const PATH_LEN_MAX: usize = 2048;
 
-    /// The same for the path of an upload, which holds its sealed session.
+    /// The longest path of an upload, in bytes: it holds its sealed session.
     pub const UPLOAD_PATH_LEN_MAX: usize = 8192;
 
     /// Reads the part of a path after `/v2`: the empty string, `/`, or `/<repository>/…`.

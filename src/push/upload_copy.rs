@@ -90,7 +90,7 @@ impl UploadCopy {
         Self::write(open, tasks, budget)
     }
 
-    /// The same copy, for the next part of the blob.
+    /// Continues the copy for the next part of the blob.
     pub(super) fn go_on(mut self, tasks: &TaskTracker, budget: &CopyBudget) -> (Self, CopySink) {
         let before = async move { (&mut self.writer.0).await.ok()? };
         Self::write(before, tasks, budget)

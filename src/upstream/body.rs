@@ -73,7 +73,7 @@ impl AnswerBody {
         Self { state: BodyState::Ended, coded: None, pace, status, host }
     }
 
-    /// The same as a document that is coded like this.
+    /// Decodes the body as a document with this coding.
     pub(super) fn coded(self, coding: Option<DocumentCoding>) -> Self {
         Self { coded: (coding == Some(DocumentCoding::Gzip)).then(BytesMut::new), ..self }
     }

@@ -30,7 +30,7 @@ impl TokenScope {
         Self { client: None, texts: Vec::new(), need: TokenNeed::default() }
     }
 
-    /// The same for this client.
+    /// The scope for this client.
     pub(super) fn of(self, client: Option<ClientCredential>) -> Self {
         Self { client, ..self }
     }

@@ -38,7 +38,7 @@ impl PendingChanges {
         are_many
     }
 
-    /// The same by the row's name.
+    /// Notes a change by the row's name.
     pub(super) fn note(&mut self, name: &[u8], change: RowChange) -> bool {
         let len = self.changes.len();
         if let Some(before) = self.changes.get_mut(name) {
