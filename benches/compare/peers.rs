@@ -194,7 +194,7 @@ fn fill_in(template: &str, values: &[(&str, String)]) -> String {
     })
 }
 
-/// A port that nobody has at the moment.
+/// A port that is free at the moment.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

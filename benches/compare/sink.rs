@@ -1,6 +1,6 @@
 //! What takes pushes as fast as it is told to? A registry that keeps nothing and checks nothing.
 //!
-//! It is a thread of this command, so its CPU time is nobody's.
+//! It is a thread of this command, so its CPU time counts for no server.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -216,7 +216,8 @@ async fn a_ping_is_challenged_where_a_login_grants_more_than_anonymous_access() 
     }
 }
 
-/// dockerd offers Docker Hub's password to whoever asks, so nobody does, and nobody reads it.
+/// dockerd offers Docker Hub's password to any mirror that asks, so Larder does not ask, and does
+/// not read it.
 #[tokio::test]
 async fn a_mirror_that_never_asks_neither_reads_nor_forwards_what_it_is_sent() {
     let log = Log::of_everything();
@@ -301,7 +302,7 @@ async fn pull_push_and_delete_each_need_their_own_rule() {
     }
 }
 
-/// A registry that is read-only stays so, whoever may write elsewhere.
+/// A registry that is read-only stays so, even for users that may push elsewhere.
 #[tokio::test]
 async fn no_user_can_push_to_a_registry_without_pushes() {
     let hub = ScriptedRegistry::new();

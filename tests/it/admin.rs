@@ -109,7 +109,7 @@ async fn an_upstream_that_does_not_answer_degrades_readiness_until_it_does() {
     assert_eq!(reasons(&proxy).await, [""; 0]);
 }
 
-/// Promise 5: what is cached goes on being served, so somebody has to be told.
+/// Promise 5: cached content goes on being served, so the operator has to be told.
 #[tokio::test(start_paused = true)]
 async fn a_credential_that_is_refused_everywhere_degrades_readiness_until_it_is_accepted() {
     const REALM: &str = "http://auth.docker.io/token";
@@ -166,7 +166,7 @@ async fn an_offline_registry_does_not_degrade_readiness() {
     assert_eq!(reasons(&proxy).await, [""; 0]);
 }
 
-/// Pulls go on without a disk, and so nobody would notice.
+/// Pulls go on without a disk, so clients would not notice.
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_keeps_nothing_degrades_readiness_until_it_keeps_something() {
     let (hub, image, setup) = before_one_image();

@@ -1,4 +1,4 @@
-//! An upstream that is down is found out once, and then nobody waits for it.
+//! An upstream that is down is found out once, and then no request waits for it.
 
 use std::time::Duration;
 

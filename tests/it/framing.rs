@@ -62,7 +62,7 @@ async fn a_request_in_the_body_of_another_is_a_body() {
     hub.assert_not_asked();
 }
 
-/// Two statements of one length, or one that is none: whoever trusts either can be fooled.
+/// Two statements of one length, or one that is none: a server that trusts either can be fooled.
 #[tokio::test(start_paused = true)]
 async fn a_length_that_is_stated_badly_ends_the_connection() {
     let (hub, blob, proxy) = warm().await;

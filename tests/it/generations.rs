@@ -115,7 +115,7 @@ async fn a_revalidation_from_before_a_push_is_not_cached() {
     assert_eq!(case.tag().await.unwrap().0, *old.manifest.digest());
     tokio::time::advance(TAG_TTL * 2).await;
     case.hub.forget();
-    // It has answered for the old one when the push comes; only nobody has heard it yet.
+    // It has answered for the old one when the push comes; the answer has only not arrived yet.
     let gate = Gate::new();
     let digest = vec![("Docker-Content-Digest", old.manifest.digest().to_string())];
     case.hub.breaks(When::asked("/manifests/v1").nth(1), Fault::Status(200, digest, ""));

@@ -72,7 +72,7 @@ async fn a_host_selects_its_registry_over_http1_and_http2() {
     }
 }
 
-/// Two readers of one request must not see two hosts, and nobody's text is sent back.
+/// Two readers of one request must not see two hosts, and no text of the request is sent back.
 #[tokio::test(start_paused = true)]
 async fn a_request_without_one_plain_host_is_refused_once() {
     let hosts = Hosts::open().await;

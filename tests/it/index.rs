@@ -169,8 +169,8 @@ async fn a_lost_or_damaged_index_is_made_anew_while_serving() {
     assert!(bad.len() <= 1, "one is kept to be looked at: {bad:?}");
 }
 
-/// A start does not wait for a check that never ends. This one reads from a pipe that nobody writes
-/// to; a damaged database reads in circles.
+/// A start does not wait for a check that never ends. This one reads from a pipe without a writer;
+/// a damaged database reads in circles.
 #[tokio::test]
 async fn clients_are_served_while_a_check_hangs() {
     let mut lab = Lab::new().await;

@@ -204,7 +204,7 @@ async fn every_page_of_tags_is_reached_though_page_keys_are_opaque() {
     }
 }
 
-/// A link to where nobody can follow would make the list look whole, or a client walk in circles.
+/// A link that no client can follow would make the list look whole, or a client walk in circles.
 #[tokio::test(start_paused = true)]
 async fn a_link_that_leads_nowhere_is_a_fault() {
     let long = format!("<?last={}>; rel=next", "a".repeat(40 << 10));

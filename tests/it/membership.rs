@@ -189,7 +189,7 @@ async fn membership_at_one_registry_counts_for_no_other() {
     assert!(fetched.iter().all(|get| get.status() == 404), "the bytes were here already");
 }
 
-/// When nobody can be asked, what is known of another repository is still not known of this.
+/// Without an upstream to ask, a membership in another repository is still none in this one.
 #[tokio::test(start_paused = true)]
 async fn without_an_upstream_nothing_is_guessed() {
     let (_hub, image, proxy) = warm().await;

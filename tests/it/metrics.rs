@@ -115,7 +115,7 @@ async fn the_size_and_state_of_the_index_are_metrics() {
     assert_eq!(metrics.value("larder_index_set_aside_total", &[]), 0);
 }
 
-/// Nobody knows how much is stored where nobody keeps count; a zero would be a lie.
+/// Without an index the size of the store is not known; a zero would be a lie.
 #[tokio::test(start_paused = true)]
 async fn without_an_index_no_size_is_shown() {
     let (_hub, image, proxy) = mirrored().await;
@@ -132,7 +132,7 @@ fn header(name: &'static str, value: &str) -> Fault {
     Fault::Header(name, value.to_owned())
 }
 
-/// An answer that was cut is what promise 1 looks like; a client that left is nobody's fault.
+/// An answer that was cut is what promise 1 looks like; a client that left is no fault.
 #[tokio::test(start_paused = true)]
 async fn answers_that_did_not_end_are_counted() {
     let (hub, _image, proxy) = mirrored().await;

@@ -63,7 +63,7 @@ async fn offline_cached_content_of_any_age_is_served_without_an_upstream_request
     hub.assert_not_asked();
 }
 
-/// Nobody waits for an upstream that nobody will ask.
+/// No client waits for an upstream that is not asked.
 #[tokio::test(start_paused = true)]
 async fn offline_content_that_is_not_cached_is_a_404() {
     let (hub, _, _, proxy) = warm().await;
@@ -98,7 +98,7 @@ async fn offline_a_blob_cached_for_another_repository_is_not_served() {
     hub.assert_not_asked();
 }
 
-/// A child that a held index names needs nobody's word, so being offline is no obstacle to it.
+/// A child that a cached index names needs no upstream, so being offline is no obstacle to it.
 #[tokio::test(start_paused = true)]
 async fn a_child_of_a_held_index_is_there_though_another_repository_brought_it() {
     let hub = ScriptedRegistry::new();

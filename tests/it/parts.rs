@@ -134,8 +134,8 @@ async fn a_range_far_ahead_of_the_fill_does_not_wait_for_it() {
     }
     let beside = hub.gets(&blob.digest);
     assert_eq!(beside.len(), 3, "the fill, and one for each range");
-    // Not a byte more than the reader wants: whoever asks for the rest and hangs up costs the
-    // upstream what is on its way, and both a connection.
+    // Not a byte more than the reader wants: a request for the rest that is cut costs the upstream
+    // the bytes on their way, and both sides a connection.
     assert_eq!(beside[1].header("range"), Some("bytes=20000000-20000099"));
     assert_eq!((beside[1].body_sent(), beside[2].body_sent()), (100, 100));
     assert_eq!(proxy.stored(), [""; 0]);

@@ -248,7 +248,7 @@ async fn https_is_followed_to_https_without_the_credential() {
     assert_eq!((at_cdn.len(), at_cdn[0].has_credential()), (1, false));
 }
 
-/// A certificate that nobody vouches for is an outage, not a reason to try without.
+/// A certificate without a trusted authority is an outage, not a reason to try without TLS.
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_is_not_trusted_is_refused_and_plain_http_not_tried() {
     let (trusted, stranger) = (TestCa::new(), TestCa::new());

@@ -173,7 +173,7 @@ async fn a_relative_location_is_followed() {
     }
 }
 
-/// nexus-public#1070: what a digest is called on disk is nobody else's business.
+/// nexus-public#1070: the name of a digest on disk does not leave the disk.
 #[tokio::test(start_paused = true)]
 async fn a_digest_is_written_upstream_as_it_is() {
     let (hub, image, proxy) = warm().await;
@@ -192,7 +192,7 @@ async fn a_digest_is_written_upstream_as_it_is() {
     }
 }
 
-/// quay#5347: what is warm needs nobody: no name, no address, no token.
+/// quay#5347: cached content needs no name, no address and no token.
 #[tokio::test(start_paused = true)]
 async fn cached_content_is_served_without_dns_and_without_a_login() {
     let (hub, image, proxy) = warm().await;
@@ -208,7 +208,7 @@ async fn cached_content_is_served_without_dns_and_without_a_login() {
     hub.assert_not_asked();
 }
 
-/// nora#474: the same name elsewhere is somebody else's (dependency confusion).
+/// nora#474: the same name elsewhere belongs to others (dependency confusion).
 #[tokio::test(start_paused = true)]
 async fn content_that_a_registry_lacks_is_not_looked_for_at_another() {
     let (hub, quay) = (ScriptedRegistry::new(), ScriptedRegistry::new());

@@ -130,7 +130,7 @@ async fn a_stop_ends_the_fills_that_outlast_the_grace() {
     assert_eq!(ranges(&hub, &blob)[1..], [Some("bytes=200000-".to_owned())]);
 }
 
-/// Half a download that nobody came back for is lost space, and the disk is not ours alone.
+/// Half a download that no client came back for is lost space, and the disk is not Larder's alone.
 #[test]
 fn an_old_partial_download_is_swept_at_the_start_and_a_young_one_is_not() {
     let hour = Duration::from_secs(60 * 60);

@@ -81,7 +81,7 @@ async fn a_server_that_ignores_ranges_is_understood() {
     }
 }
 
-/// Bytes that say they belong elsewhere must not be put here, whoever is wrong.
+/// Bytes that say they belong elsewhere must not be put here, whichever side is wrong.
 #[tokio::test(start_paused = true)]
 async fn a_resumption_at_the_wrong_offset_is_never_believed() {
     for version in Version::ALL {

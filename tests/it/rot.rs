@@ -42,7 +42,7 @@ fn change(path: &Path, change: impl FnOnce(&fs::File)) {
     let modified = fs::metadata(path).unwrap().modified().unwrap();
     let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     change(&file);
-    // A disk that rots tells nobody.
+    // A disk that rots does not tell.
     file.set_modified(modified).unwrap();
 }
 
@@ -372,7 +372,7 @@ async fn no_reader_ever_gets_a_wrong_byte() {
 }
 
 /// A file system that keeps no nanoseconds, or takes no change, costs one verification in every
-/// process; and a file that somebody else has changed is not believed at all.
+/// process; and a file that another program has changed is not trusted at all.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_was_touched_is_verified_again() {
     let (hub, blob, proxy) = stored_before(LENS[1]).await;

@@ -29,7 +29,7 @@ fn tag(tag: &str) -> String {
     format!("/v2/library/alpine/manifests/{tag}")
 }
 
-/// A release does not move, so nobody has to ask whether it has.
+/// A release does not move, so Larder need not ask whether it has.
 #[tokio::test(start_paused = true)]
 async fn a_tag_is_fresh_for_the_ttl_of_the_first_rule_that_matches_it() {
     let (hub, proxy) = ruled().await;

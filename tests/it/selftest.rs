@@ -131,7 +131,7 @@ async fn a_guarded_registry_wants_a_token_for_the_repository() {
     client.get_with(&blob.path("a"), &bearer).await.assert_status(401);
 }
 
-/// Whatever address nobody serves is a tripwire, whether reached by name or as a literal.
+/// Each address without a server is a tripwire, whether reached by name or as a literal.
 #[tokio::test(start_paused = true)]
 async fn the_fake_network_fails_a_test_that_dials_an_unknown_host() {
     let (_registry, _client, network) = direct();

@@ -69,7 +69,7 @@ async fn a_warm_tag_is_served_stale_whatever_ails_the_upstream() {
     }
 }
 
-/// Also when nobody is there at all, or not even its name, and also after a restart.
+/// Also when the host refuses connections, or its name does not resolve, and also after a restart.
 #[tokio::test(start_paused = true)]
 async fn a_warm_tag_is_served_without_an_upstream_and_after_a_restart() {
     for has_name in [true, false] {

@@ -1,4 +1,4 @@
-//! Many clients, one fetch: whoever comes, goes or dawdles, the fill is nobody's but its own.
+//! Many clients, one fetch: the fill goes on whichever of them comes, goes or dawdles.
 
 use crate::support::{Blob, Fault, Gate, Proxy, ScriptedRegistry, Setup, When, settle};
 
@@ -43,7 +43,7 @@ async fn two_hundred_clients_of_a_cold_blob_cost_one_fetch() {
     assert!(proxy.has_stored(&blob.digest));
 }
 
-/// The client that began the fetch is nobody special: its death is its own affair.
+/// The client that began the fetch has no special part: its death harms no other.
 #[tokio::test(start_paused = true)]
 async fn the_death_of_the_first_client_harms_no_other() {
     for percent in [10, 50, 99] {

@@ -115,7 +115,7 @@ fn run(command: &str, config: &std::path::Path) -> (Option<i32>, String) {
     (program.status.code(), String::from_utf8(said).unwrap())
 }
 
-/// A start with it is refused, and whoever runs with another one goes on with that.
+/// A start with it is refused, and a Larder that runs with another one keeps that.
 #[tokio::test]
 async fn each_bad_file_of_users_is_named_with_its_line_and_never_used() {
     let (mut larder, address, blob) = guarded("", &[]).await;

@@ -48,7 +48,7 @@ enum Damage {
     Truncated,
     /// The middle of the data file is noise.
     Garbled,
-    /// A file of the database is a pipe that nobody writes to: whoever opens it waits for ever.
+    /// A file of the database is a pipe without a writer: a process that opens it waits for ever.
     Hanging,
 }
 

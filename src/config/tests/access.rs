@@ -147,7 +147,7 @@ fn passwords_do_not_come_in_the_clear_from_beyond_this_machine() {
         .settings();
 }
 
-/// A bad line is found by its place, and shown by nobody: it may be a password.
+/// A bad line is found by its place, and is not shown: it may be a password.
 #[test]
 fn a_bad_file_of_users_is_refused_with_its_line() {
     let access = "[access]\nchallenge = 'basic'\nhtpasswd = 'users'\n";
@@ -178,7 +178,8 @@ fn users_for_all_to_read_and_cheap_hashes_are_warned_of() {
     assert!(warnings.iter().any(|it| it.contains("users:2: a hash with a bcrypt cost below 10")));
 }
 
-/// A rule for a misspelt user gives rights to nobody, and the operator finds out from that user.
+/// A rule for a misspelt user gives rights to no user, and the operator would find out from that
+/// user.
 #[test]
 fn rules_that_fit_no_user_are_warned_of_with_their_place() {
     let warnings = |users: &str| {

@@ -255,7 +255,7 @@ fn a_proxy_that_cannot_be_is_refused() {
         assert!(shown.contains(want) && shown.contains("http://"), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
     }
-    // Nobody asks the one for all if each has its own.
+    // `ALL_PROXY` is not read if each has a variable of its own.
     Case::of("")
         .variable("ALL_PROXY", "socks5://p.corp")
         .variable("HTTP_PROXY", "p.corp:1")

@@ -69,7 +69,7 @@ impl Lab {
 }
 
 fn wait_for(index: &StoreIndex, what: impl Fn(IndexReport) -> bool) {
-    // The index has a thread of its own, which wakes nobody.
+    // The index has a thread of its own, which wakes no task.
     for _ in 0..4000 {
         if what(index.report()) {
             return;
@@ -263,7 +263,7 @@ fn one_that_panics_is_set_aside_and_built_anew() {
     wait_for(&index, is_ready);
     let shared = Arc::clone(&index.running.as_ref().unwrap().shared);
     shared.note(|pending| pending.note(PANICS, RowChange::Gone));
-    // So that nobody has to wait for the next round.
+    // So that the test need not wait for the next round.
     shared.arrived.notify_one();
 
     wait_for(&index, |report| report.set_aside == 1 && is_ready(report));

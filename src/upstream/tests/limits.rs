@@ -140,7 +140,7 @@ async fn a_host_that_fails_five_times_is_told_of_at_once_and_probed_once() {
     }
 }
 
-/// F9: a black hole costs the first ones their patience and nobody after them anything.
+/// F9: a black hole costs the first requests their time-out and later ones nothing.
 #[tokio::test(start_paused = true)]
 async fn a_black_hole_is_found_out_and_a_host_that_is_back_is_asked() {
     let (internet, network) = world();

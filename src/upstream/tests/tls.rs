@@ -30,8 +30,7 @@ fn serving(issued: CertifiedKey<KeyPair>) -> (TlsAcceptor, Vec<u8>) {
     (TlsAcceptor::from(Arc::new(config)), cert.pem().into_bytes())
 }
 
-/// A server that talks to nobody without a client's certificate, its own certificate, and the
-/// client's.
+/// A server that wants a client's certificate, its own certificate, and the client's.
 fn issue_mutual(name: &str, client: &CertifiedKey<KeyPair>) -> (TlsAcceptor, Vec<u8>) {
     let CertifiedKey::<KeyPair> { cert, signing_key } =
         rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -120,7 +119,7 @@ async fn a_certificate_for_another_name_is_refused() {
     assert_eq!(network.seen().len(), 0);
 }
 
-/// Nor is one of yesterday or of tomorrow believed, whoever issued it.
+/// A certificate of yesterday or of tomorrow is not trusted either, whichever authority issued it.
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_is_no_longer_valid_is_refused() {
     for (from, until, is_valid) in [(2000, 2020, false), (2900, 2999, false), (2000, 2999, true)] {

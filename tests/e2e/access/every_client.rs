@@ -85,7 +85,7 @@ fn logs_in_pulls_and_pushes(name: &str, doors: &[Door]) {
     println!("client: {name}: {}: logged in", kind.version());
 }
 
-/// `identity = "proxy"`: the upstream sees Larder's credential, whoever pulls.
+/// `identity = "proxy"`: the upstream sees Larder's credential for every client.
 fn with_a_password_of_larders(work: &Work, kind: &Kind, way: &Way<'_>) {
     let mut upstream = behind_htpasswd(work, OF_LARDER.password);
     let users = htpasswd(work, &[ANN]);

@@ -25,8 +25,8 @@ use crate::support::way::{Door, Wanted};
 use crate::support::work::Work;
 
 /// dockerd gives a mirror that asks for a password the one for Docker Hub, and cannot be given
-/// another one. So nobody asks; and were it sent, it would open the registry behind the mirror, as
-/// this one takes it.
+/// another one. So Larder does not ask; and were it sent, it would open the registry behind the
+/// mirror, as this one takes it.
 #[test]
 fn a_mirror_of_dockerd_is_given_no_password_of_docker_hubs() {
     let tools = &["root", "dockerd", "docker", "containerd", "ctr", "runc"];

@@ -67,7 +67,7 @@ fn content_of_another_tenant_is_answered_like_content_that_does_not_exist() {
     says_no_secret(&tenants.larder);
 }
 
-/// All that somebody can ask for who has heard of an image.
+/// All that a client can ask for that has heard of an image.
 fn things(image: &Image) -> [String; 9] {
     [
         "manifests/1".to_owned(),

@@ -16,7 +16,7 @@ use crate::support::tools::requires;
 use crate::support::way::{Door, Wanted, Way};
 use crate::support::work::Work;
 
-/// Nobody asks the registry what the tag means: what the push has changed counts.
+/// The registry is not asked what the tag means: the change by the push counts.
 #[test]
 fn a_tag_that_is_pushed_again_is_the_new_image_by_every_door() {
     let work = Work::new(requires!(&["crane", "containerd-pull"], DISTRIBUTION));
@@ -134,7 +134,7 @@ fn two_clients_that_push_two_images_under_one_tag_leave_one_of_them() {
 }
 
 /// docker-registry writes again, in place, that a repository has a layer, when it is sent once
-/// more. A manifest that it checks in that moment it refuses, whoever passes it on, and takes it
+/// more. It refuses a manifest that it checks in that moment, with or without Larder, and takes it
 /// the next time.
 fn push_beside_another(client: &OneShot, way: &Way<'_>, built: &Built) {
     let Err(refused) = client.push(way, built, REPOSITORY) else { return };

@@ -94,7 +94,7 @@ fn is_whose_it_is(work: &Work, kind: &Kind, way: &Way<'_>, wanted: &Wanted<'_>) 
     client.pull(way, wanted).expect("it is its own");
 }
 
-/// `identity = "proxy"`: whoever may push here does it as Larder, which may not do everything.
+/// `identity = "proxy"`: clients push as Larder, which may not do everything.
 #[test]
 fn larder_pushes_where_the_token_server_lets_it_and_tells_where_not() {
     let work = Work::new(requires!(&["crane"], TOKENS));

@@ -18,8 +18,8 @@ pub(crate) trait Client {
     /// (dockerd keeps manifests for a while, and asks for them then or not.)
     fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String>;
 
-    /// Logs in as its users do, in place of whoever was logged in there. Some clients only remember
-    /// it, and find out with the next pull what it is worth.
+    /// Logs in as its users do, in place of an earlier login. Some clients only remember it, and
+    /// find out with the next pull what it is worth.
     fn log_in(&self, way: &Way<'_>, login: Login) -> Result<(), String>;
 
     /// Pushes an image to a repository, under the tag that it has, and keeps what it loaded for

@@ -148,7 +148,7 @@ fn config(socket: &Path) -> PathBuf {
 
 fn docker(socket: &Path) -> Command {
     let mut command = tools::command("docker");
-    // A directory of its own: nobody's log-ins, proxies or contexts.
+    // A directory of its own, without log-ins, proxies or contexts.
     command.arg("--config").arg(config(socket));
     command.arg("-H").arg(format!("unix://{}", socket.display()));
     command

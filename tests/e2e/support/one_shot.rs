@@ -145,13 +145,13 @@ pub(crate) fn crane(dir: &Path, way: &Way<'_>, wanted: &Wanted<'_>, into: &Path)
     if let Some(tls) = way.tls {
         command.env("SSL_CERT_FILE", &tls.ca);
     }
-    // The log-ins that are made here, and nobody's else.
+    // Only the log-ins that are made here.
     command.env("DOCKER_CONFIG", dir);
     command.arg(wanted.at(&way.place())).arg(into);
     command
 }
 
-/// It asks nobody whether they are right.
+/// It does not check whether they are right.
 pub(crate) fn crane_login(dir: &Path, way: &Way<'_>, login: Login) -> Result<(), String> {
     let mut command = tools::command("crane");
     command.env("DOCKER_CONFIG", dir).args(["auth", "login"]).args(login.arguments());

@@ -1,4 +1,5 @@
-//! The files that tell podman, buildah and skopeo where registries are, and whom to trust.
+//! The files that tell podman, buildah and skopeo where registries are, and which certificates to
+//! trust.
 
 use std::fs;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ impl RegistriesConf {
         command.env("REGISTRY_AUTH_FILE", self.log_ins());
     }
 
-    /// Nobody's, until somebody logs in.
+    /// Empty until a login.
     fn log_ins(&self) -> PathBuf {
         self.dir.join("auth.json")
     }

@@ -7,7 +7,7 @@ use http::Method;
 use super::{ANN, BEN, ann, ask, ben, corp, get, pull};
 use crate::support::{Blob, Fault, Gate, When, settle};
 
-/// A fill asks with the credentials of those who read along, and of nobody who has left.
+/// A fill asks with the credentials of its readers, and of none that has left.
 #[tokio::test(start_paused = true)]
 async fn a_fill_continues_with_the_credential_of_a_reader_that_is_still_connected() {
     let both = [ann(&["team/*:pull"]), ben(&["team/*:pull"])];

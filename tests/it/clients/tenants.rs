@@ -130,7 +130,7 @@ async fn a_404_is_cached_for_the_client_that_got_it_alone() {
     get(&proxy, path, ("ben", BEN)).await.assert_is(&image.manifest.blob);
 }
 
-/// The password for one registry is nobody else's business.
+/// The password for one registry goes to no other.
 #[tokio::test(start_paused = true)]
 async fn two_private_registries_never_see_each_others_credentials() {
     let log = Log::of_everything();

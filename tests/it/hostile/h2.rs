@@ -194,7 +194,7 @@ async fn a_malformed_request_is_reset_and_the_next_is_not() {
     drop(h2.send(&get(3, "/v2/")).await);
     let frames = h2.close().await;
     assert!(frames.iter().filter(|it| it.stream == 1 && is_200(it)).count() <= 1, "{frames:?}");
-    // `:scheme` is nobody's business here; it leads nowhere.
+    // `:scheme` has no meaning here; it leads nowhere.
     block = fields(&[METHOD, (":scheme", "file"), HOST, (":path", "/etc/passwd")]);
     let mut h2 = H2::open(&proxy, &[]).await;
     h2.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await.unwrap();
@@ -338,8 +338,8 @@ async fn a_bomb_of_compressed_headers_is_not_unpacked() {
     assert_unharmed(&proxy, &blob).await;
 }
 
-/// Row 181: a hundred streams that may not be sent a byte hold a frame each, and hold up nobody.
-/// When their connection is silent it is cut as any other (`src/http/idle.rs`).
+/// Row 181: a hundred streams that may not be sent a byte hold a frame each, and delay no other
+/// client. When their connection is silent it is cut as any other (`src/http/idle.rs`).
 #[tokio::test(start_paused = true)]
 async fn streams_with_a_window_of_zero_do_not_delay_other_clients() {
     let (_hub, blob, proxy) = warm().await;

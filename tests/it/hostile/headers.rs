@@ -51,7 +51,7 @@ fn fields() -> Vec<(u16, String, Expect)> {
         line(139, "X-Bare: a\rb", Refused),
         // A lone LF may be taken for an end of line (RFC 9112, 2.2), and is.
         (139, "X-Lf: a\n".to_owned(), Served),
-        // Nobody logs in here yet; whatever comes is not read and not passed on.
+        // Clients do not log in here; the header is not read and not passed on.
         line(141, "Authorization: Basic", Served),
         line(141, "Authorization: Basic !!!", Served),
         line(141, "Authorization: Basic Og==", Served),

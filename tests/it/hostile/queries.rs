@@ -13,7 +13,7 @@ const REPOSITORY: &str = "owner/app";
 enum Expect {
     /// As if it were not there.
     Ignored,
-    /// Refused with one of these, and nobody is asked.
+    /// Refused with one of these, and the upstream is not asked.
     Refused(&'static [u16]),
 }
 

@@ -8,7 +8,7 @@ use crate::support::{Blob, Proxy, ScriptedRegistry};
 
 const REPOSITORY: &str = "library/alpine";
 
-/// Asks for what nobody has: a 404 of the upstream's is its trace.
+/// Asks for content that does not exist: a 404 of the upstream's is its trace.
 const SMUGGLED: &str = "GET /v2/library/smuggled/manifests/x HTTP/1.1\r\nHost: a\r\n\r\n";
 
 async fn warm() -> (ScriptedRegistry, String, Proxy) {

@@ -121,7 +121,7 @@ async fn a_tag_is_revalidated_for_clients_that_may_push() {
     hub.put_image("o/a", "v1", &old);
     let proxy = open(&hub).await;
     proxy.pull("o/a", "v1", &old).await;
-    // Somebody else moves it, not through us.
+    // Another client moves it, not through Larder.
     hub.put_image("o/a", "v1", &new);
 
     proxy.get("/v2/o/a/manifests/v1").await.assert_is(&old.manifest.blob);
@@ -129,7 +129,7 @@ async fn a_tag_is_revalidated_for_clients_that_may_push() {
     assert_eq!(head.header("docker-content-digest"), Some(new.manifest.digest().as_str()));
 }
 
-/// A registry that takes no pushes has nobody who would skip anything.
+/// A registry that takes no pushes has no client that would skip an upload.
 #[tokio::test(start_paused = true)]
 async fn without_pushes_a_cached_membership_answers_head() {
     let hub = ScriptedRegistry::new();

@@ -1,4 +1,4 @@
-//! Deletions: the registry's to do, and at once nobody's to get from here.
+//! Deletions: the registry carries them out, and at once the content is not served here.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn deleted_content_is_gone_at_once_by_tag_and_by_digest() {
     proxy.get(&manifest).await.error(404);
 }
 
-/// A pull that is on its way when the manifest is deleted may get it, and nobody after it.
+/// A pull that is on its way when the manifest is deleted may get it, and no later one.
 #[tokio::test(start_paused = true)]
 async fn a_manifest_that_arrives_after_its_deletion_is_not_kept() {
     for reference in ["by digest", "by tag"] {
@@ -207,7 +207,7 @@ async fn a_deletion_that_is_refused_changes_nothing() {
     proxy.pull("o/a", "v1", &image).await;
 }
 
-/// To push is not to delete, whoever may do the former.
+/// A right to push is no right to delete.
 #[tokio::test(start_paused = true)]
 async fn only_users_that_a_rule_names_can_delete() {
     let hub = ScriptedRegistry::new();
@@ -225,7 +225,7 @@ async fn only_users_that_a_rule_names_can_delete() {
     assert!(hub.changes("DELETE", "").is_empty());
 }
 
-/// Quay-32589: an upload is its user's, whoever learns its name.
+/// Quay-32589: an upload is its user's alone, even if others learn its id.
 #[tokio::test(start_paused = true)]
 async fn an_upload_of_another_user_is_unknown() {
     let hub = ScriptedRegistry::new();

@@ -54,7 +54,7 @@ async fn an_upstream_that_dies_in_the_middle_of_a_body() {
     push_blob(&proxy, "o/a", &blob).await.assert_status(201);
 }
 
-/// The upstream may have it and have died before it could say so. Nobody knows; a second try is
+/// The upstream may have it and have died before it could say so. That is unknown; a second try is
 /// right.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_dies_before_its_answer() {
@@ -103,7 +103,7 @@ async fn a_push_without_a_streamed_body_is_retried_once() {
     assert_eq!(hub.changes("PUT", "/manifests/").len(), 2);
 }
 
-/// A client that dies in the middle leaves nothing, and is nobody's fault but its own.
+/// A client that dies in the middle leaves nothing, and is no fault of the upstream.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_dies_in_the_middle_of_a_body() {
     let hub = ScriptedRegistry::new();

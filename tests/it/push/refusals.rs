@@ -265,7 +265,7 @@ async fn hostile_manifests_are_opaque_bytes() {
     }
 }
 
-/// A client that waits for leave to send gets it when there is somebody to send to, and not before.
+/// A client that waits for 100 gets it when there is an upstream to send to, and not before.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_expects_100_is_told_when_the_upstream_is_there() {
     let hub = ScriptedRegistry::new();

@@ -1,4 +1,4 @@
-//! The names of uploads: sealed, so that only whom they were given can go on by them.
+//! The ids of uploads: sealed, so that only the client that was given one can go on by it.
 
 use std::time::Duration;
 

@@ -66,7 +66,7 @@ async fn every_way_to_upload_a_blob_works() {
     }
 }
 
-/// dockerd and `crane` send layers that are compressed on the way: nobody knows their length.
+/// dockerd and `crane` send layers that are compressed on the way: their length is not known.
 #[tokio::test(start_paused = true)]
 async fn a_body_without_a_length_stays_one() {
     let hub = ScriptedRegistry::new();

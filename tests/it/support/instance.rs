@@ -126,7 +126,7 @@ impl Drop for Instance {
     }
 }
 
-/// A free loopback address that nobody else takes: a port of 127.0.0.1 would soon be another
+/// A free loopback address that no other test takes: a port of 127.0.0.1 would soon be another
 /// test's, and here the host is one of millions.
 pub fn free_address() -> SocketAddr {
     let host = Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..255));

@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::network::Server;
 
-/// An authority that nobody else trusts.
+/// An authority that only the test trusts.
 pub struct TestCa {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }

@@ -39,7 +39,7 @@ pub struct Bearer {
     pub expires_in: u64,
 }
 
-/// Somebody with rights of their own.
+/// A user with rights of its own.
 #[derive(Clone, Debug)]
 pub struct User {
     pub name: String,
@@ -89,7 +89,7 @@ pub(super) struct Guard {
     /// Whether requests without a credential are answered 404, not 401.
     pub(super) hides: bool,
     tokens: HashMap<String, Token>,
-    /// To whom each was ever issued.
+    /// The user that each was issued to.
     owners: HashMap<String, String>,
     issued: usize,
 }
@@ -202,7 +202,8 @@ impl Bearer {
     }
 }
 
-/// As much of a scope as somebody may; nothing says so.
+/// The part of a scope that a user may have, which the token server grants without a word about the
+/// rest.
 fn granted(may: &[String], scope: &str) -> Option<String> {
     let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
     let right = may.iter().find_map(|right| {

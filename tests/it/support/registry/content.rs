@@ -25,7 +25,7 @@ pub(super) struct Repository {
     pub(super) manifests: HashMap<String, Entity>,
     /// The digests that a tag may mean; the first that the `Accept` takes is meant.
     pub(super) tags: HashMap<String, Vec<String>>,
-    /// The status that everything in it is answered with, whoever asks.
+    /// The status that every request for it is answered with.
     pub(super) refuses: Option<u16>,
 }
 
@@ -107,7 +107,7 @@ impl<'a> Target<'a> {
 }
 
 impl Content {
-    /// The tags of a repository; `None` if there is none, or nobody asks for lists here.
+    /// The tags of a repository; `None` if there is none, or lists are off.
     pub(super) fn tags(&self, repository: &str) -> Option<String> {
         let tags = &self.repositories.get(repository).filter(|_| self.knows_lists)?.tags;
         let mut tags: Vec<_> = tags.keys().map(|tag| format!("\"{tag}\"")).collect();

@@ -35,7 +35,7 @@ pub enum Fault {
     Endless { start: Bytes, piece: Bytes, pause: Duration },
     /// A byte of the content is another one.
     FlipByte(Place),
-    /// The body is gzipped though nobody asked for it, and says so.
+    /// The body is gzipped without being asked for it, and says so.
     GzipEncoding,
     /// HEAD is answered with 405.
     HeadNotAllowed,

@@ -125,7 +125,7 @@ impl ScriptedRegistry {
         self.shared.content.lock().unwrap().repositories.remove(repository);
     }
 
-    /// Answers everything in a repository with this status, whoever asks; `None` ends it.
+    /// Answers every request in a repository with this status; `None` ends it.
     pub fn refuse(&self, repository: &str, status: Option<u16>) {
         self.repository(repository, |content| content.refuses = status);
     }
@@ -235,8 +235,8 @@ impl ScriptedRegistry {
 
 /// The requests that it got.
 impl ScriptedRegistry {
-    /// With whose credential something was asked: a user's name, `nobody` with a token for nobody
-    /// in particular, and nothing at all without one.
+    /// The credential of a request: a user's name, `nobody` with an anonymous token, and `None`
+    /// without a token.
     pub fn asker(&self, asked: &Asked) -> Option<String> {
         self.shared.guard.lock().unwrap().asker(asked)
     }
