@@ -113,7 +113,7 @@ impl Grant {
         self.client.as_ref()
     }
 
-    /// What the upstream has just said of this resource, to confirm the right.
+    /// The upstream's answer about this resource that has just confirmed the right.
     pub fn head_of(&self, resource: &Resource) -> Option<&ResourceHead> {
         self.head.as_deref().filter(|head| head.resource == *resource)
     }

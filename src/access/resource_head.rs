@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::oci::Resource;
 use crate::upstream::{Answer, UpstreamIndex};
 
-/// What an upstream says of a resource, without its body.
+/// An upstream's answer about a resource, without its body.
 #[derive(Clone, Debug)]
 pub struct ResourceHead {
     /// The manifest or blob.
@@ -25,7 +25,7 @@ pub struct ResourceHead {
 }
 
 impl ResourceHead {
-    /// What an answer to a question of `asked_at` says of `resource`.
+    /// The facts about `resource` in an answer to a question of `asked_at`.
     pub(super) fn of(resource: &Resource, answer: Answer, asked_at: Instant) -> Self {
         let length = answer.length();
         let Answer { headers, place, .. } = answer;

@@ -107,8 +107,8 @@ impl EpochTable {
         now
     }
 
-    /// What the registry has said of the resource to confirm the right of the grant's client, if no
-    /// push or delete ended after it was asked.
+    /// The registry's answer about the resource that confirmed the right of the grant's client, if
+    /// no push or delete ended after it was asked.
     pub(super) fn head_of<'g>(
         &self,
         grant: &'g Grant,

@@ -1,6 +1,6 @@
 //! A disk that fails to flush, to write or to read: what it may have lost is never served.
 //!
-//! strace has the system calls of the program fail. Where it cannot, these tests say so and check
+//! strace has the system calls of the program fail. If it cannot, these tests say so and check
 //! nothing.
 
 use std::fs;

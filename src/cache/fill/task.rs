@@ -376,7 +376,7 @@ enum WriteOutcome {
     Refused(HashedPrefix, BypassReason),
 }
 
-/// What became of a whole file.
+/// The outcome of committing a whole file.
 enum Committed {
     /// The disk has not kept bytes that were right.
     Lost(Arc<File>, BypassReason),

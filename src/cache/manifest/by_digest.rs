@@ -121,8 +121,8 @@ impl ManifestPulls {
         }
     }
 
-    /// Holds bytes that another repository brought. That this one has them too is the answer of
-    /// `head` to a question of `since`.
+    /// Holds bytes that another repository brought. The answer `head`, to a question of `since`,
+    /// shows that this one has them too.
     async fn adopt(
         self: &Arc<Self>,
         grant: &Grant,

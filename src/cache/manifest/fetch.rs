@@ -25,7 +25,7 @@ pub(in crate::cache) struct FetchedManifest {
     pub(in crate::cache) warnings: UpstreamWarnings,
 }
 
-/// What an upstream says of a manifest without its body.
+/// An upstream's answer about a manifest, without its body.
 #[derive(Clone, Debug)]
 pub(in crate::cache) struct ManifestHead {
     /// Its `Content-Type`.

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::tools;
 use super::work::Work;
 
-/// What cosign does with images; all over plain HTTP.
+/// The actions of cosign with images; all over plain HTTP.
 pub(crate) struct Cosign<'a> {
     work: &'a Work,
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::tools;
 use super::work::Work;
 
-/// What helm does with charts; all over plain HTTP, and with directories of its own.
+/// The actions of helm with charts; all over plain HTTP, and with directories of its own.
 pub(crate) struct Helm<'a> {
     work: &'a Work,
 }

@@ -259,7 +259,7 @@ async fn a_user_that_may_not_push_gets_cached_answers_without_a_question_upstrea
     let image = Image::random(1, &[10]);
     hub.put_image("o/a", "v1", &image);
     proxy.pull("o/a", "v1", &image).await;
-    // What the registry has just sent, it has said to exist.
+    // A blob that the registry has just sent counts as confirmed.
     tokio::time::advance(Duration::from_secs(61)).await;
     proxy.network.set("registry-1.docker.io", Reach::Down);
 

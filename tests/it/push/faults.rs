@@ -54,8 +54,8 @@ async fn an_upstream_that_dies_in_the_middle_of_a_body() {
     push_blob(&proxy, "o/a", &blob).await.assert_status(201);
 }
 
-/// The upstream may have it and have died before it could say so. That is unknown; a second try is
-/// right.
+/// The upstream may have it and have died before it could say so. A second try is right in either
+/// case.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_dies_before_its_answer() {
     let hub = ScriptedRegistry::new();
