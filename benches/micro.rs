@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use larder::access::AccessOptions;
 use larder::app::{App, AppParts};
 use larder::config::{ConfigArgs, Environment, load};
 use larder::http::{
-    FileDelivery, FramePool, Network, NetworkConnection, NetworkFuture, RangeSelection,
+    ClientPeer, FileDelivery, FramePool, Network, NetworkConnection, NetworkFuture, RangeSelection,
 };
 use larder::oci::{Algorithm, ApiCall, Digest, DigestHasher};
 use larder::store::{BootClock, Store};
@@ -124,7 +125,7 @@ fn request(c: &mut Criterion) {
     let parts = AppParts { network: Arc::new(OneBlob(blob)), ..AppParts::default() };
     let app = runtime.block_on(App::open(&settings, parts)).unwrap();
     let (mut near, far) = tokio::io::duplex(64 << 10);
-    runtime.spawn(app.serve_connection(Box::new(far)));
+    runtime.spawn(app.serve_peer(Box::new(far), ClientPeer::default(), AccessOptions::default()));
     let request = format!("GET /v2/library/a/blobs/{digest} HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut ask = || runtime.block_on(answer(&mut near, request.as_bytes()));
     ask();

@@ -4,6 +4,7 @@
 //! has names for decisions. The header is `Cache-Status` (RFC 9211), its value a list of one
 //! member, this cache.
 
+use std::io;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -62,6 +63,16 @@ pub enum BypassReason {
     Lookup,
     /// A range, which is not to begin a fill, and whose bytes are as the upstream gave them.
     Range,
+}
+
+impl BypassReason {
+    /// The reason for an error of the disk.
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::DiskFailed,
+        }
+    }
 }
 
 /// Why a tag was not revalidated.

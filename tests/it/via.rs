@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder::access::AccessOptions;
 use larder::app::{App, AppParts};
-use larder::http::NetworkConnection;
+use larder::http::{ClientPeer, NetworkConnection};
 use tokio::time::Instant;
 
 use crate::support::clock::TestClock;
@@ -22,7 +23,7 @@ struct Larder(App);
 
 impl Server for Larder {
     fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.0.serve_connection(io))
+        Box::pin(self.0.serve_peer(io, ClientPeer::default(), AccessOptions::default()))
     }
 }
 
@@ -46,7 +47,9 @@ fn client(larder: &Larder) -> Client {
     Client::new(Arc::new(move || {
         let (near, far) = tokio::io::duplex(64 << 10);
         let app = larder.0.clone();
-        tokio::spawn(async move { app.serve_connection(Box::new(far)).await });
+        let serving =
+            app.serve_peer(Box::new(far), ClientPeer::default(), AccessOptions::default());
+        tokio::spawn(serving);
         Box::new(near)
     }))
 }

@@ -7,8 +7,8 @@
 //! It ends verified, with the blob in the store; failed, with the partial file kept to be resumed;
 //! or, when the disk takes no more, as a relay, which readers carry on by themselves.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,8 +76,7 @@ impl FillTask {
     pub(super) async fn run(self) {
         let end = self.fetch().await.unwrap_or_else(FillProgress::Failed);
         if let FillProgress::Failed(error) = &end {
-            let (registry, repository) = (self.grant.registry().name(), self.grant.repository());
-            tracing::warn!(%registry, %repository, digest = %self.digest, %error, "fill failed");
+            self.warn(error, "fill failed");
         }
         self.tools.stats.count(self.grant.registry().name().as_str(), &end);
         // Before readers learn of the end: a request after that finds the blob, or starts anew.
@@ -167,14 +166,16 @@ impl FillTask {
         Err(download.corrupt("digest mismatch"))
     }
 
+    fn warn(&self, error: &dyn Display, what: &str) {
+        let (registry, repository) = (self.grant.registry().name(), self.grant.repository());
+        tracing::warn!(%registry, %repository, digest = %self.digest, %error, "{what}");
+    }
+
     /// The partial file; `None` when the disk fails.
     async fn open_file(&self) -> Option<HashedFile> {
         let registry = self.grant.registry().name();
         let opened = self.tools.store.open_fill(registry, &self.digest).await;
-        let failed = |error: &_| {
-            tracing::warn!(digest = %self.digest, %error, "cannot open a partial file; not caching");
-        };
-        opened.inspect_err(failed).ok()
+        opened.inspect_err(|error| self.warn(error, "cannot open a partial file; not caching")).ok()
     }
 
     /// Asks for what the partial file lacks. A partial file that is longer than the blob is
@@ -261,12 +262,12 @@ impl FillTask {
             },
             Err(AppendError::NoSpace { left, error }) => {
                 put_back(left);
-                Ok(WriteOutcome::NoSpace(bypass_of(&error)))
+                Ok(WriteOutcome::NoSpace(BypassReason::of(&error)))
             }
             Err(AppendError::Refused { file, left, error }) => {
-                tracing::warn!(digest = %self.digest, %error, "the disk refuses writes; not caching");
+                self.warn(&error, "the disk refuses writes; not caching");
                 put_back(left);
-                let bypass = bypass_of(&error);
+                let bypass = BypassReason::of(&error);
                 let prefix = match bypass {
                     BypassReason::NoSpace => HashedPrefix::of(&file, &self.digest),
                     _ => HashedPrefix::doubtful(file.file(), &self.digest),
@@ -275,7 +276,7 @@ impl FillTask {
                 Ok(WriteOutcome::Refused(prefix, bypass))
             }
             Err(AppendError::Stuck) => {
-                tracing::warn!(digest = %self.digest, "a write to the disk hangs; not caching");
+                self.warn(&"no progress", "a write to the disk hangs; not caching");
                 let prefix = HashedPrefix::none(&self.digest);
                 Ok(WriteOutcome::Refused(prefix, BypassReason::DiskFailed))
             }
@@ -331,21 +332,19 @@ impl FillTask {
         let committed = match file.commit(&self.digest, proven).await {
             Ok(committed) => committed,
             Err(CommitError::Mismatch(mismatch)) => {
-                let (registry, repository) =
-                    (self.grant.registry().name(), self.grant.repository());
-                tracing::warn!(%registry, %repository, error = %mismatch, "digest mismatch");
+                self.warn(&mismatch, "digest mismatch");
                 return Ok(Committed::Wrong);
             }
             Err(CommitError::Disk(error)) => {
-                tracing::warn!(digest = %self.digest, %error, "cannot read a partial file");
+                self.warn(&error, "cannot read a partial file");
                 return Err(CacheError::Internal("cannot hash a partial file"));
             }
         };
         let blob = committed.blob;
         if let Err(error) = committed.kept {
-            let bypass = bypass_of(&error);
+            let bypass = BypassReason::of(&error);
             self.tools.stats.disk_failed(bypass);
-            tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
+            self.warn(&error, "cannot store a verified blob");
             if !committed.is_synced {
                 return Ok(Committed::Lost(Arc::clone(blob.content().file()), bypass));
             }
@@ -396,10 +395,3 @@ const NOTE_WAIT: Duration = Duration::from_secs(1);
 /// A blob whose bytes were of several answers, or of a mirror, is fetched once more if they are
 /// wrong.
 const ATTEMPTS_MAX: u32 = 2;
-
-fn bypass_of(error: &io::Error) -> BypassReason {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BypassReason::NoSpace,
-        _ => BypassReason::DiskFailed,
-    }
-}
