@@ -159,8 +159,8 @@ impl App {
         &self.traffic
     }
 
-    /// Serves one connection of this peer until it ends: HTTP/1.1, or HTTP/2 by its first bytes. All
-    /// doors are open; the rights of its clients are up to `access`.
+    /// Serves one connection of this peer until it ends: HTTP/1.1, or HTTP/2 by its first bytes.
+    /// All doors are open; the rights of its clients are up to `access`.
     pub fn serve_peer(
         &self,
         io: NetworkConnection,

@@ -128,7 +128,7 @@ fn a_layer_in_bounded_parallel_ranges_costs_the_upstream_its_length() {
     }
 }
 
-/// What a stargz snapshotter reads of a layer before it mounts it.
+/// The ranges that a stargz snapshotter reads of a layer before it mounts it.
 #[test]
 fn a_footer_comes_before_the_layer() {
     let work = Work::new(requires!(DISTRIBUTION));
