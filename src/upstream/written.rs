@@ -1,7 +1,7 @@
 //! The path and query of a `Location`, byte for byte.
 //!
-//! A host may have signed the very text, or know an upload by it; clients written in Go send it back
-//! as it came. [`Url`](url::Url) writes some characters in another form, as `'` in a query. It
+//! A host may have signed the very text, or know an upload by it; clients written in Go send it
+//! back as it came. [`Url`](url::Url) writes some characters in another form, as `'` in a query. It
 //! decides where a location leads; the text is used only where it can mean nothing else.
 
 use http::uri::PathAndQuery;

@@ -95,7 +95,7 @@ async fn what_is_cached_survives_something_in_between_that_refuses_everything() 
             proxy.get(&image.manifest.path(REPOSITORY)).await.assert_is(&image.manifest.blob);
             proxy.get(&image.layers[0].path(REPOSITORY)).await.assert_is(&image.layers[0]);
 
-            // What is kept is on disk, too.
+            // The kept record is on disk, too.
             proxy.network.set(HOST, Reach::Down);
             proxy.restart().await;
             proxy.get(LATEST).await.assert_is(&image.manifest.blob);
@@ -130,7 +130,8 @@ async fn what_is_cached_survives_something_in_between_that_refuses_tokens() {
     }
 }
 
-/// What is not cached gets the status that it gets directly, or 502, and nothing is remembered.
+/// Content that is not cached gets the status that it gets directly, or 502, and nothing is
+/// remembered.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_cached_is_refused_as_directly_and_not_remembered() {
     for row in ROWS {

@@ -161,8 +161,8 @@ async fn a_namespace_given_twice_is_refused() {
     assert_eq!(doors.asked(), []);
 }
 
-/// A registry that is not configured does not exist, at whichever door. Docker Hub, the default, has
-/// no namespace with a dot, so it is not told of images that were meant for another registry.
+/// A registry that is not configured does not exist, at whichever door. Docker Hub, the default,
+/// has no namespace with a dot, so it is not told of images that were meant for another registry.
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_is_not_configured_is_refused_by_its_name_at_every_door() {
     let doors = Doors::open(&["owner/app"]).await;

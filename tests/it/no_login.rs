@@ -12,7 +12,7 @@ use crate::support::{Image, Proxy, ScriptedRegistry, Setup};
 const PATH: &str = "/v2/open/app/manifests/latest";
 const UPLOADS: &str = "/v2/open/app/blobs/uploads/";
 
-/// What podman sends.
+/// The header that podman sends.
 const EMPTY: &str = "Basic Og==";
 
 /// A registry that takes pushes, with Ann as the only user: `/v2/` challenges.

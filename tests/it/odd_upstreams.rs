@@ -311,7 +311,7 @@ async fn a_location_is_followed_byte_for_byte() {
     }
 }
 
-/// What two readers may read in two ways is written in one before it is followed.
+/// A location that two readers may read in two ways is written in one before it is followed.
 #[tokio::test(start_paused = true)]
 async fn an_ambiguous_location_is_followed_in_its_plain_form() {
     let blob = Blob::random(1, 1000);

@@ -38,7 +38,7 @@ pub enum ManifestContent {
 }
 
 impl CachedManifest {
-    /// The manifest with these warnings. What is kept in memory has none.
+    /// The manifest with these warnings. A manifest in memory has none.
     pub(in crate::cache) fn with_warnings(
         self: Arc<Self>,
         warnings: &UpstreamWarnings,

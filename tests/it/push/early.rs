@@ -16,7 +16,7 @@ use crate::support::{Blob, Instance};
 /// More than the buffers of two connections hold.
 const LARGE: usize = 8 << 20;
 
-/// What a registry does once it has answered a request whose body it does not want.
+/// The behaviour of a registry that has answered a request whose body it does not want.
 #[derive(Clone, Copy, Debug)]
 enum After {
     /// Closes at once: bytes that are left unread reset the connection.

@@ -53,7 +53,7 @@ pub enum Fault {
     IgnoreRange,
     /// No `Docker-Content-Digest`.
     NoDigestHeader,
-    /// What was asked for is done, but the status is this.
+    /// The request is carried out, but the status is this.
     OtherStatus(u16),
     /// These bytes in place of an answer, and then the end of the connection.
     Raw(Bytes),
