@@ -20,7 +20,7 @@ use crate::config::{ConfigSource, Diagnostic, Diagnostics, Settings};
 /// How the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunEnd {
-    /// What ran was waited for, as long as the grace allows.
+    /// Running transfers were waited for, as long as the grace allows.
     Stopped,
     /// A second signal came, so nothing was waited for any more.
     Interrupted,

@@ -65,7 +65,7 @@ pub(super) struct UnsentSlice {
     pub(super) left: usize,
     /// The way to the bytes if the file cannot be read.
     pub(super) rescue: Option<FileRescue>,
-    /// Where the placeholder is now.
+    /// The present address of the placeholder.
     place: usize,
 }
 

@@ -56,8 +56,8 @@ impl Registry {
         TagPolicy { ttl, ..self.options.tags }
     }
 
-    /// How long the absence of this tag is fresh: it may be pushed at any moment, so never longer than
-    /// tags without a rule of their own. A tag for referrers mostly stays absent.
+    /// How long the absence of this tag is fresh: it may be pushed at any moment, so never longer
+    /// than tags without a rule of their own. A tag for referrers mostly stays absent.
     pub fn absent_tag_policy(&self, tag: &Tag) -> TagPolicy {
         let policy = self.tag_policy(tag);
         let policy = TagPolicy { ttl: policy.ttl.min(self.options.tags.ttl), ..policy };

@@ -405,7 +405,7 @@ mod tests {
         assert!(matches!(stored, Some(StoredState::Verified(_))));
     }
 
-    /// Of an unknown length space is set aside in large steps; what is not written is given back.
+    /// Without a known length, space is set aside in large steps; the rest is given back.
     #[tokio::test]
     async fn space_that_was_set_aside_and_not_written_is_given_back() {
         let bytes = vec![7; 300 << 10];

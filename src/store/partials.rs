@@ -32,7 +32,7 @@ pub(super) fn remove_partials(
     Ok(removed)
 }
 
-/// Removes a file that counts as a partial one, and that nobody writes to.
+/// Removes a file that counts as a partial one, and that no task writes to.
 pub(super) fn remove_partial(path: &Path, space: &FreeSpace) -> io::Result<()> {
     let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
     fs::remove_file(path)?;

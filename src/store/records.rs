@@ -207,13 +207,13 @@ impl MemberLog {
         format!("{said} {}\n", sum_of(&[said.as_bytes()]))
     }
 
-    /// What the lines say in the end. One that cannot be read, or has another checksum, is ignored,
-    /// as a torn one is.
+    /// Replays the lines. A line that cannot be read, or has another checksum, is ignored, as a
+    /// torn one is.
     pub(super) fn read(bytes: &[u8]) -> Self {
         let mut log = Self::default();
         let is_whole = |line: &&str| match line.rsplit_once(' ') {
             Some((said, sum)) if said.contains(' ') => sum == sum_of(&[said.as_bytes()]),
-            // Of a build without checksums.
+            // A line of a build without checksums.
             _ => true,
         };
         for line in String::from_utf8_lossy(bytes).lines().filter(is_whole) {

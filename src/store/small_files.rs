@@ -118,7 +118,7 @@ pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
 /// How many files are remembered that could not be removed. Those beyond stay until the next start.
 const LEFT_MAX: usize = 1 << 10;
 
-/// That a file is not there is success for the caller who removes it.
+/// Turns the error that a file does not exist into success, for callers that remove it.
 pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

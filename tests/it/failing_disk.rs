@@ -242,7 +242,7 @@ async fn a_blob_that_cannot_be_read_is_fetched_anew_in_mid_answer() {
             assert!(is_hurt || fault.contains("when"), "{fault} {range}: {}", strace.said());
             drop(strace);
             let gets = hub.gets(&blob.digest).len();
-            // Where another way of reading works, or works the second time, nothing is fetched.
+            // If another way of reading works, or works the second time, nothing is fetched.
             let is_lost = fault.contains("pread") && !fault.contains("when");
             assert!(gets == usize::from(is_lost) || fault.contains("when"), "{fault} {range}");
             larder.until(|larder| larder.files("fills").is_empty(), "the copy is stored").await;

@@ -221,7 +221,7 @@ fn the_absence_of_a_tag_is_cached_for_five_seconds_and_not_where_clients_push() 
     }
 }
 
-/// What every other program on the machine does, so that one place says it for all.
+/// Every other program on the machine reads the same variables.
 #[test]
 fn proxies_are_taken_from_the_environment() {
     let case = Case::of("")

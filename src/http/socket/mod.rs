@@ -114,7 +114,7 @@ impl ClientSocket {
             }
         }
         let count = ready!(self.poll_send_rescued(cx))?;
-        // What comes after the slice may be readable again.
+        // The bytes after the slice may be readable again.
         self.rescue.take_if(|_| count == unsent.left);
         Poll::Ready(Ok(self.sent(count)))
     }

@@ -88,7 +88,7 @@ async fn a_page_in_place_of_a_manifest_is_no_manifest() {
     }
 }
 
-/// What a browser can be led to, also by a form or an image of another site.
+/// Requests that a browser can be led to, also by a form or an image of another site.
 #[tokio::test(start_paused = true)]
 async fn every_answer_tells_browsers_to_guess_and_run_nothing() {
     let hub = ScriptedRegistry::new();
