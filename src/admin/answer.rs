@@ -31,7 +31,7 @@ impl AdminService {
         let (head, _body) = request.into_parts();
         let answer = match (&head.method, head.uri.path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "alive\n"),
-            (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
+            (&Method::GET | &Method::HEAD, "/readyz") => self.ready().await,
             (&Method::GET | &Method::HEAD, "/metrics") => {
                 self.metrics(ExpositionFormat::of(&head.headers)).await
             }
@@ -43,8 +43,11 @@ impl AdminService {
         if head.method == Method::HEAD { answer.map(|_| ReplyBody::empty()) } else { answer }
     }
 
-    fn ready(&self) -> Response<ReplyBody> {
-        let health = self.sources.get().map_or_else(HealthReport::starting, HealthReport::of);
+    async fn ready(&self) -> Response<ReplyBody> {
+        let health = match self.sources.get() {
+            None => HealthReport::starting(),
+            Some(sources) => HealthReport::of(sources).await,
+        };
         let status =
             if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         // Strings and lists of such always serialise.

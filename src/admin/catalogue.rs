@@ -85,9 +85,11 @@ catalogue! {
     MOUNTED_BYTES Counter "larder_mounted_bytes_total" []
         "Bytes of blobs that were pushed by a mount and not sent to the upstream, as far as known."
     DISK_TROUBLE Gauge "larder_disk_bypassed" ["reason"]
-        "Whether the last blob could not be kept."
+        "Whether blobs cannot be kept: one was lost, and none as large has found room since."
     DISK_FREE Gauge "larder_disk_free_bytes" []
-        "Space on the file system of the cache that may still be written."
+        "Space on the file system of the cache that may still be written, `min_free` left out."
+    DISK_MIN_FREE Gauge "larder_disk_min_free_bytes" []
+        "Space on the file system of the cache that is left free: `min_free`, or a twentieth of it."
     DISK_SIZE Gauge "larder_disk_size_bytes" []
         "Size of the file system of the cache."
     CAP Gauge "larder_store_max_bytes" []

@@ -26,7 +26,7 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     families.extend(memory(sources));
     families.push(single(metrics::CONNECTIONS, sources.connections.len() as u64));
     families.push(single(metrics::EVENTS_LOST, sources.traffic.events().lost()));
-    families.push(ready(&HealthReport::of(sources)));
+    families.push(ready(&HealthReport::of(sources).await));
     families.push(family(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], SampleValue::Whole(1))]));
     families.extend(process::families().await);
     families
@@ -137,14 +137,16 @@ fn fills(sources: &ReportSources) -> Vec<MetricFamily> {
 
 /// A disk that cannot be asked has no size.
 async fn disk(sources: &ReportSources) -> Vec<MetricFamily> {
-    let trouble = sources.cache.disk_trouble().map(|reason| ([reason], SampleValue::Whole(1)));
+    let trouble = sources.cache.disk_trouble().await;
+    let trouble = trouble.map(|reason| ([reason], SampleValue::Whole(1)));
     let room = sources.cache.disk_space().await.ok();
-    let free = room.map(|room| ([], SampleValue::Whole(room.available)));
-    let size = room.map(|room| ([], SampleValue::Whole(room.total)));
+    let whole = |value: u64| ([], SampleValue::Whole(value));
+    let free = room.map(|room| whole(room.available.saturating_sub(room.min_free)));
     vec![
         family(metrics::DISK_TROUBLE, trouble),
         family(metrics::DISK_FREE, free),
-        family(metrics::DISK_SIZE, size),
+        family(metrics::DISK_MIN_FREE, room.map(|room| whole(room.min_free))),
+        family(metrics::DISK_SIZE, room.map(|room| whole(room.total))),
     ]
 }
 

@@ -65,9 +65,10 @@ impl HealthReport {
     }
 
     /// The report of a Larder that serves, or that is stopping.
-    pub(super) fn of(sources: &ReportSources) -> Self {
+    pub(super) async fn of(sources: &ReportSources) -> Self {
+        let disk = disk(&sources.cache).await;
         let routes = (sources.routes)();
-        let reasons: Vec<_> = upstreams(routes.registries()).chain(disk(&sources.cache)).collect();
+        let reasons: Vec<_> = upstreams(routes.registries()).chain(disk).collect();
         let status = match () {
             () if sources.stop.is_cancelled() => HealthState::Stopping,
             () if reasons.is_empty() => HealthState::Ready,
@@ -103,8 +104,8 @@ fn upstreams(table: &RegistrySet) -> impl Iterator<Item = HealthReason> {
     })
 }
 
-fn disk(cache: &Cache) -> Option<HealthReason> {
-    let detail = cache.disk_trouble()?;
+async fn disk(cache: &Cache) -> Option<HealthReason> {
+    let detail = cache.disk_trouble().await?;
     let detail = format!("blobs are passed through without being kept: {detail}");
     Some(HealthReason { what: "disk-bypassed", registry: None, host: None, detail })
 }

@@ -216,11 +216,18 @@ impl Cache {
         self.rooms.blobs.fills.stats().ends()
     }
 
-    /// Why the disk does not take blobs at present, by the last fill of the last five minutes;
-    /// `None` if it does, as far as is known.
-    pub fn disk_trouble(&self) -> Option<&'static str> {
-        let trouble = self.rooms.blobs.fills.stats().disk_trouble();
-        trouble.map(|reason| Decision::Bypass(reason).names().detail)
+    /// Why the disk does not take blobs at present; `None` if it does, as far as is known: a blob
+    /// as large as the one that was lost was kept since, or five minutes have passed and there is
+    /// room for it again. A disk that does not tell in a second has none.
+    pub async fn disk_trouble(&self) -> Option<&'static str> {
+        let trouble = self.rooms.blobs.fills.stats().disk_trouble()?;
+        let name = Decision::Bypass(trouble.reason).names().detail;
+        if trouble.is_recent() {
+            return Some(name);
+        }
+        let asked = timeout(DISK_SPACE_WAIT, self.rooms.store.has_room(trouble.needs)).await;
+        let has_room = trouble.needs == 0 || matches!(asked, Ok(Ok(true)));
+        (!has_room).then_some(name)
     }
 
     /// How much memory each kind of content takes.

@@ -16,6 +16,7 @@ use crate::config;
 use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;
 use crate::registry::{AskedAs, OpenDoors};
+use crate::store::SpaceAmount;
 use crate::upstream::{self, ProxyCredential};
 
 /// Reads the configuration and reports on it.
@@ -73,7 +74,7 @@ impl fmt::Display for CheckReport<'_> {
         line(f, "memory", &bytes(settings.cache.memory))?;
         let limits = settings.store.limits;
         line(f, "max_size", &limits.max_size.map_or("no limit".into(), |size| size.to_string()))?;
-        line(f, "min_free", &limits.min_free.to_string())?;
+        line(f, "min_free", &min_free(limits.min_free))?;
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         line(f, "verify_every", &time(settings.store.verify_every))?;
@@ -81,6 +82,13 @@ impl fmt::Display for CheckReport<'_> {
             proxies(f, settings)?;
         }
         settings.registries.iter().try_for_each(|entry| registry(f, entry))
+    }
+}
+
+fn min_free(amount: SpaceAmount) -> String {
+    match amount {
+        SpaceAmount::Bytes(1..) => format!("{amount}, at most a twentieth of the file system"),
+        amount => amount.to_string(),
     }
 }
 
@@ -274,7 +282,7 @@ mod tests {
              dir              /home/test/.cache/larder\n\
              memory           122.1 MiB\n\
              max_size         no limit\n\
-             min_free         1.0 GiB\n\
+             min_free         1.0 GiB, at most a twentieth of the file system\n\
              fill_keep        1day\n\
              stale_wait       2s\n\
              verify_every     30days\n\

@@ -137,6 +137,17 @@ impl Store {
         blocking(move || blobs.budget().space().room()).await
     }
 
+    /// Whether a writer of `bytes` would find room now, by evicting if need be.
+    pub async fn has_room(&self, bytes: u64) -> io::Result<bool> {
+        let blobs = Arc::clone(&self.blobs);
+        blocking(move || blobs.budget().has_room(bytes)).await
+    }
+
+    /// Whether `bytes` would fit if nothing else were on the file system. Does not block.
+    pub fn could_hold(&self, bytes: u64) -> bool {
+        self.blobs.budget().space().could_hold(bytes)
+    }
+
     /// The bounds of the store from now on. Does not block.
     pub fn set_limits(&self, limits: SpaceLimits) {
         self.blobs.budget().set_limits(limits);

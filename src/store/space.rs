@@ -75,6 +75,8 @@ impl SpaceLimits {
 pub struct DiskSpace {
     /// Bytes that a process without privileges may still write.
     pub available: u64,
+    /// Bytes of these that are left free: `min_free`, or less on a small file system.
+    pub min_free: u64,
     /// Its size.
     pub total: u64,
 }
@@ -141,10 +143,27 @@ struct SpaceLedger {
     promised: u64,
     /// The size of the file system, when it was last asked for.
     total: u64,
+    /// The part of `min_free` that was last logged as left free, because all of it is too much.
+    clamped_to: Option<u64>,
     used: [u64; SpacePart::ALL.len()],
 }
 
 impl SpaceLedger {
+    /// Logs once that less than `min_free` is left free, if that is so.
+    fn log_clamp(&mut self) {
+        let SpaceAmount::Bytes(min_free) = self.limits.min_free else { return };
+        let left_free = Some(self.limits.floor(self.total)).filter(|floor| *floor < min_free);
+        if left_free != self.clamped_to && left_free.is_some() {
+            tracing::info!(
+                min_free,
+                left_free,
+                disk_size = self.total,
+                "`cache.min_free` is more than a twentieth of the disk; that much is left free"
+            );
+        }
+        self.clamped_to = left_free;
+    }
+
     /// The bytes of all parts, and those that are promised.
     fn taken(&self) -> u64 {
         self.used.iter().sum::<u64>().saturating_add(self.promised)
@@ -153,7 +172,13 @@ impl SpaceLedger {
 
 impl FreeSpace {
     pub(super) fn new(dir: &Path, limits: SpaceLimits) -> Self {
-        let ledger = SpaceLedger { limits, promised: 0, total: 0, used: Default::default() };
+        let ledger = SpaceLedger {
+            limits,
+            promised: 0,
+            total: 0,
+            clamped_to: None,
+            used: Default::default(),
+        };
         Self { dir: dir.to_owned(), ledger: Arc::new(Mutex::new(ledger)) }
     }
 
@@ -171,8 +196,17 @@ impl FreeSpace {
         let fs = rustix::fs::statvfs(&self.dir)?;
         let total = fs.f_blocks.saturating_mul(fs.f_frsize);
         let available = fs.f_bavail.saturating_mul(fs.f_frsize);
-        self.ledger().total = total;
-        Ok(DiskSpace { available, total })
+        let mut ledger = self.ledger();
+        ledger.total = total;
+        ledger.log_clamp();
+        Ok(DiskSpace { available, min_free: ledger.limits.floor(total), total })
+    }
+
+    /// Whether `bytes` would fit if nothing else were on the file system. Does not block.
+    pub(super) fn could_hold(&self, bytes: u64) -> bool {
+        let SpaceLedger { limits, total, .. } = *self.ledger();
+        let most = total - limits.floor(total).min(total);
+        bytes <= limits.cap(total).map_or(most, |cap| cap.min(most))
     }
 
     /// `max_size` in bytes, if there is one. Does not block.
@@ -187,20 +221,25 @@ impl FreeSpace {
         SpaceReservation { bytes, ledger: Arc::clone(&self.ledger) }
     }
 
-    /// The bytes that are lacking now, promises included. With `is_ahead` some room is to be left
-    /// for the next writers. `is_known` says whether the counters have all of the store; if not,
-    /// the store may be as large as its bound. Blocks for one system call.
-    pub(super) fn shortage(&self, is_ahead: bool, is_known: bool) -> io::Result<SpaceShortage> {
+    /// The bytes that are lacking now to `more` bytes and all promises. With `is_ahead` some room is
+    /// to be left for the next writers. `is_known` says whether the counters have all of the store;
+    /// if not, the store may be as large as its bound. Blocks for one system call.
+    pub(super) fn shortage(
+        &self,
+        more: u64,
+        is_ahead: bool,
+        is_known: bool,
+    ) -> io::Result<SpaceShortage> {
         // First, so that no promise is fulfilled in between and missing on both sides.
-        let ledger = *self.ledger();
-        let DiskSpace { available, total } = self.room()?;
+        let mut ledger = *self.ledger();
+        ledger.promised = ledger.promised.saturating_add(more);
+        let DiskSpace { available, min_free: floor, total } = self.room()?;
         let spare = |bound: u64| if is_ahead { (bound / SPARE_SHARE).min(SPARE_MAX) } else { 0 };
         let over_cap = ledger.limits.cap(total).map_or(0, |cap| {
             let assumed = if is_known { 0 } else { cap.min(total - available.min(total)) };
             let taken = ledger.taken().max(assumed.saturating_add(ledger.promised));
             taken.saturating_add(spare(cap)).saturating_sub(cap)
         });
-        let floor = ledger.limits.floor(total);
         let spare = if floor == 0 { 0 } else { spare(total) };
         let wanted = ledger.promised.saturating_add(floor).saturating_add(spare);
         Ok(SpaceShortage { over_cap, below_floor: wanted.saturating_sub(available) })
@@ -296,12 +335,12 @@ mod tests {
         let most_of_it = room.available / 10 * 8;
 
         let mut first = space.promise(most_of_it);
-        assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
+        assert_eq!(space.shortage(0, false, true).unwrap(), NOTHING);
         let second = space.promise(most_of_it);
-        assert!(space.shortage(false, true).unwrap().below_floor > 0);
+        assert!(space.shortage(0, false, true).unwrap().below_floor > 0);
 
         drop(second);
-        assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
+        assert_eq!(space.shortage(0, false, true).unwrap(), NOTHING);
         first.fulfil(most_of_it);
         drop(first);
         assert_eq!(space.taken(), 0);
@@ -311,7 +350,7 @@ mod tests {
     fn the_floor_is_left_free() {
         let (space, room) = space(None, SpaceAmount::Bytes(u64::MAX));
         let _promise = space.promise(room.available);
-        let lacking = space.shortage(false, true).unwrap().below_floor;
+        let lacking = space.shortage(0, false, true).unwrap().below_floor;
         assert!(lacking.abs_diff(room.total / FLOOR_SHARE) < room.total / 100, "{lacking}");
         assert_eq!(SpaceAmount::Percent(10).of(1000), 100);
     }
@@ -321,15 +360,15 @@ mod tests {
         let (space, _) = space(Some(1000), SpaceAmount::Bytes(0));
         space.count(SpacePart::Blobs, 0, 700);
         space.count(SpacePart::Records, 0, 200);
-        assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
-        assert_eq!(space.shortage(true, true).unwrap(), NOTHING, "20 are to be left");
+        assert_eq!(space.shortage(0, false, true).unwrap(), NOTHING);
+        assert_eq!(space.shortage(0, true, true).unwrap(), NOTHING, "20 are to be left");
         space.count(SpacePart::Blobs, 700, 785);
-        assert_eq!(space.shortage(true, true).unwrap().over_cap, 5);
+        assert_eq!(space.shortage(0, true, true).unwrap().over_cap, 5);
         let _promise = space.promise(100);
-        assert_eq!(space.shortage(false, true).unwrap().over_cap, 85);
+        assert_eq!(space.shortage(0, false, true).unwrap().over_cap, 85);
         space.set(SpacePart::Blobs, 0);
-        assert_eq!(space.shortage(false, true).unwrap(), NOTHING);
-        assert_eq!(space.shortage(false, false).unwrap().over_cap, 100, "it may be full");
+        assert_eq!(space.shortage(0, false, true).unwrap(), NOTHING);
+        assert_eq!(space.shortage(0, false, false).unwrap().over_cap, 100, "it may be full");
         space.count(SpacePart::Blobs, 1, 0);
         assert_eq!(space.used(SpacePart::Blobs), 0, "counters do not wrap");
     }

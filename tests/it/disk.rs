@@ -7,6 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::support::metrics::Metrics;
 use crate::support::{Blob, Fault, Image, Process, ScriptedRegistry, When};
 
 const REPOSITORY: &str = "library/alpine";
@@ -252,4 +253,68 @@ async fn a_disk_that_others_have_filled_is_made_room_on_by_evicting() {
         |larder: &Process| larder.files("blobs").iter().any(|(path, _)| path.ends_with(&digest));
     larder.until(is_stored, "the new one is stored").await;
     assert!(!stored(6)(&larder), "another one has made room");
+}
+
+/// A full disk has room for a small blob, and that must not hide it from alerts.
+#[tokio::test]
+async fn a_full_disk_shows_until_a_blob_as_large_as_the_lost_one_finds_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let hub = ScriptedRegistry::new();
+    let [large, small, again] =
+        [(1, 12 << 20), (2, 10_000), (3, 12 << 20)].map(|(seed, len)| Blob::large(seed, len));
+    for blob in [&large, &small, &again] {
+        hub.put_blob(REPOSITORY, blob);
+    }
+    let larder = Process::with_cache_in(&disk.cache(), hub.listen().await).await;
+    let pull = async |blob: &Blob| {
+        larder.client().get(&blob.path(REPOSITORY)).await.assert_is(blob);
+    };
+    let has = |larder: &Process, blob: &Blob| {
+        larder.files("blobs").iter().any(|(path, _)| path.ends_with(blob.digest.hex()))
+    };
+    let is_degraded = async || {
+        let ready = larder.admin().get("/readyz").await.text();
+        let metrics = larder.admin().get("/metrics").await;
+        let metrics = Metrics::read(std::str::from_utf8(&metrics.body).unwrap());
+        let shown = metrics.sum("larder_disk_bypassed", &[("reason", "no-space")]) == 1;
+        assert_eq!(ready.contains("disk-bypassed"), shown, "{ready}");
+        shown
+    };
+    let filler = disk.path().join("filler");
+    std::fs::write(&filler, vec![1; DISK - (6 << 20)]).unwrap();
+
+    pull(&large).await;
+    assert!(is_degraded().await);
+    pull(&small).await;
+    larder.until(|larder| has(larder, &small), "the small one is stored").await;
+    assert!(is_degraded().await, "there is no room for the large one");
+
+    std::fs::remove_file(&filler).unwrap();
+    pull(&again).await;
+    larder.until(|larder| has(larder, &again), "the disk has room again").await;
+    assert!(!is_degraded().await, "it is over");
+}
+
+/// A twentieth of a small disk is left free, whatever `min_free` says, and that is no secret.
+#[tokio::test]
+async fn a_min_free_that_is_too_much_for_the_disk_is_told_of_and_left_out_of_the_free_space() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (hub, _image, _huge) = upstream();
+    for (min_free, kept, is_told) in [("1GiB", DISK / 20, true), ("1MiB", 1 << 20, false)] {
+        let upstream = hub.listen().await;
+        let larder = Process::with_min_free(&disk.cache(), upstream, min_free).await;
+        let metrics = larder.admin().get("/metrics").await;
+        let metrics = Metrics::read(std::str::from_utf8(&metrics.body).unwrap());
+        let value = |name: &str| metrics.sum(name, &[]) as usize;
+        assert_eq!(value("larder_disk_min_free_bytes"), kept, "{min_free}");
+        let (free, size) = (value("larder_disk_free_bytes"), value("larder_disk_size_bytes"));
+        assert!(free <= size - kept && free > size - kept - (4 << 20), "{free} of {size}");
+
+        if is_told {
+            let is_told = |larder: &Process| larder.log().contains("a twentieth of the disk");
+            larder.until(is_told, "it is logged").await;
+        } else {
+            assert!(!larder.log().contains("min_free"), "{}", larder.log());
+        }
+    }
 }

@@ -49,27 +49,45 @@ impl FillEnd {
 #[derive(Debug, Default)]
 pub(crate) struct FillStats {
     ends: Mutex<BTreeMap<(String, FillEnd), u64>>,
-    /// Why and when the disk last failed, unless it has taken a blob since.
-    bypassed: Mutex<Option<(BypassReason, Instant)>>,
+    /// The last blob that the disk did not take, unless it has taken as large a one since.
+    bypassed: Mutex<Option<DiskTrouble>>,
+}
+
+/// A disk that did not take a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DiskTrouble {
+    pub(crate) reason: BypassReason,
+    /// Bytes for which there has to be room before it is over; 0 if that does not depend on room.
+    pub(crate) needs: u64,
+    since: Instant,
+}
+
+impl DiskTrouble {
+    /// Whether a blob was lost so lately that no look at the room is needed.
+    pub(crate) fn is_recent(&self) -> bool {
+        self.since.elapsed() < TROUBLE_SHOWN
+    }
 }
 
 impl FillStats {
     /// Counts the end of a fill for the registry with this label in the metrics.
     pub(crate) fn count(&self, label: &str, end: &FillProgress) {
         *self.ends.lock().entry((label.to_owned(), FillEnd::of(end))).or_default() += 1;
-        if let FillProgress::Relaying { point, .. } = end {
-            self.disk_failed(point.bypass());
-        }
     }
 
-    /// Notes that the disk did not take a blob.
-    pub(crate) fn disk_failed(&self, reason: BypassReason) {
-        *self.bypassed.lock() = Some((reason, Instant::now()));
+    /// Notes that the disk did not take a blob, which needs room for so many bytes; 0 if room for
+    /// it cannot be had.
+    pub(crate) fn disk_failed(&self, reason: BypassReason, needs: u64) {
+        let mut bypassed = self.bypassed.lock();
+        let before = bypassed.filter(|before| before.reason == reason);
+        let needs = if reason == BypassReason::NoSpace { needs } else { 0 };
+        let needs = before.map_or(needs, |before| before.needs.max(needs));
+        *bypassed = Some(DiskTrouble { reason, needs, since: Instant::now() });
     }
 
-    /// Notes that the disk took a blob.
-    pub(crate) fn disk_works(&self) {
-        *self.bypassed.lock() = None;
+    /// Notes that the disk took a blob of so many bytes. A full disk has room for small ones.
+    pub(crate) fn disk_works(&self, bytes: u64) {
+        self.bypassed.lock().take_if(|trouble| trouble.needs <= bytes);
     }
 
     /// How many fills ended, by the registry's label and how.
@@ -78,15 +96,13 @@ impl FillStats {
         ends.iter().map(|((label, end), count)| (label.clone(), *end, *count)).collect()
     }
 
-    /// Why the disk does not take blobs; `None` if it does, as far as is known. Known by the last
-    /// fill, and forgotten after five minutes without another one.
-    pub(crate) fn disk_trouble(&self) -> Option<BypassReason> {
-        let bypassed = *self.bypassed.lock();
-        bypassed.filter(|(_, since)| since.elapsed() < TROUBLE_SHOWN).map(|(reason, _)| reason)
+    /// The disk's trouble, if a blob was lost and none as large was kept since.
+    pub(crate) fn disk_trouble(&self) -> Option<DiskTrouble> {
+        *self.bypassed.lock()
     }
 }
 
-/// A disk that was full five minutes ago may have space again, with no fill since to show it.
+/// A disk that failed five minutes ago may work again, with no fill since to show it.
 const TROUBLE_SHOWN: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
@@ -108,19 +124,39 @@ mod tests {
         assert_eq!(stats.disk_trouble(), None);
     }
 
-    /// A blob that is larger than the disk must not make a proxy look ill for ever.
+    /// A blob that is larger than the disk must not make a proxy look ill for ever, nor a small one
+    /// that still fits hide that the others do not.
     #[tokio::test(start_paused = true)]
-    async fn disk_trouble_is_shown_until_a_blob_is_stored_or_for_five_minutes() {
-        let stats = FillStats::default();
-        stats.disk_failed(BypassReason::NoSpace);
-        assert_eq!(stats.disk_trouble(), Some(BypassReason::NoSpace));
-        stats.count("a.test", &failed());
-        assert_eq!(stats.disk_trouble(), Some(BypassReason::NoSpace));
-        stats.disk_works();
-        assert_eq!(stats.disk_trouble(), None);
+    async fn disk_trouble_ends_with_a_blob_as_large_as_the_largest_that_was_lost() {
+        const NO_SPACE: BypassReason = BypassReason::NoSpace;
+        for (lost, kept, is_over) in [
+            (&[(NO_SPACE, 100)][..], 99, false),
+            (&[(NO_SPACE, 100)], 100, true),
+            (&[(NO_SPACE, 100), (NO_SPACE, 10)], 50, false),
+            (&[(NO_SPACE, 10), (NO_SPACE, 100)], 50, false),
+            (&[(NO_SPACE, 0)], 1, true),
+            (&[(BypassReason::DiskFailed, 100)], 1, true),
+            (&[(NO_SPACE, 100), (BypassReason::DiskFailed, 100)], 1, true),
+        ] {
+            let stats = FillStats::default();
+            for (reason, needs) in lost {
+                stats.disk_failed(*reason, *needs);
+            }
+            stats.count("a.test", &failed());
+            let shown = stats.disk_trouble().map(|trouble| trouble.reason);
+            assert_eq!(shown, lost.last().map(|lost| lost.0));
+            stats.disk_works(kept);
+            assert_eq!(stats.disk_trouble().is_none(), is_over, "{lost:?} {kept}");
+        }
+    }
 
-        stats.disk_failed(BypassReason::NoSpace);
+    #[tokio::test(start_paused = true)]
+    async fn after_five_minutes_a_look_at_the_room_is_due() {
+        let stats = FillStats::default();
+        stats.disk_failed(BypassReason::NoSpace, 7);
+        assert!(stats.disk_trouble().unwrap().is_recent());
         tokio::time::advance(TROUBLE_SHOWN).await;
-        assert_eq!(stats.disk_trouble(), None);
+        let trouble = stats.disk_trouble().unwrap();
+        assert_eq!((trouble.is_recent(), trouble.needs), (false, 7));
     }
 }

@@ -79,6 +79,9 @@ impl FillTask {
             self.warn(error, "fill failed");
         }
         self.tools.stats.count(self.grant.registry().name().as_str(), &end);
+        if let FillProgress::Relaying { point, .. } = &end {
+            self.note_lost(point.bypass(), point.total().unwrap_or(point.prefix_len()));
+        }
         // Before readers learn of the end: a request after that finds the blob, or starts anew.
         drop(self.guard);
         self.progress.send_replace(end);
@@ -341,17 +344,24 @@ impl FillTask {
             }
         };
         let blob = committed.blob;
+        let len = blob.content().len();
         if let Err(error) = committed.kept {
-            let bypass = BypassReason::of(&error);
-            self.tools.stats.disk_failed(bypass);
-            self.warn(&error, "cannot store a verified blob");
+            let bypass = bypass_of(&error);
+            self.note_lost(bypass, len);
+            tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
             if !committed.is_synced {
                 return Ok(Committed::Lost(Arc::clone(blob.content().file()), bypass));
             }
         } else {
-            self.tools.stats.disk_works();
+            self.tools.stats.disk_works(len);
         }
         Ok(Committed::Right(blob))
+    }
+
+    /// Notes that the disk did not take the blob, of at least so many bytes.
+    fn note_lost(&self, reason: BypassReason, len: u64) {
+        let needs = if self.tools.store.could_hold(len) { len } else { 0 };
+        self.tools.stats.disk_failed(reason, needs);
     }
 }
 

@@ -113,6 +113,12 @@ impl DiskBudget {
         Ok(reservation)
     }
 
+    /// Whether a writer of `bytes` would find room now, by evicting if need be.
+    pub(in crate::store) fn has_room(&self, bytes: u64) -> io::Result<bool> {
+        let shortage = self.space.shortage(bytes, false, *self.is_complete.lock())?;
+        Ok(shortage.bytes() <= self.space.used(SpacePart::Blobs))
+    }
+
     /// Notes that a stored blob was served. If there are more than can be taken, some are lost.
     pub(in crate::store) fn note_hit(&self, digest: &Digest) {
         drop(self.hits.sender.try_send(BlobKey::of(digest)));
@@ -160,7 +166,7 @@ impl DiskBudget {
     }
 
     fn shortage(&self, is_ahead: bool) -> io::Result<SpaceShortage> {
-        self.space.shortage(is_ahead, *self.is_complete.lock())
+        self.space.shortage(0, is_ahead, *self.is_complete.lock())
     }
 
     /// The bytes that are lacking. If all blobs would not make up for them, partial downloads that
@@ -211,7 +217,7 @@ impl DiskBudget {
             Ok(shortage) if shortage.bytes() > 0 => {
                 wanted = shortage.bytes();
                 freed = self.evict(shortage, TURN_BLOBS_MAX);
-                tracing::debug!(?shortage, freed, "evicted blobs ahead of need");
+                tracing::debug!(wanted, freed, "evicted blobs ahead of need");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot read the free space of the file system"),

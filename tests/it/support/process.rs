@@ -4,7 +4,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
@@ -12,9 +11,12 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::client::{Client, RawClient};
-use super::instance::free_address;
+use super::instance::{client_of, free_address};
 use super::proxy::files_under;
 use super::strace::Strace;
+
+/// A disk that others have filled too is used to its end.
+const NO_MIN_FREE: &str = "min_free = '0B'";
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running `larder serve`, killed when it is dropped.
 pub struct Process {
     pub address: SocketAddr,
+    admin: SocketAddr,
     dir: TempDir,
     cache_dir: PathBuf,
     child: Child,
@@ -32,20 +35,27 @@ impl Process {
     pub async fn before(upstream: SocketAddr, registry_keys: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache_dir = dir.path().join("cache");
-        Self::start(dir, cache_dir, upstream, ["", registry_keys]).await
+        Self::start(dir, cache_dir, upstream, [NO_MIN_FREE, registry_keys]).await
     }
 
     /// The same with a bound for its cache.
     pub async fn with_max_size(upstream: SocketAddr, max_size: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache_dir = dir.path().join("cache");
-        let cache_keys = format!("max_size = '{max_size}'");
+        let cache_keys = format!("min_free = '0B'\nmax_size = '{max_size}'");
         Self::start(dir, cache_dir, upstream, [&cache_keys, ""]).await
     }
 
     /// The same with its cache elsewhere.
     pub async fn with_cache_in(cache_dir: &Path, upstream: SocketAddr) -> Self {
-        Self::start(tempfile::tempdir().unwrap(), cache_dir.to_owned(), upstream, ["", ""]).await
+        Self::with_min_free(cache_dir, upstream, "0B").await
+    }
+
+    /// The same with so much of its disk left free.
+    pub async fn with_min_free(cache_dir: &Path, upstream: SocketAddr, min_free: &str) -> Self {
+        let cache_keys = format!("min_free = '{min_free}'");
+        let dir = tempfile::tempdir().unwrap();
+        Self::start(dir, cache_dir.to_owned(), upstream, [&cache_keys, ""]).await
     }
 
     /// The same as the user nobody, where this is root, for whom no permission counts.
@@ -68,7 +78,7 @@ impl Process {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(log, dir.path().join("log")).unwrap();
         let cache_dir = dir.path().join("cache");
-        Self::start(dir, cache_dir, upstream, ["", ""]).await
+        Self::start(dir, cache_dir, upstream, [NO_MIN_FREE, ""]).await
     }
 
     /// Lets it have this many files open at once, connections among them, from now on.
@@ -100,15 +110,15 @@ impl Process {
         upstream: SocketAddr,
         [cache_keys, keys]: [&str; 2],
     ) -> Self {
+        let [address, admin] = [free_address(), free_address()];
         let config = format!(
-            "admin_listen = ''\n[cache]\ndir = '{}'\nmin_free = \"0B\"\n{cache_keys}\n\
+            "admin_listen = '{admin}'\n[cache]\ndir = '{}'\n{cache_keys}\n\
              [registry.\"docker.io\"]\nupstream = \"http://{upstream}\"\ndefault = true\n{keys}\n",
             cache_dir.display()
         );
         fs::write(dir.path().join("config.toml"), config).unwrap();
-        let address = free_address();
         let child = spawn(dir.path(), address);
-        let mut this = Self { address, dir, cache_dir, child };
+        let mut this = Self { address, admin, dir, cache_dir, child };
         this.until_ready().await;
         this
     }
@@ -151,12 +161,12 @@ impl Process {
 
     /// A client of its address; connections that fail read as ones that close at once.
     pub fn client(&self) -> Client {
-        let address = self.address;
-        Client::new(Arc::new(move || {
-            let stream = std::net::TcpStream::connect(address).expect("larder listens");
-            stream.set_nonblocking(true).unwrap();
-            Box::new(TcpStream::from_std(stream).unwrap())
-        }))
+        client_of(self.address)
+    }
+
+    /// A client of its admin side.
+    pub fn admin(&self) -> Client {
+        client_of(self.admin)
     }
 
     pub fn cache_dir(&self) -> &Path {
