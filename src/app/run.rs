@@ -100,7 +100,8 @@ impl RunningProcess {
             });
             watch = looked.await.unwrap_or_default();
         }
-        tracing::info!(grace = ?self.settings.shutdown_grace, "stopping");
+        let grace_seconds = self.settings.shutdown_grace.as_secs_f64();
+        tracing::info!(grace_seconds, "stopping");
         self.manager.stopping();
         tokio::select! {
             () = self.app.stop() => RunEnd::Stopped,

@@ -156,7 +156,8 @@ impl RegistrySet {
 
     fn upstream_for(&self, options: &RegistryOptions) -> Option<Arc<UpstreamGroup>> {
         let registry = self.by_name.get(&options.name)?;
-        let is_kept = has_same_upstreams(&registry.options, options);
+        // The upstreams of one that goes offline are not even asked whether they are back.
+        let is_kept = has_same_upstreams(&registry.options, options) && !options.rules.offline;
         is_kept.then(|| Arc::clone(&registry.upstream))
     }
 

@@ -64,7 +64,6 @@ impl Upstream {
         let clients = TransportClients { own, others };
         let (room, meter) = (options.max_connections, Arc::clone(meter));
         let transport = UpstreamTransport::new(base, clients, egress.instance, room, meter);
-        let transport = Arc::new(transport);
         let login =
             UpstreamLogin::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
         Ok(Self { transport, login })
@@ -137,7 +136,8 @@ impl Upstream {
                 .filter(|pause| Instant::now() + *pause < until)
                 .filter(|_| !self.transport.is_open(error.host()));
             let Some(pause) = pause else { return Err(error) };
-            tracing::debug!(%error, tries, ?pause, "retrying an upstream request");
+            let pause_seconds = pause.as_secs_f64();
+            tracing::debug!(%error, tries, pause_seconds, "retry of an upstream request");
             sleep(pause).await;
         }
     }

@@ -173,12 +173,8 @@ impl BackoffPermit<'_> {
             Entry::Vacant(entry) => {
                 let wait = wished.unwrap_or_else(|| growing(1));
                 let (host, class, _) = entry.key();
-                tracing::info!(
-                    host,
-                    class = class.as_str(),
-                    ?wait,
-                    "rate limited by the upstream; backing off"
-                );
+                let wait_seconds = wait.as_secs_f64();
+                tracing::info!(host, class = class.as_str(), wait_seconds, "rate limited");
                 entry.insert(BackoffWindow { until: now + wait, refusals: 1, is_probed: false });
                 wait
             }

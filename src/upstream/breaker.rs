@@ -2,23 +2,58 @@
 //!
 //! Connections that fail, time-outs and 502 to 504 are counted while they come in a row. After a
 //! few the breaker opens: nothing is sent to the host, and requests to it fail at once. After a
-//! while one request, the probe, finds out whether the host is back.
+//! while one request, the probe, finds out whether the host is back. If none comes, the task that
+//! was started when the breaker opened asks (`probe.rs`), so that an idle Larder finds out as well.
 //!
 //! It is kept for each host that is called on behalf of an upstream: storage that is down must not
 //! keep manifests from being asked for. Bodies on their way are not its concern.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use url::Url;
 
 use super::error::UpstreamError;
 
 /// The hosts that have failed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct CircuitBreaker {
     circuits: Mutex<HashMap<String, HostCircuit>>,
+    on_open: Option<OpenHook>,
+}
+
+/// Called when the breaker of a host opens.
+pub(super) type OpenHook = Box<dyn Fn(OpenedHost) + Send + Sync>;
+
+/// A host whose breaker has just opened.
+#[derive(Clone, Debug)]
+pub(super) struct OpenedHost {
+    pub(super) host: String,
+    pub(super) scheme: UrlScheme,
+    since: Instant,
+}
+
+/// How a host was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UrlScheme {
+    Http,
+    Https,
+}
+
+impl UrlScheme {
+    pub(super) fn of(url: &Url) -> Self {
+        if url.scheme() == "http" { Self::Http } else { Self::Https }
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 /// A host that has failed, and has not answered since.
@@ -40,6 +75,24 @@ struct OpenCircuit {
 }
 
 impl CircuitBreaker {
+    /// A breaker for hosts that have not failed yet.
+    pub(super) fn new(on_open: OpenHook) -> Self {
+        Self { circuits: Mutex::default(), on_open: Some(on_open) }
+    }
+
+    /// Whether a breaker is open as it was when it opened then.
+    pub(super) fn is_open_since(&self, opened: &OpenedHost) -> bool {
+        let circuits = self.circuits();
+        let open = circuits.get(&opened.host).and_then(|circuit| circuit.open.as_ref());
+        open.is_some_and(|open| open.since == opened.since)
+    }
+
+    /// Leave to send a request that no client waits for. If it fails, that changes nothing: the
+    /// next client's request is to find out as soon as it could have before.
+    pub(super) fn enter_idle(&self, host: &str, scheme: UrlScheme) -> BreakerPermit<'_> {
+        self.permit(host, scheme, false)
+    }
+
     /// Whether nothing is sent to this host now.
     pub(super) fn is_open(&self, host: &str) -> bool {
         self.check(host).is_err()
@@ -58,7 +111,11 @@ impl CircuitBreaker {
     }
 
     /// Leave to send one request.
-    pub(super) fn enter(&self, host: &str) -> Result<BreakerPermit<'_>, UpstreamError> {
+    pub(super) fn enter(
+        &self,
+        host: &str,
+        scheme: UrlScheme,
+    ) -> Result<BreakerPermit<'_>, UpstreamError> {
         let mut circuits = self.circuits();
         let mut is_probe = false;
         if let Some(circuit) = circuits.get_mut(host) {
@@ -68,28 +125,38 @@ impl CircuitBreaker {
             }
         }
         drop(circuits);
+        Ok(self.permit(host, scheme, is_probe))
+    }
+
+    fn permit(&self, host: &str, scheme: UrlScheme, is_probe: bool) -> BreakerPermit<'_> {
         let (host, began) = (host.to_owned(), Instant::now());
-        Ok(BreakerPermit { breaker: self, host, began, is_probe, is_settled: false })
+        BreakerPermit { breaker: self, host, scheme, began, is_probe, is_settled: false }
     }
 
     fn circuits(&self) -> MutexGuard<'_, HashMap<String, HostCircuit>> {
         self.circuits.lock()
     }
 
-    fn note(&self, host: &str, fault: &str, is_probe: bool) {
+    fn note(&self, permit: &BreakerPermit<'_>, fault: &str) {
+        let BreakerPermit { host, scheme, is_probe, .. } = permit;
         let now = Instant::now();
         let mut circuits = self.circuits();
         make_room(&mut circuits);
-        let circuit = circuits.entry(host.to_owned()).or_insert_with(|| HostCircuit::new(now));
+        let circuit = circuits.entry(host.clone()).or_insert_with(|| HostCircuit::new(now));
         fault.clone_into(&mut circuit.last_fault);
         match &mut circuit.open {
-            Some(open) if is_probe => {
+            Some(open) if *is_probe => {
                 let wait = (open.wait * 2).min(WAIT_MAX);
                 *open = OpenCircuit { until: now + wait, wait, is_probed: false, ..*open };
             }
             // It was on its way when the breaker opened.
             Some(_) => {}
-            None => circuit.count(host, now),
+            None => {
+                let is_opened = circuit.count(host, now);
+                drop(circuits);
+                let opened = OpenedHost { host: host.clone(), scheme: *scheme, since: now };
+                self.on_open.iter().filter(|_| is_opened).for_each(|hook| hook(opened.clone()));
+            }
         }
     }
 }
@@ -111,16 +178,25 @@ impl HostCircuit {
         Err(UpstreamError::Unreachable { host: host.to_owned(), reason })
     }
 
-    fn count(&mut self, host: &str, now: Instant) {
+    /// Counts a fault. Returns whether it opens the breaker.
+    fn count(&mut self, host: &str, now: Instant) -> bool {
         if now.duration_since(self.first) > ROW_MAX {
             (self.faults, self.first) = (0, now);
         }
         self.faults += 1;
         if self.faults >= FAULTS_MAX {
-            tracing::warn!(host, wait = ?WAIT, fault = self.last_fault, "circuit breaker opened");
+            let (fault, wait_seconds) = (&self.last_fault, WAIT.as_secs_f64());
+            tracing::warn!(host, wait_seconds, fault, "circuit breaker opened");
             let until = now + WAIT;
             self.open = Some(OpenCircuit { since: now, until, wait: WAIT, is_probed: false });
         }
+        self.open.is_some()
+    }
+}
+
+impl fmt::Debug for CircuitBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CircuitBreaker").field(&self.circuits).finish()
     }
 }
 
@@ -130,6 +206,7 @@ impl HostCircuit {
 pub(super) struct BreakerPermit<'b> {
     breaker: &'b CircuitBreaker,
     host: String,
+    scheme: UrlScheme,
     began: Instant,
     is_probe: bool,
     is_settled: bool,
@@ -141,15 +218,15 @@ impl BreakerPermit<'_> {
         self.is_settled = true;
         let circuit = self.breaker.circuits().remove(&self.host);
         if let Some(open) = circuit.and_then(|circuit| circuit.open) {
-            let open_for = open.since.elapsed();
-            tracing::info!(host = self.host, ?open_for, "circuit breaker closed");
+            let open_seconds = open.since.elapsed().as_secs_f64();
+            tracing::info!(host = self.host, open_seconds, "circuit breaker closed");
         }
     }
 
     /// The host did not answer, or what answered cannot reach it.
     pub(super) fn failed(mut self, fault: &str) {
         self.is_settled = true;
-        self.breaker.note(&self.host, fault, self.is_probe);
+        self.breaker.note(&self, fault);
     }
 }
 
@@ -161,7 +238,7 @@ impl Drop for BreakerPermit<'_> {
         let waited = self.began.elapsed();
         if waited >= PATIENCE {
             let fault = format!("it sent nothing for {} s", waited.as_secs());
-            self.breaker.note(&self.host, &fault, self.is_probe);
+            self.breaker.note(self, &fault);
         } else if self.is_probe
             && let Some(circuit) = self.breaker.circuits().get_mut(&self.host)
             && let Some(open) = &mut circuit.open
@@ -188,10 +265,10 @@ const FAULTS_MAX: u32 = 5;
 const ROW_MAX: Duration = Duration::from_secs(120);
 
 /// For how long it is open at first; twice as long after each probe that fails.
-const WAIT: Duration = Duration::from_secs(5);
+pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 /// The longest that it is open between two probes.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A request that was given up after less than this tells nothing about the host.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -205,9 +282,13 @@ mod tests {
 
     const HOST: &str = "up.test";
 
+    fn enter(breaker: &CircuitBreaker) -> Result<BreakerPermit<'_>, UpstreamError> {
+        breaker.enter(HOST, UrlScheme::Https)
+    }
+
     fn fail(breaker: &CircuitBreaker, times: u32) {
         for _ in 0..times {
-            breaker.enter(HOST).unwrap().failed("connection refused");
+            enter(breaker).unwrap().failed("connection refused");
         }
     }
 
@@ -215,15 +296,13 @@ mod tests {
     async fn five_faults_in_a_row_open_it_for_that_host_and_say_why() {
         let breaker = CircuitBreaker::default();
         fail(&breaker, FAULTS_MAX - 1);
-        breaker.enter(HOST).unwrap().answered();
+        enter(&breaker).unwrap().answered();
         fail(&breaker, FAULTS_MAX - 1);
         assert!(!breaker.is_open(HOST));
         fail(&breaker, 1);
 
         assert!(breaker.is_open(HOST) && !breaker.is_open("other.test"));
-        let Err(UpstreamError::Unreachable { host, reason }) = breaker.enter(HOST) else {
-            panic!()
-        };
+        let Err(UpstreamError::Unreachable { host, reason }) = enter(&breaker) else { panic!() };
         assert_eq!(host, HOST);
         assert!(reason.contains("breaker is open") && reason.ends_with("connection refused"));
     }
@@ -246,14 +325,14 @@ mod tests {
             tokio::time::advance(Duration::from_secs(wait - 1)).await;
             assert!(breaker.is_open(HOST), "{wait}");
             tokio::time::advance(Duration::from_secs(1)).await;
-            let probe = breaker.enter(HOST).unwrap();
-            assert!(breaker.is_open(HOST) && breaker.enter(HOST).is_err(), "{wait}");
+            let probe = enter(&breaker).unwrap();
+            assert!(breaker.is_open(HOST) && enter(&breaker).is_err(), "{wait}");
             let fault = "connection refused".to_owned();
             assert_eq!(breaker.open_hosts(), [(HOST.to_owned(), fault)], "{wait}");
             probe.failed("connection refused");
         }
         tokio::time::advance(WAIT_MAX).await;
-        breaker.enter(HOST).unwrap().answered();
+        enter(&breaker).unwrap().answered();
         fail(&breaker, FAULTS_MAX - 1);
         assert!(!breaker.is_open(HOST) && breaker.open_hosts().is_empty());
     }
@@ -263,8 +342,8 @@ mod tests {
         let breaker = CircuitBreaker::default();
         fail(&breaker, FAULTS_MAX);
         tokio::time::advance(WAIT).await;
-        drop(breaker.enter(HOST).unwrap());
-        let probe = breaker.enter(HOST).expect("the first probe has told nothing");
+        drop(enter(&breaker).unwrap());
+        let probe = enter(&breaker).expect("the first probe has told nothing");
         tokio::time::advance(PATIENCE).await;
         drop(probe);
         tokio::time::advance(WAIT).await;
@@ -274,7 +353,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_on_its_way_neither_extends_it_nor_is_held_up() {
         let breaker = CircuitBreaker::default();
-        let late: Vec<_> = (0..20).map(|_| breaker.enter(HOST).unwrap()).collect();
+        let late: Vec<_> = (0..20).map(|_| enter(&breaker).unwrap()).collect();
         fail(&breaker, FAULTS_MAX);
         tokio::time::advance(WAIT).await;
         for pass in late {
@@ -287,7 +366,7 @@ mod tests {
     async fn hosts_that_redirects_name_do_not_pile_up() {
         let breaker = CircuitBreaker::default();
         for number in 0..HOSTS_MAX * 2 {
-            breaker.enter(&format!("{number}.test")).unwrap().failed("x");
+            breaker.enter(&format!("{number}.test"), UrlScheme::Https).unwrap().failed("x");
         }
         assert!(breaker.circuits().len() <= HOSTS_MAX);
     }

@@ -20,6 +20,7 @@ mod login;
 mod meter;
 mod options;
 mod payload;
+mod probe;
 mod question;
 mod realm;
 mod redirect;

@@ -45,6 +45,8 @@ pub(super) struct UpstreamRequest {
 /// Why a host is called, and so which key of the configuration would exempt it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallPurpose {
+    /// To find out whether the host is back, while no client asks.
+    Probe,
     /// A redirect, or the location of an upload, pointed there: no credential goes along.
     Redirect,
     /// It is the upstream.
@@ -58,7 +60,7 @@ impl CallPurpose {
     pub(super) fn refusal(self) -> &'static str {
         match self {
             Self::Redirect => "its address is not public; `redirect_hosts` would allow it",
-            Self::Registry => "its address is not public",
+            Self::Probe | Self::Registry => "its address is not public",
             Self::Token => "its address is not public; `token_hosts` would allow it",
         }
     }
@@ -144,6 +146,11 @@ impl UpstreamRequest {
     pub(super) fn ping(base: &RegistryBase, scope: &TokenScope) -> Self {
         let redirects = RedirectPolicy::SameHost;
         Self { redirects, ..Self::get(base.api_url(), scope.clone()) }
+    }
+
+    /// `GET url`, whose answer says that the host is there.
+    pub(super) fn probe(url: Url) -> Self {
+        Self { purpose: CallPurpose::Probe, ..Self::get(url, TokenScope::entry()) }
     }
 
     /// A GET from the token server at `url`.

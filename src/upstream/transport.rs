@@ -4,8 +4,8 @@
 //! for a bounded time, is not sent to a host that limits us or does not answer, and its faults get
 //! their names. No redirect is followed here, no login made and nothing retried.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
@@ -17,12 +17,13 @@ use url::Url;
 use super::backoff::{BackoffPermit, BackoffTable};
 use super::base::RegistryBase;
 use super::body::AnswerBody;
-use super::breaker::{BreakerPermit, CircuitBreaker};
+use super::breaker::{BreakerPermit, CircuitBreaker, OpenedHost, UrlScheme};
 use super::coding::DocumentCoding;
 use super::error::UpstreamError;
 use super::limit;
 use super::meter::{CallInFlight, CallOutcome, UpstreamMeter};
 use super::payload::{ChangePayload, UploadStallTimer};
+use super::probe;
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::shown::host_of;
@@ -85,12 +86,12 @@ impl UpstreamTransport {
         instance: InstanceId,
         connections_max: usize,
         meter: Arc<UpstreamMeter>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(base.url());
         let pushes = Arc::new(Semaphore::new(permits.div_ceil(PUSH_SHARE)));
         let permits = Arc::new(Semaphore::new(permits));
-        Self {
+        Arc::new_cyclic(|this| Self {
             base,
             host,
             instance,
@@ -99,9 +100,9 @@ impl UpstreamTransport {
             permits,
             pushes,
             backoff: BackoffTable::default(),
-            breaker: CircuitBreaker::default(),
+            breaker: CircuitBreaker::new(probe::hook(Weak::clone(this))),
             redirects_blobs: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Waits, first come first served, until the upstream has room for `request`. Fewer changes go
@@ -210,7 +211,10 @@ impl UpstreamTransport {
     ) -> Result<GuardedCall<'_>, UpstreamError> {
         Ok(GuardedCall {
             backoff: self.backoff.enter(host, request.class, request.client())?,
-            breaker: self.breaker.enter(host)?,
+            breaker: match (request.purpose, UrlScheme::of(&request.url)) {
+                (CallPurpose::Probe, scheme) => self.breaker.enter_idle(host, scheme),
+                (_, scheme) => self.breaker.enter(host, scheme)?,
+            },
             in_flight: self.meter.begin(request.class, self.is_own(request)),
         })
     }
@@ -280,6 +284,11 @@ impl UpstreamTransport {
     /// Whether nothing is sent to this host because it did not answer.
     pub(super) fn is_open(&self, host: &str) -> bool {
         self.breaker.is_open(host)
+    }
+
+    /// Whether the breaker of a host is open as it was when it opened then.
+    pub(super) fn is_open_since(&self, opened: &OpenedHost) -> bool {
+        self.breaker.is_open_since(opened)
     }
 
     /// The hosts that did not answer, each with its last fault.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::support::instance::{client_of, free_address};
+use crate::support::log::Log;
 use crate::support::metrics::{Metrics, ask};
 use crate::support::{Auth, Blob, Fault, Image, Instance, Proxy, Reach, Reply, ScriptedRegistry};
 use crate::support::{Setup, TAG_TTL, When};
@@ -109,7 +110,38 @@ async fn an_upstream_that_does_not_answer_degrades_readiness_until_it_does() {
     assert_eq!(reasons(&proxy).await, [""; 0]);
 }
 
-/// Promise 5: cached content goes on being served, so the operator has to be told.
+/// At night no client asks, and the alert would stay until the morning.
+#[tokio::test(start_paused = true)]
+async fn an_idle_proxy_finds_out_by_itself_that_its_upstream_is_back() {
+    let log = Log::capture();
+    let (hub, _image, setup) = before_one_image();
+    let proxy = setup.start().await;
+    proxy.network.set("registry-1.docker.io", Reach::Down);
+    for _ in 0..2 {
+        proxy.get(LATEST).await.error(502);
+    }
+    let [opened] = &log.lines("circuit breaker opened")[..] else { panic!("{}", log.text()) };
+    assert_eq!(
+        (&opened["host"], &opened["wait_seconds"]),
+        (&"registry-1.docker.io".into(), &5.0.into())
+    );
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(reasons(&proxy).await, ["breaker-open"]);
+
+    hub.forget();
+    proxy.network.set("registry-1.docker.io", Reach::Up);
+    let up = Instant::now();
+    while !reasons(&proxy).await.is_empty() {
+        assert!(up.elapsed() < Duration::from_secs(95), "the longest wait and its jitter");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let [closed] = &log.lines("circuit breaker closed")[..] else { panic!("{}", log.text()) };
+    assert!(closed["open_seconds"].as_f64().unwrap() > 600.0, "{closed}");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(hub.asked().len(), 1, "one question was enough");
+}
+
+/// Promise 5: what is cached goes on being served, so somebody has to be told.
 #[tokio::test(start_paused = true)]
 async fn a_credential_that_is_refused_everywhere_degrades_readiness_until_it_is_accepted() {
     const REALM: &str = "http://auth.docker.io/token";

@@ -299,10 +299,11 @@ async fn a_full_disk_shows_until_a_blob_as_large_as_the_lost_one_finds_room() {
 #[tokio::test]
 async fn a_min_free_that_is_too_much_for_the_disk_is_told_of_and_left_out_of_the_free_space() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let (hub, _image, _huge) = upstream();
+    let (hub, image, _huge) = upstream();
     for (min_free, kept, is_told) in [("1GiB", DISK / 20, true), ("1MiB", 1 << 20, false)] {
         let upstream = hub.listen().await;
         let larder = Process::with_min_free(&disk.cache(), upstream, min_free).await;
+        pull_small(&larder, &image).await;
         let metrics = larder.admin().get("/metrics").await;
         let metrics = Metrics::read(std::str::from_utf8(&metrics.body).unwrap());
         let value = |name: &str| metrics.sum(name, &[]) as usize;

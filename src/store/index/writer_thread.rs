@@ -88,7 +88,8 @@ impl IndexWriter {
         if let Some(rows) = self.blob_rows.lock().take().filter(|_| is_whole) {
             blob_rows::send(&rows, &ledger)?;
         }
-        tracing::info!(?totals, is_whole, "index opened");
+        let IndexTotals { blobs, bytes, manifests, tags } = totals;
+        tracing::info!(blobs, bytes, manifests, tags, is_whole, "the index is open");
         let mut round = WriterRound { is_due: !is_whole, ..WriterRound::new() };
         loop {
             let wait = if round.walk.is_some() || round.is_due { round.rest } else { FLUSH_EVERY };
@@ -178,7 +179,8 @@ impl IndexWriter {
                 round.walk = None;
                 round.not_before = Instant::now() + WALK_AGAIN;
                 self.shared.update(|report| report.walks += 1);
-                tracing::info!(totals = ?ledger.totals(), "index compared with the files");
+                let IndexTotals { blobs, bytes, manifests, tags } = ledger.totals();
+                tracing::info!(blobs, bytes, manifests, tags, "the index is what the files are");
             }
             Err(WalkError::Rows(fault)) => return Err(fault),
             Err(WalkError::Files(error)) => {

@@ -201,3 +201,51 @@ async fn a_breaker_stops_neither_other_hosts_nor_bodies_on_their_way() {
     assert!(ask(&upstream, &manifest("a")).await.is_ok());
     assert_eq!(running.body.collect(10).await.unwrap(), "layer");
 }
+
+/// A host that stays away is asked ever less often, and one that is back is found by nobody's
+/// request: the registry, and the storage to which it points.
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_is_probed_while_idle_rarely_and_until_it_closes() {
+    for (host, down) in [(UP, "up.example.com"), (CDN, "cdn.test")] {
+        let (internet, network) = world();
+        network.serve(UP, leading_blobs_away);
+        network.serve(CDN, |_| reply(200, &[], "layer"));
+        network.serve(host, |_| reply(502, &[], ""));
+        let upstream = upstream(&internet, &options());
+        for _ in 0..2 {
+            assert!(pull(&upstream).await.is_err());
+        }
+        assert_eq!(open_hosts(&upstream), [down], "{host:?}");
+
+        let before = network.count(down);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let probes = network.count(down) - before;
+        assert!((40..=60).contains(&probes), "{probes} in an hour");
+
+        network.serve(host, |_| reply(404, &[], ""));
+        tokio::time::sleep(Duration::from_secs(91)).await;
+        assert_eq!(open_hosts(&upstream), [""; 0]);
+        let before = network.count(down);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(network.count(down), before, "no probe of a host that is well");
+    }
+}
+
+/// Nothing is left behind by an upstream that the configuration has no more.
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_is_gone_is_not_probed() {
+    let (internet, network) = world();
+    network.serve(UP, |_| reply(502, &[], ""));
+    let upstream = upstream(&internet, &options());
+    for _ in 0..2 {
+        assert!(ask(&upstream, &manifest("a")).await.is_err());
+    }
+    let before = network.seen().len();
+    drop(upstream);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(network.seen().len(), before);
+}
+
+fn open_hosts(upstream: &Upstream) -> Vec<String> {
+    upstream.troubles().into_iter().map(|trouble| trouble.host).collect()
+}
