@@ -1,7 +1,7 @@
 //! Builds the parts and joins them, starts them and stops them.
 //!
-//! `ports.rs` has the addresses that are listened on, `certificates.rs` and `users.rs` look after
-//! the files that these rest on, `run.rs` is the process: its signals, and what they lead to.
+//! `ports.rs` has the addresses that are listened on, `certificates.rs`, `users.rs` and
+//! `passwords.rs` look after the files that all rests on, `run.rs` is the process: its signals, and what they lead to.
 
 mod accepting;
 mod admin_port;
@@ -9,6 +9,7 @@ mod certificates;
 mod error;
 mod latest;
 mod notify;
+mod passwords;
 mod ports;
 mod request_log;
 mod run;

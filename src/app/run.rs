@@ -14,7 +14,7 @@ use super::certificates::LOOK_EVERY;
 use super::notify::ServiceManager;
 use super::ports::ListenPorts;
 use super::request_log::RequestLog;
-use super::{App, AppParts, StartError, certificates, users};
+use super::{App, AppParts, StartError, certificates, passwords, users};
 use crate::config::{ConfigSource, Diagnostic, Diagnostics, Settings};
 
 /// How the process ended.
@@ -68,6 +68,14 @@ async fn open(settings: &Settings, signals: &mut SignalStreams) -> Result<Option
     }
 }
 
+/// The files that are read again when they change.
+#[derive(Default)]
+struct WatchedFiles {
+    certificates: certificates::CertificateWatch,
+    users: users::UsersWatch,
+    passwords: passwords::PasswordWatch,
+}
+
 /// The state that signals change.
 struct RunningProcess {
     app: App,
@@ -83,7 +91,7 @@ struct RunningProcess {
 
 impl RunningProcess {
     async fn serve(mut self, signals: &mut SignalStreams) -> RunEnd {
-        let mut watch = (certificates::CertificateWatch::default(), users::UsersWatch::default());
+        let mut files = WatchedFiles::default();
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
@@ -92,13 +100,7 @@ impl RunningProcess {
                 },
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let served = self.ports.served();
-            let looked = spawn_blocking(move || {
-                watch.0.look(served.iter().map(|served| Arc::clone(&served.tls)));
-                watch.1.look(served.iter().map(|served| Arc::clone(&served.access)));
-                watch
-            });
-            watch = looked.await.unwrap_or_default();
+            files = self.look_at(files).await;
         }
         let grace_seconds = self.settings.shutdown_grace.as_secs_f64();
         tracing::info!(grace_seconds, "stopping");
@@ -110,6 +112,26 @@ impl RunningProcess {
                 RunEnd::Interrupted
             }
         }
+    }
+
+    /// Takes up what has changed in files that the configuration names.
+    async fn look_at(&mut self, mut files: WatchedFiles) -> WatchedFiles {
+        let served = self.ports.served();
+        let mut registries = self.settings.registries.clone();
+        let looked = spawn_blocking(move || {
+            files.certificates.look(served.iter().map(|served| Arc::clone(&served.tls)));
+            files.users.look(served.iter().map(|served| Arc::clone(&served.access)));
+            let is_changed = files.passwords.look(&mut registries);
+            (files, is_changed.then_some(registries))
+        });
+        let (files, changed) = looked.await.unwrap_or_default();
+        if let Some(registries) = changed {
+            self.settings.registries = registries;
+            if let Err(error) = self.app.reload(&self.settings) {
+                tracing::error!(%error, "the upstreams cannot be set up with another password");
+            }
+        }
+        files
     }
 
     /// Lets the configuration as it is now hold, if it can.

@@ -2,9 +2,12 @@
 //!
 //! No message in this file may contain a password or what could be one.
 
+use std::path::Path;
+
 use secrecy::{ExposeSecret, SecretString};
 
-use super::diagnostics::{ValueFault, quoted};
+use super::diagnostics::{Diagnostic, SourcePlace, ValueFault, quoted};
+use super::file::ConfigFile;
 use super::reader::{KeyLocation, Located};
 use super::registry_keys::AuthTable;
 use super::resolver::Resolver;
@@ -98,13 +101,23 @@ fn password(
 
 fn from_file(file: &Located<String>, resolver: &mut Resolver<'_>) -> Option<SecretString> {
     let bytes = resolver.secret_file(file, PASSWORD_FILE_LEN_MAX)?;
+    resolver.accept(&file.at, of_file(bytes))
+}
+
+/// Reads the password in a file again, which may be changing while it is read.
+pub fn read_password_again(path: &Path) -> Result<SecretString, Diagnostic> {
+    let read = ConfigFile::read_present(path, PASSWORD_FILE_LEN_MAX);
+    let password = read.and_then(|file| check_password(of_file(file.bytes)?));
+    password.map_err(|fault| fault.at(SourcePlace::WholeFile(path.to_owned()), None))
+}
+
+fn of_file(bytes: Vec<u8>) -> Result<SecretString, ValueFault> {
     let text = String::from_utf8(bytes)
-        .map_err(|_| ValueFault::new("the password in this file is not UTF-8"));
-    let text = resolver.accept(&file.at, text)?;
+        .map_err(|_| ValueFault::new("the password in this file is not UTF-8"))?;
     // Most editors and `echo` end a file with a newline that is not meant. `docker login
     // --password-stdin` removes as much, so that each client sends the same.
     let trimmed = text.strip_suffix('\n').unwrap_or(&text);
-    Some(SecretString::from(trimmed.strip_suffix('\r').unwrap_or(trimmed)))
+    Ok(SecretString::from(trimmed.strip_suffix('\r').unwrap_or(trimmed)))
 }
 
 fn from_environment(name: &str, resolver: &Resolver<'_>) -> Result<SecretString, ValueFault> {

@@ -34,6 +34,7 @@ mod values;
 mod tests;
 
 pub use access::AccessSettings;
+pub use credential::read_password_again;
 pub use defaults::ADMIN_LISTEN;
 pub use diagnostics::{Diagnostic, Diagnostics, SourcePlace};
 pub use environment::{Environment, LOG};

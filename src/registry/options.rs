@@ -146,6 +146,7 @@ fn is_same_upstream(one: &UpstreamOptions, other: &UpstreamOptions) -> bool {
     let UpstreamOptions {
         url,
         credential,
+        password_file: _,
         ca_pem,
         client_identity,
         token_hosts,

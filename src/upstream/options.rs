@@ -1,5 +1,7 @@
 //! The options of one upstream.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 use url::Url;
 
@@ -13,6 +15,8 @@ pub struct UpstreamOptions {
     pub url: Url,
     /// With whose credential.
     pub credential: ProxyCredential,
+    /// The file that the password is from, for the caller to read again when it changes.
+    pub password_file: Option<PathBuf>,
     /// PEM certificates to trust for this upstream beside the platform's.
     pub ca_pem: Option<Vec<u8>>,
     /// The certificate to show to it, and to no other host.
@@ -31,6 +35,7 @@ impl UpstreamOptions {
         Self {
             url,
             credential: ProxyCredential::Anonymous,
+            password_file: None,
             ca_pem: None,
             client_identity: None,
             token_hosts: Vec::new(),
