@@ -27,8 +27,8 @@ impl PasswordWatch {
         for registry in registries {
             for upstream in registry.mirrors.iter_mut().chain([&mut registry.upstream]) {
                 let Some(path) = upstream.password_file.clone() else { continue };
-                let seen = (stamp(&path), path);
-                let seen = (seen.1, seen.0);
+                let now = stamp(&path);
+                let seen = (path, now);
                 is_changed |= !before.contains(&seen) && renew(upstream);
                 self.seen.push(seen);
             }
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(look("first", "three\n"), are(false, ["three", "two"]));
         assert_eq!(look("second", "four\r\n"), are(true, ["three", "four"]));
         for bad in ["", "\n", "a\0b", &"x".repeat(1 << 20)] {
-            assert_eq!(look("second", bad), are(false, ["three", "four"]), "{:.5}", bad);
+            assert_eq!(look("second", bad), are(false, ["three", "four"]), "{bad:.5}");
         }
         assert_eq!(look("second", "five"), are(true, ["three", "five"]));
         fs::remove_file(path("first")).unwrap();

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::accepting::AcceptLoop;
 use super::latest::LatestValue;
@@ -31,6 +32,9 @@ pub(super) struct ListenPort {
     entrance: Arc<LatestValue<Entrance>>,
     tls: LatestValue<Option<PortTls>>,
     access: LatestValue<config::AccessSettings>,
+    address: SocketAddr,
+    /// Whether it was told that a client speaks TLS where there is none, or the other way round.
+    is_mismatch_told: AtomicBool,
 }
 
 /// TLS, and where its certificate is from.
@@ -106,6 +110,8 @@ impl ListenPorts {
                 entrance: Arc::new(LatestValue::new(entrance)),
                 tls: LatestValue::new(ready.tls),
                 access: LatestValue::new(ready.listener.access),
+                address: listener.address().unwrap_or(address),
+                is_mismatch_told: AtomicBool::new(false),
             });
             if let Ok(address) = listener.address() {
                 tracing::info!(%address, tls = port.tls.take().is_some(), "listening");
@@ -135,6 +141,32 @@ fn tls_of(listener: &config::ListenerSettings) -> Result<Option<PortTls>, TrustE
     let server = ServerTls::new(identity, options.clients.as_ref(), &listener.names)?;
     Ok(Some(PortTls { options: options.clone(), server }))
 }
+
+impl ListenPort {
+    /// Tells the operator once of a client that speaks TLS to a listener without it, or plain HTTP
+    /// to one with TLS.
+    fn tell_of_mismatch(&self, first_byte: u8, is_tls: bool, client: IpAddr) {
+        let is_mismatch = match first_byte {
+            TLS_HANDSHAKE => !is_tls,
+            _ => is_tls && first_byte.is_ascii_uppercase(),
+        };
+        if !is_mismatch || self.is_mismatch_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let listener = self.address;
+        if is_tls {
+            let hint = "have it use `https://`, or give it a listener without TLS";
+            tracing::warn!(%client, %listener, hint, "a client speaks plain HTTP to a TLS listener");
+        } else {
+            let hint = "give the listener `tls`, or have the client use plain HTTP (`http://`, \
+                        `insecure`)";
+            tracing::warn!(%client, %listener, hint, "a client speaks TLS to a plain listener");
+        }
+    }
+}
+
+/// The first byte of a TLS record with a handshake in it (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 impl App {
     fn entrance(&self, listener: &config::ListenerSettings) -> Entrance {
@@ -168,7 +200,10 @@ impl App {
             if tls.is_some() {
                 socket.queue_little();
             }
-            let io: NetworkConnection = Box::new(IdleGuard::new(Box::new(socket), limits.stall));
+            let (is_tls, told) = (tls.is_some(), Arc::clone(&port));
+            let io = IdleGuard::new(Box::new(socket), limits.stall)
+                .on_first_byte(move |first| told.tell_of_mismatch(first, is_tls, client));
+            let io: NetworkConnection = Box::new(io);
             let mut peer = ClientPeer::at(client);
             let (io, outlet) = match tls.as_ref() {
                 None => (io, Some(outlet)),

@@ -16,7 +16,6 @@ use crate::config;
 use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;
 use crate::registry::{AskedAs, OpenDoors};
-use crate::store::SpaceAmount;
 use crate::upstream::{self, ProxyCredential};
 
 /// Reads the configuration and reports on it.
@@ -74,7 +73,7 @@ impl fmt::Display for CheckReport<'_> {
         line(f, "memory", &bytes(settings.cache.memory))?;
         let limits = settings.store.limits;
         line(f, "max_size", &limits.max_size.map_or("no limit".into(), |size| size.to_string()))?;
-        line(f, "min_free", &min_free(limits.min_free))?;
+        line(f, "min_free", &min_free(&limits.min_free.to_string()))?;
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         line(f, "verify_every", &time(settings.store.verify_every))?;
@@ -85,11 +84,11 @@ impl fmt::Display for CheckReport<'_> {
     }
 }
 
-fn min_free(amount: SpaceAmount) -> String {
-    match amount {
-        SpaceAmount::Bytes(1..) => format!("{amount}, at most a twentieth of the file system"),
-        amount => amount.to_string(),
-    }
+/// A size is cut to what a small file system can spare.
+fn min_free(amount: &str) -> String {
+    let is_cut = !amount.ends_with('%') && amount != "0 B";
+    let note = if is_cut { ", at most a twentieth of the file system" } else { "" };
+    format!("{amount}{note}")
 }
 
 /// The proxies that the environment names; their users and passwords are not shown.

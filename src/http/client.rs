@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage};
 
 use super::cause::{chain, root_cause};
 use super::connect::InTime;
@@ -153,7 +153,7 @@ impl HttpClient {
         match reader {
             Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 let reason = format!("the proxy {} wants a login, or another one", proxy.address);
-                Err(SendError::Failed(reason))
+                Err(SendError::Failed { reason, mismatch: None })
             }
             _ => Ok(response),
         }
@@ -225,14 +225,40 @@ impl fmt::Debug for HttpClient {
 #[non_exhaustive]
 pub enum SendError {
     /// Connecting, the handshake or the exchange failed.
-    #[error("{0}")]
-    Failed(String),
+    #[error("{reason}")]
+    Failed {
+        /// The innermost cause.
+        reason: String,
+        /// Why no other try will end differently, if that is known.
+        mismatch: Option<SendMismatch>,
+    },
     /// The head of the response is no HTTP, or is too long. The host is there.
     #[error("{0}")]
     Malformed(String),
     /// The host has no address that may be dialled. Nothing was sent.
     #[error("{0} has no public address")]
     NotPublic(HostPort),
+}
+
+/// The two ends do not understand or trust each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendMismatch {
+    /// The answer to the beginning of a TLS handshake was none.
+    NoTls,
+    /// The certificate is of a CA that is not trusted.
+    UnknownCa,
+}
+
+impl SendMismatch {
+    fn of(error: &legacy::Error) -> Option<Self> {
+        chain(error).find_map(|cause| match tls_error(cause)? {
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some(Self::NoTls),
+            rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            ) => Some(Self::UnknownCa),
+            _ => None,
+        })
+    }
 }
 
 impl SendError {
@@ -245,7 +271,11 @@ impl SendError {
         let is_malformed = chain(error)
             .filter_map(|cause| cause.downcast_ref())
             .any(|cause: &hyper::Error| cause.is_parse());
-        let failed = if is_malformed { Self::Malformed } else { Self::Failed };
-        refused.map_or_else(|| failed(root_cause(error)), Self::NotPublic)
+        let reason = root_cause(error);
+        match refused {
+            Some(target) => Self::NotPublic(target),
+            None if is_malformed => Self::Malformed(reason),
+            None => Self::Failed { reason, mismatch: SendMismatch::of(error) },
+        }
     }
 }

@@ -19,8 +19,8 @@ pub struct IdleGuard {
     io: NetworkConnection,
     silence_max: Duration,
     moved: Instant,
-    /// Set when a read or write waits; not moved with every byte, which would cost more than the
-    /// byte.
+    on_first_byte: Option<Box<dyn FnOnce(u8) + Send>>,
+    /// Set when somebody waits; not moved with every byte, which would cost more than the byte.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -29,7 +29,13 @@ impl IdleGuard {
     pub fn new(io: NetworkConnection, silence_max: Duration) -> Self {
         let moved = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(moved + silence_max));
-        Self { io, silence_max, moved, alarm }
+        Self { io, silence_max, moved, on_first_byte: None, alarm }
+    }
+
+    /// The same, and calls `hook` with the first byte that is received.
+    #[must_use]
+    pub fn on_first_byte(self, hook: impl FnOnce(u8) + Send + 'static) -> Self {
+        Self { on_first_byte: Some(Box::new(hook)), ..self }
     }
 
     /// Notes the outcome of an attempt to move bytes. An attempt that has to wait waits for the
@@ -61,7 +67,13 @@ impl AsyncRead for IdleGuard {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if self.on_first_byte.is_some()
+            && let Some(first) = buffer.filled().get(before)
+        {
+            self.on_first_byte.take().into_iter().for_each(|hook| hook(*first));
+        }
         self.noted(cx, polled)
     }
 }

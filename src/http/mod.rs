@@ -35,7 +35,7 @@ mod via;
 pub use address::is_public;
 pub use body::{BodyError, BodySource, NextBytes, ReplyBody};
 pub(crate) use cause::root_cause;
-pub use client::{ConnectionLane, HttpClient, SendError};
+pub use client::{ConnectionLane, HttpClient, SendError, SendMismatch};
 pub use client_tls::{ClientIdentity, TrustError, check_ca, client_config};
 pub use connect::{ConnectError, Connector};
 pub use connection::{is_oddly_coded, serve_connection};

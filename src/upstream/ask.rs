@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::advice::UpstreamMistake;
 use super::base::RegistryBase;
 use super::change::ChangeCall;
 use super::error::{SetupError, UpstreamError};
@@ -15,6 +16,7 @@ use super::login::UpstreamLogin;
 use super::meter::UpstreamMeter;
 use super::options::UpstreamOptions;
 use super::payload::ChangePayload;
+use super::probe;
 use super::question::{Answer, Question};
 use super::reply::UpstreamReply;
 use super::request::UpstreamRequest;
@@ -63,7 +65,8 @@ impl Upstream {
         };
         let clients = TransportClients { own, others };
         let (room, meter) = (options.max_connections, Arc::clone(meter));
-        let transport = UpstreamTransport::new(base, clients, egress.instance, room, meter);
+        let transport =
+            UpstreamTransport::new(base, clients, egress.instance, room, meter, probe::hook);
         let login =
             UpstreamLogin::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
         Ok(Self { transport, login })
@@ -218,6 +221,15 @@ impl Upstream {
         UploadLocation::open(self.transport.base.url(), sealed)
     }
 
+    /// Tells the operator that a login may be missing, if a request without one was refused.
+    fn tell_of_login(&self, question: &Question, error: &UpstreamError) {
+        let is_anonymous = question.client.is_none() && !self.login.has_credential();
+        if let UpstreamError::Denied { host, status, .. } = error {
+            let mistake = is_anonymous.then_some(UpstreamMistake::LoginMissing);
+            self.transport.tell(mistake, host, status.as_str());
+        }
+    }
+
     fn stalled(&self, start: Instant) -> UpstreamError {
         UpstreamError::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
@@ -245,7 +257,8 @@ impl Upstream {
         question: &Question,
         request: &UpstreamRequest,
     ) -> Result<Answer, UpstreamError> {
-        let reply = self.login.send(request, ChangePayload::Empty).await?;
+        let sent = self.login.send(request, ChangePayload::Empty).await;
+        let reply = sent.inspect_err(|error| self.tell_of_login(question, error))?;
         let is_head = request.method == Method::HEAD;
         match &question.resource {
             Resource::Blob(_) if is_head && reply.is_signed_for_get_only() => {

@@ -75,6 +75,11 @@ impl UpstreamLogin {
         self.refusal.reason()
     }
 
+    /// Whether Larder has a credential of its own for the upstream.
+    pub(super) fn has_credential(&self) -> bool {
+        self.identity.is_some()
+    }
+
     /// Sends `request` with the credential that the upstream asks for, at most twice. A body that
     /// can be sent once is not sent before there is a token for it; a refusal is then the answer.
     ///

@@ -1,5 +1,6 @@
 //! One registry behind us: log in, ask, follow safely, try again, give up.
 
+mod advice;
 mod ask;
 mod authorization;
 mod backoff;

@@ -14,16 +14,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
 
+use super::advice::{ToldMistakes, UpstreamMistake};
 use super::backoff::{BackoffPermit, BackoffTable};
 use super::base::RegistryBase;
 use super::body::AnswerBody;
-use super::breaker::{BreakerPermit, CircuitBreaker, OpenedHost, UrlScheme};
+use super::breaker::{BreakerPermit, CircuitBreaker, OpenHook, OpenedHost, UrlScheme};
 use super::coding::DocumentCoding;
 use super::error::UpstreamError;
 use super::limit;
 use super::meter::{CallInFlight, CallOutcome, UpstreamMeter};
 use super::payload::{ChangePayload, UploadStallTimer};
-use super::probe;
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::shown::host_of;
@@ -67,6 +67,7 @@ pub(super) struct UpstreamTransport {
     breaker: CircuitBreaker,
     /// Whether it has redirected when it was last asked for a blob.
     redirects_blobs: AtomicBool,
+    told: ToldMistakes,
 }
 
 /// Connections, apart by what they show: the certificate is for the upstream's own origin, and for
@@ -80,12 +81,14 @@ pub(super) struct TransportClients {
 
 impl UpstreamTransport {
     /// A way to the registry at `base` that has room for `connections_max` requests at once.
+    /// `on_open` makes the hook for breakers that open.
     pub(super) fn new(
         base: RegistryBase,
         clients: TransportClients,
         instance: InstanceId,
         connections_max: usize,
         meter: Arc<UpstreamMeter>,
+        on_open: fn(Weak<Self>) -> OpenHook,
     ) -> Arc<Self> {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(base.url());
@@ -100,8 +103,9 @@ impl UpstreamTransport {
             permits,
             pushes,
             backoff: BackoffTable::default(),
-            breaker: CircuitBreaker::new(probe::hook(Weak::clone(this))),
+            breaker: CircuitBreaker::new(on_open(Weak::clone(this))),
             redirects_blobs: AtomicBool::new(false),
+            told: ToldMistakes::default(),
         })
     }
 
@@ -166,6 +170,7 @@ impl UpstreamTransport {
             Ok(response) => response,
             Err(error) => return Err(self.fault(request, call, timer, error)),
         };
+        self.tell_of_answer(request, &response, &host);
         match call.answered(&response) {
             Some(wait) if !request.is_change() => {
                 return Err(UpstreamError::Throttled { host, wait: Some(wait) });
@@ -236,15 +241,19 @@ impl UpstreamTransport {
                 UpstreamError::Forbidden { host: self.host.clone(), target, reason }
             }
             // The host has done nothing wrong.
-            SendError::Failed(reason) if timer.is_some_and(UploadStallTimer::is_broken) => {
+            SendError::Failed { reason, .. } if timer.is_some_and(UploadStallTimer::is_broken) => {
                 UpstreamError::Interrupted { host: host_of(&request.url), reason }
             }
             SendError::Malformed(reason) => {
+                let mistake = UpstreamMistake::in_malformed(request, &reason);
+                self.tell(mistake, &host_of(&request.url), &reason);
                 call.in_flight.failed(CallOutcome::Unreachable);
                 call.breaker.answered();
                 self.unreachable(&request.url, reason)
             }
-            SendError::Failed(reason) => {
+            SendError::Failed { reason, mismatch } => {
+                let mistake = mismatch.map(UpstreamMistake::in_sending);
+                self.tell(mistake, &host_of(&request.url), &reason);
                 call.failed(CallOutcome::Unreachable, &reason);
                 self.unreachable(&request.url, reason)
             }
@@ -299,6 +308,18 @@ impl UpstreamTransport {
     /// How many limits are respected now.
     pub(super) fn limits_held(&self) -> usize {
         self.backoff.held()
+    }
+
+    fn tell_of_answer<B>(&self, request: &UpstreamRequest, response: &Response<B>, host: &str) {
+        let (status, headers) = (response.status(), response.headers());
+        self.tell(UpstreamMistake::in_answer(request, status, headers), host, status.as_str());
+    }
+
+    /// Tells the operator of a mistake that shows in dealing with `host`, once.
+    pub(super) fn tell(&self, mistake: Option<UpstreamMistake>, host: &str, seen: &str) {
+        if let Some(mistake) = mistake {
+            self.told.tell(mistake, self.base.url(), host, seen);
+        }
     }
 
     fn unreachable(&self, url: &Url, reason: String) -> UpstreamError {

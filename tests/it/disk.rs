@@ -306,7 +306,7 @@ async fn a_min_free_that_is_too_much_for_the_disk_is_told_of_and_left_out_of_the
         pull_small(&larder, &image).await;
         let metrics = larder.admin().get("/metrics").await;
         let metrics = Metrics::read(std::str::from_utf8(&metrics.body).unwrap());
-        let value = |name: &str| metrics.sum(name, &[]) as usize;
+        let value = |name: &str| usize::try_from(metrics.sum(name, &[])).unwrap();
         assert_eq!(value("larder_disk_min_free_bytes"), kept, "{min_free}");
         let (free, size) = (value("larder_disk_free_bytes"), value("larder_disk_size_bytes"));
         assert!(free <= size - kept && free > size - kept - (4 << 20), "{free} of {size}");

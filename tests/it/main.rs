@@ -37,6 +37,7 @@ mod lists;
 mod manifests;
 mod membership;
 mod metrics;
+mod mistakes;
 mod negative;
 mod no_login;
 mod odd_lists;

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 
 use crate::cache::fill::progress::FillProgress;
 use crate::cache::{BypassReason, CacheError};
+use crate::oci::RegistryName;
+use crate::store::Store;
 
 /// How a fill ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,13 +73,27 @@ impl DiskTrouble {
 
 impl FillStats {
     /// Counts the end of a fill for the registry with this label in the metrics.
-    pub(crate) fn count(&self, label: &str, end: &FillProgress) {
+    fn count(&self, label: &str, end: &FillProgress) {
         *self.ends.lock().entry((label.to_owned(), FillEnd::of(end))).or_default() += 1;
+    }
+
+    /// Counts the end of a fill, and notes a blob that the disk did not take to its end.
+    pub(crate) fn note_end(&self, store: &Store, registry: &RegistryName, end: &FillProgress) {
+        self.count(registry.as_str(), end);
+        if let FillProgress::Relaying { point, .. } = end {
+            let len = point.total().unwrap_or(point.prefix_len());
+            self.note_lost(store, point.bypass(), len);
+        }
+    }
+
+    /// Notes that the disk did not take a blob, of at least so many bytes.
+    pub(crate) fn note_lost(&self, store: &Store, reason: BypassReason, len: u64) {
+        self.disk_failed(reason, if store.could_hold(len) { len } else { 0 });
     }
 
     /// Notes that the disk did not take a blob, which needs room for so many bytes; 0 if room for
     /// it cannot be had.
-    pub(crate) fn disk_failed(&self, reason: BypassReason, needs: u64) {
+    fn disk_failed(&self, reason: BypassReason, needs: u64) {
         let mut bypassed = self.bypassed.lock();
         let before = bypassed.filter(|before| before.reason == reason);
         let needs = if reason == BypassReason::NoSpace { needs } else { 0 };

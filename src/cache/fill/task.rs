@@ -78,10 +78,7 @@ impl FillTask {
         if let FillProgress::Failed(error) = &end {
             self.warn(error, "fill failed");
         }
-        self.tools.stats.count(self.grant.registry().name().as_str(), &end);
-        if let FillProgress::Relaying { point, .. } = &end {
-            self.note_lost(point.bypass(), point.total().unwrap_or(point.prefix_len()));
-        }
+        self.tools.stats.note_end(&self.tools.store, self.grant.registry().name(), &end);
         // Before readers learn of the end: a request after that finds the blob, or starts anew.
         drop(self.guard);
         self.progress.send_replace(end);
@@ -344,24 +341,17 @@ impl FillTask {
             }
         };
         let blob = committed.blob;
-        let len = blob.content().len();
         if let Err(error) = committed.kept {
             let bypass = bypass_of(&error);
-            self.note_lost(bypass, len);
+            self.tools.stats.note_lost(&self.tools.store, bypass, blob.content().len());
             tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
             if !committed.is_synced {
                 return Ok(Committed::Lost(Arc::clone(blob.content().file()), bypass));
             }
         } else {
-            self.tools.stats.disk_works(len);
+            self.tools.stats.disk_works(blob.content().len());
         }
         Ok(Committed::Right(blob))
-    }
-
-    /// Notes that the disk did not take the blob, of at least so many bytes.
-    fn note_lost(&self, reason: BypassReason, len: u64) {
-        let needs = if self.tools.store.could_hold(len) { len } else { 0 };
-        self.tools.stats.disk_failed(reason, needs);
     }
 }
 
