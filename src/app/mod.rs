@@ -1,7 +1,8 @@
 //! Builds the parts and joins them, starts them and stops them.
 //!
 //! `ports.rs` has the addresses that are listened on, `certificates.rs`, `users.rs` and
-//! `passwords.rs` look after the files that all rests on, `run.rs` is the process: its signals, and what they lead to.
+//! `passwords.rs` look after the files that all rests on, `run.rs` is the process: its signals, and
+//! what they lead to.
 
 mod accepting;
 mod admin_port;

@@ -43,7 +43,8 @@ fn renew(upstream: &mut UpstreamOptions) -> bool {
     let (Some(path), ProxyCredential::Basic { password, .. }) = (password_file, credential) else {
         return false;
     };
-    let (file, upstream) = (path.display(), url.as_str());
+    let file = path.display();
+    let upstream = url.as_str();
     match config::read_password_again(path) {
         Ok(read) if read.expose_secret() == password.expose_secret() => false,
         Ok(read) => {

@@ -200,7 +200,8 @@ impl App {
             if tls.is_some() {
                 socket.queue_little();
             }
-            let (is_tls, told) = (tls.is_some(), Arc::clone(&port));
+            let is_tls = tls.is_some();
+            let told = Arc::clone(&port);
             let io = IdleGuard::new(Box::new(socket), limits.stall)
                 .on_first_byte(move |first| told.tell_of_mismatch(first, is_tls, client));
             let io: NetworkConnection = Box::new(io);

@@ -291,7 +291,7 @@ fn blob_pulls(
     let rechecks = Arc::new(RecheckQueue::new(Arc::clone(store), tasks.clone()));
     let stats = FillStats::default();
     if !store.is_writable() {
-        stats.disk_failed(BypassReason::DiskFailed);
+        stats.note_lost(store, BypassReason::DiskFailed, 0);
     }
     let tools = FillTools {
         store: Arc::clone(store),

@@ -221,9 +221,9 @@ impl FreeSpace {
         SpaceReservation { bytes, ledger: Arc::clone(&self.ledger) }
     }
 
-    /// The bytes that are lacking now to `more` bytes and all promises. With `is_ahead` some room is
-    /// to be left for the next writers. `is_known` says whether the counters have all of the store;
-    /// if not, the store may be as large as its bound. Blocks for one system call.
+    /// The bytes that are lacking now to `more` bytes and all promises. With `is_ahead` some room
+    /// is to be left for the next writers. `is_known` says whether the counters have all of the
+    /// store; if not, the store may be as large as its bound. Blocks for one system call.
     pub(super) fn shortage(
         &self,
         more: u64,

@@ -101,7 +101,8 @@ impl ToldMistakes {
     pub(super) fn tell(&self, mistake: UpstreamMistake, upstream: &Url, host: &str, seen: &str) {
         let bit = 1 << mistake as u8;
         if self.0.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-            let (upstream, hint) = (upstream.as_str(), mistake.hint());
+            let upstream = upstream.as_str();
+            let hint = mistake.hint();
             tracing::warn!(upstream, host, seen, hint, "{}", mistake.message());
         }
     }

@@ -185,7 +185,8 @@ impl HostCircuit {
         }
         self.faults += 1;
         if self.faults >= FAULTS_MAX {
-            let (fault, wait_seconds) = (&self.last_fault, WAIT.as_secs_f64());
+            let fault = &self.last_fault;
+            let wait_seconds = WAIT.as_secs_f64();
             tracing::warn!(host, wait_seconds, fault, "circuit breaker opened");
             let until = now + WAIT;
             self.open = Some(OpenCircuit { since: now, until, wait: WAIT, is_probed: false });

@@ -117,7 +117,8 @@ async fn a_certificate_of_an_unknown_ca_is_told_of_once() {
     }
 }
 
-/// With Basic, with tokens that do not open the repository, and with a token server that gives none.
+/// With Basic, with tokens that do not open the repository, and with a token server that gives
+/// none.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_wants_a_login_and_has_none_is_told_of_once() {
     const REALM: &str = "http://auth.docker.io/token";

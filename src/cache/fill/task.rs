@@ -342,7 +342,7 @@ impl FillTask {
         };
         let blob = committed.blob;
         if let Err(error) = committed.kept {
-            let bypass = bypass_of(&error);
+            let bypass = BypassReason::of(&error);
             self.tools.stats.note_lost(&self.tools.store, bypass, blob.content().len());
             tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
             if !committed.is_synced {

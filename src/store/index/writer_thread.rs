@@ -180,7 +180,7 @@ impl IndexWriter {
                 round.not_before = Instant::now() + WALK_AGAIN;
                 self.shared.update(|report| report.walks += 1);
                 let IndexTotals { blobs, bytes, manifests, tags } = ledger.totals();
-                tracing::info!(blobs, bytes, manifests, tags, "the index is what the files are");
+                tracing::info!(blobs, bytes, manifests, tags, "index compared with the files");
             }
             Err(WalkError::Rows(fault)) => return Err(fault),
             Err(WalkError::Files(error)) => {
