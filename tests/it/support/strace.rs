@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
+use tokio::time::Instant;
 
 /// How long strace may take to attach.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,6 +77,12 @@ impl Drop for Strace {
         // SIGTERM has it detach; killed, it would leave the process stopped.
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap_or_default();
+        let until = Instant::now() + PATIENCE / 10;
+        while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // It may wait for ever for a process that was killed under it.
+        drop(self.child.kill());
         drop(self.child.wait());
     }
 }
