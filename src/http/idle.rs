@@ -20,7 +20,8 @@ pub struct IdleGuard {
     silence_max: Duration,
     moved: Instant,
     on_first_byte: Option<Box<dyn FnOnce(u8) + Send>>,
-    /// Set when somebody waits; not moved with every byte, which would cost more than the byte.
+    /// Set when a read or write waits; not moved with every byte, which would cost more than the
+    /// byte.
     alarm: Pin<Box<Sleep>>,
 }
 

@@ -187,8 +187,8 @@ impl StaleBlob {
         let mut state = self.state.lock();
         if !matches!(proven, Ok(true)) {
             let error = proven.err().map(tracing::field::display);
-            tracing::warn!(digest = %self.digest, block, error, "a stored block does not fit");
-            // What was hashed from the pages that are in memory may be the memory's fault.
+            tracing::warn!(digest = %self.digest, block, error, "checksum mismatch in a stored blob; verifying it as a whole");
+            // The mismatch may come from pages in memory, so the file is read from the disk again.
             forget_pages(&self.file);
             state.method = RecheckMethod::whole(&self.digest);
             return;

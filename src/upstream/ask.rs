@@ -140,7 +140,7 @@ impl Upstream {
                 .filter(|_| !self.transport.is_open(error.host()));
             let Some(pause) = pause else { return Err(error) };
             let pause_seconds = pause.as_secs_f64();
-            tracing::debug!(%error, tries, pause_seconds, "retry of an upstream request");
+            tracing::debug!(%error, tries, pause_seconds, "retrying an upstream request");
             sleep(pause).await;
         }
     }

@@ -174,7 +174,12 @@ impl BackoffPermit<'_> {
                 let wait = wished.unwrap_or_else(|| growing(1));
                 let (host, class, _) = entry.key();
                 let wait_seconds = wait.as_secs_f64();
-                tracing::info!(host, class = class.as_str(), wait_seconds, "rate limited");
+                tracing::info!(
+                    host,
+                    class = class.as_str(),
+                    wait_seconds,
+                    "rate limited by the upstream; backing off"
+                );
                 entry.insert(BackoffWindow { until: now + wait, refusals: 1, is_probed: false });
                 wait
             }

@@ -141,7 +141,7 @@ async fn an_idle_proxy_finds_out_by_itself_that_its_upstream_is_back() {
     assert_eq!(hub.asked().len(), 1, "one question was enough");
 }
 
-/// Promise 5: what is cached goes on being served, so somebody has to be told.
+/// Promise 5: cached content goes on being served, so the operator has to be told.
 #[tokio::test(start_paused = true)]
 async fn a_credential_that_is_refused_everywhere_degrades_readiness_until_it_is_accepted() {
     const REALM: &str = "http://auth.docker.io/token";

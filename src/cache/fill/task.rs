@@ -344,7 +344,7 @@ impl FillTask {
         if let Err(error) = committed.kept {
             let bypass = BypassReason::of(&error);
             self.tools.stats.note_lost(&self.tools.store, bypass, blob.content().len());
-            tracing::warn!(digest = %self.digest, %error, "cannot store a verified blob");
+            self.warn(&error, "cannot store a verified blob");
             if !committed.is_synced {
                 return Ok(Committed::Lost(Arc::clone(blob.content().file()), bypass));
             }

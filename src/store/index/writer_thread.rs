@@ -89,7 +89,7 @@ impl IndexWriter {
             blob_rows::send(&rows, &ledger)?;
         }
         let IndexTotals { blobs, bytes, manifests, tags } = totals;
-        tracing::info!(blobs, bytes, manifests, tags, is_whole, "the index is open");
+        tracing::info!(blobs, bytes, manifests, tags, is_whole, "index opened");
         let mut round = WriterRound { is_due: !is_whole, ..WriterRound::new() };
         loop {
             let wait = if round.walk.is_some() || round.is_due { round.rest } else { FLUSH_EVERY };
