@@ -7,7 +7,7 @@ use http::Method;
 use tokio::time::Instant;
 
 use crate::support::{
-    Blob, Fault, Gate, Place, Proxy, Reply, ScriptedRegistry, Setup, Version, When, settle,
+    Blob, Fault, Gate, Place, Proxy, Reply, ScriptedRegistry, Version, When, settle,
 };
 
 const REPOSITORY: &str = "library/alpine";
@@ -22,12 +22,9 @@ const FOOTERS: [(&str, usize); 4] = [
 ];
 
 async fn lazy(fills: bool) -> (ScriptedRegistry, Blob, Proxy) {
-    let hub = ScriptedRegistry::new();
     let blob = Blob::large(1, LEN);
-    hub.put_blob(REPOSITORY, &blob);
-    let mut setup = Setup::new();
-    setup.registry("docker.io", &hub).rules.fill_on_range = fills;
-    (hub, blob, setup.start().await)
+    let (hub, proxy) = Proxy::before_a_blob(&blob, REPOSITORY, fills).await;
+    (hub, blob, proxy)
 }
 
 /// A layer whose fill is held at its beginning.

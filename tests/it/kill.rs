@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use rustix::process::Signal;
-use tokio::time::Instant;
 
 use crate::support::{Blob, Fault, Gate, Image, Process, ScriptedRegistry, When};
 
@@ -105,14 +104,20 @@ async fn a_terminated_process_ends_well_and_the_next_is_warm() {
     hub.assert_not_asked();
 }
 
-/// A deployment must not break the pulls of the minute: running transfers finish.
-#[tokio::test]
-async fn a_terminated_process_finishes_the_transfer_that_is_running() {
+/// A registry that holds the second half of a blob until the gate opens.
+fn with_a_held_blob() -> (ScriptedRegistry, Blob, Gate) {
     let hub = ScriptedRegistry::new();
     let blob = Blob::random(3, 1 << 20);
     hub.put_blob(REPOSITORY, &blob);
     let gate = Gate::new();
     hub.breaks(When::asked(&blob.digest), Fault::HoldAt(1 << 19, gate.clone()));
+    (hub, blob, gate)
+}
+
+/// A deployment must not break the pulls of the minute: running transfers finish.
+#[tokio::test]
+async fn a_terminated_process_finishes_the_transfer_that_is_running() {
+    let (hub, blob, gate) = with_a_held_blob();
     let mut larder = Process::before(hub.listen().await, "").await;
     let client = larder.raw().get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap();
     gate.reached().await;
@@ -175,11 +180,7 @@ async fn a_second_signal_ends_the_process_at_once() {
         [Signal::TERM, Signal::INT],
         [Signal::INT, Signal::TERM],
     ] {
-        let hub = ScriptedRegistry::new();
-        let blob = Blob::random(3, 1 << 20);
-        hub.put_blob(REPOSITORY, &blob);
-        let gate = Gate::new();
-        hub.breaks(When::asked(&blob.digest), Fault::HoldAt(1 << 19, gate.clone()));
+        let (hub, blob, gate) = with_a_held_blob();
         let mut larder = Process::before(hub.listen().await, "").await;
         let client = larder.raw().get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap();
         gate.reached().await;
@@ -187,11 +188,10 @@ async fn a_second_signal_ends_the_process_at_once() {
         larder.signal(first);
         larder.until(|larder| larder.log().contains("stopping"), "it stops").await;
         larder.signal(second);
-        let asked = Instant::now();
         let status = larder.end().await;
 
+        // At the end of the grace it would be 0.
         assert_eq!(status.code(), Some(1), "{first:?} {second:?}: {}", larder.log());
-        assert!(asked.elapsed() < Duration::from_secs(10), "the grace is 30 s");
         assert!(!client.finish().await.is_complete(), "{first:?} {second:?}");
         larder.start_again().await;
         gate.open();

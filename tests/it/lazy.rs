@@ -1,17 +1,14 @@
 //! `fill_on_range = false`: what lazy pullers read of a cold layer is passed through.
 
-use crate::support::{Blob, Fault, Gate, Proxy, ScriptedRegistry, Setup, When, settle};
+use crate::support::{Blob, Fault, Gate, Proxy, ScriptedRegistry, When, settle};
 
 const REPOSITORY: &str = "library/alpine";
 const LEN: usize = 1 << 20;
 
 async fn lazy(fills: bool) -> (ScriptedRegistry, Blob, Proxy) {
-    let hub = ScriptedRegistry::new();
     let blob = Blob::random(1, LEN);
-    hub.put_blob(REPOSITORY, &blob);
-    let mut setup = Setup::new();
-    setup.registry("docker.io", &hub).rules.fill_on_range = fills;
-    (hub, blob, setup.start().await)
+    let (hub, proxy) = Proxy::before_a_blob(&blob, REPOSITORY, fills).await;
+    (hub, blob, proxy)
 }
 
 /// The reason for the key: a hundredth of a layer must not cost the whole layer.

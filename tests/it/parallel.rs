@@ -7,18 +7,15 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::{Blob, Fault, Proxy, ScriptedRegistry, Setup, When};
+use crate::support::{Blob, Fault, Proxy, ScriptedRegistry, When};
 
 const REPOSITORY: &str = "library/alpine";
 const LEN: usize = 100 << 20;
 
 async fn with_fill_on_range(fills: bool) -> (ScriptedRegistry, Blob, Proxy) {
-    let hub = ScriptedRegistry::new();
     let blob = Blob::large(1, LEN);
-    hub.put_blob(REPOSITORY, &blob);
-    let mut setup = Setup::new();
-    setup.registry("docker.io", &hub).rules.fill_on_range = fills;
-    (hub, blob, setup.start().await)
+    let (hub, proxy) = Proxy::before_a_blob(&blob, REPOSITORY, fills).await;
+    (hub, blob, proxy)
 }
 
 /// Pulls all of the blob in bounded ranges of `chunk` bytes, so many at a time.

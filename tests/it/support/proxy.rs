@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Decision, Reply};
 use super::clock::TestClock;
+use super::image::Blob;
 use super::image::Image;
 use super::metrics::Metrics;
 use super::network::TestNetwork;
@@ -166,6 +167,20 @@ impl Setup {
 }
 
 impl Proxy {
+    /// A proxy before a registry that has this blob. `fills` says whether a range of it begins a
+    /// download of the whole.
+    pub async fn before_a_blob(
+        blob: &Blob,
+        repository: &str,
+        fills: bool,
+    ) -> (ScriptedRegistry, Self) {
+        let hub = ScriptedRegistry::new();
+        hub.put_blob(repository, blob);
+        let mut setup = Setup::new();
+        setup.registry("docker.io", &hub).rules.fill_on_range = fills;
+        (hub, setup.start().await)
+    }
+
     /// A mirror of docker.io, and of nothing else.
     pub async fn before(server: &ScriptedRegistry) -> Self {
         let mut setup = Setup::new();
