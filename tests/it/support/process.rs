@@ -64,8 +64,10 @@ impl Process {
         let cache_dir = dir.path().join("cache");
         fs::create_dir(&cache_dir).unwrap();
         if rustix::process::geteuid().is_root() {
-            // The program lies where only root may go. A copy could be busy: other tests fork.
-            fs::hard_link(env!("CARGO_BIN_EXE_larder"), dir.path().join("larder")).unwrap();
+            // The program lies where only root may go. A copy could be busy, since other tests
+            // fork, so it is made only on another file system.
+            let (program, here) = (env!("CARGO_BIN_EXE_larder"), dir.path().join("larder"));
+            fs::hard_link(program, &here).or_else(|_| fs::copy(program, &here).map(drop)).unwrap();
             for path in [dir.path(), &cache_dir] {
                 std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
             }
