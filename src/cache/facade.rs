@@ -225,9 +225,11 @@ impl Cache {
         if trouble.is_recent() {
             return Some(name);
         }
+        if trouble.needs == 0 {
+            return None;
+        }
         let asked = timeout(DISK_SPACE_WAIT, self.rooms.store.has_room(trouble.needs)).await;
-        let has_room = trouble.needs == 0 || matches!(asked, Ok(Ok(true)));
-        (!has_room).then_some(name)
+        (!matches!(asked, Ok(Ok(true)))).then_some(name)
     }
 
     /// How much memory each kind of content takes.

@@ -47,15 +47,16 @@ impl ParallelRanges {
     }
 
     fn note(&self, digest: &Digest, range: &Range<u64>) {
+        let now = Instant::now();
         let mut asked = self.asked.lock();
         asked.retain(|_, ranges| {
-            ranges.retain(|asked| asked.at.elapsed() < KEPT);
+            ranges.retain(|asked| now.duration_since(asked.at) < KEPT);
             !ranges.is_empty()
         });
         if asked.len() < BLOBS_MAX || asked.contains_key(digest) {
             let ranges = asked.entry(digest.clone()).or_default();
             ranges.truncate(RANGES_MAX - 1);
-            ranges.insert(0, AskedRange { range: range.clone(), at: Instant::now() });
+            ranges.insert(0, AskedRange { range: range.clone(), at: now });
         }
         drop(asked);
         self.changed.notify_waiters();
