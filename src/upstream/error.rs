@@ -148,7 +148,7 @@ pub(super) enum ErrorMeaning {
     Fault,
     /// A refusal or absence that something between us and the registry may have given. Clients get
     /// its status; what is cached survives it.
-    Hearsay,
+    Unproven,
     /// The upstream limits us, and is left alone for a time that it names.
     Limit,
     /// The upstream is of no use now, and would not be after a short pause.
@@ -157,7 +157,7 @@ pub(super) enum ErrorMeaning {
     Rejection,
     /// A token that is refused though it was issued just now. It is shown again after a longer
     /// pause, when the registry's clock or keys may have caught up with the token server's.
-    UnripeToken,
+    TokenNotYetValid,
 }
 
 impl UpstreamError {
@@ -192,11 +192,11 @@ impl UpstreamError {
                 if *is_proven {
                     ErrorMeaning::Answer
                 } else {
-                    ErrorMeaning::Hearsay
+                    ErrorMeaning::Unproven
                 }
             }
             Self::Rejected { status, said: None, .. } if !is_without_method(*status) => {
-                ErrorMeaning::Hearsay
+                ErrorMeaning::Unproven
             }
             Self::Forbidden { .. }
             | Self::Interrupted { .. }
@@ -206,19 +206,19 @@ impl UpstreamError {
                 ErrorMeaning::Fault
             }
             Self::Unexpected { status, .. } => match StatusClass::of(*status) {
-                StatusClass::Gateway | StatusClass::Passing => ErrorMeaning::Fault,
+                StatusClass::Gateway | StatusClass::Transient => ErrorMeaning::Fault,
                 _ if is_without_method(*status) => ErrorMeaning::Rejection,
                 _ => ErrorMeaning::Outage,
             },
             Self::CredentialRefused { .. } => ErrorMeaning::Outage,
             Self::Throttled { .. } => ErrorMeaning::Limit,
-            Self::TokenRefused { .. } => ErrorMeaning::UnripeToken,
+            Self::TokenRefused { .. } => ErrorMeaning::TokenNotYetValid,
         }
     }
 
     /// Whether the same request may succeed if it is sent again now.
     pub fn is_transient(&self) -> bool {
-        matches!(self.meaning(), ErrorMeaning::Fault | ErrorMeaning::UnripeToken)
+        matches!(self.meaning(), ErrorMeaning::Fault | ErrorMeaning::TokenNotYetValid)
     }
 
     /// Whether the upstream cannot say now, and another one may be asked in its stead. A method

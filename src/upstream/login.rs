@@ -196,7 +196,7 @@ impl UpstreamLogin {
         } else {
             Some(self.verdict(request, &reply, used).await)
         };
-        // A token that is refused everywhere may ripen, and another one would be no better.
+        // A token that is refused everywhere may become valid, and another one would be no better.
         let is_kept = error.as_ref().is_some_and(UpstreamError::is_an_outage);
         if let Some(Authorization { token: Some(held), .. }) = used
             && !is_kept
@@ -275,7 +275,7 @@ impl UpstreamLogin {
             return Ok(offered);
         };
         match &used.token {
-            Some(held) if !held.is_fresh && !held.token.may_ripen() => {
+            Some(held) if !held.is_fresh && !held.token.may_become_valid() => {
                 self.tokens.discard(held);
                 Ok(Some(offered.unwrap_or_else(|| used.challenge.clone())))
             }
@@ -374,7 +374,7 @@ impl UpstreamLogin {
             Err(error) => return error,
             Ok(ping) => ping,
         };
-        if matches!(ping.class(), StatusClass::Gateway | StatusClass::Passing) {
+        if matches!(ping.class(), StatusClass::Gateway | StatusClass::Transient) {
             return UpstreamError::unexpected(ping.host, ping.status, "for /v2/");
         }
         let is_invalid = token_fault(&refusal.headers) == Some(TokenFault::InvalidToken);

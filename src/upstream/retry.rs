@@ -26,7 +26,7 @@ const FAULT: RetrySchedule =
 /// After storage has refused a signed URL: a second one that is refused too is no accident.
 const SIGNED_URL: RetrySchedule = RetrySchedule { tries_max: 2, ..FAULT };
 
-/// While a token ripens. Clocks that are kept differ by a few seconds at most.
+/// While a token is not valid yet. Clocks that are kept differ by a few seconds at most.
 const TOKEN: RetrySchedule =
     RetrySchedule { tries_max: 4, pause: Duration::from_secs(1), growth: 2 };
 
@@ -51,7 +51,7 @@ fn schedule_of(error: &UpstreamError) -> Option<RetrySchedule> {
     match (error.meaning(), error) {
         (ErrorMeaning::Fault, UpstreamError::StorageRefused { .. }) => Some(SIGNED_URL),
         (ErrorMeaning::Fault, _) => Some(FAULT),
-        (ErrorMeaning::UnripeToken, _) => Some(TOKEN),
+        (ErrorMeaning::TokenNotYetValid, _) => Some(TOKEN),
         _ => None,
     }
 }

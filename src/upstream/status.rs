@@ -18,7 +18,7 @@ pub(super) enum StatusClass {
     Gateway,
     /// The same request may succeed at once: 408 (RFC 9110, 15.5.9), 421 (15.5.20), 425 (RFC 8470,
     /// 5.2), 499 of nginx, and 500. Asked again.
-    Passing,
+    Transient,
     /// 401 or 403.
     Refusal,
     /// Any other 4xx, which the registry says on purpose: clients get it as it is.
@@ -36,7 +36,7 @@ impl StatusClass {
             200 | 206 => Self::Content,
             401 | 403 => Self::Refusal,
             404 => Self::Absence,
-            408 | 421 | 425 | 499 | 500 => Self::Passing,
+            408 | 421 | 425 | 499 | 500 => Self::Transient,
             416 => Self::Unsatisfiable,
             // For a proxy's credential, and a limit: neither is about the request.
             407 | 429 => Self::Unknown,
@@ -66,7 +66,7 @@ mod tests {
             (&[404], StatusClass::Absence),
             (&[200, 206], StatusClass::Content),
             (&[502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530], StatusClass::Gateway),
-            (&[408, 421, 425, 499, 500], StatusClass::Passing),
+            (&[408, 421, 425, 499, 500], StatusClass::Transient),
             (&[401, 403], StatusClass::Refusal),
             (
                 &[400, 402, 405, 406, 409, 410, 411, 413, 414, 415, 418, 422, 426, 431, 451],

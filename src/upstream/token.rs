@@ -26,7 +26,7 @@ const REST_MIN: Duration = Duration::from_secs(10);
 
 /// For how long a token that the registry refuses is not replaced. Its clock may be behind that of
 /// the token server, or it may not know the server's key yet.
-const RIPENING: Duration = Duration::from_secs(30);
+const NOT_YET_VALID_MAX: Duration = Duration::from_secs(30);
 
 /// The tokens at hand and the fetches under way, by what was asked for.
 #[derive(Default)]
@@ -85,8 +85,8 @@ impl BearerToken {
     }
 
     /// Whether the registry has not taken it yet and still may: another one would be no better.
-    pub(super) fn may_ripen(&self) -> bool {
-        !self.0.is_taken.load(Ordering::Relaxed) && self.0.issued.elapsed() < RIPENING
+    pub(super) fn may_become_valid(&self) -> bool {
+        !self.0.is_taken.load(Ordering::Relaxed) && self.0.issued.elapsed() < NOT_YET_VALID_MAX
     }
 
     /// The value of the `Authorization` header, marked sensitive.

@@ -243,9 +243,9 @@ impl BlobDownload {
         self.failures += 1;
         let growing = PAUSE * 4_u32.pow(self.failures.min(FAILURES_MAX) - 1);
         // The upstream had the blob a moment ago: something in between may have said this.
-        let is_hearsay = matches!(error, UpstreamError::NotFound { .. })
+        let is_unproven = matches!(error, UpstreamError::NotFound { .. })
             || matches!(error, UpstreamError::Denied { is_proven: false, .. });
-        if self.failures > FAILURES_MAX || !(error.is_transient() || is_hearsay) {
+        if self.failures > FAILURES_MAX || !(error.is_transient() || is_unproven) {
             return Err(error.into());
         }
         let pause = growing.mul_f64(0.75 + fastrand::f64() / 2.0);

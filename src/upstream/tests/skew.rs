@@ -47,7 +47,7 @@ async fn a_registry_whose_clock_is_behind_is_asked_again_with_the_same_token() {
 
         assert_eq!(pull(&upstream).await.unwrap(), "layer", "{skew} s");
 
-        assert_eq!(issued.load(Ordering::SeqCst), 1, "{skew} s: one token, which ripens");
+        assert_eq!(issued.load(Ordering::SeqCst), 1, "{skew} s: one token, which becomes valid");
         assert!(begin.elapsed().as_secs() <= 10, "{skew} s: {:?}", begin.elapsed());
         assert!(network.count("up.example.com") <= 10, "{skew} s: it is not hammered");
         assert!(upstream.troubles().is_empty(), "{skew} s: {:?}", upstream.troubles());
