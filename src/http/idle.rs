@@ -33,7 +33,7 @@ impl IdleGuard {
         Self { io, silence_max, moved, on_first_byte: None, alarm }
     }
 
-    /// The same, and calls `hook` with the first byte that is received.
+    /// Calls `hook` with the first byte that is received.
     #[must_use]
     pub fn on_first_byte(self, hook: impl FnOnce(u8) + Send + 'static) -> Self {
         Self { on_first_byte: Some(Box::new(hook)), ..self }

@@ -176,8 +176,8 @@ impl BlobStore {
         open.is_ok_and(|open| open.is_some_and(|(_, metadata)| self.is_fresh(&metadata)))
     }
 
-    /// Removes a copy of an upload when the disk lets be, since it does not now. A download is left
-    /// as it is: the next fill goes on with it.
+    /// Removes a copy of an upload later, once the disk allows it. A download is left as it is: the
+    /// next fill goes on with it.
     pub(super) fn remove_later(&self, path: PathBuf) {
         if path.parent() == Some(&self.layout.uploads()) {
             self.drafts.remove_later(path);
@@ -240,7 +240,7 @@ impl BlobStore {
     pub(super) fn set_aside(&self, digest: &Digest, file: FileId, why: &str) {
         if condemn(&mut self.condemned.lock(), digest, file) {
             self.bad.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(%digest, why, "stored content cannot be read; set aside");
+            tracing::error!(%digest, reason = why, "stored content cannot be read; set aside");
         }
     }
 

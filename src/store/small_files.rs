@@ -70,7 +70,7 @@ impl DraftDir {
         Ok((file, draft))
     }
 
-    /// Removes a file that counts as a partial one when the disk lets be: before the next draft, or
+    /// Removes a file that counts as a partial one once the disk allows it: before the next draft,
     /// when downloads are swept, or at the next start.
     pub(super) fn remove_later(&self, path: PathBuf) {
         let mut left = self.left.lock();

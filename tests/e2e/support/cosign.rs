@@ -26,11 +26,11 @@ impl<'a> Cosign<'a> {
         tools::run(&mut sign).unwrap_or_else(|error| panic!("cosign signs {image}: {error}"));
     }
 
-    /// Whether the image has a signature by the key.
+    /// Verifies that the image has a signature by the key.
     ///
     /// # Errors
     ///
-    /// What cosign says if it has none.
+    /// The image has none: the message is cosign's.
     pub(crate) fn verify(&self, image: &str) -> Result<String, String> {
         let mut verify = self.command("verify");
         tools::run(verify.args(["--key", "cosign.pub", "--insecure-ignore-tlog", HTTP, image]))
