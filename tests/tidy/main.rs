@@ -10,6 +10,7 @@ mod files;
 mod layers;
 mod limits;
 mod lists;
+mod messages;
 mod rooms;
 mod source;
 mod vendors;
