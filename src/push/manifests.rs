@@ -73,12 +73,12 @@ impl ManifestPushes {
         let response = send(grant, call_of(grant, &put, body.clone())).await?;
         let sent = SentContent { digest: &digest, length: body.len() as u64 };
         if !has_taken(grant, &response, Resource::Manifest(put.reference.clone()), sent).await {
-            if response.status.is_success() {
+            if response.status.is_success() && !grant.uses_client_credential() {
                 // The tag may mean another manifest now, or the same.
                 self.cache.changes().tags_changed(grant, &tags_of(&put, &response)).await;
             }
             // Perhaps content is missing that was reported to exist.
-            if is_about_content(response.status) {
+            if is_about_content(grant, &response) {
                 self.cache.changes().manifest_refused(grant, &body).await;
             }
             return refused(response);
@@ -119,8 +119,10 @@ impl ManifestPushes {
         let change = change(grant, Method::DELETE, target, ChangePayload::Empty);
         let response = send(grant, change).await?;
         let is_success = response.status.is_success();
-        // Content that is gone upstream must not be served either.
-        if is_success || response.status == StatusCode::NOT_FOUND {
+        // Content that is gone upstream must not be served either. A client whose right the
+        // registry decides on may get 404 for content that it must not know of.
+        let is_absent = response.status == StatusCode::NOT_FOUND && !grant.uses_client_credential();
+        if is_success || is_absent {
             let changes = self.cache.changes();
             match resource {
                 Resource::Blob(digest) => changes.blob_deleted(grant, &digest).await,
@@ -163,11 +165,17 @@ fn tags_of(put: &ManifestPut, response: &UpstreamReply) -> Vec<Tag> {
 }
 
 /// Whether a refusal may be about the content of a manifest, and not about the client or its rate.
-fn is_about_content(status: StatusCode) -> bool {
-    matches!(
-        status,
+/// To a client whose right the registry decides on, the status alone says nothing: the registry may
+/// answer 404 to hide the repository.
+fn is_about_content(grant: &Grant, refusal: &UpstreamReply) -> bool {
+    let is_status = matches!(
+        refusal.status,
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY
-    )
+    );
+    is_status && (!grant.uses_client_credential() || refusal.has_code(&CONTENT_CODES))
 }
+
+/// The codes of distribution-spec, "Error Codes", for a manifest that was read and refused.
+const CONTENT_CODES: [&str; 3] = ["BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"];
 
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");

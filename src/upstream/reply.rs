@@ -96,6 +96,12 @@ impl UpstreamReply {
         self.class() == StatusClass::Rejection && !is_without_method(self.status)
     }
 
+    /// Whether its error has one of these codes (distribution-spec, "Error Codes").
+    pub fn has_code(&self, wanted: &[&str]) -> bool {
+        let codes = self.error.as_deref().and_then(codes).unwrap_or_default();
+        codes.iter().any(|code| wanted.contains(&code.as_str()))
+    }
+
     /// Whether this is how a registry that does not know referrers answers (oras-go 633, quay
     /// 3071). A code that is about something else is an error of its own.
     fn is_without_referrers(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Clients that ask the registry with credentials of their own: what is cached is theirs only if
 //! the registry says so.
 
+mod changes;
 mod fills;
 mod mounts;
 mod questions;
