@@ -1,5 +1,8 @@
 //! Questions for an upstream on behalf of a client, and by when they must be answered.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -23,7 +26,15 @@ pub(super) async fn in_time<T>(
     grant: &Grant,
     pull: impl Future<Output = Result<T, CacheError>>,
 ) -> Result<T, CacheError> {
-    timeout(HEADERS_WAIT_MAX, pull).await.unwrap_or_else(|_| Err(timed_out(grant)))
+    let mut pull = pin!(pull);
+    // A hit is there at once, and needs no timer.
+    match poll_fn(|cx| Poll::Ready(pull.as_mut().poll(cx))).await {
+        Poll::Ready(pulled) => pulled,
+        Poll::Pending => {
+            let pulled = timeout(HEADERS_WAIT_MAX, pull).await;
+            pulled.unwrap_or_else(|_| Err(timed_out(grant)))
+        }
+    }
 }
 
 /// The error that it is when the upstream gave no answer in [`HEADERS_WAIT_MAX`].
