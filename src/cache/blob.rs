@@ -20,7 +20,7 @@ use super::fill::table::FillHandle;
 use super::presence::{BlobLookup, Presence, PresenceTable};
 use super::question::{deadline, timed_out};
 use super::recheck::{BlobRecheck, RecheckQueue, StoredContent};
-use super::{BypassReason, CacheError, Decision, Pulled};
+use super::{BypassReason, CacheError, Decision, MissReason, Pulled};
 use crate::access::Grant;
 use crate::http::{BodySource, FileDelivery, FramePool, RangeSelection, ReplyBody, SendfileQueue};
 use crate::oci::Digest;
@@ -186,7 +186,8 @@ impl BlobPulls {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
         if let Some(len) = self.filling_length(grant, digest, is_known).await {
-            let decision = Decision::Miss { collapsed: true, unverified: false };
+            let reason = MissReason::of(self.fills.was_evicted(digest));
+            let decision = Decision::Miss { collapsed: true, unverified: false, reason };
             return Ok(Pulled { what: BlobHead { total: Some(len) }, decision, age: None });
         }
         let stated = self.lookup.look_up(grant, digest).await?;
@@ -289,6 +290,7 @@ impl BlobPulls {
         CacheError::if_offline(grant)?;
         let until = deadline();
         loop {
+            let reason = MissReason::of(self.fills.was_evicted(digest));
             let fill = self.fills.join(grant, digest, member);
             // All that is missing is that the disk confirms it.
             let was_done =
@@ -315,7 +317,7 @@ impl BlobPulls {
             if was_done && matches!(progress, FillProgress::Done { .. }) {
                 return Ok(self.pulled(BlobSource::Filling(fill), progress.total(), Decision::Hit));
             }
-            return self.filled(grant, fill, progress, need);
+            return self.filled(grant, fill, progress, need, reason);
         }
     }
 
@@ -326,9 +328,10 @@ impl BlobPulls {
         fill: FillHandle,
         progress: FillProgress,
         need: BlobNeed<'_>,
+        reason: MissReason,
     ) -> Result<Pulled<Blob>, CacheError> {
         let total = progress.total();
-        let miss = Decision::Miss { collapsed: fill.is_joined, unverified: false };
+        let miss = Decision::Miss { collapsed: fill.is_joined, unverified: false, reason };
         match progress {
             FillProgress::Asking => Err(CacheError::Internal("a fill is not ready")),
             FillProgress::Failed(error) => Err(error),

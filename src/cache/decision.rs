@@ -33,6 +33,8 @@ pub enum Decision {
         collapsed: bool,
         /// Whether the answer ends before the blob does, and so before it is verified.
         unverified: bool,
+        /// Why it was not in the cache.
+        reason: MissReason,
     },
     /// Not the cache's to answer: a push or a deletion, which only the registry can do.
     Relayed {
@@ -48,6 +50,31 @@ pub enum Decision {
         /// Why the upstream was not asked.
         reason: StaleReason,
     },
+}
+
+/// Why something was not in the cache. It is for operators alone, in the log: to a client it would
+/// say what others have pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissReason {
+    /// Nothing that may be served in this repository is stored.
+    Absent,
+    /// It was stored, and evicted to make room.
+    Evicted,
+}
+
+impl MissReason {
+    /// Of content that is not stored.
+    pub(super) fn of(was_evicted: bool) -> Self {
+        if was_evicted { Self::Evicted } else { Self::Absent }
+    }
+
+    /// The value of the log's field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Evicted => "evicted",
+        }
+    }
 }
 
 /// Why an answer passed by the store.
@@ -106,10 +133,10 @@ impl Decision {
     pub const ALL: [Self; 18] = [
         Self::Hit,
         Self::Revalidated,
-        Self::Miss { collapsed: false, unverified: false },
-        Self::Miss { collapsed: false, unverified: true },
-        Self::Miss { collapsed: true, unverified: false },
-        Self::Miss { collapsed: true, unverified: true },
+        Self::Miss { collapsed: false, unverified: false, reason: MissReason::Absent },
+        Self::Miss { collapsed: false, unverified: true, reason: MissReason::Absent },
+        Self::Miss { collapsed: true, unverified: false, reason: MissReason::Absent },
+        Self::Miss { collapsed: true, unverified: true, reason: MissReason::Absent },
         Self::Stale { since: Duration::ZERO, reason: StaleReason::CredentialRefused },
         Self::Stale { since: Duration::ZERO, reason: StaleReason::Offline },
         Self::Stale { since: Duration::ZERO, reason: StaleReason::Slow },
@@ -124,12 +151,13 @@ impl Decision {
         Self::Relayed { mounted: true },
     ];
 
-    /// Its place among the kinds of decisions; for how long an answer is stale makes no kind.
+    /// Its place among the kinds of decisions; for how long an answer is stale makes no
+    /// kind, nor does the reason of a miss.
     pub fn index(self) -> usize {
         match self {
             Self::Hit => 0,
             Self::Revalidated => 1,
-            Self::Miss { collapsed, unverified } => {
+            Self::Miss { collapsed, unverified, .. } => {
                 2 + 2 * usize::from(collapsed) + usize::from(unverified)
             }
             Self::Stale { reason: StaleReason::CredentialRefused, .. } => 6,
@@ -156,8 +184,18 @@ impl Decision {
     #[must_use]
     pub fn of_part(self, is_verified: bool) -> Self {
         match self {
-            Self::Miss { collapsed, .. } => Self::Miss { collapsed, unverified: !is_verified },
+            Self::Miss { collapsed, reason, .. } => {
+                Self::Miss { collapsed, unverified: !is_verified, reason }
+            }
             other => other,
+        }
+    }
+
+    /// Why it was a miss, if it was one.
+    pub fn miss_reason(self) -> Option<MissReason> {
+        match self {
+            Self::Miss { reason, .. } => Some(reason),
+            _ => None,
         }
     }
 

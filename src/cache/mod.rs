@@ -23,7 +23,7 @@ mod recheck;
 mod tasks;
 
 pub use blob::{Blob, BlobHead, BlobNeed};
-pub use decision::{BypassReason, Decision, DecisionNames, Pulled, StaleReason};
+pub use decision::{BypassReason, Decision, DecisionNames, MissReason, Pulled, StaleReason};
 pub use epoch::Epoch;
 pub use error::{CacheError, ManifestFault};
 pub use facade::Cache;

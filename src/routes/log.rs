@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{EventRead, EventReader, RequestEvent};
-use crate::cache::Decision;
+use crate::cache::{Decision, MissReason};
 use crate::oci::RepositoryName;
 
 /// Whether `LARDER_LOG` enables request lines.
@@ -62,6 +62,7 @@ fn write_event(event: &RequestEvent) {
         status = summary.status.as_u16(),
         decision = names.map(|names| names.word),
         detail = names.map(|names| names.detail).filter(|detail| !detail.is_empty()),
+        reason = summary.decision.and_then(Decision::miss_reason).map(MissReason::as_str),
         bytes = summary.sent,
         duration_ms = millis(summary.took),
         first_byte_ms = summary.first_byte.map(millis),

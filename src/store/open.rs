@@ -223,6 +223,11 @@ impl Store {
         self.blobs.budget().note_hit(digest);
     }
 
+    /// Whether a blob was evicted lately, and not stored since. Does not block.
+    pub fn was_evicted(&self, digest: &Digest) -> bool {
+        self.blobs.budget().was_evicted(digest)
+    }
+
     /// The present figures. Does not block.
     pub fn report(&self) -> StoreReport {
         let (index, verification) = (self.blobs.index().report(), self.blobs.verification());

@@ -5,6 +5,7 @@ use std::fs;
 
 use http::Method;
 use larder::cache::Decision;
+use larder::store::SpaceAmount;
 use larder::upstream::ProxyCredential;
 use serde_json::Value;
 
@@ -250,4 +251,81 @@ async fn a_line_says_who_asked_for_what_and_what_became_of_it() {
     assert!(!refused.to_string().contains("secret"), "{refused}");
     assert_eq!((&unknown["route"], &unknown["status"]), (&"unknown".into(), &404.into()));
     assert!(unknown["registry"].is_null() && unknown["decision"].is_null(), "{unknown}");
+}
+
+/// An operator asks whether a larger cache would help. A client is not told: it would learn what
+/// others have pulled.
+#[tokio::test(start_paused = true)]
+async fn the_line_of_a_miss_says_whether_it_was_evicted_and_the_header_does_not() {
+    const MIB: usize = 1 << 20;
+    let log = Log::capture();
+    let (hub, mut setup) = (ScriptedRegistry::new(), Setup::new());
+    setup.registry("docker.io", &hub);
+    setup.settings.store.limits.max_size = Some(SpaceAmount::Bytes(8 * MIB as u64));
+    let blobs: Vec<_> = (0..6).map(|seed| Blob::large(seed, 2 * MIB)).collect();
+    for blob in &blobs {
+        hub.put_blob(REPOSITORY, blob);
+    }
+    let proxy = setup.start().await;
+    proxy.log_requests();
+    for blob in &blobs {
+        proxy.get(&blob.path(REPOSITORY)).await.assert_is(blob);
+        while !proxy.has_stored(&blob.digest) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    let evicted = blobs.iter().find(|blob| !proxy.has_stored(&blob.digest)).unwrap();
+
+    for _ in 0..2 {
+        let reply = proxy.get(&evicted.path(REPOSITORY)).await;
+        reply.assert_is(evicted);
+        assert_eq!(reply.decision().get("detail"), None);
+        while !proxy.has_stored(&evicted.digest) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+
+    let lines = log.lines("request");
+    let reasons: Vec<_> = lines.iter().map(|line| line["reason"].as_str()).collect();
+    let (first, again) = reasons.split_at(blobs.len());
+    assert!(first.iter().all(|reason| *reason == Some("absent")), "{reasons:?}");
+    assert_eq!(again, [Some("evicted"), None], "a hit has none");
+}
+
+/// Queries compare numbers and words; `Some("x")` and `1.2s` are neither.
+#[tokio::test(start_paused = true)]
+async fn no_field_of_a_log_line_is_a_debug_string() {
+    let log = Log::of_everything();
+    let mut world = World::new().await;
+    world.proxy.log_requests();
+    world.with_pushes().await;
+    world.with_a_healthy_upstream().await;
+    world.with_a_lazy_puller().await;
+    world.while_blobs_arrive().await;
+    world.with_ailing_upstreams().await;
+    world.with_an_ailing_disk().await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+
+    let mut seen = 0;
+    for line in log.text().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if !line["target"].as_str().unwrap().starts_with("larder") {
+            continue;
+        }
+        for (name, value) in line["fields"].as_object().unwrap() {
+            assert!(!value.as_str().is_some_and(is_of_debug), "{name} in {line}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 300, "{seen} fields");
+}
+
+/// Whether a text is a value as `Debug` writes it.
+fn is_of_debug(text: &str) -> bool {
+    let is_wrapped = ["Some(", "Ok(", "Err(", "\"", "["].iter().any(|it| text.starts_with(it));
+    let number = text.trim_end_matches(|c: char| c.is_alphabetic());
+    let is_duration =
+        number.parse::<f64>().is_ok() && ["ns", "µs", "ms", "s"].contains(&&text[number.len()..]);
+    is_wrapped || is_duration || text == "None" || text.contains(" { ")
 }

@@ -33,6 +33,11 @@ impl BlobFills {
         &self.tools.stats
     }
 
+    /// Whether the blob was evicted lately.
+    pub(crate) fn was_evicted(&self, digest: &Digest) -> bool {
+        self.tools.store.was_evicted(digest)
+    }
+
     /// Joins the fill of the blob, or starts it. `member` is what is known of the blob in the
     /// grant's repository.
     pub(crate) fn join(

@@ -23,7 +23,7 @@ use crate::cache::question::deadline;
 use crate::cache::tasks::DetachedTasks;
 use crate::cache::{
     CacheError, CachedManifest, Decision, MANIFEST_BYTES_MAX, ManifestContent, ManifestFault,
-    Pulled, UpstreamWarnings,
+    MissReason, Pulled, UpstreamWarnings,
 };
 use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, Reference};
 use crate::store::{RepositoryRecords, Store, VerifiedContent};
@@ -69,9 +69,10 @@ impl ManifestPulls {
                 Arc::clone(self).fetch(grant.clone(), digest.clone())
             })
         };
+        let reason = MissReason::of(self.store.was_evicted(digest));
         let (collapsed, answer) = ask_shared(grant, ask).await;
-        let what = answer?;
-        Ok(Pulled { what, decision: Decision::Miss { collapsed, unverified: false }, age: None })
+        let decision = Decision::Miss { collapsed, unverified: false, reason };
+        Ok(Pulled { what: answer?, decision, age: None })
     }
 
     /// The manifest, if the registry itself says, or has said within `membership_ttl`, that the

@@ -17,7 +17,7 @@ use crate::cache::disk::records_of;
 use crate::cache::epoch::{Epoch, EpochTable};
 use crate::cache::flight::{PendingAnswer, Sharing, ask_shared};
 use crate::cache::key::RecordKey;
-use crate::cache::{CacheError, Decision, StaleReason};
+use crate::cache::{CacheError, Decision, MissReason, StaleReason};
 use crate::clock::WallClock;
 use crate::registry::TagPolicy;
 use crate::store::{RepositoryRecords, Store};
@@ -183,7 +183,8 @@ impl RecordValidation {
         let Some(validated) = validated else {
             CacheError::if_offline(grant)?;
             let (collapsed, answer) = ask_shared(grant, ask).await;
-            let miss = Decision::Miss { collapsed, unverified: false };
+            let reason = MissReason::Absent;
+            let miss = Decision::Miss { collapsed, unverified: false, reason };
             return Ok(Resolution::Validated(answer?, miss));
         };
         let age = validated.age(self.clock.now(), policy);

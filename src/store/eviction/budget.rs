@@ -24,6 +24,7 @@ use super::counts::{EvictionCounts, EvictionReason, SpaceReport};
 use super::key::BlobKey;
 use super::open_files::OpenFiles;
 use super::order::{BLOCK_BYTES, EvictionOrder};
+use super::recent::RecentlyEvicted;
 use crate::clock::{WallClock, unix_seconds};
 use crate::oci::Digest;
 use crate::store::index::{IndexRow, StoreIndex};
@@ -53,6 +54,7 @@ pub(in crate::store) struct DiskBudget {
     is_complete: Mutex<bool>,
     completed: Condvar,
     counts: EvictionCounts,
+    recent: Mutex<RecentlyEvicted>,
     is_stopping: AtomicBool,
     /// Held for files that are written without a reservation: they are counted afterwards.
     _unreserved: SpaceReservation,
@@ -90,6 +92,7 @@ impl DiskBudget {
             is_complete: Mutex::default(),
             completed: Condvar::new(),
             counts: EvictionCounts::default(),
+            recent: Mutex::default(),
             is_stopping: AtomicBool::new(false),
             _unreserved: unreserved,
         }
@@ -133,6 +136,12 @@ impl DiskBudget {
     pub(in crate::store) fn stored(&self, digest: &Digest, len: u64, allocated: u64) {
         let bytes = footprint(digest, len, allocated);
         self.change(|order, now| order.insert(BlobKey::of(digest), bytes, now));
+        self.recent.lock().forget(&BlobKey::of(digest));
+    }
+
+    /// Whether a blob was evicted lately, and not stored since. Does not block.
+    pub(in crate::store) fn was_evicted(&self, digest: &Digest) -> bool {
+        self.recent.lock().has(&BlobKey::of(digest))
     }
 
     /// Notes that a blob was removed by another than this.
@@ -299,6 +308,7 @@ impl DiskBudget {
         let unused = self.now().saturating_sub(removed.used);
         tracing::debug!(%digest, bytes = removed.bytes, unused, "evicted a blob");
         self.counts.count(reason, removed.bytes, unused);
+        self.recent.lock().note(key.clone());
         Ok(Some(removed.bytes))
     }
 

@@ -9,6 +9,7 @@ mod keeper;
 mod key;
 mod open_files;
 mod order;
+mod recent;
 
 pub(super) use self::budget::DiskBudget;
 pub use self::counts::{EvictedBlobs, EvictionReason, SpaceReport};
