@@ -22,7 +22,9 @@ use super::question::{deadline, timed_out};
 use super::recheck::{BlobRecheck, RecheckQueue, StoredContent};
 use super::{BypassReason, CacheError, Decision, MissReason, Pulled};
 use crate::access::Grant;
-use crate::http::{BodySource, FileDelivery, FramePool, RangeSelection, ReplyBody, SendfileQueue};
+use crate::http::{
+    BodySource, ClientPresence, FileDelivery, FramePool, RangeSelection, ReplyBody, SendfileQueue,
+};
 use crate::oci::Digest;
 use crate::store::{ContentStore, StoredBlob};
 
@@ -66,6 +68,17 @@ impl Blob {
     #[must_use]
     pub fn through(mut self, outlet: Option<SendfileQueue>) -> Self {
         self.delivery = self.delivery.through(outlet);
+        self
+    }
+
+    /// Has the client's own credential used only while the client is there.
+    #[must_use]
+    pub fn read_while(self, presence: Option<&ClientPresence>) -> Self {
+        if let (BlobSource::Filling(FillHandle { reader: Some(reader), .. }), Some(presence)) =
+            (&self.source, presence)
+        {
+            reader.read_while(presence);
+        }
         self
     }
 

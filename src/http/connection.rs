@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio_util::sync::CancellationToken;
 
+use super::half_close::{ClientPresence, HalfCloseStream};
 use super::{BodyData, BodyError, NetworkConnection, SendfileQueue};
 
 /// Whether a request's body ends where another reader may not see its end: with any coding but one
@@ -30,7 +31,7 @@ pub fn is_oddly_coded(headers: &HeaderMap) -> bool {
 /// and no other is taken.
 ///
 /// `outlet` is that of the socket under `io`, if nothing is between them. Requests over HTTP/1
-/// bear it among their extensions; HTTP/2 mixes the bodies of several.
+/// bear it among their extensions, and the client's presence; HTTP/2 mixes the bodies of several.
 pub async fn serve_connection<F, B>(
     io: NetworkConnection,
     outlet: Option<SendfileQueue>,
@@ -40,11 +41,12 @@ pub async fn serve_connection<F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = BodyData, Error = BodyError> + Send + 'static,
 {
+    let presence = ClientPresence::default();
+    let io = HalfCloseStream::new(io, presence.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        if let Some(outlet) = &outlet
-            && request.version() <= Version::HTTP_11
-        {
-            request.extensions_mut().insert(outlet.clone());
+        if request.version() <= Version::HTTP_11 {
+            request.extensions_mut().insert(presence.clone());
+            outlet.clone().map(|outlet| request.extensions_mut().insert(outlet));
         }
         let answer = answer(request);
         async move { Ok::<_, Infallible>(answer.await) }
@@ -70,6 +72,7 @@ fn builder() -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_MAX)
+        .half_close(true)
         .max_buf_size(HTTP1_BUFFER_BYTES);
     builder
         .http2()

@@ -14,6 +14,7 @@ mod egress;
 mod etag;
 mod file;
 mod frames;
+mod half_close;
 mod host_port;
 mod idle;
 mod inert;
@@ -45,6 +46,7 @@ pub use egress::{EgressRoute, InvalidProxyUrl, ProxyOptions, ProxyTable, ProxyUr
 pub use etag::{etag_matches, range_applies};
 pub use file::{FileDelivery, FrameReader};
 pub use frames::FramePool;
+pub use half_close::ClientPresence;
 pub use host_port::{HostPort, InvalidHostPort};
 /// The body of an upstream's answer, as it comes.
 pub use hyper::body::Incoming;

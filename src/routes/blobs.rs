@@ -12,7 +12,8 @@ use super::reply::RouteReply;
 use crate::access::Grant;
 use crate::cache::{Blob, BlobNeed, Cache, CacheError, Pulled};
 use crate::http::{
-    MultipartBody, RangeSelection, ReplyBody, SendfileQueue, etag_matches, range_applies,
+    ClientPresence, MultipartBody, RangeSelection, ReplyBody, SendfileQueue, etag_matches,
+    range_applies,
 };
 use crate::oci::{Digest, ErrorCode};
 
@@ -35,7 +36,8 @@ pub(super) async fn pull(
     };
     let outlet = request.extensions.get::<SendfileQueue>().cloned();
     let pulled = cache.blob(grant, digest, need).await.map_err(failed)?;
-    let pulled = Pulled { what: pulled.what.through(outlet), ..pulled };
+    let presence = request.extensions.get::<ClientPresence>();
+    let pulled = Pulled { what: pulled.what.through(outlet).read_while(presence), ..pulled };
     if !etag_matches(&request.headers, digest.as_str()) {
         return selected(&pulled, digest, range);
     }

@@ -27,6 +27,7 @@ mod footers;
 mod framing;
 mod generations;
 mod h2;
+mod half_close;
 mod hostile;
 mod hosts;
 mod index;

@@ -96,6 +96,34 @@ async fn a_renewed_certificate_leaves_a_running_download_unharmed() {
     mirror.tls.client().get(&mirror.path()).await.assert_is(&mirror.blob);
 }
 
+/// By TLS's word for it, and by that of TCP alone.
+#[tokio::test]
+async fn a_client_that_half_closes_gets_its_whole_answer_over_tls() {
+    for is_clean in [true, false] {
+        let mirror = Mirror::start("").await;
+        let gate = Gate::new();
+        mirror.hub.breaks(When::asked(&mirror.blob.digest), Fault::HoldHeaders(gate.clone()));
+        for is_cold in [true, false] {
+            let mut stream = mirror.tls.offering(&["http/1.1"]).connect().await.unwrap();
+            let request = format!("GET {} HTTP/1.1\r\nHost: larder.test\r\n\r\n", mirror.path());
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            if is_clean {
+                stream.shutdown().await.unwrap();
+            } else {
+                stream.get_mut().0.shutdown().await.unwrap();
+            }
+            if is_cold {
+                gate.reached().await;
+                gate.open();
+            }
+            let mut answer = Vec::new();
+            drop(stream.read_to_end(&mut answer).await);
+            assert!(answer.ends_with(&mirror.blob.bytes), "clean: {is_clean}, cold: {is_cold}");
+        }
+    }
+}
+
 /// A renewal that went wrong must not take the service down days before it would have to.
 #[tokio::test]
 async fn a_pair_that_does_not_fit_leaves_the_old_one_in_service() {

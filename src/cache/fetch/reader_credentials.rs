@@ -4,11 +4,12 @@
 //! the time, in that reader's own repository. A credential is gone when its reader is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
 use crate::access::Grant;
+use crate::http::ClientPresence;
 use crate::oci::RepositoryName;
 use crate::upstream::ClientCredential;
 
@@ -24,6 +25,8 @@ pub(crate) struct FillReader {
     repository: RepositoryName,
     client: Option<ClientCredential>,
     is_refused: AtomicBool,
+    /// Set once its answer begins.
+    presence: OnceLock<ClientPresence>,
 }
 
 impl FillReaders {
@@ -33,6 +36,7 @@ impl FillReaders {
             repository: grant.repository().clone(),
             client: grant.client().cloned(),
             is_refused: AtomicBool::new(false),
+            presence: OnceLock::new(),
         });
         let mut entered = self.entered.lock();
         // The readers that have left, before the list grows.
@@ -48,7 +52,8 @@ impl FillReaders {
     pub(crate) fn present(&self, in_repository: Option<&RepositoryName>) -> Vec<Arc<FillReader>> {
         let is_usable = |reader: &Arc<FillReader>| {
             let is_in_place = in_repository.is_none_or(|name| *name == reader.repository);
-            is_in_place && !reader.is_refused.load(Ordering::Relaxed)
+            let has_left = reader.presence.get().is_some_and(ClientPresence::may_have_left);
+            is_in_place && !has_left && !reader.is_refused.load(Ordering::Relaxed)
         };
         self.entered.lock().iter().filter_map(Weak::upgrade).filter(is_usable).collect()
     }
@@ -63,6 +68,11 @@ impl FillReader {
     /// The credential that the client presented.
     pub(crate) fn client(&self) -> Option<&ClientCredential> {
         self.client.as_ref()
+    }
+
+    /// Ends the use of the credential with this presence.
+    pub(crate) fn read_while(&self, presence: &ClientPresence) {
+        self.presence.get_or_init(|| presence.clone());
     }
 
     /// Notes that the upstream refused the credential, which is not used again.
