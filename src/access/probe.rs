@@ -82,8 +82,7 @@ async fn head_of_first_tag(
     let answer = ask(query, &Resource::Tags, ReadMethod::Get, "n=1", timing).await?;
     let collected = timeout_at(timing.deadline, answer.body.collect(LIST_BYTES_MAX)).await;
     let body = collected.unwrap_or_else(|_| {
-        let reason = "the list of tags did not end in time".to_owned();
-        Err(UpstreamError::Unreachable { host: host(), reason })
+        Err(UpstreamError::Stalled { host: host(), waited: timing.begin.elapsed() })
     })?;
     let list: TagList = serde_json::from_slice(&body).unwrap_or_default();
     let first = list.tags.unwrap_or_default().into_iter().find_map(|tag| tag.parse().ok());

@@ -7,17 +7,20 @@
 //! because it may mean that the client must not know of the repository.
 //!
 //! A right is fresh for `grant_ttl`. After that the upstream is asked again; while the upstream is
-//! unreachable, a stale right holds for `grant_grace` more. Rights are cached under a hash with
-//! a key of this process, and end with it. A refusal is cached for seconds, and not across a push,
-//! which may have created the missing manifest.
+//! down, a stale right holds for `grant_grace` more, counted from the last confirmation. A rate
+//! limit or a slow answer is no outage: a client could bring either about, and keep a right that
+//! was revoked. Rights are cached under a hash with a key of this process, and end with it. A
+//! refusal is cached for seconds, and not across a push, which may have created the missing
+//! manifest.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::AccessDenied;
 use super::probe::probe;
@@ -38,8 +41,11 @@ pub(super) struct ConfirmedRights {
     /// When a repository was last pushed to, by any client.
     pushed: TtlMap<Instant>,
     /// One question at a time for each right.
-    asking: Mutex<HashMap<CredentialId, Weak<AsyncMutex<()>>>>,
+    asking: Mutex<HashMap<CredentialId, Weak<QuestionLock>>>,
 }
+
+/// Held while a question is asked, with the last one that got no answer, and when that was known.
+type QuestionLock = AsyncMutex<Option<(Instant, UpstreamError)>>;
 
 #[derive(Clone, Copy, Debug)]
 struct ConfirmedRight {
@@ -98,11 +104,15 @@ impl ConfirmedRights {
         if self.holds(&right, policy) {
             return Ok(None);
         }
+        let arrived_at = Instant::now();
         let lock = self.question_lock(right);
-        let _asking = lock.lock().await;
+        let mut last_failure = lock.lock().await;
         // Clients send several requests at once; the first of them has asked.
         if self.holds(&right, policy) {
             return Ok(None);
+        }
+        if let Some((_, error)) = last_failure.as_ref().filter(|(at, _)| *at >= arrived_at) {
+            return Err(error.clone().into());
         }
         let resource = query.resource_id(key);
         let pushed = self.pushed.get(&pushed_id(key, query.registry, query.repository));
@@ -113,7 +123,11 @@ impl ConfirmedRights {
         if is_refused(&right) || is_refused(&resource) {
             return Err(AccessDenied::NotConfirmed);
         }
-        self.ask(query, policy, right, resource).await
+        let outcome = self.ask(query, policy, right, resource).await;
+        if let Err(AccessDenied::Upstream(error)) = &outcome {
+            *last_failure = Some((Instant::now(), error.clone()));
+        }
+        outcome
     }
 
     async fn ask(
@@ -132,41 +146,38 @@ impl ConfirmedRights {
             return Ok(None);
         }
         let asked_at = Instant::now();
-        let wait = if stale.is_some() { WAIT_WITH_GRACE } else { WAIT };
-        let error = match probe(query, asked_at + wait).await {
-            Ok(head) => {
-                self.note_confirmed(right, policy);
-                return Ok(head);
-            }
-            Err(error) => error,
+        let outcome = match stale {
+            None => probe(query, asked_at + WAIT).await,
+            Some(_) => ask_unless_down(query, asked_at).await,
         };
-        match (error, stale) {
-            // A rejection with a reason is the registry's, and no outage.
-            (
-                error @ (UpstreamError::CredentialRefused { .. }
-                | UpstreamError::Rejected { said: Some(_), .. }),
-                _,
-            ) => {
-                self.remove(&right);
-                Err(error.into())
+        match (outcome, stale) {
+            (Ok(head), _) => {
+                self.note_confirmed(right, policy);
+                Ok(head)
             }
-            (UpstreamError::Denied { .. }, _) => {
+            (Err(error), Some(stale)) if is_outage(&error) => {
+                tracing::debug!(%error, "a stale right stands in");
+                self.extend(right, stale, policy);
+                Ok(None)
+            }
+            (Err(UpstreamError::Denied { .. }), _) => {
                 self.remove(&right);
                 self.refused.insert(right, asked_at, REFUSED_TTL);
                 Err(AccessDenied::NotConfirmed)
             }
-            (UpstreamError::NotFound { .. }, _) => {
+            (Err(UpstreamError::NotFound { .. }), _) => {
                 // The 404 may be about this resource only, so no other one is refused; but the
                 // stale right must not be served any longer.
                 self.remove(&right);
                 self.refused.insert(resource, asked_at, REFUSED_TTL);
                 Err(AccessDenied::NotConfirmed)
             }
-            (_, Some(stale)) => {
-                self.extend(right, stale, policy);
-                Ok(None)
+            (Err(error), _) => {
+                if !is_about_load(&error) {
+                    self.remove(&right);
+                }
+                Err(error.into())
             }
-            (error, None) => Err(error.into()),
         }
     }
 
@@ -192,7 +203,7 @@ impl ConfirmedRights {
         right.confirmed_at.elapsed() < policy.ttl || has_just_failed
     }
 
-    fn question_lock(&self, right: CredentialId) -> Arc<AsyncMutex<()>> {
+    fn question_lock(&self, right: CredentialId) -> Arc<QuestionLock> {
         let mut asking = self.asking.lock();
         if let Some(lock) = asking.get(&right).and_then(Weak::upgrade) {
             return lock;
@@ -201,17 +212,57 @@ impl ConfirmedRights {
         if asking.len() >= asking.capacity() {
             asking.retain(|_, lock| lock.strong_count() > 0);
         }
-        let lock = Arc::new(AsyncMutex::new(()));
+        let lock = Arc::new(QuestionLock::default());
         asking.insert(right, Arc::downgrade(&lock));
         lock
     }
+}
+
+/// Asks. An upstream that answers nothing is found out before the client has waited for long.
+async fn ask_unless_down(
+    query: RightsQuery<'_>,
+    asked_at: Instant,
+) -> Result<Option<ResourceHead>, UpstreamError> {
+    let mut question = pin!(probe(query, asked_at + WAIT));
+    if let Ok(outcome) = timeout_at(asked_at + SILENCE, &mut question).await {
+        return outcome;
+    }
+    let upstream = query.registry.upstream();
+    tokio::select! {
+        outcome = question => outcome,
+        false = upstream.answers(asked_at + WAIT_WITH_GRACE) => {
+            let host = upstream.host().to_owned();
+            Err(UpstreamError::Unreachable { host, reason: "`/v2/` has no answer".to_owned() })
+        }
+    }
+}
+
+/// Whether the upstream is down for all clients, so that a stale right can stand in.
+fn is_outage(error: &UpstreamError) -> bool {
+    // A rejection with a reason is the registry's.
+    let is_answer = matches!(
+        error,
+        UpstreamError::CredentialRefused { .. }
+            | UpstreamError::Denied { .. }
+            | UpstreamError::NotFound { .. }
+            | UpstreamError::Rejected { said: Some(_), .. }
+    );
+    !is_answer && !is_about_load(error)
+}
+
+/// Whether the client itself may have brought it about, by asking too much.
+fn is_about_load(error: &UpstreamError) -> bool {
+    matches!(error, UpstreamError::Stalled { .. } | UpstreamError::Throttled { .. })
 }
 
 /// How long a client waits for its right to be confirmed. The pull after it takes up to 25 s, and
 /// containerd gives up after 30.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// How long a client waits where a stale right can stand in.
+/// After this the upstream is asked for `/v2/` as well, if a stale right can stand in.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a client waits where a stale right can stand in, and `/v2/` has no answer either.
 const WAIT_WITH_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the upstream is not asked again after a question without an answer.

@@ -173,6 +173,11 @@ impl Upstream {
         }
     }
 
+    /// Whether it answers `/v2/` before `deadline`, with whatever status but a gateway's.
+    pub(super) async fn answers(&self, deadline: Instant) -> bool {
+        timeout_at(deadline, probe::answers(&self.transport)).await.unwrap_or(false)
+    }
+
     /// Asks like [`Upstream::ask`], without a retry.
     pub(super) async fn ask_once(
         &self,

@@ -85,6 +85,11 @@ impl UpstreamGroup {
         self.authoritative.is_open() && self.mirrors.iter().all(Upstream::is_open)
     }
 
+    /// Whether the registry answers at all before `deadline`: to a question that is no client's.
+    pub async fn answers(&self, deadline: Instant) -> bool {
+        self.authoritative.answers(deadline).await
+    }
+
     /// All but the authoritative one.
     pub fn mirrors(&self) -> Vec<UpstreamIndex> {
         (0..self.mirrors.len()).map(UpstreamIndex::Mirror).collect()

@@ -13,8 +13,10 @@ use tokio::time::{sleep, timeout};
 use url::Url;
 
 use super::breaker::{OpenHook, OpenedHost, WAIT, WAIT_MAX};
+use super::error::UpstreamError;
 use super::payload::ChangePayload;
 use super::request::UpstreamRequest;
+use super::status::StatusClass;
 use super::transport::{HEAD_WAIT, UpstreamTransport};
 
 /// Starts a task for each breaker of `transport` that opens.
@@ -41,6 +43,16 @@ async fn probe(transport: Weak<UpstreamTransport>, opened: OpenedHost) {
         let answer = timeout(HEAD_WAIT, transport.exchange(&request, ChangePayload::Empty, None));
         let error = answer.await.ok().and_then(Result::err);
         tracing::debug!(host = opened.host, error = error.map(|it| it.to_string()), "probed");
+    }
+}
+
+/// Whether the upstream answers, with whatever status but a gateway's. Sent beside the requests of
+/// clients, so that they cannot delay it.
+pub(super) async fn answers(transport: &UpstreamTransport) -> bool {
+    let request = UpstreamRequest::probe(transport.base.api_url());
+    match transport.exchange(&request, ChangePayload::Empty, None).await {
+        Ok(reply) => reply.class() != StatusClass::Gateway,
+        Err(error) => matches!(error, UpstreamError::Throttled { .. }),
     }
 }
 

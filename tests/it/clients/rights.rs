@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{
     ANN, BEN, GRANTS, LATEST, REALM, SECOND, WRONG, ann, assert_challenged, ben, corp, get, pull,
 };
@@ -100,10 +102,10 @@ async fn a_grant_outlives_an_outage_for_grant_grace_and_no_longer() {
         let layer = image.layers[0].path("team/app");
         tokio::time::advance(GRANTS.ttl + SECOND).await;
 
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
         assert!(began.elapsed() <= 2 * SECOND, "{:?}", began.elapsed());
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
         assert!(began.elapsed() < SECOND, "nobody waits again and again: {:?}", began.elapsed());
         let other = get(&proxy, &layer, ("ben", BEN)).await;
@@ -118,6 +120,64 @@ async fn a_grant_outlives_an_outage_for_grant_grace_and_no_longer() {
         get(&proxy, &layer, ("ann", ANN)).await.assert_is(&image.layers[0]);
         drop(hub);
     }
+}
+
+/// A client can bring a limit upon itself, or ask for so much that answers are slow.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_limited_or_waits_for_an_answer_keeps_no_stale_right() {
+    let limit = |status, seconds: &str| {
+        Fault::Status(status, vec![("Retry-After", seconds.to_owned())], "slower")
+    };
+    let held = || Fault::HoldHeaders(Gate::new());
+    for (asked, fault, statuses) in [
+        ("/team/app/manifests/", limit(429, "60"), [429, 503]),
+        ("/team/app/manifests/", limit(429, "3600"), [429, 503]),
+        ("/team/app/manifests/", limit(503, "60"), [429, 503]),
+        ("/team/app/manifests/", held(), [504, 504]),
+        ("/token", limit(429, "60"), [429, 503]),
+        ("/token", held(), [504, 504]),
+    ] {
+        let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+        pull(&proxy, "team/app", &image, ("ann", ANN)).await;
+        hub.breaks(When::asked(asked), fault.clone());
+        tokio::time::advance(GRANTS.ttl + SECOND).await;
+
+        let began = Instant::now();
+        for _ in 0..2 {
+            let reply = get(&proxy, LATEST, ("ann", ANN)).await;
+            assert!(
+                statuses.contains(&reply.status.as_u16()),
+                "{asked} {fault:?}: {}",
+                reply.text()
+            );
+        }
+        assert!(began.elapsed() <= 11 * SECOND, "{asked} {fault:?}: {:?}", began.elapsed());
+
+        // Nothing was confirmed, and nothing refused.
+        hub.heal();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        get(&proxy, LATEST, ("ann", ANN)).await.assert_is(&image.manifest.blob);
+    }
+}
+
+/// Requests that wait for the same answer do not wait one after the other when none comes.
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_for_one_confirmation_share_that_it_failed() {
+    let (hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+    hub.breaks(When::asked("/team/app/manifests/"), Fault::HoldHeaders(Gate::new()));
+    let header = basic("ann", ANN);
+    let began = Instant::now();
+
+    let mut clients: tokio::task::JoinSet<_> = (0..20)
+        .map(|_| proxy.client.get_with(LATEST, &[("authorization", header.as_str())]))
+        .collect();
+    while let Some(reply) = clients.join_next().await {
+        reply.unwrap().error(504);
+    }
+
+    assert!(began.elapsed() <= 6 * SECOND, "{:?}", began.elapsed());
+    hub.heal();
+    get(&proxy, LATEST, ("ann", ANN)).await.assert_is(&image.manifest.blob);
 }
 
 /// A registry that gives a reason is well, and says no: the grace of an outage is not for that.
