@@ -34,6 +34,7 @@
 //! - [`push`]: push-through: what a client pushes, sent on to the upstream and kept
 //! - [`routes`]: from a request to one use of the cache, and back to an answer
 //! - [`admin`]: the operator's side: health, readiness, metrics
+//! - [`control`]: the operator's commands, over a unix socket
 //! - [`config`]: TOML as written, resolved into every module's options
 //! - [`app`]: the parts, joined
 //! - [`cli`]: one file for each subcommand
@@ -49,6 +50,7 @@ pub mod upstream;
 pub mod access;
 pub mod admin;
 pub mod cache;
+pub mod control;
 pub mod push;
 pub mod registry;
 pub mod routes;

@@ -1,12 +1,13 @@
 //! Builds the parts and joins them, starts them and stops them.
 //!
-//! `ports.rs` has the addresses that are listened on, `certificates.rs`, `users.rs` and
-//! `passwords.rs` look after the files that all rests on, `run.rs` is the process: its signals, and
-//! what they lead to.
+//! `ports.rs` has the addresses that are listened on, `control_socket.rs` the socket of commands,
+//! `certificates.rs`, `users.rs` and `passwords.rs` look after the files that all rests on,
+//! `run.rs` is the process: its signals, and what they lead to.
 
 mod accepting;
 mod admin_port;
 mod certificates;
+mod control_socket;
 mod error;
 mod latest;
 mod notify;
@@ -17,6 +18,7 @@ mod run;
 mod users;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use crate::admin::{AdminService, ReportSources};
 use crate::cache::Cache;
 use crate::clock::{BootId, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
+use crate::control::ControlSources;
 use crate::http::{
     ClientPeer, ClientSocket, ConnectionQuota, EgressRoute, InstanceId, Network, NetworkConnection,
     ProxyTable, RequestBody, SendfileQueue, SystemNetwork, serve_connection,
@@ -154,6 +157,15 @@ impl App {
             connections: self.connections.clone(),
             stop: self.stop.clone(),
         });
+    }
+
+    /// The parts that the commands of operators read and change.
+    pub fn control_sources(&self, cache_dir: &Path) -> ControlSources {
+        ControlSources {
+            dir: cache_dir.to_owned(),
+            cache: self.cache.clone(),
+            traffic: Arc::clone(&self.traffic),
+        }
     }
 
     /// The counters of requests.

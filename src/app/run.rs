@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::admin_port::AdminPort;
 use super::certificates::LOOK_EVERY;
+use super::control_socket::ControlSocket;
 use super::notify::ServiceManager;
 use super::ports::ListenPorts;
 use super::request_log::RequestLog;
@@ -38,6 +39,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     admin_port.commit(prepared_admin).await;
     let Some(app) = open(&settings, &mut signals).await? else { return Ok(RunEnd::Interrupted) };
     app.show_to(&admin_port.admin);
+    let control = ControlSocket::open(&app, &settings.store.dir);
     let request_log = RequestLog::start(app.traffic());
     ports.commit(prepared, &app).await;
     let manager = ServiceManager::of(&source.environment);
@@ -48,6 +50,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     let sweeping = tokio::spawn(async move { app.sweep_periodically().await });
     let end = process.serve(&mut signals).await;
     sweeping.abort();
+    control.close().await;
     if end == RunEnd::Stopped {
         request_log.finish().await;
     }

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use super::exit::ExitStatus;
 use super::logging::LogFormat;
 use super::output::say;
-use super::{check, serve};
+use super::{check, serve, stats};
 use crate::app;
 use crate::config::{self, ConfigArgs, Environment};
 
@@ -35,7 +35,16 @@ pub fn run(
             return ExitStatus::Done;
         }
     };
-    match commands.command {
+    perform(commands.command, environment, out, err)
+}
+
+fn perform(
+    command: Command,
+    environment: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> ExitStatus {
+    match command {
         Command::Check { source } => check::run(&source.into(), environment, out, err),
         Command::CheckIndex { db } => match app::check_index(&db) {
             Ok(totals) => {
@@ -55,6 +64,7 @@ pub fn run(
             let arguments = ConfigArgs { listen, ..source.into() };
             serve::run(&arguments, environment, log_format, err)
         }
+        Command::Stats { source, json } => stats::run(&source.into(), json, environment, out, err),
     }
 }
 
@@ -89,6 +99,14 @@ enum Command {
     Check {
         #[command(flatten)]
         source: ConfigArguments,
+    },
+    /// Print the figures of the cache: its size, hits, evictions
+    Stats {
+        #[command(flatten)]
+        source: ConfigArguments,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Describe the configuration file
     Config {
@@ -148,6 +166,7 @@ mod tests {
             &["--help"],
             &["help", "serve"],
             &["check", "-h"],
+            &["help", "stats"],
             &["config", "schema"],
         ] {
             let (exit, out, err) = outcome(good, &[]);
@@ -162,6 +181,7 @@ mod tests {
             &["serve", "--log-format", "xml"],
             &["check", "--listen", "127.0.0.1:1"],
             &["check", "extra"],
+            &["stats", "extra"],
             &["config"],
             &["config", "example"],
         ] {

@@ -7,11 +7,9 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use bytesize::ByteSize;
-
 use super::exit::ExitStatus;
 use super::logging;
-use super::output::say;
+use super::output::{bytes, say};
 use crate::config;
 use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;
@@ -230,10 +228,6 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
 
 fn time(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
-}
-
-fn bytes(size: u64) -> String {
-    ByteSize(size).display().iec().to_string()
 }
 
 #[cfg(test)]

@@ -3,8 +3,24 @@
 use std::io;
 use std::io::Write;
 
+use bytesize::ByteSize;
+use serde::Serialize;
+
 /// Writes `text`; a reader that has gone away is no failure.
 pub(super) fn say(to: &mut dyn Write, text: &str) {
     let written: io::Result<()> = to.write_all(text.as_bytes()).and_then(|()| to.flush());
     drop(written);
+}
+
+/// A size in bytes, for people.
+pub(super) fn bytes(size: u64) -> String {
+    ByteSize(size).display().iec().to_string()
+}
+
+/// An object on a line of its own, for programs.
+pub(super) fn json(object: &impl Serialize) -> String {
+    // Structs of strings, numbers and lists of such always serialise.
+    let mut text = serde_json::to_string(object).unwrap_or_default();
+    text.push('\n');
+    text
 }

@@ -26,6 +26,7 @@ mod space;
 mod stamps;
 mod sums;
 mod verify;
+mod view;
 
 pub use append_file::CommittedBlob;
 pub use blob_store::RecheckCounts;
@@ -49,6 +50,7 @@ pub use repository_records::RepositoryRecords;
 pub use space::{DiskSpace, SpaceAmount, SpaceLimits, SpacePart};
 pub use sums::SumHasher;
 pub use verify::{StoredBlob, StoredFile, VerifiedContent};
+pub use view::StoreView;
 
 #[cfg(test)]
 mod record_tests;

@@ -15,6 +15,7 @@ mod breaker;
 mod capacity;
 mod clients;
 mod coded;
+mod commands;
 mod decisions;
 mod denied;
 mod disk;

@@ -21,15 +21,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("push", &["access", "cache", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("routes", &["access", "cache", "http", "oci", "push", "registry", "telemetry", "upstream"]),
     ("admin", &["cache", "http", "push", "registry", "routes", "store", "telemetry", "upstream"]),
+    ("control", &["cache", "http", "routes", "store"]),
     ("config", &["access", "cache", "http", "oci", "push", "registry", "store", "upstream"]),
     (
         "app",
         &[
-            "access", "admin", "cache", "clock", "config", "http", "push", "registry", "routes",
-            "store", "upstream",
+            "access", "admin", "cache", "clock", "config", "control", "http", "push", "registry",
+            "routes", "store", "upstream",
         ],
     ),
-    ("cli", &["app", "config", "registry", "upstream"]),
+    ("cli", &["app", "config", "control", "http", "registry", "store", "upstream"]),
 ];
 
 #[test]

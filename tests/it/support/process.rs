@@ -30,6 +30,22 @@ pub struct Process {
     child: Child,
 }
 
+/// How a command of the program ended.
+#[derive(Debug)]
+pub struct CommandRun {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl CommandRun {
+    /// The JSON that it printed; panics unless it did what it was asked for.
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
 impl Process {
     /// Starts `larder` as a mirror of the registry at `upstream`, with more lines for its table.
     pub async fn before(upstream: SocketAddr, registry_keys: &str) -> Self {
@@ -159,6 +175,20 @@ impl Process {
     pub async fn start_again(&mut self) {
         self.child = spawn(self.dir.path(), self.address);
         self.until_ready().await;
+    }
+
+    /// Runs a command of the program on the same configuration, to its end.
+    pub async fn command(&self, arguments: &[&str]) -> CommandRun {
+        let config = self.dir.path().join("config.toml");
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_larder"));
+        command.args(arguments).arg("--config").arg(config).env_clear().kill_on_drop(true);
+        let output = command.stdin(Stdio::null()).output();
+        let output = tokio::time::timeout(PATIENCE, output).await.expect("a command ends").unwrap();
+        CommandRun {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
     }
 
     /// A client of its address; connections that fail read as ones that close at once.

@@ -1,0 +1,149 @@
+//! The cache as a command finds it: through the server that uses it, else through its files.
+//!
+//! The directory is that of the configuration, found as `larder serve` finds it.
+
+use std::io;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Runtime};
+
+use super::exit::ExitStatus;
+use super::output::say;
+use crate::config;
+use crate::config::{ConfigArgs, Environment, Settings};
+use crate::control::{ControlFailure, ControlRequest, socket_path};
+use crate::http::{LocalAnswer, ask_local};
+use crate::store::StoreView;
+
+/// The cache of a configuration.
+pub(super) struct CommandCache {
+    pub(super) settings: Settings,
+    runtime: Runtime,
+}
+
+/// Why a command does not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    /// There is no cache in the directory of the configuration.
+    #[error("there is no cache in {0}")]
+    NoCache(PathBuf),
+    /// The server, or the function that reads the files in its place, says no.
+    #[error(transparent)]
+    Refused(#[from] ControlFailure),
+    /// The server is there, and may not be asked or does not answer.
+    #[error("cannot talk to the server at {path}")]
+    Server { path: PathBuf, source: io::Error },
+    /// The files cannot be read.
+    #[error("cannot read the cache")]
+    Files(#[from] io::Error),
+}
+
+impl CommandError {
+    /// Tells the operator, and gives the exit status.
+    pub(super) fn tell(self, err: &mut dyn Write) -> ExitStatus {
+        let hint = self.hint();
+        say(err, &format!("error: {:#}\n", anyhow::Error::from(self)));
+        if let Some(hint) = hint {
+            say(err, &format!("hint: {hint}\n"));
+        }
+        ExitStatus::Failed
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoCache(_) => Some(
+                "nothing was pulled yet, or the server has another configuration: `--config FILE`"
+                    .to_owned(),
+            ),
+            Self::Refused(failure) => failure.hint.clone(),
+            Self::Server { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run the command as the user that the server runs as".to_owned())
+            }
+            Self::Files(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run the command as the owner of the cache directory".to_owned())
+            }
+            Self::Server { .. } | Self::Files(_) => None,
+        }
+    }
+}
+
+impl CommandCache {
+    /// Reads the configuration. Tells the operator of its mistakes, and gives the exit status then.
+    pub(super) fn open(
+        arguments: &ConfigArgs,
+        environment: &Environment,
+        err: &mut dyn Write,
+    ) -> Result<Self, ExitStatus> {
+        let loaded = config::load(arguments, environment).map_err(|problems| {
+            say(err, &format!("{problems}\n"));
+            ExitStatus::Misused
+        })?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| CommandError::Files(error).tell(err))?;
+        Ok(Self { settings: loaded.settings, runtime })
+    }
+
+    /// The cache directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.settings.store.dir
+    }
+
+    /// The answer to a request that only reads: the server's, or that of `of_files` if none runs or
+    /// it ends meanwhile.
+    pub(super) fn read<T: DeserializeOwned>(
+        &self,
+        request: &ControlRequest,
+        of_files: impl FnOnce(&StoreView) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        match self.ask(request) {
+            Err(CommandError::Server { source, .. }) if has_no_server(&source) => {
+                of_files(&self.view()?)
+            }
+            answer => answer,
+        }
+    }
+
+    /// The answer of the server.
+    fn ask<T: DeserializeOwned>(&self, request: &ControlRequest) -> Result<T, CommandError> {
+        let path = socket_path(self.dir());
+        let asked = self.runtime.block_on(async {
+            let mut answer = ask_local(&path, request.method(), &request.target()).await?;
+            let line = answer.line().await?.unwrap_or_default();
+            Ok((answer, line))
+        });
+        let (answer, line) = asked.map_err(|source| CommandError::Server { path, source })?;
+        read_line(&answer, &line)
+    }
+
+    /// The files.
+    fn view(&self) -> Result<StoreView, CommandError> {
+        let dir = self.dir().to_owned();
+        StoreView::open(dir.clone()).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => CommandError::NoCache(dir),
+            _ => CommandError::Files(error),
+        })
+    }
+}
+
+/// An object of an answer, which is a failure unless the status is 200.
+fn read_line<T: DeserializeOwned>(answer: &LocalAnswer, line: &[u8]) -> Result<T, CommandError> {
+    if answer.status.is_success() {
+        return serde_json::from_slice(line).map_err(|error| malformed(&error));
+    }
+    Err(match serde_json::from_slice::<ControlFailure>(line) {
+        Ok(failure) => failure.into(),
+        Err(error) => malformed(&error),
+    })
+}
+
+fn malformed(error: &serde_json::Error) -> CommandError {
+    let hint = "the command is of another version of Larder than the server".to_owned();
+    ControlFailure { error: format!("cannot read the answer: {error}"), hint: Some(hint) }.into()
+}
+
+/// Whether no server listens, or the one that did has ended.
+fn has_no_server(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,28 @@
+//! The answers: JSON objects, and why there is none.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::http::ReplyBody;
+
+/// Why a request has no other answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{error}")]
+pub struct ControlFailure {
+    /// The reason, for people.
+    pub error: String,
+    /// Advice, if there is any.
+    pub hint: Option<String>,
+}
+
+/// An object as the body of an answer.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<ReplyBody> {
+    // Structs of strings, numbers and lists of such always serialise.
+    let mut bytes = serde_json::to_vec(body).unwrap_or_default();
+    bytes.push(b'\n');
+    let mut response = Response::new(ReplyBody::full(bytes.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,64 @@
+//! The server's end of the socket.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+
+use super::answer::{ControlFailure, json};
+use super::request::ControlRequest;
+use super::stats::CacheStats;
+use crate::cache::Cache;
+use crate::http::ReplyBody;
+use crate::routes::TrafficCounters;
+
+/// The parts of a running Larder that commands read and change.
+pub struct ControlSources {
+    /// The cache directory.
+    pub dir: PathBuf,
+    /// The cache.
+    pub cache: Cache,
+    /// Counters of past requests.
+    pub traffic: Arc<TrafficCounters>,
+}
+
+impl fmt::Debug for ControlSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlSources").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// Answers commands.
+#[derive(Debug)]
+pub struct ControlService {
+    sources: ControlSources,
+}
+
+impl ControlService {
+    /// Answers from these parts.
+    pub fn new(sources: ControlSources) -> Self {
+        Self { sources }
+    }
+
+    /// Answers a request.
+    pub fn answer<B>(&self, request: &Request<B>) -> Response<ReplyBody> {
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        match ControlRequest::read(request.method(), target) {
+            Some(ControlRequest::Stats) => json(StatusCode::OK, &self.stats()),
+            None => json(StatusCode::NOT_FOUND, &unknown()),
+        }
+    }
+
+    fn stats(&self) -> CacheStats {
+        let ControlSources { dir, cache, traffic } = &self.sources;
+        CacheStats::of_server(dir, &cache.store_report(), traffic)
+    }
+}
+
+fn unknown() -> ControlFailure {
+    ControlFailure {
+        error: "the server does not know this request".to_owned(),
+        hint: Some("the command is of another version of Larder than the server".to_owned()),
+    }
+}

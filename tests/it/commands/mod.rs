@@ -1,0 +1,3 @@
+//! The operator's commands: against a running server, without one, and after a kill.
+
+mod socket;
