@@ -189,7 +189,8 @@ impl ListenerAccess {
     }
 
     /// Grants an action to a client that asks with its own credential, or anonymously. Changes are
-    /// sent on with that credential, and the registry decides about them.
+    /// sent on with that credential, and the registry decides about them; one that it does not know
+    /// is refused here, so that pushes are no way to guess passwords.
     async fn grant_by_upstream(
         &self,
         principal: &Principal,
@@ -211,6 +212,10 @@ impl ListenerAccess {
         let LoginCache { key, rights, .. } = &*self.logins;
         let id = query.right_id(key);
         let is_pull = request.action == Action::Pull;
+        if let Some(client) = query.client.filter(|_| !is_pull) {
+            // Boxed, so that pulls need no room for it.
+            Box::pin(self.check_login(client, query.registry, request.address)).await?;
+        }
         let mut head = None;
         if is_pull && !rights.is_fresh(&id, policy) {
             if !request.may_ask {
@@ -264,7 +269,7 @@ impl ListenerAccess {
         AccessDenied::BadCredentials
     }
 
-    /// Checks that the upstream accepts a client's credential, for a client that only logs in.
+    /// Checks that the upstream accepts a client's credential, for a client that logs in or pushes.
     /// This gives no right to anything.
     ///
     /// # Errors

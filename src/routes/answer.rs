@@ -242,6 +242,7 @@ impl Routes {
         if !grant.uses_client_credential() {
             return pushed;
         }
+        let pushed = pushed.map_err(|error| error.client_denial().map_or(error, Into::into));
         let context = context(Some(target), entrance);
         let reply = pushed.unwrap_or_else(|error| error.to_reply(context));
         Ok(context.with_client_credential(reply))

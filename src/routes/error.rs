@@ -93,12 +93,19 @@ pub(super) struct ErrorContext<'a> {
 }
 
 impl RequestError {
-    /// The denial of a client whose own credential the upstream has refused during a pull.
+    /// The denial of a client whose own credential the upstream has refused. What it refuses to a
+    /// credential that it knows is the answer to a push.
     pub(super) fn client_denial(&self) -> Option<AccessDenied> {
-        let Self::Pull { error: CacheError::Upstream(error), .. } = self else { return None };
-        match error {
-            UpstreamError::CredentialRefused { .. } => Some(AccessDenied::BadCredentials),
-            UpstreamError::Denied { .. } => Some(AccessDenied::NotConfirmed),
+        match self {
+            Self::Pull { error: CacheError::Upstream(error), .. }
+            | Self::Push { error: PushError::Upstream(error), .. }
+                if matches!(error, UpstreamError::CredentialRefused { .. }) =>
+            {
+                Some(AccessDenied::BadCredentials)
+            }
+            Self::Pull { error: CacheError::Upstream(UpstreamError::Denied { .. }), .. } => {
+                Some(AccessDenied::NotConfirmed)
+            }
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 mod changes;
 mod fills;
 mod mounts;
+mod pushes;
 mod questions;
 mod rights;
 mod tenants;
@@ -214,33 +215,4 @@ async fn without_a_credential_a_client_gets_what_the_registry_gives_anonymously(
             }
         }
     }
-}
-
-/// The registry decides about a push as it does about a pull, by the client's own credential.
-#[tokio::test(start_paused = true)]
-async fn a_push_uses_the_clients_own_credential() {
-    let log = Log::of_everything();
-    let hub = ScriptedRegistry::new();
-    let image = Image::random(1, &[10]);
-    hub.put_image("team/app", "latest", &image);
-    let mut setup = Setup::new();
-    let users = [ann(&["team/*:pull,push"]), ben(&["team/*:pull"])];
-    put(&mut setup, "corp.test", &hub, &users);
-    setup.settings.registries[0].rules.push = true;
-    setup.access = asking(AnonymousAccess::None);
-    let proxy = setup.start().await;
-    pull(&proxy, "team/app", &image, ("ben", BEN)).await;
-    hub.forget();
-    let uploads = "/v2/team/app/blobs/uploads/";
-
-    let begun = ask(&proxy.client, Method::POST, uploads, ("ann", ANN)).await;
-    assert_eq!(begun.status, 202, "{}", begun.text());
-    assert_eq!(hub.askers(), ["ann"]);
-    assert_challenged(&proxy.call(Method::POST, uploads).await);
-    let refused = ask(&proxy.client, Method::POST, uploads, ("ben", BEN)).await;
-    assert_eq!(refused.status, 401, "{}", refused.text());
-    let location = begun.header("location").unwrap();
-    let stolen = ask(&proxy.client, Method::DELETE, location, ("ben", BEN)).await;
-    assert_eq!(stolen.status, 404, "another's upload is none");
-    log.assert_without(&[ANN, BEN], &USERS);
 }

@@ -77,6 +77,8 @@ async fn a_mount_from_another_tenants_repository_is_answered_like_one_from_an_ab
             ];
             // A refused right is not asked for again for some seconds.
             tokio::time::advance(std::time::Duration::from_secs(6)).await;
+            // The login of a push is about no repository.
+            get(&proxy, "/v2/", ("ben", BEN)).await.assert_status(200);
             hub.forget();
             let one = ask(&proxy.client, Method::POST, &theirs, ("ben", BEN)).await;
             let of_one = asked(&hub, &names);

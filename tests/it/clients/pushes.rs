@@ -1,0 +1,95 @@
+//! Pushes with clients' own credentials.
+
+use http::Method;
+use larder::access::AnonymousAccess;
+use larder::http::ClientPeer;
+
+use super::{
+    ANN, BEN, LATEST, REALM, USERS, WRONG, ann, ask, asking, assert_challenged, ben, get, pull, put,
+};
+use crate::support::registry::User;
+use crate::support::{Auth, Image, Log, Proxy, ScriptedRegistry, Setup};
+
+const UPLOADS: &str = "/v2/team/app/blobs/uploads/";
+
+/// A proxy of corp.test that takes pushes, whose `team/app` has an image.
+async fn open(users: &[User]) -> (ScriptedRegistry, Image, Proxy) {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[10]);
+    hub.put_image("team/app", "latest", &image);
+    let mut setup = Setup::new();
+    put(&mut setup, "corp.test", &hub, users);
+    setup.settings.registries[0].rules.push = true;
+    setup.access = asking(AnonymousAccess::None);
+    (hub, image, setup.start().await)
+}
+
+/// The registry decides about a push as it does about a pull, by the client's own credential.
+#[tokio::test(start_paused = true)]
+async fn a_push_uses_the_clients_own_credential() {
+    let log = Log::of_everything();
+    let users = [ann(&["team/*:pull,push"]), ben(&["team/*:pull"])];
+    let (hub, image, proxy) = open(&users).await;
+    pull(&proxy, "team/app", &image, ("ben", BEN)).await;
+    hub.forget();
+
+    let begun = ask(&proxy.client, Method::POST, UPLOADS, ("ann", ANN)).await;
+    assert_eq!(begun.status, 202, "{}", begun.text());
+    assert_eq!(hub.askers(), ["ann"]);
+    assert_challenged(&proxy.call(Method::POST, UPLOADS).await);
+    let refused = ask(&proxy.client, Method::POST, UPLOADS, ("ben", BEN)).await;
+    assert_eq!(refused.status, 401, "{}", refused.text());
+    let location = begun.header("location").unwrap();
+    let stolen = ask(&proxy.client, Method::DELETE, location, ("ben", BEN)).await;
+    assert_eq!(stolen.status, 404, "another's upload is none");
+    log.assert_without(&[ANN, BEN], &USERS);
+}
+
+/// Every way to push is as good a place to guess at as a pull, and as bad.
+#[tokio::test(start_paused = true)]
+async fn wrong_passwords_of_pushes_are_counted_with_those_of_pulls() {
+    let log = Log::of_everything();
+    let ways = [
+        (Method::POST, UPLOADS),
+        (Method::PATCH, "/v2/team/app/blobs/uploads/none"),
+        (Method::PUT, "/v2/team/app/manifests/v1"),
+        (Method::DELETE, LATEST),
+        (Method::GET, LATEST),
+    ];
+    for order in 0..ways.len() {
+        let (hub, _, proxy) = open(&[ann(&["team/*:pull,push,delete"])]).await;
+        let near = proxy.client_of(ClientPeer::at("10.0.0.1".parse().unwrap()));
+        let mut statuses = Vec::new();
+        for guess in 0..15 {
+            let (method, path) = ways[(order + guess) % ways.len()].clone();
+            let guess = format!("{WRONG}{guess}");
+            let reply = ask(&near, method, path, ("ann", &guess)).await;
+            if reply.status == 401 {
+                assert_challenged(&reply);
+            }
+            statuses.push(reply.status.as_u16());
+        }
+
+        assert_eq!(statuses, [[401; 10].as_slice(), &[429; 5]].concat(), "{order}");
+        let guesses = hub.gets("/token").len();
+        assert_eq!(guesses, 10, "the upstream is no place to guess at");
+        let reply = ask(&near, Method::POST, UPLOADS, ("ann", ANN)).await;
+        assert_eq!(reply.status, 429, "the right password is a guess as well");
+        let far = ask(&proxy.client, Method::POST, UPLOADS, ("ann", ANN)).await;
+        far.assert_status(202);
+    }
+    log.assert_without(&[ANN, WRONG], &USERS);
+}
+
+/// A password that is changed during an upload is wrong, and no fault of the gateway.
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_ends_in_the_middle_of_a_push_is_challenged() {
+    let (hub, image, proxy) = open(&[ann(&["team/*:pull,push,delete"])]).await;
+    ask(&proxy.client, Method::POST, UPLOADS, ("ann", ANN)).await.assert_status(202);
+    hub.requires(Auth::users(REALM, &[ben(&["team/*:pull"])]));
+
+    for (method, path) in [(Method::POST, UPLOADS), (Method::DELETE, LATEST)] {
+        assert_challenged(&ask(&proxy.client, method, path, ("ann", ANN)).await);
+    }
+    get(&proxy, LATEST, ("ben", BEN)).await.assert_is(&image.manifest.blob);
+}
