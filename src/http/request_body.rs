@@ -3,7 +3,8 @@
 //! A refusal is sent before the body is read. Over TCP a server that closes with bytes unread
 //! resets the connection, and the reset can overtake the refusal; so what a client has begun to
 //! send is read and thrown away for a while. A client that waits for leave to send (`Expect:
-//! 100-continue`) gets that leave with the first read, and not without one.
+//! 100-continue`) gets that leave with the first read, and not without one. A client that is waited
+//! for sends at a least rate, or its body is broken off: a body holds memory and a connection.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use http::header::EXPECT;
 use http::{Method, Request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use hyper::body::{Frame, Incoming};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::BodyError;
 
@@ -26,6 +27,16 @@ pub struct RequestBody {
     /// Whether the client sends nothing before it is told to.
     awaits_leave: bool,
     is_drained: bool,
+    pace: SenderPace,
+}
+
+/// How a sender keeps up with its reader. Time in which nothing is read does not count.
+#[derive(Default)]
+struct SenderPace {
+    /// How long it was waited for in this window.
+    waited: Duration,
+    /// The bytes that have come in this window.
+    bytes: usize,
 }
 
 /// Why a body cannot be had whole.
@@ -51,7 +62,8 @@ impl RequestBody {
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         let awaits_leave = head.headers.contains_key(EXPECT);
         let body = (!body.is_end_stream()).then_some(body);
-        Request::from_parts(head, Self { body, length, awaits_leave, is_drained: !is_read })
+        let pace = SenderPace::default();
+        Request::from_parts(head, Self { body, length, awaits_leave, is_drained: !is_read, pace })
     }
 
     /// How long it will be, where that was announced.
@@ -60,25 +72,30 @@ impl RequestBody {
     }
 
     /// The next bytes, never an empty piece; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// If the body broke off, or if the client was waited for during two minutes and has sent less
+    /// than 64 KiB in that time.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         self.awaits_leave = false;
         let Some(body) = &mut self.body else { return Ok(None) };
         loop {
-            match body.frame().await {
-                Some(Ok(frame)) => match frame.into_data() {
+            let error: BodyError = match self.pace.next_frame(body).await {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
                     // Trailers mean nothing here.
-                    Ok(_) | Err(_) => {}
+                    Ok(_) | Err(_) => continue,
                 },
-                Some(Err(error)) => {
-                    self.body = None;
-                    return Err(error.into());
-                }
-                None => {
+                Ok(Some(Err(error))) => error.into(),
+                Ok(None) => {
                     self.body = None;
                     return Ok(None);
                 }
-            }
+                Err(TooSlow) => TooSlow.into(),
+            };
+            self.body = None;
+            return Err(error);
         }
     }
 
@@ -96,6 +113,35 @@ impl RequestBody {
             whole.extend_from_slice(&bytes);
         }
         Ok(whole.freeze())
+    }
+}
+
+/// The client sends too slowly.
+#[derive(Debug, thiserror::Error)]
+#[error("timed out: the client has sent less than {RATE_BYTES_MIN} bytes in {} s", RATE_WINDOW.as_secs())]
+struct TooSlow;
+
+impl SenderPace {
+    async fn next_frame(
+        &mut self,
+        body: &mut Incoming,
+    ) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, TooSlow> {
+        loop {
+            let began = Instant::now();
+            let left = RATE_WINDOW.saturating_sub(self.waited);
+            let frame = timeout(left, body.frame()).await;
+            self.waited += began.elapsed();
+            if self.waited >= RATE_WINDOW {
+                if self.bytes < RATE_BYTES_MIN {
+                    return Err(TooSlow);
+                }
+                *self = Self::default();
+            }
+            let Ok(frame) = frame else { continue };
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            self.bytes += data.map_or(0, Bytes::len);
+            return Ok(frame);
+        }
     }
 }
 
@@ -134,3 +180,10 @@ const DRAIN_BYTES_MAX: usize = 64 << 20;
 
 /// For how long: time for a refusal to arrive and be acted upon over any line.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The time in which [`RATE_BYTES_MIN`] bytes have to come: longer than any pause of a client that
+/// compresses as it sends.
+const RATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// In bytes: half a kilobyte a second, less than any line on which a push would end.
+const RATE_BYTES_MIN: usize = 64 << 10;

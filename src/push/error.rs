@@ -10,6 +10,9 @@ use crate::upstream;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
+    /// The client, or all clients together, have too much in flight.
+    #[error("too many pushes are in flight")]
+    Busy,
     /// The client's body ended early.
     #[error("the request body ended early: {0}")]
     Body(BodyError),

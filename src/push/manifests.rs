@@ -2,17 +2,20 @@
 //! and "Content Management").
 //!
 //! A manifest is held in memory before it is sent on: it is at most 4 MiB, it must be hashed, and
-//! so it can be sent again when the upstream wants another token. The upstream alone decides
-//! whether a manifest is valid.
+//! so it can be sent again when the upstream wants another token. How much of that memory a client
+//! may take is decided in `shares.rs`. The upstream alone decides whether a manifest is valid.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::PushError;
 use super::answer::{ContentLocation, PushAnswer};
 use super::calls::{change, refused, send};
 use super::confirm::{SentContent, has_taken};
+use super::shares::PushShares;
+use super::{PushCaller, PushError};
 use crate::access::Grant;
 use crate::cache::{Cache, Epoch, MANIFEST_BYTES_MAX};
 use crate::http::{CollectError, RequestBody};
@@ -35,6 +38,7 @@ pub struct ManifestPut {
 #[derive(Debug)]
 pub struct ManifestPushes {
     pub(super) cache: Cache,
+    pub(super) shares: Arc<PushShares>,
 }
 
 /// A manifest that the upstream has taken, for the cache.
@@ -52,14 +56,17 @@ impl ManifestPushes {
     ///
     /// # Errors
     ///
-    /// [`PushError::TooLong`] for more than 4 MiB, [`PushError::Body`] if the body is cut, and
-    /// [`PushError::Upstream`] if the upstream gave no usable answer.
+    /// [`PushError::TooLong`] for more than 4 MiB, [`PushError::Body`] if the body is cut,
+    /// [`PushError::Busy`] if clients put too much at once, and [`PushError::Upstream`] if the
+    /// upstream gave no usable answer.
     pub async fn put(
         &self,
-        grant: &Grant,
+        caller: PushCaller<'_>,
         put: ManifestPut,
         body: RequestBody,
     ) -> Result<PushAnswer, PushError> {
+        let grant = caller.grant;
+        let _room = self.shares.for_manifest(caller, &body).await?;
         let body = body.collect(MANIFEST_BYTES_MAX).await.map_err(|error| match error {
             CollectError::Broken(error) => PushError::Body(error),
             CollectError::TooLong { max } => PushError::TooLong { max: max as u64 },

@@ -16,6 +16,7 @@ mod options;
 mod service;
 mod session;
 mod sessions;
+mod shares;
 mod upload_copy;
 mod uploads;
 

@@ -11,6 +11,7 @@ use super::manifests::ManifestPushes;
 use super::mount::{BlobMounts, MountCount};
 use super::session::SessionSeal;
 use super::sessions::UploadSessions;
+use super::shares::PushShares;
 use super::uploads::BlobUploads;
 use super::{PushError, PushOptions};
 use crate::cache::Cache;
@@ -48,9 +49,10 @@ impl PushService {
             sessions: Arc::clone(&sessions),
             count: MountCount::default(),
         };
-        let manifests = ManifestPushes { cache: cache.clone() };
+        let shares = Arc::new(PushShares::new());
+        let manifests = ManifestPushes { cache: cache.clone(), shares: Arc::clone(&shares) };
         let copies = UploadCopies::new(Arc::clone(&store));
-        let uploads = BlobUploads { cache, copies, sessions, store };
+        let uploads = BlobUploads { cache, copies, sessions, shares, store };
         Ok(Self { parts: Arc::new(PushParts { manifests, mounts, uploads }) })
     }
 

@@ -3,6 +3,7 @@
 //! An upload belongs to the client, the repository and the door that began it. Its state is in the
 //! sealed id that the client sends back each time (`session.rs`), so a restart ends no upload.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answer::ContentLocation;
@@ -21,6 +22,8 @@ pub struct PushCaller<'c> {
     pub door: &'c str,
     /// The identity of the client, in one text.
     pub principal: &'c str,
+    /// The client's address.
+    pub address: IpAddr,
 }
 
 /// Opens and seals the uploads of clients.

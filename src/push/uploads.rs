@@ -20,6 +20,7 @@ use super::copies::UploadCopies;
 use super::incoming::{ByteCount, payload};
 use super::session::SessionId;
 use super::sessions::{PushCaller, RunningUpload, UploadSessions, new_id};
+use super::shares::PushShares;
 use super::upload_copy::{CopySink, UploadCopy};
 use crate::access::Grant;
 use crate::cache::{Cache, Epoch};
@@ -57,6 +58,7 @@ pub struct BlobUploads {
     pub(super) cache: Cache,
     pub(super) copies: UploadCopies,
     pub(super) sessions: Arc<UploadSessions>,
+    pub(super) shares: Arc<PushShares>,
     pub(super) store: Arc<Store>,
 }
 
@@ -69,9 +71,10 @@ impl BlobUploads {
         body: RequestBody,
     ) -> Result<PushAnswer, PushError> {
         let id = new_id()?;
-        let mut copy = None;
+        let (mut copy, mut _place) = (None, None);
         let (mut sent, mut passed) = (ChangePayload::Empty, ByteCount::default());
         if let Some(digest) = &start.digest {
+            _place = self.shares.for_upload(caller, &body).await?;
             let (begun, sink) = self.copy(id, 0, Some(digest)).await;
             (sent, passed) = payload(body, sink)?;
             copy = begun;
@@ -108,6 +111,7 @@ impl BlobUploads {
     ) -> Result<PushAnswer, PushError> {
         let upload = self.sessions.open(caller, sealed)?;
         check_length(part, &body)?;
+        let _place = self.shares.for_upload(caller, &body).await?;
         let (copy, sink) = self.copy(upload.id, upload.passed, None).await;
         let (payload, passed) = payload(body, sink)?;
         let target = ChangeTarget::Upload(upload.location.clone());
@@ -146,6 +150,7 @@ impl BlobUploads {
     ) -> Result<PushAnswer, PushError> {
         let upload = self.sessions.open(caller, sealed)?;
         check_length(part, &body)?;
+        let _place = self.shares.for_upload(caller, &body).await?;
         let (copy, sink) = self.copy(upload.id, upload.passed, Some(&digest)).await;
         let (payload, passed) = payload(body, sink)?;
         let target = ChangeTarget::Upload(upload.location.clone());

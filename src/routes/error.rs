@@ -249,6 +249,7 @@ fn failed_pull(error: &CacheError, absent: ErrorCode) -> RouteReply {
 
 fn failed_push(error: &PushError, invalid: ErrorCode) -> RouteReply {
     let (status, code) = match error {
+        PushError::Busy => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
         PushError::Body(_) | PushError::Invalid(_) => (StatusCode::BAD_REQUEST, invalid),
         PushError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
         PushError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable),
@@ -261,7 +262,11 @@ fn failed_push(error: &PushError, invalid: ErrorCode) -> RouteReply {
         PushError::Upstream(error) => status_of_upstream(error, ErrorCode::NameUnknown),
     };
     let reply = RouteReply::error(status, code, error.to_string());
-    if let PushError::Upstream(error) = error { with_retry_after(reply, error) } else { reply }
+    match error {
+        PushError::Busy => reply.with(RETRY_AFTER, HeaderValue::from(1)),
+        PushError::Upstream(error) => with_retry_after(reply, error),
+        _ => reply,
+    }
 }
 
 fn with_retry_after(reply: RouteReply, error: &UpstreamError) -> RouteReply {

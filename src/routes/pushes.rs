@@ -50,7 +50,8 @@ impl PushRequest<'_> {
         let grant = sources.grant;
         let door = client_path.repository_path();
         let principal = sources.principal.label();
-        let caller = PushCaller { grant, door: &door, principal: &principal };
+        let caller =
+            PushCaller { grant, door: &door, principal: &principal, address: sources.peer.address };
         let uploads = push.uploads();
         match (&sources.head.method, resource) {
             (&Method::POST, Resource::Upload(None)) => match self.mount().await? {
@@ -68,7 +69,7 @@ impl PushRequest<'_> {
             (&Method::GET, Resource::Upload(Some(id))) => uploads.status(caller, id).await,
             (&Method::DELETE, Resource::Upload(Some(id))) => uploads.cancel(caller, id).await,
             (&Method::PUT, Resource::Manifest(reference)) => {
-                push.manifests().put(grant, self.put(reference)?, body).await
+                push.manifests().put(caller, self.put(reference)?, body).await
             }
             (&Method::DELETE, Resource::Manifest(_) | Resource::Blob(_)) => {
                 push.manifests().delete(grant, resource.clone()).await

@@ -82,6 +82,11 @@ impl Upstream {
         self.transport.is_open(self.host())
     }
 
+    /// How many pushes it may be sent at once.
+    pub fn push_places(&self) -> usize {
+        self.transport.push_places()
+    }
+
     /// Its troubles, and those of the hosts to which it points.
     pub fn troubles(&self) -> Vec<UpstreamTrouble> {
         let kind = TroubleKind::Breaker;

@@ -63,6 +63,7 @@ pub(super) struct UpstreamTransport {
     permits: Arc<Semaphore>,
     /// Fewer than `permits`: clients decide how long a push takes.
     pushes: Arc<Semaphore>,
+    push_places: usize,
     backoff: BackoffTable,
     breaker: CircuitBreaker,
     /// Whether it has redirected when it was last asked for a blob.
@@ -92,7 +93,8 @@ impl UpstreamTransport {
     ) -> Arc<Self> {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(base.url());
-        let pushes = Arc::new(Semaphore::new(permits.div_ceil(PUSH_SHARE)));
+        let push_places = permits.div_ceil(PUSH_SHARE);
+        let pushes = Arc::new(Semaphore::new(push_places));
         let permits = Arc::new(Semaphore::new(permits));
         Arc::new_cyclic(|this| Self {
             base,
@@ -102,11 +104,17 @@ impl UpstreamTransport {
             clients,
             permits,
             pushes,
+            push_places,
             backoff: BackoffTable::default(),
             breaker: CircuitBreaker::new(on_open(Weak::clone(this))),
             redirects_blobs: AtomicBool::new(false),
             told: ToldMistakes::default(),
         })
+    }
+
+    /// How many pushes it has room for at once.
+    pub(super) fn push_places(&self) -> usize {
+        self.push_places
     }
 
     /// Waits, first come first served, until the upstream has room for `request`. Fewer changes go

@@ -7,7 +7,8 @@ use larder::http::ClientPeer;
 use super::{
     ANN, BEN, LATEST, REALM, USERS, WRONG, ann, ask, asking, assert_challenged, ben, get, pull, put,
 };
-use crate::support::registry::User;
+use crate::support::client::request;
+use crate::support::registry::{User, basic};
 use crate::support::{Auth, Image, Log, Proxy, ScriptedRegistry, Setup};
 
 const UPLOADS: &str = "/v2/team/app/blobs/uploads/";
@@ -92,4 +93,24 @@ async fn a_credential_that_ends_in_the_middle_of_a_push_is_challenged() {
         assert_challenged(&ask(&proxy.client, method, path, ("ann", ANN)).await);
     }
     get(&proxy, LATEST, ("ben", BEN)).await.assert_is(&image.manifest.blob);
+}
+
+/// A manifest is held whole, but not for a client that the registry does not know.
+#[tokio::test(start_paused = true)]
+async fn a_body_is_not_asked_for_before_its_sender_is_known() {
+    let (hub, _, proxy) = open(&[ann(&["team/*:pull,push"])]).await;
+    let header = basic("eve", WRONG);
+    for (method, path) in [("PUT", LATEST), ("POST", UPLOADS), ("PATCH", UPLOADS)] {
+        let headers = [
+            ("authorization", &*header),
+            ("content-length", "4000000"),
+            ("expect", "100-continue"),
+        ];
+        let mut client = proxy.client.raw();
+        client.send(&request(method, "1.1", path, &headers)).await;
+        let (answer, _) = client.read_all().await;
+        let first = if method == "PATCH" { "HTTP/1.1 405 " } else { "HTTP/1.1 401 " };
+        assert!(answer.starts_with(first.as_bytes()), "{}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(hub.gets("/token").len(), 1);
 }

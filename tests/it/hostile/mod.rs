@@ -8,5 +8,6 @@ mod h2_answers;
 mod headers;
 mod names;
 mod queries;
+mod slow_pushes;
 mod smuggling;
 mod tenants;

@@ -40,12 +40,23 @@ impl RawClient {
     /// Everything until the peer closes or says nothing for a second of the paused clock; and
     /// whether it closed.
     pub async fn read_all(mut self) -> (Vec<u8>, bool) {
+        let is_closed = self.read_on().await;
+        (self.buffer, is_closed)
+    }
+
+    /// The same on a connection that stays: everything that came so far.
+    pub async fn heard(&mut self) -> &[u8] {
+        self.read_on().await;
+        &self.buffer
+    }
+
+    async fn read_on(&mut self) -> bool {
         loop {
             let read = self.io.read_buf(&mut self.buffer);
             match tokio::time::timeout(Duration::from_secs(1), read).await {
                 Ok(Ok(1..)) => {}
-                Ok(Ok(0) | Err(_)) => return (self.buffer, true),
-                Err(_) => return (self.buffer, false),
+                Ok(Ok(0) | Err(_)) => return true,
+                Err(_) => return false,
             }
         }
     }
