@@ -208,6 +208,7 @@ impl ListenerAccess {
             action: request.action,
             resource: request.resource,
             via: &principal.via,
+            lengths: request.lengths,
         };
         let LoginCache { key, rights, .. } = &*self.logins;
         let id = query.right_id(key);

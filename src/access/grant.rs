@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::resource_head::ResourceHead;
+use super::rights_query::KnownLengths;
 use super::{Action, Principal};
 use crate::http::Via;
 use crate::oci::{RepositoryName, Resource};
@@ -139,4 +140,6 @@ pub struct AccessRequest<'r> {
     /// Whether the upstream may be asked to confirm the right, and waited for. Otherwise only a
     /// cached right counts.
     pub may_ask: bool,
+    /// What is known of the blobs of the repository.
+    pub lengths: &'r dyn KnownLengths,
 }

@@ -32,3 +32,4 @@ pub use options::{AccessOptions, CertificateUser, ChallengePolicy, HtpasswdUsers
 pub use policy::{AccessPolicy, AccessRule, AnonymousAccess};
 pub use principal::{Issuer, Principal};
 pub use resource_head::ResourceHead;
+pub use rights_query::KnownLengths;

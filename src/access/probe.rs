@@ -1,8 +1,9 @@
 //! Asks a registry, with a client's credential, whether the client may read in a repository.
 //!
-//! The question is a `HEAD` of the resource that the client asks for; a 2xx confirms the right.
-//! Lists are not asked for themselves, because registries give them to other clients than those
-//! that may pull; the first tag of the list is asked for.
+//! The question is a `HEAD` of the resource that the client asks for. A 200 confirms the right if
+//! it is about that resource: login and maintenance pages answer 200 to everything. Lists are not
+//! asked for themselves, because registries give them to other clients than those that may pull,
+//! and any page may be one; the first tag of the list is asked for.
 //!
 //! The token is requested anew each time. Registries accept a token as long as it lives, whatever
 //! has been revoked since, so an older one would confirm a right that is gone. How long an answer
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::resource_head::ResourceHead;
 use super::rights_query::RightsQuery;
-use crate::oci::{MANIFEST_ACCEPT, Reference, Resource};
+use crate::oci::{Digest, MANIFEST_ACCEPT, Reference, Resource};
 use crate::upstream::{Answer, Question, ReadMethod, UpstreamError};
 
 /// When the probe began, and when it has to be over.
@@ -36,13 +37,13 @@ pub(super) async fn probe(
 ) -> Result<Option<ResourceHead>, UpstreamError> {
     let timing = ProbeTiming { begin: Instant::now(), deadline };
     match query.resource {
-        Resource::Blob(_) | Resource::Manifest(_) => {
-            let answer = head(query, query.resource, timing).await?;
+        Resource::Blob(digest) => head_of_blob(query, digest, timing).await,
+        Resource::Manifest(reference) => {
+            let answer = head(query, reference, timing).await?;
             Ok(Some(ResourceHead::of(query.resource, answer, timing.begin)))
         }
         Resource::Referrers(digest) => {
-            let subject = Resource::Manifest(Reference::Digest(digest.clone()));
-            match head(query, &subject, timing).await {
+            match head(query, &Reference::Digest(digest.clone()), timing).await {
                 // Referrers may be pushed before their subject (distribution-spec, "Referrers").
                 Err(UpstreamError::NotFound { .. }) => head_of_first_tag(query, timing).await?,
                 other => drop(other?),
@@ -60,7 +61,37 @@ pub(super) async fn probe(
     }
 }
 
+/// The storage of a blob is mostly another host, and states no digest but a length.
+async fn head_of_blob(
+    query: RightsQuery<'_>,
+    digest: &Digest,
+    timing: ProbeTiming,
+) -> Result<Option<ResourceHead>, UpstreamError> {
+    let answer = ask_head(query, query.resource, timing).await?;
+    let RightsQuery { registry, repository, lengths, .. } = query;
+    if answer.is_of_blob(digest, None)
+        || answer.is_of_blob(digest, lengths.length(registry, repository, digest).await)
+    {
+        return Ok(Some(ResourceHead::of(query.resource, answer, timing.begin)));
+    }
+    head_of_first_tag(query, timing).await.map(|()| None)
+}
+
 async fn head(
+    query: RightsQuery<'_>,
+    reference: &Reference,
+    timing: ProbeTiming,
+) -> Result<Answer, UpstreamError> {
+    let answer = ask_head(query, &Resource::Manifest(reference.clone()), timing).await?;
+    // Another host was not shown the client's credential.
+    if !answer.is_foreign && answer.is_of_manifest(reference) {
+        return Ok(answer);
+    }
+    let reason = "it is not about the manifest that was asked for";
+    Err(UpstreamError::unexpected(query.registry.upstream().host(), answer.status, reason))
+}
+
+async fn ask_head(
     query: RightsQuery<'_>,
     resource: &Resource,
     timing: ProbeTiming,
@@ -91,7 +122,7 @@ async fn head_of_first_tag(
         said: None,
         is_proven: true,
     })?;
-    head(query, &Resource::Manifest(Reference::Tag(tag)), timing).await.map(drop)
+    head(query, &Reference::Tag(tag), timing).await.map(drop)
 }
 
 async fn ask(

@@ -1,9 +1,12 @@
 //! One question whether a client may act in a repository, and the hashes it is cached by.
 
+use std::fmt;
+use std::pin::Pin;
+
 use super::Action;
 use super::process_key::ProcessKey;
 use crate::http::Via;
-use crate::oci::{RepositoryName, Resource};
+use crate::oci::{Digest, RepositoryName, Resource};
 use crate::registry::Registry;
 use crate::upstream::{ClientCredential, CredentialId};
 
@@ -17,6 +20,18 @@ pub(super) struct RightsQuery<'q> {
     pub(super) action: Action,
     pub(super) resource: &'q Resource,
     pub(super) via: &'q Via,
+    pub(super) lengths: &'q dyn KnownLengths,
+}
+
+/// The lengths of blobs by which a storage's answer about one is told from a page.
+pub trait KnownLengths: fmt::Debug + Sync {
+    /// The length in bytes of a blob of the repository, if a manifest of it states one.
+    fn length<'a>(
+        &'a self,
+        registry: &'a Registry,
+        repository: &'a RepositoryName,
+        digest: &'a Digest,
+    ) -> Pin<Box<dyn Future<Output = Option<u64>> + Send + 'a>>;
 }
 
 impl RightsQuery<'_> {

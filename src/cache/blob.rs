@@ -167,7 +167,7 @@ impl BlobPulls {
         let size = member.and_then(|member| member.size);
         if let Some(blob) = self.rechecks.find(digest, size).await {
             if member.is_none() {
-                self.lookup.look_up(grant, digest).await?;
+                self.lookup.prove(grant, digest, Some(blob.len())).await?;
             }
             return Ok(self.hit(grant, digest, blob));
         }
@@ -203,10 +203,11 @@ impl BlobPulls {
             let decision = Decision::Miss { collapsed: true, unverified: false, reason };
             return Ok(Pulled { what: BlobHead { total: Some(len) }, decision, age: None });
         }
-        let stated = self.lookup.look_up(grant, digest).await?;
         // Some registries answer a HEAD without a length, or with a wrong one. A manifest has it.
-        let known = self.presence.find(grant, digest).await.and_then(|known| known.size);
-        let what = BlobHead { total: known.or(stated) };
+        let named = self.presence.find(grant, digest).await.and_then(|known| known.size);
+        let known = self.rechecks.find(digest, named).await.map(|blob| blob.len()).or(named);
+        let stated = self.lookup.look_up(grant, digest, known).await?;
+        let what = BlobHead { total: named.or(stated) };
         Ok(Pulled { what, decision: Decision::Bypass(BypassReason::Lookup), age: None })
     }
 
@@ -274,7 +275,7 @@ impl BlobPulls {
         }
         CacheError::if_offline(grant)?;
         let total = match member.and_then(|member| member.size) {
-            None => self.lookup.look_up(grant, digest).await?,
+            None => self.lookup.look_up(grant, digest, None).await?,
             known => known,
         };
         let Some(total) = total else { return Ok(None) };
@@ -310,9 +311,6 @@ impl BlobPulls {
                 fill.is_joined && matches!(*fill.progress.borrow(), FillProgress::Done { .. });
             // A fill proves that its own repository has the blob, and no other.
             let is_elsewhere = fill.is_joined && fill.repository != *grant.repository();
-            if is_elsewhere && member.is_none() {
-                self.lookup.look_up(grant, digest).await?;
-            }
             let progress = fill.headers(need != BlobNeed::Bytes, until).await;
             let progress = progress.ok_or_else(|| timed_out(grant))?;
             match &progress {
@@ -324,6 +322,9 @@ impl BlobPulls {
                         && error.is_about_the_asker() =>
                 {
                     continue;
+                }
+                progress if is_elsewhere && member.is_none() => {
+                    self.lookup.prove(grant, digest, progress.total()).await?;
                 }
                 _ => {}
             }

@@ -6,6 +6,7 @@
 //! answer.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use super::{
     BypassReason, CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage,
     MemoryUse, Pulled,
 };
-use crate::access::Grant;
+use crate::access::{Grant, KnownLengths};
 use crate::clock::WallClock;
 use crate::http::FramePool;
 use crate::oci::{AcceptSet, Digest, PageQuery, Reference, RepositoryName};
@@ -53,6 +54,17 @@ struct CacheRooms {
     lists: Arc<ListPulls>,
     blobs: BlobPulls,
     changes: AcceptedChanges,
+}
+
+impl KnownLengths for Cache {
+    fn length<'a>(
+        &'a self,
+        registry: &'a Registry,
+        repository: &'a RepositoryName,
+        digest: &'a Digest,
+    ) -> Pin<Box<dyn Future<Output = Option<u64>> + Send + 'a>> {
+        Box::pin(self.rooms.presence.stated_length(registry.name(), repository, digest))
+    }
 }
 
 impl Cache {

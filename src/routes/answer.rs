@@ -147,6 +147,7 @@ impl Routes {
             resource,
             address: peer.address,
             may_ask: true,
+            lengths: &self.cache,
         };
         let grant = entrance.access.grant(&principal, wanted).await?;
         if action == Action::Pull {

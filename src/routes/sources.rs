@@ -70,6 +70,7 @@ impl MountSources<'_> {
             resource,
             address: self.peer.address,
             may_ask,
+            lengths: self.cache,
         };
         let grant = self.entrance.access.grant(self.principal, request).await.ok()?;
         grant.is_live().then_some(grant)

@@ -112,6 +112,12 @@ impl HashedFile {
         self.hasher.as_ref()
     }
 
+    /// Whether all of the content of `digest` is in the file, as far as it is hashed.
+    pub fn holds(&self, digest: &Digest) -> bool {
+        let hashed = self.hasher.clone().map(|hasher| hasher.into_hasher().finish());
+        hashed.as_ref() == Some(digest)
+    }
+
     /// Sets space aside for the file to become `total` bytes long, and then appends what comes from
     /// the queue until that is closed. An unknown total is set aside for in steps.
     ///

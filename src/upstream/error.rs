@@ -162,8 +162,12 @@ pub(super) enum ErrorMeaning {
 
 impl UpstreamError {
     /// An answer to which the protocol gives no meaning here, for this reason.
-    pub(super) fn unexpected(host: String, status: StatusCode, reason: impl Into<String>) -> Self {
-        Self::Unexpected { host, status, reason: reason.into() }
+    pub(crate) fn unexpected(
+        host: impl Into<String>,
+        status: StatusCode,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Unexpected { host: host.into(), status, reason: reason.into() }
     }
 
     /// The host that answered, or did not.

@@ -54,6 +54,8 @@ pub use location::UploadLocation;
 pub use meter::UpstreamMeter;
 pub use options::{ProxyCredential, UpstreamOptions};
 pub use payload::{ChangePayload, UploadBody};
-pub use question::{Answer, Question, ReadMethod, UpstreamIndex};
+pub use question::{
+    Answer, Question, ReadMethod, UpstreamIndex, is_of_manifest, stated_digest, stated_type,
+};
 pub use reply::UpstreamReply;
 pub use trouble::{TroubleKind, UpstreamTrouble};

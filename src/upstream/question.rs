@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::body::AnswerBody;
 use super::identity::ClientCredential;
 use crate::http::{ContentRange, Via};
-use crate::oci::{Reference, RepositoryName, Resource};
+use crate::oci::{Digest, MediaType, Reference, RepositoryName, Resource};
 
 /// An idempotent request to a registry.
 #[derive(Clone, Debug)]
@@ -113,6 +113,8 @@ pub struct Answer {
     pub body: AnswerBody,
     /// Which upstream gave it.
     pub place: UpstreamIndex,
+    /// Whether another host gave it, to which a redirect led.
+    pub is_foreign: bool,
 }
 
 impl Answer {
@@ -121,6 +123,51 @@ impl Answer {
     pub fn length(&self) -> Option<u64> {
         length_of_whole(self.status, &self.headers)
     }
+
+    /// Whether it is about this blob, of `length` bytes where that is known. A 200 alone is not:
+    /// login and maintenance pages answer it to every path.
+    pub fn is_of_blob(&self, digest: &Digest, length: Option<u64>) -> bool {
+        match stated_digest(&self.headers) {
+            Some(stated) if stated.algorithm() == digest.algorithm() => stated == *digest,
+            // Any page may be empty.
+            _ => self.length().is_some_and(|it| it > 0 && Some(it) == length) && !self.is_page(),
+        }
+    }
+
+    /// Whether it is about this manifest, and not some page.
+    pub fn is_of_manifest(&self, reference: &Reference) -> bool {
+        let (stated, kind) = (stated_digest(&self.headers), stated_type(&self.headers));
+        is_of_manifest(reference, stated.as_ref(), kind.as_ref())
+    }
+
+    /// Whether it is a page for people.
+    pub fn is_page(&self) -> bool {
+        stated_type(&self.headers).is_some_and(|it| it.as_str() == "text/html")
+    }
+}
+
+/// Whether an answer with this digest and type is about the manifest: it states the very digest, or
+/// none and a manifest's type.
+pub fn is_of_manifest(
+    reference: &Reference,
+    stated: Option<&Digest>,
+    media_type: Option<&MediaType>,
+) -> bool {
+    match (stated, reference) {
+        (Some(stated), Reference::Digest(digest)) => stated == digest,
+        (Some(_), Reference::Tag(_)) => true,
+        (None, _) => media_type.is_some_and(MediaType::is_manifest),
+    }
+}
+
+/// The digest that an upstream states for its content: a hint, until the bytes are hashed.
+pub fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+/// The media type that an upstream states.
+pub fn stated_type(headers: &HeaderMap) -> Option<MediaType> {
+    headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
 }
 
 /// The length of the whole that an answer gives, all of it or a part (RFC 9110, 8.6 and 14.4).

@@ -186,8 +186,8 @@ impl UpstreamReply {
         }
         let is_head = request.method == Method::HEAD;
         let body = if is_head { AnswerBody::empty(self.host) } else { self.body };
-        let place = UpstreamIndex::default();
-        Ok(Answer { status: self.status, headers, body, place })
+        let (place, is_foreign) = (UpstreamIndex::default(), self.is_foreign);
+        Ok(Answer { status: self.status, headers, body, place, is_foreign })
     }
 
     /// The answer that HEAD would have had, from the answer to a GET of the first byte.
@@ -208,7 +208,8 @@ impl UpstreamReply {
         headers.remove(CONTENT_RANGE);
         headers.insert(CONTENT_LENGTH, length.into());
         let body = AnswerBody::empty(self.host);
-        Ok(Answer { status: StatusCode::OK, headers, body, place: UpstreamIndex::default() })
+        let (place, is_foreign) = (UpstreamIndex::default(), self.is_foreign);
+        Ok(Answer { status: StatusCode::OK, headers, body, place, is_foreign })
     }
 }
 

@@ -48,9 +48,18 @@ async fn open(setup: &Setup, clock: &Arc<TestClock>) -> (Cache, Grant) {
     let access = ListenerAccess::new(setup.access.clone(), Arc::new(LoginCache::new().unwrap()));
     let nobody = Principal::anonymous(Via::default());
     let (action, resource, address) = (Action::Pull, &Resource::Tags, [127, 0, 0, 1].into());
-    let wish = AccessRequest { registry, repository, action, resource, address, may_ask: true };
+    let wish = AccessRequest {
+        registry,
+        repository,
+        action,
+        resource,
+        address,
+        may_ask: true,
+        lengths: &cache,
+    };
     let granted = access.grant(&nobody, wish);
-    (cache, granted.await.unwrap())
+    let grant = granted.await.unwrap();
+    (cache, grant)
 }
 
 impl Case {

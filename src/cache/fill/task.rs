@@ -89,7 +89,8 @@ impl FillTask {
         // another repository proves nothing for this repository.
         if let Some(blob) = self.tools.rechecks.find_verified(&self.digest, self.expected()).await {
             if self.member.is_none() {
-                self.tools.lookup.look_up(&self.grant, &self.digest).await?;
+                let known = Some(blob.content().len());
+                self.tools.lookup.prove(&self.grant, &self.digest, known).await?;
             }
             return Ok(FillProgress::Done { blob, attempt: 0 });
         }
@@ -97,19 +98,7 @@ impl FillTask {
         let mut download = self.open_download(self.origin.clone(), &mut file).await?;
         // The repository has it, so from now on the credential of any reader will do.
         download.take_any_reader();
-        let total = download.total();
-        let mut filling = Box::pin(self.fill(file, download));
-        tokio::select! {
-            end = &mut filling => {
-                self.confirm(total).await;
-                end
-            }
-            // The record of the membership delays the last bytes, but not the first.
-            () = self.first_bytes() => {
-                let (end, ()) = tokio::join!(filling, self.confirm(total));
-                end
-            }
-        }
+        Box::pin(self.fill(file, download)).await
     }
 
     /// Waits until readers have bytes.
@@ -136,21 +125,16 @@ impl FillTask {
                 return self.relay(download, BypassReason::DiskFailed, attempt).await;
             };
             match self.write(opened, &mut download, attempt).await? {
-                WriteOutcome::Whole(file) => {
-                    // Before readers have the last bytes, so that a repeated request needs no
-                    // upstream call.
-                    drop(timeout(NOTE_WAIT, self.confirm(download.total())).await);
-                    match self.commit(file, attempt).await? {
-                        Committed::Right(blob) => return Ok(FillProgress::Done { blob, attempt }),
-                        Committed::Lost(file, bypass) => {
-                            let prefix = HashedPrefix::doubtful(file, &self.digest);
-                            let point = Arc::new(RelayPoint::new(prefix, download, bypass));
-                            return Ok(FillProgress::Relaying { point, attempt });
-                        }
-                        Committed::Wrong if download.is_worth_refetching() => {}
-                        Committed::Wrong => break,
+                WriteOutcome::Whole(file) => match self.commit_noted(file, attempt).await? {
+                    Committed::Right(blob) => return Ok(FillProgress::Done { blob, attempt }),
+                    Committed::Lost(file, bypass) => {
+                        let prefix = HashedPrefix::doubtful(file, &self.digest);
+                        let point = Arc::new(RelayPoint::new(prefix, download, bypass));
+                        return Ok(FillProgress::Relaying { point, attempt });
                     }
-                }
+                    Committed::Wrong if download.is_worth_refetching() => {}
+                    Committed::Wrong => break,
+                },
                 WriteOutcome::NoSpace(bypass) => {
                     return self.relay(download, bypass, attempt).await;
                 }
@@ -205,13 +189,28 @@ impl FillTask {
         self.member.and_then(|member| member.size)
     }
 
-    /// Records once that the upstream has answered 200 for this repository.
-    async fn confirm(&self, total: Option<u64>) {
+    /// Records once that the upstream has served the blob for this repository. Its bytes are the
+    /// proof: any page may be a 200.
+    async fn note_served(&self) {
         if self.member.is_none() {
+            let total = self.progress.borrow().total();
             let presence = &self.tools.presence;
             let note = || presence.note_served(&self.grant, &self.digest, total, self.since);
             self.confirmed.get_or_init(note).await;
         }
+    }
+
+    /// As [`FillTask::commit`], with the membership noted if the bytes are right.
+    async fn commit_noted(&self, file: HashedFile, attempt: u32) -> Result<Committed, CacheError> {
+        // Before readers have the last bytes, so that a repeated request needs no upstream call.
+        if file.holds(&self.digest) {
+            drop(timeout(NOTE_WAIT, self.note_served()).await);
+        }
+        let committed = self.commit(file, attempt).await?;
+        if matches!(committed, Committed::Right(_)) {
+            self.note_served().await;
+        }
+        Ok(committed)
     }
 
     /// Hands the download to the readers, from its first byte.

@@ -92,7 +92,15 @@ impl ManifestPulls {
         let head = manifest_question(grant, &reference, ReadMethod::Head, None);
         // A mirror's word is not the registry's.
         match grant.registry().upstream().authoritative().ask(&head, deadline()).await {
-            Ok(_) => self.presence.confirm_manifest(grant, digest, since).await,
+            Ok(answer) if answer.is_of_manifest(&reference) => {
+                self.presence.confirm_manifest(grant, digest, since).await;
+            }
+            // Any page may be a 200; the bytes are a proof.
+            Ok(_) => {
+                let got = get_manifest(grant, &reference, None, Vec::new()).await?;
+                let what = self.accept(grant, got, Some(digest), since).await?;
+                return Ok(Pulled { what, decision: Decision::Revalidated, age: None });
+            }
             Err(error) if error.is_without_head() => {}
             Err(error) => return Err(error.into()),
         }
@@ -265,7 +273,10 @@ impl ManifestPulls {
         CacheError::if_offline(&grant)?;
         if let Some(warm) = warm {
             match head_manifest(&grant, &reference, None, &self.epochs).await {
-                Ok(head) => return self.adopt(&grant, head, warm, since).await,
+                Ok(head) if head.is_of(&reference) => {
+                    return self.adopt(&grant, head, warm, since).await;
+                }
+                Ok(_) => {}
                 Err(error) if error.is_without_head() => {}
                 Err(error) => return Err(error.into()),
             }

@@ -4,14 +4,15 @@
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 
 use crate::access::Grant;
 use crate::cache::epoch::EpochTable;
 use crate::cache::question::{deadline, question_of};
 use crate::cache::{CacheError, MANIFEST_BYTES_MAX, UpstreamWarnings};
 use crate::oci::{Digest, MANIFEST_ACCEPT, MediaType, Reference, Resource};
-use crate::upstream::{self, Answer, Question, ReadMethod, UpstreamIndex};
+use crate::upstream::{
+    self, Answer, Question, ReadMethod, UpstreamIndex, is_of_manifest, stated_digest, stated_type,
+};
 
 /// A manifest as it came.
 pub(in crate::cache) struct FetchedManifest {
@@ -57,10 +58,15 @@ pub(in crate::cache) async fn head_manifest(
 
 impl ManifestHead {
     fn read(grant: &Grant, headers: &HeaderMap, place: UpstreamIndex) -> Self {
-        let media_type = header_type(headers);
+        let media_type = stated_type(headers);
         let is_schema1 = media_type.as_ref().is_some_and(MediaType::is_schema1);
         let stated = stated_digest(headers).filter(|_| !is_schema1);
         Self { media_type, stated, place, warnings: UpstreamWarnings::of(grant, headers) }
+    }
+
+    /// Whether it is about this manifest, and not some page.
+    pub(in crate::cache) fn is_of(&self, reference: &Reference) -> bool {
+        is_of_manifest(reference, self.stated.as_ref(), self.media_type.as_ref())
     }
 }
 
@@ -78,7 +84,7 @@ pub(in crate::cache) async fn get_manifest(
     loop {
         tries += 1;
         let answer = grant.registry().upstream().ask(&question, deadline()).await?;
-        let (media_type, stated) = (header_type(&answer.headers), stated_digest(&answer.headers));
+        let (media_type, stated) = (stated_type(&answer.headers), stated_digest(&answer.headers));
         let (place, warnings) = (answer.place, UpstreamWarnings::of(grant, &answer.headers));
         question.failed.push(place);
         match collect(answer).await {
@@ -98,16 +104,6 @@ pub(in crate::cache) fn manifest_question(
 ) -> Question {
     let accept = Some(accept.unwrap_or(MANIFEST_ACCEPT).to_owned());
     Question { accept, ..question_of(grant, method, Resource::Manifest(reference.clone())) }
-}
-
-/// The type that the header states.
-fn header_type(headers: &HeaderMap) -> Option<MediaType> {
-    headers.get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
-}
-
-/// The digest that an upstream states for a manifest: a hint, until the bytes are hashed.
-fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
 /// The whole body; `None` when it is longer than a manifest may be.

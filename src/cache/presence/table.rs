@@ -71,6 +71,18 @@ impl PresenceTable {
         contents.lock().get(digest).copied()
     }
 
+    /// The length in bytes that a manifest of the repository states for the digest.
+    pub(in crate::cache) async fn stated_length(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Option<u64> {
+        let records = self.store.repository(registry, repository);
+        let sizes = records.blocking(RepositoryRecords::members).await.ok()?;
+        sizes.get(digest).copied().flatten()
+    }
+
     /// Whether the registry has said within `membership_ttl` that the repository has the digest, so
     /// that a client that may push can be told so.
     pub(in crate::cache) fn is_confirmed(&self, grant: &Grant, digest: &Digest) -> bool {

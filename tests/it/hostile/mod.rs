@@ -7,6 +7,7 @@ mod h2;
 mod h2_answers;
 mod headers;
 mod names;
+mod portals;
 mod queries;
 mod slow_pushes;
 mod smuggling;
