@@ -215,7 +215,7 @@ impl BlobPulls {
     /// repository has the blob; clients that push are told so only where it is confirmed.
     async fn filling_length(&self, grant: &Grant, digest: &Digest, is_known: bool) -> Option<u64> {
         let fill = self.fills.table().get(grant, digest)?;
-        let is_here = fill.repository == *grant.repository() && !grant.may_push();
+        let is_here = self.fills.is_proof(grant, &fill) && !grant.may_push();
         if !is_known && !is_here {
             return None;
         }
@@ -309,24 +309,17 @@ impl BlobPulls {
             // All that is missing is that the disk confirms it.
             let was_done =
                 fill.is_joined && matches!(*fill.progress.borrow(), FillProgress::Done { .. });
-            // A fill proves that its own repository has the blob, and no other.
-            let is_elsewhere = fill.is_joined && fill.repository != *grant.repository();
+            let is_unproven = fill.is_joined && !self.fills.is_proof(grant, &fill);
             let progress = fill.headers(need != BlobNeed::Bytes, until).await;
             let progress = progress.ok_or_else(|| timed_out(grant))?;
-            match &progress {
-                // The refusal of another repository, or of another client, says nothing about this.
-                FillProgress::Failed(_) if is_elsewhere => continue,
-                FillProgress::Failed(error)
-                    if fill.is_joined
-                        && grant.uses_client_credential()
-                        && error.is_about_the_asker() =>
-                {
-                    continue;
-                }
-                progress if is_elsewhere && member.is_none() => {
-                    self.lookup.prove(grant, digest, progress.total()).await?;
-                }
-                _ => {}
+            if let FillProgress::Failed(error) = &progress
+                && fill.is_joined
+                && (is_unproven || error.is_of_another_client(grant))
+            {
+                continue;
+            }
+            if is_unproven && member.is_none() {
+                self.lookup.prove(grant, digest, progress.total()).await?;
             }
             if was_done && matches!(progress, FillProgress::Done { .. }) {
                 return Ok(self.pulled(BlobSource::Filling(fill), progress.total(), Decision::Hit));

@@ -120,9 +120,11 @@ impl CacheError {
         Ok(())
     }
 
-    /// Whether this is about the client that asked, and another might get another answer.
-    pub(super) fn is_about_the_asker(&self) -> bool {
-        matches!(self, Self::Upstream(error) if error.is_about_the_asker())
+    /// Whether a shared question may have failed for a reason that lies with the client that began
+    /// it, and another client might get another answer.
+    pub(super) fn is_of_another_client(&self, grant: &Grant) -> bool {
+        grant.uses_client_credential()
+            && matches!(self, Self::Upstream(error) if error.is_about_the_asker())
     }
 
     /// Whether the upstream refuses this very client, which asks with a credential of its own. Then

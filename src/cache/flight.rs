@@ -107,7 +107,7 @@ pub(super) async fn ask_shared<V: Clone>(
 ) -> (bool, Result<V, CacheError>) {
     let (joined, answer) = ask(Sharing::Everyone);
     match answer.landed().await {
-        Err(error) if joined && grant.uses_client_credential() && error.is_about_the_asker() => {
+        Err(error) if joined && error.is_of_another_client(grant) => {
             let (joined, answer) = ask(Sharing::SameCredential);
             (joined, answer.landed().await)
         }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use larder::access::{AccessRequest, Action, Grant, ListenerAccess, LoginCache, Principal};
-use larder::cache::{Cache, CacheError, Decision, ListKind};
+use larder::cache::{BlobNeed, Cache, CacheError, Decision, ListKind};
 use larder::http::{EgressRoute, InstanceId, Via};
 use larder::oci::{AcceptSet, Digest, Reference, Resource};
 use larder::registry::RegistrySet;
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::clock::TestClock;
 use crate::support::proxy::files_under;
-use crate::support::{Fault, Gate, Image, Manifest, ScriptedRegistry, Setup, TAG_TTL, When};
+use crate::support::{Blob, Fault, Gate, Image, Manifest, ScriptedRegistry, Setup, TAG_TTL, When};
 
 const REPOSITORY: &str = "owner/app";
 
@@ -162,15 +163,41 @@ async fn no_client_joins_a_revalidation_that_began_before_a_delete() {
     case.cache.changes().tags_changed(&case.grant, &["v1".parse().unwrap()]).await;
     let after = case.tag().await;
 
-    let is_gone = |error: &CacheError| {
-        matches!(error, CacheError::Upstream(upstream::UpstreamError::NotFound { .. }))
-    };
     assert!(after.as_ref().is_err_and(is_gone), "{after:?}");
     assert!(!before.is_finished(), "who asked before still waits");
     gate.open();
     drop(before.await.unwrap());
     let later = case.tag().await;
     assert!(matches!(later, Err(CacheError::Absent { .. })), "{later:?}");
+}
+
+/// The fill goes on for its own readers.
+#[tokio::test(start_paused = true)]
+async fn no_client_joins_a_fill_that_began_before_a_delete() {
+    let case = case().await;
+    let blob = Blob::random(1, 1000);
+    case.hub.put_blob(REPOSITORY, &blob);
+    let gate = Gate::new();
+    case.hub.breaks(When::asked("/blobs/").nth(1), Fault::HoldAt(100, gate.clone()));
+    let pull = || case.cache.blob(&case.grant, &blob.digest, BlobNeed::Bytes);
+    let before = pull().await.unwrap();
+    gate.reached().await;
+    assert!(pull().await.is_ok(), "joined");
+
+    case.hub.collect_garbage(REPOSITORY, &blob.digest);
+    case.cache.changes().blob_deleted(&case.grant, &blob.digest).await;
+    let after = pull().await.map(|pulled| pulled.decision);
+    let head = case.cache.blob_head(&case.grant, &blob.digest).await;
+
+    assert!(after.as_ref().is_err_and(is_gone), "{after:?}");
+    assert!(head.as_ref().is_err_and(is_gone), "{head:?}");
+    gate.open();
+    let body = before.what.whole().collect().await.unwrap();
+    assert_eq!(body.to_bytes(), blob.bytes);
+}
+
+fn is_gone(error: &CacheError) -> bool {
+    matches!(error, CacheError::Upstream(upstream::UpstreamError::NotFound { .. }))
 }
 
 /// A 404 is believed for a minute; but not when the thing was pushed in that minute.

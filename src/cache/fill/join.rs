@@ -33,6 +33,12 @@ impl BlobFills {
         &self.tools.stats
     }
 
+    /// Whether the fill proves that the grant's repository has the blob: it is a fill of this
+    /// repository, from which nothing was deleted since it began.
+    pub(crate) fn is_proof(&self, grant: &Grant, fill: &FillHandle) -> bool {
+        fill.repository == *grant.repository() && self.tools.presence.is_current(grant, fill.since)
+    }
+
     /// Whether the blob was evicted lately.
     pub(crate) fn was_evicted(&self, digest: &Digest) -> bool {
         self.tools.store.was_evicted(digest)
@@ -46,10 +52,11 @@ impl BlobFills {
         digest: &Digest,
         member: Option<Presence>,
     ) -> FillHandle {
-        let (handle, start) = self.table.join(grant, digest);
+        let (handle, start) = self.table.join(grant, digest, self.tools.epochs.now());
         if let Some(start) = start {
             let tools = Arc::clone(&self.tools);
-            let task = FillTask::new(tools, grant.clone(), digest.clone(), member, start);
+            let task =
+                FillTask::new(tools, grant.clone(), digest.clone(), member, start, handle.since);
             self.tasks.spawn(task.run());
         }
         handle

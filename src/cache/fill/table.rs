@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::Grant;
-use crate::cache::CacheError;
 use crate::cache::fetch::origin::BlobOrigin;
 use crate::cache::fetch::reader_credentials::{FillReader, FillReaders};
 use crate::cache::fill::parallel_ranges::ParallelRanges;
 use crate::cache::fill::progress::FillProgress;
 use crate::cache::fill::range_budget::RangeBudget;
+use crate::cache::{CacheError, Epoch};
 use crate::oci::{Digest, RegistryName, RepositoryName};
 use crate::store::StoredBlob;
 
@@ -67,7 +67,12 @@ impl FillTable {
 
     /// Joins the fill of the blob. If none is in flight, the caller has to run one: it gets the
     /// [`FillStart`] too.
-    pub(super) fn join(&self, grant: &Grant, digest: &Digest) -> (FillHandle, Option<FillStart>) {
+    pub(super) fn join(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+        since: Epoch,
+    ) -> (FillHandle, Option<FillStart>) {
         let mut in_flight = self.in_flight.lock();
         let (handle, start) = match in_flight.entry(key(grant, digest)) {
             Entry::Occupied(entry) => (FillHandle { is_joined: true, ..entry.get().clone() }, None),
@@ -81,6 +86,7 @@ impl FillTable {
                 let handle = FillHandle {
                     is_joined: false,
                     repository: grant.repository().clone(),
+                    since,
                     progress,
                     ranges,
                     readers,
@@ -107,6 +113,8 @@ pub(crate) struct FillHandle {
     pub(crate) is_joined: bool,
     /// The repository in which the upstream is asked.
     pub(crate) repository: RepositoryName,
+    /// When it began.
+    pub(crate) since: Epoch,
     /// How far it is.
     pub(crate) progress: watch::Receiver<FillProgress>,
     /// The ranges that may be fetched beside it.

@@ -66,9 +66,9 @@ impl FillTask {
         digest: Digest,
         member: Option<Presence>,
         start: FillStart,
+        since: Epoch,
     ) -> Self {
         let FillStart { guard, origin, progress } = start;
-        let since = tools.epochs.now();
         let confirmed = OnceCell::new();
         Self { tools, grant, digest, origin, member, since, confirmed, progress, guard }
     }

@@ -281,18 +281,29 @@ impl ManifestPulls {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.fetch_bytes(&grant, &digest, since).await
+    }
+
+    /// Asks one upstream after the other for the bytes, until one gives those of the digest.
+    async fn fetch_bytes(
+        self: &Arc<Self>,
+        grant: &Grant,
+        digest: &Digest,
+        since: Epoch,
+    ) -> Result<Arc<CachedManifest>, CacheError> {
+        let reference = Reference::Digest(digest.clone());
         let mut failed = Vec::new();
         loop {
-            let got = get_manifest(&grant, &reference, None, failed.clone()).await?;
+            let got = get_manifest(grant, &reference, None, failed.clone()).await?;
             let place = got.place;
-            match self.accept(&grant, got, Some(&digest), since).await {
+            match self.accept(grant, got, Some(digest), since).await {
                 // A wrong mirror is no reason to fail a pull.
                 Err(error) if place != UpstreamIndex::Authoritative && !failed.contains(&place) => {
                     tracing::warn!(%digest, %error, "bad manifest; asking the next upstream");
                     failed.push(place);
                 }
                 accepted => {
-                    return self.confirmed(&grant, &digest, place, since, accepted).await;
+                    return self.confirmed(grant, digest, place, since, accepted).await;
                 }
             }
         }

@@ -221,6 +221,11 @@ impl PresenceTable {
         drop(records_of(&self.store, grant).blocking(note).await);
     }
 
+    /// Whether nothing was deleted from the repository since.
+    pub(in crate::cache) fn is_current(&self, grant: &Grant, since: Epoch) -> bool {
+        self.epochs.is_current(|| RecordKey::contents(grant), since)
+    }
+
     /// Adds to what is in memory, unless it was voided after `since`. Blocks.
     fn add(
         &self,
@@ -232,7 +237,7 @@ impl PresenceTable {
     ) {
         self.change(records, grant, |known| {
             // Under the lock of the contents: a delete invalidates before it removes.
-            if self.epochs.is_current(|| RecordKey::contents(grant), since) {
+            if self.is_current(grant, since) {
                 self.holders.add(grant, digest);
                 let presence = known.entry(digest.clone()).or_default();
                 presence.size = presence.size.or(found.size);
