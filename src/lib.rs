@@ -28,6 +28,7 @@
 //! - [`store`]: bytes by digest and the facts kept beside them, as files; the one seam
 //! - [`upstream`]: one registry behind us: log in, ask, follow, try again; the other seam
 //! - [`registry`]: the registries that clients may name, and which one a name means
+//! - [`inventory`]: the images in a cache directory, for operators
 //! - [`access`]: who a client is and what it may do; gives a grant, without which nothing is
 //!   looked up
 //! - [`cache`]: pull-through: hit, miss, stale, revalidate; one fetch per missing thing
@@ -51,6 +52,7 @@ pub mod access;
 pub mod admin;
 pub mod cache;
 pub mod control;
+pub mod inventory;
 pub mod push;
 pub mod registry;
 pub mod routes;

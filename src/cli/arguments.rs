@@ -11,8 +11,9 @@ use clap::{Args, Parser, Subcommand};
 
 use super::exit::ExitStatus;
 use super::logging::LogFormat;
+use super::ls::ListArguments;
 use super::output::say;
-use super::{check, serve, stats};
+use super::{check, ls, serve, stats};
 use crate::app;
 use crate::config::{self, ConfigArgs, Environment};
 
@@ -64,6 +65,7 @@ fn perform(
             let arguments = ConfigArgs { listen, ..source.into() };
             serve::run(&arguments, environment, log_format, err)
         }
+        Command::Ls { source, list } => ls::run(&source.into(), &list, environment, out, err),
         Command::Stats { source, json } => stats::run(&source.into(), json, environment, out, err),
     }
 }
@@ -99,6 +101,13 @@ enum Command {
     Check {
         #[command(flatten)]
         source: ConfigArguments,
+    },
+    /// List the images in the cache
+    Ls {
+        #[command(flatten)]
+        source: ConfigArguments,
+        #[command(flatten)]
+        list: ListArguments,
     },
     /// Print the figures of the cache: its size, hits, evictions
     Stats {
@@ -182,6 +191,9 @@ mod tests {
             &["check", "--listen", "127.0.0.1:1"],
             &["check", "extra"],
             &["stats", "extra"],
+            &["ls", "a", "b"],
+            &["ls", "--sort", "colour"],
+            &["ls", "--unused", "soon"],
             &["config"],
             &["config", "example"],
         ] {

@@ -35,6 +35,9 @@ pub(super) enum CommandError {
     /// The server is there, and may not be asked or does not answer.
     #[error("cannot talk to the server at {path}")]
     Server { path: PathBuf, source: io::Error },
+    /// The command was given something else than it wants.
+    #[error(transparent)]
+    Misused(ControlFailure),
     /// The files cannot be read.
     #[error("cannot read the cache")]
     Files(#[from] io::Error),
@@ -43,12 +46,16 @@ pub(super) enum CommandError {
 impl CommandError {
     /// Tells the operator, and gives the exit status.
     pub(super) fn tell(self, err: &mut dyn Write) -> ExitStatus {
+        let status = match self {
+            Self::Misused(_) => ExitStatus::Misused,
+            _ => ExitStatus::Failed,
+        };
         let hint = self.hint();
         say(err, &format!("error: {:#}\n", anyhow::Error::from(self)));
         if let Some(hint) = hint {
             say(err, &format!("hint: {hint}\n"));
         }
-        ExitStatus::Failed
+        status
     }
 
     fn hint(&self) -> Option<String> {
@@ -57,7 +64,7 @@ impl CommandError {
                 "nothing was pulled yet, or the server has another configuration: `--config FILE`"
                     .to_owned(),
             ),
-            Self::Refused(failure) => failure.hint.clone(),
+            Self::Refused(failure) | Self::Misused(failure) => failure.hint.clone(),
             Self::Server { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run the command as the user that the server runs as".to_owned())
             }
@@ -103,6 +110,46 @@ impl CommandCache {
             }
             answer => answer,
         }
+    }
+
+    /// Shows each object of an answer of many: the server's, or those of `of_files` if none runs,
+    /// until `show` returns false.
+    pub(super) fn each<T: DeserializeOwned>(
+        &self,
+        request: &ControlRequest,
+        show: &mut dyn FnMut(T) -> bool,
+        of_files: impl FnOnce(&StoreView, &mut dyn FnMut(T) -> bool) -> io::Result<()>,
+    ) -> Result<(), CommandError> {
+        let mut is_begun = false;
+        let mut show_asked = |object| {
+            is_begun = true;
+            show(object)
+        };
+        match self.ask_each(request, &mut show_asked) {
+            Err(CommandError::Server { source, .. }) if has_no_server(&source) && !is_begun => {
+                Ok(of_files(&self.view()?, show)?)
+            }
+            answer => answer,
+        }
+    }
+
+    fn ask_each<T: DeserializeOwned>(
+        &self,
+        request: &ControlRequest,
+        show: &mut dyn FnMut(T) -> bool,
+    ) -> Result<(), CommandError> {
+        let path = socket_path(self.dir());
+        let failed = |source| CommandError::Server { path: path.clone(), source };
+        self.runtime.block_on(async {
+            let asked = ask_local(&path, request.method(), &request.target()).await;
+            let mut answer = asked.map_err(failed)?;
+            while let Some(line) = answer.line().await.map_err(failed)? {
+                if !show(read_line(&answer, &line)?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The answer of the server.

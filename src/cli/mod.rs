@@ -5,9 +5,11 @@ mod check;
 mod command_cache;
 mod exit;
 mod logging;
+mod ls;
 mod output;
 mod serve;
 mod stats;
+mod table;
 
 pub use arguments::run;
 pub use exit::ExitStatus;

@@ -16,6 +16,16 @@ pub struct ControlFailure {
     pub hint: Option<String>,
 }
 
+impl ControlFailure {
+    /// The text is no pattern of images.
+    pub fn bad_pattern(text: &str) -> Self {
+        Self {
+            error: format!("`{}` is not a pattern", text.escape_debug()),
+            hint: Some("`*` and `?` match within a component, `**` any number of them".to_owned()),
+        }
+    }
+}
+
 /// An object as the body of an answer.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<ReplyBody> {
     // Structs of strings, numbers and lists of such always serialise.

@@ -6,6 +6,7 @@
 //! those that `--json` prints. When no server runs, a command makes the same answer from the files.
 
 mod answer;
+mod lines;
 mod request;
 mod service;
 mod stats;

@@ -1,10 +1,19 @@
 //! The requests: how each is written as a method and a target, and read again.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use http::Method;
 
 /// A request of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
+    /// The images that a pattern matches: an [`ImageRow`](crate::inventory::ImageRow) for each
+    /// line.
+    Images {
+        /// The pattern; the empty one matches every image.
+        pattern: String,
+    },
     /// The figures of the cache and its server: [`CacheStats`](super::CacheStats).
     Stats,
 }
@@ -13,25 +22,42 @@ impl ControlRequest {
     /// Its method.
     pub fn method(&self) -> Method {
         match self {
-            Self::Stats => Method::GET,
+            Self::Images { .. } | Self::Stats => Method::GET,
         }
     }
 
     /// Its path and query.
     pub fn target(&self) -> String {
         match self {
-            Self::Stats => "/v1/stats".to_owned(),
+            Self::Images { pattern } => with_query(IMAGES, &[("pattern", pattern)]),
+            Self::Stats => STATS.to_owned(),
         }
     }
 
-    /// The request of this method and target; `None` if there is no such.
-    pub fn read(method: &Method, path: &str) -> Option<Self> {
+    /// The request of this method, path and query; `None` if there is no such.
+    pub fn read(method: &Method, target: &str) -> Option<Self> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut query: HashMap<Cow<'_, str>, Cow<'_, str>> =
+            form_urlencoded::parse(query.as_bytes()).collect();
+        let mut text = |name: &str| query.remove(name).map(Cow::into_owned);
         match (method, path) {
-            (&Method::GET, "/v1/stats") => Some(Self::Stats),
+            (&Method::GET, IMAGES) => {
+                Some(Self::Images { pattern: text("pattern").unwrap_or_default() })
+            }
+            (&Method::GET, STATS) => Some(Self::Stats),
             _ => None,
         }
     }
 }
+
+fn with_query(path: &str, fields: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(fields);
+    format!("{path}?{}", query.finish())
+}
+
+const IMAGES: &str = "/v1/images";
+const STATS: &str = "/v1/stats";
 
 #[cfg(test)]
 mod tests {
@@ -39,9 +65,17 @@ mod tests {
 
     #[test]
     fn a_request_is_read_as_it_was_written() {
-        let request = ControlRequest::Stats;
-        let read = ControlRequest::read(&request.method(), &request.target());
-        assert_eq!(read, Some(request));
+        let pattern = "docker.io/**/a&b=c d:{1,2}*?%ä".to_owned();
+        for request in [
+            ControlRequest::Stats,
+            ControlRequest::Images { pattern },
+            ControlRequest::Images { pattern: String::new() },
+        ] {
+            let target = request.target();
+            assert!(target.parse::<http::Uri>().is_ok(), "{target}");
+            let read = ControlRequest::read(&request.method(), &target);
+            assert_eq!(read, Some(request));
+        }
         assert_eq!(ControlRequest::read(&Method::POST, "/v1/stats"), None);
         assert_eq!(ControlRequest::read(&Method::GET, "/v2/"), None);
     }

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use http::{Request, Response, StatusCode};
 
 use super::answer::{ControlFailure, json};
+use super::lines::json_lines;
 use super::request::ControlRequest;
 use super::stats::CacheStats;
 use crate::cache::Cache;
 use crate::http::ReplyBody;
+use crate::inventory::{ImagePattern, list_images};
 use crate::routes::TrafficCounters;
+use crate::store::StoreView;
 
 /// The parts of a running Larder that commands read and change.
 pub struct ControlSources {
@@ -45,9 +48,18 @@ impl ControlService {
     pub fn answer<B>(&self, request: &Request<B>) -> Response<ReplyBody> {
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
         match ControlRequest::read(request.method(), target) {
+            Some(ControlRequest::Images { pattern }) => self.images(&pattern),
             Some(ControlRequest::Stats) => json(StatusCode::OK, &self.stats()),
             None => json(StatusCode::NOT_FOUND, &unknown()),
         }
+    }
+
+    fn images(&self, pattern: &str) -> Response<ReplyBody> {
+        let Ok(pattern) = pattern.parse::<ImagePattern>() else {
+            return json(StatusCode::BAD_REQUEST, &ControlFailure::bad_pattern(pattern));
+        };
+        let dir = self.sources.dir.clone();
+        json_lines(move |show| list_images(&StoreView::open(dir)?, &pattern, show))
     }
 
     fn stats(&self) -> CacheStats {

@@ -30,6 +30,7 @@ pub struct CacheStats {
     /// Tags.
     pub tags: u64,
     /// Whether `blobs` to `tags` cover every file: `false` while the index is being built.
+    #[serde(rename = "counted")]
     pub is_counted: bool,
     /// The figures of the server since its start; `null` if none runs.
     pub server: Option<ServerStats>,

@@ -21,6 +21,7 @@ mod record_store;
 mod records;
 mod repository;
 mod repository_records;
+mod repository_view;
 mod small_files;
 mod space;
 mod stamps;
@@ -47,10 +48,11 @@ pub use recheck::{RecheckVerdict, StaleBlob};
 pub use records::{AbsentRecord, ListRecord, MemberSizes, TagRecord};
 pub use repository::RepositoryStore;
 pub use repository_records::RepositoryRecords;
+pub use repository_view::{ManifestView, RepositoryView, RepositoryWalk, TagView};
 pub use space::{DiskSpace, SpaceAmount, SpaceLimits, SpacePart};
 pub use sums::SumHasher;
 pub use verify::{StoredBlob, StoredFile, VerifiedContent};
-pub use view::StoreView;
+pub use view::{ContentView, StoreView};
 
 #[cfg(test)]
 mod record_tests;

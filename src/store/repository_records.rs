@@ -313,7 +313,7 @@ const LISTS_MAX: usize = 256;
 const ABSENT_MAX: usize = 10_000;
 
 /// Tags and manifest types take a few hundred bytes.
-const RECORD_BYTES_MAX: u64 = 64 << 10;
+pub(super) const RECORD_BYTES_MAX: u64 = 64 << 10;
 
 /// An error of at most 64 KiB, escaped as a JSON string, and its name.
 const ABSENT_BYTES_MAX: u64 = 512 << 10;
@@ -325,4 +325,4 @@ const LIST_BYTES_MAX: u64 = ListRecord::BODY_BYTES_MAX as u64 + (256 << 10);
 const MEMBERS_BYTES_MAX: u64 = 64 << 20;
 
 /// The longest manifest that is taken, see `cache/manifest`.
-const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+pub(super) const MANIFEST_BYTES_MAX: u64 = 4 << 20;

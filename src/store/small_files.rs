@@ -1,11 +1,12 @@
 //! Small files: read whole, and replaced whole by a rename, so that a reader sees the old or the
 //! new.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustix::fs::OFlags;
@@ -102,10 +103,7 @@ impl DraftDir {
 
 /// The file's first `max` bytes; `None` when there is no such file. A link is not followed.
 pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
-    // A FIFO in the place of the file must not block us.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut options = OpenOptions::new();
-    let file = match options.read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+    let file = match open_to_read(path, OFlags::empty()) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -113,6 +111,47 @@ pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(max).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+fn open_to_read(path: &Path, flags: OFlags) -> io::Result<File> {
+    // A FIFO in the place of the file must not block us.
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// A file as [`read_untouched`] finds it.
+#[derive(Debug)]
+pub(super) struct UntouchedFile {
+    pub(super) bytes: Vec<u8>,
+    /// When it was last read or written, before this.
+    pub(super) used_at: SystemTime,
+}
+
+/// The file's first `max` bytes, read so that it does not count as used, where the file system
+/// allows that; `None` when there is no such file.
+pub(super) fn read_untouched(path: &Path, max: u64) -> io::Result<Option<UntouchedFile>> {
+    // Only the owner of the file may ask for that.
+    let opened = match open_to_read(path, OFlags::NOATIME) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_to_read(path, OFlags::empty())
+        }
+        opened => opened,
+    };
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let used_at = used_at(&file.metadata()?);
+    let mut bytes = Vec::new();
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(Some(UntouchedFile { bytes, used_at }))
+}
+
+/// When a file was last used, as its times have it: most file systems note a day's first read.
+pub(super) fn used_at(metadata: &Metadata) -> SystemTime {
+    let times = [metadata.accessed(), metadata.modified()];
+    times.into_iter().flatten().max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// How many files are remembered that could not be removed. Those beyond stay until the next start.

@@ -3,19 +3,45 @@
 //! Nothing here takes the lock, gives stamps, writes, or asks the index. The files are the truth,
 //! and may change while they are read.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bytes::Bytes;
 
 use super::eviction::bytes_under;
 use super::index::IndexTotals;
 use super::layout::StoreLayout;
+use super::repository_records::MANIFEST_BYTES_MAX;
+use super::repository_view::RepositoryWalk;
+use super::small_files::{read_untouched, used_at};
 use super::space::SpacePart;
+use super::verify::VerifiedContent;
+use crate::oci::Digest;
 
 /// The files of a cache directory, for reading. All methods block.
 #[derive(Clone, Debug)]
 pub struct StoreView {
     layout: StoreLayout,
+}
+
+/// A stored content, which may be evicted at any moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentView {
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it was last verified.
+    pub verified_at: SystemTime,
+    /// When it was last used, about.
+    pub used_at: SystemTime,
+}
+
+impl ContentView {
+    fn of(metadata: &Metadata) -> Self {
+        let verified_at = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Self { len: metadata.len(), verified_at, used_at: used_at(metadata) }
+    }
 }
 
 impl StoreView {
@@ -28,6 +54,36 @@ impl StoreView {
         let layout = StoreLayout::new(dir);
         fs::symlink_metadata(layout.blobs())?;
         Ok(Self { layout })
+    }
+
+    /// Every repository that has records, by name.
+    pub fn repositories(&self) -> RepositoryWalk {
+        RepositoryWalk::new(&self.layout)
+    }
+
+    /// A stored content; `None` where it is not stored.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn content(&self, digest: &Digest) -> io::Result<Option<ContentView>> {
+        match fs::symlink_metadata(self.layout.blob(digest)) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(ContentView::of(&metadata))),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The bytes of a stored manifest; `None` if it is not stored, or they are not the digest's.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn manifest(&self, digest: &Digest) -> io::Result<Option<Bytes>> {
+        let file = read_untouched(&self.layout.blob(digest), MANIFEST_BYTES_MAX)?;
+        let checked = file.map(|file| VerifiedContent::check(digest, file.bytes.into()));
+        Ok(checked.and_then(Result::ok).map(|verified| verified.content().clone()))
     }
 
     /// Bytes that each part takes on the disk, in the order of [`SpacePart::ALL`], by a walk over

@@ -16,12 +16,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["clock", "oci"]),
     ("upstream", &["http", "oci", "telemetry"]),
     ("registry", &["http", "oci", "upstream"]),
+    ("inventory", &["clock", "oci", "registry", "store"]),
     ("access", &["http", "oci", "registry", "upstream"]),
     ("cache", &["access", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("push", &["access", "cache", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("routes", &["access", "cache", "http", "oci", "push", "registry", "telemetry", "upstream"]),
     ("admin", &["cache", "http", "push", "registry", "routes", "store", "telemetry", "upstream"]),
-    ("control", &["cache", "http", "routes", "store"]),
+    ("control", &["cache", "http", "inventory", "routes", "store"]),
     ("config", &["access", "cache", "http", "oci", "push", "registry", "store", "upstream"]),
     (
         "app",
@@ -30,7 +31,20 @@ const LAYERS: &[(&str, &[&str])] = &[
             "routes", "store", "upstream",
         ],
     ),
-    ("cli", &["app", "config", "control", "http", "registry", "store", "upstream"]),
+    (
+        "cli",
+        &[
+            "app",
+            "clock",
+            "config",
+            "control",
+            "http",
+            "inventory",
+            "registry",
+            "store",
+            "upstream",
+        ],
+    ),
 ];
 
 #[test]

@@ -1,3 +1,5 @@
 //! The operator's commands: against a running server, without one, and after a kill.
 
+mod lab;
+mod ls;
 mod socket;

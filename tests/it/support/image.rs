@@ -120,7 +120,16 @@ impl Image {
     pub fn of_type(media_type: &str, seed: u64, layer_lens: &[usize]) -> Self {
         let config = Blob::new(format!(r#"{{"architecture":"amd64","seed":{seed}}}"#));
         let layers = (0..).zip(layer_lens).map(|(i, len)| Blob::random(seed * 1000 + i, *len));
-        let layers: Vec<_> = layers.collect();
+        Self::of_parts(media_type, config, layers.collect())
+    }
+
+    /// The same with one more layer, which other images may have as well.
+    pub fn with_layer(&self, layer: &Blob) -> Self {
+        let layers = self.layers.iter().chain([layer]).cloned().collect();
+        Self::of_parts(&self.manifest.media_type, self.config.clone(), layers)
+    }
+
+    fn of_parts(media_type: &str, config: Blob, layers: Vec<Blob>) -> Self {
         let descriptors: Vec<_> = layers
             .iter()
             .map(|layer| layer.descriptor("application/vnd.oci.image.layer.v1.tar+gzip"))

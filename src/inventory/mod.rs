@@ -1,0 +1,17 @@
+//! The images in a cache directory: their tags and sizes, and what of them is missing.
+//!
+//! Everything here is read from the files, so it is the same beside a running server and without
+//! one, and true of one moment after the other. An image is a tag, or a manifest that neither a tag
+//! nor another manifest of its repository names.
+
+mod document;
+mod image_set;
+mod list;
+mod pattern;
+mod row;
+mod timestamp;
+
+pub use list::list_images;
+pub use pattern::{ImagePattern, InvalidImagePattern};
+pub use row::{ImagePlatforms, ImageRow};
+pub use timestamp::Timestamp;
