@@ -43,11 +43,11 @@ pub(super) struct AppendFile {
 impl AppendFile {
     /// Opens the file with what is in it, or makes it.
     pub(super) fn open(path: PathBuf, blobs: Arc<BlobStore>) -> io::Result<Self> {
-        let open = || options().create(true).open(&path);
+        let open = || blobs.budget().with_room(0, || options().create(true).open(&path));
         // Nearly always the directory is there, and a client waits.
         let file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                blobs.budget().space().make_parent(&path)?;
+                blobs.make_parent(&path)?;
                 open()?
             }
             // Earlier builds took the right to write away before a file had its name in `blobs/`.
@@ -239,7 +239,7 @@ impl AppendFile {
 
     fn name(mut self, digest: &Digest, sums: &BlockSums) -> io::Result<()> {
         let target = self.blobs.path(digest);
-        self.blobs.budget().space().make_parent(&target)?;
+        self.blobs.make_parent(&target)?;
         let allocated = self.file.metadata()?.blocks() * 512;
         let blobs = Arc::clone(&self.blobs);
         let naming = blobs.budget().naming();

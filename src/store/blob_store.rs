@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -165,6 +165,11 @@ impl BlobStore {
         Ok(())
     }
 
+    /// Makes the directory of a file, evicting blobs if the disk is full.
+    pub(super) fn make_parent(&self, path: &Path) -> io::Result<()> {
+        self.budget.with_room(0, || self.budget.space().make_parent(path))
+    }
+
     /// The path of a blob.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         self.layout.blob(digest)
@@ -219,6 +224,8 @@ impl BlobStore {
             return;
         }
         self.bad.fetch_add(1, Ordering::Relaxed);
+        // First: without the blob they would be a file for nothing.
+        drop(fs::remove_file(self.layout.sums(digest)));
         match fs::remove_file(&path) {
             Ok(()) => {
                 self.index.gone(IndexRow::Blob(digest));
@@ -230,8 +237,6 @@ impl BlobStore {
                 tracing::error!(%path, reason = why, %error, "cannot remove a corrupt blob");
             }
         }
-        // Checksums of a blob that is not there would be a file too many.
-        drop(fs::remove_file(self.layout.sums(digest)));
         condemn(&mut condemned, digest, file);
     }
 
@@ -256,6 +261,11 @@ impl BlobStore {
         let put = bytes.and_then(|bytes| {
             // They were counted with the blob, and may be what is too much.
             let _reservation = self.budget.reserve(0)?;
+            let _naming = self.budget.naming();
+            // It may have been evicted meanwhile.
+            if !self.layout.blob(digest).try_exists()? {
+                return Ok(());
+            }
             self.drafts.replace(&path, &bytes, |_| Ok(()))
         });
         if let Err(error) = put {

@@ -13,9 +13,13 @@ use rustix::fs::OFlags;
 
 use super::eviction::DiskBudget;
 use super::layout::StoreLayout;
-use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion, StoredRecord};
+use super::record_share::RecordShare;
+use super::record_store::{
+    AppendCondition, PutCondition, RecordName, RecordStore, RecordVersion, StoredRecord,
+};
+use super::record_sweep::RecordSweeper;
 use super::small_files::{DraftDir, absent_is_fine, read_small};
-use super::space::SpacePart;
+use super::space::{RecordPermit, SpacePart};
 
 /// The records of a cache directory, which this process has to itself.
 #[derive(Debug)]
@@ -23,33 +27,68 @@ pub(super) struct RecordFiles {
     layout: StoreLayout,
     budget: Arc<DiskBudget>,
     drafts: Arc<DraftDir>,
+    sweeper: RecordSweeper,
     /// Held from the look at a version to the rename.
     conditional: Mutex<()>,
 }
 
 impl RecordFiles {
     pub(super) fn new(layout: StoreLayout, budget: Arc<DiskBudget>, drafts: Arc<DraftDir>) -> Self {
-        Self { layout, budget, drafts, conditional: Mutex::default() }
+        let sweeper = RecordSweeper::start(&budget);
+        Self { layout, budget, drafts, sweeper, conditional: Mutex::default() }
     }
 
-    fn replace(&self, name: &RecordName, bytes: &[u8]) -> io::Result<()> {
+    /// Replaces a record. Returns whether there was room for it.
+    fn replace(&self, name: &RecordName, bytes: &[u8]) -> io::Result<bool> {
         let len = bytes.len() as u64;
-        let _reservation = (len > ALWAYS_BYTES).then(|| self.budget.reserve(len)).transpose()?;
         let path = self.layout.record(name);
+        let Some(_permit) = self.permit(&path, len)? else { return Ok(false) };
+        let _reservation = (len > ALWAYS_BYTES).then(|| self.budget.reserve(len)).transpose()?;
         self.counting(&path, || {
-            self.drafts.replace(&path, bytes, |file| {
-                // Offline nothing can be asked again, so a record must survive a power cut.
-                Ok(rustix::fs::fdatasync(file)?)
+            self.making_room(|| {
+                self.drafts.replace(&path, bytes, |file| {
+                    // Offline nothing can be asked again, so a record must survive a power cut.
+                    Ok(rustix::fs::fdatasync(file)?)
+                })
             })
-        })
+        })?;
+        Ok(true)
+    }
+
+    /// The permission to write a record of `len` bytes; `None` if there are too many.
+    fn permit(&self, path: &Path, len: u64) -> io::Result<Option<RecordPermit>> {
+        let is_record = path.starts_with(self.layout.registries());
+        if !is_record || (path.exists() && len <= ALWAYS_BYTES) {
+            return self.budget.space().promise_record(RecordShare::default());
+        }
+        let missing = path.ancestors().skip(1).take_while(|dir| !dir.exists()).count() as u64;
+        let blocks = missing + len.div_ceil(ALWAYS_BYTES);
+        let more = RecordShare { files: missing + 1, bytes: blocks * ALWAYS_BYTES };
+        let permit = self.budget.space().promise_record(more)?;
+        if permit.is_none() {
+            tracing::debug!(path = %path.display(), "not recorded: there are too many records");
+            self.sweeper.wake();
+        }
+        Ok(permit)
+    }
+
+    /// Writes a record, once more if the disk was full, or an empty directory was removed.
+    fn making_room<T>(&self, write: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match self.budget.with_room(ALWAYS_BYTES, &write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => write(),
+            written => written,
+        }
     }
 
     /// Changes a file, and counts what it takes.
     fn counting<T>(&self, path: &Path, change: impl FnOnce() -> T) -> T {
-        let taken = || path.symlink_metadata().map_or(0, |metadata| metadata.blocks() * 512);
-        let before = taken();
+        let found = || path.symlink_metadata().ok().map(|metadata| metadata.blocks() * 512);
+        let before = found();
         let changed = change();
-        self.budget.space().count(SpacePart::Records, before, taken());
+        let now = found();
+        let space = self.budget.space();
+        space.count(SpacePart::Records, before.unwrap_or_default(), now.unwrap_or_default());
+        space.count_record_file(i64::from(now.is_some()) - i64::from(before.is_some()));
         changed
     }
 
@@ -70,8 +109,7 @@ impl RecordStore for RecordFiles {
 
     fn put(&self, name: &RecordName, bytes: &[u8], condition: PutCondition) -> io::Result<bool> {
         let PutCondition::IfVersion(version) = condition else {
-            self.replace(name, bytes)?;
-            return Ok(true);
+            return self.replace(name, bytes);
         };
         let _conditional = self.conditional.lock();
         let is_met = if version == RecordVersion::ABSENT {
@@ -79,20 +117,31 @@ impl RecordStore for RecordFiles {
         } else {
             self.version(name)? == version
         };
-        if is_met {
-            self.replace(name, bytes)?;
-        }
-        Ok(is_met)
+        Ok(is_met && self.replace(name, bytes)?)
     }
 
-    fn append(&self, name: &RecordName, lines: &str) -> io::Result<()> {
+    fn append(
+        &self,
+        name: &RecordName,
+        lines: &str,
+        condition: AppendCondition,
+    ) -> io::Result<u64> {
         let path = self.layout.record(name);
-        self.budget.space().make_parent(&path)?;
+        let permit = self.permit(&path, lines.len() as u64)?;
+        if permit.is_none() && condition == AppendCondition::IfRoom {
+            return Ok(0);
+        }
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600).custom_flags(flags.bits().cast_signed());
-        // One write, so that no other can come in between.
-        self.counting(&path, || options.open(&path)?.write_all(lines.as_bytes()))
+        let append = || {
+            self.budget.space().make_parent(&path)?;
+            let mut file = options.open(&path)?;
+            // One write, so that no other can come in between.
+            file.write_all(lines.as_bytes())?;
+            Ok(file.metadata()?.len())
+        };
+        self.counting(&path, || self.making_room(append))
     }
 
     fn delete(&self, name: &RecordName) -> io::Result<()> {
@@ -130,5 +179,6 @@ impl RecordStore for RecordFiles {
     }
 }
 
-/// A record that is no longer than a block of the disk is kept however little space is left.
+/// A record that is no longer than a block of the disk is kept however little space is left, if
+/// there are not too many.
 const ALWAYS_BYTES: u64 = 4096;

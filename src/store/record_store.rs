@@ -17,11 +17,14 @@ pub(super) trait RecordStore: fmt::Debug + Send + Sync {
     /// The record of this name, of at most `max` bytes; what is longer is cut off.
     fn get(&self, name: &RecordName, max: u64) -> io::Result<Option<StoredRecord>>;
 
-    /// Replaces a record whole, durably, if the condition holds. Returns whether it did.
+    /// Replaces a record whole, durably, if the condition holds, and there are not too many records
+    /// for a new one. Returns whether it did.
     fn put(&self, name: &RecordName, bytes: &[u8], condition: PutCondition) -> io::Result<bool>;
 
-    /// Adds lines at the end of a record, durable or not. A torn one can only be the last.
-    fn append(&self, name: &RecordName, lines: &str) -> io::Result<()>;
+    /// Adds lines at the end of a record, durable or not. A torn one can only be the last. Returns
+    /// the bytes of the record; 0 if there are too many records for it.
+    fn append(&self, name: &RecordName, lines: &str, condition: AppendCondition)
+    -> io::Result<u64>;
 
     /// Removes a record. If there is none, it succeeds.
     fn delete(&self, name: &RecordName) -> io::Result<()>;
@@ -64,6 +67,15 @@ pub(super) enum PutCondition {
     IfVersion(RecordVersion),
 }
 
+/// The condition under which lines are added to a record that may be new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AppendCondition {
+    /// None: without these lines, others would be believed that are wrong.
+    Always,
+    /// There are not too many records.
+    IfRoom,
+}
+
 /// The name of a record, or of a folder of them: parts with slashes in between, made from parsed
 /// types only.
 ///
@@ -103,13 +115,13 @@ impl RecordName {
 
     /// The media type of a manifest that is held for this repository: `_manifests/<alg>/<hex>`.
     pub(super) fn manifest(&self, digest: &Digest) -> Self {
-        self.part("_manifests").part(digest.algorithm().as_str()).part(digest.hex())
+        self.part(MANIFESTS).part(digest.algorithm().as_str()).part(digest.hex())
     }
 
     /// The digest that a tag of this repository had last: `_tags/<tag>`, or `_tags-<view>/<tag>`
     /// for clients that cannot take what the full `Accept` list resolves to.
     pub(super) fn tag(&self, tag: &Tag, view: Option<&str>) -> Self {
-        let folder = view.map_or_else(|| "_tags".to_owned(), |view| format!("_tags-{view}"));
+        let folder = view.map_or_else(|| TAGS.to_owned(), |view| format!("{TAGS}-{view}"));
         self.part(&folder).part(tag.as_str())
     }
 
@@ -120,3 +132,8 @@ impl RecordName {
 
 /// The folder of all registries' records.
 pub(super) const REGISTRIES: &str = "registries";
+
+/// The folders of a repository's tags and manifests, and the log of its other members.
+pub(super) const TAGS: &str = "_tags";
+pub(super) const MANIFESTS: &str = "_manifests";
+pub(super) const MEMBERS: &str = "_blobs";

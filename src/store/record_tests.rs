@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion, StoredRecord};
+use super::record_store::{
+    AppendCondition, PutCondition, RecordName, RecordStore, RecordVersion, StoredRecord,
+};
 use super::{
     AbsentRecord, BootClock, ListRecord, RepositoryRecords, Store, StoreOptions, TagRecord,
     VerifiedContent,
@@ -52,10 +54,10 @@ impl RecordStore for MemoryRecords {
         Ok(is_met)
     }
 
-    fn append(&self, name: &RecordName, lines: &str) -> io::Result<()> {
+    fn append(&self, name: &RecordName, lines: &str, _: AppendCondition) -> io::Result<u64> {
         let before = self.get(name, u64::MAX)?.map(|record| record.bytes).unwrap_or_default();
         let all = [&before[..], lines.as_bytes()].concat();
-        self.put(name, &all, PutCondition::Always).map(drop)
+        self.put(name, &all, PutCondition::Always).map(|_| all.len() as u64)
     }
 
     fn delete(&self, name: &RecordName) -> io::Result<()> {
@@ -165,8 +167,8 @@ fn records_are_listed_by_folder_cut_off_at_the_limit_and_appended_to() {
         assert_eq!(listed, ["1", "2", "sub"]);
         assert_eq!(records.get(&name("_t/1"), 3).unwrap().unwrap().bytes, "val");
 
-        records.append(&name("_log"), "a\n").unwrap();
-        records.append(&name("_log"), "b\n").unwrap();
+        let append = |line| records.append(&name("_log"), line, AppendCondition::IfRoom).unwrap();
+        assert_eq!((append("a\n"), append("b\n")), (2, 4), "bytes");
         assert_eq!(bytes_of(&*records, &name("_log")), Some(Bytes::from_static(b"a\nb\n")));
     }
 }

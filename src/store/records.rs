@@ -207,6 +207,15 @@ impl MemberLog {
         format!("{said} {}\n", sum_of(&[said.as_bytes()]))
     }
 
+    /// A log of fewer lines: without the older half of what is there. What is gone stays said.
+    pub(super) fn shorten(bytes: &[u8]) -> Vec<u8> {
+        let middle = bytes[bytes.len() / 2..].iter().position(|byte| *byte == b'\n');
+        let (older, newer) = bytes.split_at(middle.map_or(0, |at| bytes.len() / 2 + at + 1));
+        let older = older.split_inclusive(|byte| *byte == b'\n');
+        let gone = older.filter(|line| line.starts_with(b"!"));
+        gone.chain([newer]).flatten().copied().collect()
+    }
+
     /// Replays the lines. A line that cannot be read, or has another checksum, is ignored, as a
     /// torn one is.
     pub(super) fn read(bytes: &[u8]) -> Self {
@@ -347,6 +356,26 @@ mod tests {
         assert!(AbsentRecord::from_bytes("x", absent, boot()).is_some());
         let log = MemberLog::read(format!("{digest} 12\n!{digest} 13\n").as_bytes());
         assert!(log.gone.contains(&digest) && log.present.is_empty());
+    }
+
+    /// Without that, a manifest would make a member of it again.
+    #[test]
+    fn a_shorter_log_of_members_has_the_newer_half_and_all_that_is_gone() {
+        let digests: Vec<_> = (0..40_u8).map(|it| Digest::of(Algorithm::Sha256, &[it])).collect();
+        let line = |index: usize| match index {
+            1 | 30 => MemberLog::gone_line(&digests[index], at(1)),
+            _ => MemberLog::present_line(&digests[index], at(1)),
+        };
+        let log: String = (0..40).map(line).collect();
+        for end in [log.len(), log.len() - 1] {
+            let shorter = MemberLog::read(&MemberLog::shorten(&log.as_bytes()[..end]));
+            let present = (21..39).filter(|index| *index != 30);
+            assert!(present.map(|index| &digests[index]).all(|it| shorter.present.contains(it)));
+            assert!(shorter.present.len() < 20, "{}", shorter.present.len());
+            let gone = [1, 30].map(|index| digests[index].clone());
+            assert_eq!(shorter.gone, HashSet::from(gone));
+        }
+        assert_eq!(MemberLog::shorten(b""), b"");
     }
 
     #[test]

@@ -11,7 +11,9 @@ use bytes::Bytes;
 
 use super::blob_store::BlobStore;
 use super::index::IndexRow;
-use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion};
+use super::record_store::{
+    AppendCondition, MANIFESTS, MEMBERS, PutCondition, RecordName, RecordStore, RecordVersion, TAGS,
+};
 use super::records::{
     AbsentRecord, ListRecord, MemberLog, MemberSizes, TagRecord, media_type_from_bytes,
     media_type_to_bytes, tag_from_bytes, tag_to_bytes,
@@ -71,8 +73,9 @@ impl RepositoryRecords {
         };
         self.drop_absent(&absent)?;
         let bytes = tag_to_bytes(digest, record.checked_at, self.boot)?;
-        self.records.put(&self.folder().tag(tag, view), &bytes, PutCondition::Always)?;
-        if view.is_none() {
+        let name = self.folder().tag(tag, view);
+        let is_kept = self.records.put(&name, &bytes, PutCondition::Always)?;
+        if is_kept && view.is_none() {
             self.blobs.index().kept(self.tag_row(tag), 0);
         }
         Ok(())
@@ -97,7 +100,7 @@ impl RepositoryRecords {
     pub fn tags_naming(&self, digest: &Digest) -> io::Result<Vec<Tag>> {
         let mut found = Vec::new();
         for folder in self.records.list(&self.folder())? {
-            let is_of_tags = folder == "_tags" || folder.starts_with("_tags-");
+            let is_of_tags = folder == TAGS || folder.starts_with("_tags-");
             if !is_of_tags {
                 continue;
             }
@@ -144,9 +147,10 @@ impl RepositoryRecords {
     /// Notes that the repository has this manifest, as what the upstream calls it.
     pub fn put_manifest_type(&self, digest: &Digest, media_type: &MediaType) -> io::Result<()> {
         let bytes = media_type_to_bytes(media_type)?;
-        self.records.put(&self.folder().manifest(digest), &bytes, PutCondition::Always)?;
-        let row = IndexRow::Manifest(&self.registry, &self.repository, digest);
-        self.blobs.index().kept(row, 0);
+        if self.records.put(&self.folder().manifest(digest), &bytes, PutCondition::Always)? {
+            let row = IndexRow::Manifest(&self.registry, &self.repository, digest);
+            self.blobs.index().kept(row, 0);
+        }
         Ok(())
     }
 
@@ -160,14 +164,22 @@ impl RepositoryRecords {
 
     /// Notes that the upstream itself said that the repository has this blob.
     pub fn put_member(&self, digest: &Digest, at: SystemTime) -> io::Result<()> {
-        self.records.append(&self.members_name(), &MemberLog::present_line(digest, at))
+        let name = self.members_name();
+        let line = MemberLog::present_line(digest, at);
+        if self.records.append(&name, &line, AppendCondition::IfRoom)? <= MEMBERS_BYTES_MAX {
+            return Ok(());
+        }
+        // No line that says that something is gone is added meanwhile.
+        let log = self.records.get(&name, 2 * MEMBERS_BYTES_MAX)?;
+        let shorter = log.map(|log| MemberLog::shorten(&log.bytes)).unwrap_or_default();
+        self.records.put(&name, &shorter, PutCondition::Always).map(drop)
     }
 
     /// Notes that the upstream itself said that the repository does not have these any more,
     /// whatever its manifests name.
     pub fn drop_members(&self, digests: &[Digest], at: SystemTime) -> io::Result<()> {
         let lines: String = digests.iter().map(|digest| MemberLog::gone_line(digest, at)).collect();
-        self.records.append(&self.members_name(), &lines)
+        self.records.append(&self.members_name(), &lines, AppendCondition::Always).map(drop)
     }
 
     /// Everything that the repository is known to have: the blobs that the upstream confirmed, and
@@ -191,7 +203,7 @@ impl RepositoryRecords {
     fn manifests_held(&self) -> io::Result<Vec<Digest>> {
         let mut held = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let folder = self.folder().part("_manifests").part(algorithm.as_str());
+            let folder = self.folder().part(MANIFESTS).part(algorithm.as_str());
             let names = self.records.list(&folder)?;
             let digests = names.iter().map(|hex| format!("{}:{hex}", algorithm.as_str()));
             held.extend(digests.filter_map(|digest| digest.parse::<Digest>().ok()));
@@ -285,7 +297,7 @@ impl RepositoryRecords {
 
     /// The log of the blobs that the upstream said the repository has.
     fn members_name(&self) -> RecordName {
-        self.folder().part("_blobs")
+        self.folder().part(MEMBERS)
     }
 
     fn absent_text(&self, what: &str) -> String {
@@ -321,7 +333,7 @@ const ABSENT_BYTES_MAX: u64 = 512 << 10;
 /// A body, and a line with two queries in it.
 const LIST_BYTES_MAX: u64 = ListRecord::BODY_BYTES_MAX as u64 + (256 << 10);
 
-/// A log longer than this is read up to here: half a million blobs in one repository.
+/// A log that becomes longer loses its older half: half a million blobs in one repository.
 const MEMBERS_BYTES_MAX: u64 = 64 << 20;
 
 /// The longest manifest that is taken, see `cache/manifest`.

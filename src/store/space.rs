@@ -5,70 +5,21 @@
 //! promised to another until the file system has set them aside. Bytes that go from one count to
 //! another are added there before they are subtracted here, so that they are always counted. The
 //! way to more room is decided in `eviction/`.
+//!
+//! A file system may also have a number of inodes, and is as full without a free one as without a
+//! free block. How many of both records may take is decided in `record_share.rs`.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytesize::ByteSize;
 use parking_lot::{Mutex, MutexGuard};
 
-/// An amount of space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpaceAmount {
-    /// Bytes.
-    Bytes(u64),
-    /// Hundredths of the file system.
-    Percent(u8),
-}
-
-impl SpaceAmount {
-    /// In bytes, on a file system of `total` bytes.
-    pub fn of(self, total: u64) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Percent(percent) => total / 100 * u64::from(percent),
-        }
-    }
-}
-
-impl fmt::Display for SpaceAmount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bytes(bytes) => write!(f, "{}", ByteSize(*bytes).display().iec()),
-            Self::Percent(percent) => write!(f, "{percent}%"),
-        }
-    }
-}
-
-/// The bounds of the store. They may change while it is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpaceLimits {
-    /// Bytes that all files of the store may take; `None` for as many as `min_free` leaves.
-    pub max_size: Option<SpaceAmount>,
-    /// Space that is left free on the file system. Bytes are at most a twentieth of it, so that a
-    /// small one is usable.
-    pub min_free: SpaceAmount,
-}
-
-impl SpaceLimits {
-    /// No bounds but the file system's own.
-    pub const NONE: Self = Self { max_size: None, min_free: SpaceAmount::Bytes(0) };
-
-    fn floor(&self, total: u64) -> u64 {
-        match self.min_free {
-            SpaceAmount::Bytes(bytes) => bytes.min(total / FLOOR_SHARE),
-            percent @ SpaceAmount::Percent(_) => percent.of(total),
-        }
-    }
-
-    fn cap(&self, total: u64) -> Option<u64> {
-        self.max_size.map(|amount| amount.of(total))
-    }
-}
+use super::record_share::RecordShare;
+use super::record_store::REGISTRIES;
+use super::space_limits::{FLOOR_SHARE, SpaceAmount, SpaceLimits};
 
 /// The room on a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +30,17 @@ pub struct DiskSpace {
     pub min_free: u64,
     /// Its size.
     pub total: u64,
+    /// Inodes that are free and that there are; `None` where there is no such number.
+    pub(super) inodes: Option<InodeCount>,
+}
+
+/// The inodes of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InodeCount {
+    /// Those that a process without privileges may still take.
+    pub(super) available: u64,
+    /// All of them.
+    pub(super) total: u64,
 }
 
 /// A part of the store that takes space.
@@ -86,11 +48,13 @@ pub struct DiskSpace {
 pub enum SpacePart {
     /// Blobs, and the checksums beside them.
     Blobs,
+    /// Directories, but for those of records.
+    Directories,
     /// The index.
     Index,
     /// Downloads and copies of uploads: those in flight, and those that wait to be resumed.
     Partials,
-    /// Records, and directories.
+    /// Records, and their directories.
     Records,
     /// Files without a name that are still being read.
     Unlinked,
@@ -98,13 +62,20 @@ pub enum SpacePart {
 
 impl SpacePart {
     /// Every one, in the order of its counters.
-    pub const ALL: [Self; 5] =
-        [Self::Blobs, Self::Index, Self::Partials, Self::Records, Self::Unlinked];
+    pub const ALL: [Self; 6] = [
+        Self::Blobs,
+        Self::Directories,
+        Self::Index,
+        Self::Partials,
+        Self::Records,
+        Self::Unlinked,
+    ];
 
     /// The value of the metrics' label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Blobs => "blobs",
+            Self::Directories => "directories",
             Self::Index => "index",
             Self::Partials => "partials",
             Self::Records => "records",
@@ -113,19 +84,31 @@ impl SpacePart {
     }
 }
 
-/// The bytes that there are too few of.
+/// The bytes and inodes that there are too few of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SpaceShortage {
     /// Bytes that the store takes or has promised above `max_size`.
     pub(super) over_cap: u64,
     /// Bytes that the file system lacks to `min_free` and the promises.
     pub(super) below_floor: u64,
+    /// Inodes that the file system lacks.
+    pub(super) inodes: u64,
 }
 
 impl SpaceShortage {
-    /// Bytes that have to go; 0 when there is room.
+    /// Bytes that have to go.
     pub(super) fn bytes(self) -> u64 {
         self.over_cap.max(self.below_floor)
+    }
+
+    /// Whether so many bytes in so many files are as many as are lacking.
+    pub(super) fn is_met_by(self, bytes: u64, files: u64) -> bool {
+        self.bytes() <= bytes && self.inodes <= files
+    }
+
+    /// Whether there is room.
+    pub(super) fn is_none(self) -> bool {
+        self.is_met_by(0, 0)
     }
 }
 
@@ -133,6 +116,8 @@ impl SpaceShortage {
 #[derive(Clone, Debug)]
 pub(super) struct FreeSpace {
     dir: PathBuf,
+    /// The tree of records.
+    records: PathBuf,
     ledger: Arc<Mutex<SpaceLedger>>,
 }
 
@@ -141,6 +126,12 @@ pub(super) struct FreeSpace {
 struct SpaceLedger {
     limits: SpaceLimits,
     promised: u64,
+    /// Writers to which something is promised.
+    writers: u64,
+    /// Files and directories of records.
+    record_files: u64,
+    /// The part of records that is promised to writers of new ones.
+    records_promised: RecordShare,
     /// The size of the file system, when it was last asked for.
     total: u64,
     /// The part of `min_free` that was last logged as left free, because all of it is too much.
@@ -164,6 +155,10 @@ impl SpaceLedger {
         self.clamped_to = left_free;
     }
 
+    fn records(&self) -> RecordShare {
+        RecordShare { files: self.record_files, bytes: self.used[SpacePart::Records as usize] }
+    }
+
     /// The bytes of all parts, and those that are promised.
     fn taken(&self) -> u64 {
         self.used.iter().sum::<u64>().saturating_add(self.promised)
@@ -175,11 +170,15 @@ impl FreeSpace {
         let ledger = SpaceLedger {
             limits,
             promised: 0,
+            writers: 0,
+            record_files: 0,
+            records_promised: RecordShare::default(),
             total: 0,
             clamped_to: None,
             used: Default::default(),
         };
-        Self { dir: dir.to_owned(), ledger: Arc::new(Mutex::new(ledger)) }
+        let ledger = Arc::new(Mutex::new(ledger));
+        Self { dir: dir.to_owned(), records: dir.join(REGISTRIES), ledger }
     }
 
     fn ledger(&self) -> MutexGuard<'_, SpaceLedger> {
@@ -196,10 +195,12 @@ impl FreeSpace {
         let fs = rustix::fs::statvfs(&self.dir)?;
         let total = fs.f_blocks.saturating_mul(fs.f_frsize);
         let available = fs.f_bavail.saturating_mul(fs.f_frsize);
+        let inodes = InodeCount { available: fs.f_favail, total: fs.f_files };
+        let inodes = Some(inodes).filter(|inodes| inodes.total > 0);
         let mut ledger = self.ledger();
         ledger.total = total;
         ledger.log_clamp();
-        Ok(DiskSpace { available, min_free: ledger.limits.floor(total), total })
+        Ok(DiskSpace { available, min_free: ledger.limits.floor(total), total, inodes })
     }
 
     /// Whether `bytes` would fit if nothing else were on the file system. Does not block.
@@ -217,7 +218,9 @@ impl FreeSpace {
 
     /// Promises `bytes`, whether there is room for them or not.
     pub(super) fn promise(&self, bytes: u64) -> SpaceReservation {
-        self.ledger().promised += bytes;
+        let mut ledger = self.ledger();
+        ledger.promised += bytes;
+        ledger.writers += 1;
         SpaceReservation { bytes, ledger: Arc::clone(&self.ledger) }
     }
 
@@ -233,7 +236,8 @@ impl FreeSpace {
         // First, so that no promise is fulfilled in between and missing on both sides.
         let mut ledger = *self.ledger();
         ledger.promised = ledger.promised.saturating_add(more);
-        let DiskSpace { available, min_free: floor, total } = self.room()?;
+        ledger.writers += u64::from(more > 0);
+        let DiskSpace { available, min_free: floor, total, inodes } = self.room()?;
         let spare = |bound: u64| if is_ahead { (bound / SPARE_SHARE).min(SPARE_MAX) } else { 0 };
         let over_cap = ledger.limits.cap(total).map_or(0, |cap| {
             let assumed = if is_known { 0 } else { cap.min(total - available.min(total)) };
@@ -242,7 +246,61 @@ impl FreeSpace {
         });
         let spare = if floor == 0 { 0 } else { spare(total) };
         let wanted = ledger.promised.saturating_add(floor).saturating_add(spare);
-        Ok(SpaceShortage { over_cap, below_floor: wanted.saturating_sub(available) })
+        let below_floor = wanted.saturating_sub(available);
+        let inodes = inodes.map_or(0, |inodes| {
+            let left = if floor == 0 { 0 } else { inodes.total / FLOOR_SHARE };
+            let spare = if floor == 0 || !is_ahead { 0 } else { inodes.total / SPARE_SHARE };
+            (left + spare + ledger.writers * INODES_PER_WRITER).saturating_sub(inodes.available)
+        });
+        Ok(SpaceShortage { over_cap, below_floor, inodes })
+    }
+
+    /// The records.
+    pub(super) fn records(&self) -> RecordShare {
+        self.ledger().records()
+    }
+
+    /// The most that records may be. Blocks for one system call.
+    pub(super) fn most_records(&self) -> io::Result<RecordShare> {
+        let DiskSpace { total, inodes, .. } = self.room()?;
+        let size = self.ledger().limits.cap(total).map_or(total, |cap| cap.min(total));
+        Ok(RecordShare::most_of(size, inodes.map(|inodes| inodes.total)))
+    }
+
+    /// Promises part of the records' share to a writer; `None` if that is too much, and not if it
+    /// is nothing.
+    pub(super) fn promise_record(&self, more: RecordShare) -> io::Result<Option<RecordPermit>> {
+        let most = self.most_records()?;
+        let mut ledger = self.ledger();
+        let promised = ledger.records_promised + more;
+        if more != RecordShare::default() && (ledger.records() + promised).exceeds(most) {
+            return Ok(None);
+        }
+        ledger.records_promised = promised;
+        Ok(Some(RecordPermit { promised: more, ledger: Arc::clone(&self.ledger) }))
+    }
+
+    /// Counts a record or a directory of records that came (+1) or went (-1).
+    pub(super) fn count_record_file(&self, change: i64) {
+        let files = &mut self.ledger().record_files;
+        *files = files.saturating_add_signed(change);
+    }
+
+    /// Takes the records for at least so many, until they are measured.
+    pub(super) fn has_records(&self, least: RecordShare) {
+        let mut ledger = self.ledger();
+        let bytes = &mut ledger.used[SpacePart::Records as usize];
+        *bytes = least.bytes.max(*bytes);
+        ledger.record_files = least.files.max(ledger.record_files);
+    }
+
+    /// Counts the records anew, as they were found by a walk that began when they were `before`. It
+    /// may have missed those that have come since.
+    pub(super) fn set_records(&self, found: RecordShare, before: RecordShare) {
+        let mut ledger = self.ledger();
+        let RecordShare { files, bytes } = found + (ledger.records() - before);
+        ledger.used[SpacePart::Records as usize] = bytes;
+        ledger.record_files = files;
     }
 
     /// The bytes of a part.
@@ -278,7 +336,12 @@ impl FreeSpace {
         match made {
             Ok(()) => {
                 let taken = dir.symlink_metadata().map_or(0, |metadata| metadata.blocks() * 512);
-                self.count(SpacePart::Records, 0, taken);
+                if dir.starts_with(&self.records) {
+                    self.count_record_file(1);
+                    self.count(SpacePart::Records, 0, taken);
+                } else {
+                    self.count(SpacePart::Directories, 0, taken);
+                }
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -287,12 +350,26 @@ impl FreeSpace {
     }
 }
 
-/// The floor in bytes is never more than this share of the file system.
-const FLOOR_SHARE: u64 = 20;
-
 /// The share of a bound that is cleared ahead of need, and its maximum in bytes.
 const SPARE_SHARE: u64 = 50;
 const SPARE_MAX: u64 = 1 << 30;
+
+/// Inodes that a writer may take: for a file, its checksums, and a directory.
+const INODES_PER_WRITER: u64 = 3;
+
+/// The part of the records' share that is promised to one writer, until it is dropped.
+#[derive(Debug)]
+pub(super) struct RecordPermit {
+    promised: RecordShare,
+    ledger: Arc<Mutex<SpaceLedger>>,
+}
+
+impl Drop for RecordPermit {
+    fn drop(&mut self) {
+        let mut ledger = self.ledger.lock();
+        ledger.records_promised = ledger.records_promised - self.promised;
+    }
+}
 
 /// Bytes promised to one writer. Dropping it gives back what was not taken.
 #[derive(Debug)]
@@ -313,6 +390,7 @@ impl SpaceReservation {
 impl Drop for SpaceReservation {
     fn drop(&mut self) {
         self.fulfil(self.bytes);
+        self.ledger.lock().writers -= 1;
     }
 }
 
@@ -320,7 +398,7 @@ impl Drop for SpaceReservation {
 mod tests {
     use super::*;
 
-    const NOTHING: SpaceShortage = SpaceShortage { over_cap: 0, below_floor: 0 };
+    const NOTHING: SpaceShortage = SpaceShortage { over_cap: 0, below_floor: 0, inodes: 0 };
 
     fn space(max_size: Option<u64>, min_free: SpaceAmount) -> (FreeSpace, DiskSpace) {
         let limits = SpaceLimits { max_size: max_size.map(SpaceAmount::Bytes), min_free };

@@ -10,9 +10,10 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::eviction::bytes_under;
+use super::eviction::{bytes_of_directories, bytes_under};
 use super::index::IndexTotals;
 use super::layout::StoreLayout;
+use super::record_store::{MANIFESTS, TAGS};
 use super::repository_records::MANIFEST_BYTES_MAX;
 use super::repository_view::RepositoryWalk;
 use super::small_files::{read_untouched, used_at};
@@ -90,8 +91,12 @@ impl StoreView {
     /// all files. What has no name any more is not seen.
     pub fn used(&self) -> [u64; SpacePart::ALL.len()] {
         let layout = &self.layout;
+        let directories = bytes_of_directories(&[layout.blobs(), layout.sums_dir()]);
+        let blobs = bytes_under(&layout.blobs()) + bytes_under(&layout.sums_dir());
         SpacePart::ALL.map(|part| match part {
-            SpacePart::Blobs => bytes_under(&layout.blobs()) + bytes_under(&layout.sums_dir()),
+            // They may change between the two walks.
+            SpacePart::Blobs => blobs.saturating_sub(directories),
+            SpacePart::Directories => directories,
             SpacePart::Index => bytes_under(&layout.index()),
             SpacePart::Partials => bytes_under(&layout.fills()) + bytes_under(&layout.uploads()),
             SpacePart::Records => bytes_under(&layout.registries()),
@@ -116,8 +121,8 @@ impl StoreView {
         each_file(&self.layout.registries(), &mut |path| {
             let mut folders = path.iter().rev().skip(1).filter_map(|part| part.to_str());
             match (folders.next(), folders.next()) {
-                (Some("_tags"), _) => totals.tags += 1,
-                (Some(_), Some("_manifests")) => totals.manifests += 1,
+                (Some(TAGS), _) => totals.tags += 1,
+                (Some(_), Some(MANIFESTS)) => totals.manifests += 1,
                 _ => {}
             }
         })?;

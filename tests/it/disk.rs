@@ -2,75 +2,13 @@
 //!
 //! These tests mount a small tmpfs, which takes root; without it they say so and check nothing.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use tempfile::TempDir;
-
 use crate::support::metrics::Metrics;
+use crate::support::small_disk::{DISK, SmallDisk};
 use crate::support::{Blob, Fault, Image, Process, ScriptedRegistry, When};
 
 const REPOSITORY: &str = "library/alpine";
-const DISK: usize = 32 << 20;
-
 /// Three times the disk and more.
 const LEN: usize = 100 << 20;
-
-/// A mounted file system of 32 MiB, unmounted when dropped.
-struct SmallDisk {
-    dir: TempDir,
-}
-
-impl SmallDisk {
-    /// `None`, with a word on why, where mounting is not allowed.
-    fn mount() -> Option<Self> {
-        Self::mount_with("")
-    }
-
-    /// The same with further options of tmpfs.
-    fn mount_with(more: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let options = format!("size={DISK},mode=0700{more}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "larder-test"])
-            .arg(dir.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self { dir }),
-            Ok(output) => {
-                let why = String::from_utf8_lossy(&output.stderr);
-                eprintln!("skipped: no tmpfs can be mounted: {}", why.trim());
-                None
-            }
-            Err(error) => {
-                eprintln!("skipped: no tmpfs can be mounted: {error}");
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Makes it `ro` or `rw`.
-    fn remount(&self, how: &str) {
-        let options = format!("remount,{how}");
-        let status = Command::new("mount").args(["-o", &options]).arg(self.path()).status();
-        assert!(status.unwrap().success(), "{options}");
-    }
-
-    fn cache(&self) -> PathBuf {
-        self.path().join("cache")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, as the process that used it may still be going.
-        drop(Command::new("umount").arg("-l").arg(self.path()).status());
-    }
-}
 
 /// An upstream with a small image and a blob that no small disk can hold.
 fn upstream() -> (ScriptedRegistry, Image, Blob) {

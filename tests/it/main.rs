@@ -32,6 +32,7 @@ mod half_close;
 mod hostile;
 mod hosts;
 mod index;
+mod inodes;
 mod kill;
 mod lazy;
 mod listeners;

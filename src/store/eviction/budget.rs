@@ -14,13 +14,13 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::fs::OFlags;
 
-use super::counts::{EvictionCounts, EvictionReason, SpaceReport};
+use super::counts::{EvictedBlobs, EvictionCounts, EvictionReason, SpaceReport};
+use super::hits::HitQueue;
 use super::key::BlobKey;
 use super::open_files::OpenFiles;
 use super::order::{BLOCK_BYTES, EvictionOrder};
@@ -31,7 +31,8 @@ use crate::store::index::{IndexRow, StoreIndex};
 use crate::store::layout::StoreLayout;
 use crate::store::partials::remove_partials;
 use crate::store::small_files::absent_is_fine;
-use crate::store::space::{FreeSpace, SpaceLimits, SpacePart, SpaceReservation, SpaceShortage};
+use crate::store::space::{FreeSpace, SpacePart, SpaceReservation, SpaceShortage};
+use crate::store::space_limits::SpaceLimits;
 use crate::store::stamps::FileId;
 use crate::store::sums;
 
@@ -60,13 +61,6 @@ pub(in crate::store) struct DiskBudget {
     _unreserved: SpaceReservation,
 }
 
-/// Uses on their way from readers, which wait for nothing.
-#[derive(Debug)]
-struct HitQueue {
-    sender: SyncSender<BlobKey>,
-    receiver: Mutex<Receiver<BlobKey>>,
-}
-
 /// All methods block, but for [`DiskBudget::note_hit`].
 impl DiskBudget {
     pub(in crate::store) fn new(
@@ -75,7 +69,6 @@ impl DiskBudget {
         index: Arc<StoreIndex>,
         clock: Arc<dyn WallClock>,
     ) -> Self {
-        let (sender, receiver) = sync_channel(HITS_MAX);
         let device = fs::metadata(layout.dir()).map_or(0, |metadata| metadata.dev());
         let space = FreeSpace::new(layout.dir(), limits);
         let unreserved = space.promise(UNRESERVED_BYTES);
@@ -88,7 +81,7 @@ impl DiskBudget {
             order: Mutex::default(),
             names: Mutex::default(),
             making_room: Mutex::default(),
-            hits: HitQueue { sender, receiver: Mutex::new(receiver) },
+            hits: HitQueue::new(),
             is_complete: Mutex::default(),
             completed: Condvar::new(),
             counts: EvictionCounts::default(),
@@ -96,6 +89,14 @@ impl DiskBudget {
             is_stopping: AtomicBool::new(false),
             _unreserved: unreserved,
         }
+    }
+
+    pub(in crate::store) fn layout(&self) -> &StoreLayout {
+        &self.layout
+    }
+
+    pub(in crate::store) fn index(&self) -> &StoreIndex {
+        &self.index
     }
 
     /// The file system's space, and the counters of the store's parts.
@@ -110,21 +111,43 @@ impl DiskBudget {
     /// [`io::ErrorKind::StorageFull`] if they do not fit, whatever is evicted.
     pub(in crate::store) fn reserve(&self, bytes: u64) -> io::Result<SpaceReservation> {
         let reservation = self.space.promise(bytes.next_multiple_of(BLOCK_BYTES));
-        if self.shortage(false)?.bytes() > 0 {
+        if !self.shortage(false)?.is_none() {
             self.make_room()?;
         }
         Ok(reservation)
     }
 
+    /// Makes a change to the disk. If that is full, the change is tried once more after blobs were
+    /// evicted to make room for `bytes` and a file.
+    pub(in crate::store) fn with_room<T>(
+        &self,
+        bytes: u64,
+        change: impl Fn() -> io::Result<T>,
+    ) -> io::Result<T> {
+        match change() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let _reservation = self.reserve(bytes)?;
+                change()
+            }
+            done => done,
+        }
+    }
+
     /// Whether a writer of `bytes` would find room now, by evicting if need be.
     pub(in crate::store) fn has_room(&self, bytes: u64) -> io::Result<bool> {
         let shortage = self.space.shortage(bytes, false, *self.is_complete.lock())?;
-        Ok(shortage.bytes() <= self.space.used(SpacePart::Blobs))
+        Ok(self.is_met_by_all(shortage))
+    }
+
+    /// Whether all blobs would make up for what is lacking.
+    fn is_met_by_all(&self, shortage: SpaceShortage) -> bool {
+        let order = self.order.lock();
+        shortage.is_met_by(order.bytes(), order.len() as u64)
     }
 
     /// Notes that a stored blob was served. If there are more than can be taken, some are lost.
     pub(in crate::store) fn note_hit(&self, digest: &Digest) {
-        drop(self.hits.sender.try_send(BlobKey::of(digest)));
+        self.hits.note(BlobKey::of(digest));
     }
 
     /// Held by a writer while it gives a blob its name.
@@ -178,11 +201,11 @@ impl DiskBudget {
         self.space.shortage(0, is_ahead, *self.is_complete.lock())
     }
 
-    /// The bytes that are lacking. If all blobs would not make up for them, partial downloads that
+    /// The space that is lacking. If all blobs would not make up for them, partial downloads that
     /// wait to be resumed are removed first.
     fn shortage_without_idle(&self, is_ahead: bool) -> io::Result<SpaceShortage> {
         let shortage = self.shortage(is_ahead)?;
-        if shortage.bytes() <= self.space.used(SpacePart::Blobs) {
+        if self.is_met_by_all(shortage) {
             return Ok(shortage);
         }
         let open = self.look_at_open_files();
@@ -204,8 +227,11 @@ impl DiskBudget {
         }
         drop(is_complete);
         let shortage = self.shortage_without_idle(false)?;
-        let is_lacking = shortage.bytes() > self.space.used(SpacePart::Blobs);
-        if is_lacking || self.evict(shortage, WRITER_BLOBS_MAX) < shortage.bytes() {
+        if !self.is_met_by_all(shortage) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let freed = self.evict(shortage, WRITER_BLOBS_MAX);
+        if !shortage.is_met_by(freed.bytes, freed.count) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         // Some file systems show freed space later; if it is really lacking, they say so.
@@ -221,48 +247,46 @@ impl DiskBudget {
             // They may be closed by now.
             self.look_at_open_files();
         }
-        let (mut freed, mut wanted) = (0, 0);
+        let mut has_more = false;
         match self.shortage_without_idle(true) {
-            Ok(shortage) if shortage.bytes() > 0 => {
-                wanted = shortage.bytes();
-                freed = self.evict(shortage, TURN_BLOBS_MAX);
-                tracing::debug!(wanted, freed, "evicted blobs ahead of need");
+            Ok(shortage) if !shortage.is_none() => {
+                let freed = self.evict(shortage, TURN_BLOBS_MAX);
+                has_more = freed.count > 0 && !shortage.is_met_by(freed.bytes, freed.count);
+                tracing::debug!(?shortage, ?freed, "evicted blobs ahead of need");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot read the free space of the file system"),
         }
         self.counts.log();
-        (1..wanted).contains(&freed)
+        has_more
     }
 
     /// Gives the order the uses since the last time.
     fn count_hits(&self) {
-        let receiver = self.hits.receiver.lock();
         let now = self.now();
         let mut order = self.order.lock();
-        while let Ok(key) = receiver.try_recv() {
-            order.touch(&key, now);
-        }
+        self.hits.drain(|key| {
+            order.touch(key, now);
+        });
     }
 
-    /// Evicts blobs of as many bytes as are lacking, at most `max` blobs. Returns how many bytes
-    /// went.
-    fn evict(&self, shortage: SpaceShortage, max: usize) -> u64 {
+    /// Evicts blobs until there is what is lacking, at most `max` blobs. Returns those that went.
+    fn evict(&self, shortage: SpaceShortage, max: usize) -> EvictedBlobs {
         let reason = match shortage.over_cap {
             0 => EvictionReason::MinFree,
             _ => EvictionReason::MaxSize,
         };
         self.count_hits();
         let open_files = self.look_at_open_files();
-        let (mut freed, mut open) = (0, Vec::new());
+        let mut freed = EvictedBlobs::default();
+        let mut open = Vec::new();
         for _ in 0..max {
-            let first = self.order.lock().first().cloned();
-            let Some(key) = first.filter(|_| freed < shortage.bytes() && !self.is_stopping())
-            else {
+            if shortage.is_met_by(freed.bytes, freed.count) || self.is_stopping() {
                 break;
-            };
+            }
+            let Some(key) = self.order.lock().first().cloned() else { break };
             match self.evict_blob(&key, &open_files, reason) {
-                Ok(Some(bytes)) => freed += bytes,
+                Ok(Some(bytes)) => freed.add(bytes),
                 Ok(None) => {
                     self.order.lock().postpone(&key);
                     open.push(key);
@@ -333,7 +357,7 @@ impl DiskBudget {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(in crate::store) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }
 }
@@ -363,9 +387,6 @@ const TURN_BLOBS_MAX: usize = 256;
 /// Bytes that records, directories and the index may grow by before the next writer reserves. An
 /// index begins with half of this, and is measured each second.
 const UNRESERVED_BYTES: u64 = 1 << 20;
-
-/// Uses that wait to be counted, of 48 bytes each.
-const HITS_MAX: usize = 1 << 13;
 
 /// How long the first writers wait for the blobs of earlier processes to be known.
 const COMPLETE_WAIT_MAX: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use crate::store::space::{FreeSpace, SpacePart};
 pub enum EvictionReason {
     /// The store would take more than `max_size`.
     MaxSize,
-    /// Less than `min_free` would be free on the file system.
+    /// Less than `min_free` would be free on the file system, or too few inodes.
     MinFree,
 }
 
@@ -33,6 +33,13 @@ pub struct EvictedBlobs {
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+impl EvictedBlobs {
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
 }
 
 /// The space of a store and what was evicted since it was opened.
@@ -64,9 +71,7 @@ impl EvictionCounts {
     pub(super) fn count(&self, reason: EvictionReason, bytes: u64, unused: u32) {
         let mut tally = self.0.lock();
         tally.last_unused = Some(unused.into());
-        let counts = &mut tally.evicted[reason as usize];
-        counts.count += 1;
-        counts.bytes += bytes;
+        tally.evicted[reason as usize].add(bytes);
     }
 
     /// Writes a line if blobs were evicted since the last one.

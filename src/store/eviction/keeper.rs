@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::budget::DiskBudget;
 use super::order::BLOCK_BYTES;
 use crate::oci::{Algorithm, Digest};
+use crate::store::record_share::RecordShare;
 use crate::store::space::SpacePart;
 
 /// Starts the thread.
@@ -36,15 +37,14 @@ fn keep(budget: &Weak<DiskBudget>) {
     if !is_indexed && find_in_files(budget).is_none() {
         return;
     }
-    // The index counts records well enough for the first hour, as to measure them takes a walk.
+    // The index counts directories well enough for the first hour, as to measure them takes a walk.
     for round in u64::from(is_indexed).. {
         let Some(budget) = running(budget) else { return };
         budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
-        if round % RECORDS_ROUNDS == 0 {
+        if round % DIRECTORIES_ROUNDS == 0 {
             let layout = &budget.layout;
             let directories = bytes_of_directories(&[layout.blobs(), layout.sums_dir()]);
-            let records = bytes_under(&layout.registries());
-            budget.space.set(SpacePart::Records, directories + records);
+            budget.space.set(SpacePart::Directories, directories);
         }
         while budget.make_room_ahead() {}
         drop(budget);
@@ -70,8 +70,9 @@ fn find_in_index(budget: &Weak<DiskBudget>) -> bool {
     let totals = budget.index.report().totals;
     // A small store has not all directories yet: of a blob and of its checksums.
     let directories = DIRECTORIES.min(2 * totals.blobs);
-    let files = totals.manifests + totals.tags + directories;
-    budget.space.set(SpacePart::Records, files * BLOCK_BYTES);
+    budget.space.set(SpacePart::Directories, directories * BLOCK_BYTES);
+    let files = totals.manifests + totals.tags;
+    budget.space.has_records(RecordShare { files, bytes: files * BLOCK_BYTES });
     budget.complete();
     true
 }
@@ -119,7 +120,8 @@ pub(in crate::store) fn bytes_under(dir: &Path) -> u64 {
     bytes_in(vec![dir.to_owned()], |_| true)
 }
 
-fn bytes_of_directories(dirs: &[std::path::PathBuf]) -> u64 {
+/// Bytes that these directories and those in them take, without their files.
+pub(in crate::store) fn bytes_of_directories(dirs: &[std::path::PathBuf]) -> u64 {
     bytes_in(dirs.to_vec(), fs::FileType::is_dir)
 }
 
@@ -146,6 +148,5 @@ const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// Directories of blobs and of checksums by SHA-256.
 const DIRECTORIES: u64 = 512;
 
-/// Rounds between two measurements of records and directories, an hour; their changes are counted
-/// as well, as far as they are of files.
-const RECORDS_ROUNDS: u64 = 3600;
+/// Rounds between two measurements of directories, an hour. They grow with what is in them.
+const DIRECTORIES_ROUNDS: u64 = 3600;

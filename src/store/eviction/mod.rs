@@ -5,6 +5,7 @@
 
 mod budget;
 mod counts;
+mod hits;
 mod keeper;
 mod key;
 mod open_files;
@@ -13,7 +14,7 @@ mod recent;
 
 pub(super) use self::budget::DiskBudget;
 pub use self::counts::{EvictedBlobs, EvictionReason, SpaceReport};
-pub(super) use self::keeper::{bytes_under, start};
+pub(super) use self::keeper::{bytes_of_directories, bytes_under, start};
 pub use self::order::{EvictionOrder, RemovedBlob};
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::bytes_under;
 use crate::clock::{SystemClock, WallClock};
 use crate::oci::{Algorithm, Digest};
-use crate::store::space::{SpaceAmount, SpaceLimits, SpacePart};
+use crate::store::space::SpacePart;
 use crate::store::{
-    AppendError, BootClock, EvictedBlobs, HashedFile, IndexOptions, IndexRow, IndexState, Store,
-    StoreOptions, StoredState, VerifiedContent,
+    AppendError, BootClock, EvictedBlobs, HashedFile, IndexOptions, IndexRow, IndexState,
+    SpaceAmount, SpaceLimits, Store, StoreOptions, StoredState, VerifiedContent,
 };
 
 const MIB: usize = 1 << 20;

@@ -15,6 +15,7 @@ pub mod network;
 pub mod process;
 pub mod proxy;
 pub mod registry;
+pub mod small_disk;
 pub mod strace;
 pub mod tls;
 
@@ -26,3 +27,10 @@ pub use network::{Reach, TestNetwork};
 pub use process::Process;
 pub use proxy::{Proxy, STALE_WAIT, Setup, TAG_TTL, VERIFY_EVERY, settle};
 pub use registry::{Auth, Fault, Gate, Place, ScriptedRegistry, When};
+
+/// How often a test does a thing: as often as this variable of the environment says, or else as is
+/// enough for each change.
+#[allow(clippy::disallowed_methods, reason = "a longer run is asked for by the environment")]
+pub fn often(variable: &str, by_default: u64) -> u64 {
+    std::env::var(variable).map_or(by_default, |often| often.parse().expect("a number"))
+}

@@ -1,0 +1,79 @@
+//! How much of the disk records may take: clients choose their names, and can choose any number.
+//!
+//! Pure numbers. They are counted in `space.rs`; which records go is decided in `record_sweep.rs`.
+
+use std::ops::{Add, Sub};
+
+/// A number of records with their directories, and the bytes that these take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RecordShare {
+    /// Files and directories.
+    pub(super) files: u64,
+    /// Bytes, in whole blocks.
+    pub(super) bytes: u64,
+}
+
+impl RecordShare {
+    /// The most on a disk of which the cache may take `size` bytes, and that has so many inodes, if
+    /// it has a number of them.
+    pub(super) fn most_of(size: u64, inodes: Option<u64>) -> Self {
+        let files = inodes.map_or(RECORDS_MAX, |inodes| RECORDS_MAX.min(inodes / DISK_SHARE));
+        Self { files, bytes: size / DISK_SHARE }
+    }
+
+    /// Whether either number is above that of `most`.
+    pub(super) fn exceeds(self, most: Self) -> bool {
+        self.files > most.files || self.bytes > most.bytes
+    }
+
+    /// So many tenths of it.
+    pub(super) fn tenths(self, tenths: u64) -> Self {
+        Self { files: self.files * tenths / 10, bytes: self.bytes / 10 * tenths }
+    }
+}
+
+impl Add for RecordShare {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { files: self.files + more.files, bytes: self.bytes + more.bytes }
+    }
+}
+
+impl Sub for RecordShare {
+    type Output = Self;
+
+    fn sub(self, less: Self) -> Self {
+        Self {
+            files: self.files.saturating_sub(less.files),
+            bytes: self.bytes.saturating_sub(less.bytes),
+        }
+    }
+}
+
+/// Records and their directories, however large the disk is: about 4 GiB. Each tag and each
+/// manifest has a row of the index in memory too.
+const RECORDS_MAX: u64 = 1_000_000;
+
+/// One in four of the disk's inodes, and of the bytes that the cache may take.
+const DISK_SHARE: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_take_at_most_a_quarter_of_a_disk_and_a_million_files() {
+        let most = |size, inodes| RecordShare::most_of(size, inodes);
+        assert_eq!(most(4000, Some(2000)), RecordShare { files: 500, bytes: 1000 });
+        assert_eq!(most(4000, None), RecordShare { files: RECORDS_MAX, bytes: 1000 });
+        assert_eq!(most(1 << 40, Some(1 << 30)).files, RECORDS_MAX);
+        let most = most(4000, Some(2000));
+        for (files, bytes, exceeds) in
+            [(500, 1000, false), (501, 0, true), (0, 1001, true), (0, 0, false)]
+        {
+            assert_eq!(RecordShare { files, bytes }.exceeds(most), exceeds, "{files} {bytes}");
+        }
+        assert_eq!(most.tenths(9), RecordShare { files: 450, bytes: 900 });
+    }
+}

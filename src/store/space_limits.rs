@@ -1,0 +1,62 @@
+//! The bounds that an operator sets: how much the store may take, and how much it leaves free.
+
+use std::fmt;
+
+use bytesize::ByteSize;
+
+/// An amount of space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpaceAmount {
+    /// Bytes.
+    Bytes(u64),
+    /// Hundredths of the file system.
+    Percent(u8),
+}
+
+impl SpaceAmount {
+    /// In bytes, on a file system of `total` bytes.
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => total / 100 * u64::from(percent),
+        }
+    }
+}
+
+impl fmt::Display for SpaceAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{}", ByteSize(*bytes).display().iec()),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// The bounds of the store. They may change while it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceLimits {
+    /// Bytes that all files of the store may take; `None` for as many as `min_free` leaves.
+    pub max_size: Option<SpaceAmount>,
+    /// Space that is left free on the file system. Bytes are at most a twentieth of it, so that a
+    /// small one is usable.
+    pub min_free: SpaceAmount,
+}
+
+impl SpaceLimits {
+    /// No bounds but the file system's own.
+    pub const NONE: Self = Self { max_size: None, min_free: SpaceAmount::Bytes(0) };
+
+    pub(super) fn floor(&self, total: u64) -> u64 {
+        match self.min_free {
+            SpaceAmount::Bytes(bytes) => bytes.min(total / FLOOR_SHARE),
+            percent @ SpaceAmount::Percent(_) => percent.of(total),
+        }
+    }
+
+    pub(super) fn cap(&self, total: u64) -> Option<u64> {
+        self.max_size.map(|amount| amount.of(total))
+    }
+}
+
+/// The floor in bytes is never more than this share of the file system.
+pub(super) const FLOOR_SHARE: u64 = 20;
