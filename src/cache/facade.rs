@@ -232,6 +232,9 @@ impl Cache {
     /// as large as the one that was lost was kept since, or five minutes have passed and there is
     /// room for it again. A disk that does not tell in a second has none.
     pub async fn disk_trouble(&self) -> Option<&'static str> {
+        if self.rooms.store.hangs() {
+            return Some(Decision::Bypass(BypassReason::DiskFailed).names().detail);
+        }
         let trouble = self.rooms.blobs.fills.stats().disk_trouble()?;
         let name = Decision::Bypass(trouble.reason).names().detail;
         if trouble.is_recent() {

@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use rustix::io::{Errno, ReadWriteFlags};
+use tokio::sync::Semaphore;
 
 use super::BodyData;
 use super::frames::{FramePace, FramePool};
@@ -116,7 +117,10 @@ impl FrameReader {
     pub async fn read(&mut self, at: u64, max: u64) -> io::Result<BodyData> {
         let mut frame = self.delivery.frames.take(&mut self.pace);
         let file = Arc::clone(&self.file);
+        let permit = READS.acquire().await.map_err(io::Error::other)?;
         let read = tokio::task::spawn_blocking(move || {
+            // Held by the thread that reads, even if its reader leaves.
+            let _permit = permit;
             let len = file.read_at(frame.room(max), at)?;
             if len == 0 {
                 Err(io::ErrorKind::UnexpectedEof.into())
@@ -127,6 +131,11 @@ impl FrameReader {
         read.await.unwrap_or_else(|_| Err(io::Error::other("the read was cancelled")))
     }
 }
+
+static READS: Semaphore = Semaphore::const_new(READS_MAX);
+
+/// How many reads wait for the disk at a time. One that hangs must leave threads for all else.
+const READS_MAX: usize = 96;
 
 /// Less than this is cheaper read, and written together with what is before it.
 const SENT_MIN: u64 = 8 << 10;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use tokio::runtime::Handle;
 
 use super::blob_store::{BlobStore, forget_pages};
+use super::disk_gate::DiskGates;
 use super::partials::remove_partial;
 use super::small_files::absent_is_fine;
 use super::space::{SpacePart, SpaceReservation};
@@ -92,6 +93,11 @@ impl AppendFile {
     /// The bytes written so far, also by an earlier process.
     pub(super) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// How long the disk is waited for.
+    pub(super) fn gates(&self) -> &Arc<DiskGates> {
+        self.blobs.gates()
     }
 
     /// The file, for those who follow it.
@@ -189,27 +195,14 @@ impl AppendFile {
         Ok(())
     }
 
-    /// Checks `hasher`, which has seen every byte, and makes the file the blob of `digest`.
-    ///
-    /// The order is what makes a crash harmless: content to disk, then the name, then the
-    /// checksums, without which it is only slower to verify again. When another file of the same
-    /// digest was first, that one stays and this one is removed.
-    ///
-    /// # Errors
-    ///
-    /// [`DigestMismatch`]: the bytes are wrong, and gone.
-    pub(super) fn commit(
+    /// Checks `hasher`, which has seen every byte. Wrong bytes are removed.
+    pub(super) fn prove(
         self,
         digest: &Digest,
         hasher: SumHasher,
-        proven: impl FnOnce(&StoredBlob),
-    ) -> Result<CommittedBlob, DigestMismatch> {
+    ) -> Result<ProvenFile, DigestMismatch> {
         match StoredBlob::hashed(digest, hasher, self.file(), self.len) {
-            Ok((blob, sums)) => {
-                proven(&blob);
-                let (kept, is_synced) = self.keep(digest, &sums);
-                Ok(CommittedBlob { blob, kept, is_synced })
-            }
+            Ok((blob, sums)) => Ok(ProvenFile { file: self, blob, sums }),
             Err(mismatch) => {
                 if let Err(error) = self.discard() {
                     tracing::warn!(%error, "cannot remove a partial file with wrong bytes");
@@ -291,6 +284,27 @@ impl Drop for AppendFile {
             Ok(runtime) => drop(runtime.spawn_blocking(remove)),
             Err(_) => remove(),
         }
+    }
+}
+
+/// A file whose bytes are right, and that has no name yet.
+#[derive(Debug)]
+pub(super) struct ProvenFile {
+    file: AppendFile,
+    pub(super) blob: StoredBlob,
+    sums: BlockSums,
+}
+
+impl ProvenFile {
+    /// Makes the file the blob of its digest. Blocks.
+    ///
+    /// The order is what makes a crash harmless: content to disk, then the name, then the
+    /// checksums, without which it is only slower to verify again. When another file of the same
+    /// digest was first, that one stays and this one is removed.
+    pub(super) fn keep(self) -> CommittedBlob {
+        let Self { file, blob, sums } = self;
+        let (kept, is_synced) = file.keep(blob.digest(), &sums);
+        CommittedBlob { blob, kept, is_synced }
     }
 }
 

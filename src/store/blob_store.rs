@@ -13,6 +13,7 @@ use bytes::Bytes;
 use rustix::fs::{Advice, OFlags};
 use rustix::io::Errno;
 
+use super::disk_gate::DiskGates;
 use super::eviction::DiskBudget;
 use super::index::{IndexRow, StoreIndex};
 use super::layout::StoreLayout;
@@ -75,6 +76,11 @@ impl BlobStore {
     /// The index of what is stored.
     pub(super) fn index(&self) -> &StoreIndex {
         &self.index
+    }
+
+    /// How long the disk is waited for.
+    pub(super) fn gates(&self) -> &Arc<DiskGates> {
+        self.drafts.gates()
     }
 
     /// The space, and what is evicted for it.
@@ -206,7 +212,9 @@ impl BlobStore {
 
     /// Notes that all of a stored file was verified again.
     pub(super) fn mark_verified(&self, file: &File) {
-        self.stamps.put(file);
+        if self.gates().check().is_ok() {
+            self.stamps.put(file);
+        }
         self.checked.fetch_add(1, Ordering::Relaxed);
     }
 

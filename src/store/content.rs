@@ -12,7 +12,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::blob_store::BlobStore;
-use super::blocking::blocking;
 use super::recheck::StaleBlob;
 use super::stamps::FileId;
 use super::verify::{StoredBlob, VerifiedContent};
@@ -51,13 +50,15 @@ impl ContentStore {
         size: Option<u64>,
     ) -> io::Result<Option<StoredState>> {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
-        blocking(move || find(&blobs, digest, size)).await
+        let gates = Arc::clone(blobs.gates());
+        gates.reads.run(move || find(&blobs, digest, size)).await
     }
 
     /// Whether a blob is stored and needs no verification. A disk that cannot say has none.
     pub async fn has_verified(&self, digest: &Digest) -> bool {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
-        blocking(move || Ok(blobs.has_fresh(&digest))).await.unwrap_or_default()
+        let gates = Arc::clone(blobs.gates());
+        gates.reads.run(move || Ok(blobs.has_fresh(&digest))).await.unwrap_or_default()
     }
 
     /// Has a blob that is stored in this file count as missing, for it cannot be read: `why` says
@@ -69,7 +70,7 @@ impl ContentStore {
             blobs.set_aside(&digest, FileId::of(&file.metadata()?), &why);
             Ok(())
         };
-        if let Err(error) = blocking(set_aside).await {
+        if let Err(error) = self.blobs.gates().reads.run(set_aside).await {
             tracing::warn!(%error, "cannot set a stored blob aside");
         }
     }
@@ -91,7 +92,8 @@ impl ContentStore {
         max: u64,
     ) -> io::Result<Option<VerifiedContent<Bytes>>> {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
-        blocking(move || blobs.small(&digest, max)).await
+        let gates = Arc::clone(blobs.gates());
+        gates.reads.run(move || blobs.small(&digest, max)).await
     }
 }
 

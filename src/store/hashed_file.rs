@@ -18,11 +18,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::append_file::{AppendFile, CommittedBlob};
 use super::blocking::blocking;
+use super::disk_gate::DiskGate;
 use super::error::DigestMismatch;
 use super::flush_ahead::FileFlusher;
 use super::sums::SumHasher;
@@ -61,8 +62,8 @@ pub enum AppendError<C> {
         /// Why it did not.
         error: io::Error,
     },
-    /// The disk has not moved for `DISK_STALL`. Nothing is known of the file, and the queue stays
-    /// open and unread.
+    /// The disk has not moved for `DISK_STALL`, or is known to hang. Nothing is known of the file,
+    /// and the queue may stay open and unread.
     Stuck,
 }
 
@@ -137,17 +138,20 @@ impl HashedFile {
         publish: impl FnMut(u64) + Send + 'static,
     ) -> Result<Self, AppendError<C>> {
         let moved = Arc::clone(&self.moved);
+        let gates = Arc::clone(self.file.gates());
+        if self.file.gates().appends.is_stuck() {
+            return Err(AppendError::Stuck);
+        }
         let mut job = AppendJob { file: self, queue, publish, has_published: false };
         let (mut reserve, mut chunk) = (Some(total.unwrap_or_default()), None);
         loop {
             let reserve = reserve.take();
-            let running = spawn_blocking(move || {
+            let run = move || {
                 let done = job.run(reserve, chunk);
                 (job, done)
-            });
-            let Some((ended, done)) = unless_stuck(running, &moved).await else {
-                return Err(AppendError::Stuck);
             };
+            let ended = run_unless_stuck(&gates.appends, run, &moved).await;
+            let (ended, done) = ended.ok_or(AppendError::Stuck)?;
             job = ended;
             let done = match done {
                 Ok(bytes) => job.file.flush(bytes).await.map_err(|error| (None, error)),
@@ -190,14 +194,18 @@ impl HashedFile {
             flush_ahead.end().await?;
         }
         let digest = digest.clone();
-        let commit = move || {
+        let gates = Arc::clone(self.file.gates());
+        let prove = move || {
             if digest.algorithm() != self.algorithm {
                 (self.algorithm, self.hasher) = (digest.algorithm(), None);
             }
             let hasher = self.hash_so_far()?;
-            Ok(self.file.commit(&digest, hasher, proven))
+            Ok(self.file.prove(&digest, hasher))
         };
-        Ok(blocking(commit).await??)
+        let file = blocking(prove).await??;
+        proven(&file.blob);
+        let keeping = gates.commits.start(move || file.keep()).await?;
+        Ok(keeping.running.await.map_err(io::Error::other)?)
     }
 
     /// Leaves a download to be gone on with, unless there is nothing in it, or a write failed.
@@ -206,7 +214,8 @@ impl HashedFile {
     ///
     /// The file cannot be removed, or keeps space that was set aside for it.
     pub async fn leave(self) -> io::Result<()> {
-        blocking(move || self.file.leave()).await
+        let gates = Arc::clone(self.file.gates());
+        gates.records.run(move || self.file.leave()).await
     }
 
     /// Removes the file: its bytes are wrong, or of no more use.
@@ -215,7 +224,8 @@ impl HashedFile {
     ///
     /// The file cannot be removed.
     pub async fn discard(self) -> io::Result<()> {
-        blocking(move || self.file.discard()).await
+        let gates = Arc::clone(self.file.gates());
+        gates.records.run(move || self.file.discard()).await
     }
 
     fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
@@ -293,11 +303,25 @@ fn close<C>(queue: &mut mpsc::Receiver<C>) -> Vec<C> {
     std::iter::from_fn(|| queue.try_recv().ok()).collect()
 }
 
+/// Runs a job; `None` as below, or when there is no thread for it.
+async fn run_unless_stuck<T: Send + 'static>(
+    gate: &DiskGate,
+    run: impl FnOnce() -> T + Send + 'static,
+    moved: &AtomicU64,
+) -> Option<T> {
+    let mut job = timeout(DISK_STALL, gate.start(run)).await.ok()?.ok()?;
+    let ended = unless_stuck(&mut job.running, moved).await;
+    if ended.is_none() {
+        job.give_up();
+    }
+    ended
+}
+
 /// The outcome of a job; `None` when the disk has not moved for `DISK_STALL`, or the job is lost.
-async fn unless_stuck<T>(mut job: JoinHandle<T>, moved: &AtomicU64) -> Option<T> {
+async fn unless_stuck<T>(job: &mut JoinHandle<T>, moved: &AtomicU64) -> Option<T> {
     let mut before = moved.load(Ordering::Relaxed);
     loop {
-        if let Ok(done) = timeout(DISK_STALL, &mut job).await {
+        if let Ok(done) = timeout(DISK_STALL, &mut *job).await {
             return done.ok();
         }
         let now = moved.load(Ordering::Relaxed);
@@ -315,8 +339,9 @@ const BATCH_BYTES: u64 = 256 << 10;
 /// The most that one job writes before others have their turn on the blocking pool.
 const JOB_BYTES: u64 = 8 << 20;
 
-/// A write that takes longer than this is not waited for.
-const DISK_STALL: Duration = Duration::from_secs(30);
+/// A write that takes longer than this is not waited for. Clients that wait for the first bytes
+/// have an answer within 25 s.
+const DISK_STALL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -328,7 +353,7 @@ mod tests {
     use super::*;
     use crate::store::{BootClock, SpacePart, Store, StoreOptions, StoredState};
 
-    const ALMOST: Duration = Duration::from_secs(29);
+    const ALMOST: Duration = Duration::from_secs(9);
 
     struct Lab {
         store: Store,
@@ -360,7 +385,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_job_is_given_up_only_when_nothing_moves() {
         let moved = Arc::new(AtomicU64::new(0));
-        let slow = {
+        let mut slow = {
             let moved = Arc::clone(&moved);
             tokio::spawn(async move {
                 for _ in 0..4 {
@@ -370,10 +395,10 @@ mod tests {
                 "done"
             })
         };
-        assert_eq!(unless_stuck(slow, &moved).await, Some("done"), "slow is not stuck");
+        assert_eq!(unless_stuck(&mut slow, &moved).await, Some("done"), "slow is not stuck");
 
-        let stuck = tokio::spawn(std::future::pending::<()>());
-        assert_eq!(unless_stuck(stuck, &moved).await, None);
+        let mut stuck = tokio::spawn(std::future::pending::<()>());
+        assert_eq!(unless_stuck(&mut stuck, &moved).await, None);
     }
 
     /// Readers wait for the first bytes; to be told of each chunk after them would only wake them.

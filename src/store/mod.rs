@@ -6,6 +6,7 @@ mod append_file;
 mod blob_store;
 mod blocking;
 mod content;
+mod disk_gate;
 mod error;
 mod eviction;
 mod flush_ahead;

@@ -132,6 +132,12 @@ impl Store {
         }
     }
 
+    /// Whether the disk hangs: some access to it has not ended in time, nor since. Does not block.
+    pub fn hangs(&self) -> bool {
+        let gates = self.blobs.gates();
+        [&gates.reads, &gates.records, &gates.appends].iter().any(|gate| gate.is_stuck())
+    }
+
     /// The space on the store's file system.
     pub async fn disk_space(&self) -> io::Result<DiskSpace> {
         let blobs = Arc::clone(&self.blobs);
@@ -163,8 +169,10 @@ impl Store {
     ) -> io::Result<HashedFile> {
         let (path, algorithm) = (self.layout.fill(registry, digest), digest.algorithm());
         let blobs = Arc::clone(&self.blobs);
+        let gates = Arc::clone(blobs.gates());
+        gates.check()?;
         let open = move || AppendFile::open(path, blobs);
-        Ok(HashedFile::resumed(blocking(open).await?, algorithm))
+        Ok(HashedFile::resumed(gates.records.run(open).await?, algorithm))
     }
 
     /// Opens an empty file for the copy of an upload, to be hashed by `algorithm` as it comes. It
@@ -172,8 +180,10 @@ impl Store {
     pub async fn open_upload(&self, algorithm: Algorithm) -> io::Result<HashedFile> {
         let path = self.layout.upload(self.drafts.next_number());
         let blobs = Arc::clone(&self.blobs);
+        let gates = Arc::clone(blobs.gates());
+        gates.check()?;
         let open = move || AppendFile::temporary(path, blobs);
-        Ok(HashedFile::empty(blocking(open).await?, algorithm))
+        Ok(HashedFile::empty(gates.records.run(open).await?, algorithm))
     }
 
     /// Removes the copies of uploads that a killed process left.

@@ -126,6 +126,7 @@ impl RecordStore for RecordFiles {
         lines: &str,
         condition: AppendCondition,
     ) -> io::Result<u64> {
+        self.drafts.gates().check()?;
         let path = self.layout.record(name);
         let permit = self.permit(&path, lines.len() as u64)?;
         if permit.is_none() && condition == AppendCondition::IfRoom {
@@ -145,6 +146,7 @@ impl RecordStore for RecordFiles {
     }
 
     fn delete(&self, name: &RecordName) -> io::Result<()> {
+        self.drafts.gates().check()?;
         let path = self.layout.record(name);
         self.counting(&path, || absent_is_fine(fs::remove_file(&path)))
     }

@@ -5,12 +5,14 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
+use super::disk_gate::DiskGates;
 use super::partials::remove_partial;
 use super::space::{FreeSpace, SpacePart};
 
@@ -19,15 +21,22 @@ use super::space::{FreeSpace, SpacePart};
 pub(super) struct DraftDir {
     dir: PathBuf,
     space: FreeSpace,
+    gates: Arc<DiskGates>,
     number: AtomicU64,
     /// Files without any use that could not be removed so far. They count as partial files.
     left: Mutex<Vec<PathBuf>>,
 }
 
-/// All methods block, but [`DraftDir::next_number`].
+/// All methods block, but [`DraftDir::next_number`] and [`DraftDir::gates`].
 impl DraftDir {
     pub(super) fn new(dir: PathBuf, space: FreeSpace) -> Self {
-        Self { dir, space, number: AtomicU64::new(0), left: Mutex::default() }
+        let number = AtomicU64::new(0);
+        Self { dir, space, gates: Arc::default(), number, left: Mutex::default() }
+    }
+
+    /// How long the disk is waited for, wherever the store does.
+    pub(super) fn gates(&self) -> &Arc<DiskGates> {
+        &self.gates
     }
 
     /// A number that no other file of this process has.
@@ -43,6 +52,7 @@ impl DraftDir {
         bytes: &[u8],
         finish: impl FnOnce(&File) -> io::Result<()>,
     ) -> io::Result<()> {
+        self.gates.check()?;
         self.space.make_parent(target)?;
         self.remove_left();
         let (mut file, draft) = self.open()?;

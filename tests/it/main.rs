@@ -31,6 +31,7 @@ mod h2;
 mod half_close;
 mod hostile;
 mod hosts;
+mod hung_disk;
 mod index;
 mod inodes;
 mod kill;

@@ -7,6 +7,9 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::fallback::BlobFallback;
 use super::growing::GrowingFileBody;
@@ -44,13 +47,18 @@ impl FileBody {
         data
     }
 
-    /// Reads, waiting for the disk, and once more if it fails: what failed may have been a network
-    /// below the file system.
+    /// Reads, waiting for the disk a while, and once more if it fails: what failed may have been a
+    /// network below the file system.
     async fn read(&mut self) -> io::Result<BodyData> {
-        match self.reader.read(self.at, self.end - self.at).await {
-            Err(_) => self.reader.read(self.at, self.end - self.at).await,
-            read => read,
-        }
+        let (at, max) = (self.at, self.end - self.at);
+        let read = async {
+            match self.reader.read(at, max).await {
+                Err(_) => self.reader.read(at, max).await,
+                read => read,
+            }
+        };
+        let hangs = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the disk hangs"));
+        timeout(READ_WAIT, read).await.unwrap_or_else(hangs)
     }
 
     async fn refetch(&mut self, why: io::Error) -> Result<(), BodyError> {
@@ -101,3 +109,6 @@ impl BodySource for FileBody {
         })
     }
 }
+
+/// A read that takes longer is not waited for. Clients give up after 30 s of silence.
+const READ_WAIT: Duration = Duration::from_secs(10);

@@ -193,10 +193,7 @@ impl ManifestPulls {
             });
             Ok(())
         };
-        records_of(&self.store, grant)
-            .blocking(write)
-            .await
-            .map_err(|_| CacheError::Internal("the manifest was not stored"))?;
+        records_of(&self.store, grant).behind(write).await;
         Ok(manifest)
     }
 

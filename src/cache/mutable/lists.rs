@@ -16,7 +16,7 @@ use http::HeaderMap;
 use tokio::time::timeout_at;
 
 use crate::access::Grant;
-use crate::cache::disk::{records_of, warn_of};
+use crate::cache::disk::warn_of;
 use crate::cache::epoch::Epoch;
 use crate::cache::flight::{FlightTable, Sharing};
 use crate::cache::key::RecordKey;
@@ -120,8 +120,7 @@ impl ListPulls {
             });
             Ok(())
         };
-        // The panic hook reports a panic in it; the records are invalidated first.
-        drop(records_of(&self.validation.store, grant).blocking(overtake).await);
+        self.validation.overtake(grant, &RecordKey::lists(grant), overtake).await;
     }
 
     /// How much memory it takes.

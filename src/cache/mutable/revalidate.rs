@@ -235,8 +235,20 @@ impl RecordValidation {
             epochs.if_current(&key, epoch, || write(records));
             Ok(())
         };
-        // The panic hook reports a panic in it; the answer is right all the same.
-        drop(records_of(&self.store, grant).blocking(store).await);
+        records_of(&self.store, grant).behind(store).await;
+    }
+
+    /// Changes records for a push or delete, which invalidates `key` first. If the disk hangs, at
+    /// least the record in memory ends; the panic hook reports a panic in it.
+    pub(in crate::cache) async fn overtake(
+        &self,
+        grant: &Grant,
+        key: &RecordKey,
+        change: impl FnOnce(&RepositoryRecords) -> io::Result<()> + Send + 'static,
+    ) {
+        if records_of(&self.store, grant).blocking(change).await.is_err() {
+            self.epochs.invalidate(key, self.clock.now());
+        }
     }
 
     /// Loads a record that an earlier process stored, unless a push has overtaken it. An error of

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Grant;
-use crate::cache::disk::{records_of, warn_of};
+use crate::cache::disk::warn_of;
 use crate::cache::epoch::Epoch;
 use crate::cache::flight::{FlightTable, Sharing};
 use crate::cache::key::RecordKey;
@@ -112,6 +112,7 @@ impl TagPulls {
         tag: &Tag,
         pushed: Option<PushedDigest>,
     ) {
+        let record_key = RecordKey::tag(grant, tag);
         let (this, of, tag) = (Arc::clone(self), grant.clone(), tag.clone());
         let overtake = move |records: &RepositoryRecords| {
             let RecordValidation { epochs, clock, .. } = &*this.validation;
@@ -135,8 +136,7 @@ impl TagPulls {
             });
             Ok(())
         };
-        // The panic hook reports a panic in it; the record is invalidated first.
-        drop(records_of(&self.validation.store, grant).blocking(overtake).await);
+        self.validation.overtake(grant, &record_key, overtake).await;
     }
 
     /// How much memory it takes.

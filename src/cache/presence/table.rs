@@ -128,9 +128,8 @@ impl PresenceTable {
             this.add(records, &of, &digest, found, since);
             Ok(())
         };
-        // The panic hook reports a panic in it. Then nothing is known, and the registry is asked
-        // again.
-        drop(records_of(&self.store, grant).blocking(note).await);
+        // Until it is done nothing is known, and the registry is asked again.
+        records_of(&self.store, grant).behind(note).await;
     }
 
     /// Notes that an upstream, maybe a mirror of the registry, serves the blob in the repository,
@@ -218,7 +217,7 @@ impl PresenceTable {
             Ok(())
         };
         // As above.
-        drop(records_of(&self.store, grant).blocking(note).await);
+        records_of(&self.store, grant).behind(note).await;
     }
 
     /// Whether nothing was deleted from the repository since.
