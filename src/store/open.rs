@@ -78,6 +78,8 @@ impl Store {
         drafts.clear();
         Self::clear_uploads(&layout);
         budget.space().set(SpacePart::Partials, eviction::bytes_under(&layout.fills()));
+        let directories = eviction::bytes_of_directories(&layout);
+        budget.space().set(SpacePart::Directories, directories);
         budget.space().set(SpacePart::Index, eviction::bytes_under(&layout.index()));
         eviction::start(&budget);
         let records = RecordFiles::new(layout.clone(), Arc::clone(&budget), Arc::clone(&drafts));

@@ -5,6 +5,7 @@
 
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -91,14 +92,13 @@ impl StoreView {
     /// all files. What has no name any more is not seen.
     pub fn used(&self) -> [u64; SpacePart::ALL.len()] {
         let layout = &self.layout;
-        let directories = bytes_of_directories(&[layout.blobs(), layout.sums_dir()]);
-        let blobs = bytes_under(&layout.blobs()) + bytes_under(&layout.sums_dir());
         SpacePart::ALL.map(|part| match part {
-            // They may change between the two walks.
-            SpacePart::Blobs => blobs.saturating_sub(directories),
-            SpacePart::Directories => directories,
+            SpacePart::Blobs => bytes_of_files(&[layout.blobs(), layout.sums_dir()]),
+            SpacePart::Directories => bytes_of_directories(layout),
             SpacePart::Index => bytes_under(&layout.index()),
-            SpacePart::Partials => bytes_under(&layout.fills()) + bytes_under(&layout.uploads()),
+            SpacePart::Partials => {
+                bytes_under(&layout.fills()) + bytes_of_files(&[layout.uploads()])
+            }
             SpacePart::Records => bytes_under(&layout.registries()),
             SpacePart::Unlinked => 0,
         })
@@ -128,6 +128,18 @@ impl StoreView {
         })?;
         Ok(totals)
     }
+}
+
+/// Bytes that the files under directories take, as far as they can be listed.
+fn bytes_of_files(dirs: &[PathBuf]) -> u64 {
+    let mut bytes = 0;
+    for dir in dirs {
+        let mut count = |path: &Path| {
+            bytes += fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks() * 512);
+        };
+        each_file(dir, &mut count).unwrap_or_default();
+    }
+    bytes
 }
 
 /// Shows every plain file under a directory; none where there is no such.

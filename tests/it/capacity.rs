@@ -6,21 +6,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use larder::oci::{Algorithm, Digest};
 use larder::store::{SpaceAmount, SpacePart};
 use tokio::task::JoinSet;
 
 use crate::support::instance::{client_of, free_address};
 use crate::support::proxy::files_under;
-use crate::support::{
-    Blob, Fault, Gate, Image, Instance, Process, Proxy, ScriptedRegistry, Setup, When,
-};
+use crate::support::{Blob, Fault, Gate, Image, Instance, Proxy, ScriptedRegistry, Setup, When};
 
 const REPOSITORY: &str = "library/alpine";
 const MIB: usize = 1 << 20;
-
-/// Kills of the process at a random instant.
-const KILL_ROUNDS: usize = 20;
 
 async fn finite(hub: &ScriptedRegistry, max_mib: usize) -> Proxy {
     let mut setup = Setup::new();
@@ -30,7 +24,7 @@ async fn finite(hub: &ScriptedRegistry, max_mib: usize) -> Proxy {
 }
 
 /// Blobs of half a MiB to three, in the registry.
-fn blobs(hub: &ScriptedRegistry, count: u64) -> Vec<Blob> {
+pub fn blobs(hub: &ScriptedRegistry, count: u64) -> Vec<Blob> {
     let blobs = (0..count).map(|seed| {
         let halves = usize::try_from(seed % 6).unwrap() + 1;
         Blob::large(seed, halves * MIB / 2)
@@ -43,7 +37,7 @@ fn blobs(hub: &ScriptedRegistry, count: u64) -> Vec<Blob> {
 }
 
 /// The bytes that files and directories take, as `du` counts them.
-fn du(dir: &Path) -> u64 {
+pub fn du(dir: &Path) -> u64 {
     // A file that is renamed during the walk is met twice.
     let mut seen = HashSet::new();
     let entries = walk(dir).into_iter().filter(|metadata| seen.insert(metadata.ino()));
@@ -254,48 +248,4 @@ async fn a_lower_bound_is_taken_up_on_sighup() {
 
 fn len(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
-/// Whatever was evicted or begun at that instant: nothing wrong is served, nothing leaks, and the
-/// bound holds.
-#[tokio::test]
-async fn a_kill_in_an_eviction_leaves_nothing_wrong_and_no_byte_above_the_bound() {
-    let hub = ScriptedRegistry::new();
-    let blobs = blobs(&hub, 40);
-    let max = 16 * MIB as u64;
-    let mut larder = Process::with_max_size(hub.listen().await, "16MiB").await;
-    let mut random = fastrand::Rng::with_seed(3);
-    for round in 0..KILL_ROUNDS {
-        let mut readers = JoinSet::new();
-        for _ in 0..5 {
-            let client = larder.client();
-            let blobs: Vec<_> = (0..4).map(|_| blobs[random.usize(..40)].clone()).collect();
-            readers.spawn(async move {
-                for blob in blobs {
-                    let got = client.get(&blob.path(REPOSITORY)).await;
-                    if got.is_complete() {
-                        got.assert_is(&blob);
-                    }
-                }
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(random.u64(..150))).await;
-        larder.kill();
-        while let Some(read) = readers.join_next().await {
-            // A connection that is refused ends its reader.
-            drop(read);
-        }
-        let parts = ["", "blobs", "fills", "index", "sums", "registries"];
-        let taken = parts.map(|part| (part, du(&larder.cache_dir().join(part))));
-        assert!(taken[0].1 <= max, "round {round}: {taken:?}");
-        larder.start_again().await;
-    }
-    for (path, _) in larder.files("blobs") {
-        let digest = Digest::of(Algorithm::Sha256, &fs::read(&path).unwrap());
-        assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(digest.hex()));
-    }
-    for blob in &blobs {
-        larder.client().get(&blob.path(REPOSITORY)).await.assert_is(blob);
-        assert!(du(larder.cache_dir()) <= max);
-    }
 }

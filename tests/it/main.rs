@@ -74,6 +74,7 @@ mod stale;
 mod tls;
 mod together;
 mod tokens;
+mod under_fire;
 mod upgrade;
 mod upstreams;
 mod users;

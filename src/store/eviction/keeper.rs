@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::budget::DiskBudget;
 use super::order::BLOCK_BYTES;
 use crate::oci::{Algorithm, Digest};
+use crate::store::layout::StoreLayout;
 use crate::store::record_share::RecordShare;
 use crate::store::space::SpacePart;
 
@@ -33,18 +34,14 @@ pub(in crate::store) fn start(budget: &Arc<DiskBudget>) {
 }
 
 fn keep(budget: &Weak<DiskBudget>) {
-    let is_indexed = find_in_index(budget);
-    if !is_indexed && find_in_files(budget).is_none() {
+    if !find_in_index(budget) && find_in_files(budget).is_none() {
         return;
     }
-    // The index counts directories well enough for the first hour, as to measure them takes a walk.
-    for round in u64::from(is_indexed).. {
+    for round in 0_u64.. {
         let Some(budget) = running(budget) else { return };
         budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
         if round % DIRECTORIES_ROUNDS == 0 {
-            let layout = &budget.layout;
-            let directories = bytes_of_directories(&[layout.blobs(), layout.sums_dir()]);
-            budget.space.set(SpacePart::Directories, directories);
+            budget.space.set(SpacePart::Directories, bytes_of_directories(&budget.layout));
         }
         while budget.make_room_ahead() {}
         drop(budget);
@@ -68,9 +65,6 @@ fn find_in_index(budget: &Weak<DiskBudget>) -> bool {
     });
     let Some(budget) = running(budget).filter(|_| are_all) else { return false };
     let totals = budget.index.report().totals;
-    // A small store has not all directories yet: of a blob and of its checksums.
-    let directories = DIRECTORIES.min(2 * totals.blobs);
-    budget.space.set(SpacePart::Directories, directories * BLOCK_BYTES);
     let files = totals.manifests + totals.tags;
     budget.space.has_records(RecordShare { files, bytes: files * BLOCK_BYTES });
     budget.complete();
@@ -79,7 +73,7 @@ fn find_in_index(budget: &Weak<DiskBudget>) -> bool {
 
 /// Puts every blob that is in the directory into the order. `None` when the store is closed.
 fn find_in_files(budget: &Weak<DiskBudget>) -> Option<()> {
-    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+    for algorithm in ALGORITHMS {
         for first in 0..=u8::MAX {
             let budget = running(budget)?;
             let begun = Instant::now();
@@ -117,36 +111,45 @@ fn entries(dir: &Path) -> impl Iterator<Item = fs::DirEntry> {
 
 /// Bytes that all files and directories under `dir` take, as far as they can be listed.
 pub(in crate::store) fn bytes_under(dir: &Path) -> u64 {
-    bytes_in(vec![dir.to_owned()], |_| true)
-}
-
-/// Bytes that these directories and those in them take, without their files.
-pub(in crate::store) fn bytes_of_directories(dirs: &[std::path::PathBuf]) -> u64 {
-    bytes_in(dirs.to_vec(), fs::FileType::is_dir)
-}
-
-fn bytes_in(mut dirs: Vec<std::path::PathBuf>, counts: fn(&fs::FileType) -> bool) -> u64 {
-    let mut bytes = 0;
+    let mut bytes = bytes_of(dir);
+    let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
-        bytes += fs::symlink_metadata(&dir).map_or(0, |metadata| metadata.blocks() * 512);
         for entry in entries(&dir) {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => dirs.push(entry.path()),
-                Ok(kind) if counts(&kind) => {
-                    bytes += entry.metadata().map_or(0, |metadata| metadata.blocks() * 512);
-                }
-                _ => {}
+            bytes += entry.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                dirs.push(entry.path());
             }
         }
     }
     bytes
 }
 
+/// Bytes that directories take, but for those of the index, of partial files and in the tree of
+/// records; and the few files beside them.
+pub(in crate::store) fn bytes_of_directories(layout: &StoreLayout) -> u64 {
+    let counted = [layout.index(), layout.fills()];
+    let beside = entries(layout.dir()).map(|entry| entry.path());
+    let beside = beside.filter(|path| !counted.contains(path)).map(|path| bytes_of(&path));
+    let trees = ALGORITHMS.iter().flat_map(|algorithm| {
+        let name = algorithm.as_str();
+        let trees = [layout.blobs().join(name), layout.sums_dir().join(name)];
+        let leaves = (0..=u8::MAX).flat_map(|first| {
+            [layout.blobs_of(*algorithm, first), layout.sums_of(*algorithm, first)]
+        });
+        trees.into_iter().chain(leaves)
+    });
+    bytes_of(layout.dir()) + beside.sum::<u64>() + trees.map(|dir| bytes_of(&dir)).sum::<u64>()
+}
+
+fn bytes_of(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
+}
+
+/// All that digests can be of.
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
 /// The pause between two looks at the space, and at the index, which has some dozens of files.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 
-/// Directories of blobs and of checksums by SHA-256.
-const DIRECTORIES: u64 = 512;
-
-/// Rounds between two measurements of directories, an hour. They grow with what is in them.
-const DIRECTORIES_ROUNDS: u64 = 3600;
+/// Rounds between two looks at the thousand directories, which grow with what is in them.
+const DIRECTORIES_ROUNDS: u64 = 60;

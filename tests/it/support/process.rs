@@ -54,12 +54,19 @@ impl Process {
         Self::start(dir, cache_dir, upstream, [NO_MIN_FREE, registry_keys]).await
     }
 
-    /// The same with a bound for its cache.
-    pub async fn with_max_size(upstream: SocketAddr, max_size: &str) -> Self {
+    /// The same with more lines for the table of the cache too.
+    pub async fn with_keys(upstream: SocketAddr, cache_keys: &str, registry_keys: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache_dir = dir.path().join("cache");
-        let cache_keys = format!("min_free = '0B'\nmax_size = '{max_size}'");
-        Self::start(dir, cache_dir, upstream, [&cache_keys, ""]).await
+        Self::start(dir, cache_dir, upstream, [cache_keys, registry_keys]).await
+    }
+
+    /// Writes other words in the place of some in its configuration, for the next SIGHUP or start.
+    pub fn change_config(&self, before: &str, after: &str) {
+        let path = self.dir.path().join("config.toml");
+        let config = fs::read_to_string(&path).unwrap();
+        assert!(config.contains(before), "{config}");
+        fs::write(path, config.replace(before, after)).unwrap();
     }
 
     /// The same with its cache elsewhere.
