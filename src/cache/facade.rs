@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::blob::{Blob, BlobHead, BlobNeed, BlobPulls};
+use super::document::DocumentThreads;
 use super::epoch::EpochTable;
 use super::fill::join::BlobFills;
 use super::fill::stats::{FillEnd, FillStats};
@@ -73,6 +74,7 @@ impl Cache {
         let CacheOptions { memory, stale_wait } = options;
         let tasks = DetachedTasks::default();
         let epochs = Arc::<EpochTable>::default();
+        let documents = DocumentThreads::new();
         let presence = Arc::new(PresenceTable::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -84,6 +86,7 @@ impl Cache {
             Arc::clone(&store),
             Arc::clone(&epochs),
             Arc::clone(&presence),
+            documents.clone(),
             tasks.clone(),
             memory / 2,
         ));
@@ -91,6 +94,7 @@ impl Cache {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             epochs,
+            documents,
             stale_wait,
         });
         let tags = Arc::new(TagPulls::new(

@@ -6,6 +6,7 @@ mod blob;
 mod body;
 mod decision;
 mod disk;
+mod document;
 mod epoch;
 mod error;
 mod facade;
@@ -24,6 +25,7 @@ mod tasks;
 
 pub use blob::{Blob, BlobHead, BlobNeed};
 pub use decision::{BypassReason, Decision, DecisionNames, MissReason, Pulled, StaleReason};
+pub use document::DocumentThreads;
 pub use epoch::Epoch;
 pub use error::{CacheError, ManifestFault};
 pub use facade::Cache;

@@ -5,11 +5,10 @@
 //! never recurses into another document. Members that it needs not know are skipped: clients pull
 //! manifests whose annotations have invalid UTF-8, a lone surrogate, any number, or any depth.
 
-use std::collections::BTreeMap;
-
 use serde::de::Deserialize;
 use serde_json::value::RawValue;
 
+use super::json::{elements, members};
 use super::{Digest, MediaType};
 
 /// The facts read from a manifest's bytes.
@@ -35,13 +34,14 @@ pub struct Descriptor {
 }
 
 impl ManifestFacts {
-    /// The most descriptors that are read. 4 MiB of JSON hold fewer than 60,000.
-    pub const DESCRIPTORS_MAX: usize = 100_000;
+    /// The most descriptors that are read, over all lists: a hundred times what large images and
+    /// indexes have. The upstream is asked about anything that the rest names.
+    pub const DESCRIPTORS_MAX: usize = 16_384;
 
     /// Reads the facts.
     ///
     /// Descriptors whose digest is malformed or of an unknown algorithm are left out: they name
-    /// nothing that could be asked for here.
+    /// nothing that could be asked for here. So are those behind the first 16,384 of the document.
     ///
     /// # Errors
     ///
@@ -50,27 +50,26 @@ impl ManifestFacts {
     pub fn read(body: &[u8]) -> Result<Self, InvalidManifest> {
         // Only texts that are not needed can have bytes that are not UTF-8.
         let body = String::from_utf8_lossy(body);
-        let members: Members<'_> =
-            serde_json::from_str(&body).map_err(|_| InvalidManifest::NotJson)?;
-        let list = |name| member::<Vec<&RawValue>>(&members, name);
-        let (layers, manifests) = (list("layers"), list("manifests"));
-        let media_type: Option<String> = member(&members, "mediaType");
-        let shape = match (&layers, &manifests) {
-            (Some(_), Some(_)) => return Err(InvalidManifest::Ambiguous),
-            (None, Some(_)) => OCI_INDEX.parse().ok(),
-            (Some(_), None) if member::<Members<'_>>(&members, "config").is_some() => {
-                OCI_IMAGE.parse().ok()
-            }
+        let own = ["mediaType", "schemaVersion", "config", "layers", "manifests", "blobs"];
+        let [media_type, version, config, layers, manifests, blobs] =
+            members(&body, &own).map_err(|_| InvalidManifest::NotJson)?;
+        let media_type = media_type.and_then(read::<String>);
+        let shape = match (layers.is_some_and(is_list), manifests.is_some_and(is_list)) {
+            (true, true) => return Err(InvalidManifest::Ambiguous),
+            (false, true) => OCI_INDEX.parse().ok(),
+            (true, false) if config.is_some_and(is_object) => OCI_IMAGE.parse().ok(),
             _ => None,
         };
-        let is_error = ERROR_KEYS.iter().any(|key| members.contains_key(*key));
-        let is_typed = members.contains_key("schemaVersion") || media_type.is_some();
-        if is_error && !is_typed && shape.is_none() {
+        let is_typed = version.is_some() || media_type.is_some();
+        if !is_typed && shape.is_none() && is_error(&body) {
             return Err(InvalidManifest::Error);
         }
-        let lists = [layers, manifests, list("blobs")].into_iter().flatten().flatten();
-        let all = members.get("config").copied().into_iter().chain(lists);
-        let descriptors = all.filter_map(Descriptor::read).take(Self::DESCRIPTORS_MAX).collect();
+        let mut all: Vec<&RawValue> = config.into_iter().collect();
+        for list in [layers, manifests, blobs].into_iter().flatten() {
+            let left = Self::DESCRIPTORS_MAX - all.len();
+            all.extend(elements(list, left).unwrap_or_default());
+        }
+        let descriptors = all.into_iter().filter_map(Descriptor::read).collect();
         let media_type = media_type.and_then(|text| text.parse().ok());
         Ok(Self { media_type, shape, descriptors })
     }
@@ -78,10 +77,16 @@ impl ManifestFacts {
 
 impl Descriptor {
     fn read(json: &RawValue) -> Option<Self> {
-        let members: Members<'_> = serde_json::from_str(json.get()).ok()?;
-        let digest: String = member(&members, "digest")?;
-        Some(Self { digest: digest.parse().ok()?, size: member(&members, "size") })
+        let [digest, size] = members(json.get(), &["digest", "size"]).ok()?;
+        let digest: String = read(digest?)?;
+        Some(Self { digest: digest.parse().ok()?, size: size.and_then(read) })
     }
+}
+
+/// Whether a JSON object is an error of the specification, or of a gateway.
+pub fn is_error(json: &str) -> bool {
+    let keys = members(json, &["errors", "error", "message"]);
+    keys.is_ok_and(|keys| keys.iter().any(Option::is_some))
 }
 
 /// Why bytes are not a manifest that can be cached.
@@ -99,19 +104,22 @@ pub enum InvalidManifest {
     NotJson,
 }
 
-/// The members of a JSON object, not read yet. The last of two with the same name counts.
-type Members<'a> = BTreeMap<String, &'a RawValue>;
-
 /// A member. One of another type is as good as absent, because these bytes are passed on verbatim
 /// and are not ours to judge.
-fn member<'a, T: Deserialize<'a>>(members: &Members<'a>, name: &str) -> Option<T> {
-    serde_json::from_str(members.get(name)?.get()).ok()
+fn read<'a, T: Deserialize<'a>>(member: &'a RawValue) -> Option<T> {
+    serde_json::from_str(member.get()).ok()
+}
+
+fn is_list(member: &RawValue) -> bool {
+    member.get().starts_with('[')
+}
+
+fn is_object(member: &RawValue) -> bool {
+    member.get().starts_with('{')
 }
 
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Members of an error of the specification, or of a gateway.
-pub const ERROR_KEYS: &[&str] = &["errors", "error", "message"];
 
 #[cfg(test)]
 mod tests {
@@ -184,6 +192,23 @@ mod tests {
         for bad in [&b"{\"a\":1e}"[..], b"[}", b"\"\x01\"", b"{\"a\" 1}"] {
             assert_eq!(ManifestFacts::read(&layer(bad)), Err(InvalidManifest::NotJson));
         }
+    }
+
+    /// Four megabytes of JSON name 50,000 blobs, or have a million members that name nothing.
+    #[test]
+    fn descriptors_are_read_up_to_a_bound_over_all_lists() {
+        let count = |layers: &str, blobs: &str| {
+            let body =
+                format!(r#"{{"config":{{"digest":"{B}"}},"layers":[{layers}],"blobs":[{blobs}]}}"#);
+            ManifestFacts::read(body.as_bytes()).unwrap().descriptors.len()
+        };
+        let many = |descriptor: &str, count: usize| vec![descriptor; count].join(",");
+        let named = format!(r#"{{"digest":"{A}"}}"#);
+        let max = ManifestFacts::DESCRIPTORS_MAX;
+        assert_eq!(count(&many(&named, max), &named), max);
+        assert_eq!(count(&many(&named, 10), &many(&named, max)), max);
+        assert_eq!(count(&many(&named, 10), &many(&named, 10)), 21);
+        assert_eq!(count(&many("{}", 1_000_000), &named), 1);
     }
 
     #[test]

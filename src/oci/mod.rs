@@ -4,6 +4,7 @@
 
 mod code;
 mod digest;
+mod json;
 mod manifest;
 mod media_type;
 mod name;
@@ -13,7 +14,8 @@ mod reference;
 
 pub use code::ErrorCode;
 pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
-pub use manifest::{Descriptor, ERROR_KEYS, InvalidManifest, ManifestFacts};
+pub use json::members;
+pub use manifest::{Descriptor, InvalidManifest, ManifestFacts, is_error};
 pub use media_type::{AcceptSet, MANIFEST_ACCEPT, MediaType};
 pub use name::{InvalidName, RegistryName, RepositoryName};
 pub use page::{InvalidPage, PageQuery};

@@ -19,7 +19,7 @@ use super::{PushCaller, PushError};
 use crate::access::Grant;
 use crate::cache::{Cache, Epoch, MANIFEST_BYTES_MAX};
 use crate::http::{CollectError, RequestBody};
-use crate::oci::{Algorithm, Digest, MediaType, Reference, Resource, Tag};
+use crate::oci::{Algorithm, MediaType, Reference, Resource, Tag};
 use crate::store::VerifiedContent;
 use crate::upstream::{ChangeCall, ChangePayload, ChangeTarget, UpstreamReply};
 
@@ -43,8 +43,7 @@ pub struct ManifestPushes {
 
 /// A manifest that the upstream has taken, for the cache.
 struct TakenManifest {
-    digest: Digest,
-    body: Bytes,
+    verified: VerifiedContent<Bytes>,
     media_type: Option<MediaType>,
     /// The tags that mean it now.
     tags: Vec<Tag>,
@@ -67,15 +66,8 @@ impl ManifestPushes {
     ) -> Result<PushAnswer, PushError> {
         let grant = caller.grant;
         let _room = self.shares.for_manifest(caller, &body).await?;
-        let body = body.collect(MANIFEST_BYTES_MAX).await.map_err(|error| match error {
-            CollectError::Broken(error) => PushError::Body(error),
-            CollectError::TooLong { max } => PushError::TooLong { max: max as u64 },
-        })?;
-        let algorithm = match &put.reference {
-            Reference::Digest(digest) => digest.algorithm(),
-            Reference::Tag(_) => Algorithm::Sha256,
-        };
-        let digest = Digest::of(algorithm, &body);
+        let verified = self.receive(&put.reference, body).await?;
+        let (digest, body) = (verified.digest().clone(), verified.content().clone());
         let asked = self.cache.changes().epoch();
         let response = send(grant, call_of(grant, &put, body.clone())).await?;
         let sent = SentContent { digest: &digest, length: body.len() as u64 };
@@ -86,29 +78,46 @@ impl ManifestPushes {
             }
             // Perhaps content is missing that was reported to exist.
             if is_about_content(grant, &response) {
-                self.cache.changes().manifest_refused(grant, &body).await;
+                self.cache.changes().manifest_refused(grant, body).await;
             }
             return refused(response);
         }
         let media_type = put.media_type.as_ref().and_then(|text| text.to_str().ok()?.parse().ok());
         let tags = tags_of(&put, &response);
-        let taken = TakenManifest { digest: digest.clone(), body, media_type, tags, asked };
+        let taken = TakenManifest { verified, media_type, tags, asked };
         self.keep(grant, taken).await;
         let location = ContentLocation::Manifest(Reference::Digest(digest.clone()));
         Ok(PushAnswer::of(response).about(&digest).at(location))
     }
 
+    /// Receives all of a manifest, and hashes it.
+    async fn receive(
+        &self,
+        reference: &Reference,
+        body: RequestBody,
+    ) -> Result<VerifiedContent<Bytes>, PushError> {
+        let body = body.collect(MANIFEST_BYTES_MAX).await.map_err(|error| match error {
+            CollectError::Broken(error) => PushError::Body(error),
+            CollectError::TooLong { max } => PushError::TooLong { max: max as u64 },
+        })?;
+        let algorithm = match reference {
+            Reference::Digest(digest) => digest.algorithm(),
+            Reference::Tag(_) => Algorithm::Sha256,
+        };
+        let (documents, length) = (self.cache.changes().documents(), body.len());
+        let hashed = documents.read(length, move || VerifiedContent::hash(algorithm, body)).await;
+        hashed.map_err(|_| PushError::Internal("the manifest was not hashed"))
+    }
+
     /// Stores a manifest that the upstream has taken, before the client reads that it has.
     async fn keep(&self, grant: &Grant, taken: TakenManifest) {
-        let TakenManifest { digest, body, media_type, tags, asked } = taken;
-        // The digest of a schema 1 manifest is not the hash of its bytes.
-        let is_schema1 = media_type.as_ref().is_some_and(MediaType::is_schema1);
-        let verified = VerifiedContent::check(&digest, body).ok().filter(|_| !is_schema1);
-        let Some(verified) = verified else {
-            self.cache.changes().tags_changed(grant, &tags).await;
-            return;
-        };
+        let TakenManifest { verified, media_type, tags, asked } = taken;
         let changes = self.cache.changes();
+        // The digest of a schema 1 manifest is not the hash of its bytes.
+        if media_type.as_ref().is_some_and(MediaType::is_schema1) {
+            return changes.tags_changed(grant, &tags).await;
+        }
+        let digest = verified.digest().clone();
         // A manifest that Larder would not serve is left to the registry.
         if let Err(error) = changes.manifest_pushed(grant, media_type, verified, &tags, asked).await
         {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::error::DigestMismatch;
 use super::sums::{BlockSums, SumHasher};
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Digest};
 
 /// Content that is known to be what its digest says.
 #[derive(Clone, Debug)]
@@ -33,6 +33,11 @@ impl<T> VerifiedContent<T> {
 }
 
 impl VerifiedContent<Bytes> {
+    /// Hashes `bytes`, which nothing says the digest of.
+    pub fn hash(algorithm: Algorithm, bytes: Bytes) -> Self {
+        Self { digest: Digest::of(algorithm, &bytes), content: bytes }
+    }
+
     /// Hashes `bytes` and compares.
     pub fn check(digest: &Digest, bytes: Bytes) -> Result<Self, DigestMismatch> {
         let got = Digest::of(digest.algorithm(), &bytes);

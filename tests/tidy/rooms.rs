@@ -27,6 +27,7 @@ const CACHE: &[Part] = &[
     ("epoch", &["key"]),
     ("error", &["decision"]),
     ("question", &["error"]),
+    ("document", &["error"]),
     ("memory", &["key"]),
     ("flight", &["error", "key", "tasks"]),
     ("presence", &["disk", "epoch", "error", "flight", "key", "memory", "question", "tasks"]),
@@ -41,18 +42,18 @@ const CACHE: &[Part] = &[
 ];
 
 const MANIFEST: &[&str] = &[
-    "decision", "disk", "epoch", "error", "flight", "key", "memory", "presence", "question",
-    "tasks",
-];
-
-const MUTABLE: &[&str] = &[
-    "decision", "disk", "epoch", "error", "flight", "key", "manifest", "memory", "presence",
+    "decision", "disk", "document", "epoch", "error", "flight", "key", "memory", "presence",
     "question", "tasks",
 ];
 
+const MUTABLE: &[&str] = &[
+    "decision", "disk", "document", "epoch", "error", "flight", "key", "manifest", "memory",
+    "presence", "question", "tasks",
+];
+
 const FACADE: &[&str] = &[
-    "blob", "decision", "epoch", "error", "fill", "manifest", "memory", "mutable", "options",
-    "presence", "question", "recheck", "tasks",
+    "blob", "decision", "document", "epoch", "error", "fill", "manifest", "memory", "mutable",
+    "options", "presence", "question", "recheck", "tasks",
 ];
 
 /// The modules whose files may not use each other in a circle. A module joins when it has none.

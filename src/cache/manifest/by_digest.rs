@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::access::Grant;
 use crate::cache::disk::{records_of, warn_of};
+use crate::cache::document::DocumentThreads;
 use crate::cache::epoch::{Epoch, EpochTable};
 use crate::cache::flight::{FlightTable, Sharing, ask_shared};
 use crate::cache::key::RecordKey;
@@ -25,7 +26,7 @@ use crate::cache::{
     CacheError, CachedManifest, Decision, MANIFEST_BYTES_MAX, ManifestContent, ManifestFault,
     MissReason, Pulled, UpstreamWarnings,
 };
-use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, Reference};
+use crate::oci::{Algorithm, Digest, InvalidManifest, ManifestFacts, MediaType, Reference};
 use crate::store::{RepositoryRecords, Store, VerifiedContent};
 use crate::upstream::{ReadMethod, UpstreamIndex};
 
@@ -35,6 +36,7 @@ pub(in crate::cache) struct ManifestPulls {
     store: Arc<Store>,
     epochs: Arc<EpochTable>,
     presence: Arc<PresenceTable>,
+    documents: DocumentThreads,
     memory: MemoryTable<Arc<CachedManifest>>,
     flights: FlightTable<(RecordKey, Epoch), Arc<CachedManifest>>,
 }
@@ -45,12 +47,13 @@ impl ManifestPulls {
         store: Arc<Store>,
         epochs: Arc<EpochTable>,
         presence: Arc<PresenceTable>,
+        documents: DocumentThreads,
         tasks: DetachedTasks,
         bytes_max: u64,
     ) -> Self {
         let bytes_of = |manifest: &Arc<CachedManifest>| manifest.body().len();
         let memory = MemoryTable::new("manifests", bytes_max, bytes_of);
-        Self { store, epochs, presence, memory, flights: FlightTable::new(tasks) }
+        Self { store, epochs, presence, documents, memory, flights: FlightTable::new(tasks) }
     }
 
     /// The manifest, from the cache or from the upstream.
@@ -176,7 +179,7 @@ impl ManifestPulls {
         since: Epoch,
     ) -> Result<Arc<CachedManifest>, CacheError> {
         let fault = |reason: ManifestFault| manifest_fault(grant, place, reason);
-        let facts = ManifestFacts::read(verified.content()).map_err(|error| fault(error.into()))?;
+        let facts = self.facts(&verified).await?.map_err(|error| fault(error.into()))?;
         let media_type = settle_type(header, &facts).map_err(fault)?;
         let content = ManifestContent::Verified(verified.clone());
         let manifest =
@@ -195,6 +198,14 @@ impl ManifestPulls {
         };
         records_of(&self.store, grant).behind(write).await;
         Ok(manifest)
+    }
+
+    async fn facts(
+        &self,
+        manifest: &VerifiedContent<Bytes>,
+    ) -> Result<Result<ManifestFacts, InvalidManifest>, CacheError> {
+        let body = manifest.content().clone();
+        self.documents.read(body.len(), move || ManifestFacts::read(&body)).await
     }
 
     /// Forgets that the repository has the manifest. Blocks.
@@ -262,10 +273,12 @@ impl ManifestPulls {
         // The bytes, if another repository brought them.
         let warm = self.store.content().small(&digest, BYTES_MAX).await.ok().flatten();
         // Named by an index that is held for the repository: that is enough to read it.
-        if let Some(warm) = warm.clone().filter(says_its_type)
+        if let Some(warm) = &warm
             && self.presence.find(&grant, &digest).await.is_some()
+            && self.facts(warm).await?.is_ok_and(|facts| settle_type(None, &facts).is_ok())
         {
-            return self.keep(&grant, UpstreamIndex::Authoritative, None, warm, since).await;
+            let (place, warm) = (UpstreamIndex::Authoritative, warm.clone());
+            return self.keep(&grant, place, None, warm, since).await;
         }
         CacheError::if_offline(&grant)?;
         if let Some(warm) = warm {
@@ -335,7 +348,7 @@ impl ManifestPulls {
         let FetchedManifest { media_type, stated, body, place, warnings } = got;
         let fault = |reason| manifest_fault(grant, place, reason);
         let body = body.ok_or_else(|| fault(ManifestFault::TooLong { max: MANIFEST_BYTES_MAX }))?;
-        let wanted = digest.cloned().or(stated);
+        let (wanted, length) = (digest.cloned().or(stated), body.len());
         if let Some(media_type) = media_type.as_ref().filter(|kind| kind.is_schema1()) {
             // Such a digest cannot be checked, so only the registry itself is believed.
             if let Some(digest) = digest.filter(|_| place != UpstreamIndex::Authoritative) {
@@ -346,9 +359,13 @@ impl ManifestPulls {
             let media_type = media_type.clone();
             return Ok(Arc::new(CachedManifest { media_type, content, warnings }));
         }
-        let digest = wanted.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &body));
-        let verified = VerifiedContent::check(&digest, body)
-            .map_err(|mismatch| corrupt(grant, place, &digest, &mismatch))?;
+        let verify = move || match wanted {
+            Some(digest) => VerifiedContent::check(&digest, body).map_err(|it| (digest, it)),
+            None => Ok(VerifiedContent::hash(Algorithm::Sha256, body)),
+        };
+        let verified = self.documents.read(length, verify).await?;
+        let verified =
+            verified.map_err(|(digest, mismatch)| corrupt(grant, place, &digest, &mismatch))?;
         let kept = self.keep(grant, place, media_type, verified, since).await?;
         Ok(kept.with_warnings(&warnings))
     }
@@ -366,10 +383,6 @@ fn corrupt(
 
 fn manifest_fault(grant: &Grant, place: UpstreamIndex, reason: ManifestFault) -> CacheError {
     CacheError::Manifest { host: grant.registry().upstream().host_of(place).to_owned(), reason }
-}
-
-fn says_its_type(manifest: &VerifiedContent<Bytes>) -> bool {
-    ManifestFacts::read(manifest.content()).is_ok_and(|facts| settle_type(None, &facts).is_ok())
 }
 
 const BYTES_MAX: u64 = MANIFEST_BYTES_MAX as u64;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::access::Grant;
 use crate::cache::CacheError;
 use crate::cache::disk::records_of;
+use crate::cache::document::DocumentThreads;
 use crate::cache::epoch::Epoch;
 use crate::cache::key::RecordKey;
 use crate::cache::manifest::by_digest::ManifestPulls;
@@ -33,6 +34,11 @@ pub struct AcceptedChanges {
 }
 
 impl AcceptedChanges {
+    /// The threads that read large documents.
+    pub fn documents(&self) -> &DocumentThreads {
+        &self.validation.documents
+    }
+
     /// The present epoch, to be taken before the registry is asked for a change.
     pub fn epoch(&self) -> Epoch {
         self.validation.epochs.now()
@@ -86,8 +92,9 @@ impl AcceptedChanges {
 
     /// The registry has refused a manifest, most likely for a blob that it names: none of them is
     /// known to be there any more.
-    pub async fn manifest_refused(&self, grant: &Grant, body: &[u8]) {
-        let Ok(facts) = ManifestFacts::read(body) else { return };
+    pub async fn manifest_refused(&self, grant: &Grant, body: Bytes) {
+        let facts = self.documents().read(body.len(), move || ManifestFacts::read(&body)).await;
+        let Ok(Ok(facts)) = facts else { return };
         let named = facts.descriptors.into_iter().map(|descriptor| descriptor.digest).collect();
         self.presence.deny(grant, named).await;
     }

@@ -1,14 +1,11 @@
 //! Lists as they are served, and what an upstream's answer has to be to become one.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use serde::de::IgnoredAny;
 
 use crate::http::next_query;
-use crate::oci::{Digest, ERROR_KEYS, InvalidPage, PageQuery, Resource};
+use crate::oci::{Digest, InvalidPage, PageQuery, Resource, is_error, members};
 use crate::store::ListRecord;
 
 /// Which list of a repository.
@@ -97,11 +94,12 @@ impl ListKind {
     /// Whether a body is a list. An HTML page is none, nor half a list, nor the error that a
     /// gateway sends with a 200.
     fn check(&self, body: &[u8]) -> Result<(), &'static str> {
-        let members: BTreeMap<String, Option<IgnoredAny>> =
-            serde_json::from_slice(body).map_err(|_| "it is no list: not a JSON object")?;
+        const NOT_JSON: &str = "it is no list: not a JSON object";
+        // Annotations of referrers may have bytes that are not UTF-8.
+        let json = String::from_utf8_lossy(body);
         let entries = if *self == Self::Tags { "tags" } else { "manifests" };
-        if !members.contains_key(entries) && ERROR_KEYS.iter().any(|key| members.contains_key(*key))
-        {
+        let [entries] = members(&json, &[entries]).map_err(|_| NOT_JSON)?;
+        if entries.is_none() && is_error(&json) {
             return Err("it is no list but an error");
         }
         Ok(())

@@ -17,6 +17,7 @@ use tokio::time::timeout_at;
 
 use crate::access::Grant;
 use crate::cache::disk::warn_of;
+use crate::cache::document::DocumentThreads;
 use crate::cache::epoch::Epoch;
 use crate::cache::flight::{FlightTable, Sharing};
 use crate::cache::key::RecordKey;
@@ -27,7 +28,7 @@ use crate::cache::tasks::DetachedTasks;
 use crate::cache::{CacheError, ListKind, ListPage, Pulled};
 use crate::oci::{ErrorCode, PageQuery};
 use crate::registry::TagPolicy;
-use crate::store::{AbsentRecord, ListRecord, RepositoryRecords, blocking};
+use crate::store::{AbsentRecord, ListRecord, RepositoryRecords};
 use crate::upstream::{Question, ReadMethod, UpstreamError};
 
 /// A page in memory, with the time of its last validation.
@@ -195,7 +196,8 @@ impl ListPulls {
         page: PageQuery,
         epoch: Epoch,
     ) -> Result<Arc<ListPage>, CacheError> {
-        let fetched = fetch(&grant, &listing, &page).await.map(Arc::new);
+        let fetched =
+            fetch(&grant, &listing, &page, &self.validation.documents).await.map(Arc::new);
         let content = match &fetched {
             Ok(list) => Some(ListContent::Found(Arc::clone(list))),
             Err(error) if error.refuses(&grant) => return fetched,
@@ -277,6 +279,7 @@ async fn fetch(
     grant: &Grant,
     listing: &ListKind,
     page: &PageQuery,
+    documents: &DocumentThreads,
 ) -> Result<ListPage, CacheError> {
     let mut page = page.clone();
     let mut question = Question {
@@ -302,9 +305,9 @@ async fn fetch(
         let (status, headers) = (answer.status, answer.headers);
         match timeout_at(until, answer.body.collect(ListRecord::BODY_BYTES_MAX)).await {
             Ok(Ok(body)) => {
-                return read(listing.clone(), page, headers, body).await?.map_err(|reason| {
-                    UpstreamError::Unexpected { host: host(), status, reason }.into()
-                });
+                let read = read(documents, listing.clone(), page, headers, body).await?;
+                return read
+                    .map_err(|reason| UpstreamError::unexpected(host(), status, reason).into());
             }
             Ok(Err(error)) if error.is_transient() && tries < TRIES_MAX => {}
             Ok(Err(error)) => return Err(error.into()),
@@ -313,15 +316,16 @@ async fn fetch(
     }
 }
 
-/// Reads an answer off the reactor, because a list of many megabytes takes a while to be checked.
 async fn read(
+    documents: &DocumentThreads,
     listing: ListKind,
     page: PageQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Result<ListPage, String>, CacheError> {
-    let read = move || Ok(listing.read(&page, &headers, body).map_err(str::to_owned));
-    blocking(read).await.map_err(|_| CacheError::Internal("a list was not read"))
+    let length = body.len();
+    let read = move || listing.read(&page, &headers, body).map_err(str::to_owned);
+    documents.read(length, read).await
 }
 
 /// How often a list whose body broke off is asked for.

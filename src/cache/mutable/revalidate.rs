@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::access::Grant;
 use crate::cache::disk::records_of;
+use crate::cache::document::DocumentThreads;
 use crate::cache::epoch::{Epoch, EpochTable};
 use crate::cache::flight::{PendingAnswer, Sharing, ask_shared};
 use crate::cache::key::RecordKey;
@@ -165,6 +166,7 @@ pub(in crate::cache) struct RecordValidation {
     pub(in crate::cache) store: Arc<Store>,
     pub(in crate::cache) clock: Arc<dyn WallClock>,
     pub(in crate::cache) epochs: Arc<EpochTable>,
+    pub(in crate::cache) documents: DocumentThreads,
     /// How long a client waits for an answer before it is served the stale record.
     pub(in crate::cache) stale_wait: Duration,
 }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod browser;
+mod documents;
 mod h2;
 mod h2_answers;
 mod headers;
