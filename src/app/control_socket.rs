@@ -58,7 +58,7 @@ fn serve(
 ) -> impl Future<Output = ()> + Send + use<> {
     let answer = move |request| {
         let service = Arc::clone(&service);
-        async move { service.answer(&request) }
+        async move { service.answer(request).await }
     };
     serve_connection(Box::new(IdleGuard::new(io, STALL_MAX)), None, answer, stop)
 }

@@ -13,7 +13,7 @@ use super::exit::ExitStatus;
 use super::logging::LogFormat;
 use super::ls::ListArguments;
 use super::output::say;
-use super::{check, ls, serve, stats};
+use super::{check, ls, serve, show, stats};
 use crate::app;
 use crate::config::{self, ConfigArgs, Environment};
 
@@ -66,6 +66,9 @@ fn perform(
             serve::run(&arguments, environment, log_format, err)
         }
         Command::Ls { source, list } => ls::run(&source.into(), &list, environment, out, err),
+        Command::Show { source, image, json } => {
+            show::run(&source.into(), &image, json, environment, out, err)
+        }
         Command::Stats { source, json } => stats::run(&source.into(), json, environment, out, err),
     }
 }
@@ -108,6 +111,16 @@ enum Command {
         source: ConfigArguments,
         #[command(flatten)]
         list: ListArguments,
+    },
+    /// Show an image: its manifests, platforms and layers, and what is missing
+    Show {
+        #[command(flatten)]
+        source: ConfigArguments,
+        /// The image, as clients name it: `alpine`, `ghcr.io/owner/app:v1`, `alpine@sha256:…`
+        image: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Print the figures of the cache: its size, hits, evictions
     Stats {
@@ -192,6 +205,7 @@ mod tests {
             &["check", "extra"],
             &["stats", "extra"],
             &["ls", "a", "b"],
+            &["show"],
             &["ls", "--sort", "colour"],
             &["ls", "--unused", "soon"],
             &["config"],

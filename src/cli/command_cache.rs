@@ -15,6 +15,7 @@ use crate::config;
 use crate::config::{ConfigArgs, Environment, Settings};
 use crate::control::{ControlFailure, ControlRequest, socket_path};
 use crate::http::{LocalAnswer, ask_local};
+use crate::inventory::ImageName;
 use crate::store::StoreView;
 
 /// The cache of a configuration.
@@ -95,6 +96,12 @@ impl CommandCache {
     /// The cache directory.
     pub(super) fn dir(&self) -> &Path {
         &self.settings.store.dir
+    }
+
+    /// The image that clients of this configuration mean by a name.
+    pub(super) fn image_name(&self, text: &str) -> Result<ImageName, CommandError> {
+        let name = ImageName::resolve(text, &self.settings.registries);
+        name.map_err(|_| CommandError::Misused(ControlFailure::bad_name(text)))
     }
 
     /// The answer to a request that only reads: the server's, or that of `of_files` if none runs or

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::command_cache::{CommandCache, CommandError};
 use super::exit::ExitStatus;
-use super::output::{bytes, json};
+use super::output::{ago, bytes, json};
 use super::table::TableWriter;
 use crate::clock::{SystemClock, WallClock as _};
 use crate::config::{ConfigArgs, Environment};
@@ -163,14 +163,4 @@ impl<'w> RowWriter<'w> {
             Self::Table { table, .. } => table.finish(),
         }
     }
-}
-
-/// A past moment in its largest unit: `3 days ago`.
-pub(super) fn ago(age: Duration) -> String {
-    let seconds = age.as_secs();
-    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
-    let unit = units.into_iter().find(|(length, _)| seconds >= *length);
-    let Some((length, name)) = unit else { return "now".to_owned() };
-    let count = seconds / length;
-    format!("{count} {name}{} ago", if count == 1 { "" } else { "s" })
 }

@@ -8,6 +8,7 @@ mod logging;
 mod ls;
 mod output;
 mod serve;
+mod show;
 mod stats;
 mod table;
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::Write;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::Serialize;
@@ -23,4 +24,14 @@ pub(super) fn json(object: &impl Serialize) -> String {
     let mut text = serde_json::to_string(object).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// A past moment in its largest unit: `3 days ago`.
+pub(super) fn ago(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= *length);
+    let Some((length, name)) = unit else { return "now".to_owned() };
+    let count = seconds / length;
+    format!("{count} {name}{} ago", if count == 1 { "" } else { "s" })
 }

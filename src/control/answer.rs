@@ -1,10 +1,13 @@
 //! The answers: JSON objects, and why there is none.
 
+use std::io;
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::http::ReplyBody;
+use crate::inventory::ImageName;
 
 /// Why a request has no other answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -17,6 +20,28 @@ pub struct ControlFailure {
 }
 
 impl ControlFailure {
+    /// The text is no name of an image.
+    pub fn bad_name(text: &str) -> Self {
+        Self {
+            error: format!("`{}` is not the name of an image", text.escape_debug()),
+            hint: Some("write `alpine:3.20`, `ghcr.io/owner/app:v1` or `name@sha256:…`".to_owned()),
+        }
+    }
+
+    /// There is no such image in the cache.
+    pub fn not_cached(name: &ImageName) -> Self {
+        let (registry, repository) = (&name.registry, &name.repository);
+        Self {
+            error: format!("{name} is not in the cache"),
+            hint: Some(format!("`larder ls {registry}/{repository}` lists what is")),
+        }
+    }
+
+    /// The files could not be read.
+    pub(super) fn of_files(error: &io::Error) -> Self {
+        Self { error: format!("cannot read the cache: {error}"), hint: None }
+    }
+
     /// The text is no pattern of images.
     pub fn bad_pattern(text: &str) -> Self {
         Self {

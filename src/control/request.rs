@@ -8,6 +8,11 @@ use http::Method;
 /// A request of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
+    /// An image with all that it lists: [`ImageDetail`](crate::inventory::ImageDetail).
+    Image {
+        /// Its full name, as a list has it.
+        name: String,
+    },
     /// The images that a pattern matches: an [`ImageRow`](crate::inventory::ImageRow) for each
     /// line.
     Images {
@@ -22,13 +27,14 @@ impl ControlRequest {
     /// Its method.
     pub fn method(&self) -> Method {
         match self {
-            Self::Images { .. } | Self::Stats => Method::GET,
+            Self::Image { .. } | Self::Images { .. } | Self::Stats => Method::GET,
         }
     }
 
     /// Its path and query.
     pub fn target(&self) -> String {
         match self {
+            Self::Image { name } => with_query(IMAGE, &[("name", name)]),
             Self::Images { pattern } => with_query(IMAGES, &[("pattern", pattern)]),
             Self::Stats => STATS.to_owned(),
         }
@@ -41,6 +47,7 @@ impl ControlRequest {
             form_urlencoded::parse(query.as_bytes()).collect();
         let mut text = |name: &str| query.remove(name).map(Cow::into_owned);
         match (method, path) {
+            (&Method::GET, IMAGE) => Some(Self::Image { name: text("name")? }),
             (&Method::GET, IMAGES) => {
                 Some(Self::Images { pattern: text("pattern").unwrap_or_default() })
             }
@@ -56,6 +63,7 @@ fn with_query(path: &str, fields: &[(&str, &str)]) -> String {
     format!("{path}?{}", query.finish())
 }
 
+const IMAGE: &str = "/v1/image";
 const IMAGES: &str = "/v1/images";
 const STATS: &str = "/v1/stats";
 
@@ -68,6 +76,7 @@ mod tests {
         let pattern = "docker.io/**/a&b=c d:{1,2}*?%ä".to_owned();
         for request in [
             ControlRequest::Stats,
+            ControlRequest::Image { name: pattern.clone() },
             ControlRequest::Images { pattern },
             ControlRequest::Images { pattern: String::new() },
         ] {

@@ -1,6 +1,7 @@
 //! The server's end of the socket.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,9 +13,9 @@ use super::request::ControlRequest;
 use super::stats::CacheStats;
 use crate::cache::Cache;
 use crate::http::ReplyBody;
-use crate::inventory::{ImagePattern, list_images};
+use crate::inventory::{ImageName, ImagePattern, list_images, show_image};
 use crate::routes::TrafficCounters;
-use crate::store::StoreView;
+use crate::store::{StoreView, blocking};
 
 /// The parts of a running Larder that commands read and change.
 pub struct ControlSources {
@@ -44,13 +45,28 @@ impl ControlService {
         Self { sources }
     }
 
-    /// Answers a request.
-    pub fn answer<B>(&self, request: &Request<B>) -> Response<ReplyBody> {
-        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        match ControlRequest::read(request.method(), target) {
+    /// Answers a request, whose body is not read.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<ReplyBody> {
+        let (request, _body) = request.into_parts();
+        let target = request.uri.path_and_query().map_or("", |target| target.as_str());
+        match ControlRequest::read(&request.method, target) {
+            Some(ControlRequest::Image { name }) => self.image(&name).await,
             Some(ControlRequest::Images { pattern }) => self.images(&pattern),
             Some(ControlRequest::Stats) => json(StatusCode::OK, &self.stats()),
             None => json(StatusCode::NOT_FOUND, &unknown()),
+        }
+    }
+
+    async fn image(&self, name: &str) -> Response<ReplyBody> {
+        let Ok(name) = name.parse::<ImageName>() else {
+            return json(StatusCode::BAD_REQUEST, &ControlFailure::bad_name(name));
+        };
+        let (dir, wanted) = (self.sources.dir.clone(), name.clone());
+        let show = move || show_image(&StoreView::open(dir)?, &wanted);
+        match blocking(show).await {
+            Ok(Some(detail)) => json(StatusCode::OK, &detail),
+            Ok(None) => json(StatusCode::NOT_FOUND, &ControlFailure::not_cached(&name)),
+            Err(error) => failed(&error),
         }
     }
 
@@ -66,6 +82,10 @@ impl ControlService {
         let ControlSources { dir, cache, traffic } = &self.sources;
         CacheStats::of_server(dir, &cache.store_report(), traffic)
     }
+}
+
+fn failed(error: &io::Error) -> Response<ReplyBody> {
+    json(StatusCode::INTERNAL_SERVER_ERROR, &ControlFailure::of_files(error))
 }
 
 fn unknown() -> ControlFailure {

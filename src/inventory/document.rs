@@ -43,6 +43,13 @@ pub(super) enum PartKind {
     Foreign,
 }
 
+impl ManifestPart {
+    /// Whether it is a blob, and no manifest.
+    pub(super) fn is_content(&self) -> bool {
+        matches!(self.kind, PartKind::Config | PartKind::Layer | PartKind::Foreign)
+    }
+}
+
 impl ManifestDocument {
     /// Reads a body; `None` when it is no manifest that is ever cached.
     pub(super) fn read(body: &[u8]) -> Option<Self> {

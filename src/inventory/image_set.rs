@@ -77,6 +77,18 @@ impl<'v> ImageSet<'v> {
         tree
     }
 
+    /// The manifests of an image and the contents that they list.
+    pub(super) fn contents(&self, root: &Digest) -> HashSet<Digest> {
+        let tree = self.tree(root);
+        let held = tree.iter().filter_map(|digest| self.manifests.get(digest)?.document.as_ref());
+        let parts: Vec<_> = held
+            .flat_map(|document| &document.parts)
+            .filter(|part| part.is_content())
+            .map(|part| part.digest.clone())
+            .collect();
+        tree.into_iter().chain(parts).collect()
+    }
+
     /// Counts what an image needs, and what of it is stored.
     pub(super) fn totals(&mut self, root: &Digest) -> io::Result<ImageTotals> {
         let tree = self.tree(root);

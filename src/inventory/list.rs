@@ -29,18 +29,17 @@ pub fn list_images(
         if !is_whole && !tags.iter().any(|tag| pattern.matches_tag(&name, tag.tag.as_str())) {
             continue;
         }
-        let mut rows =
-            RowSource { repository: &repository, images: ImageSet::read(view, &repository)? };
+        let mut images = ImageSet::read(view, &repository)?;
         let tagged: HashSet<Digest> = tags.iter().map(|tag| tag.digest.clone()).collect();
         tags.retain(|tag| pattern.matches_tag(&name, tag.tag.as_str()));
         for tag in &tags {
-            if !show(rows.row(Some(tag), &tag.digest)?) {
+            if !show(image_row(&repository, &mut images, Some(tag), &tag.digest)?) {
                 return Ok(());
             }
         }
-        let roots = if is_whole { rows.images.roots() } else { Vec::new() };
+        let roots = if is_whole { images.roots() } else { Vec::new() };
         for root in roots.iter().filter(|root| !tagged.contains(*root)) {
-            if !show(rows.row(None, root)?) {
+            if !show(image_row(&repository, &mut images, None, root)?) {
                 return Ok(());
             }
         }
@@ -48,28 +47,27 @@ pub fn list_images(
     Ok(())
 }
 
-struct RowSource<'v> {
-    repository: &'v RepositoryView,
-    images: ImageSet<'v>,
-}
-
-impl RowSource<'_> {
-    fn row(&mut self, tag: Option<&TagView>, digest: &Digest) -> io::Result<ImageRow> {
-        let totals = self.images.totals(digest)?;
-        let RepositoryView { registry, repository, .. } = self.repository;
-        let used_at = tag.map_or(totals.used_at, |tag| tag.used_at.max(totals.used_at));
-        Ok(ImageRow {
-            name: image_name(registry, repository, tag.map(|tag| &tag.tag), digest),
-            registry: registry.to_string(),
-            repository: repository.to_string(),
-            tag: tag.map(|tag| tag.tag.to_string()),
-            digest: digest.to_string(),
-            size: totals.size,
-            stored: totals.stored,
-            is_complete: totals.missing == 0,
-            platforms: totals.platforms,
-            last_pull: used_at.into(),
-            checked_at: tag.map(|tag| tag.checked_at.into()),
-        })
-    }
+/// An image of a repository, as a list has it.
+pub(super) fn image_row(
+    of: &RepositoryView,
+    images: &mut ImageSet<'_>,
+    tag: Option<&TagView>,
+    digest: &Digest,
+) -> io::Result<ImageRow> {
+    let totals = images.totals(digest)?;
+    let RepositoryView { registry, repository, .. } = of;
+    let used_at = tag.map_or(totals.used_at, |tag| tag.used_at.max(totals.used_at));
+    Ok(ImageRow {
+        name: image_name(registry, repository, tag.map(|tag| &tag.tag), digest),
+        registry: registry.to_string(),
+        repository: repository.to_string(),
+        tag: tag.map(|tag| tag.tag.to_string()),
+        digest: digest.to_string(),
+        size: totals.size,
+        stored: totals.stored,
+        is_complete: totals.missing == 0,
+        platforms: totals.platforms,
+        last_pull: used_at.into(),
+        checked_at: tag.map(|tag| tag.checked_at.into()),
+    })
 }

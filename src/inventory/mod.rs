@@ -4,14 +4,19 @@
 //! one, and true of one moment after the other. An image is a tag, or a manifest that neither a tag
 //! nor another manifest of its repository names.
 
+mod detail;
 mod document;
 mod image_set;
 mod list;
+mod name;
 mod pattern;
 mod row;
 mod timestamp;
+mod usage;
 
+pub use detail::{ContentDetail, ImageDetail, ManifestDetail, show_image};
 pub use list::list_images;
+pub use name::{ImageName, InvalidImageName};
 pub use pattern::{ImagePattern, InvalidImagePattern};
 pub use row::{ImagePlatforms, ImageRow};
 pub use timestamp::Timestamp;

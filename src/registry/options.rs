@@ -36,6 +36,28 @@ pub struct RegistryOptions {
     pub mirrors: Vec<UpstreamOptions>,
 }
 
+#[cfg(test)]
+impl RegistryOptions {
+    /// A registry of this name with an anonymous upstream, without any rule.
+    pub(crate) fn for_test(name: &str, url: url::Url) -> Self {
+        use crate::upstream::UpstreamOptions;
+
+        Self {
+            name: name.parse().expect("a registry's name"),
+            aliases: Vec::new(),
+            prefix: None,
+            hosts: Vec::new(),
+            is_default: false,
+            tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
+            rules: RegistryRules::default(),
+            identity: AskedAs::Proxy,
+            cache_status: true,
+            upstream: UpstreamOptions::for_test(url),
+            mirrors: Vec::new(),
+        }
+    }
+}
+
 /// The identity with which a registry is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedAs {

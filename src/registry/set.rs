@@ -234,29 +234,18 @@ mod tests {
 
     use super::*;
     use crate::http::{InstanceId, SystemNetwork};
-    use crate::registry::RegistryRules;
     use crate::upstream::{ProxyCredential, UpstreamOptions};
 
     fn options(password: &str) -> RegistryOptions {
-        RegistryOptions {
-            name: "a.test".parse().unwrap(),
-            aliases: Vec::new(),
-            prefix: None,
-            hosts: Vec::new(),
-            is_default: true,
-            tags: TagPolicy { ttl: Duration::ZERO, max_stale: Duration::ZERO },
-            upstream: UpstreamOptions {
-                credential: ProxyCredential::Basic {
-                    username: "robot".to_owned(),
-                    password: SecretString::from(password),
-                },
-                ..UpstreamOptions::for_test(Url::parse("http://a.test").unwrap())
+        let upstream = UpstreamOptions {
+            credential: ProxyCredential::Basic {
+                username: "robot".to_owned(),
+                password: SecretString::from(password),
             },
-            rules: RegistryRules::default(),
-            identity: AskedAs::Proxy,
-            cache_status: true,
-            mirrors: Vec::new(),
-        }
+            ..UpstreamOptions::for_test(Url::parse("http://a.test").unwrap())
+        };
+        let url = Url::parse("http://a.test").unwrap();
+        RegistryOptions { is_default: true, upstream, ..RegistryOptions::for_test("a.test", url) }
     }
 
     /// A reload must not log in at every upstream again, nor keep a password that was changed.

@@ -52,6 +52,10 @@ pub struct ManifestView {
 
 /// All methods block. Errors are those of listing a directory.
 impl RepositoryView {
+    pub(super) fn new(registry: &RegistryName, repository: &RepositoryName, dir: PathBuf) -> Self {
+        Self { registry: registry.clone(), repository: repository.clone(), dir }
+    }
+
     /// The tags, sorted. One that only clients with an `Accept` set of their own have pulled is
     /// among them.
     pub fn tags(&self) -> io::Result<Vec<TagView>> {

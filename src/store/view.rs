@@ -14,13 +14,14 @@ use bytes::Bytes;
 use super::eviction::{bytes_of_directories, bytes_under};
 use super::index::IndexTotals;
 use super::layout::StoreLayout;
+use super::record_store::RecordName;
 use super::record_store::{MANIFESTS, TAGS};
 use super::repository_records::MANIFEST_BYTES_MAX;
-use super::repository_view::RepositoryWalk;
+use super::repository_view::{RepositoryView, RepositoryWalk};
 use super::small_files::{read_untouched, used_at};
 use super::space::SpacePart;
 use super::verify::VerifiedContent;
-use crate::oci::Digest;
+use crate::oci::{Digest, RegistryName, RepositoryName};
 
 /// The files of a cache directory, for reading. All methods block.
 #[derive(Clone, Debug)]
@@ -61,6 +62,16 @@ impl StoreView {
     /// Every repository that has records, by name.
     pub fn repositories(&self) -> RepositoryWalk {
         RepositoryWalk::new(&self.layout)
+    }
+
+    /// A repository; `None` if it has no records.
+    pub fn repository(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> Option<RepositoryView> {
+        let dir = self.layout.record(&RecordName::repository(registry, repository));
+        dir.is_dir().then(|| RepositoryView::new(registry, repository, dir))
     }
 
     /// A stored content; `None` where it is not stored.

@@ -2,4 +2,5 @@
 
 mod lab;
 mod ls;
+mod show;
 mod socket;

@@ -1,0 +1,92 @@
+//! `larder show`: one image with its manifests, layers, and what of it is missing.
+
+use std::io::Write;
+use std::time::SystemTime;
+
+use super::command_cache::{CommandCache, CommandError};
+use super::exit::ExitStatus;
+use super::output::{ago, bytes, json, say};
+use super::table::TableWriter;
+use crate::clock::{SystemClock, WallClock as _};
+use crate::config::{ConfigArgs, Environment};
+use crate::control::{ControlFailure, ControlRequest};
+use crate::inventory::{ContentDetail, ImageDetail, ImageRow, show_image};
+
+/// Prints the image.
+pub(super) fn run(
+    arguments: &ConfigArgs,
+    image: &str,
+    is_json: bool,
+    environment: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> ExitStatus {
+    let cache = match CommandCache::open(arguments, environment, err) {
+        Ok(cache) => cache,
+        Err(status) => return status,
+    };
+    match detail(&cache, image) {
+        Ok(detail) if is_json => say(out, &json(&detail)),
+        Ok(detail) => print(&detail, out),
+        Err(error) => return error.tell(err),
+    }
+    ExitStatus::Done
+}
+
+fn detail(cache: &CommandCache, image: &str) -> Result<ImageDetail, CommandError> {
+    let name = cache.image_name(image)?;
+    cache.read(&ControlRequest::Image { name: name.to_string() }, |view| {
+        Ok(show_image(view, &name)?.ok_or_else(|| ControlFailure::not_cached(&name))?)
+    })
+}
+
+fn print(detail: &ImageDetail, out: &mut dyn Write) {
+    let now = SystemClock.now();
+    say(out, &summary(&detail.row, now));
+    let mut table = TableWriter::new(out, ["KIND", "DIGEST", "SIZE", "STATE", "SHARED"]);
+    for manifest in &detail.manifests {
+        let kind = manifest.platform.clone().unwrap_or_else(|| manifest.content.kind.clone());
+        let is_left_out = !manifest.is_pulled && !manifest.content.is_stored;
+        let state = if is_left_out { Some("never pulled") } else { None };
+        table.row(cells(&manifest.content, kind, state, now));
+        for part in &manifest.parts {
+            table.row(cells(part, format!("  {}", part.kind), None, now));
+        }
+    }
+    table.finish();
+}
+
+fn summary(row: &ImageRow, now: SystemTime) -> String {
+    let offline =
+        if row.is_complete { "complete" } else { "incomplete: a pull needs the upstream" };
+    let mut lines = vec![
+        ("image", row.name.clone()),
+        ("digest", row.digest.clone()),
+        ("size", format!("{}, of which {} are stored", bytes(row.size), bytes(row.stored))),
+        ("offline", offline.to_owned()),
+    ];
+    if let Some(platforms) = row.platforms {
+        lines.push(("platforms", format!("{} of {} pulled", platforms.pulled, platforms.listed)));
+    }
+    lines.push(("last pull", ago(row.last_pull.age(now))));
+    lines.extend(row.checked_at.map(|at| ("tag checked", ago(at.age(now)))));
+    let lines = lines.iter().map(|(name, value)| format!("{name:<16} {value}\n"));
+    format!("{}\n", lines.collect::<String>())
+}
+
+fn cells(
+    content: &ContentDetail,
+    kind: String,
+    state: Option<&str>,
+    now: SystemTime,
+) -> [String; 5] {
+    let verified = content.verified_at.map(|at| format!("verified {}", ago(at.age(now))));
+    let state = state.map(str::to_owned).or(verified).unwrap_or_else(|| "missing".to_owned());
+    let shared = match (content.shared, content.shared_with.first()) {
+        (0, _) | (_, None) => "-".to_owned(),
+        (1, Some(user)) => user.clone(),
+        (count, Some(user)) => format!("{user} and {} more", count - 1),
+    };
+    let size = content.size.map_or_else(|| "?".to_owned(), bytes);
+    [kind, content.digest.clone(), size, state, shared]
+}
