@@ -1,8 +1,10 @@
 //! One question at a time per key, however many clients want the answer.
 //!
 //! The first request starts a task, detached from itself; all, the first included, wait for the
-//! task's answer. No client's leaving stops it. The answer is handed out and forgotten: whether it
-//! is worth keeping is decided by the task.
+//! task's answer. No client's leaving stops it while another waits. Once none does, the question is
+//! dropped, so that clients that leave at once cost no more than those that stay; but not the
+//! revalidation of a record that is served stale meanwhile. The answer is handed out and forgotten:
+//! whether it is worth keeping is decided by the task.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -10,6 +12,7 @@ use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
@@ -25,7 +28,15 @@ pub(super) struct FlightTable<K, V> {
     tasks: DetachedTasks,
 }
 
-type FlightMap<K, V> = HashMap<K, watch::Receiver<Option<Result<V, CacheError>>>>;
+type FlightMap<K, V> = HashMap<K, Arc<Flight<V>>>;
+
+/// A question in flight.
+#[derive(Debug)]
+struct Flight<V> {
+    landing: watch::Sender<Option<Result<V, CacheError>>>,
+    /// Whether it goes on when no request waits for its answer.
+    is_kept: AtomicBool,
+}
 
 impl<K, V> FlightTable<K, V>
 where
@@ -46,25 +57,29 @@ where
     {
         let mut under_way = self.under_way.lock();
         let (joined, answer) = match under_way.entry(key) {
-            Entry::Occupied(entry) => (true, entry.get().clone()),
+            Entry::Occupied(entry) => (true, PendingAnswer::of(entry.get())),
             Entry::Vacant(entry) => {
-                let (landing, answer) = watch::channel(None);
+                let (landing, is_kept) = (watch::Sender::new(None), AtomicBool::new(false));
+                let flight = Arc::new(Flight { landing, is_kept });
+                let key = entry.key().clone();
                 let lead = FlightGuard {
-                    key: entry.key().clone(),
+                    key,
                     under_way: Arc::clone(&self.under_way),
+                    flight: Arc::clone(&flight),
                 };
-                entry.insert(answer.clone());
+                let answer = PendingAnswer::of(&flight);
+                entry.insert(flight);
                 let question = ask();
                 self.tasks.spawn(async move {
-                    let result = question.await;
-                    // The key goes first: a request after this gets a new answer.
-                    drop(lead);
-                    landing.send_replace(Some(result));
+                    tokio::select! {
+                        result = question => lead.land(result),
+                        () = lead.abandoned() => {}
+                    }
                 });
                 (false, answer)
             }
         };
-        (joined, PendingAnswer { answer })
+        (joined, answer)
     }
 }
 
@@ -72,11 +87,50 @@ where
 struct FlightGuard<K: Eq + Hash, V> {
     key: K,
     under_way: Arc<Mutex<FlightMap<K, V>>>,
+    flight: Arc<Flight<V>>,
+}
+
+impl<K: Eq + Hash, V> FlightGuard<K, V> {
+    fn land(&self, result: Result<V, CacheError>) {
+        // The key goes first: a request after this gets a new answer.
+        self.free();
+        self.flight.landing.send_replace(Some(result));
+    }
+
+    /// Ends when no request waits for the answer. From then on none joins.
+    async fn abandoned(&self) {
+        loop {
+            self.flight.landing.closed().await;
+            if self.flight.is_kept.load(Ordering::Acquire) {
+                return std::future::pending().await;
+            }
+            let mut under_way = self.under_way.lock();
+            // Requests join under the lock.
+            if self.flight.landing.is_closed() {
+                under_way.remove(&self.key);
+                return;
+            }
+        }
+    }
+
+    fn free(&self) {
+        let mut under_way = self.under_way.lock();
+        // The key may be that of a later flight.
+        if under_way.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            under_way.remove(&self.key);
+        }
+    }
 }
 
 impl<K: Eq + Hash, V> Drop for FlightGuard<K, V> {
     fn drop(&mut self) {
-        self.under_way.lock().remove(&self.key);
+        self.free();
+        let lost = |answer: &mut Option<_>| {
+            let is_lost = answer.is_none();
+            answer.get_or_insert(Err(LOST));
+            is_lost
+        };
+        self.flight.landing.send_if_modified(lost);
     }
 }
 
@@ -119,6 +173,19 @@ pub(super) async fn ask_shared<V: Clone>(
 #[derive(Debug)]
 pub(super) struct PendingAnswer<V> {
     answer: watch::Receiver<Option<Result<V, CacheError>>>,
+    flight: Arc<Flight<V>>,
+}
+
+impl<V> PendingAnswer<V> {
+    fn of(flight: &Arc<Flight<V>>) -> Self {
+        Self { answer: flight.landing.subscribe(), flight: Arc::clone(flight) }
+    }
+
+    /// The same; its question goes on also when no request waits any more.
+    pub(super) fn kept(self) -> Self {
+        self.flight.is_kept.store(true, Ordering::Release);
+        self
+    }
 }
 
 impl<V: Clone> PendingAnswer<V> {
@@ -167,6 +234,38 @@ mod tests {
             2,
             "an answer that was given is not given again"
         );
+    }
+
+    /// Neither a question that nothing waits for, nor its place, nor an answer to come later.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_is_dropped_with_the_last_request_that_waits_unless_it_is_kept() {
+        for is_kept in [false, true] {
+            let tasks = DetachedTasks::default();
+            let flights = FlightTable::<&str, usize>::new(tasks.clone());
+            let gate = Arc::new(Notify::new());
+            let join = |answer: usize| {
+                let gate = Arc::clone(&gate);
+                let ask = move || async move {
+                    gate.notified().await;
+                    Ok(answer)
+                };
+                let (joined, answer) = flights.join("key", ask);
+                (joined, if is_kept { answer.kept() } else { answer })
+            };
+            let (first, second) = (join(1), join(2));
+            drop(first);
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            assert_eq!(tasks.len(), 1, "one request waits");
+            drop(second);
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+
+            assert_eq!(tasks.len(), usize::from(is_kept));
+            let (joined, answer) = join(3);
+            assert_eq!(joined, is_kept);
+            tokio::task::yield_now().await;
+            gate.notify_one();
+            assert_eq!(answer.landed().await.unwrap(), if is_kept { 1 } else { 3 });
+        }
     }
 
     #[tokio::test]

@@ -25,11 +25,21 @@ use crate::store::StoredBlob;
 /// The fills in flight. Clones are the same table.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FillTable {
-    in_flight: Arc<Mutex<HashMap<FillKey, FillHandle>>>,
+    in_flight: Arc<Mutex<HashMap<FillKey, FillEntry>>>,
     parallel: Arc<ParallelRanges>,
 }
 
 type FillKey = (RegistryName, Digest);
+
+/// A fill in flight. It counts as no reader.
+#[derive(Debug)]
+struct FillEntry {
+    repository: RepositoryName,
+    since: Epoch,
+    progress: watch::Sender<FillProgress>,
+    ranges: RangeBudget,
+    readers: Option<FillReaders>,
+}
 
 impl FillTable {
     /// How many fills are in flight.
@@ -49,7 +59,7 @@ impl FillTable {
 
     /// The fill of the blob that is in flight. The handle makes no reader.
     pub(crate) fn get(&self, grant: &Grant, digest: &Digest) -> Option<FillHandle> {
-        self.in_flight.lock().get(&key(grant, digest)).cloned()
+        self.in_flight.lock().get(&key(grant, digest)).map(FillEntry::handle)
     }
 
     /// Whether a fill of the blob is in flight.
@@ -75,30 +85,45 @@ impl FillTable {
     ) -> (FillHandle, Option<FillStart>) {
         let mut in_flight = self.in_flight.lock();
         let (handle, start) = match in_flight.entry(key(grant, digest)) {
-            Entry::Occupied(entry) => (FillHandle { is_joined: true, ..entry.get().clone() }, None),
+            Entry::Occupied(entry) => {
+                (FillHandle { is_joined: true, ..entry.get().handle() }, None)
+            }
             Entry::Vacant(entry) => {
-                let (sender, progress) = watch::channel(FillProgress::Asking);
+                let progress = watch::Sender::new(FillProgress::Asking);
                 let readers = grant.uses_client_credential().then(FillReaders::default);
                 let origin = BlobOrigin::new(grant, digest, readers.clone());
-                let guard = FillGuard { table: self.clone(), key: entry.key().clone() };
+                let guard = FillGuard {
+                    table: self.clone(),
+                    key: entry.key().clone(),
+                    progress: progress.clone(),
+                };
                 let ranges = origin.clone().with_any_reader();
                 let ranges = RangeBudget::new(ranges, Arc::clone(&self.parallel));
-                let handle = FillHandle {
-                    is_joined: false,
-                    repository: grant.repository().clone(),
-                    since,
-                    progress,
-                    ranges,
-                    readers,
-                    reader: None,
-                };
-                entry.insert(handle.clone());
-                (handle, Some(FillStart { guard, origin, progress: sender }))
+                let repository = grant.repository().clone();
+                let start = FillStart { guard, origin, progress: progress.clone() };
+                let entry =
+                    entry.insert(FillEntry { repository, since, progress, ranges, readers });
+                (entry.handle(), Some(start))
             }
         };
         drop(in_flight);
         let reader = handle.readers.as_ref().map(|readers| readers.enter(grant));
         (FillHandle { reader, ..handle }, start)
+    }
+}
+
+impl FillEntry {
+    fn handle(&self) -> FillHandle {
+        let Self { repository, since, progress, ranges, readers } = self;
+        FillHandle {
+            is_joined: false,
+            repository: repository.clone(),
+            since: *since,
+            progress: progress.subscribe(),
+            ranges: ranges.clone(),
+            readers: readers.clone(),
+            reader: None,
+        }
     }
 }
 
@@ -171,10 +196,54 @@ pub(super) struct FillStart {
 pub(super) struct FillGuard {
     table: FillTable,
     key: FillKey,
+    progress: watch::Sender<FillProgress>,
+}
+
+impl FillGuard {
+    /// The outcome of `fetch`; `None`, and the place is free, if the last request that waited was
+    /// gone before it brought any bytes. Otherwise clients that leave at once could start any
+    /// number of fills.
+    pub(super) async fn while_wanted<T, F>(&self, fetch: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = T>,
+    {
+        loop {
+            tokio::select! {
+                outcome = fetch() => return Some(outcome),
+                () = self.unwanted() => {}
+            }
+            if self.give_up() {
+                return None;
+            }
+        }
+    }
+
+    async fn unwanted(&self) {
+        self.progress.closed().await;
+        if !matches!(*self.progress.borrow(), FillProgress::Asking) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Frees the place, unless a request waits again. From then on none joins.
+    fn give_up(&self) -> bool {
+        // Requests join under the lock.
+        let mut in_flight = self.table.in_flight.lock();
+        let is_unwanted = self.progress.is_closed();
+        if is_unwanted {
+            in_flight.remove(&self.key);
+        }
+        is_unwanted
+    }
 }
 
 impl Drop for FillGuard {
     fn drop(&mut self) {
-        self.table.in_flight.lock().remove(&self.key);
+        let mut in_flight = self.table.in_flight.lock();
+        // After giving up the place may be that of a later fill.
+        let is_own = |entry: &FillEntry| entry.progress.same_channel(&self.progress);
+        if in_flight.get(&self.key).is_some_and(is_own) {
+            in_flight.remove(&self.key);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The task of a fill: from the question to the upstream to the blob in the store.
 //!
-//! It belongs to no client: no client's speed, leaving or cancellation touches it. Bytes are
-//! received on the reactor, and written and hashed on the blocking pool while more arrive. Bytes on
-//! disk are published at once, and readers read the file.
+//! It belongs to no client: no client's speed, leaving or cancellation touches it once it brings
+//! bytes. Before that it ends with the last client that waits. Bytes are received on the reactor,
+//! and written and hashed on the blocking pool while more arrive. Bytes on disk are published at
+//! once, and readers read the file.
 //!
 //! It ends verified, with the blob in the store; failed, with the partial file kept to be resumed;
 //! or, when the disk takes no more, as a relay, which readers carry on by themselves.
@@ -74,7 +75,8 @@ impl FillTask {
     }
 
     pub(super) async fn run(self) {
-        let end = self.fetch().await.unwrap_or_else(FillProgress::Failed);
+        let Some(end) = self.guard.while_wanted(|| self.fetch()).await else { return };
+        let end = end.unwrap_or_else(FillProgress::Failed);
         if let FillProgress::Failed(error) = &end {
             self.warn(error, "fill failed");
         }

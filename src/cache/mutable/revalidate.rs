@@ -216,6 +216,10 @@ impl RecordValidation {
         let upstream = grant.registry().upstream();
         // Asked also where no client waits.
         let wait = upstream.worth_waiting(self.stale_wait);
+        let ask = |sharing| {
+            let (joined, answer) = ask(sharing);
+            (joined, answer.kept())
+        };
         if let Ok((_, answer)) = timeout(wait, ask_shared(grant, ask)).await {
             return stale.or_validated(grant, answer);
         }

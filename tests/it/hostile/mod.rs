@@ -7,6 +7,7 @@ mod documents;
 mod h2;
 mod h2_answers;
 mod headers;
+mod leavers;
 mod names;
 mod portals;
 mod queries;
