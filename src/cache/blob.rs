@@ -283,7 +283,11 @@ impl BlobPulls {
         if !can_pass(&selection, total) || self.is_parallel(digest, &selection).await {
             return Ok(None);
         }
-        Passthrough::open(grant, digest, total, &selection).await
+        match Passthrough::open(grant, digest, total, &selection).await {
+            // A fill asks for a manifest that names it, and then again.
+            Err(error) if error.is_not_found() && member.is_some() => Ok(None),
+            opened => opened,
+        }
     }
 
     /// Whether the selection is one of several ranges by which a client pulls all of the blob: one

@@ -120,6 +120,11 @@ impl CacheError {
         Ok(())
     }
 
+    /// Whether an upstream said that it does not have what was asked for.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Upstream(upstream::UpstreamError::NotFound { .. }))
+    }
+
     /// Whether a shared question may have failed for a reason that lies with the client that began
     /// it, and another client might get another answer.
     pub(super) fn is_of_another_client(&self, grant: &Grant) -> bool {

@@ -30,7 +30,7 @@ pub use epoch::Epoch;
 pub use error::{CacheError, ManifestFault};
 pub use facade::Cache;
 pub use fill::stats::FillEnd;
-pub use manifest::content::{CachedManifest, MANIFEST_BYTES_MAX, ManifestContent};
+pub use manifest::content::{CachedManifest, ManifestContent};
 pub use manifest::warnings::UpstreamWarnings;
 pub use memory::MemoryUse;
 pub use mutable::changes::AcceptedChanges;

@@ -121,6 +121,10 @@ fn is_object(member: &RawValue) -> bool {
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
+/// The longest manifest that is taken, in bytes. Clients and registries stop at 4 MiB
+/// (distribution-spec, "Pushing manifests"; containerd a little above).
+pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;

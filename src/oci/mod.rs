@@ -15,7 +15,7 @@ mod reference;
 pub use code::ErrorCode;
 pub use digest::{Algorithm, Digest, DigestHasher, InvalidDigest};
 pub use json::members;
-pub use manifest::{Descriptor, InvalidManifest, ManifestFacts, is_error};
+pub use manifest::{Descriptor, InvalidManifest, MANIFEST_BYTES_MAX, ManifestFacts, is_error};
 pub use media_type::{AcceptSet, MANIFEST_ACCEPT, MediaType};
 pub use name::{InvalidName, RegistryName, RepositoryName};
 pub use page::{InvalidPage, PageQuery};

@@ -17,9 +17,9 @@ use super::confirm::{SentContent, has_taken};
 use super::shares::PushShares;
 use super::{PushCaller, PushError};
 use crate::access::Grant;
-use crate::cache::{Cache, Epoch, MANIFEST_BYTES_MAX};
+use crate::cache::{Cache, Epoch};
 use crate::http::{CollectError, RequestBody};
-use crate::oci::{Algorithm, MediaType, Reference, Resource, Tag};
+use crate::oci::{Algorithm, MANIFEST_BYTES_MAX, MediaType, Reference, Resource, Tag};
 use crate::store::VerifiedContent;
 use crate::upstream::{ChangeCall, ChangePayload, ChangeTarget, UpstreamReply};
 

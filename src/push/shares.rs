@@ -15,9 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::{PushCaller, PushError};
-use crate::cache::MANIFEST_BYTES_MAX;
 use crate::http::RequestBody;
-use crate::oci::RegistryName;
+use crate::oci::{MANIFEST_BYTES_MAX, RegistryName};
 
 /// A client that pushes: its address and its principal, since clients behind one address may be
 /// different users.

@@ -20,7 +20,10 @@ use super::records::{
 };
 use super::verify::VerifiedContent;
 use crate::clock::BootId;
-use crate::oci::{Algorithm, Digest, ManifestFacts, MediaType, RegistryName, RepositoryName, Tag};
+use crate::oci::{
+    Algorithm, Descriptor, Digest, MANIFEST_BYTES_MAX, ManifestFacts, MediaType, RegistryName,
+    RepositoryName, Tag,
+};
 
 /// The records of a repository, for work that may block: see [`RepositoryStore::blocking`].
 ///
@@ -190,14 +193,29 @@ impl RepositoryRecords {
         let mut members: MemberSizes =
             log.present.into_iter().map(|digest| (digest, None)).collect();
         for digest in self.manifests_held()? {
-            let body = self.blobs.small(&digest, MANIFEST_BYTES_MAX)?;
-            let facts = body.and_then(|body| ManifestFacts::read(body.content()).ok());
-            let named = facts.into_iter().flat_map(|facts| facts.descriptors);
+            let named = self.descriptors(&digest)?.into_iter();
             for descriptor in named.filter(|descriptor| !log.gone.contains(&descriptor.digest)) {
                 members.insert(descriptor.digest, descriptor.size);
             }
         }
         Ok(members)
+    }
+
+    /// A manifest that is held for the repository and names the digest.
+    pub fn manifest_naming(&self, digest: &Digest) -> io::Result<Option<Digest>> {
+        for manifest in self.manifests_held()? {
+            if self.descriptors(&manifest)?.iter().any(|named| named.digest == *digest) {
+                return Ok(Some(manifest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Everything that a stored manifest names; nothing if it is not stored.
+    fn descriptors(&self, manifest: &Digest) -> io::Result<Vec<Descriptor>> {
+        let body = self.blobs.small(manifest, MANIFEST_BYTES_MAX as u64)?;
+        let facts = body.and_then(|body| ManifestFacts::read(body.content()).ok());
+        Ok(facts.map(|facts| facts.descriptors).unwrap_or_default())
     }
 
     fn manifests_held(&self) -> io::Result<Vec<Digest>> {
@@ -335,6 +353,3 @@ const LIST_BYTES_MAX: u64 = ListRecord::BODY_BYTES_MAX as u64 + (256 << 10);
 
 /// A log that becomes longer loses its older half: half a million blobs in one repository.
 const MEMBERS_BYTES_MAX: u64 = 64 << 20;
-
-/// The longest manifest that is taken, see `cache/manifest`.
-pub(super) const MANIFEST_BYTES_MAX: u64 = 4 << 20;

@@ -16,12 +16,11 @@ use super::index::IndexTotals;
 use super::layout::StoreLayout;
 use super::record_store::RecordName;
 use super::record_store::{MANIFESTS, TAGS};
-use super::repository_records::MANIFEST_BYTES_MAX;
 use super::repository_view::{RepositoryView, RepositoryWalk};
 use super::small_files::{read_untouched, used_at};
 use super::space::SpacePart;
 use super::verify::VerifiedContent;
-use crate::oci::{Digest, RegistryName, RepositoryName};
+use crate::oci::{Digest, MANIFEST_BYTES_MAX, RegistryName, RepositoryName};
 
 /// The files of a cache directory, for reading. All methods block.
 #[derive(Clone, Debug)]
@@ -94,7 +93,7 @@ impl StoreView {
     ///
     /// Those of the file system.
     pub fn manifest(&self, digest: &Digest) -> io::Result<Option<Bytes>> {
-        let file = read_untouched(&self.layout.blob(digest), MANIFEST_BYTES_MAX)?;
+        let file = read_untouched(&self.layout.blob(digest), MANIFEST_BYTES_MAX as u64)?;
         let checked = file.map(|file| VerifiedContent::check(digest, file.bytes.into()));
         Ok(checked.and_then(Result::ok).map(|verified| verified.content().clone()))
     }

@@ -344,3 +344,58 @@ async fn an_ambiguous_location_is_followed_in_its_plain_form() {
         assert_eq!(seen.as_deref(), Some(want), "{location}: {}", reply.status);
     }
 }
+
+/// ECR's pull-through rules and Quay's proxy organisations give a blob only after a manifest that
+/// names it was pulled there, and forget it some time later. A manifest that is a hit here is not.
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_an_upstream_cache_has_lost_is_pulled_after_its_manifest() {
+    let image = Image::random(1, &[70_000]);
+    let layer = &image.layers[0];
+    let pull = async |lost: usize, range: Option<&'static str>| {
+        let hub = ScriptedRegistry::new();
+        hub.put_image(REPOSITORY, "latest", &image);
+        let mut setup = Setup::new();
+        setup.registry("docker.io", &hub).rules.fill_on_range = false;
+        let proxy = setup.start().await;
+        proxy.get(LATEST).await.assert_status(200);
+        hub.forget();
+        let unknown = r#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#;
+        let lost = When::asked(&layer.digest).first(lost);
+        hub.breaks(lost, Fault::Status(404, Vec::new(), unknown));
+        let headers: Vec<_> = range.map(|range| ("range", range)).into_iter().collect();
+        let reply = proxy.get_with(&layer.path(REPOSITORY), &headers).await;
+        let asked: Vec<_> =
+            hub.asked().iter().map(|it| (it.path().to_owned(), it.status())).collect();
+        (reply, asked)
+    };
+    let (blob, manifest) = (layer.path(REPOSITORY), image.manifest.path(REPOSITORY));
+    let lost_once = [(blob.clone(), 404), (manifest.clone(), 200), (blob.clone(), 200)];
+
+    let (whole, asked) = pull(1, None).await;
+    whole.assert_is(layer);
+    assert_eq!(asked, lost_once);
+
+    // A part is asked for once more, by the fill that takes its place.
+    let (part, asked) = pull(2, Some("bytes=0-9")).await;
+    part.assert_status(206);
+    assert_eq!(part.body, layer.bytes[..10]);
+    assert_eq!(asked[1..], lost_once);
+
+    let (gone, asked) = pull(9, None).await;
+    assert_eq!(gone.error(404).0, "BLOB_UNKNOWN");
+    assert_eq!(asked[..2], lost_once[..2], "one manifest is asked for, once");
+    assert_eq!(asked[2..], lost_once[..1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_no_manifest_names_is_asked_for_once() {
+    let (hub, blob) = (ScriptedRegistry::new(), Blob::random(1, 10));
+    hub.put_image(REPOSITORY, "latest", &Image::random(2, &[10]));
+    let proxy = Proxy::before(&hub).await;
+    proxy.get(LATEST).await.assert_status(200);
+    hub.forget();
+
+    assert_eq!(proxy.get(&blob.path(REPOSITORY)).await.error(404).0, "BLOB_UNKNOWN");
+
+    assert_eq!(hub.asked().len(), 1);
+}

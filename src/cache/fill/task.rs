@@ -97,7 +97,14 @@ impl FillTask {
             return Ok(FillProgress::Done { blob, attempt: 0 });
         }
         let mut file = self.open_file().await;
-        let mut download = self.open_download(self.origin.clone(), &mut file).await?;
+        let mut opened = self.open_download(self.origin.clone(), &mut file).await;
+        if matches!(&opened, Err(error) if error.is_not_found())
+            && self.tools.lookup.ask_for_manifest_naming(&self.grant, &self.digest).await
+        {
+            file = self.open_file().await;
+            opened = self.open_download(self.origin.clone(), &mut file).await;
+        }
+        let mut download = opened?;
         // The repository has it, so from now on the credential of any reader will do.
         download.take_any_reader();
         Box::pin(self.fill(file, download)).await
@@ -108,13 +115,8 @@ impl FillTask {
         let has_bytes = |progress: &FillProgress| {
             matches!(progress, FillProgress::Filling { written: 1.., .. })
         };
-        if has_bytes(&self.progress.borrow()) {
-            return;
-        }
-        if self.progress.subscribe().wait_for(has_bytes).await.is_err() {
-            // Never: the sender is in `self`.
-            std::future::pending::<()>().await;
-        }
+        // The sender is in `self`.
+        drop(self.progress.subscribe().wait_for(has_bytes).await);
     }
 
     async fn fill(

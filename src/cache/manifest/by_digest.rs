@@ -23,10 +23,12 @@ use crate::cache::presence::PresenceTable;
 use crate::cache::question::deadline;
 use crate::cache::tasks::DetachedTasks;
 use crate::cache::{
-    CacheError, CachedManifest, Decision, MANIFEST_BYTES_MAX, ManifestContent, ManifestFault,
-    MissReason, Pulled, UpstreamWarnings,
+    CacheError, CachedManifest, Decision, ManifestContent, ManifestFault, MissReason, Pulled,
+    UpstreamWarnings,
 };
-use crate::oci::{Algorithm, Digest, InvalidManifest, ManifestFacts, MediaType, Reference};
+use crate::oci::{
+    Algorithm, Digest, InvalidManifest, MANIFEST_BYTES_MAX, ManifestFacts, MediaType, Reference,
+};
 use crate::store::{RepositoryRecords, Store, VerifiedContent};
 use crate::upstream::{ReadMethod, UpstreamIndex};
 

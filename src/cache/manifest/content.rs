@@ -12,10 +12,6 @@ use crate::cache::{ManifestFault, UpstreamWarnings};
 use crate::oci::{Digest, ManifestFacts, MediaType};
 use crate::store::VerifiedContent;
 
-/// The longest manifest that is taken, in bytes. Clients and registries stop at 4 MiB
-/// (distribution-spec, "Pushing manifests"; containerd a little above).
-pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
-
 /// A manifest to be served.
 #[derive(Clone, Debug)]
 pub struct CachedManifest {

@@ -8,8 +8,8 @@ use http::HeaderMap;
 use crate::access::Grant;
 use crate::cache::epoch::EpochTable;
 use crate::cache::question::{deadline, question_of};
-use crate::cache::{CacheError, MANIFEST_BYTES_MAX, UpstreamWarnings};
-use crate::oci::{Digest, MANIFEST_ACCEPT, MediaType, Reference, Resource};
+use crate::cache::{CacheError, UpstreamWarnings};
+use crate::oci::{Digest, MANIFEST_ACCEPT, MANIFEST_BYTES_MAX, MediaType, Reference, Resource};
 use crate::upstream::{
     self, Answer, Question, ReadMethod, UpstreamIndex, is_of_manifest, stated_digest, stated_type,
 };

@@ -12,8 +12,8 @@ use crate::cache::flight::{FlightTable, Sharing, ask_shared};
 use crate::cache::key::RecordKey;
 use crate::cache::question::{deadline, question_of};
 use crate::cache::tasks::DetachedTasks;
-use crate::oci::{Digest, Resource};
-use crate::upstream::{Answer, ReadMethod, UpstreamError, UpstreamIndex};
+use crate::oci::{Digest, MANIFEST_ACCEPT, MANIFEST_BYTES_MAX, Reference, Resource};
+use crate::upstream::{Answer, Question, ReadMethod, UpstreamError, UpstreamIndex};
 
 /// The look-ups in flight, and the table that has their results.
 #[derive(Debug)]
@@ -56,6 +56,35 @@ impl BlobLookup {
         // No bytes are no secret.
         let is_empty = digest.is_of_nothing() && found.length == Some(0);
         if found.is_proven || is_empty { Ok(()) } else { Err(unproven(grant, StatusCode::OK)) }
+    }
+
+    /// Pulls a manifest that is held for the repository and names the blob from the upstream, and
+    /// returns whether the upstream has it. A cache there (ECR's pull-through rules, Quay's proxy
+    /// organisations) may give a blob only after such a pull, which no client makes while the
+    /// manifest is held here.
+    pub(in crate::cache) async fn ask_for_manifest_naming(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> bool {
+        let Some(manifest) = self.presence.manifest_naming(grant, digest).await else {
+            return false;
+        };
+        let reference = Reference::Digest(manifest);
+        let resource = Resource::Manifest(reference.clone());
+        let accept = Some(MANIFEST_ACCEPT.to_owned());
+        let question = Question { accept, ..question_of(grant, ReadMethod::Get, resource) };
+        let Ok(mut answer) = grant.registry().upstream().ask(&question, deadline()).await else {
+            return false;
+        };
+        // A pull that is cut off may be none to that cache.
+        let mut left = MANIFEST_BYTES_MAX;
+        while let Ok(Some(chunk)) = answer.body.chunk().await
+            && chunk.len() <= left
+        {
+            left -= chunk.len();
+        }
+        answer.is_of_manifest(&reference)
     }
 
     async fn ask(

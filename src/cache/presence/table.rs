@@ -71,6 +71,17 @@ impl PresenceTable {
         contents.lock().get(digest).copied()
     }
 
+    /// A manifest that is held for the repository and names the digest.
+    pub(in crate::cache) async fn manifest_naming(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Option<Digest> {
+        let digest = digest.clone();
+        let find = move |records: &RepositoryRecords| records.manifest_naming(&digest);
+        records_of(&self.store, grant).blocking(find).await.ok().flatten()
+    }
+
     /// The length in bytes that a manifest of the repository states for the digest.
     pub(in crate::cache) async fn stated_length(
         &self,
