@@ -212,6 +212,18 @@ impl Cache {
         }
     }
 
+    /// The store, for commands that change it: see [`Cache::forget_records`].
+    pub fn store(&self) -> &Arc<Store> {
+        &self.rooms.store
+    }
+
+    /// Forgets the manifests and tags in memory, after records or content were removed from the
+    /// store: the next pulls read from there again.
+    pub fn forget_records(&self) {
+        self.rooms.manifests.clear_memory();
+        self.rooms.tags.clear_memory();
+    }
+
     /// The bounds of the store from now on.
     pub fn set_space_limits(&self, limits: SpaceLimits) {
         self.rooms.store.set_limits(limits);

@@ -62,6 +62,11 @@ impl<V: Clone + Send + Sync + 'static> MemoryTable<V> {
         self.entries.invalidate(key);
     }
 
+    /// Forgets every value.
+    pub(super) fn clear(&self) {
+        self.entries.invalidate_all();
+    }
+
     /// The memory that it takes. Entries that were put a moment ago may be missing.
     pub(super) fn usage(&self) -> MemoryUse {
         let (entries, bytes) = (self.entries.entry_count(), self.entries.weighted_size());

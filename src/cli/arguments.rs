@@ -13,7 +13,8 @@ use super::exit::ExitStatus;
 use super::logging::LogFormat;
 use super::ls::ListArguments;
 use super::output::say;
-use super::{check, ls, serve, show, stats};
+use super::rm::RemovalArguments;
+use super::{check, ls, rm, serve, show, stats};
 use crate::app;
 use crate::config::{self, ConfigArgs, Environment};
 
@@ -66,6 +67,7 @@ fn perform(
             serve::run(&arguments, environment, log_format, err)
         }
         Command::Ls { source, list } => ls::run(&source.into(), &list, environment, out, err),
+        Command::Rm { source, removal } => rm::run(&source.into(), &removal, environment, out, err),
         Command::Show { source, image, json } => {
             show::run(&source.into(), &image, json, environment, out, err)
         }
@@ -111,6 +113,13 @@ enum Command {
         source: ConfigArguments,
         #[command(flatten)]
         list: ListArguments,
+    },
+    /// Remove an image, or a content, from the cache; the upstream is not asked and keeps it
+    Rm {
+        #[command(flatten)]
+        source: ConfigArguments,
+        #[command(flatten)]
+        removal: RemovalArguments,
     },
     /// Show an image: its manifests, platforms and layers, and what is missing
     Show {
@@ -206,6 +215,7 @@ mod tests {
             &["stats", "extra"],
             &["ls", "a", "b"],
             &["show"],
+            &["rm", "--dry-run"],
             &["ls", "--sort", "colour"],
             &["ls", "--unused", "soon"],
             &["config"],

@@ -16,7 +16,7 @@ use crate::config::{ConfigArgs, Environment, Settings};
 use crate::control::{ControlFailure, ControlRequest, socket_path};
 use crate::http::{LocalAnswer, ask_local};
 use crate::inventory::ImageName;
-use crate::store::StoreView;
+use crate::store::{BootClock, OpenError, Store, StoreView};
 
 /// The cache of a configuration.
 pub(super) struct CommandCache {
@@ -36,6 +36,9 @@ pub(super) enum CommandError {
     /// The server is there, and may not be asked or does not answer.
     #[error("cannot talk to the server at {path}")]
     Server { path: PathBuf, source: io::Error },
+    /// The cache directory cannot be had.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// The command was given something else than it wants.
     #[error(transparent)]
     Misused(ControlFailure),
@@ -72,7 +75,10 @@ impl CommandError {
             Self::Files(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run the command as the owner of the cache directory".to_owned())
             }
-            Self::Server { .. } | Self::Files(_) => None,
+            Self::Store(OpenError::Locked { .. }) => {
+                Some("a server that uses it starts or stops: try again".to_owned())
+            }
+            Self::Server { .. } | Self::Files(_) | Self::Store(_) => None,
         }
     }
 }
@@ -117,6 +123,34 @@ impl CommandCache {
             }
             answer => answer,
         }
+    }
+
+    /// The answer to a request that changes the cache: the server's, or that of `of_files` if none
+    /// runs.
+    pub(super) fn change<T: DeserializeOwned>(
+        &self,
+        request: &ControlRequest,
+        of_files: impl FnOnce(&StoreView) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        match self.ask(request) {
+            Err(CommandError::Server { source, .. }) if is_absent(&source) => {
+                of_files(&self.view()?)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Does something with the store, which no server uses meanwhile.
+    pub(super) fn with_store<T>(
+        &self,
+        change: impl AsyncFnOnce(&Store) -> io::Result<T>,
+    ) -> Result<T, CommandError> {
+        let store = Store::open(self.settings.store.clone(), BootClock::default())?;
+        self.runtime.block_on(async {
+            let changed = change(&store).await;
+            store.close().await;
+            Ok(changed?)
+        })
     }
 
     /// Shows each object of an answer of many: the server's, or those of `of_files` if none runs,
@@ -195,6 +229,11 @@ fn read_line<T: DeserializeOwned>(answer: &LocalAnswer, line: &[u8]) -> Result<T
 fn malformed(error: &serde_json::Error) -> CommandError {
     let hint = "the command is of another version of Larder than the server".to_owned();
     ControlFailure { error: format!("cannot read the answer: {error}"), hint: Some(hint) }.into()
+}
+
+/// Whether no server listens.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// Whether no server listens, or the one that did has ended.

@@ -1,5 +1,6 @@
 //! The answers: JSON objects, and why there is none.
 
+use std::fmt;
 use std::io;
 
 use http::header::CONTENT_TYPE;
@@ -7,7 +8,6 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::http::ReplyBody;
-use crate::inventory::ImageName;
 
 /// Why a request has no other answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -28,13 +28,12 @@ impl ControlFailure {
         }
     }
 
-    /// There is no such image in the cache.
-    pub fn not_cached(name: &ImageName) -> Self {
-        let (registry, repository) = (&name.registry, &name.repository);
-        Self {
-            error: format!("{name} is not in the cache"),
-            hint: Some(format!("`larder ls {registry}/{repository}` lists what is")),
-        }
+    /// There is no such image or content in the cache.
+    pub fn not_cached(name: &impl fmt::Display) -> Self {
+        let name = name.to_string();
+        let repository = name.split(['@', ':']).next().filter(|part| part.contains('/'));
+        let hint = repository.map(|part| format!("`larder ls {part}` lists what is"));
+        Self { error: format!("{name} is not in the cache"), hint }
     }
 
     /// The files could not be read.

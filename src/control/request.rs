@@ -19,6 +19,13 @@ pub enum ControlRequest {
         /// The pattern; the empty one matches every image.
         pattern: String,
     },
+    /// The removal of an image or a content: [`RemovalReport`](crate::inventory::RemovalReport).
+    Removal {
+        /// The full name of the image, or the digest.
+        name: String,
+        /// Whether nothing is to be removed.
+        is_dry_run: bool,
+    },
     /// The figures of the cache and its server: [`CacheStats`](super::CacheStats).
     Stats,
 }
@@ -28,6 +35,7 @@ impl ControlRequest {
     pub fn method(&self) -> Method {
         match self {
             Self::Image { .. } | Self::Images { .. } | Self::Stats => Method::GET,
+            Self::Removal { .. } => Method::DELETE,
         }
     }
 
@@ -36,6 +44,10 @@ impl ControlRequest {
         match self {
             Self::Image { name } => with_query(IMAGE, &[("name", name)]),
             Self::Images { pattern } => with_query(IMAGES, &[("pattern", pattern)]),
+            Self::Removal { name, is_dry_run } => {
+                let is_dry_run = if *is_dry_run { "true" } else { "false" };
+                with_query(IMAGE, &[("name", name), ("dry_run", is_dry_run)])
+            }
             Self::Stats => STATS.to_owned(),
         }
     }
@@ -50,6 +62,11 @@ impl ControlRequest {
             (&Method::GET, IMAGE) => Some(Self::Image { name: text("name")? }),
             (&Method::GET, IMAGES) => {
                 Some(Self::Images { pattern: text("pattern").unwrap_or_default() })
+            }
+            (&Method::DELETE, IMAGE) => {
+                // A word that is not known must not remove anything.
+                let is_dry_run = text("dry_run").is_some_and(|text| text != "false");
+                Some(Self::Removal { name: text("name")?, is_dry_run })
             }
             (&Method::GET, STATS) => Some(Self::Stats),
             _ => None,
@@ -77,6 +94,8 @@ mod tests {
         for request in [
             ControlRequest::Stats,
             ControlRequest::Image { name: pattern.clone() },
+            ControlRequest::Removal { name: pattern.clone(), is_dry_run: true },
+            ControlRequest::Removal { name: "a.test/b:c".to_owned(), is_dry_run: false },
             ControlRequest::Images { pattern },
             ControlRequest::Images { pattern: String::new() },
         ] {

@@ -13,7 +13,9 @@ use super::request::ControlRequest;
 use super::stats::CacheStats;
 use crate::cache::Cache;
 use crate::http::ReplyBody;
-use crate::inventory::{ImageName, ImagePattern, list_images, show_image};
+use crate::inventory::{
+    ImageName, ImagePattern, RemovalPlan, RemovalTarget, list_images, show_image,
+};
 use crate::routes::TrafficCounters;
 use crate::store::{StoreView, blocking};
 
@@ -52,6 +54,9 @@ impl ControlService {
         match ControlRequest::read(&request.method, target) {
             Some(ControlRequest::Image { name }) => self.image(&name).await,
             Some(ControlRequest::Images { pattern }) => self.images(&pattern),
+            Some(ControlRequest::Removal { name, is_dry_run }) => {
+                self.remove(&name, is_dry_run).await
+            }
             Some(ControlRequest::Stats) => json(StatusCode::OK, &self.stats()),
             None => json(StatusCode::NOT_FOUND, &unknown()),
         }
@@ -66,6 +71,37 @@ impl ControlService {
         match blocking(show).await {
             Ok(Some(detail)) => json(StatusCode::OK, &detail),
             Ok(None) => json(StatusCode::NOT_FOUND, &ControlFailure::not_cached(&name)),
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn remove(&self, name: &str, is_dry_run: bool) -> Response<ReplyBody> {
+        let Ok(target) = RemovalTarget::read(name) else {
+            return json(StatusCode::BAD_REQUEST, &ControlFailure::bad_name(name));
+        };
+        let (dir, wanted) = (self.sources.dir.clone(), target.clone());
+        let plan = move || RemovalPlan::of(&StoreView::open(dir)?, &wanted);
+        let plan = match blocking(plan).await {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return json(StatusCode::NOT_FOUND, &ControlFailure::not_cached(&target)),
+            Err(error) => return failed(&error),
+        };
+        if is_dry_run {
+            return json(StatusCode::OK, &plan.report);
+        }
+        let cache = self.sources.cache.clone();
+        // Detached, so that a command that is interrupted leaves nothing half done.
+        let removed = tokio::spawn(async move {
+            let removed = plan.carry_out(cache.store()).await;
+            cache.forget_records();
+            removed
+        });
+        match removed.await.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
+            Ok(report) => {
+                let bytes = report.removed_bytes;
+                tracing::info!(name = %target, bytes, "removed from the cache by an operator");
+                json(StatusCode::OK, &report)
+            }
             Err(error) => failed(&error),
         }
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::oci::{Digest, ManifestFacts};
 
-/// What a manifest lists.
+/// The parts that a manifest lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ManifestDocument {
     pub(super) parts: Vec<ManifestPart>,

@@ -22,7 +22,7 @@ pub(super) struct ImageSet<'v> {
 #[derive(Debug)]
 pub(super) struct HeldManifest {
     pub(super) record: ManifestView,
-    /// What it lists; `None` where its bytes are not stored.
+    /// The parts that it lists; `None` where its bytes are not stored.
     pub(super) document: Option<ManifestDocument>,
 }
 

@@ -203,6 +203,12 @@ impl Store {
         ContentStore::new(Arc::clone(&self.blobs))
     }
 
+    /// Removes a content from the disk. If there is none, it succeeds.
+    pub async fn remove_content(&self, digest: &Digest) -> io::Result<()> {
+        let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
+        blocking(move || blobs.budget().remove_blob(&digest)).await
+    }
+
     /// Removes downloads that were last written to more than `fill_keep` before `now`, but those
     /// that are `in_use`. Returns how many.
     pub async fn sweep_fills(

@@ -123,7 +123,8 @@ pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn open_to_read(path: &Path, flags: OFlags) -> io::Result<File> {
+/// Opens a file for reading, never a link or a FIFO that blocks.
+pub(super) fn open_to_read(path: &Path, flags: OFlags) -> io::Result<File> {
     // A FIFO in the place of the file must not block us.
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)

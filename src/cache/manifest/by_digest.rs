@@ -221,6 +221,11 @@ impl ManifestPulls {
         self.memory.remove(&RecordKey::digest(grant, digest));
     }
 
+    /// Has every look-up read from the store again.
+    pub(in crate::cache) fn clear_memory(&self) {
+        self.memory.clear();
+    }
+
     /// How much memory it takes.
     pub(in crate::cache) fn usage(&self) -> MemoryUse {
         self.memory.usage()

@@ -139,6 +139,11 @@ impl TagPulls {
         self.validation.overtake(grant, &record_key, overtake).await;
     }
 
+    /// Has every look-up read from the store again.
+    pub(in crate::cache) fn clear_memory(&self) {
+        self.memory.clear();
+    }
+
     /// How much memory it takes.
     pub(in crate::cache) fn usage(&self) -> MemoryUse {
         self.memory.usage()

@@ -8,9 +8,9 @@
 //! name goes, it is read to its end, and its bytes are counted until it is closed. A blob that
 //! does not fit even into an empty cache evicts nothing.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,7 @@ use crate::oci::Digest;
 use crate::store::index::{IndexRow, StoreIndex};
 use crate::store::layout::StoreLayout;
 use crate::store::partials::remove_partials;
-use crate::store::small_files::absent_is_fine;
+use crate::store::small_files::{absent_is_fine, open_to_read};
 use crate::store::space::{FreeSpace, SpacePart, SpaceReservation, SpaceShortage};
 use crate::store::space_limits::SpaceLimits;
 use crate::store::stamps::FileId;
@@ -313,27 +313,40 @@ impl DiskBudget {
         reason: EvictionReason,
     ) -> io::Result<Option<u64>> {
         let digest = key.digest();
-        let path = self.layout.blob(&digest);
         // Held open, so that the disk frees its blocks after the lock is free.
-        let held = open(&path);
+        let held = open_to_read(&self.layout.blob(&digest), OFlags::empty());
         if let Ok(file) = &held
             && open_files.has(FileId::of(&file.metadata()?))
         {
             return Ok(None);
         }
-        let names = self.names.lock();
-        remove(&self.layout.sums(&digest))?;
-        remove(&path)?;
-        let removed = self.change(|order, _| order.evict(key));
-        drop(names);
+        let removed = self.unlink(&digest, |order| order.evict(key))?;
         drop(held);
-        self.index.gone(IndexRow::Blob(&digest));
         let Some(removed) = removed else { return Ok(Some(0)) };
         let unused = self.now().saturating_sub(removed.used);
         tracing::debug!(%digest, bytes = removed.bytes, unused, "evicted a blob");
         self.counts.count(reason, removed.bytes, unused);
         self.recent.lock().note(key.clone());
         Ok(Some(removed.bytes))
+    }
+
+    /// Removes a blob that the operator does not want. If it is open, it is read to its end.
+    pub(in crate::store) fn remove_blob(&self, digest: &Digest) -> io::Result<()> {
+        self.unlink(digest, |order| order.remove(&BlobKey::of(digest))).map(drop)
+    }
+
+    fn unlink<T>(
+        &self,
+        digest: &Digest,
+        forget: impl FnOnce(&mut EvictionOrder<BlobKey>) -> T,
+    ) -> io::Result<T> {
+        let names = self.names.lock();
+        remove(&self.layout.sums(digest))?;
+        remove(&self.layout.blob(digest))?;
+        let forgotten = self.change(|order, _| forget(order));
+        drop(names);
+        self.index.gone(IndexRow::Blob(digest));
+        Ok(forgotten)
     }
 
     /// Looks at what is open, and counts what of it has no name.
@@ -366,11 +379,6 @@ impl DiskBudget {
 fn footprint(digest: &Digest, len: u64, allocated: u64) -> u64 {
     let files = [allocated, sums::file_bytes(digest, len)];
     files.into_iter().map(|bytes| bytes.next_multiple_of(BLOCK_BYTES)).sum()
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

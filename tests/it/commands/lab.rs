@@ -12,7 +12,7 @@ pub const TOOL: &str = "team/tool";
 
 /// The commands that an operator runs, and the server whose cache they are about.
 pub struct Lab {
-    pub _hub: ScriptedRegistry,
+    pub hub: ScriptedRegistry,
     pub larder: Process,
     /// `library/alpine:3.20`, whole, and a child of `multi`.
     pub alpine: Image,
@@ -42,7 +42,7 @@ impl Lab {
         hub.put_image(TOOL, "v1", &tool);
         hub.put_image(TOOL, "unused", &untagged);
         let larder = Process::before(hub.listen().await, keys).await;
-        let lab = Self { _hub: hub, larder, alpine, multi, tool, untagged };
+        let lab = Self { hub, larder, alpine, multi, tool, untagged };
         lab.pull_all().await;
         lab
     }

@@ -2,5 +2,6 @@
 
 mod lab;
 mod ls;
+mod rm;
 mod show;
 mod socket;
