@@ -23,6 +23,7 @@ pub struct Grant {
     action: Action,
     may_push: bool,
     via: Via,
+    address: IpAddr,
     upstream: Option<UpstreamRight>,
     client: Option<ClientCredential>,
     head: Option<Arc<ResourceHead>>,
@@ -43,7 +44,7 @@ impl Grant {
         principal: &Principal,
         may_push: bool,
     ) -> Self {
-        let AccessRequest { registry, repository, action, .. } = request;
+        let AccessRequest { registry, repository, action, address, .. } = request;
         let via = principal.via.clone();
         Self {
             registry,
@@ -51,6 +52,7 @@ impl Grant {
             action,
             may_push,
             via,
+            address,
             upstream: None,
             client: None,
             head: None,
@@ -85,6 +87,11 @@ impl Grant {
     /// causes. A request that joins another one in flight adds nothing.
     pub fn via(&self) -> &Via {
         &self.via
+    }
+
+    /// The client's address: upstream requests that it causes count as its own.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// The action.

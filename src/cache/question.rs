@@ -48,6 +48,7 @@ pub(super) fn question_of(grant: &Grant, method: ReadMethod, resource: Resource)
     Question {
         client: grant.client().cloned(),
         via: grant.via().clone(),
+        asker: Some(grant.address()),
         ..Question::new(method, grant.repository().clone(), resource)
     }
 }

@@ -5,18 +5,17 @@
 //! requests first, and so stands in the queue of all with no more than its share. How many places
 //! an upstream has is decided in `upstream/transport.rs`.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::{PushCaller, PushError};
 use crate::http::RequestBody;
 use crate::oci::{MANIFEST_BYTES_MAX, RegistryName};
+use crate::upstream::ClientShares;
 
 /// A client that pushes: its address and its principal, since clients behind one address may be
 /// different users.
@@ -29,8 +28,8 @@ struct PushClient {
 /// The shares of all clients.
 #[derive(Debug)]
 pub(super) struct PushShares {
-    uploads: ShareTable<(RegistryName, PushClient)>,
-    manifests: ShareTable<PushClient>,
+    uploads: ClientShares<(RegistryName, PushClient)>,
+    manifests: ClientShares<PushClient>,
     manifest_bytes: Arc<Semaphore>,
 }
 
@@ -40,17 +39,15 @@ pub(super) struct SharePermits {
     _held: Vec<OwnedSemaphorePermit>,
 }
 
-/// What each client may hold of something. A client that holds nothing takes no room here.
-#[derive(Debug)]
-struct ShareTable<K> {
-    clients: Mutex<HashMap<K, Weak<Semaphore>>>,
-}
-
 impl PushShares {
     /// Nothing is held yet.
     pub(super) fn new() -> Self {
         let manifest_bytes = Arc::new(Semaphore::new(MANIFESTS_BYTES_MAX));
-        Self { uploads: ShareTable::new(), manifests: ShareTable::new(), manifest_bytes }
+        Self {
+            uploads: ClientShares::default(),
+            manifests: ClientShares::default(),
+            manifest_bytes,
+        }
     }
 
     /// A place for a body that streams upstream; none is needed without a body. A client may hold
@@ -99,26 +96,6 @@ impl PushShares {
 impl PushClient {
     fn of(caller: PushCaller<'_>) -> Self {
         Self { address: caller.address, principal: caller.principal.to_owned() }
-    }
-}
-
-impl<K: Eq + std::hash::Hash> ShareTable<K> {
-    fn new() -> Self {
-        Self { clients: Mutex::default() }
-    }
-
-    fn of(&self, client: K, share: usize) -> Arc<Semaphore> {
-        let mut clients = self.clients.lock();
-        if let Some(share) = clients.get(&client).and_then(Weak::upgrade) {
-            return share;
-        }
-        // Removes the clients that hold nothing, before the map would grow.
-        if clients.len() >= clients.capacity() {
-            clients.retain(|_, share| share.strong_count() > 0);
-        }
-        let share = Arc::new(Semaphore::new(share));
-        clients.insert(client, Arc::downgrade(&share));
-        share
     }
 }
 

@@ -1,5 +1,6 @@
 //! A question to an upstream, and its answer.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -36,6 +37,8 @@ pub struct Question {
     pub token_since: Option<Instant>,
     /// Through which other instances of Larder the request came that makes us ask.
     pub via: Via,
+    /// The client whose share of the upstream it takes; `None` if it is Larder's own.
+    pub asker: Option<IpAddr>,
 }
 
 impl Question {
@@ -53,6 +56,7 @@ impl Question {
             client: None,
             token_since: None,
             via: Via::default(),
+            asker: None,
         }
     }
 

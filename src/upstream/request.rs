@@ -3,6 +3,8 @@
 //! The credential (`Authorization`) is added where it is known that the receiver may read it;
 //! nothing in here but the URL of an upload is secret.
 
+use std::net::IpAddr;
+
 use http::header::{ACCEPT, CONTENT_LENGTH, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -40,6 +42,8 @@ pub(super) struct UpstreamRequest {
     pub(super) scope: TokenScope,
     /// The instances of Larder that a client's request came through.
     pub(super) via: Via,
+    /// The client whose share of the upstream it takes.
+    pub(super) asker: Option<IpAddr>,
 }
 
 /// Why a host is called, and so which key of the configuration would exempt it.
@@ -75,6 +79,7 @@ impl UpstreamRequest {
             is_of_nothing: matches!(&question.resource, Resource::Blob(it) if it.is_of_nothing()),
             class: class_of(question),
             via: question.via.clone(),
+            asker: question.asker,
             ..Self::get(url, TokenScope::pull(&name).of(question.client.clone()))
         };
         request.scope.need.since = question.token_since;
@@ -172,6 +177,7 @@ impl UpstreamRequest {
             redirects: RedirectPolicy::Any,
             scope,
             via: Via::default(),
+            asker: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! for a bounded time, is not sent to a host that limits us or does not answer, and its faults get
 //! their names. No redirect is followed here, no login made and nothing retried.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::backoff::{BackoffPermit, BackoffTable};
 use super::base::RegistryBase;
 use super::body::AnswerBody;
 use super::breaker::{BreakerPermit, CircuitBreaker, OpenHook, OpenedHost, UrlScheme};
+use super::client_shares::ClientShares;
 use super::coding::DocumentCoding;
 use super::error::UpstreamError;
 use super::limit;
@@ -44,6 +46,9 @@ const PERMIT_WAIT: Duration = Duration::from_secs(25);
 /// One in so many requests at once may be a push, rounded up.
 const PUSH_SHARE: usize = 2;
 
+/// One in so many requests at once, rounded up, is left to other clients by one that asks a lot.
+const OTHERS_SHARE: usize = 4;
+
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION")));
 
 /// Compressed on the way, bytes would not match their digest.
@@ -64,6 +69,8 @@ pub(super) struct UpstreamTransport {
     /// Fewer than `permits`: clients decide how long a push takes.
     pushes: Arc<Semaphore>,
     push_places: usize,
+    shares: ClientShares<IpAddr>,
+    client_share: usize,
     backoff: BackoffTable,
     breaker: CircuitBreaker,
     /// Whether it has redirected when it was last asked for a blob.
@@ -93,6 +100,7 @@ impl UpstreamTransport {
     ) -> Arc<Self> {
         let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let host = host_of(base.url());
+        let client_share = (permits - permits.div_ceil(OTHERS_SHARE)).max(1);
         let push_places = permits.div_ceil(PUSH_SHARE);
         let pushes = Arc::new(Semaphore::new(push_places));
         let permits = Arc::new(Semaphore::new(permits));
@@ -105,6 +113,8 @@ impl UpstreamTransport {
             permits,
             pushes,
             push_places,
+            shares: ClientShares::default(),
+            client_share,
             backoff: BackoffTable::default(),
             breaker: CircuitBreaker::new(on_open(Weak::clone(this))),
             redirects_blobs: AtomicBool::new(false),
@@ -117,7 +127,8 @@ impl UpstreamTransport {
         self.push_places
     }
 
-    /// Waits, first come first served, until the upstream has room for `request`. Fewer changes go
+    /// Waits, first come first served, until the upstream has room for `request`, and its client a
+    /// share of that. Fewer changes go
     /// on at once than requests, and none waits for longer than [`PERMIT_WAIT`]. Requests for
     /// tokens have a limit of their own.
     pub(super) async fn permits(
@@ -128,7 +139,12 @@ impl UpstreamTransport {
             return Ok(Vec::new());
         }
         if !request.is_change() {
-            return Ok(vec![self.acquire(&self.permits).await?]);
+            let mut held = Vec::with_capacity(2);
+            if let Some(client) = request.asker {
+                held.push(self.acquire(&self.shares.of(client, self.client_share)).await?);
+            }
+            held.push(self.acquire(&self.permits).await?);
+            return Ok(held);
         }
         let both = async {
             let push = self.acquire(&self.pushes).await?;

@@ -1,5 +1,6 @@
 //! The origin of a blob: its upstreams, their order, and the credential for them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::access::Grant;
@@ -18,6 +19,8 @@ pub(crate) struct BlobOrigin {
     repository: RepositoryName,
     digest: Digest,
     via: Via,
+    /// The client that began.
+    asker: IpAddr,
     /// The upstreams that have failed. They are asked last.
     failed: Vec<UpstreamIndex>,
     /// The readers whose credentials are used; `None` to use Larder's own.
@@ -33,6 +36,7 @@ impl BlobOrigin {
             repository: grant.repository().clone(),
             digest: digest.clone(),
             via: grant.via().clone(),
+            asker: grant.address(),
             failed: Vec::new(),
             readers,
             takes_any_reader: false,
@@ -77,6 +81,7 @@ impl BlobOrigin {
                 failed: self.failed.clone(),
                 client: client.cloned(),
                 via: self.via.clone(),
+                asker: Some(self.asker),
                 ..Question::new(ReadMethod::Get, repository.clone(), resource)
             };
             self.upstream.ask(&question, deadline()).await

@@ -7,10 +7,13 @@ use http::Request;
 use http_body_util::Empty;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use larder::http::ClientPeer;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::{Blob, Fault, Gate, Image, Proxy, ScriptedRegistry, Setup, When, settle};
+use crate::support::{
+    Blob, Fault, Gate, Image, Proxy, ScriptedRegistry, Setup, Version, When, settle,
+};
 
 const REPOSITORY: &str = "library/alpine";
 
@@ -72,6 +75,38 @@ async fn questions_of_clients_that_left_take_no_place_from_others() {
     let began = Instant::now();
     proxy.pull(REPOSITORY, "latest", &image).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+/// Questions that are waited for stand in line as well, behind those of their own client.
+#[tokio::test(start_paused = true)]
+async fn a_clients_hundred_questions_do_not_delay_the_one_of_another() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[1000]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    let gate = Gate::new();
+    hub.breaks(When::asked("/made/up/"), Fault::HoldHeaders(gate.clone()));
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub).upstream.max_connections = 8;
+    let proxy = setup.start().await;
+    let other = proxy.client_of(ClientPeer::at("10.0.0.2".parse().unwrap()));
+    let mut asking: JoinSet<_> =
+        made_up(0).map(|path| proxy.client.try_get(Version::Http11, &path)).collect();
+    gate.reached_by(6).await;
+    settle().await;
+
+    let began = Instant::now();
+    other.get(&image.manifest.path(REPOSITORY)).await.assert_is(&image.manifest.blob);
+    let layer = &image.layers[0];
+    other.get(&layer.path(REPOSITORY)).await.assert_is(layer);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(hub.asked().iter().filter(|it| it.path().contains("/made/up/")).count(), 6);
+
+    // The places are given back.
+    asking.shutdown().await;
+    gate.open();
+    hub.heal();
+    settle().await;
+    proxy.pull(REPOSITORY, "latest", &image).await;
 }
 
 /// A fill that no client waits for ends before its first byte, and goes on after it.
