@@ -14,7 +14,7 @@ use super::logging::LogFormat;
 use super::ls::ListArguments;
 use super::output::say;
 use super::rm::RemovalArguments;
-use super::{check, ls, rm, serve, show, stats};
+use super::{check, ls, rm, serve, show, stats, why};
 use crate::app;
 use crate::config::{self, ConfigArgs, Environment};
 
@@ -70,6 +70,9 @@ fn perform(
         Command::Rm { source, removal } => rm::run(&source.into(), &removal, environment, out, err),
         Command::Show { source, image, json } => {
             show::run(&source.into(), &image, json, environment, out, err)
+        }
+        Command::Why { source, image, json } => {
+            why::run(&source.into(), &image, json, environment, out, err)
         }
         Command::Stats { source, json } => stats::run(&source.into(), json, environment, out, err),
     }
@@ -135,6 +138,16 @@ enum Command {
     Stats {
         #[command(flatten)]
         source: ConfigArguments,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell what would happen to a pull of an image now, and why
+    Why {
+        #[command(flatten)]
+        source: ConfigArguments,
+        /// The image, as clients name it
+        image: String,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -206,7 +206,7 @@ impl CommandCache {
     }
 
     /// The files.
-    fn view(&self) -> Result<StoreView, CommandError> {
+    pub(super) fn view(&self) -> Result<StoreView, CommandError> {
         let dir = self.dir().to_owned();
         StoreView::open(dir.clone()).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => CommandError::NoCache(dir),

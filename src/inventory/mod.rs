@@ -6,6 +6,7 @@
 
 mod detail;
 mod document;
+mod forecast;
 mod image_set;
 mod list;
 mod name;
@@ -16,6 +17,7 @@ mod timestamp;
 mod usage;
 
 pub use detail::{ContentDetail, ImageDetail, ManifestDetail, show_image};
+pub use forecast::{ForecastOutcome, PullForecast};
 pub use list::list_images;
 pub use name::{ImageName, InvalidImageName};
 pub use pattern::{ImagePattern, InvalidImagePattern};

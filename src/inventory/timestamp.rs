@@ -12,6 +12,11 @@ use crate::clock::unix_seconds;
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// The time that lies so many seconds after 1970.
+    pub(super) fn of_seconds(seconds: u64) -> Self {
+        Self(seconds.min(LAST_SECOND))
+    }
+
     /// How long before `now` it was; zero if it was not.
     pub fn age(self, now: SystemTime) -> Duration {
         Duration::from_secs(unix_seconds(now).saturating_sub(self.0))
@@ -20,7 +25,7 @@ impl Timestamp {
 
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
-        Self(unix_seconds(time).min(LAST_SECOND))
+        Self::of_seconds(unix_seconds(time))
     }
 }
 

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 
 use super::RepositoryPattern;
 use crate::http::{ClientIdentity, HostPort};
-use crate::oci::RegistryName;
+use crate::oci::{RegistryName, RepositoryName, Tag};
 use crate::upstream::{ProxyCredential, UpstreamOptions};
 
 /// One `[registry."…"]` table of the configuration, resolved.
@@ -34,6 +34,21 @@ pub struct RegistryOptions {
     pub upstream: UpstreamOptions,
     /// Upstreams that are asked before it for manifests and blobs by digest, in this order.
     pub mirrors: Vec<UpstreamOptions>,
+}
+
+impl RegistryOptions {
+    /// Whether `allow` and `deny` admit this repository.
+    pub fn serves(&self, repository: &RepositoryName) -> bool {
+        let matches = |pattern: &RepositoryPattern| pattern.matches(repository.as_str());
+        self.rules.allow.iter().any(matches) && !self.rules.deny.iter().any(matches)
+    }
+
+    /// How long this tag is fresh.
+    pub fn tag_policy(&self, tag: &Tag) -> TagPolicy {
+        let rule = self.rules.tags.iter().find(|rule| rule.pattern.matches(tag.as_str()));
+        let ttl = rule.map_or(self.tags.ttl, |rule| rule.ttl);
+        TagPolicy { ttl, ..self.tags }
+    }
 }
 
 #[cfg(test)]

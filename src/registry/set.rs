@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::has_same_upstreams;
-use super::{AskedAs, GrantPolicy, RegistryOptions, RepositoryPattern, TagPolicy};
+use super::{AskedAs, GrantPolicy, RegistryOptions, TagPolicy};
 use crate::http::{EgressRoute, HostPort};
 use crate::oci::{RegistryName, RepositoryName, Tag};
 use crate::upstream::{SetupError, UpstreamGroup, UpstreamMeter};
@@ -44,16 +44,12 @@ impl Registry {
 
     /// Whether `allow` and `deny` admit this repository.
     pub fn serves(&self, repository: &RepositoryName) -> bool {
-        let matches = |pattern: &RepositoryPattern| pattern.matches(repository.as_str());
-        let rules = &self.options.rules;
-        rules.allow.iter().any(matches) && !rules.deny.iter().any(matches)
+        self.options.serves(repository)
     }
 
     /// How long this tag is fresh.
     pub fn tag_policy(&self, tag: &Tag) -> TagPolicy {
-        let rule = self.options.rules.tags.iter().find(|rule| rule.pattern.matches(tag.as_str()));
-        let ttl = rule.map_or(self.options.tags.ttl, |rule| rule.ttl);
-        TagPolicy { ttl, ..self.options.tags }
+        self.options.tag_policy(tag)
     }
 
     /// How long the absence of this tag is fresh: it may be pushed at any moment, so never longer

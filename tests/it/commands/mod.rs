@@ -5,3 +5,4 @@ mod ls;
 mod rm;
 mod show;
 mod socket;
+mod why;
