@@ -1,8 +1,9 @@
 //! Verifies logins and caches the outcomes, over all listeners and across reloads.
 //!
 //! Passwords are verified on the blocking pool, few at a time, so that logins never delay pulls.
-//! Outcomes are cached by keyed hash, good ones for a minute and bad ones for seconds, so a client
-//! that repeats a login costs nothing. The right to read in a repository is not decided here.
+//! Outcomes are cached by keyed hash, good ones for a minute after their last use and bad ones for
+//! seconds, so a client that repeats a login costs nothing. The right to read in a repository is
+//! not decided here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AccessDenied;
 use super::basic::BasicCredential;
@@ -20,7 +21,7 @@ use super::process_key::ProcessKey;
 use super::rights::ConfirmedRights;
 use super::ttl_map::TtlMap;
 use crate::registry::Registry;
-use crate::upstream::{ClientCredential, CredentialId};
+use crate::upstream::{ClientCredential, ClientShares, CredentialId};
 
 /// Outcomes of logins, failure counts and confirmed rights. Nothing of it is written to disk.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct LoginCache {
     verifying: Arc<Semaphore>,
     /// Permits to wait for one of those.
     waiting: Semaphore,
+    /// Those of each address.
+    waiting_of: ClientShares<IpAddr>,
 }
 
 /// One try of a client's credential at an upstream.
@@ -63,6 +66,7 @@ impl LoginCache {
             failures: LoginFailures::new(),
             verifying: Arc::new(Semaphore::new((cores / 2).max(1))),
             waiting: Semaphore::new(WAITING_MAX),
+            waiting_of: ClientShares::default(),
         })
     }
 
@@ -82,11 +86,14 @@ impl LoginCache {
             return Err(AccessDenied::RateLimited { wait });
         }
         let busy = || AccessDenied::LoginQueueFull;
-        let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
-        let permit = Arc::clone(&self.verifying).acquire_owned().await.map_err(|_| busy())?;
+        let permit = self.turn(address).await.ok_or_else(busy)?;
         // Clients send several requests at once; the first of them has verified the password.
         if let Some(outcome) = self.cached_outcome(&id) {
             return outcome.map(|()| credential.username);
+        }
+        // Guesses that were sent at once have all passed the limit before they waited.
+        if let Some(wait) = self.failures.retry_after(&subject) {
+            return Err(AccessDenied::RateLimited { wait });
         }
         let users = Arc::clone(users);
         let verify = move || {
@@ -103,6 +110,14 @@ impl LoginCache {
         self.bad.insert(id, (), BAD_TTL);
         self.failures.record(&subject);
         Err(AccessDenied::BadCredentials)
+    }
+
+    /// A permit to verify a password for a client at `address`; `None` if too many wait for one.
+    async fn turn(&self, address: IpAddr) -> Option<OwnedSemaphorePermit> {
+        let of_address = self.waiting_of.of(address, WAITING_OF_ADDRESS_MAX);
+        let _own = of_address.try_acquire_owned().ok()?;
+        let _waiting = self.waiting.try_acquire().ok()?;
+        Arc::clone(&self.verifying).acquire_owned().await.ok()
     }
 
     /// The hash that keeps a credential for an upstream apart from others.
@@ -162,7 +177,11 @@ impl LoginCache {
     }
 
     fn cached_outcome(&self, id: &CredentialId) -> Option<Result<(), AccessDenied>> {
-        if self.good.get(id).is_some() {
+        if let Some(left) = self.good.time_left(id) {
+            // A user who is at work does not have to wait in line with guesses.
+            if left < GOOD_TTL / 2 {
+                self.good.insert(*id, (), GOOD_TTL);
+            }
             return Some(Ok(()));
         }
         self.bad.get(id).map(|()| Err(AccessDenied::BadCredentials))
@@ -180,7 +199,8 @@ impl LoginCache {
     }
 }
 
-/// How long a good login is cached. A user who is removed from the file is out at once.
+/// How long a good login is cached after its last use. A user who is removed from the file is out
+/// at once.
 const GOOD_TTL: Duration = Duration::from_secs(60);
 
 /// How long a bad login is cached: short, so that a user who was just added gets in soon.
@@ -191,6 +211,9 @@ const LOGINS_MAX: usize = 50_000;
 
 /// At a tenth of a second each, the last one waits for about six seconds.
 const WAITING_MAX: usize = 64;
+
+/// One address cannot take all of them.
+const WAITING_OF_ADDRESS_MAX: usize = WAITING_MAX / 2;
 
 #[cfg(test)]
 mod tests {
@@ -210,8 +233,18 @@ mod tests {
         user: &str,
         password: &str,
     ) -> Outcome {
+        log_in_from(1, logins, users, user, password).await
+    }
+
+    async fn log_in_from(
+        address: u8,
+        logins: &LoginCache,
+        users: &Arc<UserTable>,
+        user: &str,
+        password: &str,
+    ) -> Outcome {
         let credential = BasicCredential { username: user.to_owned(), password: password.into() };
-        let outcome = logins.log_in(users, credential, IpAddr::from([10, 0, 0, 1])).await;
+        let outcome = logins.log_in(users, credential, IpAddr::from([10, 0, 0, address])).await;
         outcome.map_err(|denied| denied.to_string())
     }
 
@@ -271,13 +304,20 @@ mod tests {
         let held = logins.verifying.available_permits();
         let permits: Vec<_> = (0..held).map(|_| logins.verifying.try_acquire().unwrap()).collect();
         let mut waiting = Vec::new();
-        for number in 0..WAITING_MAX {
-            let mut login = Box::pin(log_in(&logins, &users, "ann", "right"));
-            assert!(is_pending(login.as_mut()).await, "{number} should wait");
-            waiting.push(login);
+        for address in [1, 2] {
+            for number in 0..WAITING_OF_ADDRESS_MAX {
+                let login = log_in_from(address, &logins, &users, "ann", "right");
+                let mut login = Box::pin(login);
+                assert!(is_pending(login.as_mut()).await, "{number} should wait");
+                waiting.push(login);
+            }
+            assert_eq!(
+                log_in_from(address, &logins, &users, "ann", "right").await,
+                denied(&AccessDenied::LoginQueueFull)
+            );
         }
         assert_eq!(
-            log_in(&logins, &users, "ann", "right").await,
+            log_in_from(3, &logins, &users, "ann", "right").await,
             denied(&AccessDenied::LoginQueueFull)
         );
 
@@ -287,7 +327,49 @@ mod tests {
         }
     }
 
-    /// Polls once, and repermits whether the future is still pending.
+    /// Guesses that are sent at once are no way around the limit.
+    #[tokio::test]
+    async fn guesses_that_wait_together_are_limited_like_those_that_follow_each_other() {
+        let logins = LoginCache::new().unwrap();
+        let users = users(&[("ann", "right")]);
+        let held = logins.verifying.available_permits();
+        let permits: Vec<_> = (0..held).map(|_| logins.verifying.try_acquire().unwrap()).collect();
+        let guesses: Vec<_> = (0..WAITING_OF_ADDRESS_MAX).map(|it| it.to_string()).collect();
+        let mut waiting = Vec::new();
+        for guess in &guesses {
+            let mut login = Box::pin(log_in(&logins, &users, "ann", guess));
+            assert!(is_pending(login.as_mut()).await);
+            waiting.push(login);
+        }
+
+        drop(permits);
+        let mut verified = 0;
+        for login in waiting {
+            verified += usize::from(login.await == denied(&AccessDenied::BadCredentials));
+        }
+        assert_eq!(verified, 10);
+    }
+
+    /// While others guess, the queue may be full for as long as they like.
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_is_used_stays_cached() {
+        let logins = LoginCache::new().unwrap();
+        let users = users(&[("ann", "right")]);
+        assert!(log_in(&logins, &users, "ann", "right").await.is_ok());
+        let held = logins.verifying.available_permits();
+        let _permits: Vec<_> = (0..held).map(|_| logins.verifying.try_acquire().unwrap()).collect();
+
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(59)).await;
+            let mut login = Box::pin(log_in(&logins, &users, "ann", "right"));
+            assert!(!is_pending(login.as_mut()).await);
+        }
+        tokio::time::advance(GOOD_TTL).await;
+        let mut login = Box::pin(log_in(&logins, &users, "ann", "right"));
+        assert!(is_pending(login.as_mut()).await);
+    }
+
+    /// Polls once, and reports whether the future is still pending.
     async fn is_pending(mut future: std::pin::Pin<&mut impl Future<Output = Outcome>>) -> bool {
         std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending()))
             .await
