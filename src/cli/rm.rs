@@ -76,6 +76,6 @@ fn text(report: &RemovalReport) -> String {
     lines.extend(report.kept.iter().map(|it| format!("kept {}: other images have it", it.digest)));
     lines.extend(report.broken.iter().map(|name| format!("incomplete from then on: {name}")));
     let (count, size) = (report.removed.len(), bytes(report.removed_bytes));
-    lines.push(format!("{done} {count} contents, {size}\n"));
+    lines.push(format!("{done} in all: {size} in {count} files\n"));
     lines.join("\n")
 }

@@ -157,7 +157,7 @@ impl PullForecast {
         if let Some(first) = self.missing.first() {
             let count = self.missing.len();
             let first = &first.digest;
-            self.reasons.push(format!("{count} contents are missing and fetched: {first} …"));
+            self.reasons.push(format!("missing contents are fetched: {count}, the first {first}"));
         }
     }
 }
