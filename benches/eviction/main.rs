@@ -1,7 +1,9 @@
 //! `cargo bench --bench eviction`: which blobs to evict, compared over synthetic traces.
 //!
 //! Prints the tables of `docs/decisions/0016-eviction.md`. Nothing is measured by the clock, so the
-//! same program prints the same figures on every machine. `--days 7` makes it shorter.
+//! same program prints the same figures on every machine. `--days 7` makes it shorter. With
+//! `--real`, 20,000 pulls of a trace (or `--pulls`) go through the program itself, and through
+//! nginx.
 #![allow(clippy::print_stdout, reason = "a command prints its answer")]
 #![allow(
     clippy::cast_precision_loss,
@@ -11,6 +13,7 @@
 )]
 
 mod policies;
+mod real;
 mod trace;
 
 use std::collections::HashMap;
@@ -25,8 +28,15 @@ const ZIPF: [f64; 3] = [0.8, 1.0, 1.2];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let days = arguments.iter().position(|it| it == "--days").map(|at| &arguments[at + 1]);
-    let days = days.map_or(60, |days| days.parse().expect("--days takes a number"));
+    let number = |name: &str, by_default: u32| {
+        let given = arguments.iter().position(|it| it == name).map(|at| &arguments[at + 1]);
+        given.map_or(by_default, |number| number.parse().expect("a number"))
+    };
+    let days = number("--days", 60);
+    if arguments.iter().any(|argument| argument == "--real") {
+        real::compare(days, number("--pulls", 20_000)).expect("both caches can be run");
+        return;
+    }
     for has_scan in [false, true] {
         let traces: Vec<_> = ZIPF
             .iter()
