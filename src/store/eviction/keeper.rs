@@ -37,12 +37,9 @@ fn keep(budget: &Weak<DiskBudget>) {
     if !find_in_index(budget) && find_in_files(budget).is_none() {
         return;
     }
-    for round in 0_u64.. {
-        let Some(budget) = running(budget) else { return };
+    while let Some(budget) = running(budget) {
         budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
-        if round % DIRECTORIES_ROUNDS == 0 {
-            budget.space.set(SpacePart::Directories, bytes_of_directories(&budget.layout));
-        }
+        budget.space.set(SpacePart::Directories, bytes_of_directories(&budget.layout));
         while budget.make_room_ahead() {}
         drop(budget);
         thread::sleep(ROUND_EVERY);
@@ -148,8 +145,6 @@ fn bytes_of(path: &Path) -> u64 {
 /// All that digests can be of.
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// The pause between two looks at the space, and at the index, which has some dozens of files.
+/// The pause between two looks at the space, at the index, which has some dozens of files, and at
+/// the thousand directories, which grow with what is in them.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
-
-/// Rounds between two looks at the thousand directories, which grow with what is in them.
-const DIRECTORIES_ROUNDS: u64 = 60;
