@@ -147,6 +147,6 @@ pub struct AccessRequest<'r> {
     /// Whether the upstream may be asked to confirm the right, and waited for. Otherwise only a
     /// cached right counts.
     pub may_ask: bool,
-    /// What is known of the blobs of the repository.
+    /// The lengths of blobs that are known, by which a storage's answer is told from a page.
     pub lengths: &'r dyn KnownLengths,
 }

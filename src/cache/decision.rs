@@ -63,7 +63,7 @@ pub enum MissReason {
 }
 
 impl MissReason {
-    /// Of content that is not stored.
+    /// The reason for a miss of content that is not stored.
     pub(super) fn of(was_evicted: bool) -> Self {
         if was_evicted { Self::Evicted } else { Self::Absent }
     }

@@ -5,10 +5,11 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::command_cache::CommandCache;
 use super::exit::ExitStatus;
 use super::logging::LogFormat;
 use super::ls::ListArguments;
@@ -48,16 +49,7 @@ fn perform(
 ) -> ExitStatus {
     match command {
         Command::Check { source } => check::run(&source.into(), environment, out, err),
-        Command::CheckIndex { db } => match app::check_index(&db) {
-            Ok(totals) => {
-                say(out, &totals);
-                ExitStatus::Done
-            }
-            Err(why) => {
-                say(out, &why);
-                ExitStatus::Failed
-            }
-        },
+        Command::CheckIndex { db } => check_index(&db, out),
         Command::Config { command: ConfigCommand::Schema } => {
             say(out, &config::schema());
             ExitStatus::Done
@@ -66,16 +58,33 @@ fn perform(
             let arguments = ConfigArgs { listen, ..source.into() };
             serve::run(&arguments, environment, log_format, err)
         }
-        Command::Ls { source, list } => ls::run(&source.into(), &list, environment, out, err),
-        Command::Rm { source, removal } => rm::run(&source.into(), &removal, environment, out, err),
+        Command::Ls { source, list } => {
+            CommandCache::command(source, environment, err, |cache| ls::run(cache, &list, out))
+        }
+        Command::Rm { source, removal } => {
+            CommandCache::command(source, environment, err, |cache| rm::run(cache, &removal, out))
+        }
         Command::Show { source, image, json } => {
-            show::run(&source.into(), &image, json, environment, out, err)
+            CommandCache::command(source, environment, err, |cache| {
+                show::run(cache, &image, json, out)
+            })
         }
         Command::Why { source, image, json } => {
-            why::run(&source.into(), &image, json, environment, out, err)
+            CommandCache::command(source, environment, err, |cache| {
+                why::run(cache, &image, json, out)
+            })
         }
-        Command::Stats { source, json } => stats::run(&source.into(), json, environment, out, err),
+        Command::Stats { source, json } => {
+            CommandCache::command(source, environment, err, |cache| stats::run(cache, json, out))
+        }
     }
+}
+
+fn check_index(db: &Path, out: &mut dyn Write) -> ExitStatus {
+    let checked = app::check_index(db);
+    let status = if checked.is_ok() { ExitStatus::Done } else { ExitStatus::Failed };
+    say(out, &checked.unwrap_or_else(|why| why));
+    status
 }
 
 /// A pull-through caching registry proxy and mirror for container images

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::exit::ExitStatus;
 use super::logging;
-use super::output::{bytes, say};
+use super::output::{bytes, labelled, say};
 use crate::config;
 use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;
@@ -216,7 +216,7 @@ fn reached(mirror: &upstream::UpstreamOptions) -> String {
 }
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
-    writeln!(f, "{name:<16} {value}")
+    f.write_str(&labelled(name, value))
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {

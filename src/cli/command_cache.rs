@@ -49,7 +49,7 @@ pub(super) enum CommandError {
 
 impl CommandError {
     /// Tells the operator, and gives the exit status.
-    pub(super) fn tell(self, err: &mut dyn Write) -> ExitStatus {
+    fn tell(self, err: &mut dyn Write) -> ExitStatus {
         let status = match self {
             Self::Misused(_) => ExitStatus::Misused,
             _ => ExitStatus::Failed,
@@ -84,19 +84,27 @@ impl CommandError {
 }
 
 impl CommandCache {
-    /// Reads the configuration. Tells the operator of its mistakes, and gives the exit status then.
-    pub(super) fn open(
-        arguments: &ConfigArgs,
+    /// Has a command work on the cache of a configuration. Tells the operator why one of the two
+    /// fails.
+    pub(super) fn command(
+        arguments: impl Into<ConfigArgs>,
         environment: &Environment,
         err: &mut dyn Write,
-    ) -> Result<Self, ExitStatus> {
-        let loaded = config::load(arguments, environment).map_err(|problems| {
-            say(err, &format!("{problems}\n"));
-            ExitStatus::Misused
-        })?;
+        command: impl FnOnce(&Self) -> Result<(), CommandError>,
+    ) -> ExitStatus {
+        let settings = match config::load(&arguments.into(), environment) {
+            Ok(loaded) => loaded.settings,
+            Err(problems) => {
+                say(err, &format!("{problems}\n"));
+                return ExitStatus::Misused;
+            }
+        };
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| CommandError::Files(error).tell(err))?;
-        Ok(Self { settings: loaded.settings, runtime })
+        let done = runtime.map_err(CommandError::Files);
+        match done.and_then(|runtime| command(&Self { settings, runtime })) {
+            Ok(()) => ExitStatus::Done,
+            Err(error) => error.tell(err),
+        }
     }
 
     /// The cache directory.

@@ -7,11 +7,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, ValueEnum};
 
 use super::command_cache::{CommandCache, CommandError};
-use super::exit::ExitStatus;
 use super::output::{ago, bytes, json};
 use super::table::TableWriter;
 use crate::clock::{SystemClock, WallClock as _};
-use crate::config::{ConfigArgs, Environment};
 use crate::control::{ControlFailure, ControlRequest};
 use crate::inventory::{ImagePattern, ImageRow, list_images};
 
@@ -52,20 +50,11 @@ enum SortKey {
 
 /// Prints the list.
 pub(super) fn run(
-    arguments: &ConfigArgs,
+    cache: &CommandCache,
     list: &ListArguments,
-    environment: &Environment,
     out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> ExitStatus {
-    let cache = match CommandCache::open(arguments, environment, err) {
-        Ok(cache) => cache,
-        Err(status) => return status,
-    };
-    match list.print(&cache, out) {
-        Ok(()) => ExitStatus::Done,
-        Err(error) => error.tell(err),
-    }
+) -> Result<(), CommandError> {
+    list.print(cache, out)
 }
 
 impl ListArguments {

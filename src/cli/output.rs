@@ -13,6 +13,11 @@ pub(super) fn say(to: &mut dyn Write, text: &str) {
     drop(written);
 }
 
+/// A line of a report for people: a name in a column, and its value.
+pub(super) fn labelled(name: &str, value: &str) -> String {
+    format!("{name:<16} {value}\n")
+}
+
 /// A size in bytes, for people.
 pub(super) fn bytes(size: u64) -> String {
     ByteSize(size).display().iec().to_string()

@@ -5,9 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::exit::ExitStatus;
 use super::output::{bytes, json, say};
-use crate::config::{ConfigArgs, Environment};
 use crate::control::{ControlFailure, ControlRequest};
 use crate::inventory::{RemovalPlan, RemovalReport, RemovalTarget};
 
@@ -26,22 +24,13 @@ pub(super) struct RemovalArguments {
 
 /// Removes it, and prints what went.
 pub(super) fn run(
-    arguments: &ConfigArgs,
+    cache: &CommandCache,
     removal: &RemovalArguments,
-    environment: &Environment,
     out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> ExitStatus {
-    let cache = match CommandCache::open(arguments, environment, err) {
-        Ok(cache) => cache,
-        Err(status) => return status,
-    };
-    match removal.perform(&cache) {
-        Ok(report) if removal.json => say(out, &json(&report)),
-        Ok(report) => say(out, &text(&report)),
-        Err(error) => return error.tell(err),
-    }
-    ExitStatus::Done
+) -> Result<(), CommandError> {
+    let report = removal.perform(cache)?;
+    say(out, &if removal.json { json(&report) } else { text(&report) });
+    Ok(())
 }
 
 impl RemovalArguments {

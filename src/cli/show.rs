@@ -4,33 +4,26 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::exit::ExitStatus;
-use super::output::{ago, bytes, json, say};
+use super::output::{ago, bytes, json, labelled, say};
 use super::table::TableWriter;
 use crate::clock::{SystemClock, WallClock as _};
-use crate::config::{ConfigArgs, Environment};
 use crate::control::{ControlFailure, ControlRequest};
 use crate::inventory::{ContentDetail, ImageDetail, ImageRow, show_image};
 
 /// Prints the image.
 pub(super) fn run(
-    arguments: &ConfigArgs,
+    cache: &CommandCache,
     image: &str,
     is_json: bool,
-    environment: &Environment,
     out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> ExitStatus {
-    let cache = match CommandCache::open(arguments, environment, err) {
-        Ok(cache) => cache,
-        Err(status) => return status,
-    };
-    match detail(&cache, image) {
-        Ok(detail) if is_json => say(out, &json(&detail)),
-        Ok(detail) => print(&detail, out),
-        Err(error) => return error.tell(err),
+) -> Result<(), CommandError> {
+    let detail = detail(cache, image)?;
+    if is_json {
+        say(out, &json(&detail));
+    } else {
+        print(&detail, out);
     }
-    ExitStatus::Done
+    Ok(())
 }
 
 fn detail(cache: &CommandCache, image: &str) -> Result<ImageDetail, CommandError> {
@@ -70,8 +63,7 @@ fn summary(row: &ImageRow, now: SystemTime) -> String {
     }
     lines.push(("last pull", ago(row.last_pull.age(now))));
     lines.extend(row.checked_at.map(|at| ("tag checked", ago(at.age(now)))));
-    let lines = lines.iter().map(|(name, value)| format!("{name:<16} {value}\n"));
-    format!("{}\n", lines.collect::<String>())
+    format!("{}\n", lines.iter().map(|(name, value)| labelled(name, value)).collect::<String>())
 }
 
 fn cells(

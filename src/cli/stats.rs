@@ -4,31 +4,20 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use super::command_cache::CommandCache;
-use super::exit::ExitStatus;
-use super::output::{bytes, json, say};
-use crate::config::{ConfigArgs, Environment};
+use super::command_cache::{CommandCache, CommandError};
+use super::output::{bytes, json, labelled, say};
 use crate::control::{CacheStats, ControlRequest, RegistryTraffic, ServerStats};
 
 /// Prints the figures.
 pub(super) fn run(
-    arguments: &ConfigArgs,
+    cache: &CommandCache,
     is_json: bool,
-    environment: &Environment,
     out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> ExitStatus {
-    let cache = match CommandCache::open(arguments, environment, err) {
-        Ok(cache) => cache,
-        Err(status) => return status,
-    };
+) -> Result<(), CommandError> {
     let of_files = |view: &_| Ok(CacheStats::of_files(cache.dir(), view)?);
-    match cache.read(&ControlRequest::Stats, of_files) {
-        Ok(stats) if is_json => say(out, &json(&stats)),
-        Ok(stats) => say(out, &StatsReport(&stats).to_string()),
-        Err(error) => return error.tell(err),
-    }
-    ExitStatus::Done
+    let stats = cache.read(&ControlRequest::Stats, of_files)?;
+    say(out, &if is_json { json(&stats) } else { StatsReport(&stats).to_string() });
+    Ok(())
 }
 
 struct StatsReport<'s>(&'s CacheStats);
@@ -75,5 +64,5 @@ fn hits(traffic: &RegistryTraffic) -> String {
 }
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
-    writeln!(f, "{name:<16} {value}")
+    f.write_str(&labelled(name, value))
 }

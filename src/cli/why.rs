@@ -1,33 +1,22 @@
-//! `larder why`: what would happen to a pull now.
+//! `larder why`: the forecast of a pull.
 
 use std::io::{self, Write};
 
 use super::command_cache::{CommandCache, CommandError};
-use super::exit::ExitStatus;
-use super::output::{json, say};
+use super::output::{json, labelled, say};
 use crate::clock::{SystemClock, WallClock as _};
-use crate::config::{ConfigArgs, Environment};
 use crate::inventory::PullForecast;
 
 /// Prints the forecast.
 pub(super) fn run(
-    arguments: &ConfigArgs,
+    cache: &CommandCache,
     image: &str,
     is_json: bool,
-    environment: &Environment,
     out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> ExitStatus {
-    let cache = match CommandCache::open(arguments, environment, err) {
-        Ok(cache) => cache,
-        Err(status) => return status,
-    };
-    match forecast(&cache, image) {
-        Ok(forecast) if is_json => say(out, &json(&forecast)),
-        Ok(forecast) => say(out, &text(&forecast)),
-        Err(error) => return error.tell(err),
-    }
-    ExitStatus::Done
+) -> Result<(), CommandError> {
+    let forecast = forecast(cache, image)?;
+    say(out, &if is_json { json(&forecast) } else { text(&forecast) });
+    Ok(())
 }
 
 fn forecast(cache: &CommandCache, image: &str) -> Result<PullForecast, CommandError> {
@@ -56,6 +45,5 @@ fn text(forecast: &PullForecast) -> String {
     lines.extend(times.into_iter().filter_map(|(name, at)| Some((name, at?.to_string()))));
     lines.extend(forecast.upstreams.iter().map(|url| ("upstream", url.clone())));
     lines.extend(forecast.missing.iter().map(|content| ("fetched", content.digest.clone())));
-    let lines = lines.iter().map(|(name, value)| format!("{name:<16} {value}"));
-    format!("{}\n", lines.collect::<Vec<_>>().join("\n"))
+    lines.iter().map(|(name, value)| labelled(name, value)).collect()
 }

@@ -45,7 +45,7 @@ pub struct ServerStats {
     pub all: RegistryTraffic,
     /// The requests of each registry that had any.
     pub registries: BTreeMap<String, RegistryTraffic>,
-    /// What was evicted for each bound: `max_size`, `min_free`.
+    /// The blobs evicted for each bound: `max_size`, `min_free`.
     pub evicted: BTreeMap<String, EvictedCount>,
     /// Seconds from the last use to the eviction of the blob that was evicted last.
     pub last_evicted_unused_seconds: Option<u64>,

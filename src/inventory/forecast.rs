@@ -1,4 +1,4 @@
-//! What would happen to a pull now: what `larder why --json` prints.
+//! The forecast of a pull, as `larder why --json` prints it.
 //!
 //! It is read from the configuration and the files, and asks no upstream. Rights of clients are
 //! not looked at.

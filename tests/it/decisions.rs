@@ -65,6 +65,20 @@ impl World {
         self.replies.push(reply);
     }
 
+    /// A world in which every decision was made, and logged.
+    async fn with_every_decision() -> Self {
+        let mut world = Self::new().await;
+        world.proxy.log_requests();
+        world.with_pushes().await;
+        world.with_a_healthy_upstream().await;
+        world.with_a_lazy_puller().await;
+        world.while_blobs_arrive().await;
+        world.with_ailing_upstreams().await;
+        world.with_an_ailing_disk().await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        world
+    }
+
     /// The actions that only the registry can carry out.
     async fn with_pushes(&mut self) {
         let uploads = "/push.test/v2/library/other/blobs/uploads/";
@@ -201,16 +215,7 @@ fn count(told: impl Iterator<Item = (String, String)>) -> Told {
 #[tokio::test(start_paused = true)]
 async fn every_decision_is_the_same_in_header_log_and_metric() {
     let log = Log::capture();
-    let mut world = World::new().await;
-    world.proxy.log_requests();
-
-    world.with_pushes().await;
-    world.with_a_healthy_upstream().await;
-    world.with_a_lazy_puller().await;
-    world.while_blobs_arrive().await;
-    world.with_ailing_upstreams().await;
-    world.with_an_ailing_disk().await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let world = World::with_every_decision().await;
 
     let by_header = count(world.replies.iter().map(told_by_header));
     let lines = log.lines("request");
@@ -297,15 +302,7 @@ async fn the_line_of_a_miss_says_whether_it_was_evicted_and_the_header_does_not(
 #[tokio::test(start_paused = true)]
 async fn no_field_of_a_log_line_is_a_debug_string() {
     let log = Log::of_everything();
-    let mut world = World::new().await;
-    world.proxy.log_requests();
-    world.with_pushes().await;
-    world.with_a_healthy_upstream().await;
-    world.with_a_lazy_puller().await;
-    world.while_blobs_arrive().await;
-    world.with_ailing_upstreams().await;
-    world.with_an_ailing_disk().await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let _world = World::with_every_decision().await;
 
     let mut seen = 0;
     for line in log.text().lines() {

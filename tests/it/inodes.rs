@@ -22,7 +22,7 @@ const RECORDS: usize = INODES / 4;
 /// Clients at once.
 const CLIENTS: usize = 16;
 
-/// What one client asks for under a name that it has chosen.
+/// The requests of one client for a name that it has chosen.
 async fn ask(client: Client, number: u64, image: Image) {
     let get = async |path: String| client.get(&path).await;
     let repository = format!("names/r{number}");

@@ -26,7 +26,7 @@ pub(crate) struct RunningPeer {
     child: Child,
     pub(crate) address: SocketAddr,
     admin: SocketAddr,
-    /// What it stores.
+    /// The directory of its cache.
     pub(crate) cache: PathBuf,
 }
 

@@ -129,7 +129,7 @@ async fn a_blob_in_storage_confirms_a_right_by_its_length() {
     assert!(hub.heads("tags/list").is_empty() && hub.gets("tags/list").is_empty());
 }
 
-/// What such a page made believe stayed so for good, and after a restart.
+/// A membership that is noted is kept for good, also over a restart, so a page must make none.
 #[tokio::test(start_paused = true)]
 async fn a_page_is_no_proof_that_a_repository_has_content() {
     for push in [false, true] {
