@@ -146,7 +146,8 @@ impl Cache {
         match reference {
             _ if !grant.may_push() => self.manifest(grant, reference, accept).await,
             Reference::Digest(digest) => {
-                in_time(grant, manifests.pull_confirmed(grant, digest)).await
+                // Boxed, so that pulls need no room for it.
+                in_time(grant, Box::pin(manifests.pull_confirmed(grant, digest))).await
             }
             Reference::Tag(tag) => {
                 in_time(grant, tags.pull(grant, tag, accept, Purpose::Push)).await

@@ -7,6 +7,7 @@
 //! probe.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -141,17 +142,21 @@ impl DiskGate {
     ///
     /// Those of `work`; [`io::ErrorKind::TimedOut`] when the disk hangs; and of kind
     /// [`io::ErrorKind::Other`] when the task was lost, by a panic or at the end of the runtime.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(super) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let until = Instant::now() + DISK_WAIT;
-        let mut job = timeout_at(until, self.start(work)).await.map_err(|_| hangs())??;
-        if let Ok(done) = timeout_at(until, &mut job.running).await {
-            return done.unwrap_or_else(|lost| Err(io::Error::other(lost)));
-        }
-        job.give_up();
-        Err(hangs())
+    ) -> Pin<Box<dyn Future<Output = io::Result<T>> + Send + '_>> {
+        // Boxed, because many futures hold one that look in memory first: a hit would have to move
+        // the room for it.
+        Box::pin(async move {
+            let until = Instant::now() + DISK_WAIT;
+            let mut job = timeout_at(until, self.start(work)).await.map_err(|_| hangs())??;
+            if let Ok(done) = timeout_at(until, &mut job.running).await {
+                return done.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+            }
+            job.give_up();
+            Err(hangs())
+        })
     }
 }
 

@@ -292,3 +292,23 @@ async fn a_push_leaves_other_tags_cached() {
     assert_eq!(case.tag().await.unwrap(), (old.manifest.digest().clone(), Decision::Hit));
     case.hub.assert_not_asked();
 }
+
+/// hyper moves the future of each request. What only a miss or the disk needs is boxed, or hits pay
+/// for it.
+#[tokio::test]
+async fn the_futures_of_pulls_are_small() {
+    let case = case().await;
+    let Case { cache, grant, .. } = &case;
+    let (tag, digest) = ("v1".parse().unwrap(), Digest::of(larder::oci::Algorithm::Sha256, b""));
+    let (by_digest, accept) = (Reference::Digest(digest.clone()), AcceptSet::parse([""]));
+    let by_tag = Reference::Tag(tag);
+
+    for (name, size, max) in [
+        ("manifest by tag", size_of_val(&cache.manifest(grant, &by_tag, &accept)), 3000),
+        ("manifest by digest", size_of_val(&cache.manifest(grant, &by_digest, &accept)), 3000),
+        ("blob", size_of_val(&cache.blob(grant, &digest, BlobNeed::Bytes)), 1600),
+        ("head of a blob", size_of_val(&cache.blob_head(grant, &digest)), 1000),
+    ] {
+        assert!(size <= max, "{name}: {size} bytes");
+    }
+}

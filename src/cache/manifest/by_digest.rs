@@ -75,7 +75,8 @@ impl ManifestPulls {
             })
         };
         let reason = MissReason::of(self.store.was_evicted(digest));
-        let (collapsed, answer) = ask_shared(grant, ask).await;
+        // Boxed, so that hits need no room for it.
+        let (collapsed, answer) = Box::pin(ask_shared(grant, ask)).await;
         let decision = Decision::Miss { collapsed, unverified: false, reason };
         Ok(Pulled { what: answer?, decision, age: None })
     }

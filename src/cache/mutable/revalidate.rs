@@ -184,7 +184,8 @@ impl RecordValidation {
     ) -> Result<Resolution<V>, CacheError> {
         let Some(validated) = validated else {
             CacheError::if_offline(grant)?;
-            let (collapsed, answer) = ask_shared(grant, ask).await;
+            // Boxed, as below, so that hits need no room for it.
+            let (collapsed, answer) = Box::pin(ask_shared(grant, ask)).await;
             let reason = MissReason::Absent;
             let miss = Decision::Miss { collapsed, unverified: false, reason };
             return Ok(Resolution::Validated(answer?, miss));
@@ -201,9 +202,9 @@ impl RecordValidation {
         // Waited for as long as it takes: a record that is only late would be pushed over, and one
         // that is expired is not served.
         if purpose == Purpose::Push || stale.is_expired() {
-            return stale.or_validated(grant, ask_shared(grant, ask).await.1);
+            return stale.or_validated(grant, Box::pin(ask_shared(grant, ask)).await.1);
         }
-        self.revalidate(grant, stale, ask).await
+        Box::pin(self.revalidate(grant, stale, ask)).await
     }
 
     /// Asks, and serves the stale record once the wait is over. The question goes on.
