@@ -207,7 +207,8 @@ impl FreeSpace {
     pub(super) fn could_hold(&self, bytes: u64) -> bool {
         let SpaceLedger { limits, total, .. } = *self.ledger();
         let most = total - limits.floor(total).min(total);
-        bytes <= limits.cap(total).map_or(most, |cap| cap.min(most))
+        let below_cap = |cap: u64| cap.saturating_sub(limits.headroom(total)).min(most);
+        bytes <= limits.cap(total).map_or(most, below_cap)
     }
 
     /// `max_size` in bytes, if there is one. Does not block.
@@ -235,9 +236,10 @@ impl FreeSpace {
     ) -> io::Result<SpaceShortage> {
         // First, so that no promise is fulfilled in between and missing on both sides.
         let mut ledger = *self.ledger();
-        ledger.promised = ledger.promised.saturating_add(more);
         ledger.writers += u64::from(more > 0);
         let DiskSpace { available, min_free: floor, total, inodes } = self.room()?;
+        let headroom = ledger.limits.headroom(total);
+        ledger.promised = ledger.promised.saturating_add(more).saturating_add(headroom);
         let spare = |bound: u64| if is_ahead { (bound / SPARE_SHARE).min(SPARE_MAX) } else { 0 };
         let over_cap = ledger.limits.cap(total).map_or(0, |cap| {
             let assumed = if is_known { 0 } else { cap.min(total - available.min(total)) };
@@ -250,7 +252,8 @@ impl FreeSpace {
         let inodes = inodes.map_or(0, |inodes| {
             let left = if floor == 0 { 0 } else { inodes.total / FLOOR_SHARE };
             let spare = if floor == 0 || !is_ahead { 0 } else { inodes.total / SPARE_SHARE };
-            (left + spare + ledger.writers * INODES_PER_WRITER).saturating_sub(inodes.available)
+            let writers = (ledger.writers + 1) * INODES_PER_WRITER;
+            (left + spare + writers).saturating_sub(inodes.available)
         });
         Ok(SpaceShortage { over_cap, below_floor, inodes })
     }
@@ -354,7 +357,8 @@ impl FreeSpace {
 const SPARE_SHARE: u64 = 50;
 const SPARE_MAX: u64 = 1 << 30;
 
-/// Inodes that a writer may take: for a file, its checksums, and a directory.
+/// Inodes that a writer may take: for a file, its checksums, and a directory. As many are left to
+/// files that are written without a promise.
 const INODES_PER_WRITER: u64 = 3;
 
 /// The part of the records' share that is promised to one writer, until it is dropped.
@@ -433,21 +437,43 @@ mod tests {
         assert_eq!(SpaceAmount::Percent(10).of(1000), 100);
     }
 
+    /// With a cap of 1000 steps, 20 are headroom and 20 are cleared ahead of need.
     #[test]
-    fn files_and_promises_are_held_below_the_cap() {
-        let (space, _) = space(Some(1000), SpaceAmount::Bytes(0));
-        space.count(SpacePart::Blobs, 0, 700);
-        space.count(SpacePart::Records, 0, 200);
-        assert_eq!(space.shortage(0, false, true).unwrap(), NOTHING);
-        assert_eq!(space.shortage(0, true, true).unwrap(), NOTHING, "20 are to be left");
-        space.count(SpacePart::Blobs, 700, 785);
-        assert_eq!(space.shortage(0, true, true).unwrap().over_cap, 5);
-        let _promise = space.promise(100);
-        assert_eq!(space.shortage(0, false, true).unwrap().over_cap, 85);
+    fn files_promises_and_headroom_are_held_below_the_cap() {
+        const STEP: u64 = 1 << 16;
+        let (space, room) = space(Some(1000 * STEP), SpaceAmount::Bytes(0));
+        let over_cap = |is_ahead: bool, is_known: bool| {
+            space.shortage(0, is_ahead, is_known).unwrap().over_cap
+        };
+        space.count(SpacePart::Blobs, 0, 680 * STEP);
+        space.count(SpacePart::Records, 0, 200 * STEP);
+        assert_eq!((over_cap(false, true), over_cap(true, true)), (0, 0));
+        space.count(SpacePart::Blobs, 680 * STEP, 765 * STEP);
+        assert_eq!((over_cap(false, true), over_cap(true, true)), (0, 5 * STEP));
+        let promise = space.promise(100 * STEP);
+        assert_eq!(over_cap(false, true), 85 * STEP);
         space.set(SpacePart::Blobs, 0);
-        assert_eq!(space.shortage(0, false, true).unwrap(), NOTHING);
-        assert_eq!(space.shortage(0, false, false).unwrap().over_cap, 100, "it may be full");
+        assert_eq!(over_cap(false, true), 0);
+        let assumed = (1000 * STEP).min(room.total - room.available);
+        assert_eq!(over_cap(false, false), (assumed + 120 * STEP).saturating_sub(1000 * STEP));
+        drop(promise);
         space.count(SpacePart::Blobs, 1, 0);
         assert_eq!(space.used(SpacePart::Blobs), 0, "counters do not wrap");
+    }
+
+    /// SIGHUP may change the cap: what is kept below it changes with it.
+    #[test]
+    fn the_headroom_follows_the_cap() {
+        const MIB: u64 = 1 << 20;
+        let (space, _) = space(Some(1000 * MIB), SpaceAmount::Bytes(0));
+        let over_cap = || space.shortage(0, false, true).unwrap().over_cap;
+        space.count(SpacePart::Blobs, 0, 980 * MIB);
+        assert_eq!((over_cap(), space.could_hold(980 * MIB)), (0, true));
+        assert!(!space.could_hold(981 * MIB), "it would take the headroom");
+
+        let max_size = Some(SpaceAmount::Bytes(500 * MIB));
+        space.set_limits(SpaceLimits { max_size, ..SpaceLimits::NONE });
+        assert_eq!((over_cap(), space.could_hold(490 * MIB)), (490 * MIB, true));
+        assert!(!space.could_hold(491 * MIB));
     }
 }

@@ -56,7 +56,42 @@ impl SpaceLimits {
     pub(super) fn cap(&self, total: u64) -> Option<u64> {
         self.max_size.map(|amount| amount.of(total))
     }
+
+    /// Bytes below the cap that no writer is promised: files that are written without a promise
+    /// grow into them until they are counted. These are the index, whose log grows by some MiB in a
+    /// second of many requests, directories, and drafts of records.
+    pub(super) fn headroom(&self, total: u64) -> u64 {
+        let share = self.cap(total).map_or(0, |cap| cap / HEADROOM_SHARE);
+        share.clamp(HEADROOM_MIN, HEADROOM_MAX)
+    }
 }
 
 /// The floor in bytes is never more than this share of the file system.
 pub(super) const FLOOR_SHARE: u64 = 20;
+
+/// The share of the cap that is kept as headroom. A cache that is larger serves more requests.
+const HEADROOM_SHARE: u64 = 50;
+const HEADROOM_MIN: u64 = 1 << 20;
+const HEADROOM_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headroom_is_a_fiftieth_of_the_cap_within_bounds() {
+        const MIB: u64 = 1 << 20;
+        let cases = [
+            (None, MIB),
+            (Some(SpaceAmount::Bytes(0)), MIB),
+            (Some(SpaceAmount::Bytes(10 * MIB)), MIB),
+            (Some(SpaceAmount::Bytes(200 * MIB)), 4 * MIB),
+            (Some(SpaceAmount::Bytes(MIB << 20)), 64 * MIB),
+            (Some(SpaceAmount::Percent(50)), 10 * MIB),
+        ];
+        for (max_size, headroom) in cases {
+            let limits = SpaceLimits { max_size, ..SpaceLimits::NONE };
+            assert_eq!(limits.headroom(1000 * MIB), headroom, "{max_size:?}");
+        }
+    }
+}

@@ -57,8 +57,6 @@ pub(in crate::store) struct DiskBudget {
     counts: EvictionCounts,
     recent: Mutex<RecentlyEvicted>,
     is_stopping: AtomicBool,
-    /// Held for files that are written without a reservation: they are counted afterwards.
-    _unreserved: SpaceReservation,
 }
 
 /// All methods block, but for [`DiskBudget::note_hit`].
@@ -71,7 +69,6 @@ impl DiskBudget {
     ) -> Self {
         let device = fs::metadata(layout.dir()).map_or(0, |metadata| metadata.dev());
         let space = FreeSpace::new(layout.dir(), limits);
-        let unreserved = space.promise(UNRESERVED_BYTES);
         Self {
             space,
             layout,
@@ -87,7 +84,6 @@ impl DiskBudget {
             counts: EvictionCounts::default(),
             recent: Mutex::default(),
             is_stopping: AtomicBool::new(false),
-            _unreserved: unreserved,
         }
     }
 
@@ -391,10 +387,6 @@ const WRITER_BLOBS_MAX: usize = 4096;
 
 /// Blobs that are evicted ahead of need before writers have their turn.
 const TURN_BLOBS_MAX: usize = 256;
-
-/// Bytes that records, directories and the index may grow by before the next writer reserves. An
-/// index begins with half of this, and is measured each second.
-const UNRESERVED_BYTES: u64 = 1 << 20;
 
 /// How long the first writers wait for the blobs of earlier processes to be known.
 const COMPLETE_WAIT_MAX: Duration = Duration::from_secs(2);
