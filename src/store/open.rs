@@ -268,6 +268,12 @@ impl Store {
 
 fn make_dir(path: &Path) -> Result<(), OpenError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = made.or_else(|error| match fs::metadata(path) {
+        // It was there, and could not be looked at for a moment.
+        Ok(there) if there.is_dir() => Ok(()),
+        Err(fault) if error.kind() == io::ErrorKind::AlreadyExists => Err(fault),
+        _ => Err(error),
+    });
     made.map_err(|source| OpenError::Io { path: path.to_owned(), source })
 }
 

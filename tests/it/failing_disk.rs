@@ -11,6 +11,7 @@ use std::pin::pin;
 use http::Method;
 
 use crate::support::client::Version;
+use crate::support::strace::Strace;
 use crate::support::{Blob, Fault, Gate, Image, Process, ScriptedRegistry, When};
 
 const REPOSITORY: &str = "library/alpine";
@@ -211,6 +212,38 @@ async fn directories_that_somebody_removed_are_made_again() {
     larder.start_again().await;
     larder.client().get(LATEST).await.assert_is(&image.manifest.blob);
     hub.assert_not_asked();
+}
+
+/// A part that was just written may be unreadable, too.
+#[tokio::test]
+async fn a_reader_of_a_blob_that_is_fetched_goes_on_when_a_read_fails() {
+    for fault in ["sendfile:error=EIO:when=2", "pread64,preadv2,sendfile:error=EIO:when=3"] {
+        let (_hub, blob, larder) = before_a_blob(8 * MIB).await;
+        let Some(strace) = larder.fails(&[fault], &[]).await else { return };
+        larder.client().get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+        assert!(strace.injected() > 0, "{fault}: {}", strace.said());
+    }
+}
+
+/// A disk may fail while it is looked at whether a directory is there.
+#[tokio::test]
+async fn a_directory_that_cannot_be_looked_at_does_not_end_a_start() {
+    for call in ["statx", "mkdir", "openat"] {
+        if !Strace::is_installed() {
+            return;
+        }
+        let (_hub, blob, mut larder) = before_a_blob(MIB).await;
+        larder.terminate().await;
+        let dirs = ["", "blobs", "fills", "lock"].map(|name| larder.cache_dir().join(name));
+        let (trace, inject) =
+            (larder.cache_dir().with_file_name("trace"), format!("{call}:error=EIO"));
+        let paths = dirs.iter().map(PathBuf::as_path);
+        larder.run_under(Strace::launch(&trace, call, Some(&inject), paths));
+        larder.start_again().await;
+        larder.client().get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+        let seen = fs::read_to_string(trace).unwrap();
+        assert!(seen.contains("(INJECTED)"), "{call}: {seen}");
+    }
 }
 
 /// A blob that is stored.

@@ -20,7 +20,9 @@ use crate::cache::fetch::reader_credentials::FillReader;
 use crate::cache::fill::handover::RelayPoint;
 use crate::cache::fill::progress::FillProgress;
 use crate::cache::fill::table::FillHandle;
-use crate::http::{BodyError, BodySource, FileDelivery, FrameReader, NextBytes};
+use crate::http::{
+    BodyError, BodySource, FileDelivery, FileRescue, FrameReader, NextBytes, ReplyBody,
+};
 use crate::store::StoredBlob;
 
 /// One reader of a fill.
@@ -34,7 +36,7 @@ pub(crate) struct GrowingFileBody {
     file: Option<FrameReader>,
     relay: Option<Box<dyn BodySource>>,
     /// Its credential may be used for the fill as long as this is held.
-    _reader: Option<Arc<FillReader>>,
+    reader: Option<Arc<FillReader>>,
 }
 
 /// The next thing to do.
@@ -57,7 +59,7 @@ impl GrowingFileBody {
             has_sent: false,
             file: None,
             relay: None,
-            _reader: fill.reader.clone(),
+            reader: fill.reader.clone(),
         }
     }
 
@@ -119,9 +121,29 @@ impl GrowingFileBody {
     ) -> Result<ReadStep, BodyError> {
         self.keep_to(attempt)?;
         if self.file.is_none() {
-            self.file = Some(self.delivery.reader(file));
+            self.file = Some(self.delivery.reader(file).rescued_by(self.rescue()));
         }
         Ok(if self.span.at < released { ReadStep::Read(released) } else { ReadStep::Wait })
+    }
+
+    /// The way for a connection that cannot read the file when it sends it: to read it again, or to
+    /// go on as the fill does. These bytes were allowed to leave already.
+    fn rescue(&self) -> FileRescue {
+        let (progress, attempt) = (self.progress.clone(), self.attempt);
+        let (delivery, reader) = (self.delivery.clone().through(None), self.reader.clone());
+        FileRescue::new(move |at, end| {
+            let source = Self {
+                progress: progress.clone(),
+                delivery: delivery.clone(),
+                span: BodySpan { at, end: Some(end), reaches_end: false },
+                attempt,
+                has_sent: true,
+                file: None,
+                relay: None,
+                reader: reader.clone(),
+            };
+            ReplyBody::of(Box::new(source), Some(end - at)).into_rescued_bytes()
+        })
     }
 
     /// Goes over to another attempt of the fill, which writes other bytes into another file.
@@ -154,8 +176,9 @@ impl BodySource for GrowingFileBody {
             Ok(ReadStep::Wait) => None,
             Ok(ReadStep::Read(released)) => {
                 let (at, max) = (self.span.at, released - self.span.at);
-                let read = self.file.as_mut()?.read_now(at, max).transpose()?;
-                Some(self.advance(read.map(Some).map_err(Into::into)))
+                // An error comes again where it can be waited for the other way.
+                let read = self.file.as_mut()?.read_now(at, max).ok()??;
+                Some(self.advance(Ok(Some(read))))
             }
         }
     }
@@ -180,7 +203,10 @@ impl BodySource for GrowingFileBody {
                     ReadStep::Read(released) => {
                         let (at, max) = (self.span.at, released - self.span.at);
                         let file = self.file.as_mut().ok_or("a reader was lost")?;
-                        let read = file.read(at, max).await;
+                        let read = match file.read(at, max).await {
+                            Err(_) => file.read(at, max).await,
+                            read => read,
+                        };
                         return self.advance(read.map(Some).map_err(Into::into));
                     }
                 }

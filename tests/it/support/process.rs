@@ -28,6 +28,8 @@ pub struct Process {
     dir: TempDir,
     cache_dir: PathBuf,
     child: Child,
+    /// The program that runs it, with arguments, such as strace; none for most tests.
+    wrapper: Vec<String>,
 }
 
 /// How a command of the program ended.
@@ -83,6 +85,11 @@ impl Process {
 
     /// The same as the user nobody, where this is root, for whom no permission counts.
     pub async fn as_user(upstream: SocketAddr) -> Self {
+        Self::as_user_with_keys(upstream, ["", ""]).await
+    }
+
+    /// The same with more lines for the tables of the cache and of the registry.
+    pub async fn as_user_with_keys(upstream: SocketAddr, keys: [&str; 2]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache_dir = dir.path().join("cache");
         fs::create_dir(&cache_dir).unwrap();
@@ -95,7 +102,7 @@ impl Process {
                 std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
             }
         }
-        Self::start(dir, cache_dir, upstream, ["", ""]).await
+        Self::start(dir, cache_dir, upstream, keys).await
     }
 
     /// The same with its log elsewhere.
@@ -142,9 +149,9 @@ impl Process {
             cache_dir.display()
         );
         fs::write(dir.path().join("config.toml"), config).unwrap();
-        let child = spawn(dir.path(), address);
-        let mut this = Self { address, admin, dir, cache_dir, child };
-        this.until_ready().await;
+        let child = spawn(dir.path(), address, &[]);
+        let mut this = Self { address, admin, dir, cache_dir, child, wrapper: Vec::new() };
+        this.until_listening().await.unwrap_or_else(|error| panic!("{error}"));
         this
     }
 
@@ -180,8 +187,18 @@ impl Process {
 
     /// Starts again, in the same directory and at the same address, after it has ended.
     pub async fn start_again(&mut self) {
-        self.child = spawn(self.dir.path(), self.address);
-        self.until_ready().await;
+        self.try_start_again().await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same, or how it ended instead, with its log.
+    pub async fn try_start_again(&mut self) -> Result<(), String> {
+        self.child = spawn(self.dir.path(), self.address, &self.wrapper);
+        self.until_listening().await
+    }
+
+    /// Starts under another program from now on, which has to have the same process id in the end.
+    pub fn run_under(&mut self, wrapper: Vec<String>) {
+        self.wrapper = wrapper;
     }
 
     /// Runs a command of the program on the same configuration, to its end.
@@ -232,17 +249,18 @@ impl Process {
         tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{complaint}"));
     }
 
-    async fn until_ready(&mut self) {
+    async fn until_listening(&mut self) -> Result<(), String> {
         let waiting = async {
             while TcpStream::connect(self.address).await.is_err() {
                 if let Some(status) = self.child.try_wait().unwrap() {
-                    panic!("larder did not start: {status}\n{}", self.log());
+                    return Err(format!("larder did not start: {status}\n{}", self.log()));
                 }
                 tick().await;
             }
+            Ok(())
         };
-        let ready = tokio::time::timeout(PATIENCE, waiting).await;
-        assert!(ready.is_ok(), "larder does not listen\n{}", self.log());
+        let listening = tokio::time::timeout(PATIENCE, waiting).await;
+        listening.unwrap_or_else(|_| Err(format!("larder does not listen\n{}", self.log())))
     }
 
     /// Its stderr, over all restarts.
@@ -265,18 +283,20 @@ impl Drop for Process {
     }
 }
 
-fn spawn(dir: &Path, address: SocketAddr) -> Child {
+fn spawn(dir: &Path, address: SocketAddr, wrapper: &[String]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     let copy = dir.join("larder");
-    let mut command = if copy.exists() {
-        let mut command = Command::new("setpriv");
+    let mut words = Vec::new();
+    if copy.exists() {
         let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
-        command.args([&user, &group, "--clear-groups"]).arg(copy);
-        command
-    } else {
-        Command::new(env!("CARGO_BIN_EXE_larder"))
-    };
+        words.extend(["setpriv".to_owned(), user, group, "--clear-groups".to_owned()]);
+    }
+    words.extend_from_slice(wrapper);
+    let program = if copy.exists() { copy } else { env!("CARGO_BIN_EXE_larder").into() };
+    words.push(program.to_string_lossy().into_owned());
+    let mut command = Command::new(&words[0]);
     command
+        .args(&words[1..])
         .args(["serve", "--config"])
         .arg(dir.join("config.toml"))
         .args(["--listen", &address.to_string()])

@@ -49,6 +49,32 @@ impl Strace {
         None
     }
 
+    /// The words before those of a program that has its calls fail from its start, as in
+    /// [`Strace::attach`]; what strace sees of `traced` calls goes to a file.
+    pub fn launch<'p>(
+        trace: &Path,
+        traced: &str,
+        inject: Option<&str>,
+        paths: impl IntoIterator<Item = &'p Path>,
+    ) -> Vec<String> {
+        let strace = ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-y", "-o"];
+        let mut words: Vec<_> = strace.map(str::to_owned).into();
+        words.extend([trace.display().to_string(), "-e".to_owned(), format!("trace={traced}")]);
+        words.extend(inject.into_iter().flat_map(|it| ["-e".to_owned(), format!("inject={it}")]));
+        let paths = paths.into_iter().map(|path| path.display().to_string());
+        words.extend(paths.flat_map(|path| ["-P".to_owned(), path]));
+        words
+    }
+
+    /// Whether it can be started, with a word on why where it cannot.
+    pub fn is_installed() -> bool {
+        let started = Command::new("strace").arg("-V").output();
+        if let Err(error) = &started {
+            eprintln!("skipped: strace cannot be started: {error}");
+        }
+        started.is_ok()
+    }
+
     /// All that it saw and said.
     pub fn said(&self) -> String {
         fs::read_to_string(self.said.path()).unwrap()
