@@ -7,7 +7,7 @@ _list:
 check:
     cargo fmt --check
     cargo clippy --locked --all-targets -- -D warnings
-    cargo clippy --locked --test e2e -- -D warnings
+    cargo clippy --locked --test e2e --test reliability -- -D warnings
     cargo test --locked --test tidy -- --nocapture figures
 
 # Unit and integration tests, or those whose names contain FILTER
@@ -17,6 +17,10 @@ test *FILTER:
 # Real clients and registries, as far as they are installed; FILTER as in `just e2e conformance`
 e2e *FILTER:
     cargo test --locked --test e2e -- --test-threads=1 --show-output {{ FILTER }}
+
+# Everything around Larder fails; PARTS as in `just reliability nth`, or `--long`
+reliability *PARTS:
+    cargo test --locked --test reliability -- {{ PARTS }}
 
 # Larder beside nginx and distribution; ROWS as in `just bench blob-hit`
 bench *ROWS:

@@ -1,8 +1,6 @@
 //! A finite cache: it stays below `max_size`, and is never the reason that a pull fails.
 
-use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::support::instance::{client_of, free_address};
 use crate::support::proxy::files_under;
+use crate::support::usage::du;
 use crate::support::{Blob, Fault, Gate, Image, Instance, Proxy, ScriptedRegistry, Setup, When};
 
 const REPOSITORY: &str = "library/alpine";
@@ -34,21 +33,6 @@ pub fn blobs(hub: &ScriptedRegistry, count: u64) -> Vec<Blob> {
         hub.put_blob(REPOSITORY, blob);
     }
     blobs
-}
-
-/// The bytes that files and directories take, as `du` counts them.
-pub fn du(dir: &Path) -> u64 {
-    // A file that is renamed during the walk is met twice.
-    let mut seen = HashSet::new();
-    let entries = walk(dir).into_iter().filter(|metadata| seen.insert(metadata.ino()));
-    entries.map(|metadata| metadata.blocks() * 512).sum()
-}
-
-fn walk(path: &Path) -> Vec<fs::Metadata> {
-    let Ok(own) = fs::symlink_metadata(path) else { return Vec::new() };
-    let entries = own.is_dir().then(|| fs::read_dir(path).into_iter().flatten().flatten());
-    let below = entries.into_iter().flatten().flat_map(|entry| walk(&entry.path())).collect();
-    [vec![own], below].concat()
 }
 
 fn evicted(proxy: &Proxy) -> u64 {

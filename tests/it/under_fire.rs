@@ -11,9 +11,10 @@ use larder::oci::{Algorithm, Digest};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-use crate::capacity::{blobs, du};
+use crate::capacity::blobs;
 use crate::support::metrics::Metrics;
 use crate::support::proxy::files_under;
+use crate::support::usage::du;
 use crate::support::{Blob, Client, Process, ScriptedRegistry, Version, often};
 
 const REPOSITORY: &str = "library/alpine";

@@ -18,6 +18,7 @@ pub mod registry;
 pub mod small_disk;
 pub mod strace;
 pub mod tls;
+pub mod usage;
 
 pub use client::{Client, Decision, Reply, Version};
 pub use image::{Blob, Image, Manifest};

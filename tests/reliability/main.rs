@@ -1,0 +1,81 @@
+//! Does Larder stay right while everything around it fails? The one command for that question:
+//! `cargo test --test reliability`, or with `-- --long` as much as fits an hour.
+//!
+//! Every part injects faults and checks the same promises: no reader gets wrong bytes as a whole,
+//! what is asked is answered, the next start is well, nothing leaks. At the end comes a table of
+//! how often each thing was done, and every defect with what is needed to have it again. The exit
+//! code is 1 if there are any. `docs/reliability.md` explains the parts.
+
+#![allow(unreachable_pub, reason = "a test binary exports nothing, and `pub` reads better")]
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a command prints its answer")]
+#![allow(clippy::unwrap_used, reason = "an unwrap that fails is a failing test")]
+
+#[allow(unused_imports, reason = "the vocabulary is that of the integration tests")]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod nth;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::time::Instant;
+
+use table::Row;
+
+/// Injects faults into Larder and checks what it promises
+#[derive(Debug, Parser)]
+#[command(name = "reliability")]
+pub struct Arguments {
+    /// Parts to run; all without any
+    parts: Vec<String>,
+    /// As much as fits an hour, instead of a sample for each change
+    #[arg(long)]
+    long: bool,
+    /// Chooses the samples
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only cases whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// List the parts
+    #[arg(long)]
+    list: bool,
+}
+
+/// A part's name, and what it does.
+const PARTS: &[(&str, &str)] =
+    &[("nth", "the n-th system call of each kind fails, or kills the program")];
+
+async fn run(part: &str, arguments: &Arguments) -> Vec<Row> {
+    match part {
+        "nth" => nth::run(arguments).await,
+        _ => unreachable!("only parts of the list are run"),
+    }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let unknown = arguments.parts.iter().find(|it| !PARTS.iter().any(|(name, _)| name == it));
+    if arguments.list || unknown.is_some() {
+        for (name, what) in PARTS {
+            println!("{name:<10} {what}");
+        }
+        return ExitCode::from(u8::from(unknown.is_some()));
+    }
+    let mut rows = Vec::new();
+    for (part, what) in PARTS {
+        if !arguments.parts.is_empty() && !arguments.parts.iter().any(|it| it == part) {
+            continue;
+        }
+        eprintln!("==> {part}: {what}");
+        let since = Instant::now();
+        let done = run(part, &arguments).await;
+        eprintln!("… took {} s", since.elapsed().as_secs());
+        rows.extend(done);
+    }
+    print!("{}", table::show(&rows));
+    ExitCode::from(u8::from(rows.iter().any(Row::has_defects)))
+}

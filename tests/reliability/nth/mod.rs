@@ -1,0 +1,96 @@
+//! The n-th system call of each kind fails with each error, or is the last of the program.
+//!
+//! strace counts for each thread of the program. A case is a start on a warm cache, pulls that hit
+//! and are verified again, cold pulls, a push, a stop, and then a start without faults.
+
+mod calls;
+mod case;
+mod checks;
+mod drive;
+
+use std::sync::Arc;
+
+use crate::Arguments;
+use crate::table::Row;
+use calls::{Calls, Fault};
+use case::{Case, Outcome, Stage};
+
+const PART: &str = "nth";
+
+/// Each n up to here is tried in the long form, and beyond it every other one or fewer.
+const EACH: u32 = 16;
+
+/// Beyond it, files are only looked at one after the other, thousands of times.
+const LAST: u32 = 400;
+
+/// A worker as root and one as a user, where this is root; otherwise two of this user.
+pub async fn run(arguments: &Arguments) -> Vec<Row> {
+    let is_root = rustix::process::geteuid().is_root();
+    let workers = [false, true].map(|is_user| {
+        let work = work(is_user, arguments.long, arguments.seed, arguments.only.clone());
+        tokio::spawn(work)
+    });
+    let mut rows = Vec::new();
+    for (worker, who) in workers.into_iter().zip(["root", "a user"]) {
+        let who = if is_root { who } else { "this user" };
+        rows.extend(
+            worker
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|row| Row { what: format!("{}, as {who}", row.what), ..row }),
+        );
+    }
+    rows
+}
+
+async fn work(is_user: bool, is_long: bool, seed: u64, only: String) -> Vec<Row> {
+    let mut stage = Stage::new(is_user).await;
+    let calls = match stage.baseline().await {
+        Ok(calls) => Arc::new(calls),
+        Err(why) => return vec![Row::skipped(PART, "system calls", why)],
+    };
+    let mut faults = Row::new(PART, "system calls failed", 0);
+    let mut kills = Row::new(PART, "kills at a system call", 0);
+    let mut refusals = Row::new(PART, "starts refused with a word on why", 0);
+    let mut random = fastrand::Rng::with_seed(seed + u64::from(is_user));
+    for (number, (call, fault)) in pairs(&calls).into_iter().enumerate() {
+        // In the short form the two share the pairs.
+        if !is_long && only.is_empty() && (number % 2 == 0) == is_user {
+            continue;
+        }
+        for n in numbers(is_long, &mut random) {
+            let case = Case { call: call.clone(), fault, n };
+            if !case.to_string().contains(&only) {
+                continue;
+            }
+            let outcome = stage.run(&case, &calls).await;
+            let row = if fault == Fault::Kill { &mut kills } else { &mut faults };
+            row.count += outcome.injected();
+            match outcome {
+                Outcome::Unreached => break,
+                Outcome::Right(_) => {}
+                Outcome::Refused(_) => refusals.count += 1,
+                Outcome::Wrong(_, why) => {
+                    eprintln!("{case}: {why}");
+                    row.defects.push(format!("{case}: {why}"));
+                }
+            }
+        }
+    }
+    vec![faults, kills, refusals]
+}
+
+fn pairs(calls: &Calls) -> Vec<(String, Fault)> {
+    let names = calls.names.iter().cloned();
+    names.flat_map(|call| Fault::ALL.map(|fault| (call.clone(), fault))).collect()
+}
+
+/// All n until one is not reached, or for each change one of the first.
+fn numbers(is_long: bool, random: &mut fastrand::Rng) -> Vec<u32> {
+    if !is_long {
+        return vec![random.u32(1..4)];
+    }
+    let further = std::iter::successors(Some(EACH), |n| Some(n + n / 4));
+    (1..EACH).chain(further.take_while(|n| *n < LAST)).collect()
+}
