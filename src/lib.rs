@@ -60,3 +60,6 @@ pub mod routes;
 pub mod app;
 pub mod cli;
 pub mod config;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

@@ -8,6 +8,8 @@ mod action;
 mod basic;
 mod denied;
 mod failures;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gate;
 mod grant;
 mod htpasswd;

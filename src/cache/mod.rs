@@ -13,6 +13,8 @@ mod facade;
 mod fetch;
 mod fill;
 mod flight;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod key;
 mod manifest;
 mod memory;

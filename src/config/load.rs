@@ -67,14 +67,23 @@ pub(super) fn load_with(
     let (path, file) = read(arguments, environment, system_file)?;
     let mut document = Document::parse(path.as_deref(), &file.bytes)?;
     let overrides = set_overrides(&mut document, arguments, environment)?;
-    let mut reader = TomlReader::new(&document, home_of);
+    let settings = resolve(&document, environment, path.as_deref(), file.is_world_readable)?;
+    Ok(LoadedConfig { settings, file: path, overrides })
+}
+
+/// Gives the keys of a document their meaning.
+pub(super) fn resolve(
+    document: &Document<'_>,
+    environment: &Environment,
+    path: Option<&Path>,
+    is_world_readable: bool,
+) -> Result<Settings, Diagnostics> {
+    let mut reader = TomlReader::new(document, home_of);
     let written = reader.read::<FileTable>();
     let Some(written) = written.filter(|_| !reader.is_malformed) else {
         return reader.into_result(None);
     };
-    let resolver = Resolver::new(reader, environment, path.as_deref(), file.is_world_readable);
-    let settings = settings::resolve(written, resolver)?;
-    Ok(LoadedConfig { settings, file: path, overrides })
+    settings::resolve(written, Resolver::new(reader, environment, path, is_world_readable))
 }
 
 /// The file that is named, else the system's, else none, which is as good as an empty one.

@@ -13,6 +13,8 @@ mod diagnostics;
 mod document;
 mod environment;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod identity;
 mod keys;
 mod listeners;

@@ -14,6 +14,8 @@ mod egress;
 mod etag;
 mod file;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod half_close;
 mod host_port;
 mod idle;

@@ -4,6 +4,8 @@
 
 mod code;
 mod digest;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod json;
 mod manifest;
 mod media_type;

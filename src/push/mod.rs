@@ -9,6 +9,8 @@ mod calls;
 mod confirm;
 mod copies;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod incoming;
 mod manifests;
 mod mount;

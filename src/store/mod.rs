@@ -10,6 +10,8 @@ mod disk_gate;
 mod error;
 mod eviction;
 mod flush_ahead;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hashed_file;
 mod index;
 mod layout;

@@ -13,6 +13,8 @@ mod client_shares;
 mod coding;
 mod error;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod group;
 mod identity;
 mod lateness;

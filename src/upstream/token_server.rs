@@ -87,7 +87,7 @@ pub(super) async fn fetch_token(
 }
 
 /// The token and its life, from a token server's answer.
-fn read(body: &[u8]) -> Result<(SecretString, Duration), &'static str> {
+pub(super) fn read(body: &[u8]) -> Result<(SecretString, Duration), &'static str> {
     let answer: Value = serde_json::from_slice(body).map_err(|_| "its answer is not JSON")?;
     let member = |name| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let token = member("token").or_else(|| member("access_token")).ok_or("it gave no token")?;

@@ -35,6 +35,8 @@ fn the_top_level_is_as_the_owner_drew_it() {
         "config.example.toml",
         "deny.toml",
         "docs",
+        // Where cargo-fuzz looks for its programs.
+        "fuzz",
         "justfile",
         "rustfmt.toml",
         "src",

@@ -45,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("fuzz", &["access", "cache", "config", "http", "oci", "push", "store", "upstream"]),
 ];
 
 #[test]

@@ -38,6 +38,7 @@ const CACHE: &[Part] = &[
     ("blob", &["body", "decision", "error", "fill", "presence", "question", "recheck"]),
     ("manifest", MANIFEST),
     ("mutable", MUTABLE),
+    ("fuzz", &["mutable"]),
     ("facade", FACADE),
 ];
 
