@@ -4,7 +4,7 @@
 
 use crate::support::metrics::Metrics;
 use crate::support::small_disk::{DISK, SmallDisk};
-use crate::support::{Blob, Fault, Image, Process, ScriptedRegistry, When};
+use crate::support::{Blob, Fault, Image, Place, Process, ScriptedRegistry, When};
 
 const REPOSITORY: &str = "library/alpine";
 /// Three times the disk and more.
@@ -68,6 +68,29 @@ async fn a_disk_that_fills_up_in_the_middle_of_a_fill_fails_no_pull() {
     hub.forget();
     pull_small(&larder, &image).await;
     hub.assert_not_asked();
+}
+
+/// What the disk does not take is verified all the same, before its last bytes.
+#[tokio::test]
+async fn wrong_bytes_that_pass_a_full_disk_are_never_served_whole() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let hub = ScriptedRegistry::new();
+    let larder = Process::with_cache_in(&disk.cache(), hub.listen().await).await;
+    for place in [Place::First, Place::Middle, Place::Last] {
+        for framing in [None, Some(Fault::Chunked)] {
+            let huge = Blob::large(3, DISK + (4 << 20));
+            hub.put_blob(REPOSITORY, &huge);
+            hub.breaks(When::asked(&huge.digest), Fault::FlipByte(place));
+            if let Some(framing) = framing.clone() {
+                hub.breaks(When::asked(&huge.digest), framing);
+            }
+
+            let reply = larder.client().get(&huge.path(REPOSITORY)).await;
+            assert!(!reply.is_complete(), "{place:?} {framing:?}: {:?}", reply.status);
+            assert!(reply.body.len() < huge.len(), "{place:?} {framing:?}");
+            hub.heal();
+        }
+    }
 }
 
 /// When there is room again, what is pulled is kept again, without a restart.

@@ -14,6 +14,8 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod cargo_tests;
+mod mutations;
 mod nth;
 mod table;
 
@@ -45,13 +47,24 @@ pub struct Arguments {
 }
 
 /// A part's name, and what it does.
-const PARTS: &[(&str, &str)] =
-    &[("nth", "the n-th system call of each kind fails, or kills the program")];
+const PARTS: &[(&str, &str)] = &[
+    ("nth", "the n-th system call of each kind fails, or kills the program"),
+    ("kill", "kill -9 again and again, with everything going on"),
+    ("disk", "full, failing, hung and rotten disks"),
+    ("http", "hostile clients and upstreams"),
+    ("fuzz", "what strangers write, at random"),
+    ("mutations", "a check is removed, and its tests fail"),
+];
 
 async fn run(part: &str, arguments: &Arguments) -> Vec<Row> {
     match part {
         "nth" => nth::run(arguments).await,
-        _ => unreachable!("only parts of the list are run"),
+        "mutations" => mutations::run(arguments),
+        part => cargo_tests::ALL
+            .iter()
+            .filter(|tests| tests.part == part)
+            .map(|tests| tests.run(arguments))
+            .collect(),
     }
 }
 

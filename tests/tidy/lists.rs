@@ -9,7 +9,8 @@ use syn::visit::{self, Visit};
 use crate::source::files_under;
 
 /// A row of this many columns ends with its tests.
-const LISTS: &[(&str, usize)] = &[("hostile.tsv", 4), ("faults.tsv", 4), ("regressions.tsv", 3)];
+const LISTS: &[(&str, usize)] =
+    &[("hostile.tsv", 4), ("faults.tsv", 4), ("regressions.tsv", 3), ("mutations.tsv", 5)];
 
 /// Stands in the place of tests, before the reason.
 const NOT_YET: &str = "not yet: ";
@@ -42,6 +43,18 @@ fn numbered_rows_have_no_holes() {
         let numbers = rows.iter().map(|row| row.split('\t').next().unwrap_or_default().to_owned());
         let expected = (1..=rows.len()).map(|number| format!("{prefix}{number}"));
         assert!(numbers.eq(expected), "{list}: the rows are not numbered one by one");
+    }
+}
+
+/// Each can be removed from the source as it is now, to show that its tests then fail.
+#[test]
+fn every_check_that_can_be_removed_is_where_its_row_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for row in rows("mutations.tsv") {
+        let fields: Vec<_> = row.split('\t').collect();
+        let source = fs::read_to_string(root.join(fields[1])).expect("the file is readable");
+        let text = fields[2].replace("\\n", "\n");
+        assert_eq!(source.matches(&text).count(), 1, "{}: {text}", fields[0]);
     }
 }
 

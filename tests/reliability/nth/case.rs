@@ -147,7 +147,7 @@ impl Stage {
             health => return Err(format!("/healthz: {health:?}; {}", said_last())),
         }
         // The index is another's code that panics on errors, which its thread outlives.
-        let panics = said.matches("panicked").count() - said.matches("'index'").count();
+        let panics = said.matches("panicked at").count() - said.matches("'index'").count();
         if panics > 0 || status.code() != Some(0) {
             return Err(said_last());
         }

@@ -18,7 +18,7 @@ use case::{Case, Outcome, Stage};
 const PART: &str = "nth";
 
 /// Each n up to here is tried in the long form, and beyond it every other one or fewer.
-const EACH: u32 = 16;
+const EACH: u32 = 10;
 
 /// Beyond it, files are only looked at one after the other, thousands of times.
 const LAST: u32 = 400;
@@ -91,6 +91,6 @@ fn numbers(is_long: bool, random: &mut fastrand::Rng) -> Vec<u32> {
     if !is_long {
         return vec![random.u32(1..4)];
     }
-    let further = std::iter::successors(Some(EACH), |n| Some(n + n / 4));
+    let further = std::iter::successors(Some(EACH), |n| Some(n + n / 2));
     (1..EACH).chain(further.take_while(|n| *n < LAST)).collect()
 }
