@@ -11,7 +11,7 @@ pub struct CargoTests {
     /// As cargo names it: `--lib`, or `--test` and a name.
     pub suite: &'static [&'static str],
     pub filters: &'static [&'static str],
-    /// What a success of each counts as.
+    /// The unit in which successes are counted.
     pub what: &'static str,
     /// A variable of the environment that says how often each test does it, and how often that is
     /// in the long form.

@@ -15,9 +15,13 @@
 mod support;
 
 mod cargo_tests;
+mod disks;
 mod mutations;
 mod nth;
+mod power;
+mod soak;
 mod table;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -35,6 +39,9 @@ pub struct Arguments {
     /// As much as fits an hour, instead of a sample for each change
     #[arg(long)]
     long: bool,
+    /// Seconds of the long soak
+    #[arg(long, default_value_t = 600)]
+    soak: u64,
     /// Chooses the samples
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -50,21 +57,28 @@ pub struct Arguments {
 const PARTS: &[(&str, &str)] = &[
     ("nth", "the n-th system call of each kind fails, or kills the program"),
     ("kill", "kill -9 again and again, with everything going on"),
+    ("power", "power cuts on ext4 and XFS, with another boot after each"),
     ("disk", "full, failing, hung and rotten disks"),
     ("http", "hostile clients and upstreams"),
     ("fuzz", "what strangers write, at random"),
+    ("soak", "many clients, a registry that fails, a reload every second"),
     ("mutations", "a check is removed, and its tests fail"),
 ];
 
 async fn run(part: &str, arguments: &Arguments) -> Vec<Row> {
     match part {
         "nth" => nth::run(arguments).await,
+        "power" => power::run(arguments).await,
+        "soak" => soak::run(arguments).await,
         "mutations" => mutations::run(arguments),
-        part => cargo_tests::ALL
-            .iter()
-            .filter(|tests| tests.part == part)
-            .map(|tests| tests.run(arguments))
-            .collect(),
+        part => {
+            let tests = cargo_tests::ALL.iter().filter(|tests| tests.part == part);
+            let mut rows: Vec<_> = tests.map(|tests| tests.run(arguments)).collect();
+            if part == "disk" {
+                rows.extend(disks::run().await);
+            }
+            rows
+        }
     }
 }
 

@@ -38,7 +38,10 @@ pub fn run(arguments: &Arguments) -> Vec<Row> {
                 removed.count += 1;
                 caught.count += failed.len() as u64;
             }
-            Err(why) => removed.defects.push(format!("{}: {why}", mutation.name)),
+            Err(why) => {
+                println!("{}: {why}", mutation.name);
+                removed.defects.push(format!("{}: {why}", mutation.name));
+            }
         }
     }
     vec![removed, caught]

@@ -76,6 +76,11 @@ impl Process {
         Self::with_min_free(cache_dir, upstream, "0B").await
     }
 
+    /// The same with lines for the tables of the cache and of the registry.
+    pub async fn with_keys_in(cache_dir: &Path, upstream: SocketAddr, keys: [&str; 2]) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), cache_dir.to_owned(), upstream, keys).await
+    }
+
     /// The same with so much of its disk left free.
     pub async fn with_min_free(cache_dir: &Path, upstream: SocketAddr, min_free: &str) -> Self {
         let cache_keys = format!("min_free = '{min_free}'");
@@ -118,6 +123,11 @@ impl Process {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         let pid = Pid::from_child(&self.child);
         rustix::process::prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// How many files it has open.

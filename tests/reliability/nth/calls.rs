@@ -50,7 +50,7 @@ const READS: &[&str] = &[
     "statx",
 ];
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Error(&'static str),
@@ -92,7 +92,7 @@ impl Fault {
     }
 }
 
-/// What a run without faults does.
+/// The calls of a run without faults.
 #[derive(Debug, Default)]
 pub struct Calls {
     /// Those of [`FILE_CALLS`] that it makes.

@@ -1,4 +1,4 @@
-//! What must be so once a disk works again and nothing is asked any more.
+//! The checks once a disk works again and nothing is asked any more.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::metrics::Metrics;
 use crate::support::proxy::files_under;
 use crate::support::usage::du;
 
-/// What is only in the way of others is removed at once, and the counters follow each second.
+/// Leftovers are removed at once, and the counters follow each second.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Nothing is left of what was not completed, every blob is what its name says, the counters are

@@ -1,4 +1,4 @@
-//! What clients ask in each case, and what they must get.
+//! The requests of clients in each case, and the answers that they must get.
 
 use http::Method;
 
@@ -7,7 +7,7 @@ use crate::support::{Blob, Client, Image, Reply, ScriptedRegistry, Version};
 pub const REPOSITORY: &str = "library/alpine";
 const MIB: usize = 1 << 20;
 
-/// What the registry has, and what is pushed to it.
+/// The content of the registry, and of a push.
 #[derive(Clone)]
 pub struct Wanted {
     /// In the cache from the start.

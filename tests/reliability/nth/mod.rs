@@ -5,7 +5,7 @@
 
 mod calls;
 mod case;
-mod checks;
+pub mod checks;
 mod drive;
 
 use std::sync::Arc;
