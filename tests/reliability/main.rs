@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use table::Row;
 
 /// Injects faults into Larder and checks what it promises
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "reliability")]
 pub struct Arguments {
     /// Parts to run; all without any
@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Seconds of the long soak
     #[arg(long, default_value_t = 600)]
     soak: u64,
+    /// Minutes after which the failures of system calls end, done or not
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
     /// Chooses the samples
     #[arg(long, default_value_t = 1)]
     seed: u64,

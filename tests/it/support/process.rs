@@ -177,6 +177,11 @@ impl Process {
         self.end().await
     }
 
+    /// Whether it has ended by itself, or by a signal of others.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Gets a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();

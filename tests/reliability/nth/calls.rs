@@ -95,16 +95,19 @@ impl Fault {
 /// The calls of a run without faults.
 #[derive(Debug, Default)]
 pub struct Calls {
-    /// Those of [`FILE_CALLS`] that it makes.
-    pub names: BTreeSet<String>,
-    /// The files and directories that it makes them on.
-    pub paths: BTreeSet<PathBuf>,
+    /// Those of [`FILE_CALLS`] that it makes, and the files and directories of each.
+    pub paths_of: BTreeMap<String, BTreeSet<PathBuf>>,
 }
 
 impl Calls {
     /// All calls that strace is to show.
     pub fn traced() -> String {
         FILE_CALLS.join(",")
+    }
+
+    /// All paths of all calls.
+    pub fn paths(&self) -> BTreeSet<&Path> {
+        self.paths_of.values().flatten().map(PathBuf::as_path).collect()
     }
 
     /// Reads strace's lines, which name the file of each descriptor.
@@ -118,8 +121,8 @@ impl Calls {
             let paths: Vec<_> = named.filter(|path| path.starts_with(cache)).collect();
             if !paths.is_empty() && FILE_CALLS.contains(&name) {
                 *counts.entry(name).or_default() += 1;
-                calls.names.insert(name.to_owned());
-                calls.paths.extend(paths.into_iter().map(Path::to_owned));
+                let of_call = calls.paths_of.entry(name.to_owned()).or_default();
+                of_call.extend(paths.into_iter().map(Path::to_owned));
             }
         }
         eprintln!("calls on files of the cache: {counts:?}");

@@ -23,11 +23,21 @@ pub struct Case {
     pub call: String,
     pub fault: Fault,
     pub n: u32,
+    /// The only file that counts; all files of the cache without one.
+    pub path: Option<PathBuf>,
+}
+
+impl Case {
+    /// As strace's `inject` has it.
+    fn inject(&self) -> String {
+        format!("{}:{}:when={}", self.call, self.fault.action(), self.n)
+    }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:when={}", self.call, self.fault.action(), self.n)
+        let name = self.path.as_ref().and_then(|path| path.file_name()).unwrap_or_default();
+        write!(f, "{} {}", self.inject(), name.display())
     }
 }
 
@@ -56,6 +66,8 @@ impl Outcome {
 pub struct Stage {
     wanted: Wanted,
     larder: Process,
+    /// Whether the last case has killed it.
+    was_killed: bool,
     template: TempDir,
 }
 
@@ -80,7 +92,7 @@ impl Stage {
         let template = tempfile::tempdir().unwrap();
         copy(larder.cache_dir(), &template.path().join("cache"));
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        Self { wanted, larder, template }
+        Self { wanted, larder, was_killed: false, template }
     }
 
     /// A run without faults, and what it called.
@@ -99,7 +111,10 @@ impl Stage {
         self.reset();
         let trace = self.under(&case.call, Some(case), calls);
         let ran = self.with_faults(case).await;
-        let injected = count(&trace, case.fault);
+        let injected = match case.fault {
+            Fault::Kill => u64::from(self.was_killed),
+            Fault::Error(_) => injected(&trace),
+        };
         if injected == 0 {
             return match ran {
                 Ok(_) => Outcome::Unreached,
@@ -132,6 +147,7 @@ impl Stage {
             complaints.failed.clear();
         }
         if *fault == Fault::Kill {
+            self.was_killed = self.larder.has_ended();
             self.larder.kill();
             return verdict(complaints).map(|()| true);
         }
@@ -177,8 +193,11 @@ impl Stage {
     fn under(&mut self, traced: &str, case: Option<&Case>, calls: &Calls) -> PathBuf {
         let trace = self.larder.cache_dir().with_file_name("trace");
         drop(fs::remove_file(&trace));
-        let inject = case.map(Case::to_string);
-        let paths = calls.paths.iter().map(PathBuf::as_path);
+        let inject = case.map(Case::inject);
+        let paths = match case.and_then(|case| case.path.as_deref()) {
+            Some(path) => [path].into(),
+            None => calls.paths(),
+        };
         self.larder.run_under(Strace::launch(&trace, traced, inject.as_deref(), paths));
         trace
     }
@@ -199,12 +218,9 @@ fn verdict(complaints: Complaints) -> Result<(), String> {
     }
 }
 
-fn count(trace: &Path, fault: Fault) -> u64 {
+fn injected(trace: &Path) -> u64 {
     let trace = fs::read_to_string(trace).unwrap_or_default();
-    match fault {
-        Fault::Kill => u64::from(trace.contains("+++ killed by SIGKILL")),
-        Fault::Error(_) => trace.matches("(INJECTED)").count() as u64,
-    }
+    trace.matches("(INJECTED)").count() as u64
 }
 
 /// With owners and times.
