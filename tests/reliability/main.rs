@@ -16,6 +16,7 @@ mod support;
 
 mod cargo_tests;
 mod disks;
+mod h2spec;
 mod mutations;
 mod nth;
 mod power;
@@ -77,8 +78,10 @@ async fn run(part: &str, arguments: &Arguments) -> Vec<Row> {
         part => {
             let tests = cargo_tests::ALL.iter().filter(|tests| tests.part == part);
             let mut rows: Vec<_> = tests.map(|tests| tests.run(arguments)).collect();
-            if part == "disk" {
-                rows.extend(disks::run().await);
+            match part {
+                "disk" => rows.extend(disks::run().await),
+                "http" => rows.extend(h2spec::run().await),
+                _ => {}
             }
             rows
         }
