@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use fastrand::Rng;
-use larder::store::EvictionOrder;
+use larder::store::{EvictionOrder, OrderBound};
 
 /// Which of the layers in a cache goes first.
 pub(crate) trait EvictionPolicy {
@@ -42,7 +42,7 @@ impl EvictionPolicy for LarderOrder {
 
     fn evict(&mut self) -> u32 {
         let layer = *self.0.first().expect("a cache that is full has layers");
-        self.0.evict(&layer);
+        self.0.evict(&layer, OrderBound::Whole);
         layer
     }
 }

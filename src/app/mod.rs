@@ -128,7 +128,7 @@ impl App {
 
     /// Answers requests from now on as `settings` say. Those under way go on as they began; what is
     /// cached, and every fetch under way, stays. The only settings of the cache that can change are
-    /// the bounds of its space.
+    /// the bounds of its space, and how long content is kept.
     pub fn reload(&self, settings: &Settings) -> Result<(), SetupError> {
         let before = self.routes.take();
         let before = Some(before.registries());
@@ -140,7 +140,7 @@ impl App {
             self.egress.instance,
             Arc::clone(&self.traffic),
         ));
-        self.cache.set_space_limits(settings.store.limits);
+        self.cache.set_space_limits(settings.store.limits, &settings.store.retention);
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())

@@ -36,7 +36,7 @@ use crate::clock::WallClock;
 use crate::http::FramePool;
 use crate::oci::{AcceptSet, Digest, PageQuery, Reference, RepositoryName};
 use crate::registry::Registry;
-use crate::store::{DiskSpace, IndexRow, SpaceLimits, Store, StoreReport};
+use crate::store::{DiskSpace, IndexRow, RetentionLimits, SpaceLimits, Store, StoreReport};
 
 /// The cache in front of every registry. Clones are the same cache.
 #[derive(Clone, Debug)]
@@ -226,8 +226,8 @@ impl Cache {
     }
 
     /// The bounds of the store from now on.
-    pub fn set_space_limits(&self, limits: SpaceLimits) {
-        self.rooms.store.set_limits(limits);
+    pub fn set_space_limits(&self, limits: SpaceLimits, retention: &RetentionLimits) {
+        self.rooms.store.set_limits(limits, retention);
     }
 
     /// The state of the store.

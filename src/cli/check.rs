@@ -14,6 +14,7 @@ use crate::config;
 use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;
 use crate::registry::{AskedAs, OpenDoors};
+use crate::store::RetentionLimits;
 use crate::upstream::{self, ProxyCredential};
 
 /// Reads the configuration and reports on it.
@@ -72,14 +73,36 @@ impl fmt::Display for CheckReport<'_> {
         let limits = settings.store.limits;
         line(f, "max_size", &limits.max_size.map_or("no limit".into(), |size| size.to_string()))?;
         line(f, "min_free", &min_free(&limits.min_free.to_string()))?;
+        line(f, "max_idle", &max_idle(settings.store.retention.max_idle))?;
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         line(f, "verify_every", &time(settings.store.verify_every))?;
         if settings.proxies.http.is_some() || settings.proxies.https.is_some() {
             proxies(f, settings)?;
         }
-        settings.registries.iter().try_for_each(|entry| registry(f, entry))
+        settings.registries.iter().try_for_each(|entry| {
+            registry(f, entry)?;
+            retention(f, &settings.store.retention, entry)
+        })
     }
+}
+
+/// The limits of a registry's content, where they are its own.
+fn retention(
+    f: &mut fmt::Formatter<'_>,
+    limits: &RetentionLimits,
+    entry: &registry::RegistryOptions,
+) -> fmt::Result {
+    let Some(own) = limits.registries.iter().find(|own| own.registry == entry.name) else {
+        return Ok(());
+    };
+    line(f, "max_size", &own.max_size.map_or("no limit".into(), |size| size.to_string()))?;
+    line(f, "max_idle", &max_idle(own.max_idle))
+}
+
+/// How long content is kept without a pull.
+fn max_idle(limit: Option<Duration>) -> String {
+    limit.map_or("no limit".into(), time)
 }
 
 /// A size is cut to what a small file system can spare.
@@ -276,6 +299,7 @@ mod tests {
              memory           122.1 MiB\n\
              max_size         no limit\n\
              min_free         1.0 GiB, at most a twentieth of the file system\n\
+             max_idle         no limit\n\
              fill_keep        1day\n\
              stale_wait       2s\n\
              verify_every     30days\n\

@@ -215,6 +215,10 @@ table! {
         /// left to evict, blobs are passed through. A size is at most a twentieth of the file
         /// system.
         min_free: FreeAmount = "1GiB";
+        /// Time without a pull after which content is evicted; `"0s"` for none.
+        ///
+        /// The last pull counts, never the first: content that is pulled stays.
+        max_idle: Duration = "0s";
         /// How long an interrupted download is kept to be resumed.
         fill_keep: PositiveDuration = "1d";
         /// File with a secret of 32 bytes or more, by which the ids of uploads are sealed.

@@ -12,7 +12,9 @@ use url::Url;
 use super::diagnostics::{ValueFault, quoted};
 use super::reader::{FromText, FromToml, Located, TomlValue};
 use super::table::{TomlTable, table};
-use super::values::{AuthKind, IdentityKind, OneOrMany, PathPrefix, UpstreamConnections};
+use super::values::{
+    AuthKind, IdentityKind, OneOrMany, PathPrefix, SizeLimit, UpstreamConnections,
+};
 use crate::http::HostPort;
 use crate::oci::RegistryName;
 use crate::registry::RepositoryPattern;
@@ -98,6 +100,13 @@ table! {
         allow: Vec<RepositoryPattern> = ["**"];
         /// Repositories that may not be asked for, even if `allow` matches.
         deny: Vec<RepositoryPattern> = [];
+        /// Space that its content may take, as for [`[cache]`](#max_size); `"0"` for any.
+        ///
+        /// Content counts to the registry that it was first fetched from. Downloads in flight are
+        /// not counted.
+        max_size: SizeLimit = "0";
+        /// Time without a pull after which its content is evicted; `"0s"` for none.
+        max_idle: Duration => "`cache.max_idle`" | "0s";
         /// Identity with which the upstream is asked.
         ///
         /// `"proxy"`: Larder's own credential, `auth`; a client that may pull here sees all that

@@ -17,12 +17,13 @@ use super::listeners::{self, ClientLimits, ListenerSettings};
 use super::proxies;
 use super::reader::Located;
 use super::registries;
+use super::registry_keys::NamedRegistry;
 use super::resolver::Resolver;
 use crate::cache::CacheOptions;
 use crate::http::ProxyOptions;
 use crate::push::PushOptions;
 use crate::registry::RegistryOptions;
-use crate::store::{IndexOptions, SpaceLimits, StoreOptions};
+use crate::store::{IndexOptions, RegistryRetention, RetentionLimits, SpaceLimits, StoreOptions};
 
 /// Everything that an operator can decide, ready for use.
 #[derive(Clone, Debug)]
@@ -55,6 +56,7 @@ pub(super) fn resolve(
     mut resolver: Resolver<'_>,
 ) -> Result<Settings, Diagnostics> {
     let listeners = listeners::resolve(&mut file, &mut resolver);
+    let retention = retention(&file);
     resolver.own = listeners.iter().map(|it| (it.address, it.names.clone())).collect();
     let settings = Settings {
         admin: listeners::admin(&file.admin_listen, &listeners, &mut resolver),
@@ -63,7 +65,7 @@ pub(super) fn resolve(
             connections: file.connections_per_client.0,
         },
         shutdown_grace: file.shutdown_grace,
-        store: store_options(&file.cache, &mut resolver),
+        store: store_options(&file.cache, retention, &mut resolver),
         cache: CacheOptions { memory: file.cache.memory.0, stale_wait: file.cache.stale_wait },
         proxies: proxies::resolve(&mut resolver),
         push: push_options(&file.cache, &mut resolver),
@@ -76,7 +78,24 @@ pub(super) fn resolve(
     reader.into_result(Some(Settings { warnings, ..settings }))
 }
 
-fn store_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> StoreOptions {
+/// How long content is kept, and how much of each registry.
+fn retention(file: &FileTable) -> RetentionLimits {
+    let limit = |idle: Duration| Some(idle).filter(|idle| !idle.is_zero());
+    let by_default = limit(file.cache.max_idle);
+    let registries = file.registry.iter().flat_map(|tables| &tables.0).map(|registry| {
+        let NamedRegistry { name, table } = registry;
+        let max_idle = table.max_idle.map_or(by_default, limit);
+        RegistryRetention { registry: name.value.clone(), max_size: table.max_size.0, max_idle }
+    });
+    let differs = |it: &RegistryRetention| it.max_size.is_some() || it.max_idle != by_default;
+    RetentionLimits { max_idle: by_default, registries: registries.filter(differs).collect() }
+}
+
+fn store_options(
+    written: &CacheTable,
+    retention: RetentionLimits,
+    resolver: &mut Resolver<'_>,
+) -> StoreOptions {
     let dir = match &written.dir {
         Some(text) => {
             let dir = cache_dir(text, resolver);
@@ -89,6 +108,7 @@ fn store_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> StoreOpti
     StoreOptions {
         dir: dir.unwrap_or_default(),
         limits: SpaceLimits { max_size: written.max_size.0, min_free: written.min_free.0 },
+        retention,
         fill_keep: written.fill_keep.0,
         verify_every: written.verify_every.0,
         index: Some(IndexOptions { checker: Some(defaults::PROGRAM.into()) }),

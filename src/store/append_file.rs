@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 
 use super::blob_store::{BlobStore, forget_pages};
 use super::disk_gate::DiskGates;
+use super::eviction::RegistryGroup;
 use super::partials::remove_partial;
 use super::small_files::absent_is_fine;
 use super::space::{SpacePart, SpaceReservation};
@@ -29,6 +30,8 @@ pub(super) struct AppendFile {
     file: Arc<File>,
     path: PathBuf,
     blobs: Arc<BlobStore>,
+    /// The registry that its bytes are of.
+    group: RegistryGroup,
     reservation: Option<SpaceReservation>,
     /// How far the file system has set space aside, or been asked to.
     allocated: u64,
@@ -43,7 +46,11 @@ pub(super) struct AppendFile {
 
 impl AppendFile {
     /// Opens the file with what is in it, or makes it.
-    pub(super) fn open(path: PathBuf, blobs: Arc<BlobStore>) -> io::Result<Self> {
+    pub(super) fn open(
+        path: PathBuf,
+        group: RegistryGroup,
+        blobs: Arc<BlobStore>,
+    ) -> io::Result<Self> {
         let open = || blobs.budget().with_room(0, || options().create(true).open(&path));
         // Nearly always the directory is there, and a client waits.
         let file = match open() {
@@ -67,6 +74,7 @@ impl AppendFile {
             file: Arc::new(file),
             path,
             blobs,
+            group,
             reservation: None,
             // An earlier process may have set aside more than it wrote.
             allocated: len.max(taken),
@@ -82,7 +90,8 @@ impl AppendFile {
     ///
     /// [`io::ErrorKind::AlreadyExists`] when there is such a file.
     pub(super) fn temporary(path: PathBuf, blobs: Arc<BlobStore>) -> io::Result<Self> {
-        let mut file = Self::open(path, blobs)?;
+        // The manifest that is pushed after it says which registry it is of.
+        let mut file = Self::open(path, RegistryGroup::UNKNOWN, blobs)?;
         if file.len() > 0 {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -115,7 +124,7 @@ impl AppendFile {
             return Ok(());
         }
         let more = total - self.allocated;
-        let mut reservation = self.blobs.budget().reserve(more)?;
+        let mut reservation = self.blobs.budget().reserve_for(self.group, more)?;
         match rustix::fs::fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.allocated, more) {
             Ok(()) => {
                 self.count(self.file.metadata()?.blocks() * 512);
@@ -241,7 +250,7 @@ impl AppendFile {
         // Only now: it could not be gone on with if this process ended before. To have the right to
         // write harms nothing but by mistake.
         self.file.set_permissions(Permissions::from_mode(0o400)).unwrap_or_default();
-        blobs.kept(digest, self.len, allocated);
+        blobs.kept(digest, self.len, allocated, self.group);
         self.count(0);
         drop(naming);
         if self.len > BLOCK_BYTES {

@@ -14,7 +14,7 @@ use rustix::fs::{Advice, OFlags};
 use rustix::io::Errno;
 
 use super::disk_gate::DiskGates;
-use super::eviction::DiskBudget;
+use super::eviction::{DiskBudget, RegistryGroup};
 use super::index::{IndexRow, StoreIndex};
 use super::layout::StoreLayout;
 use super::small_files::{DraftDir, read_small};
@@ -154,20 +154,24 @@ impl BlobStore {
         Ok(None)
     }
 
-    /// Stores small verified content. To have it already is success.
-    pub(super) fn put_small(&self, content: &VerifiedContent<Bytes>) -> io::Result<()> {
+    /// Stores small verified content of a registry. To have it already is success.
+    pub(super) fn put_small(
+        &self,
+        content: &VerifiedContent<Bytes>,
+        group: RegistryGroup,
+    ) -> io::Result<()> {
         let (digest, bytes) = (content.digest(), content.content());
         // Content that is due to be verified is as well replaced by bytes that just were.
         if self.has_fresh(digest) {
             return Ok(());
         }
         let len = bytes.len() as u64;
-        let _reservation = self.budget.reserve(len)?;
+        let _reservation = self.budget.reserve_for(group, len)?;
         self.drafts.replace(&self.layout.blob(digest), bytes, |file| {
             self.stamp(file);
             Ok(rustix::fs::fdatasync(file)?)
         })?;
-        self.kept(digest, len, len);
+        self.kept(digest, len, len, group);
         Ok(())
     }
 
@@ -201,8 +205,8 @@ impl BlobStore {
     }
 
     /// Notes that a blob of this length, for which the disk has allocated so much, has its name.
-    pub(super) fn kept(&self, digest: &Digest, len: u64, allocated: u64) {
-        self.budget.stored(digest, len, allocated);
+    pub(super) fn kept(&self, digest: &Digest, len: u64, allocated: u64, group: RegistryGroup) {
+        self.budget.catalog().stored(digest, len, allocated, group);
         self.index.kept(IndexRow::Blob(digest), len);
         if self.condemned.lock().remove(digest).is_some() {
             self.healed.fetch_add(1, Ordering::Relaxed);
@@ -237,7 +241,7 @@ impl BlobStore {
         match fs::remove_file(&path) {
             Ok(()) => {
                 self.index.gone(IndexRow::Blob(digest));
-                self.budget.removed(digest);
+                self.budget.catalog().removed(digest);
                 tracing::error!(%digest, reason = why, "corrupt blob removed; it is fetched again on demand");
             }
             Err(error) => {

@@ -7,6 +7,7 @@ mod blob_store;
 mod blocking;
 mod content;
 mod disk_gate;
+mod disk_usage;
 mod error;
 mod eviction;
 mod flush_ahead;
@@ -40,9 +41,9 @@ pub use blob_store::RecheckCounts;
 pub use blocking::blocking;
 pub use content::{ContentStore, StoredState};
 pub use error::{DigestMismatch, OpenError};
-pub use eviction::{EvictedBlobs, EvictionReason, SpaceReport};
 #[doc(hidden)]
-pub use eviction::{EvictionOrder, RemovedBlob};
+pub use eviction::{BlobClass, BlobHold, EvictionOrder, OrderBound, RegistryGroup, RemovedBlob};
+pub use eviction::{EvictedBlobs, EvictionReason, RegistryRetention, RetentionLimits, SpaceReport};
 pub use hashed_file::{AppendError, CommitError, HashedFile};
 pub use index::{
     CHECK_COMMAND, IndexOptions, IndexReport, IndexRow, IndexState, IndexTotals, check_index,

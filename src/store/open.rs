@@ -18,6 +18,7 @@ use super::append_file::AppendFile;
 use super::blob_store::BlobStore;
 use super::blocking::blocking;
 use super::content::ContentStore;
+use super::disk_usage;
 use super::eviction::{self, DiskBudget, SpaceReport};
 use super::hashed_file::HashedFile;
 use super::index::StoreIndex;
@@ -31,7 +32,9 @@ use super::small_files::DraftDir;
 use super::space::{DiskSpace, SpacePart};
 use super::space_limits::SpaceLimits;
 use super::stamps::VerifiedStamps;
-use super::{BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, StoreOptions};
+use super::{
+    BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, RetentionLimits, StoreOptions,
+};
 use crate::clock::BootId;
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
 
@@ -71,16 +74,18 @@ impl Store {
         let clock = Arc::clone(&machine.clock);
         let index = Arc::new(StoreIndex::start(&layout, options.index.clone(), clock));
         let clock = Arc::clone(&machine.clock);
-        let budget = DiskBudget::new(layout.clone(), options.limits, Arc::clone(&index), clock);
+        let StoreOptions { limits, retention, .. } = &options;
+        let index_of = Arc::clone(&index);
+        let budget = DiskBudget::new(layout.clone(), *limits, retention, index_of, clock);
         let budget = Arc::new(budget);
         let stamps = VerifiedStamps::new(boot, machine.clock, options.verify_every);
         let drafts = Arc::new(DraftDir::new(layout.drafts(), budget.space().clone()));
         drafts.clear();
         Self::clear_uploads(&layout);
-        budget.space().set(SpacePart::Partials, eviction::bytes_under(&layout.fills()));
-        let directories = eviction::bytes_of_directories(&layout);
+        budget.space().set(SpacePart::Partials, disk_usage::bytes_under(&layout.fills()));
+        let directories = disk_usage::bytes_of_directories(&layout);
         budget.space().set(SpacePart::Directories, directories);
-        budget.space().set(SpacePart::Index, eviction::bytes_under(&layout.index()));
+        budget.space().set(SpacePart::Index, disk_usage::bytes_under(&layout.index()));
         eviction::start(&budget);
         let records = RecordFiles::new(layout.clone(), Arc::clone(&budget), Arc::clone(&drafts));
         let records = Arc::new(records);
@@ -158,8 +163,8 @@ impl Store {
     }
 
     /// The bounds of the store from now on. Does not block.
-    pub fn set_limits(&self, limits: SpaceLimits) {
-        self.blobs.budget().set_limits(limits);
+    pub fn set_limits(&self, limits: SpaceLimits, retention: &RetentionLimits) {
+        self.blobs.budget().set_limits(limits, retention);
     }
 
     /// Opens the file that a blob of a registry is downloaded to, with what an earlier fill left in
@@ -173,7 +178,8 @@ impl Store {
         let blobs = Arc::clone(&self.blobs);
         let gates = Arc::clone(blobs.gates());
         gates.check()?;
-        let open = move || AppendFile::open(path, blobs);
+        let group = blobs.budget().catalog().group(registry);
+        let open = move || AppendFile::open(path, group, blobs);
         Ok(HashedFile::resumed(gates.records.run(open).await?, algorithm))
     }
 
@@ -239,12 +245,12 @@ impl Store {
 
     /// Notes that a stored blob or manifest was served, for the order of eviction. Does not block.
     pub fn note_hit(&self, digest: &Digest) {
-        self.blobs.budget().note_hit(digest);
+        self.blobs.budget().catalog().note_hit(digest);
     }
 
     /// Whether a blob was evicted lately, and not stored since. Does not block.
     pub fn was_evicted(&self, digest: &Digest) -> bool {
-        self.blobs.budget().was_evicted(digest)
+        self.blobs.budget().catalog().was_evicted(digest)
     }
 
     /// The present figures. Does not block.

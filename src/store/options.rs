@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{IndexOptions, SpaceLimits};
+use super::{IndexOptions, RetentionLimits, SpaceLimits};
 use crate::clock::{BootId, SystemClock, WallClock};
 
 /// The options of a store.
@@ -14,6 +14,8 @@ pub struct StoreOptions {
     pub dir: PathBuf,
     /// The space that it may take, and that it leaves free.
     pub limits: SpaceLimits,
+    /// How long content is kept, and how much of one registry.
+    pub retention: RetentionLimits,
     /// How long a partial download waits to be resumed before it is swept.
     pub fill_keep: Duration,
     /// Content that was last verified longer ago is verified again when it is next asked for.
@@ -28,7 +30,8 @@ impl StoreOptions {
     pub(crate) fn for_test(dir: &std::path::Path) -> Self {
         let day = Duration::from_secs(86_400);
         let (dir, limits) = (dir.to_owned(), SpaceLimits::NONE);
-        Self { dir, limits, fill_keep: day, verify_every: day, index: None }
+        let retention = RetentionLimits::default();
+        Self { dir, limits, retention, fill_keep: day, verify_every: day, index: None }
     }
 }
 

@@ -143,7 +143,10 @@ impl RepositoryRecords {
         manifest: &VerifiedContent<Bytes>,
     ) -> io::Result<()> {
         // Content before its record: a record without content would be asked for.
-        self.blobs.put_small(manifest)?;
+        let catalog = self.blobs.budget().catalog();
+        let group = catalog.group(&self.registry);
+        self.blobs.put_small(manifest, group)?;
+        catalog.note_manifest(manifest.content(), group);
         self.put_manifest_type(manifest.digest(), media_type)
     }
 

@@ -19,7 +19,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::record_share::RecordShare;
 use super::record_store::REGISTRIES;
-use super::space_limits::{FLOOR_SHARE, SpaceAmount, SpaceLimits};
+use super::space_limits::{
+    FLOOR_SHARE, INODES_PER_WRITER, SPARE_MAX, SPARE_SHARE, SpaceAmount, SpaceLimits,
+};
 
 /// The room on a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +219,11 @@ impl FreeSpace {
         ledger.limits.cap(ledger.total)
     }
 
+    /// The size of the file system, when it was last asked for. Does not block.
+    pub(super) fn total(&self) -> u64 {
+        self.ledger().total
+    }
+
     /// Promises `bytes`, whether there is room for them or not.
     pub(super) fn promise(&self, bytes: u64) -> SpaceReservation {
         let mut ledger = self.ledger();
@@ -352,14 +359,6 @@ impl FreeSpace {
         }
     }
 }
-
-/// The share of a bound that is cleared ahead of need, and its maximum in bytes.
-const SPARE_SHARE: u64 = 50;
-const SPARE_MAX: u64 = 1 << 30;
-
-/// Inodes that a writer may take: for a file, its checksums, and a directory. As many are left to
-/// files that are written without a promise.
-const INODES_PER_WRITER: u64 = 3;
 
 /// The part of the records' share that is promised to one writer, until it is dropped.
 #[derive(Debug)]

@@ -74,6 +74,14 @@ const HEADROOM_SHARE: u64 = 50;
 const HEADROOM_MIN: u64 = 1 << 20;
 const HEADROOM_MAX: u64 = 64 << 20;
 
+/// The share of a bound that is cleared ahead of need, and its maximum in bytes.
+pub(super) const SPARE_SHARE: u64 = 50;
+pub(super) const SPARE_MAX: u64 = 1 << 30;
+
+/// Inodes that a writer may take: for a file, its checksums, and a directory. As many are left to
+/// files that are written without a promise.
+pub(super) const INODES_PER_WRITER: u64 = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;

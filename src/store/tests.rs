@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::{
-    BootClock, HashedFile, OpenError, SpaceLimits, Store, StoreOptions, StoredState,
-    VerifiedContent,
+    BootClock, HashedFile, OpenError, RegistryGroup, RetentionLimits, SpaceLimits, Store,
+    StoreOptions, StoredState, VerifiedContent,
 };
 use crate::clock::{SystemClock, WallClock as _};
 use crate::oci::{Algorithm, Digest, RegistryName};
@@ -19,6 +19,7 @@ fn options(dir: &TempDir) -> StoreOptions {
     StoreOptions {
         dir: dir.path().join("cache"),
         limits: SpaceLimits::NONE,
+        retention: RetentionLimits::default(),
         fill_keep,
         verify_every,
         index: None,
@@ -143,6 +144,6 @@ async fn content_that_was_just_verified_replaces_stale_content() {
     let verified = VerifiedContent::check(&digest, Bytes::from_static(b"right")).unwrap();
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"rotten").unwrap();
-    store.blobs.put_small(&verified).unwrap();
+    store.blobs.put_small(&verified, RegistryGroup::UNKNOWN).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"right");
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::eviction::{bytes_of_directories, bytes_under};
+use super::disk_usage::{bytes_of_directories, bytes_under};
 use super::index::IndexTotals;
 use super::layout::StoreLayout;
 use super::record_store::RecordName;

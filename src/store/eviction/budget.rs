@@ -19,13 +19,14 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::fs::OFlags;
 
+use super::catalog::BlobCatalog;
+use super::class::RegistryGroup;
 use super::counts::{EvictedBlobs, EvictionCounts, EvictionReason, SpaceReport};
-use super::hits::HitQueue;
+use super::heap::BLOCK_BYTES;
 use super::key::BlobKey;
 use super::open_files::OpenFiles;
-use super::order::{BLOCK_BYTES, EvictionOrder};
-use super::recent::RecentlyEvicted;
-use crate::clock::{WallClock, unix_seconds};
+use super::retention::RetentionLimits;
+use crate::clock::WallClock;
 use crate::oci::Digest;
 use crate::store::index::{IndexRow, StoreIndex};
 use crate::store::layout::StoreLayout;
@@ -34,7 +35,6 @@ use crate::store::small_files::{absent_is_fine, open_to_read};
 use crate::store::space::{FreeSpace, SpacePart, SpaceReservation, SpaceShortage};
 use crate::store::space_limits::SpaceLimits;
 use crate::store::stamps::FileId;
-use crate::store::sums;
 
 /// The space of a store, and its blobs by the order in which they are evicted.
 #[derive(Debug)]
@@ -42,47 +42,42 @@ pub(in crate::store) struct DiskBudget {
     pub(super) layout: StoreLayout,
     pub(super) space: FreeSpace,
     pub(super) index: Arc<StoreIndex>,
-    clock: Arc<dyn WallClock>,
+    pub(super) catalog: BlobCatalog,
     device: u64,
-    order: Mutex<EvictionOrder<BlobKey>>,
     /// Held while a blob gets its name or loses it, so that an eviction does not remove what came
     /// in the place of its blob.
     names: Mutex<()>,
     /// Held while room is made, so that two writers do not evict for each other.
-    making_room: Mutex<()>,
-    hits: HitQueue,
+    pub(super) making_room: Mutex<()>,
     /// Whether every blob in the store is in the order.
     is_complete: Mutex<bool>,
     completed: Condvar,
     counts: EvictionCounts,
-    recent: Mutex<RecentlyEvicted>,
     is_stopping: AtomicBool,
 }
 
-/// All methods block, but for [`DiskBudget::note_hit`].
+/// All methods block.
 impl DiskBudget {
     pub(in crate::store) fn new(
         layout: StoreLayout,
         limits: SpaceLimits,
+        retention: &RetentionLimits,
         index: Arc<StoreIndex>,
         clock: Arc<dyn WallClock>,
     ) -> Self {
         let device = fs::metadata(layout.dir()).map_or(0, |metadata| metadata.dev());
         let space = FreeSpace::new(layout.dir(), limits);
         Self {
+            catalog: BlobCatalog::new(space.clone(), clock, retention),
             space,
             layout,
             index,
-            clock,
             device,
-            order: Mutex::default(),
             names: Mutex::default(),
             making_room: Mutex::default(),
-            hits: HitQueue::new(),
             is_complete: Mutex::default(),
             completed: Condvar::new(),
             counts: EvictionCounts::default(),
-            recent: Mutex::default(),
             is_stopping: AtomicBool::new(false),
         }
     }
@@ -113,6 +108,24 @@ impl DiskBudget {
         Ok(reservation)
     }
 
+    /// Promises the blocks of `bytes` to content of a registry, which may have a bound of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::StorageFull`] if they do not fit, whatever is evicted.
+    pub(in crate::store) fn reserve_for(
+        &self,
+        group: RegistryGroup,
+        bytes: u64,
+    ) -> io::Result<SpaceReservation> {
+        if !self.catalog.could_hold(group, bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let reservation = self.reserve(bytes)?;
+        self.keep_registry(group, bytes);
+        Ok(reservation)
+    }
+
     /// Makes a change to the disk. If that is full, the change is tried once more after blobs were
     /// evicted to make room for `bytes` and a file.
     pub(in crate::store) fn with_room<T>(
@@ -132,18 +145,12 @@ impl DiskBudget {
     /// Whether a writer of `bytes` would find room now, by evicting if need be.
     pub(in crate::store) fn has_room(&self, bytes: u64) -> io::Result<bool> {
         let shortage = self.space.shortage(bytes, false, *self.is_complete.lock())?;
-        Ok(self.is_met_by_all(shortage))
+        Ok(self.catalog.is_met_by_all(shortage))
     }
 
-    /// Whether all blobs would make up for what is lacking.
-    fn is_met_by_all(&self, shortage: SpaceShortage) -> bool {
-        let order = self.order.lock();
-        shortage.is_met_by(order.bytes(), order.len() as u64)
-    }
-
-    /// Notes that a stored blob was served. If there are more than can be taken, some are lost.
-    pub(in crate::store) fn note_hit(&self, digest: &Digest) {
-        self.hits.note(BlobKey::of(digest));
+    /// The blobs that are stored, for all who store, use or remove one.
+    pub(in crate::store) fn catalog(&self) -> &BlobCatalog {
+        &self.catalog
     }
 
     /// Held by a writer while it gives a blob its name.
@@ -151,46 +158,11 @@ impl DiskBudget {
         self.names.lock()
     }
 
-    /// Notes that a blob was stored.
-    pub(in crate::store) fn stored(&self, digest: &Digest, len: u64, allocated: u64) {
-        let bytes = footprint(digest, len, allocated);
-        self.change(|order, now| order.insert(BlobKey::of(digest), bytes, now));
-        self.recent.lock().forget(&BlobKey::of(digest));
-    }
-
-    /// Whether a blob was evicted lately, and not stored since. Does not block.
-    pub(in crate::store) fn was_evicted(&self, digest: &Digest) -> bool {
-        self.recent.lock().has(&BlobKey::of(digest))
-    }
-
-    /// Notes that a blob was removed by another than this.
-    pub(in crate::store) fn removed(&self, digest: &Digest) {
-        self.change(|order, _| order.remove(&BlobKey::of(digest)));
-    }
-
-    /// Notes that a blob of an earlier process was found.
-    pub(super) fn found(&self, digest: &Digest, len: u64, allocated: u64, used: u32) {
-        let bytes = footprint(digest, len, allocated);
-        self.change(|order, _| order.insert_found(BlobKey::of(digest), bytes, used));
-    }
-
     /// Notes that every blob of earlier processes was found.
     pub(super) fn complete(&self) {
-        self.change(EvictionOrder::order_by_age);
+        self.catalog.order_by_age();
         *self.is_complete.lock() = true;
         self.completed.notify_all();
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut EvictionOrder<BlobKey>, u32) -> T) -> T {
-        let now = self.now();
-        let mut order = self.order.lock();
-        let changed = change(&mut order, now);
-        self.space.set(SpacePart::Blobs, order.bytes());
-        changed
-    }
-
-    fn now(&self) -> u32 {
-        u32::try_from(unix_seconds(self.clock.now())).unwrap_or(u32::MAX)
     }
 
     fn shortage(&self, is_ahead: bool) -> io::Result<SpaceShortage> {
@@ -201,7 +173,7 @@ impl DiskBudget {
     /// wait to be resumed are removed first.
     fn shortage_without_idle(&self, is_ahead: bool) -> io::Result<SpaceShortage> {
         let shortage = self.shortage(is_ahead)?;
-        if self.is_met_by_all(shortage) {
+        if self.catalog.is_met_by_all(shortage) {
             return Ok(shortage);
         }
         let open = self.look_at_open_files();
@@ -223,10 +195,10 @@ impl DiskBudget {
         }
         drop(is_complete);
         let shortage = self.shortage_without_idle(false)?;
-        if !self.is_met_by_all(shortage) {
+        if !self.catalog.is_met_by_all(shortage) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let freed = self.evict(shortage, WRITER_BLOBS_MAX);
+        let freed = self.evict(shortage, None, WRITER_BLOBS_MAX);
         if !shortage.is_met_by(freed.bytes, freed.count) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -238,7 +210,7 @@ impl DiskBudget {
     /// turns in between. Returns whether there is more to do.
     pub(super) fn make_room_ahead(&self) -> bool {
         let _turn = self.making_room.lock();
-        self.count_hits();
+        self.catalog.count_hits();
         if self.space.used(SpacePart::Unlinked) > 0 {
             // They may be closed by now.
             self.look_at_open_files();
@@ -246,7 +218,7 @@ impl DiskBudget {
         let mut has_more = false;
         match self.shortage_without_idle(true) {
             Ok(shortage) if !shortage.is_none() => {
-                let freed = self.evict(shortage, TURN_BLOBS_MAX);
+                let freed = self.evict(shortage, None, TURN_BLOBS_MAX);
                 has_more = freed.count > 0 && !shortage.is_met_by(freed.bytes, freed.count);
                 tracing::debug!(?shortage, ?freed, "evicted blobs ahead of need");
             }
@@ -257,22 +229,37 @@ impl DiskBudget {
         has_more
     }
 
-    /// Gives the order the uses since the last time.
-    fn count_hits(&self) {
-        let now = self.now();
-        let mut order = self.order.lock();
-        self.hits.drain(|key| {
-            order.touch(key, now);
-        });
+    /// Evicts blobs of a registry that would take too much with `more` bytes.
+    fn keep_registry(&self, group: RegistryGroup, more: u64) {
+        let over_cap = self.catalog.excess(group, more);
+        if over_cap > 0 {
+            let _turn = self.making_room.lock();
+            let shortage = SpaceShortage { over_cap, ..SpaceShortage::default() };
+            self.evict(shortage, Some(group), WRITER_BLOBS_MAX);
+        }
     }
 
-    /// Evicts blobs until there is what is lacking, at most `max` blobs. Returns those that went.
-    fn evict(&self, shortage: SpaceShortage, max: usize) -> EvictedBlobs {
-        let reason = match shortage.over_cap {
-            0 => EvictionReason::MinFree,
-            _ => EvictionReason::MaxSize,
+    /// Evicts what registries have above their own bounds.
+    pub(super) fn keep_registries(&self) {
+        for group in self.catalog.sized() {
+            self.keep_registry(group, 0);
+        }
+    }
+
+    /// Evicts blobs until there is what is lacking, at most `max` blobs; of one registry alone, if
+    /// its bound is why. Returns those that went.
+    fn evict(
+        &self,
+        shortage: SpaceShortage,
+        of: Option<RegistryGroup>,
+        max: usize,
+    ) -> EvictedBlobs {
+        let reason = match (of, shortage.over_cap) {
+            (Some(_), _) => EvictionReason::RegistryMaxSize,
+            (None, 0) => EvictionReason::MinFree,
+            (None, _) => EvictionReason::MaxSize,
         };
-        self.count_hits();
+        self.catalog.count_hits();
         let open_files = self.look_at_open_files();
         let mut freed = EvictedBlobs::default();
         let mut open = Vec::new();
@@ -280,11 +267,11 @@ impl DiskBudget {
             if shortage.is_met_by(freed.bytes, freed.count) || self.is_stopping() {
                 break;
             }
-            let Some(key) = self.order.lock().first().cloned() else { break };
+            let Some(key) = self.catalog.next(of) else { break };
             match self.evict_blob(&key, &open_files, reason) {
                 Ok(Some(bytes)) => freed.add(bytes),
                 Ok(None) => {
-                    self.order.lock().postpone(&key);
+                    self.catalog.postpone(&key);
                     open.push(key);
                 }
                 Err(error) => {
@@ -293,16 +280,12 @@ impl DiskBudget {
                 }
             }
         }
-        self.change(|order, now| {
-            for key in &open {
-                order.touch(key, now);
-            }
-        });
+        self.catalog.are_used(&open);
         freed
     }
 
     /// Evicts a blob, unless it is open. Returns how many bytes went.
-    fn evict_blob(
+    pub(super) fn evict_blob(
         &self,
         key: &BlobKey,
         open_files: &OpenFiles,
@@ -316,30 +299,25 @@ impl DiskBudget {
         {
             return Ok(None);
         }
-        let removed = self.unlink(&digest, |order| order.evict(key))?;
+        let removed = self.unlink(&digest, || self.catalog.evicted(key, reason))?;
         drop(held);
         let Some(removed) = removed else { return Ok(Some(0)) };
-        let unused = self.now().saturating_sub(removed.used);
+        let unused = self.catalog.now().saturating_sub(removed.used);
         tracing::debug!(%digest, bytes = removed.bytes, unused, "evicted a blob");
         self.counts.count(reason, removed.bytes, unused);
-        self.recent.lock().note(key.clone());
         Ok(Some(removed.bytes))
     }
 
     /// Removes a blob that the operator does not want. If it is open, it is read to its end.
     pub(in crate::store) fn remove_blob(&self, digest: &Digest) -> io::Result<()> {
-        self.unlink(digest, |order| order.remove(&BlobKey::of(digest))).map(drop)
+        self.unlink(digest, || self.catalog.removed(digest))
     }
 
-    fn unlink<T>(
-        &self,
-        digest: &Digest,
-        forget: impl FnOnce(&mut EvictionOrder<BlobKey>) -> T,
-    ) -> io::Result<T> {
+    fn unlink<T>(&self, digest: &Digest, forget: impl FnOnce() -> T) -> io::Result<T> {
         let names = self.names.lock();
         remove(&self.layout.sums(digest))?;
         remove(&self.layout.blob(digest))?;
-        let forgotten = self.change(|order, _| forget(order));
+        let forgotten = forget();
         drop(names);
         self.index.gone(IndexRow::Blob(digest));
         Ok(forgotten)
@@ -353,8 +331,9 @@ impl DiskBudget {
     }
 
     /// The bounds from now on.
-    pub(in crate::store) fn set_limits(&self, limits: SpaceLimits) {
+    pub(in crate::store) fn set_limits(&self, limits: SpaceLimits, retention: &RetentionLimits) {
         self.space.set_limits(limits);
+        self.catalog.set_retention(retention);
     }
 
     pub(in crate::store) fn report(&self) -> SpaceReport {
@@ -369,12 +348,6 @@ impl DiskBudget {
     pub(in crate::store) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }
-}
-
-/// Bytes that a blob takes, with its checksums.
-fn footprint(digest: &Digest, len: u64, allocated: u64) -> u64 {
-    let files = [allocated, sums::file_bytes(digest, len)];
-    files.into_iter().map(|bytes| bytes.next_multiple_of(BLOCK_BYTES)).sum()
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -7,21 +7,27 @@ use crate::store::space::{FreeSpace, SpacePart};
 /// The bound for which a blob was evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvictionReason {
+    /// It was not pulled for longer than `max_idle`.
+    MaxIdle,
     /// The store would take more than `max_size`.
     MaxSize,
     /// Less than `min_free` would be free on the file system, or too few inodes.
     MinFree,
+    /// Its registry would take more than its own `max_size`.
+    RegistryMaxSize,
 }
 
 impl EvictionReason {
     /// Every one, in the order of its counters.
-    pub const ALL: [Self; 2] = [Self::MaxSize, Self::MinFree];
+    pub const ALL: [Self; 4] = [Self::MaxIdle, Self::MaxSize, Self::MinFree, Self::RegistryMaxSize];
 
     /// The value of the metrics' label: the key of the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::MaxIdle => "max_idle",
             Self::MaxSize => "max_size",
             Self::MinFree => "min_free",
+            Self::RegistryMaxSize => "registry_max_size",
         }
     }
 }
@@ -51,7 +57,8 @@ pub struct SpaceReport {
     pub used: [u64; SpacePart::ALL.len()],
     /// In the order of [`EvictionReason::ALL`].
     pub evicted: [EvictedBlobs; EvictionReason::ALL.len()],
-    /// Seconds from the last use to the eviction of the blob that was evicted last.
+    /// Seconds from the last use to the eviction of the blob that was evicted last, for another
+    /// reason than its age.
     pub last_unused: Option<u64>,
 }
 
@@ -70,7 +77,10 @@ impl EvictionCounts {
     /// Counts a blob that was last used `unused` seconds ago.
     pub(super) fn count(&self, reason: EvictionReason, bytes: u64, unused: u32) {
         let mut tally = self.0.lock();
-        tally.last_unused = Some(unused.into());
+        // What goes for its age says nothing about the size of the cache.
+        if reason != EvictionReason::MaxIdle {
+            tally.last_unused = Some(unused.into());
+        }
         tally.evicted[reason as usize].add(bytes);
     }
 

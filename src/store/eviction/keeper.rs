@@ -3,9 +3,7 @@
 //! No start and no pull waits for it, except for writers that find too little room in the first
 //! seconds. It ends with the store.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -13,9 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::DiskBudget;
-use super::order::BLOCK_BYTES;
+use super::heap::BLOCK_BYTES;
+use super::idle::evict_idle;
+use super::owners::find_owners;
 use crate::oci::{Algorithm, Digest};
-use crate::store::layout::StoreLayout;
+use crate::store::disk_usage::{bytes_of_directories, bytes_under, entries};
 use crate::store::record_share::RecordShare;
 use crate::store::space::SpacePart;
 
@@ -37,12 +37,25 @@ fn keep(budget: &Weak<DiskBudget>) {
     if !find_in_index(budget) && find_in_files(budget).is_none() {
         return;
     }
-    while let Some(budget) = running(budget) {
+    for round in 0_u64.. {
+        let Some(budget) = running(budget) else { return };
         budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
         budget.space.set(SpacePart::Directories, bytes_of_directories(&budget.layout));
         while budget.make_room_ahead() {}
+        keep_retention(&budget, round);
         drop(budget);
         thread::sleep(ROUND_EVERY);
+    }
+}
+
+/// Evicts what has been there for too long, and what registries have too much.
+fn keep_retention(budget: &DiskBudget, round: u64) {
+    if let Err(error) = find_owners(budget, &budget.catalog.take_sought()) {
+        tracing::warn!(%error, "cannot tell which registry the content is of");
+    }
+    budget.keep_registries();
+    if round.is_multiple_of(IDLE_ROUNDS) {
+        evict_idle(budget);
     }
 }
 
@@ -57,7 +70,7 @@ fn find_in_index(budget: &Weak<DiskBudget>) -> bool {
     };
     let are_all = rows.receive(|row| {
         if let Some(budget) = running(budget) {
-            budget.found(&row.digest, row.len, row.len, row.used);
+            budget.catalog.found(&row.digest, row.len, row.len, row.used);
         }
     });
     let Some(budget) = running(budget).filter(|_| are_all) else { return false };
@@ -96,54 +109,16 @@ fn find_in(budget: &DiskBudget, algorithm: Algorithm, first: u8) {
         {
             // Most file systems note a day's first reading.
             let used = u32::try_from(metadata.atime().max(metadata.mtime())).unwrap_or_default();
-            budget.found(&digest, metadata.len(), metadata.blocks() * 512, used);
+            budget.catalog.found(&digest, metadata.len(), metadata.blocks() * 512, used);
         }
     }
-}
-
-/// The entries of a directory, as far as they can be listed.
-fn entries(dir: &Path) -> impl Iterator<Item = fs::DirEntry> {
-    fs::read_dir(dir).into_iter().flatten().flatten()
-}
-
-/// Bytes that all files and directories under `dir` take, as far as they can be listed.
-pub(in crate::store) fn bytes_under(dir: &Path) -> u64 {
-    let mut bytes = bytes_of(dir);
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in entries(&dir) {
-            bytes += entry.metadata().map_or(0, |metadata| metadata.blocks() * 512);
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                dirs.push(entry.path());
-            }
-        }
-    }
-    bytes
-}
-
-/// Bytes that directories take, but for those of the index, of partial files and in the tree of
-/// records; and the few files beside them.
-pub(in crate::store) fn bytes_of_directories(layout: &StoreLayout) -> u64 {
-    let counted = [layout.index(), layout.fills()];
-    let beside = entries(layout.dir()).map(|entry| entry.path());
-    let beside = beside.filter(|path| !counted.contains(path)).map(|path| bytes_of(&path));
-    let trees = ALGORITHMS.iter().flat_map(|algorithm| {
-        let name = algorithm.as_str();
-        let trees = [layout.blobs().join(name), layout.sums_dir().join(name)];
-        let leaves = (0..=u8::MAX).flat_map(|first| {
-            [layout.blobs_of(*algorithm, first), layout.sums_of(*algorithm, first)]
-        });
-        trees.into_iter().chain(leaves)
-    });
-    bytes_of(layout.dir()) + beside.sum::<u64>() + trees.map(|dir| bytes_of(&dir)).sum::<u64>()
-}
-
-fn bytes_of(path: &Path) -> u64 {
-    fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
 }
 
 /// All that digests can be of.
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+/// Rounds between two looks for what was not pulled for too long, which is a matter of days.
+const IDLE_ROUNDS: u64 = 60;
 
 /// The pause between two looks at the space, at the index, which has some dozens of files, and at
 /// the thousand directories, which grow with what is in them.

@@ -1,21 +1,33 @@
 //! A finite disk: which blobs go, when, and what may be stored.
 //!
-//! `order.rs` decides which blob goes first, `budget.rs` whether one has to and that it may, and
-//! `keeper.rs` does so ahead of need. How much is stored and may be is counted in `../space.rs`.
+//! `order.rs` decides which blob goes first, `retention.rs` which have been there for too long,
+//! `budget.rs` whether one has to go and that it may, and `keeper.rs` does so ahead of need. Which
+//! blobs there are is noted in `catalog.rs`; how much is stored and may be is counted in
+//! `../space.rs`.
 
 mod budget;
+mod catalog;
+mod class;
 mod counts;
+mod heap;
 mod hits;
+mod idle;
 mod keeper;
 mod key;
 mod open_files;
 mod order;
+mod owners;
 mod recent;
+mod retention;
 
 pub(super) use self::budget::DiskBudget;
+pub use self::class::{BlobClass, BlobHold, RegistryGroup};
 pub use self::counts::{EvictedBlobs, EvictionReason, SpaceReport};
-pub(super) use self::keeper::{bytes_of_directories, bytes_under, start};
-pub use self::order::{EvictionOrder, RemovedBlob};
+pub(super) use self::keeper::start;
+pub use self::order::{EvictionOrder, OrderBound, RemovedBlob};
+pub use self::retention::{RegistryRetention, RetentionLimits};
 
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,10 @@
 //! takes; a blob that is not used for long falls behind `L`, however often it was used before.
 //! [Decision 16](../../../docs/decisions/0016-eviction.md) compares it with others.
 //!
+//! Blobs of one registry under one hold are a class with a heap of its own, so that the next of
+//! some classes is found as fast as the next of all. The `L` of a registry rises as well by what is
+//! evicted for a bound of its own.
+//!
 //! Nothing here knows files, clocks or threads. An operation takes `O(log n)`; a blob takes 64
 //! bytes with a key of 40, and at most 16 for its places in heap and table.
 
@@ -14,34 +18,23 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::class::BlobClass;
+use super::heap::{BLOCK_BYTES, ClassHeap, OrderEntry, SizeAndUses, count, grow};
+
 /// Blobs by the order in which they are to be evicted.
 #[derive(Debug)]
 pub struct EvictionOrder<K> {
     entries: Vec<OrderEntry<K>>,
     /// Indices of `entries`, by key.
     slots: HashTable<u32>,
-    /// Indices of `entries`, as a binary heap; the lowest priority is at the root.
-    heap: Vec<u32>,
+    /// By [`BlobClass::index`].
+    heaps: Vec<ClassHeap>,
     /// `L` of the formula.
     inflation: f64,
-    blocks: u64,
+    /// `L` of each registry, by its number, where that is higher.
+    group_inflation: Vec<f64>,
     hasher: RandomState,
 }
-
-#[derive(Debug)]
-struct OrderEntry<K> {
-    key: K,
-    priority: f64,
-    size: SizeAndUses,
-    /// Seconds since 1970.
-    used: u32,
-    /// Index in the heap.
-    place: u32,
-}
-
-/// Blocks of 4 KiB in the upper 30 bits, uses in the lower two.
-#[derive(Clone, Copy, Debug)]
-struct SizeAndUses(u32);
 
 /// A blob that was evicted or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +45,23 @@ pub struct RemovedBlob {
     pub used: u32,
 }
 
+/// The bound for which a blob goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderBound {
+    /// The bound of everything.
+    Whole,
+    /// The bound of its registry.
+    Registry,
+}
+
 impl<K> Default for EvictionOrder<K> {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
             slots: HashTable::new(),
-            heap: Vec::new(),
+            heaps: Vec::new(),
             inflation: AGE_RANGE,
-            blocks: 0,
+            group_inflation: Vec::new(),
             hasher: RandomState::new(),
         }
     }
@@ -78,11 +80,21 @@ impl<K: Hash + Eq> EvictionOrder<K> {
 
     /// Bytes that all blobs take.
     pub fn bytes(&self) -> u64 {
-        self.blocks * BLOCK_BYTES
+        self.bytes_of(|_| true)
+    }
+
+    /// Bytes that the blobs of some classes take.
+    pub fn bytes_of(&self, is_meant: impl Fn(BlobClass) -> bool) -> u64 {
+        self.heaps_of(is_meant).map(ClassHeap::bytes).sum()
+    }
+
+    /// How many blobs of some classes there are.
+    pub fn count_of(&self, is_meant: impl Fn(BlobClass) -> bool) -> usize {
+        self.heaps_of(is_meant).map(ClassHeap::len).sum()
     }
 
     /// Adds a blob that was stored and used now. A blob that is there already gets this size, and
-    /// keeps its uses.
+    /// keeps its class and its uses.
     pub fn insert(&mut self, key: K, bytes: u64, now: u32) {
         self.put(key, bytes, now, 1);
     }
@@ -107,9 +119,24 @@ impl<K: Hash + Eq> EvictionOrder<K> {
             entry.size = SizeAndUses::new(entry.size.blocks(), 1);
             entry.priority = AGE_RANGE * after_oldest.min(1.0) + entry.size.worth();
         }
-        for place in (0..self.heap.len() / 2).rev() {
-            self.sift_down(place);
+        for heap in &mut self.heaps {
+            heap.rebuild(&mut self.entries);
         }
+    }
+
+    /// The class of a blob; `None` if it is not there.
+    pub fn class(&self, key: &K) -> Option<BlobClass> {
+        self.find(key).map(|slot| self.entries[slot].class)
+    }
+
+    /// Puts a blob into another class, where it is in its turn by the priority that it has.
+    pub fn set_class(&mut self, key: &K, class: BlobClass) {
+        let Some(slot) = self.find(key).filter(|slot| self.entries[*slot].class != class) else {
+            return;
+        };
+        self.leave_heap(slot);
+        self.entries[slot].class = class;
+        self.enter_heap(slot);
     }
 
     /// Notes a use. Returns whether the blob is there.
@@ -124,22 +151,53 @@ impl<K: Hash + Eq> EvictionOrder<K> {
 
     /// The blob that goes next; `None` when all are postponed.
     pub fn first(&self) -> Option<&K> {
-        let first = &self.entries[*self.heap.first()? as usize];
+        self.first_of(|_| true)
+    }
+
+    /// The blob that goes next of those of some classes; `None` when all are postponed.
+    pub fn first_of(&self, is_meant: impl Fn(BlobClass) -> bool) -> Option<&K> {
+        let firsts = self.heaps_of(is_meant).filter_map(|heap| Some(&self.entries[heap.first()?]));
+        let first = firsts.reduce(|one, other| if other.is_before(one) { other } else { one })?;
         first.priority.is_finite().then_some(&first.key)
+    }
+
+    /// Shows the class and the last use of `max` blobs from the `from`th on, which is no order, and
+    /// returns those that are chosen. Between two calls each eviction may move a blob past `from`.
+    pub fn choose(
+        &self,
+        from: usize,
+        max: usize,
+        is_chosen: impl Fn(BlobClass, u32) -> bool,
+    ) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let some = self.entries.iter().skip(from).take(max);
+        some.filter(|it| is_chosen(it.class, it.used)).map(|it| it.key.clone()).collect()
     }
 
     /// Lets all others go before a blob, until its next use is noted.
     pub fn postpone(&mut self, key: &K) {
         if let Some(slot) = self.find(key) {
             self.entries[slot].priority = f64::INFINITY;
-            self.sift_down(self.entries[slot].place as usize);
+            self.settle(slot);
         }
     }
 
     /// Takes out a blob that goes because there is no room for it: `L` becomes its priority.
-    pub fn evict(&mut self, key: &K) -> Option<RemovedBlob> {
+    pub fn evict(&mut self, key: &K, bound: OrderBound) -> Option<RemovedBlob> {
         let slot = self.find(key)?;
-        self.inflation = self.inflation.max(self.entries[slot].priority);
+        let priority = self.entries[slot].priority;
+        match bound {
+            OrderBound::Whole => self.inflation = self.inflation.max(priority),
+            OrderBound::Registry => {
+                let group = self.entries[slot].class.group.number();
+                if self.group_inflation.len() <= group {
+                    self.group_inflation.resize(group + 1, 0.0);
+                }
+                self.group_inflation[group] = self.group_inflation[group].max(priority);
+            }
+        }
         self.remove(key)
     }
 
@@ -149,13 +207,17 @@ impl<K: Hash + Eq> EvictionOrder<K> {
         let entries = &self.entries;
         let found = self.slots.find_entry(hash, |slot| entries[*slot as usize].key == *key);
         let slot = found.ok()?.remove().0 as usize;
-        self.leave_heap(self.entries[slot].place as usize);
+        self.leave_heap(slot);
         let removed = self.entries.swap_remove(slot);
         if slot < self.entries.len() {
             self.moved(slot);
         }
-        self.blocks -= u64::from(removed.size.blocks());
         Some(RemovedBlob { bytes: removed.size.bytes(), used: removed.used })
+    }
+
+    fn heaps_of(&self, is_meant: impl Fn(BlobClass) -> bool) -> impl Iterator<Item = &ClassHeap> {
+        let heaps = self.heaps.iter().enumerate();
+        heaps.filter(move |(index, _)| is_meant(BlobClass::at(*index))).map(|(_, heap)| heap)
     }
 
     fn find(&self, key: &K) -> Option<usize> {
@@ -172,153 +234,68 @@ impl<K: Hash + Eq> EvictionOrder<K> {
             |slot| entries[*slot as usize].key == key,
             |slot| hasher.hash_one(&entries[*slot as usize].key),
         );
-        let slot = match entry {
+        match entry {
             Entry::Occupied(found) => {
                 let slot = *found.get() as usize;
                 let entry = &mut entries[slot];
-                self.blocks -= u64::from(entry.size.blocks());
-                entry.size = SizeAndUses::new(blocks, entry.size.uses().max(uses));
+                let before = entry.size;
+                entry.size = SizeAndUses::new(blocks, before.uses().max(uses));
                 entry.used = entry.used.max(at);
-                slot
+                self.heaps[entry.class.index()].resize(before, entry.size);
+                self.place_anew(slot);
             }
             Entry::Vacant(vacant) => {
-                let (slot, place) = (count(entries.len()), count(self.heap.len()));
-                vacant.insert(slot);
+                let slot = entries.len();
+                vacant.insert(count(slot));
                 grow(entries);
-                grow(&mut self.heap);
-                let size = SizeAndUses::new(blocks, uses);
-                entries.push(OrderEntry { key, priority: f64::INFINITY, size, used: at, place });
-                self.heap.push(slot);
-                slot as usize
+                let (size, class) = (SizeAndUses::new(blocks, uses), BlobClass::default());
+                let priority = f64::INFINITY;
+                entries.push(OrderEntry { key, priority, size, used: at, place: 0, class });
+                self.enter_heap(slot);
+                self.place_anew(slot);
             }
-        };
-        self.blocks += u64::from(self.entries[slot].size.blocks());
-        self.place_anew(slot);
+        }
     }
 
     /// Gives a blob the priority of a use at this moment.
     fn place_anew(&mut self, slot: usize) {
         let entry = &mut self.entries[slot];
-        let base = if entry.size.uses() == 0 { 0.0 } else { self.inflation };
+        let own = self.group_inflation.get(entry.class.group.number()).copied().unwrap_or_default();
+        let base = if entry.size.uses() == 0 { 0.0 } else { self.inflation.max(own) };
         entry.priority = base + entry.size.worth();
-        let place = entry.place as usize;
-        self.sift_up(place);
-        self.sift_down(self.entries[slot].place as usize);
+        self.settle(slot);
+    }
+
+    /// Moves a blob whose priority has changed to its place.
+    fn settle(&mut self, slot: usize) {
+        let index = self.entries[slot].class.index();
+        self.heaps[index].place_anew(&mut self.entries, slot);
+    }
+
+    fn enter_heap(&mut self, slot: usize) {
+        let index = self.entries[slot].class.index();
+        if self.heaps.len() <= index {
+            self.heaps.resize_with(index + 1, ClassHeap::default);
+        }
+        self.heaps[index].push(&mut self.entries, slot);
+    }
+
+    fn leave_heap(&mut self, slot: usize) {
+        let index = self.entries[slot].class.index();
+        self.heaps[index].remove(&mut self.entries, slot);
     }
 
     /// Tells table and heap that the last entry is now at `slot`.
     fn moved(&mut self, slot: usize) {
         let (old, new) = (count(self.entries.len()), count(slot));
-        let hash = self.hasher.hash_one(&self.entries[slot].key);
+        let entry = &self.entries[slot];
+        let hash = self.hasher.hash_one(&entry.key);
         if let Some(known) = self.slots.find_mut(hash, |known| *known == old) {
             *known = new;
         }
-        self.heap[self.entries[slot].place as usize] = new;
-    }
-
-    fn leave_heap(&mut self, place: usize) {
-        self.heap.swap_remove(place);
-        if place < self.heap.len() {
-            self.settle(place);
-            self.sift_up(place);
-            self.sift_down(place);
-        }
-    }
-
-    fn sift_up(&mut self, mut place: usize) {
-        while place > 0 {
-            let parent = (place - 1) / 2;
-            if !self.is_before(place, parent) {
-                break;
-            }
-            self.swap(place, parent);
-            place = parent;
-        }
-    }
-
-    fn sift_down(&mut self, mut place: usize) {
-        loop {
-            let child = 2 * place + 1;
-            if child >= self.heap.len() {
-                break;
-            }
-            let right = child + 1;
-            let is_right = right < self.heap.len() && self.is_before(right, child);
-            let child = if is_right { right } else { child };
-            if !self.is_before(child, place) {
-                break;
-            }
-            self.swap(place, child);
-            place = child;
-        }
-    }
-
-    /// Among equal priorities, the blob that was used longer ago goes first.
-    fn is_before(&self, one: usize, other: usize) -> bool {
-        let entry = |place: usize| &self.entries[self.heap[place] as usize];
-        let (one, other) = (entry(one), entry(other));
-        one.priority.total_cmp(&other.priority).then(one.used.cmp(&other.used)).is_lt()
-    }
-
-    fn swap(&mut self, one: usize, other: usize) {
-        self.heap.swap(one, other);
-        self.settle(one);
-        self.settle(other);
-    }
-
-    fn settle(&mut self, place: usize) {
-        self.entries[self.heap[place] as usize].place = count(place);
+        self.heaps[entry.class.index()].moved(entry.place, slot);
     }
 }
-
-impl SizeAndUses {
-    fn new(blocks: impl TryInto<u32>, uses: u32) -> Self {
-        let blocks = blocks.try_into().unwrap_or(u32::MAX).clamp(1, BLOCKS_MAX);
-        Self(blocks << 2 | uses.min(USES_MAX))
-    }
-
-    fn blocks(self) -> u32 {
-        self.0 >> 2
-    }
-
-    fn uses(self) -> u32 {
-        self.0 & 3
-    }
-
-    fn bytes(self) -> u64 {
-        u64::from(self.blocks()) * BLOCK_BYTES
-    }
-
-    /// The part of the priority that is not `L`. A blob of an earlier process has one use.
-    fn worth(self) -> f64 {
-        let blocks = f64::from(self.blocks());
-        f64::from(self.uses().max(1)) * (FETCH_BLOCKS + blocks) / blocks
-    }
-}
-
-/// Memory for one in 64 more, so that little is taken that is not used.
-fn grow<T>(items: &mut Vec<T>) {
-    if items.len() == items.capacity() {
-        items.reserve_exact((items.len() / 64).max(64));
-    }
-}
-
-/// Four billion blobs are more than any file system has files.
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// Sizes are counted in blocks of this many bytes, as most file systems allocate them.
-pub(super) const BLOCK_BYTES: u64 = 4096;
-
-/// The largest size that is counted: 4 TiB.
-const BLOCKS_MAX: u32 = u32::MAX >> 2;
-
-/// The cost of a fetch beside its bytes: `c0`, 8 MiB, in blocks.
-const FETCH_BLOCKS: f64 = 2048.0;
-
-/// Uses above this do not count: versions move on.
-const USES_MAX: u32 = 2;
 
 /// `L` at the start of a process, over that of the blob that was used longest ago: the value of a
 /// large blob that was used twice, which stays about as long as the cache needs to be replaced.
@@ -344,7 +321,7 @@ mod tests {
     fn drained(mut order: EvictionOrder<u32>) -> Vec<u32> {
         let next = || {
             let key = *order.first()?;
-            order.evict(&key).map(|_| key)
+            order.evict(&key, OrderBound::Whole).map(|_| key)
         };
         std::iter::from_fn(next).collect()
     }
@@ -374,7 +351,7 @@ mod tests {
         for key in 1.. {
             order.insert(key, 100 * MIB, 2);
             let first = *order.first().unwrap();
-            order.evict(&first);
+            order.evict(&first, OrderBound::Whole);
             if first == 0 {
                 break;
             }
@@ -470,7 +447,10 @@ mod tests {
                         let (blocks, _, priority) = plain.blobs.remove(&first).unwrap();
                         assert!(priority <= plain.lowest(), "seed {seed}, step {step}");
                         plain.inflation = plain.inflation.max(priority);
-                        assert_eq!(order.evict(&first).unwrap().bytes, blocks * BLOCK_BYTES);
+                        assert_eq!(
+                            order.evict(&first, OrderBound::Whole).unwrap().bytes,
+                            blocks * BLOCK_BYTES
+                        );
                     }
                 }
                 let bytes: u64 = plain.blobs.values().map(|(blocks, ..)| blocks * 4096).sum();
@@ -483,7 +463,7 @@ mod tests {
         /// Memory that the order takes, in bytes.
         fn memory(&self) -> usize {
             self.entries.capacity() * size_of::<OrderEntry<K>>()
-                + self.heap.capacity() * size_of::<u32>()
+                + self.heaps.iter().map(ClassHeap::memory).sum::<usize>()
                 + self.slots.allocation_size()
         }
     }

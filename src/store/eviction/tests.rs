@@ -9,20 +9,21 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::bytes_under;
 use crate::clock::{SystemClock, WallClock};
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, Digest, RegistryName};
+use crate::store::disk_usage::bytes_under;
 use crate::store::space::SpacePart;
 use crate::store::{
-    AppendError, BootClock, EvictedBlobs, HashedFile, IndexOptions, IndexRow, IndexState,
-    SpaceAmount, SpaceLimits, Store, StoreOptions, StoredState, VerifiedContent,
+    AppendError, BootClock, EvictedBlobs, EvictionReason, HashedFile, IndexOptions, IndexRow,
+    IndexState, RegistryGroup, RetentionLimits, SpaceAmount, SpaceLimits, Store, StoreOptions,
+    StoredState, VerifiedContent,
 };
 
-const MIB: usize = 1 << 20;
+pub(super) const MIB: usize = 1 << 20;
 
-struct FiniteStore {
-    store: Store,
-    dir: tempfile::TempDir,
+pub(super) struct FiniteStore {
+    pub(super) store: Store,
+    pub(super) dir: tempfile::TempDir,
 }
 
 impl FiniteStore {
@@ -35,8 +36,16 @@ impl FiniteStore {
         self.store.report().space.used.iter().sum()
     }
 
-    fn evicted(&self) -> EvictedBlobs {
-        self.store.report().space.evicted[0]
+    pub(super) fn used_blobs(&self) -> u64 {
+        self.store.blobs.budget().space().used(SpacePart::Blobs)
+    }
+
+    pub(super) fn evicted(&self) -> EvictedBlobs {
+        self.evicted_for(EvictionReason::MaxSize)
+    }
+
+    pub(super) fn evicted_for(&self, reason: EvictionReason) -> EvictedBlobs {
+        self.store.report().space.evicted[reason as usize]
     }
 
     fn make_room_ahead(&self) {
@@ -44,8 +53,16 @@ impl FiniteStore {
     }
 
     async fn append(&self, bytes: Vec<u8>) -> Result<HashedFile, AppendError<Vec<u8>>> {
+        self.append_of(&"a.test".parse().unwrap(), bytes).await
+    }
+
+    pub(super) async fn append_of(
+        &self,
+        registry: &RegistryName,
+        bytes: Vec<u8>,
+    ) -> Result<HashedFile, AppendError<Vec<u8>>> {
         let digest = Digest::of(Algorithm::Sha256, &bytes);
-        let file = self.store.open_fill(&"a.test".parse().unwrap(), &digest).await.unwrap();
+        let file = self.store.open_fill(registry, &digest).await.unwrap();
         let (len, (sender, queue)) = (bytes.len() as u64, mpsc::channel(1));
         sender.try_send(bytes).unwrap();
         drop(sender);
@@ -53,19 +70,25 @@ impl FiniteStore {
     }
 
     /// Stores a blob of so many MiB, all of this byte.
-    async fn store(&self, byte: u8, mib: usize) -> Digest {
+    pub(super) async fn store(&self, byte: u8, mib: usize) -> Digest {
+        self.store_of("a.test", byte, mib).await
+    }
+
+    pub(super) async fn store_of(&self, registry: &str, byte: u8, mib: usize) -> Digest {
         let bytes = vec![byte; mib * MIB];
         let digest = Digest::of(Algorithm::Sha256, &bytes);
-        let Ok(file) = self.append(bytes).await else { panic!("there is no room") };
+        let Ok(file) = self.append_of(&registry.parse().unwrap(), bytes).await else {
+            panic!("there is no room")
+        };
         file.commit(&digest, |_| {}).await.unwrap().kept.unwrap();
         digest
     }
 
-    async fn open(&self, digest: &Digest) -> Option<StoredState> {
+    pub(super) async fn open(&self, digest: &Digest) -> Option<StoredState> {
         self.store.content().open(digest, None).await.unwrap()
     }
 
-    async fn has(&self, digests: &[&Digest]) -> Vec<bool> {
+    pub(super) async fn has(&self, digests: &[&Digest]) -> Vec<bool> {
         let mut found = Vec::new();
         for digest in digests {
             found.push(self.open(digest).await.is_some());
@@ -109,7 +132,7 @@ async fn blobs_that_are_used_stay_and_small_ones_longer_than_large_ones() {
     let store = FiniteStore::new(32);
     let (used, unused) = (store.store(1, 8).await, store.store(2, 8).await);
     let small = VerifiedContent::check(&Digest::of(Algorithm::Sha256, b"{}"), "{}".into()).unwrap();
-    store.store.blobs.put_small(&small).unwrap();
+    store.store.blobs.put_small(&small, RegistryGroup::UNKNOWN).unwrap();
     store.store.note_hit(&used);
     let (third, fourth) = (store.store(3, 12).await, store.store(4, 8).await);
     assert_eq!(
@@ -173,7 +196,7 @@ async fn a_file_without_a_name_counts_until_it_is_closed() {
     let reader = store.open(&digest).await.unwrap();
     let path = store.dir.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
     fs::remove_file(path).unwrap();
-    store.store.blobs.budget().removed(&digest);
+    store.store.blobs.budget().catalog().removed(&digest);
     store.store.blobs.budget().look_at_open_files();
     let unlinked = || store.store.blobs.budget().space().used(SpacePart::Unlinked);
     assert!(unlinked() >= 8 * MIB as u64);
@@ -219,7 +242,7 @@ async fn blobs_of_an_earlier_process_go_by_their_last_use() {
 
 /// An hour ahead for each time it is asked to.
 #[derive(Debug, Default)]
-struct SteppedClock(AtomicU64);
+pub(super) struct SteppedClock(pub(super) AtomicU64);
 
 impl WallClock for SteppedClock {
     fn now(&self) -> SystemTime {
@@ -276,7 +299,8 @@ async fn a_lower_bound_evicts_without_a_writer() {
         store.store(byte, 8).await;
     }
     let max_size = Some(SpaceAmount::Bytes(20 * MIB as u64));
-    store.store.set_limits(SpaceLimits { max_size, ..SpaceLimits::NONE });
+    let limits = SpaceLimits { max_size, ..SpaceLimits::NONE };
+    store.store.set_limits(limits, &RetentionLimits::default());
     // The store's own thread may be first.
     store.make_room_ahead();
     let begun = Instant::now();

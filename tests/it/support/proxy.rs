@@ -82,6 +82,7 @@ impl Setup {
             store: store::StoreOptions {
                 dir: cache_dir,
                 limits: store::SpaceLimits::NONE,
+                retention: store::RetentionLimits::default(),
                 fill_keep: Duration::from_secs(24 * 60 * 60),
                 verify_every: VERIFY_EVERY,
                 index: None,
