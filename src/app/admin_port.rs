@@ -4,7 +4,7 @@
 //! starts, or stops. Its connections are not among those that a stop waits for.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,10 @@ use super::StartError;
 use super::accepting::AcceptLoop;
 use crate::admin::AdminService;
 use crate::config::ADMIN_LISTEN;
-use crate::http::{BoundListener, ClientSocket, IdleGuard, serve_connection};
+use crate::http::{
+    BoundListener, ClientSocket, ConnectionAdmission, ConnectionLoad, ConnectionPermit,
+    ConnectionQuota, IdleGuard, serve_connection,
+};
 
 /// The address, if one is listened on.
 #[derive(Debug)]
@@ -85,25 +88,38 @@ impl AdminPort {
         }
         let stop = CancellationToken::new();
         let (admin, connections) = (Arc::clone(&self.admin), self.connections.clone());
+        let admission = OperatorAdmission(ConnectionQuota::for_operators(stop.clone()));
         AcceptLoop::start(stop.clone(), async move {
-            let serve = |socket, _client| serve(Arc::clone(&admin), socket, stop.clone());
-            listener.accept(serve, &connections, stop.clone()).await;
+            let serve = |socket, _client, permit: ConnectionPermit| {
+                let admin = Arc::clone(&admin);
+                async move { serve(admin, socket, &permit).await }
+            };
+            listener.accept(&admission, serve, &connections, stop.clone()).await;
         })
     }
 }
 
+/// Gives a place to each operator; where there is none, another's idle connection makes room.
+struct OperatorAdmission(ConnectionQuota);
+
+impl ConnectionAdmission for OperatorAdmission {
+    fn quota(&self) -> &ConnectionQuota {
+        &self.0
+    }
+
+    async fn admit(&self, client: IpAddr) -> Option<ConnectionPermit> {
+        self.0.enter(client, usize::MAX).await.ok()
+    }
+}
+
 /// Serves one operator's connection until it ends.
-fn serve(
-    admin: Arc<AdminService>,
-    socket: ClientSocket,
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + Send + use<> {
+async fn serve(admin: Arc<AdminService>, socket: ClientSocket, load: &Arc<ConnectionLoad>) {
     let answer = move |request| {
         let admin = Arc::clone(&admin);
         async move { admin.answer(request).await }
     };
-    let io = IdleGuard::new(Box::new(socket), STALL_MAX);
-    serve_connection(Box::new(io), None, answer, stop)
+    let io = IdleGuard::new(Box::new(socket), STALL_MAX).watching(Arc::clone(load));
+    serve_connection(Box::new(io), None, answer, Arc::clone(load)).await;
 }
 
 /// Answers here are small and made at once; Prometheus keeps its connection for its next scrape.

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::App;
 use super::accepting::AcceptLoop;
 use crate::control::{ControlService, socket_path};
-use crate::http::{IdleGuard, LocalListener, NetworkConnection, serve_connection};
+use crate::http::{ConnectionLoad, IdleGuard, LocalListener, NetworkConnection, serve_connection};
 
 /// The socket, if one is listened on.
 #[derive(Debug)]
@@ -60,7 +60,8 @@ fn serve(
         let service = Arc::clone(&service);
         async move { service.answer(request).await }
     };
-    serve_connection(Box::new(IdleGuard::new(io, STALL_MAX)), None, answer, stop)
+    let io = Box::new(IdleGuard::new(io, STALL_MAX));
+    serve_connection(io, None, answer, Arc::new(ConnectionLoad::unlimited(stop)))
 }
 
 /// A command whose output is read slowly, as by a person with a pager, may take its time.

@@ -34,8 +34,8 @@ use crate::clock::{BootId, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
 use crate::control::ControlSources;
 use crate::http::{
-    ClientPeer, ClientSocket, ConnectionQuota, EgressRoute, InstanceId, Network, NetworkConnection,
-    ProxyTable, RequestBody, SendfileQueue, SystemNetwork, serve_connection,
+    ClientPeer, ClientSocket, ConnectionLoad, ConnectionQuota, EgressRoute, InstanceId, Network,
+    NetworkConnection, ProxyTable, RequestBody, SendfileQueue, SystemNetwork, serve_connection,
 };
 use crate::push;
 use crate::push::PushService;
@@ -98,8 +98,7 @@ impl App {
         let options = settings.store.clone();
         let machine = BootClock { clock: Arc::clone(&parts.clock), boot: parts.boot };
         let opened = tokio::task::spawn_blocking(move || Store::open(options, machine)).await;
-        let store = opened.map_err(|_| StartError::Interrupted)??;
-        let store = Arc::new(store);
+        let store = Arc::new(opened.map_err(|_| StartError::Interrupted)??);
         let cache = Cache::new(Arc::clone(&store), parts.clock.clone(), settings.cache);
         let push = open_push(store, cache.clone(), parts.clock, settings.push.clone()).await?;
         cache.sweep().await;
@@ -111,6 +110,7 @@ impl App {
             egress.instance,
             Arc::clone(&traffic),
         );
+        let stop = CancellationToken::new();
         Ok(Self {
             cache,
             push,
@@ -119,10 +119,10 @@ impl App {
             routes: Arc::new(LatestValue::new(routes)),
             grace: Arc::new(LatestValue::new(settings.shutdown_grace)),
             limits: Arc::new(LatestValue::new(settings.clients)),
-            quota: ConnectionQuota::default(),
+            quota: ConnectionQuota::for_clients(stop.clone()),
             traffic,
             connections: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            stop,
         })
     }
 
@@ -181,7 +181,7 @@ impl App {
         peer: ClientPeer,
         access: access::AccessOptions,
     ) -> impl Future<Output = ()> + Send + use<> {
-        self.serve_at(io, None, peer, self.entrance_for(access))
+        self.serve_alone(io, None, peer, access)
     }
 
     /// Serves one connection over TCP, which sends files by itself, until it ends.
@@ -191,12 +191,25 @@ impl App {
         access: access::AccessOptions,
     ) -> impl Future<Output = ()> + Send + use<> {
         let outlet = Some(socket.outlet());
-        self.serve_at(Box::new(socket), outlet, ClientPeer::default(), self.entrance_for(access))
+        self.serve_alone(Box::new(socket), outlet, ClientPeer::default(), access)
     }
 
-    fn entrance_for(&self, access: access::AccessOptions) -> Arc<LatestValue<Entrance>> {
-        let access = ListenerAccess::new(access, Arc::clone(&self.ledger));
-        Arc::new(LatestValue::new(Entrance::to_all(access)))
+    /// Serves a connection that no listener has admitted.
+    fn serve_alone(
+        &self,
+        io: NetworkConnection,
+        outlet: Option<SendfileQueue>,
+        peer: ClientPeer,
+        access: access::AccessOptions,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let app = self.clone();
+        async move {
+            let access = ListenerAccess::new(access, Arc::clone(&app.ledger));
+            let entrance = Arc::new(LatestValue::new(Entrance::to_all(access)));
+            let entered = app.quota.enter(peer.address, usize::MAX).await;
+            let Ok(permit) = entered else { return };
+            app.serve_at(io, outlet, peer, entrance, Arc::clone(&permit)).await;
+        }
     }
 
     /// Serves one connection at an entrance until it ends.
@@ -206,13 +219,14 @@ impl App {
         outlet: Option<SendfileQueue>,
         peer: ClientPeer,
         entrance: Arc<LatestValue<Entrance>>,
+        load: Arc<ConnectionLoad>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (routes, peer) = (Arc::clone(&self.routes), Arc::new(peer));
         let answer = move |request| {
             let (routes, entrance, peer) = (routes.take(), entrance.take(), Arc::clone(&peer));
             async move { routes.answer(RequestBody::of(request), &entrance, &peer).await }
         };
-        serve_connection(io, outlet, answer, self.stop.clone())
+        serve_connection(io, outlet, answer, load)
     }
 
     /// The store's figures: index, verification, space.

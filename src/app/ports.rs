@@ -15,8 +15,8 @@ use super::{App, StartError};
 use crate::access::ListenerAccess;
 use crate::config;
 use crate::http::{
-    BoundListener, ClientPeer, ClientSocket, ConnectionPermit, IdleGuard, NetworkConnection,
-    QuotaExceeded, ServerTls, TrustError,
+    BoundListener, ClientPeer, ClientSocket, ConnectionAdmission, ConnectionLoad, ConnectionPermit,
+    ConnectionQuota, IdleGuard, NetworkConnection, QuotaExceeded, ServerTls, TrustError,
 };
 use crate::routes::Entrance;
 
@@ -181,68 +181,74 @@ impl App {
     fn accept(&self, listener: BoundListener, port: Arc<ListenPort>) -> AcceptLoop {
         let (app, stop) = (self.clone(), self.stop.child_token());
         AcceptLoop::start(stop.clone(), async move {
-            let serve = |socket, client| app.serve_port(socket, client, Arc::clone(&port));
-            listener.accept(serve, &app.connections, stop).await;
+            let serve = |socket, client, permit: ConnectionPermit| {
+                let (app, port) = (app.clone(), Arc::clone(&port));
+                async move { app.serve_port(socket, client, port, &permit).await }
+            };
+            listener.accept(&app, serve, &app.connections, stop).await;
         })
     }
 
-    fn serve_port(
+    async fn serve_port(
         &self,
         socket: ClientSocket,
         client: IpAddr,
         port: Arc<ListenPort>,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let app = self.clone();
-        async move {
-            let limits = app.limits.take();
-            let Some(_place) = app.place(client, limits.connections) else { return };
-            let (outlet, tls) = (socket.outlet(), port.tls.take());
-            if tls.is_some() {
-                socket.queue_little();
-            }
-            let is_tls = tls.is_some();
-            let told = Arc::clone(&port);
-            let io = IdleGuard::new(Box::new(socket), limits.stall)
-                .on_first_byte(move |first| told.tell_of_mismatch(first, is_tls, client));
-            let io: NetworkConnection = Box::new(io);
-            let mut peer = ClientPeer::at(client);
-            let (io, outlet) = match tls.as_ref() {
-                None => (io, Some(outlet)),
-                Some(tls) => match app.shake_hands(tls, io).await {
-                    // The bytes of a TLS connection have to pass through user space.
-                    Some((io, names)) => {
-                        peer.names = names;
-                        (io, None)
-                    }
-                    None => return,
-                },
-            };
-            drop(tls);
-            app.serve_at(io, outlet, peer, Arc::clone(&port.entrance)).await;
+        load: &Arc<ConnectionLoad>,
+    ) {
+        let (outlet, tls) = (socket.outlet(), port.tls.take());
+        if tls.is_some() {
+            socket.queue_little();
         }
+        let is_tls = tls.is_some();
+        let told = Arc::clone(&port);
+        let io = IdleGuard::new(Box::new(socket), self.limits.take().stall)
+            .watching(Arc::clone(load))
+            .on_first_byte(move |first| told.tell_of_mismatch(first, is_tls, client));
+        let io: NetworkConnection = Box::new(io);
+        let mut peer = ClientPeer::at(client);
+        let (io, outlet) = match tls.as_ref() {
+            None => (io, Some(outlet)),
+            Some(tls) => match shake_hands(tls, io, load).await {
+                // The bytes of a TLS connection have to pass through user space.
+                Some((io, names)) => {
+                    peer.names = names;
+                    (io, None)
+                }
+                None => return,
+            },
+        };
+        drop(tls);
+        self.serve_at(io, outlet, peer, Arc::clone(&port.entrance), Arc::clone(load)).await;
+    }
+}
+
+async fn shake_hands(
+    tls: &PortTls,
+    io: NetworkConnection,
+    load: &ConnectionLoad,
+) -> Option<(NetworkConnection, Vec<String>)> {
+    let shaken = tokio::select! {
+        () = load.stopped() => return None,
+        shaken = tls.server.accept(io) => shaken,
+    };
+    // Port scanners, plain HTTP, clients that do not believe the certificate: all ordinary.
+    shaken.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()
+}
+
+impl ConnectionAdmission for App {
+    fn quota(&self) -> &ConnectionQuota {
+        &self.quota
     }
 
-    /// A place for a connection; what it gets else is a closed one, which costs least.
-    fn place(&self, client: IpAddr, max: Option<NonZeroUsize>) -> Option<ConnectionPermit> {
-        let max = max.map_or(usize::MAX, NonZeroUsize::get);
+    async fn admit(&self, client: IpAddr) -> Option<ConnectionPermit> {
+        let max = self.limits.take().connections.map_or(usize::MAX, NonZeroUsize::get);
         let refused = |full: &QuotaExceeded| {
             if full.is_news {
-                tracing::warn!(%client, max, "a client has all of `connections_per_client` open");
+                let hint = "further ones are closed; RLIMIT_NOFILE bounds all connections together";
+                tracing::warn!(%client, max, hint, "a client has all of `connections_per_client` open");
             }
         };
-        self.quota.enter(client, max).inspect_err(refused).ok()
-    }
-
-    async fn shake_hands(
-        &self,
-        tls: &PortTls,
-        io: NetworkConnection,
-    ) -> Option<(NetworkConnection, Vec<String>)> {
-        let shaken = tokio::select! {
-            () = self.stop.cancelled() => return None,
-            shaken = tls.server.accept(io) => shaken,
-        };
-        // Port scanners, plain HTTP, clients that do not believe the certificate: all ordinary.
-        shaken.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()
+        self.quota.enter(client, max).await.inspect_err(refused).ok()
     }
 }

@@ -1,8 +1,8 @@
 //! One client connection: HTTP/1.1 or HTTP/2 by its first bytes, within limits.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::TRANSFER_ENCODING;
@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio_util::sync::CancellationToken;
 
+use super::connection_load::ConnectionLoad;
 use super::half_close::{ClientPresence, HalfCloseStream};
+use super::held_body::HeldBody;
 use super::{BodyData, BodyError, NetworkConnection, SendfileQueue};
 
 /// Whether a request's body ends where another reader may not see its end: with any coding but one
@@ -27,43 +28,52 @@ pub fn is_oddly_coded(headers: &HeaderMap) -> bool {
         || first.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// Serves a connection until it ends. When `stop` is cancelled the request under way is finished
-/// and no other is taken.
+/// Serves a connection until it ends. When `load` is stopped the request under way is finished and
+/// no other is taken, unless the connection has to make room for another.
 ///
 /// `outlet` is that of the socket under `io`, if nothing is between them. Requests over HTTP/1
 /// bear it among their extensions, and the client's presence; HTTP/2 mixes the bodies of several.
+///
+/// Each request counts in `load`. A stream that its client may not have is refused, so that the
+/// client may open it again (RFC 9113, 8.7).
 pub async fn serve_connection<F, B>(
     io: NetworkConnection,
     outlet: Option<SendfileQueue>,
     answer: impl Fn(Request<Incoming>) -> F + Clone,
-    stop: CancellationToken,
+    load: Arc<ConnectionLoad>,
 ) where
     F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = BodyData, Error = BodyError> + Send + 'static,
+    B: Body<Data = BodyData, Error = BodyError> + Send + Unpin + 'static,
 {
     let presence = ClientPresence::default();
     let io = HalfCloseStream::new(io, presence.clone());
+    let counted = Arc::clone(&load);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        if request.version() <= Version::HTTP_11 {
+        let is_http1 = request.version() <= Version::HTTP_11;
+        if is_http1 {
             request.extensions_mut().insert(presence.clone());
             outlet.clone().map(|outlet| request.extensions_mut().insert(outlet));
         }
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        let answer = counted.begin(is_http1).map(|permit| (answer(request), permit));
+        async move {
+            let (answer, permit) = answer.ok_or(h2::Reason::REFUSED_STREAM)?;
+            Ok::<_, h2::Error>(answer.await.map(|body| HeldBody::new(body, permit)))
+        }
     });
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = load.stopped() => {
+            if load.is_ended() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    if let Err(error) = ended {
-        // A client that leaves, a body that was cut, a request that was none: all ordinary.
-        tracing::debug!(%error, "connection closed");
-    }
+    // A client that leaves, a body that was cut, a request that was none: all ordinary.
+    drop(ended.inspect_err(|error| tracing::debug!(%error, "connection closed")));
 }
 
 fn builder() -> Builder<TokioExecutor> {

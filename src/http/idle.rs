@@ -6,19 +6,21 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::NetworkConnection;
+use super::{ConnectionLoad, NetworkConnection};
 
 /// A connection with a limit on silence.
 pub struct IdleGuard {
     io: NetworkConnection,
     silence_max: Duration,
     moved: Instant,
+    load: Option<Arc<ConnectionLoad>>,
     on_first_byte: Option<Box<dyn FnOnce(u8) + Send>>,
     /// Set when a read or write waits; not moved with every byte, which would cost more than the
     /// byte.
@@ -30,7 +32,13 @@ impl IdleGuard {
     pub fn new(io: NetworkConnection, silence_max: Duration) -> Self {
         let moved = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(moved + silence_max));
-        Self { io, silence_max, moved, on_first_byte: None, alarm }
+        Self { io, silence_max, moved, load: None, on_first_byte: None, alarm }
+    }
+
+    /// Takes as progress over HTTP/2 only that of bodies, which `load` has.
+    #[must_use]
+    pub fn watching(self, load: Arc<ConnectionLoad>) -> Self {
+        Self { load: Some(load), ..self }
     }
 
     /// Calls `hook` with the first byte that is received.
@@ -52,7 +60,9 @@ impl IdleGuard {
         }
         loop {
             ready!(self.alarm.as_mut().poll(cx));
-            let due = self.moved + self.silence_max;
+            let load = self.load.as_ref();
+            let since = load.map_or(Some(self.moved), |load| load.silent_since(self.moved));
+            let due = since.unwrap_or_else(Instant::now) + self.silence_max;
             if due <= Instant::now() {
                 let what = format!("nothing moved for {:?}", self.silence_max);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
@@ -117,6 +127,7 @@ impl AsyncWrite for IdleGuard {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -162,5 +173,35 @@ mod tests {
         let (_peer, io) = tokio::io::duplex(4);
         let error = IdleGuard::new(Box::new(io), MAX).read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// A client that only pings holds what it holds as well as one that is silent.
+    #[tokio::test(start_paused = true)]
+    async fn bytes_over_http2_that_are_of_no_body_are_no_progress() {
+        let load = Arc::new(ConnectionLoad::unlimited(CancellationToken::new()));
+        let (mut peer, io) = tokio::io::duplex(4);
+        let mut guarded = IdleGuard::new(Box::new(io), MAX).watching(Arc::clone(&load));
+        let pinging = tokio::spawn(async move {
+            while peer.write_all(b"ping").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let waiting = load.begin(false).unwrap();
+        let read = async |guarded: &mut IdleGuard, times: u32| {
+            for _ in 0..times {
+                guarded.read_u32().await?;
+            }
+            io::Result::Ok(())
+        };
+        read(&mut guarded, 1200).await.expect("the answer is waited for");
+
+        waiting.note_progress();
+        let answered = Instant::now();
+        let error = read(&mut guarded, 1200).await.unwrap_err();
+
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(answered.elapsed().as_secs() <= MAX.as_secs() + 1);
+        drop(guarded);
+        pinging.await.unwrap();
     }
 }

@@ -2,15 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ClientSocket;
+use super::{ClientSocket, ConnectionPermit, ConnectionQuota};
 
 /// A bound address.
 #[derive(Debug)]
@@ -35,44 +33,43 @@ impl BoundListener {
         self.listener.local_addr()
     }
 
-    /// Accepts until `stop` is cancelled, and serves each connection in a task of `tasks`.
+    /// Accepts until `stop` is cancelled, and serves each connection in a task of `tasks`, once
+    /// `admit` has given it a place. Those without one are closed, which costs least.
     pub async fn accept<F>(
         self,
-        serve: impl Fn(ClientSocket, IpAddr) -> F,
+        admission: &impl ConnectionAdmission,
+        serve: impl Fn(ClientSocket, IpAddr, ConnectionPermit) -> F,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = self.next(&places) => accepted,
+                accepted = self.next(admission) => accepted,
             };
-            let Some((stream, peer, place)) = accepted else { continue };
-            let serving = serve(ClientSocket::new(stream), peer.ip());
-            tasks.spawn(async move {
-                serving.await;
-                drop(place);
-            });
+            if let Some((stream, client, permit)) = accepted {
+                tasks.spawn(serve(ClientSocket::new(stream), client, permit));
+            }
         }
     }
 
     async fn next(
         &self,
-        places: &Arc<Semaphore>,
-    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let place = Arc::clone(places).acquire_owned().await.ok()?;
+        admission: &impl ConnectionAdmission,
+    ) -> Option<(TcpStream, IpAddr, ConnectionPermit)> {
         match self.listener.accept().await {
             Ok((stream, peer)) => {
                 // Without it small answers wait for more that never comes.
                 stream.set_nodelay(true).ok()?;
-                Some((stream, peer, place))
+                let permit = admission.admit(peer.ip()).await?;
+                Some((stream, peer.ip(), permit))
             }
             Err(error) => {
                 // Out of descriptors, most likely: trying again at once would only burn a core.
                 tracing::warn!(%error, "cannot accept a connection");
+                admission.quota().make_room(None);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 None
             }
@@ -80,9 +77,14 @@ impl BoundListener {
     }
 }
 
-/// Connections at once on one address; more wait to be accepted. Each costs two descriptors at
-/// most while it reads a blob.
-const CONNECTIONS_MAX: usize = 16_384;
+/// Gives places to the connections of an address.
+pub trait ConnectionAdmission {
+    /// The connections that there are.
+    fn quota(&self) -> &ConnectionQuota;
+
+    /// A place for a connection from `client`, if it may have one.
+    fn admit(&self, client: IpAddr) -> impl Future<Output = Option<ConnectionPermit>> + Send;
+}
 
 /// Connections that wait to be accepted; the kernel has a bound of its own (`somaxconn`).
 const BACKLOG: u32 = 1024;

@@ -1,12 +1,12 @@
 //! Several ranges in one answer: `multipart/byteranges` (RFC 9110, 14.6).
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 
 use bytes::Bytes;
 
+use super::BodyData;
 use super::body::{BodySource, NextBytes, ReplyBody};
 
 /// The parts of an answer, before its bytes.
@@ -30,24 +30,24 @@ impl MultipartBody {
         format!("multipart/byteranges; boundary={}", self.boundary)
     }
 
-    /// The body with these parts in this order, and its length.
+    /// The body with these parts in this order, and its length. Each is opened by `source` when its
+    /// turn comes, so that a thousand ranges cost no more than one.
     pub fn into_body(
         self,
         parts: Vec<Range<u64>>,
-        source: impl Fn(Range<u64>) -> Box<dyn BodySource>,
+        source: impl Fn(Range<u64>) -> Box<dyn BodySource> + Send + 'static,
     ) -> (ReplyBody, u64) {
-        let mut pieces = VecDeque::with_capacity(parts.len() * 2 + 1);
-        let mut len = 0;
-        for part in parts {
-            let head = self.head(&part);
-            len += head.len() as u64 + (part.end - part.start);
-            pieces.push_back(MultipartPiece::Text(head));
-            pieces.push_back(MultipartPiece::Bytes(source(part)));
-        }
-        let end = Bytes::from(format!("\r\n--{}--\r\n", self.boundary));
-        len += end.len() as u64;
-        pieces.push_back(MultipartPiece::Text(end));
-        (ReplyBody::of(Box::new(PieceChain { pieces }), Some(len)), len)
+        let end = self.end();
+        let of_part = |part: &Range<u64>| self.head(part).len() as u64 + (part.end - part.start);
+        let len = parts.iter().map(of_part).sum::<u64>() + end.len() as u64;
+        let chain = PartChain {
+            multipart: self,
+            parts: parts.into_iter(),
+            open: Box::new(source),
+            current: None,
+            end: Some(end),
+        };
+        (ReplyBody::of(Box::new(chain), Some(len)), len)
     }
 
     fn head(&self, part: &Range<u64>) -> Bytes {
@@ -58,48 +58,47 @@ impl MultipartBody {
              content-range: bytes {first}-{last}/{total}\r\n\r\n"
         ))
     }
+
+    fn end(&self) -> Bytes {
+        Bytes::from(format!("\r\n--{}--\r\n", self.boundary))
+    }
 }
 
-enum MultipartPiece {
-    Bytes(Box<dyn BodySource>),
-    Text(Bytes),
+/// One part after the other, each behind its head.
+struct PartChain {
+    multipart: MultipartBody,
+    parts: std::vec::IntoIter<Range<u64>>,
+    open: Box<dyn Fn(Range<u64>) -> Box<dyn BodySource> + Send>,
+    /// The part whose turn it is.
+    current: Option<Box<dyn BodySource>>,
+    end: Option<Bytes>,
 }
 
-/// One piece after the other.
-struct PieceChain {
-    pieces: VecDeque<MultipartPiece>,
+impl PartChain {
+    /// Goes on to the next part; its head, or the end of the whole.
+    fn advance(&mut self) -> Option<BodyData> {
+        self.current = None;
+        let Some(part) = self.parts.next() else { return self.end.take().map(BodyData::from) };
+        let head = self.multipart.head(&part);
+        self.current = Some((self.open)(part));
+        Some(head.into())
+    }
 }
 
-impl BodySource for PieceChain {
+impl BodySource for PartChain {
     fn next_now(&mut self) -> Option<NextBytes> {
-        loop {
-            match self.pieces.front_mut() {
-                None => return Some(Ok(None)),
-                Some(MultipartPiece::Text(text)) => {
-                    let text = std::mem::take(text);
-                    self.pieces.pop_front();
-                    return Some(Ok(Some(text.into())));
-                }
-                Some(MultipartPiece::Bytes(source)) => match source.next_now()? {
-                    Ok(None) => drop(self.pieces.pop_front()),
-                    next => return Some(next),
-                },
-            }
+        match self.current.as_mut().map(|part| part.next_now()) {
+            Some(Some(Ok(None))) | None => Some(Ok(self.advance())),
+            Some(next) => next,
         }
     }
 
     fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
         Box::pin(async move {
-            loop {
-                if let Some(next) = self.next_now() {
-                    return next;
-                }
-                if let Some(MultipartPiece::Bytes(source)) = self.pieces.front_mut() {
-                    match source.next().await {
-                        Ok(None) => drop(self.pieces.pop_front()),
-                        next => return next,
-                    }
-                }
+            let Some(part) = &mut self.current else { return Ok(self.advance()) };
+            match part.next().await? {
+                None => Ok(self.advance()),
+                some => Ok(some),
             }
         })
     }
@@ -107,6 +106,8 @@ impl BodySource for PieceChain {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use http_body_util::BodyExt as _;
 
     use super::*;

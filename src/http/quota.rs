@@ -1,19 +1,56 @@
-//! How many connections one client may hold.
+//! How many connections there are, of each client and of all, and which one makes room for another.
+//!
+//! Connections and what they read take file descriptors, of which a process has a number
+//! (`RLIMIT_NOFILE`). Some are kept for Larder's own files and its connections to upstreams; of the
+//! rest, each connection has one for itself, one for the content that it reads, and HTTP/2 has some
+//! for extra streams. When all places are taken, connections without a request make room first,
+//! the longest idle of the client that holds most. Then those that have taken nothing for a while,
+//! and then those of a client that holds more than its share.
 
-use parking_lot::{Mutex, MutexGuard};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::connection_load::{ConnectionLoad, ExtraStreams, share_of_one};
 
 /// The connections of each client, over all listeners. Clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ConnectionQuota {
-    held: Arc<Mutex<HashMap<IpAddr, QuotaState>>>,
+    table: Arc<QuotaTable>,
+}
+
+#[derive(Debug)]
+struct QuotaTable {
+    state: Mutex<QuotaState>,
+    /// The most connections of all clients, whatever the descriptors.
+    max: usize,
+    extra_of_all: Arc<AtomicUsize>,
+    left: Notify,
+    stop: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct QuotaState {
-    count: usize,
+    clients: HashMap<IpAddr, ClientConnections>,
+    /// How many they hold together.
+    held: usize,
+    next_id: u64,
+}
+
+#[derive(Debug, Default)]
+struct ClientConnections {
+    open: HashMap<u64, Arc<ConnectionLoad>>,
+    extra: Arc<AtomicUsize>,
     was_refused: bool,
 }
 
@@ -24,44 +61,205 @@ pub struct QuotaExceeded {
     pub is_news: bool,
 }
 
+/// Why a connection has no place now.
+enum NoPlace {
+    /// Its client has all that it may have.
+    OfClient(QuotaExceeded),
+    /// All places are taken; whether the client holds more than its share of them.
+    OfAll { is_over_share: bool },
+}
+
 /// A connection's place, given back when it is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
-    quota: ConnectionQuota,
+    table: Arc<QuotaTable>,
     client: IpAddr,
+    id: u64,
+    load: Arc<ConnectionLoad>,
 }
 
 impl ConnectionQuota {
-    /// A place for one more connection from `address`, unless it holds `max` already.
-    pub fn enter(&self, address: IpAddr, max: usize) -> Result<ConnectionPermit, QuotaExceeded> {
-        let client = client_of(address);
-        let mut held = self.held();
-        let of_client = held.entry(client).or_default();
-        if of_client.count >= max {
-            return Err(QuotaExceeded {
-                is_news: !std::mem::replace(&mut of_client.was_refused, true),
-            });
-        }
-        of_client.count += 1;
-        drop(held);
-        Ok(ConnectionPermit { quota: self.clone(), client })
+    /// For the clients that pull and push. Their connections take no more requests when `stop` is
+    /// cancelled.
+    pub fn for_clients(stop: CancellationToken) -> Self {
+        Self::of(CONNECTIONS_MAX, stop)
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, QuotaState>> {
-        self.held.lock()
+    /// For operators, whose requests are small and few.
+    pub fn for_operators(stop: CancellationToken) -> Self {
+        Self::of(OPERATOR_CONNECTIONS_MAX, stop)
+    }
+
+    fn of(max: usize, stop: CancellationToken) -> Self {
+        let (state, extra_of_all, left) = Default::default();
+        Self { table: Arc::new(QuotaTable { state, max, extra_of_all, left, stop }) }
+    }
+
+    /// A place for one more connection from `address`, of which a client may have `max`. Where all
+    /// clients together have no more, another connection makes room, or is waited for.
+    ///
+    /// # Errors
+    ///
+    /// If its client has `max`, or a large share of all of them and none has come free for 5 s. The
+    /// next of that client is not waited for until one does, so that it delays no other client.
+    pub async fn enter(
+        &self,
+        address: IpAddr,
+        max: usize,
+    ) -> Result<ConnectionPermit, QuotaExceeded> {
+        let (client, until) = (client_of(address), Instant::now() + PLACE_WAIT);
+        loop {
+            let is_over_share = match self.try_enter(client, max) {
+                Ok(permit) => return Ok(permit),
+                Err(NoPlace::OfClient(exceeded)) => return Err(exceeded),
+                Err(NoPlace::OfAll { is_over_share }) => is_over_share,
+            };
+            if !self.make_room(Some(client)) && is_over_share && Instant::now() >= until {
+                return Err(self.refuse(client));
+            }
+            tokio::select! {
+                () = self.table.left.notified() => {}
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    fn try_enter(&self, client: IpAddr, max: usize) -> Result<ConnectionPermit, NoPlace> {
+        let places = DescriptorShares::now();
+        let all = places.connections.min(self.table.max);
+        let mut state = self.state();
+        let QuotaState { clients, held, next_id } = &mut *state;
+        let of_client = clients.entry(client).or_default();
+        if of_client.open.len() >= max {
+            let is_news = !std::mem::replace(&mut of_client.was_refused, true);
+            return Err(NoPlace::OfClient(QuotaExceeded { is_news }));
+        }
+        if *held >= all {
+            let is_over_share = of_client.open.len() >= share_of_one(all);
+            if is_over_share && of_client.was_refused {
+                return Err(NoPlace::OfClient(QuotaExceeded { is_news: false }));
+            }
+            if of_client.open.is_empty() {
+                clients.remove(&client);
+            }
+            return Err(NoPlace::OfAll { is_over_share });
+        }
+        let extra = ExtraStreams {
+            of_client: Arc::clone(&of_client.extra),
+            of_all: Arc::clone(&self.table.extra_of_all),
+            max: places.extra_streams,
+        };
+        let load = Arc::new(ConnectionLoad::new(extra, self.table.stop.child_token()));
+        let id = *next_id;
+        *next_id += 1;
+        *held += 1;
+        of_client.open.insert(id, Arc::clone(&load));
+        Ok(ConnectionPermit { table: Arc::clone(&self.table), client, id, load })
+    }
+
+    fn refuse(&self, client: IpAddr) -> QuotaExceeded {
+        let mut state = self.state();
+        let of_client = state.clients.get_mut(&client);
+        let was_refused = of_client.map(|it| std::mem::replace(&mut it.was_refused, true));
+        QuotaExceeded { is_news: was_refused == Some(false) }
+    }
+
+    /// Has the connection closed that is worth least, if one may be. `newcomer` is the client that
+    /// needs its place.
+    pub(super) fn make_room(&self, newcomer: Option<IpAddr>) -> bool {
+        let all = DescriptorShares::now().connections.min(self.table.max);
+        let state = self.state();
+        let mut least: Option<(ConnectionWorth, &Arc<ConnectionLoad>)> = None;
+        for (client, of_client) in &state.clients {
+            let held = of_client.open.len();
+            let may_cut = newcomer.is_some_and(|new| new != *client) && held >= share_of_one(all);
+            for load in of_client.open.values().filter(|load| !load.is_ended()) {
+                let Some(worth) = ConnectionWorth::of(load, held, may_cut) else { continue };
+                if least.is_none_or(|(least, _)| worth < least) {
+                    least = Some((worth, load));
+                }
+            }
+        }
+        least.inspect(|(_, load)| load.end()).is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, QuotaState> {
+        self.table.state.lock()
+    }
+}
+
+/// Connections with the least worth go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ConnectionWorth {
+    state: ConnectionState,
+    held: Reverse<usize>,
+    quiet: Reverse<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ConnectionState {
+    Idle,
+    Stalled,
+    OverShare,
+}
+
+impl ConnectionWorth {
+    /// `None` if the connection is not to be closed. `held` is how many its client has.
+    fn of(load: &ConnectionLoad, held: usize, may_cut: bool) -> Option<Self> {
+        let quiet = load.quiet_for();
+        let state = if load.is_idle() {
+            (quiet >= IDLE_MIN).then_some(ConnectionState::Idle)
+        } else if load.waits_for_client() && quiet >= STALLED_MIN {
+            Some(ConnectionState::Stalled)
+        } else {
+            may_cut.then_some(ConnectionState::OverShare)
+        }?;
+        Some(Self { state, held: Reverse(held), quiet: Reverse(quiet) })
+    }
+}
+
+/// The shares of the process's file descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DescriptorShares {
+    connections: usize,
+    extra_streams: usize,
+}
+
+impl DescriptorShares {
+    /// Those under the limit of this moment, which can be changed from outside.
+    fn now() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::of(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    fn of(limit: usize) -> Self {
+        let of_clients = limit - (limit / 2).min(OWN_DESCRIPTORS_MAX);
+        // A connection may have a file open for its request, so it takes two.
+        Self { connections: (of_clients / 8 * 3).max(1), extra_streams: of_clients / 4 }
+    }
+}
+
+impl Deref for ConnectionPermit {
+    type Target = Arc<ConnectionLoad>;
+
+    fn deref(&self) -> &Arc<ConnectionLoad> {
+        &self.load
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut held = self.quota.held();
-        if let Some(of_client) = held.get_mut(&self.client) {
-            of_client.count -= 1;
+        let mut state = self.table.state.lock();
+        state.held -= 1;
+        if let Some(of_client) = state.clients.get_mut(&self.client) {
+            of_client.open.remove(&self.id);
             of_client.was_refused = false;
-            if of_client.count == 0 {
-                held.remove(&self.client);
+            if of_client.open.is_empty() {
+                state.clients.remove(&self.client);
             }
         }
+        drop(state);
+        self.table.left.notify_one();
     }
 }
 
@@ -76,27 +274,100 @@ pub(super) fn client_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Connections of all clients, however many descriptors there are.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// Connections of all operators: probes and scrapers.
+const OPERATOR_CONNECTIONS_MAX: usize = 64;
+
+/// Descriptors that are kept for Larder's own files and for upstreams; half of all, if there are
+/// few.
+const OWN_DESCRIPTORS_MAX: usize = 256;
+
+/// A connection that has just been opened or answered is not closed before its client could send a
+/// request.
+const IDLE_MIN: Duration = Duration::from_millis(250);
+
+/// A client that has taken nothing for this long makes room for others, if there is no other room.
+const STALLED_MIN: Duration = Duration::from_secs(30);
+
+/// The wait of a client that holds most places for one more.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
+
+/// How often connections that have become idle are looked for, while one waits.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_client_holds_so_many_and_no_more_and_leaves_no_trace() {
-        let quota = ConnectionQuota::default();
-        let enter = |address: &str| quota.enter(address.parse().unwrap(), 2);
-        let (one, two) = (enter("10.0.0.1"), enter("::ffff:10.0.0.1"));
-        assert!(one.is_ok() && two.is_ok());
-        assert_eq!(enter("10.0.0.1").err(), Some(QuotaExceeded { is_news: true }));
-        assert_eq!(enter("10.0.0.1").err(), Some(QuotaExceeded { is_news: false }));
-        assert!(enter("10.0.0.2").is_ok(), "another client");
-        drop(one);
-        assert!(enter("10.0.0.1").is_ok());
+    fn quota(max: usize) -> ConnectionQuota {
+        ConnectionQuota::of(max, CancellationToken::new())
+    }
 
-        let six = [enter("2001:db8::1"), enter("2001:db8::ffff:1")];
-        assert!(enter("2001:db8::2").is_err(), "one network is one client");
-        assert!(enter("2001:db8:0:1::1").is_ok());
+    async fn enter(
+        quota: &ConnectionQuota,
+        address: &str,
+    ) -> Result<ConnectionPermit, QuotaExceeded> {
+        quota.enter(address.parse().unwrap(), 2).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_holds_so_many_and_no_more_and_leaves_no_trace() {
+        let quota = quota(100);
+        let one = enter(&quota, "10.0.0.1").await;
+        let two = enter(&quota, "::ffff:10.0.0.1").await;
+        assert!(one.is_ok() && two.is_ok());
+        for is_news in [true, false] {
+            let refused = enter(&quota, "10.0.0.1").await.err();
+            assert_eq!(refused, Some(QuotaExceeded { is_news }));
+        }
+        assert!(enter(&quota, "10.0.0.2").await.is_ok(), "another client");
+        drop(one);
+        assert!(enter(&quota, "10.0.0.1").await.is_ok());
+
+        let six = [enter(&quota, "2001:db8::1").await, enter(&quota, "2001:db8::ffff:1").await];
+        assert!(enter(&quota, "2001:db8::2").await.is_err(), "one network is one client");
+        assert!(enter(&quota, "2001:db8:0:1::1").await.is_ok());
 
         drop((two, six));
-        assert!(quota.held().is_empty());
+        assert!(quota.state().clients.is_empty());
+    }
+
+    /// The order: idle ones, of the client with most of them first; then those that take nothing;
+    /// then, for another client, those of one that has more than its share.
+    #[tokio::test(start_paused = true)]
+    async fn connections_make_room_in_the_order_of_their_worth() {
+        let quota = quota(4);
+        let [busy, idle, newest] = [1, 1, 1].map(|_| enter_as(&quota, "10.0.0.1", 3));
+        let alone = enter_as(&quota, "10.0.0.2", 3);
+        let running = busy.begin(false).unwrap();
+        let stalled = newest.begin(false).unwrap();
+        tokio::time::advance(IDLE_MIN).await;
+        let new = Some("10.0.0.3".parse().unwrap());
+        assert!(quota.make_room(new) && idle.is_ended(), "idle, and of the larger client");
+        assert!(quota.make_room(new) && alone.is_ended(), "idle");
+        stalled.note_progress();
+        tokio::time::advance(STALLED_MIN).await;
+        assert!(quota.make_room(None) && newest.is_ended(), "it has taken nothing");
+        assert!(!quota.make_room(None), "the other waits for its answer");
+        assert!(!quota.make_room(Some("10.0.0.1".parse().unwrap())));
+        assert!(quota.make_room(new) && busy.is_ended(), "its client has more than its share");
+        drop((running, stalled));
+    }
+
+    fn enter_as(quota: &ConnectionQuota, address: &str, max: usize) -> ConnectionPermit {
+        quota.try_enter(address.parse().unwrap(), max).ok().unwrap()
+    }
+
+    #[test]
+    fn connections_leave_descriptors_for_content_and_for_larder_itself() {
+        for limit in [1, 8, 64, 1024, 4096, 1 << 20] {
+            let shares = DescriptorShares::of(limit);
+            let most = 2 * shares.connections + shares.extra_streams;
+            assert!(limit < 8 || most + (limit / 2).min(256) <= limit, "{limit}: {shares:?}");
+        }
+        let (connections, extra_streams) = (12, 8);
+        assert_eq!(DescriptorShares::of(64), DescriptorShares { connections, extra_streams });
     }
 }

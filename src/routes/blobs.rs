@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use super::error::RequestError;
 use super::reply::RouteReply;
 use crate::access::Grant;
-use crate::cache::{Blob, BlobNeed, Cache, CacheError, Pulled};
+use crate::cache::{Blob, BlobNeed, Cache, CacheError, Decision, Pulled};
 use crate::http::{
     ClientPresence, MultipartBody, RangeSelection, ReplyBody, SendfileQueue, etag_matches,
     range_applies,
@@ -39,7 +39,7 @@ pub(super) async fn pull(
     let presence = request.extensions.get::<ClientPresence>();
     let pulled = Pulled { what: pulled.what.through(outlet).read_while(presence), ..pulled };
     if !etag_matches(&request.headers, digest.as_str()) {
-        return selected(&pulled, digest, range);
+        return selected(pulled, digest, range);
     }
     let mut reply = whole(&pulled, digest);
     *reply.response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -79,17 +79,17 @@ fn range_of<'a>(headers: &'a HeaderMap, digest: &Digest) -> Option<&'a str> {
 }
 
 fn selected(
-    pulled: &Pulled<Blob>,
+    pulled: Pulled<Blob>,
     digest: &Digest,
     range: Option<&str>,
 ) -> Result<RouteReply, RequestError> {
     let (Some(range), Some(total)) = (range, pulled.what.total()) else {
-        return Ok(whole(pulled, digest));
+        return Ok(whole(&pulled, digest));
     };
     Ok(match RangeSelection::of(range, total) {
-        RangeSelection::Whole => whole(pulled, digest),
-        RangeSelection::Footer(bytes) => part(pulled, digest, bytes, total, true),
-        RangeSelection::Part(bytes) => part(pulled, digest, bytes, total, false),
+        RangeSelection::Whole => whole(&pulled, digest),
+        RangeSelection::Footer(bytes) => part(&pulled, digest, bytes, total, true),
+        RangeSelection::Part(bytes) => part(&pulled, digest, bytes, total, false),
         RangeSelection::Parts(parts) => several(pulled, digest, parts, total),
         RangeSelection::Unsatisfiable => {
             let mut reply = RouteReply::bare(StatusCode::RANGE_NOT_SATISFIABLE);
@@ -115,23 +115,25 @@ fn part(
     let is_verified = pulled.what.is_verified() || bytes.end == total && !is_footer;
     let blob = &pulled.what;
     let source = if is_footer { blob.footer(bytes) } else { blob.part(bytes) };
-    let mut reply = partial(pulled, digest, ReplyBody::of(source, Some(len)), is_verified);
+    let body = ReplyBody::of(source, Some(len));
+    let mut reply = partial(pulled.decision, digest, body, is_verified);
     reply.set_length(len);
     reply.set_content_range(&format!("bytes {first}-{last}/{total}"));
     reply
 }
 
 fn several(
-    pulled: &Pulled<Blob>,
+    pulled: Pulled<Blob>,
     digest: &Digest,
     parts: Vec<Range<u64>>,
     total: u64,
 ) -> RouteReply {
-    let is_verified = pulled.what.is_verified() || parts.iter().all(|part| part.end == total);
+    let Pulled { what: blob, decision, .. } = pulled;
+    let is_verified = blob.is_verified() || parts.iter().all(|part| part.end == total);
     let multipart = MultipartBody::new(OCTET_STREAM, total);
     let content_type = multipart.content_type();
-    let (body, len) = multipart.into_body(parts, |part| pulled.what.part(part));
-    let mut reply = partial(pulled, digest, body, is_verified);
+    let (body, len) = multipart.into_body(parts, move |part| blob.part(part));
+    let mut reply = partial(decision, digest, body, is_verified);
     reply.set_length(len);
     if let Ok(value) = HeaderValue::from_str(&content_type) {
         reply.set(CONTENT_TYPE, value);
@@ -139,15 +141,10 @@ fn several(
     reply
 }
 
-fn partial(
-    pulled: &Pulled<Blob>,
-    digest: &Digest,
-    body: ReplyBody,
-    is_verified: bool,
-) -> RouteReply {
+fn partial(decision: Decision, digest: &Digest, body: ReplyBody, is_verified: bool) -> RouteReply {
     let mut reply = RouteReply::content(StatusCode::PARTIAL_CONTENT, body, Some(digest));
     reply.set_blob_headers();
-    reply.set_decision(pulled.decision.of_part(is_verified));
+    reply.set_decision(decision.of_part(is_verified));
     reply
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
+use crate::support::client::request;
 use crate::support::{Image, Process, ScriptedRegistry};
 
 const REPOSITORY: &str = "library/alpine";
@@ -25,20 +26,89 @@ async fn pull(larder: &Process, image: &Image) {
     }
 }
 
-/// Idle clients take every descriptor; when they leave, the next is served, without a restart.
+/// A file descriptor is what each connection takes, and what each content that is read takes.
+const FEW_DESCRIPTORS: u64 = 64;
+
+/// However few descriptors there are, each of many clients has its turn.
 #[tokio::test]
-async fn clients_are_served_again_when_descriptors_are_free_again() {
+async fn five_hundred_clients_are_served_with_sixty_four_descriptors() {
     let (hub, image) = upstream();
     let larder = Process::before(hub.listen().await, "").await;
-    let most = larder.open_files() + 8;
-    larder.limit_open_files(most);
+    pull(&larder, &image).await;
+    larder.limit_open_files(FEW_DESCRIPTORS);
+    let blob = image.blobs().last().unwrap();
 
-    let idle: Vec<_> = (0..20).map(|_| larder.raw()).collect();
-    // The limit is on a descriptor's number, and one that was opened before may be above it.
-    larder.until(|larder| larder.open_files() >= most, "no descriptor is left").await;
+    let replies = (0..500).map(|_| larder.client().get(&blob.path(REPOSITORY)));
+    for reply in futures_of(replies) {
+        reply.await.unwrap().assert_is(blob);
+    }
+
+    assert!(larder.open_files() <= FEW_DESCRIPTORS);
+    assert!(!larder.log().contains("Too many open files"), "{}", larder.log());
+}
+
+fn futures_of<F>(futures: impl Iterator<Item = F>) -> Vec<tokio::task::JoinHandle<F::Output>>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    futures.map(tokio::spawn).collect()
+}
+
+/// Connections without a request make room for those with one, in whatever state they are idle.
+#[tokio::test]
+async fn idle_clients_keep_no_other_from_cached_content_and_health() {
+    let (hub, image) = upstream();
+    let larder = Process::before(hub.listen().await, "").await;
+    pull(&larder, &image).await;
+    larder.limit_open_files(FEW_DESCRIPTORS);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let whole = request("GET", "1.1", "/v2/", &[]);
+    let sent: [&[u8]; 4] = [b"", b"GET /v2/ HTTP/1.1\r\n", preface, &whole];
+    for sent in sent {
+        let mut idle: Vec<_> = (0..100).map(|_| larder.raw()).collect();
+        for connection in &mut idle {
+            connection.send(sent).await;
+        }
+        let healthy = larder.admin().get("/healthz").await;
+        assert_eq!(healthy.status, 200);
+        pull(&larder, &image).await;
+        assert!(larder.open_files() <= FEW_DESCRIPTORS);
+    }
+    // Others of the operator's side make room there.
+    let idle: Vec<_> = (0..100).map(|_| larder.admin().raw()).collect();
+    assert_eq!(larder.admin().get("/healthz").await.status, 200);
+    pull(&larder, &image).await;
     drop(idle);
-    larder.until(|larder| larder.open_files() < most - 4, "descriptors are free again").await;
+    let free = |larder: &Process| larder.open_files() < FEW_DESCRIPTORS / 2;
+    larder.until(free, "descriptors are free again").await;
+    assert!(!larder.log().contains("Too many open files"), "{}", larder.log());
+}
 
+/// A client that takes nothing of what it has asked for holds two descriptors with each request.
+#[tokio::test]
+async fn clients_that_take_nothing_keep_others_from_nothing_for_long() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[8 << 20]);
+    hub.put_image(REPOSITORY, "latest", &image);
+    let larder = Process::before(hub.listen().await, "").await;
+    pull(&larder, &image).await;
+    larder.limit_open_files(FEW_DESCRIPTORS);
+    let blob = image.blobs().last().unwrap();
+
+    let mut stalled = Vec::new();
+    for _ in 0..100 {
+        let mut connection = larder.raw();
+        connection.send(&request("GET", "1.1", &blob.path(REPOSITORY), &[])).await;
+        stalled.push(connection);
+    }
+    assert_eq!(larder.admin().get("/healthz").await.status, 200);
+    for blob in image.blobs() {
+        larder.client_from(2).get(&blob.path(REPOSITORY)).await.assert_is(blob);
+    }
+    assert!(larder.open_files() <= FEW_DESCRIPTORS);
+    drop(stalled);
+    let free = |larder: &Process| larder.open_files() < FEW_DESCRIPTORS / 2;
+    larder.until(free, "descriptors are free again").await;
     pull(&larder, &image).await;
 }
 

@@ -11,6 +11,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("flate2::", &["upstream/coding.rs", "upstream/tests/"]),
     ("globset::", &["registry/pattern.rs"]),
     ("http_auth::", &["upstream/challenge.rs"]),
+    ("h2::", &["http/"]),
     ("hyper::", &["http/"]),
     ("hyper_rustls::", &["http/"]),
     ("hyper_util::", &["http/"]),

@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::http::{BodyData, BodyError, BodySource, NextBytes, ReplyBody, serve_connection};
+use crate::http::{
+    BodyData, BodyError, BodySource, ConnectionLoad, NextBytes, ReplyBody, serve_connection,
+};
 
 /// Without a zero, so that one that arrives is a placeholder's.
 fn content(len: usize) -> Vec<u8> {
@@ -74,7 +76,7 @@ fn serve(socket: ClientSocket, file: Arc<File>, slices: &'static [(u64, usize)])
         let body = Slices::body(outlet, &file, slices);
         async move { Response::new(body) }
     };
-    tokio::spawn(serve_connection(Box::new(socket), outlet, answer, CancellationToken::new()));
+    tokio::spawn(serve_connection(Box::new(socket), outlet, answer, load()));
 }
 
 /// Nothing here takes this long, unless it never ends.
@@ -165,7 +167,7 @@ async fn a_file_that_cannot_be_sent_is_read() {
             async move { Response::new(body) }
         }
     };
-    tokio::spawn(serve_connection(Box::new(socket), None, answer, CancellationToken::new()));
+    tokio::spawn(serve_connection(Box::new(socket), None, answer, load()));
 
     client.write_all(LAST_GET).await.unwrap();
 
@@ -271,7 +273,7 @@ async fn requests_over_http2_bear_no_outlet() {
         let body = Bytes::from(has_outlet.to_string());
         Response::new(http_body_util::Full::new(BodyData::from(body)).map_err(BodyError::from))
     };
-    tokio::spawn(serve_connection(Box::new(socket), outlet, answer, CancellationToken::new()));
+    tokio::spawn(serve_connection(Box::new(socket), outlet, answer, load()));
     let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client));
     let (mut sender, connection) = shaken.await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
@@ -327,4 +329,8 @@ async fn the_kernel_is_told_how_little_may_wait() {
 
     assert_ne!(before, UNSENT_BYTES);
     assert_eq!(unsent(&socket), UNSENT_BYTES);
+}
+
+fn load() -> Arc<ConnectionLoad> {
+    Arc::new(ConnectionLoad::unlimited(CancellationToken::new()))
 }

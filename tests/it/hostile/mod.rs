@@ -13,4 +13,5 @@ mod portals;
 mod queries;
 mod slow_pushes;
 mod smuggling;
+mod streams;
 mod tenants;

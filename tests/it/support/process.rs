@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::client::{Client, RawClient};
 use super::instance::{client_of, free_address};
@@ -135,6 +135,18 @@ impl Process {
         self.descriptors().len() as u64
     }
 
+    /// The memory that it has, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as u64
+    }
+
+    /// A connection from another address of this machine, 127.0.0.`client`.
+    pub async fn connect_from(&self, client: u8) -> std::io::Result<TcpStream> {
+        connect_from(client, self.address).await
+    }
+
     /// The files that it has open, as links to them.
     pub fn descriptors(&self) -> Vec<PathBuf> {
         let open = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
@@ -235,6 +247,14 @@ impl Process {
         client_of(self.address)
     }
 
+    /// A client of its address that has another address of this machine, 127.0.0.`client`.
+    pub fn client_from(&self, client: u8) -> Client {
+        let address = self.address;
+        super::instance::client(move || async move {
+            Ok(Box::new(connect_from(client, address).await?) as larder::http::NetworkConnection)
+        })
+    }
+
     /// A client of its admin side.
     pub fn admin(&self) -> Client {
         client_of(self.admin)
@@ -326,6 +346,12 @@ fn spawn(dir: &Path, address: SocketAddr, wrapper: &[String]) -> Child {
 
 /// A user without any right.
 const NOBODY: u32 = 65534;
+
+async fn connect_from(client: u8, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, client], 0)))?;
+    socket.connect(address).await
+}
 
 /// The pause between two looks at another process, which cannot wake us.
 async fn tick() {
