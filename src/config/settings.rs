@@ -3,6 +3,7 @@
 //! Each module declares its own options; this is the only place that knows them all. Reading files
 //! and the environment for secrets happens on the way; nothing is created or connected to.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,7 +127,8 @@ fn cache_dir(written: &Located<String>, resolver: &Resolver<'_>) -> Result<PathB
         return Err(ValueFault::new(format!("`{}` belongs to the system", dir.display()))
             .hint("give Larder a directory of its own, such as `/var/cache/larder`"));
     }
-    if dir.exists() && !dir.is_dir() {
+    // A disk that fails while it is looked at is none of the configuration's.
+    if fs::metadata(&dir).is_ok_and(|there| !there.is_dir()) {
         return Err(ValueFault::new(format!("`{}` is not a directory", dir.display())));
     }
     Ok(dir)

@@ -228,21 +228,27 @@ async fn a_reader_of_a_blob_that_is_fetched_goes_on_when_a_read_fails() {
 /// A disk may fail while it is looked at whether a directory is there.
 #[tokio::test]
 async fn a_directory_that_cannot_be_looked_at_does_not_end_a_start() {
-    for call in ["statx", "mkdir", "openat"] {
+    for inject in [
+        "statx:error=EIO",
+        "statx:error=EIO:when=2",
+        "statx:error=EIO:when=3",
+        "mkdir:error=EIO",
+        "openat:error=EIO",
+    ] {
         if !Strace::is_installed() {
             return;
         }
         let (_hub, blob, mut larder) = before_a_blob(MIB).await;
         larder.terminate().await;
         let dirs = ["", "blobs", "fills", "lock"].map(|name| larder.cache_dir().join(name));
-        let (trace, inject) =
-            (larder.cache_dir().with_file_name("trace"), format!("{call}:error=EIO"));
+        let trace = larder.cache_dir().with_file_name("trace");
+        let call = inject.split(':').next().unwrap();
         let paths = dirs.iter().map(PathBuf::as_path);
-        larder.run_under(Strace::launch(&trace, call, Some(&inject), paths));
+        larder.run_under(Strace::launch(&trace, call, Some(inject), paths));
         larder.start_again().await;
         larder.client().get(&blob.path(REPOSITORY)).await.assert_is(&blob);
         let seen = fs::read_to_string(trace).unwrap();
-        assert!(seen.contains("(INJECTED)"), "{call}: {seen}");
+        assert!(seen.contains("(INJECTED)"), "{inject}: {seen}");
     }
 }
 
