@@ -42,13 +42,6 @@ pub const ALL: &[CargoTests] = &[
         times: None,
     },
     CargoTests {
-        part: "http",
-        suite: &["--test", "it"],
-        filters: &["hostile::", "framing::"],
-        what: "tests of hostile clients and upstreams",
-        times: None,
-    },
-    CargoTests {
         part: "fuzz",
         suite: &["--lib"],
         filters: &["fuzz::tests::no_variant"],

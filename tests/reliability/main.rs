@@ -17,6 +17,7 @@ mod support;
 mod cargo_tests;
 mod disks;
 mod h2spec;
+mod hostile;
 mod mutations;
 mod nth;
 mod power;
@@ -80,7 +81,12 @@ async fn run(part: &str, arguments: &Arguments) -> Vec<Row> {
             let mut rows: Vec<_> = tests.map(|tests| tests.run(arguments)).collect();
             match part {
                 "disk" => rows.extend(disks::run().await),
-                "http" => rows.extend(h2spec::run().await),
+                "http" => {
+                    if arguments.long {
+                        rows.extend(hostile::run());
+                    }
+                    rows.extend(h2spec::run().await);
+                }
                 _ => {}
             }
             rows
