@@ -1,8 +1,9 @@
 //! The proof that a client may do one action in one repository.
 //!
-//! Only `gate.rs` makes one, after its checks; code that needs the right asks for the value.
+//! Only `gate.rs` makes one for a client, after its checks; code that needs the right asks for the
+//! value. Larder itself has one to fetch again what it held.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::resource_head::ResourceHead;
@@ -15,7 +16,8 @@ use crate::upstream::{ClientCredential, CredentialId};
 
 /// Permission for one action in one repository of one registry.
 ///
-/// Made by [`ListenerAccess::grant`](super::ListenerAccess::grant) and nowhere else.
+/// Made by [`ListenerAccess::grant`](super::ListenerAccess::grant) for clients, and by
+/// [`Grant::to_restore`] for Larder itself.
 #[derive(Clone, Debug)]
 pub struct Grant {
     registry: Arc<Registry>,
@@ -38,6 +40,23 @@ pub(super) struct UpstreamRight {
 }
 
 impl Grant {
+    /// A grant to fetch again what the repository had, for no client; `None` where the upstream is
+    /// not asked with Larder's own credential, or not for this repository.
+    pub fn to_restore(registry: &Arc<Registry>, repository: &RepositoryName) -> Option<Self> {
+        let is_own = registry.grants().is_none() && registry.serves(repository);
+        (is_own && !registry.is_offline()).then(|| Self {
+            registry: Arc::clone(registry),
+            repository: repository.clone(),
+            action: Action::Pull,
+            may_push: false,
+            via: Via::default(),
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            upstream: None,
+            client: None,
+            head: None,
+        })
+    }
+
     /// A grant that the rules of the listener give.
     pub(super) fn by_rules(
         request: AccessRequest<'_>,

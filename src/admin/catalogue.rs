@@ -118,6 +118,12 @@ catalogue! {
         "Stored contents that were hashed again."
     HEALED Counter "larder_healed_total" []
         "Stored contents that were wrong and have been fetched anew."
+    SCRUBBED_BYTES Counter "larder_scrubbed_bytes_total" []
+        "Bytes that were read from the disk to verify stored content in turn."
+    SCRUB_LOST Counter "larder_scrub_lost_total" []
+        "Stored contents that were wrong, and that no upstream gave again."
+    SCRUB_OLDEST Gauge "larder_scrub_oldest_seconds" []
+        "Seconds since the verification of the content that was not verified for longest."
     MEMORY_BYTES Gauge "larder_memory_cache_bytes" ["cache"]
         "Memory taken by what is hot and small, about."
     MEMORY_ENTRIES Gauge "larder_memory_cache_entries" ["cache"]

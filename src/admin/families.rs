@@ -5,7 +5,7 @@ use super::exposition::{MetricFamily, SampleValue, family, single};
 use super::health::{HealthReport, HealthState};
 use super::process;
 use super::sources::ReportSources;
-use crate::cache::Decision;
+use crate::cache::{Decision, ScrubReport};
 use crate::registry::RegistrySet;
 use crate::routes::{AnswerEnd, TrafficCounters};
 use crate::store::{EvictedBlobs, EvictionReason, IndexState, SpacePart, SpaceReport, StoreReport};
@@ -23,6 +23,7 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     let report = sources.cache.store_report();
     families.extend(store(&report));
     families.extend(space(&report.space));
+    families.extend(scrub(sources.cache.scrub_report()));
     families.extend(memory(sources));
     families.push(single(metrics::CONNECTIONS, sources.connections.len() as u64));
     families.push(single(metrics::EVENTS_LOST, sources.traffic.events().lost()));
@@ -173,6 +174,16 @@ fn store(StoreReport { index, verification, .. }: &StoreReport) -> Vec<MetricFam
             results.map(|(result, count)| ([result], SampleValue::Whole(count))),
         ),
         single(metrics::HEALED, verification.healed),
+    ]
+}
+
+/// Until a first pass has ended it is unknown what waits longest.
+fn scrub(ScrubReport { bytes, lost, oldest }: ScrubReport) -> Vec<MetricFamily> {
+    let oldest = oldest.map(|age| ([], SampleValue::Whole(age.as_secs())));
+    vec![
+        single(metrics::SCRUBBED_BYTES, bytes),
+        single(metrics::SCRUB_LOST, lost),
+        family(metrics::SCRUB_OLDEST, oldest),
     ]
 }
 

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use self::latest::LatestValue;
 use crate::access::{self, ListenerAccess, LoginCache};
 use crate::admin::{AdminService, ReportSources};
-use crate::cache::Cache;
+use crate::cache::{Cache, KnownRegistries};
 use crate::clock::{BootId, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
 use crate::control::ControlSources;
@@ -103,20 +103,17 @@ impl App {
         let push = open_push(store, cache.clone(), parts.clock, settings.push.clone()).await?;
         cache.sweep().await;
         let traffic = Arc::<TrafficCounters>::default();
-        let routes = Routes::new(
-            registries,
-            cache.clone(),
-            push.clone(),
-            egress.instance,
-            Arc::clone(&traffic),
-        );
+        let (reader, writer, counters) = (cache.clone(), push.clone(), Arc::clone(&traffic));
+        let routes = Routes::new(registries, reader, writer, egress.instance, counters);
+        let routes = Arc::new(LatestValue::new(routes));
         let stop = CancellationToken::new();
+        tokio::spawn(scrub_until(stop.clone(), cache.clone(), known_registries(&routes)));
         Ok(Self {
             cache,
             push,
             egress,
             ledger: Arc::new(LoginCache::new()?),
-            routes: Arc::new(LatestValue::new(routes)),
+            routes,
             grace: Arc::new(LatestValue::new(settings.shutdown_grace)),
             limits: Arc::new(LatestValue::new(settings.clients)),
             quota: ConnectionQuota::for_clients(stop.clone()),
@@ -262,6 +259,17 @@ impl App {
             }
         }
     }
+}
+
+/// Verifies stored content in turn until Larder stops.
+async fn scrub_until(stop: CancellationToken, cache: Cache, known: KnownRegistries) {
+    stop.run_until_cancelled(cache.scrub(known)).await;
+}
+
+/// The registries of the routes as they are at each call.
+fn known_registries(routes: &Arc<LatestValue<Routes>>) -> KnownRegistries {
+    let routes = Arc::clone(routes);
+    Arc::new(move |name| routes.take().registries().by_name(name).cloned())
 }
 
 /// Time between two sweeps: partial downloads age by hours.

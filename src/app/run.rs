@@ -186,6 +186,7 @@ fn restart_keys(opened: &Settings, new: &Settings) -> Vec<&'static str> {
         ("fill_keep", opened.store.fill_keep != new.store.fill_keep),
         ("session_key_file", key(opened) != key(new)),
         ("stale_wait", opened.cache.stale_wait != new.cache.stale_wait),
+        ("scrub_every", opened.cache.scrub_every != new.cache.scrub_every),
         ("verify_every", opened.store.verify_every != new.store.verify_every),
     ];
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -26,6 +26,8 @@ use super::mutable::tags::TagPulls;
 use super::presence::{BlobLookup, PresenceTable};
 use super::question::in_time;
 use super::recheck::RecheckQueue;
+use super::restore::{ContentRestore, KnownRegistries};
+use super::scrub::{ContentScrub, ScrubReport};
 use super::tasks::DetachedTasks;
 use super::{
     BypassReason, CacheError, CacheOptions, CachedManifest, Decision, ListKind, ListPage,
@@ -54,6 +56,7 @@ struct CacheRooms {
     tags: Arc<TagPulls>,
     lists: Arc<ListPulls>,
     blobs: BlobPulls,
+    scrub: ContentScrub,
     changes: AcceptedChanges,
 }
 
@@ -71,7 +74,7 @@ impl KnownLengths for Cache {
 impl Cache {
     /// A cache over `store`.
     pub fn new(store: Arc<Store>, clock: Arc<dyn WallClock>, options: CacheOptions) -> Self {
-        let CacheOptions { memory, stale_wait } = options;
+        let CacheOptions { memory, stale_wait, scrub_every } = options;
         let tasks = DetachedTasks::default();
         let epochs = Arc::<EpochTable>::default();
         let documents = DocumentThreads::new();
@@ -111,8 +114,21 @@ impl Cache {
             tags: Arc::clone(&tags),
             lists: Arc::clone(&lists),
         };
-        let rooms =
-            CacheRooms { store, clock, tasks, presence, manifests, tags, lists, blobs, changes };
+        let restore =
+            ContentRestore { manifests: Arc::clone(&manifests), fills: Arc::clone(&blobs.fills) };
+        let scrub = ContentScrub::new(&store, &clock, restore, scrub_every);
+        let rooms = CacheRooms {
+            store,
+            clock,
+            tasks,
+            presence,
+            manifests,
+            tags,
+            lists,
+            blobs,
+            scrub,
+            changes,
+        };
         Self { rooms: Arc::new(rooms) }
     }
 
@@ -223,6 +239,21 @@ impl Cache {
     pub fn forget_records(&self) {
         self.rooms.manifests.clear_memory();
         self.rooms.tags.clear_memory();
+    }
+
+    /// Verifies all stored content in turn, and fetches again what is wrong, until it is dropped.
+    pub async fn scrub(&self, known: KnownRegistries) {
+        self.rooms.scrub.run(known).await;
+    }
+
+    /// Fetches a content again that was wrong, and removed. Returns whether it is stored.
+    pub async fn restore(&self, digest: &Digest, known: &KnownRegistries) -> bool {
+        self.rooms.scrub.restore(digest, known).await
+    }
+
+    /// The figures of the scrub.
+    pub fn scrub_report(&self) -> ScrubReport {
+        self.rooms.scrub.report()
     }
 
     /// The bounds of the store from now on.

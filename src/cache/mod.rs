@@ -23,6 +23,8 @@ mod options;
 mod presence;
 mod question;
 mod recheck;
+mod restore;
+mod scrub;
 mod tasks;
 
 pub use blob::{Blob, BlobHead, BlobNeed};
@@ -38,3 +40,5 @@ pub use memory::MemoryUse;
 pub use mutable::changes::AcceptedChanges;
 pub use mutable::list::{ListKind, ListPage};
 pub use options::CacheOptions;
+pub use restore::KnownRegistries;
+pub use scrub::ScrubReport;

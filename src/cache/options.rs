@@ -9,4 +9,6 @@ pub struct CacheOptions {
     pub memory: u64,
     /// How long a client waits for a revalidation before it is served the stale record.
     pub stale_wait: Duration,
+    /// The time within which all stored content is verified again; zero for none.
+    pub scrub_every: Duration,
 }

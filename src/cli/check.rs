@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::exit::ExitStatus;
@@ -60,9 +61,7 @@ impl fmt::Display for CheckReport<'_> {
         let admin = settings.admin.map(|admin| admin.to_string());
         line(f, "admin_listen", admin.as_deref().unwrap_or("none"))?;
         line(f, "client_stall", &time(settings.clients.stall))?;
-        let connections =
-            settings.clients.connections.map_or("any number".into(), |max| max.to_string());
-        line(f, "connections", &format!("{connections} per client"))?;
+        line(f, "connections", &connections_per_client(settings.clients.connections))?;
         line(f, "shutdown_grace", &time(settings.shutdown_grace))?;
         if !is_plain {
             settings.listeners.iter().try_for_each(|it| listener(f, it))?;
@@ -77,6 +76,7 @@ impl fmt::Display for CheckReport<'_> {
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         line(f, "verify_every", &time(settings.store.verify_every))?;
+        line(f, "scrub_every", &scrub_every(settings.cache.scrub_every))?;
         if settings.proxies.http.is_some() || settings.proxies.https.is_some() {
             proxies(f, settings)?;
         }
@@ -103,6 +103,15 @@ fn retention(
 /// How long content is kept without a pull.
 fn max_idle(limit: Option<Duration>) -> String {
     limit.map_or("no limit".into(), time)
+}
+
+fn connections_per_client(most: Option<NonZeroUsize>) -> String {
+    let most = most.map_or("any number".to_owned(), |most| most.to_string());
+    format!("{most} per client")
+}
+
+fn scrub_every(every: Duration) -> String {
+    if every.is_zero() { "never".to_owned() } else { time(every) }
 }
 
 /// A size is cut to what a small file system can spare.
@@ -303,6 +312,7 @@ mod tests {
              fill_keep        1day\n\
              stale_wait       2s\n\
              verify_every     30days\n\
+             scrub_every      30days\n\
              \n\
              [registry.\"harbor.corp:8443\"]\n\
              mirror           http://cache.corp\n\

@@ -121,6 +121,7 @@ mod tests {
                 "LARDER_CACHE_SESSION_KEY_FILE",
                 "LARDER_CACHE_STALE_WAIT",
                 "LARDER_CACHE_VERIFY_EVERY",
+                "LARDER_CACHE_SCRUB_EVERY",
             ]
         );
     }

@@ -67,7 +67,11 @@ pub(super) fn resolve(
         },
         shutdown_grace: file.shutdown_grace,
         store: store_options(&file.cache, retention, &mut resolver),
-        cache: CacheOptions { memory: file.cache.memory.0, stale_wait: file.cache.stale_wait },
+        cache: CacheOptions {
+            memory: file.cache.memory.0,
+            stale_wait: file.cache.stale_wait,
+            scrub_every: file.cache.scrub_every,
+        },
         proxies: proxies::resolve(&mut resolver),
         push: push_options(&file.cache, &mut resolver),
         registries: registries::resolve(file.registry, &mut resolver),

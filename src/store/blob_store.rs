@@ -2,9 +2,9 @@
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use super::disk_gate::DiskGates;
 use super::eviction::{DiskBudget, RegistryGroup};
 use super::index::{IndexRow, StoreIndex};
 use super::layout::StoreLayout;
-use super::small_files::{DraftDir, read_small};
+use super::small_files::{DraftDir, open_to_read, open_untouched, read_small};
 use super::stamps::{FileId, VerifiedStamps};
 use super::sums::BlockSums;
 use super::verify::VerifiedContent;
@@ -99,11 +99,20 @@ impl BlobStore {
     /// Opens the file of a blob; `None` when it is not stored, or was found wrong and is still
     /// there.
     pub(super) fn open(&self, digest: &Digest) -> io::Result<Option<(File, Metadata)>> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let path = self.layout.blob(digest);
-        let open =
-            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-        let file = match open {
+        self.open_by(digest, |path| open_to_read(path, OFlags::empty()))
+    }
+
+    /// As [`Self::open`], so that it does not count as a use of the blob.
+    pub(super) fn open_untouched(&self, digest: &Digest) -> io::Result<Option<(File, Metadata)>> {
+        self.open_by(digest, open_untouched)
+    }
+
+    fn open_by(
+        &self,
+        digest: &Digest,
+        open: impl FnOnce(&Path) -> io::Result<File>,
+    ) -> io::Result<Option<(File, Metadata)>> {
+        let file = match open(&self.layout.blob(digest)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

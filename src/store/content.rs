@@ -54,6 +54,24 @@ impl ContentStore {
         gates.reads.run(move || find(&blobs, digest, size)).await
     }
 
+    /// Opens a blob to be verified from the disk, whether it is due or not; `None` when it is not
+    /// stored. To a reader nothing changes, and it does not count as a use.
+    ///
+    /// # Errors
+    ///
+    /// The disk cannot say.
+    pub(super) async fn open_on_disk(&self, digest: &Digest) -> io::Result<Option<Arc<StaleBlob>>> {
+        let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
+        let gates = Arc::clone(blobs.gates());
+        let open = move || {
+            let Some((file, metadata)) = blobs.open_untouched(&digest)? else { return Ok(None) };
+            let sums = blobs.sums(&digest, metadata.len());
+            let blob = StaleBlob::new(Arc::clone(&blobs), digest, file, &metadata, sums);
+            Ok(Some(Arc::new(blob.of_disk())))
+        };
+        gates.reads.run(open).await
+    }
+
     /// Whether a blob is stored and needs no verification. A disk that cannot say has none.
     pub async fn has_verified(&self, digest: &Digest) -> bool {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());

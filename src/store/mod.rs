@@ -6,7 +6,9 @@ mod append_file;
 mod blob_store;
 mod blocking;
 mod content;
+mod disk_check;
 mod disk_gate;
+mod disk_read;
 mod disk_usage;
 mod error;
 mod eviction;
@@ -14,6 +16,7 @@ mod flush_ahead;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod hashed_file;
+mod holders;
 mod index;
 mod layout;
 mod open;
@@ -40,11 +43,13 @@ pub use append_file::CommittedBlob;
 pub use blob_store::RecheckCounts;
 pub use blocking::blocking;
 pub use content::{ContentStore, StoredState};
+pub use disk_check::DiskPace;
 pub use error::{DigestMismatch, OpenError};
 #[doc(hidden)]
 pub use eviction::{BlobClass, BlobHold, EvictionOrder, OrderBound, RegistryGroup, RemovedBlob};
 pub use eviction::{EvictedBlobs, EvictionReason, RegistryRetention, RetentionLimits, SpaceReport};
 pub use hashed_file::{AppendError, CommitError, HashedFile};
+pub use holders::{CONTENT_GROUPS, ContentHolder, contents_of, holders_of};
 pub use index::{
     CHECK_COMMAND, IndexOptions, IndexReport, IndexRow, IndexState, IndexTotals, check_index,
     index_rows, index_rows_of_files,

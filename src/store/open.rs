@@ -57,7 +57,7 @@ pub struct Store {
     pub(super) records: Arc<dyn RecordStore>,
     pub(super) drafts: Arc<DraftDir>,
     options: StoreOptions,
-    boot: BootId,
+    pub(super) boot: BootId,
     is_writable: bool,
     /// Locked as long as the store is open; `None` where nothing can be written and there is none.
     _lock: Option<File>,

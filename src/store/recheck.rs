@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::blob_store::{BlobStore, forget_pages, is_damage};
 use super::blocking::blocking;
+use super::disk_read::{prepare_disk_read, read_from_disk};
 use super::stamps::FileId;
 use super::sums::{BLOCK_BYTES, BlockSums, blocks_of};
 use super::{StoredBlob, SumHasher};
@@ -26,6 +27,8 @@ pub struct StaleBlob {
     file: Arc<File>,
     id: FileId,
     len: u64,
+    /// Whether bytes are read from the disk, whatever memory has of them.
+    is_of_disk: bool,
     state: Mutex<RecheckState>,
     /// Held while bytes are hashed, so that each is hashed once.
     turn: Mutex<()>,
@@ -85,7 +88,18 @@ impl StaleBlob {
         let state =
             RecheckState { method, proven: vec![false; open], open, verdict: RecheckVerdict::Open };
         let (file, state) = (Arc::new(file), Mutex::new(state));
-        Self { blobs, digest, file, id, len, state, turn: Mutex::default() }
+        Self { blobs, digest, file, id, len, is_of_disk: false, state, turn: Mutex::default() }
+    }
+
+    /// Reads its bytes from the disk, and leaves memory as it is: nothing is read for a client.
+    pub(super) fn of_disk(self) -> Self {
+        prepare_disk_read(&self.file);
+        Self { is_of_disk: true, ..self }
+    }
+
+    /// How many bytes one step reads, at most.
+    pub fn step_len(&self) -> u64 {
+        self.len.min(BLOCK_BYTES)
     }
 
     /// The digest that it is stored under.
@@ -253,7 +267,13 @@ impl StaleBlob {
         let mut at = at;
         while at < end {
             let room = usize::try_from(end - at).unwrap_or(usize::MAX).min(READ_BYTES);
-            match self.file.read_at(&mut buffer[..room], at) {
+            let room = &mut buffer[..room];
+            let read = if self.is_of_disk {
+                read_from_disk(&self.file, room, at)
+            } else {
+                self.file.read_at(room, at)
+            };
+            match read {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => {
                     show(&buffer[..read]);

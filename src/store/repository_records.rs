@@ -223,7 +223,7 @@ impl RepositoryRecords {
 
     fn manifests_held(&self) -> io::Result<Vec<Digest>> {
         let mut held = Vec::new();
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for algorithm in Algorithm::ALL {
             let folder = self.folder().part(MANIFESTS).part(algorithm.as_str());
             let names = self.records.list(&folder)?;
             let digests = names.iter().map(|hex| format!("{}:{hex}", algorithm.as_str()));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::layout::StoreLayout;
+use super::record_store::{MANIFESTS, MEMBERS, TAGS};
 use super::records::{media_type_from_bytes, tag_from_bytes};
 use super::repository_records::RECORD_BYTES_MAX;
 use super::small_files::read_untouched;
@@ -85,7 +86,7 @@ impl RepositoryView {
     /// The manifests, sorted.
     pub fn manifests(&self) -> io::Result<Vec<ManifestView>> {
         let mut manifests = Vec::new();
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for algorithm in Algorithm::ALL {
             let dir = self.dir.join("_manifests").join(algorithm.as_str());
             for hex in names_in(&dir)? {
                 let Ok(digest) = format!("{}:{hex}", algorithm.as_str()).parse() else { continue };
@@ -121,8 +122,7 @@ impl RepositoryWalk {
         let names = names_in(&dir)?;
         let below = names.iter().rev().filter(|name| !name.starts_with('_'));
         self.todo.extend(below.map(|name| dir.join(name)));
-        let has_records =
-            names.iter().any(|name| name.starts_with("_tags") || name == "_manifests");
+        let has_records = names.iter().any(|name| name.starts_with(TAGS) || is_of_contents(name));
         let of = has_records.then(|| self.layout.name_of(&dir)).flatten();
         Ok(of.map(|(registry, repository)| RepositoryView { registry, repository, dir }))
     }
@@ -139,6 +139,11 @@ impl Iterator for RepositoryWalk {
         }
         None
     }
+}
+
+/// Whether a folder or file of a repository names its contents.
+fn is_of_contents(name: &str) -> bool {
+    [MANIFESTS, MEMBERS].contains(&name)
 }
 
 /// The names in a directory, sorted; none where there is no such directory.

@@ -130,6 +130,17 @@ pub(super) fn open_to_read(path: &Path, flags: OFlags) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
+/// As [`open_to_read`], so that reading does not count as a use, where the file system allows that.
+pub(super) fn open_untouched(path: &Path) -> io::Result<File> {
+    match open_to_read(path, OFlags::NOATIME) {
+        // Only the owner of the file may ask for that.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_to_read(path, OFlags::empty())
+        }
+        opened => opened,
+    }
+}
+
 /// A file as [`read_untouched`] finds it.
 #[derive(Debug)]
 pub(super) struct UntouchedFile {
@@ -141,14 +152,7 @@ pub(super) struct UntouchedFile {
 /// The file's first `max` bytes, read so that it does not count as used, where the file system
 /// allows that; `None` when there is no such file.
 pub(super) fn read_untouched(path: &Path, max: u64) -> io::Result<Option<UntouchedFile>> {
-    // Only the owner of the file may ask for that.
-    let opened = match open_to_read(path, OFlags::NOATIME) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_to_read(path, OFlags::empty())
-        }
-        opened => opened,
-    };
-    let file = match opened {
+    let file = match open_untouched(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -20,7 +20,7 @@ use super::repository_view::{RepositoryView, RepositoryWalk};
 use super::small_files::{read_untouched, used_at};
 use super::space::SpacePart;
 use super::verify::VerifiedContent;
-use crate::oci::{Digest, MANIFEST_BYTES_MAX, RegistryName, RepositoryName};
+use crate::oci::{Algorithm, Digest, MANIFEST_BYTES_MAX, RegistryName, RepositoryName};
 
 /// The files of a cache directory, for reading. All methods block.
 #[derive(Clone, Debug)]
@@ -58,6 +58,11 @@ impl StoreView {
         Ok(Self { layout })
     }
 
+    /// The files of a store that is open.
+    pub(super) fn of(layout: &StoreLayout) -> Self {
+        Self { layout: layout.clone() }
+    }
+
     /// Every repository that has records, by name.
     pub fn repositories(&self) -> RepositoryWalk {
         RepositoryWalk::new(&self.layout)
@@ -85,6 +90,29 @@ impl StoreView {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The stored contents whose hash begins with this byte, by name.
+    ///
+    /// # Errors
+    ///
+    /// Those of listing the directory.
+    pub(super) fn contents_of(
+        &self,
+        algorithm: Algorithm,
+        first: u8,
+    ) -> io::Result<Vec<(Digest, ContentView)>> {
+        let mut found = Vec::new();
+        each_file(&self.layout.blobs_of(algorithm, first), &mut |path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let digest = format!("{}:{name}", algorithm.as_str()).parse::<Digest>();
+            // One that was evicted meanwhile is none.
+            if let (Ok(digest), Ok(metadata)) = (digest, fs::symlink_metadata(path)) {
+                found.push((digest, ContentView::of(&metadata)));
+            }
+        })?;
+        found.sort_unstable_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        Ok(found)
     }
 
     /// The bytes of a stored manifest; `None` if it is not stored, or they are not the digest's.

@@ -66,6 +66,7 @@ mod resume;
 mod rot;
 mod rules;
 mod scarce;
+mod scrub;
 mod secrets;
 mod selftest;
 mod sendfile;

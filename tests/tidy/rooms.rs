@@ -39,6 +39,8 @@ const CACHE: &[Part] = &[
     ("manifest", MANIFEST),
     ("mutable", MUTABLE),
     ("fuzz", &["mutable"]),
+    ("restore", &["decision", "disk", "error", "fill", "key", "manifest"]),
+    ("scrub", &["restore"]),
     ("facade", FACADE),
 ];
 
@@ -54,7 +56,7 @@ const MUTABLE: &[&str] = &[
 
 const FACADE: &[&str] = &[
     "blob", "decision", "document", "epoch", "error", "fill", "manifest", "memory", "mutable",
-    "options", "presence", "question", "recheck", "tasks",
+    "options", "presence", "question", "recheck", "restore", "scrub", "tasks",
 ];
 
 /// The modules whose files may not use each other in a circle. A module joins when it has none.

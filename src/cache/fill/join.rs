@@ -23,6 +23,11 @@ impl BlobFills {
         Self { table: FillTable::default(), tools: Arc::new(tools), tasks }
     }
 
+    /// The parts of the cache that fills use.
+    pub(crate) fn tools(&self) -> &FillTools {
+        &self.tools
+    }
+
     /// The fills in flight.
     pub(crate) fn table(&self) -> &FillTable {
         &self.table

@@ -107,8 +107,8 @@ fn find_in(budget: &DiskBudget, algorithm: Algorithm, first: u8) {
         if let Ok(metadata) = entry.metadata()
             && metadata.is_file()
         {
-            // Most file systems note a day's first reading.
-            let used = u32::try_from(metadata.atime().max(metadata.mtime())).unwrap_or_default();
+            // Most file systems note a day's first reading. The other time is of the verification.
+            let used = u32::try_from(metadata.atime()).unwrap_or_default();
             budget.catalog.found(&digest, metadata.len(), metadata.blocks() * 512, used);
         }
     }

@@ -121,7 +121,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 
 fn digest_of(bytes: &[u8]) -> Option<Digest> {
     let (code, hash) = bytes.split_first()?;
-    let algorithm = ALGORITHMS.into_iter().find(|algorithm| self::code(*algorithm) == *code)?;
+    let algorithm = Algorithm::ALL.into_iter().find(|algorithm| self::code(*algorithm) == *code)?;
     (hash.len() * 2 == algorithm.hex_len()).then(|| Digest::of_hash(algorithm, hash))
 }
 
@@ -167,7 +167,6 @@ pub(super) fn seconds(time: SystemTime) -> u32 {
     u32::try_from(unix_seconds(time)).unwrap_or(u32::MAX)
 }
 
-pub(super) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 pub(super) const BLOB: u8 = b'b';
 pub(super) const MANIFEST: u8 = b'm';
 pub(super) const TAG: u8 = b't';
@@ -181,7 +180,7 @@ mod tests {
         let registry: RegistryName = "harbor.corp:8443".parse().unwrap();
         let repository: RepositoryName = "library/alpine".parse().unwrap();
         let tag: Tag = "3.20".parse().unwrap();
-        for algorithm in ALGORITHMS {
+        for algorithm in Algorithm::ALL {
             let digest = Digest::of(algorithm, b"x");
             let key = IndexRow::Blob(&digest).key();
             assert_eq!(RowName::of(&key), Some(RowName::Blob(digest.clone())));

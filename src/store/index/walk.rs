@@ -17,7 +17,7 @@ use super::super::layout::StoreLayout;
 use super::super::record_store::RecordName;
 use super::db::{IndexDb, IndexFault};
 use super::rows::{
-    ALGORITHMS, IndexRow, MANIFEST, RowFacts, RowKey, RowName, TAG, blobs_prefix, repository_prefix,
+    IndexRow, MANIFEST, RowFacts, RowKey, RowName, TAG, blobs_prefix, repository_prefix,
 };
 use crate::oci::{Algorithm, Digest, Tag};
 
@@ -57,7 +57,7 @@ impl StoreWalk {
         let mut todo = Vec::new();
         todo.extend([TAG, MANIFEST].map(|kind| WalkTask::Rows(kind, vec![kind])));
         todo.push(WalkTask::Names(layout.registries()));
-        let blobs = ALGORITHMS
+        let blobs = Algorithm::ALL
             .iter()
             .flat_map(|algorithm| (0..=u8::MAX).map(|first| WalkTask::Blobs(*algorithm, first)));
         todo.extend(blobs);
@@ -199,16 +199,18 @@ fn add(ledger: &mut IndexDb, key: &[u8], path: &Path) -> Result<(), IndexFault> 
 }
 
 /// The facts that a file's metadata gives. Most file systems note a day's first read, so the time
-/// of access is roughly the last use.
+/// of access is roughly the last use. A blob is also written to when it is verified.
 fn facts_of(key: &[u8], metadata: &Metadata) -> RowFacts {
-    let size = if matches!(RowName::of(key), Some(RowName::Blob(_))) { metadata.len() } else { 0 };
-    let used = metadata.atime().max(metadata.mtime());
+    let (size, used) = match RowName::of(key) {
+        Some(RowName::Blob(_)) => (metadata.len(), metadata.atime()),
+        _ => (0, metadata.atime().max(metadata.mtime())),
+    };
     RowFacts { size, used: u32::try_from(used).unwrap_or_default() }
 }
 
 fn manifests_in(dir: &Path) -> io::Result<Vec<(Digest, PathBuf)>> {
     let mut manifests = Vec::new();
-    for algorithm in ALGORITHMS {
+    for algorithm in Algorithm::ALL {
         for (hex, path) in listed(&dir.join(algorithm.as_str()))? {
             let digest = format!("{}:{hex}", algorithm.as_str()).parse();
             manifests.extend(digest.ok().map(|digest| (digest, path)));

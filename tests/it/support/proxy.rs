@@ -87,7 +87,11 @@ impl Setup {
                 verify_every: VERIFY_EVERY,
                 index: None,
             },
-            cache: cache::CacheOptions { memory: 8 << 20, stale_wait: STALE_WAIT },
+            cache: cache::CacheOptions {
+                memory: 8 << 20,
+                stale_wait: STALE_WAIT,
+                scrub_every: Duration::ZERO,
+            },
             proxies: ProxyOptions::default(),
             push: push::PushOptions::default(),
             registries: Vec::new(),
