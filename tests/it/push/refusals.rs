@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use http::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::{begin, location, open, patch, put_manifest, with_digest};
 use crate::support::image::OCI_IMAGE;
 use crate::support::{
-    Blob, Fault, Gate, Image, Manifest, Proxy, ScriptedRegistry, Version, When, settle,
+    Blob, Fault, Gate, Image, Manifest, Process, Proxy, ScriptedRegistry, Version, When, settle,
 };
 
 type Headers = &'static [(&'static str, &'static str)];
@@ -59,6 +61,23 @@ async fn a_refusal_of_ours_reaches_a_client_that_is_sending() {
         }
     }
     hub.assert_not_asked();
+}
+
+/// Over TCP, a connection that is closed with bytes unread is reset, and the reset can overtake the
+/// refusal.
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_reads_only_when_it_has_sent_all() {
+    let larder = Process::before(ScriptedRegistry::new().listen().await, "").await;
+    for path in ["/v2/o/a/blobs/uploads/", "/v2/nothing"] {
+        let mut tcp = TcpStream::connect(larder.address).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n");
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        tcp.write_all(&vec![7; LARGE]).await.expect("all of the body is taken");
+        let mut status = [0; 13];
+        tcp.read_exact(&mut status).await.expect("the refusal arrives");
+        let status = String::from_utf8_lossy(&status);
+        assert!(["HTTP/1.1 404 ", "HTTP/1.1 405 "].contains(&&*status), "{path}: {status}");
+    }
 }
 
 /// Quotas, rights, limits: the client reads what the registry says, and no more of its headers.
