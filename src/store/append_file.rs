@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt, PermissionsEx
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
+use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
 
@@ -65,11 +65,14 @@ impl AppendFile {
             }
             opened => opened?,
         };
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        if !file.metadata()?.is_file() {
             return Err(io::Error::other("a partial download is not a plain file"));
         }
+        let found = file.metadata()?.blocks() * 512;
+        cut_at_hole(&file)?;
+        let metadata = file.metadata()?;
         let (len, taken) = (metadata.len(), metadata.blocks() * 512);
+        blobs.budget().space().count(SpacePart::Partials, found, taken);
         Ok(Self {
             file: Arc::new(file),
             path,
@@ -326,6 +329,14 @@ pub struct CommittedBlob {
     pub kept: io::Result<()>,
     /// Whether they are on disk. If not, what is read from the file may change at any time.
     pub is_synced: bool,
+}
+
+/// Cuts a file at its first hole. Files are written without one; but after a power cut, space that
+/// was set aside reads as zeros where what was written had not reached the disk.
+fn cut_at_hole(file: &File) -> io::Result<()> {
+    // A file system that does not tell, or an empty file.
+    let Ok(hole) = rustix::fs::seek(file, SeekFrom::Hole(0)) else { return Ok(()) };
+    if hole < file.metadata()?.len() { file.set_len(hole) } else { Ok(()) }
 }
 
 /// Removes the file, unless its name is another file's by now: a disk that hangs may end a write

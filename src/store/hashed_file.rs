@@ -345,7 +345,7 @@ const DISK_STALL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
     use parking_lot::Mutex;
     use tokio::time::sleep;
@@ -471,6 +471,23 @@ mod tests {
     }
 
     /// Wrong bytes are gone, and not resumed.
+    /// A power cut leaves zeros where bytes were written into space that had been set aside, and
+    /// had not reached the disk.
+    #[tokio::test]
+    async fn a_partial_file_is_resumed_from_its_first_hole() {
+        let bytes = vec![7; 1 << 20];
+        let lab = Lab::new(&bytes);
+        let path = lab.store.layout.fill(&"a.test".parse().unwrap(), &lab.digest);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let partial = File::create(&path).unwrap();
+        partial.write_all_at(&bytes[..1 << 16], 0).unwrap();
+        partial.write_all_at(&bytes[..1 << 16], 1 << 18).unwrap();
+
+        let resumed = lab.open().await;
+        assert_eq!(resumed.len(), 1 << 16);
+        assert_eq!(partial.metadata().unwrap().len(), 1 << 16);
+    }
+
     #[tokio::test]
     async fn a_file_with_another_digest_is_removed() {
         let lab = Lab::new(b"right");

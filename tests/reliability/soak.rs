@@ -44,7 +44,12 @@ pub async fn run(arguments: &Arguments) -> Vec<Row> {
         let (name, upstream) = (prefix.trim_end_matches('/'), registry.listen().await);
         writeln!(keys, "[registry.\"{name}\"]\nupstream = \"http://{upstream}\"").unwrap();
     }
-    let larder = Process::with_keys(registries[0].listen().await, "min_free = '0B'", &keys).await;
+    let upstream = registries[0].listen().await;
+    let mut larder = Process::with_keys(upstream, "min_free = '0B'", &keys).await;
+    // All clients are at one address.
+    larder.change_config("admin_listen", "connections_per_client = 0\nadmin_listen");
+    larder.terminate().await;
+    larder.start_again().await;
     let soak = Arc::new(Soak {
         registries,
         images,
