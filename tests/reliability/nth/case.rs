@@ -151,7 +151,11 @@ impl Stage {
             self.larder.kill();
             return verdict(complaints).map(|()| true);
         }
-        let status = self.larder.terminate().await;
+        let status = if self.larder.has_ended() {
+            self.larder.end().await
+        } else {
+            self.larder.terminate().await
+        };
         let said = self.larder.log().split_off(before);
         let said_last = || format!("{status}; {}", last_lines(&said));
         if fault.may_refuse(call) && status.code() == Some(1) && said.contains(REFUSED) {

@@ -38,13 +38,12 @@ pub async fn run(arguments: &Arguments) -> Vec<Row> {
     let mut rows = Vec::new();
     for (worker, who) in workers.into_iter().zip(["root", "a user"]) {
         let who = if is_root { who } else { "this user" };
-        rows.extend(
-            worker
-                .await
-                .unwrap()
-                .into_iter()
-                .map(|row| Row { what: format!("{}, as {who}", row.what), ..row }),
-        );
+        let done = worker.await.unwrap_or_else(|error| {
+            let defects = vec![format!("the worker ended early: {error}")];
+            vec![Row { defects, ..Row::new(PART, "system calls failed", 0) }]
+        });
+        let named = |row: Row| Row { what: format!("{}, as {who}", row.what), ..row };
+        rows.extend(done.into_iter().map(named));
     }
     rows
 }
