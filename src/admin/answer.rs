@@ -11,7 +11,7 @@ use super::exposition::ExpositionFormat;
 use super::health::HealthReport;
 use super::sources::ReportSources;
 use super::{exposition, families};
-use crate::http::{ReplyBody, set_inert};
+use crate::http::{ReplyBody, is_rebound, set_inert};
 
 /// Answers operators, from before Larder serves until its process ends.
 #[derive(Debug, Default)]
@@ -30,6 +30,9 @@ impl AdminService {
     pub async fn answer<B>(&self, request: Request<B>) -> Response<ReplyBody> {
         let (head, _body) = request.into_parts();
         let answer = match (&head.method, head.uri.path()) {
+            _ if is_rebound(&head.headers) => {
+                text(StatusCode::MISDIRECTED_REQUEST, "browsers use an address or `localhost`\n")
+            }
             (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "alive\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready().await,
             (&Method::GET | &Method::HEAD, "/metrics") => {

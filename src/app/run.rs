@@ -4,7 +4,8 @@ use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
@@ -31,6 +32,8 @@ pub enum RunEnd {
 /// configuration is read again from `source`.
 pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, StartError> {
     raise_descriptor_limit();
+    // No file of this process is for others, whatever the umask was.
+    umask(Mode::RWXG | Mode::RWXO);
     warn(&settings);
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
     let (mut ports, mut admin_port) = (ListenPorts::default(), AdminPort::default());

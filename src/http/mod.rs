@@ -37,6 +37,7 @@ mod server_tls;
 mod server_verifier;
 mod socket;
 mod via;
+mod web_page;
 
 pub use address::is_public;
 pub use body::{BodyError, BodySource, NextBytes, ReplyBody};
@@ -71,3 +72,4 @@ pub use sendfile::{FileRescue, FileSlice, RescuedBytes, SendfileQueue};
 pub use server_tls::{ClientCa, IdentityError, ServerCertificate, ServerTls};
 pub use socket::ClientSocket;
 pub use via::{ForwardingLoop, InstanceId, NotOurs, Via};
+pub use web_page::{is_cross_site, is_local_host, is_of_browser, is_rebound};

@@ -21,7 +21,10 @@ use crate::access::{
     AccessDenied, AccessRequest, Action, Grant, IdentityRequest, Issuer, Principal, RequiredRight,
 };
 use crate::cache::{Cache, ListKind};
-use crate::http::{ClientPeer, InstanceId, RequestBody, Via, set_inert};
+use crate::http::{
+    ClientPeer, HostPort, InstanceId, RequestBody, Via, is_cross_site, is_local_host,
+    is_of_browser, set_inert,
+};
 use crate::oci::{ApiCall, Resource};
 use crate::push::PushService;
 use crate::registry::{Registry, RegistrySet};
@@ -109,7 +112,16 @@ impl Routes {
         if crate::http::is_oddly_coded(&request.headers) {
             return Err(RequestError::TransferCoding);
         }
-        let host = entrance.host(request, self.registries.has_hosts())?;
+        let is_of_browser = is_of_browser(&request.headers);
+        if is_of_browser && !request.method.is_safe() && is_cross_site(request) {
+            return Err(RequestError::CrossSite);
+        }
+        let host = entrance.host(request, is_of_browser || self.registries.has_hosts())?;
+        let is_own =
+            |host: &HostPort| is_local_host(host) || self.registries.by_host(host).is_some();
+        if is_of_browser && entrance.names.is_empty() && !host.as_ref().is_some_and(is_own) {
+            return Err(RequestError::ForeignHost);
+        }
         let query = DoorQuery {
             path: request.uri.path(),
             query: request.uri.query().unwrap_or_default(),

@@ -28,6 +28,9 @@ pub(super) enum RequestError {
     /// `ns` is given with different values.
     #[error("`ns` is given more than once")]
     ConflictingNamespaces,
+    /// A page of another site has sent a request that would change something.
+    #[error("requests that change something are not taken from pages of other sites")]
+    CrossSite,
     /// The request names a host that this listener does not serve.
     #[error("this host is not served on this address (`names`)")]
     ForeignHost,
@@ -120,6 +123,7 @@ impl RequestError {
             | Self::UnknownPrefix(_)
             | Self::UnknownRegistry(_) => error(StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
             Self::ConflictingNamespaces => error(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+            Self::CrossSite => error(StatusCode::FORBIDDEN, ErrorCode::Denied),
             Self::ForeignHost => error(StatusCode::MISDIRECTED_REQUEST, ErrorCode::Unsupported),
             Self::ForwardingLoop(_) => error(StatusCode::LOOP_DETECTED, ErrorCode::Unavailable),
             Self::InvalidHost | Self::MissingHost | Self::MultipleHosts | Self::TooManyRanges => {

@@ -1,6 +1,7 @@
 //! Observes the body of an answer until it has been sent or the client has left, and then counts
 //! the request and sends its event.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::door::ResolvedTarget;
@@ -84,16 +86,28 @@ fn details(
     }
 }
 
-/// The beginning of a path, with `-` in place of the id of an upload. It may have any bytes in it.
+/// The beginning of a path, with `-` in place of the id of an upload, however it is encoded. It may
+/// have any bytes in it.
 fn shown(path: &str) -> Box<str> {
     let beginning = |path: &str| path.chars().take(PATH_SHOWN_MAX).collect::<String>();
-    match path.split_once(UPLOADS) {
-        Some((before, id)) if !id.is_empty() => format!("{}{UPLOADS}-", beginning(before)).into(),
+    let mut plain = Cow::Borrowed(path);
+    while plain.contains('%') {
+        let decoded = percent_decode_str(&plain).decode_utf8_lossy().into_owned();
+        if decoded == plain {
+            break;
+        }
+        plain = Cow::Owned(decoded);
+    }
+    match plain.to_ascii_lowercase().find(UPLOADS) {
+        Some(at) if plain.len() > at + UPLOADS.len() => {
+            format!("{}{UPLOADS}-", beginning(&plain[..at])).into()
+        }
         _ => beginning(path).into(),
     }
 }
 
-const UPLOADS: &str = "/blobs/uploads/";
+/// Without what stands before: a path that names nothing may have one slash or several there.
+const UPLOADS: &str = "/uploads/";
 
 /// In characters; a longer path is hostile.
 const PATH_SHOWN_MAX: usize = 512;
@@ -160,5 +174,28 @@ impl Drop for ObservedBody {
     fn drop(&mut self) {
         let Self { sent, first_byte, end, .. } = *self;
         self.observation.end(sent, first_byte, end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_an_upload_is_not_shown_under_any_encoding() {
+        for path in [
+            "/v2/a/blobs/uploads/SEALED",
+            "/v2/a/blobs/upload%73/SEALED",
+            "/v2/a/blobs/uploads%2FSEALED",
+            "/v2/a/blobs/uploads%252fSEALED",
+            "/v2/a/%62lobs%2f%55ploads/%53EALED",
+            "/v2/a/blobs//uploads/SEALED?x",
+        ] {
+            let shown = shown(path);
+            assert!(!shown.contains("EALED") && shown.ends_with("/uploads/-"), "{path}: {shown}");
+        }
+        for path in ["/v2/a/blobs/uploads/", "/v2/a%2fb/manifests/x", "/%", "/v2/%zz"] {
+            assert_eq!(&*shown(path), path);
+        }
     }
 }

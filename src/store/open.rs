@@ -4,9 +4,9 @@
 //! that takes nothing is no reason not to start: what can be read is served.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -309,8 +309,35 @@ fn lock_dir(layout: &StoreLayout) -> Result<LockedDir, OpenError> {
 
 fn make_dirs(layout: &StoreLayout) -> Result<(), OpenError> {
     make_dir(layout.dir())?;
+    tighten(layout.dir())?;
+    // Files in these are removed at a start, so they are nowhere else.
+    let swept = [layout.fills(), layout.drafts(), layout.uploads(), layout.index()];
+    swept.iter().try_for_each(|dir| refuse_link(dir))?;
     let dirs = [layout.blobs(), layout.fills(), layout.drafts(), layout.uploads()];
     dirs.iter().try_for_each(|dir| make_dir(dir))
+}
+
+/// Leaves the directory to its owner alone: content of all repositories is in it.
+fn tighten(dir: &Path) -> Result<(), OpenError> {
+    let tightened = fs::metadata(dir).and_then(|found| {
+        let mode = found.permissions().mode();
+        let of_others = mode & 0o077;
+        if of_others == 0 {
+            return Ok(());
+        }
+        tracing::warn!(path = %dir.display(), mode = format!("{:o}", mode & 0o7777),
+            "others could use the cache directory; its mode is 700 now");
+        fs::set_permissions(dir, Permissions::from_mode(0o700))
+    });
+    tightened.map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+}
+
+fn refuse_link(dir: &Path) -> Result<(), OpenError> {
+    if fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) {
+        let source = io::Error::new(io::ErrorKind::NotADirectory, "it is a symbolic link");
+        return Err(OpenError::Io { path: dir.to_owned(), source });
+    }
+    Ok(())
 }
 
 fn open_lock(layout: &StoreLayout) -> Result<File, OpenError> {

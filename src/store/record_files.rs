@@ -1,5 +1,6 @@
 //! Records as files below the cache directory, one for each.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -30,12 +31,21 @@ pub(super) struct RecordFiles {
     sweeper: RecordSweeper,
     /// Held from the look at a version to the rename.
     conditional: Mutex<()>,
+    /// How many records the folders have at most that were trimmed before.
+    counts: Mutex<HashMap<RecordName, usize>>,
 }
 
 impl RecordFiles {
     pub(super) fn new(layout: StoreLayout, budget: Arc<DiskBudget>, drafts: Arc<DraftDir>) -> Self {
         let sweeper = RecordSweeper::start(&budget);
-        Self { layout, budget, drafts, sweeper, conditional: Mutex::default() }
+        Self {
+            layout,
+            budget,
+            drafts,
+            sweeper,
+            conditional: Mutex::default(),
+            counts: Mutex::default(),
+        }
     }
 
     /// Replaces a record. Returns whether there was room for it.
@@ -163,23 +173,46 @@ impl RecordStore for RecordFiles {
     }
 
     fn trim(&self, folder: &RecordName, max: usize) -> io::Result<()> {
-        let names = self.list(folder)?;
-        if names.len() <= max {
+        if self.has_one_more(folder, max) {
             return Ok(());
         }
-        let mut aged = Vec::with_capacity(names.len());
-        for path in names.iter().map(|name| self.layout.record(&folder.part(name))) {
-            let modified = path.symlink_metadata().and_then(|metadata| metadata.modified());
-            aged.push((modified.unwrap_or(SystemTime::UNIX_EPOCH), path));
+        let names = self.list(folder)?;
+        let mut left = names.len();
+        if left > max {
+            let mut aged = Vec::with_capacity(left);
+            for path in names.iter().map(|name| self.layout.record(&folder.part(name))) {
+                let modified = path.symlink_metadata().and_then(|metadata| metadata.modified());
+                aged.push((modified.unwrap_or(SystemTime::UNIX_EPOCH), path));
+            }
+            aged.sort();
+            // Not one alone, so that not every new one has to look at the age of all.
+            for (_, path) in aged.iter().take(left - max + max / 10) {
+                self.counting(path, || absent_is_fine(fs::remove_file(path)))?;
+            }
+            left = max - max / 10;
         }
-        aged.sort();
-        // Not one alone, so that not every new one has to look at the age of all.
-        for (_, path) in aged.iter().take(names.len() - max + max / 10) {
-            self.counting(path, || absent_is_fine(fs::remove_file(path)))?;
+        let mut counts = self.counts.lock();
+        if counts.len() >= COUNTS_MAX {
+            counts.clear();
         }
+        counts.insert(folder.clone(), left);
         Ok(())
     }
 }
+
+impl RecordFiles {
+    /// Counts a new record of a folder; whether it has no more than `max`, if that is known without
+    /// a look at all of them. Those that were removed since are counted as well.
+    fn has_one_more(&self, folder: &RecordName, max: usize) -> bool {
+        let mut counts = self.counts.lock();
+        let Some(count) = counts.get_mut(folder) else { return false };
+        *count += 1;
+        *count <= max
+    }
+}
+
+/// Folders whose counts are remembered: one for each registry, and for each repository with lists.
+const COUNTS_MAX: usize = 4096;
 
 /// A record that is no longer than a block of the disk is kept however little space is left, if
 /// there are not too many.

@@ -38,6 +38,7 @@ mod kill;
 mod lazy;
 mod listeners;
 mod lists;
+mod loose_modes;
 mod manifests;
 mod membership;
 mod metrics;
