@@ -161,6 +161,7 @@ impl App {
         ControlSources {
             dir: cache_dir.to_owned(),
             cache: self.cache.clone(),
+            known: known_registries(&self.routes),
             traffic: Arc::clone(&self.traffic),
         }
     }

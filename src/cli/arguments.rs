@@ -15,7 +15,8 @@ use super::logging::LogFormat;
 use super::ls::ListArguments;
 use super::output::say;
 use super::rm::RemovalArguments;
-use super::{check, ls, rm, serve, show, stats, why};
+use super::verify::VerifyArguments;
+use super::{check, ls, rm, serve, show, stats, verify, why};
 use crate::app;
 use crate::config::{self, ConfigArgs, Environment};
 
@@ -43,41 +44,46 @@ pub fn run(
 
 fn perform(
     command: Command,
-    environment: &Environment,
+    variables: &Environment,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitStatus {
     match command {
-        Command::Check { source } => check::run(&source.into(), environment, out, err),
+        Command::Check { source } => check::run(&source.into(), variables, out, err),
         Command::CheckIndex { db } => check_index(&db, out),
-        Command::Config { command: ConfigCommand::Schema } => {
-            say(out, &config::schema());
-            ExitStatus::Done
-        }
+        Command::Config { command: ConfigCommand::Schema } => print_schema(out),
         Command::Serve { source, listen, log_format } => {
             let arguments = ConfigArgs { listen, ..source.into() };
-            serve::run(&arguments, environment, log_format, err)
+            serve::run(&arguments, variables, log_format, err)
         }
         Command::Ls { source, list } => {
-            CommandCache::command(source, environment, err, |cache| ls::run(cache, &list, out))
+            CommandCache::command(source, variables, err, |cache| ls::run(cache, &list, out))
         }
         Command::Rm { source, removal } => {
-            CommandCache::command(source, environment, err, |cache| rm::run(cache, &removal, out))
+            CommandCache::command(source, variables, err, |cache| rm::run(cache, &removal, out))
         }
         Command::Show { source, image, json } => {
-            CommandCache::command(source, environment, err, |cache| {
+            CommandCache::command(source, variables, err, |cache| {
                 show::run(cache, &image, json, out)
             })
         }
         Command::Why { source, image, json } => {
-            CommandCache::command(source, environment, err, |cache| {
+            CommandCache::command(source, variables, err, |cache| {
                 why::run(cache, &image, json, out)
             })
         }
+        Command::Verify { source, verify } => {
+            CommandCache::command(source, variables, err, |cache| verify::run(cache, &verify, out))
+        }
         Command::Stats { source, json } => {
-            CommandCache::command(source, environment, err, |cache| stats::run(cache, json, out))
+            CommandCache::command(source, variables, err, |cache| stats::run(cache, json, out))
         }
     }
+}
+
+fn print_schema(out: &mut dyn Write) -> ExitStatus {
+    say(out, &config::schema());
+    ExitStatus::Done
 }
 
 fn check_index(db: &Path, out: &mut dyn Write) -> ExitStatus {
@@ -150,6 +156,13 @@ enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Read stored contents from the disk and verify them; what is wrong is fetched again
+    Verify {
+        #[command(flatten)]
+        source: ConfigArguments,
+        #[command(flatten)]
+        verify: VerifyArguments,
     },
     /// Tell what would happen to a pull of an image now, and why
     Why {
@@ -240,6 +253,8 @@ mod tests {
             &["rm", "--dry-run"],
             &["ls", "--sort", "colour"],
             &["ls", "--unused", "soon"],
+            &["verify", "--subset", "0%"],
+            &["verify", "--subset", "5"],
             &["config"],
             &["config", "example"],
         ] {

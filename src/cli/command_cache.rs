@@ -5,6 +5,7 @@
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
@@ -151,9 +152,9 @@ impl CommandCache {
     /// Does something with the store, which no server uses meanwhile.
     pub(super) fn with_store<T>(
         &self,
-        change: impl AsyncFnOnce(&Store) -> io::Result<T>,
+        change: impl AsyncFnOnce(&Arc<Store>) -> io::Result<T>,
     ) -> Result<T, CommandError> {
-        let store = Store::open(self.settings.store.clone(), BootClock::default())?;
+        let store = Arc::new(Store::open(self.settings.store.clone(), BootClock::default())?);
         self.runtime.block_on(async {
             let changed = change(&store).await;
             store.close().await;
@@ -177,6 +178,23 @@ impl CommandCache {
         match self.ask_each(request, &mut show_asked) {
             Err(CommandError::Server { source, .. }) if has_no_server(&source) && !is_begun => {
                 Ok(of_files(&self.view()?, show)?)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Shows each object of an answer of many to a request that changes the cache: the server's, or
+    /// those of `of_files` if none runs.
+    pub(super) fn change_each<T: DeserializeOwned>(
+        &self,
+        request: &ControlRequest,
+        show: &mut dyn FnMut(T) -> bool,
+        of_files: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        match self.ask_each(request, show) {
+            Err(CommandError::Server { source, .. }) if is_absent(&source) => {
+                self.view()?;
+                of_files(show)
             }
             answer => answer,
         }

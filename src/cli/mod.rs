@@ -12,6 +12,7 @@ mod serve;
 mod show;
 mod stats;
 mod table;
+mod verify;
 mod why;
 
 pub use arguments::run;

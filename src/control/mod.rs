@@ -10,6 +10,7 @@ mod lines;
 mod request;
 mod service;
 mod stats;
+mod verification;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,9 @@ pub use answer::ControlFailure;
 pub use request::ControlRequest;
 pub use service::{ControlService, ControlSources};
 pub use stats::{CacheStats, EvictedCount, RegistryTraffic, ServerStats};
+pub use verification::{
+    ContentShare, ContentVerification, NoShare, VerificationReport, WrongContent, WrongState,
+};
 
 /// The socket of the server that uses this cache directory.
 pub fn socket_path(cache_dir: &Path) -> PathBuf {

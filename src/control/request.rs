@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use http::Method;
 
+use super::verification::ContentShare;
+
 /// A request of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
@@ -28,6 +30,12 @@ pub enum ControlRequest {
     },
     /// The figures of the cache and its server: [`CacheStats`](super::CacheStats).
     Stats,
+    /// The verification of contents: a [`VerificationReport`](super::VerificationReport) on each
+    /// line, while it goes on.
+    Verification {
+        /// The share of all contents.
+        share: ContentShare,
+    },
 }
 
 impl ControlRequest {
@@ -36,6 +44,7 @@ impl ControlRequest {
         match self {
             Self::Image { .. } | Self::Images { .. } | Self::Stats => Method::GET,
             Self::Removal { .. } => Method::DELETE,
+            Self::Verification { .. } => Method::POST,
         }
     }
 
@@ -49,6 +58,9 @@ impl ControlRequest {
                 with_query(IMAGE, &[("name", name), ("dry_run", is_dry_run)])
             }
             Self::Stats => STATS.to_owned(),
+            Self::Verification { share } => {
+                with_query(VERIFICATION, &[("share", &share.to_string())])
+            }
         }
     }
 
@@ -69,6 +81,10 @@ impl ControlRequest {
                 Some(Self::Removal { name: text("name")?, is_dry_run })
             }
             (&Method::GET, STATS) => Some(Self::Stats),
+            (&Method::POST, VERIFICATION) => {
+                let share = text("share").map_or(Ok(ContentShare::ALL), |text| text.parse());
+                Some(Self::Verification { share: share.ok()? })
+            }
             _ => None,
         }
     }
@@ -83,6 +99,7 @@ fn with_query(path: &str, fields: &[(&str, &str)]) -> String {
 const IMAGE: &str = "/v1/image";
 const IMAGES: &str = "/v1/images";
 const STATS: &str = "/v1/stats";
+const VERIFICATION: &str = "/v1/verification";
 
 #[cfg(test)]
 mod tests {
@@ -96,6 +113,7 @@ mod tests {
             ControlRequest::Image { name: pattern.clone() },
             ControlRequest::Removal { name: pattern.clone(), is_dry_run: true },
             ControlRequest::Removal { name: "a.test/b:c".to_owned(), is_dry_run: false },
+            ControlRequest::Verification { share: "2.5%".parse().unwrap() },
             ControlRequest::Images { pattern },
             ControlRequest::Images { pattern: String::new() },
         ] {

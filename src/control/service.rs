@@ -8,10 +8,11 @@ use std::sync::Arc;
 use http::{Request, Response, StatusCode};
 
 use super::answer::{ControlFailure, json};
-use super::lines::json_lines;
+use super::lines::{LineSender, json_lines, open_lines};
 use super::request::ControlRequest;
 use super::stats::CacheStats;
-use crate::cache::Cache;
+use super::verification::{ContentShare, ContentVerification, RestoreContent};
+use crate::cache::{Cache, KnownRegistries};
 use crate::http::ReplyBody;
 use crate::inventory::{
     ImageName, ImagePattern, RemovalPlan, RemovalTarget, list_images, show_image,
@@ -25,6 +26,8 @@ pub struct ControlSources {
     pub dir: PathBuf,
     /// The cache.
     pub cache: Cache,
+    /// The registries of the configuration.
+    pub known: KnownRegistries,
     /// Counters of past requests.
     pub traffic: Arc<TrafficCounters>,
 }
@@ -57,6 +60,7 @@ impl ControlService {
             Some(ControlRequest::Removal { name, is_dry_run }) => {
                 self.remove(&name, is_dry_run).await
             }
+            Some(ControlRequest::Verification { share }) => self.verify(share),
             Some(ControlRequest::Stats) => json(StatusCode::OK, &self.stats()),
             None => json(StatusCode::NOT_FOUND, &unknown()),
         }
@@ -114,10 +118,43 @@ impl ControlService {
         json_lines(move |show| list_images(&StoreView::open(dir)?, &pattern, show))
     }
 
+    /// Goes on as long as the client reads.
+    fn verify(&self, share: ContentShare) -> Response<ReplyBody> {
+        let (cache, known) = (self.sources.cache.clone(), Arc::clone(&self.sources.known));
+        let (lines, response) = open_lines();
+        let restored = cache.clone();
+        let restore: RestoreContent = Arc::new(move |digest| {
+            let (cache, known) = (restored.clone(), Arc::clone(&known));
+            Box::pin(async move { cache.restore(&digest, &known).await })
+        });
+        drop(tokio::spawn(async move {
+            if let Err(error) = send_reports(&cache, share, restore, &lines).await {
+                lines.fail(error).await;
+            }
+        }));
+        response
+    }
+
     fn stats(&self) -> CacheStats {
-        let ControlSources { dir, cache, traffic } = &self.sources;
+        let ControlSources { dir, cache, traffic, .. } = &self.sources;
         CacheStats::of_server(dir, &cache.store_report(), traffic)
     }
+}
+
+async fn send_reports(
+    cache: &Cache,
+    share: ContentShare,
+    restore: RestoreContent,
+    lines: &LineSender,
+) -> io::Result<()> {
+    let store = cache.store();
+    let mut verification = ContentVerification::beside_clients(store, share, restore).await?;
+    while let Some(report) = verification.next().await? {
+        if !lines.send(&report).await {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn failed(error: &io::Error) -> Response<ReplyBody> {

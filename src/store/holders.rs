@@ -13,7 +13,7 @@ use super::repository_records::RepositoryRecords;
 use super::repository_view::{RepositoryView, RepositoryWalk};
 use super::view::{ContentView, StoreView};
 use crate::clock::BootId;
-use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
+use crate::oci::{Algorithm, Digest, ManifestFacts, RegistryName, RepositoryName};
 
 /// A repository that is known to have a content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,14 +89,29 @@ impl HolderSearch {
         let records = RepositoryRecords {
             records: Arc::clone(&self.records),
             blobs: Arc::clone(&self.blobs),
-            registry: of.registry,
-            repository: of.repository,
+            registry: of.registry.clone(),
+            repository: of.repository.clone(),
             boot: self.boot,
         };
         let is_manifest = records.manifest_type(&self.digest)?.is_some();
-        let is_there = is_manifest || records.members()?.contains_key(&self.digest);
-        let RepositoryRecords { registry, repository, .. } = records;
+        let is_there = is_manifest || records.has_confirmed(&self.digest)? || self.is_named(&of)?;
+        let RepositoryView { registry, repository, .. } = of;
         Ok(is_there.then_some(ContentHolder { registry, repository, is_manifest }))
+    }
+
+    /// Whether a manifest of the repository names the content. One that is wrong is left to its own
+    /// verification.
+    fn is_named(&self, of: &RepositoryView) -> io::Result<bool> {
+        let view = StoreView::of(&self.layout);
+        for manifest in of.manifests()? {
+            let body = view.manifest(&manifest.digest)?;
+            let facts = body.and_then(|body| ManifestFacts::read(&body).ok());
+            let mut named = facts.into_iter().flat_map(|facts| facts.descriptors);
+            if named.any(|descriptor| descriptor.digest == self.digest) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

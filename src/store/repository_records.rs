@@ -188,6 +188,12 @@ impl RepositoryRecords {
         self.records.append(&self.members_name(), &lines, AppendCondition::Always).map(drop)
     }
 
+    /// Whether the upstream confirmed a blob to be in the repository.
+    pub(super) fn has_confirmed(&self, digest: &Digest) -> io::Result<bool> {
+        let log = self.records.get(&self.members_name(), MEMBERS_BYTES_MAX)?;
+        Ok(log.is_some_and(|log| MemberLog::read(&log.bytes).present.contains(digest)))
+    }
+
     /// Everything that the repository is known to have: the blobs that the upstream confirmed, and
     /// what its manifests name.
     pub fn members(&self) -> io::Result<MemberSizes> {

@@ -114,7 +114,7 @@ async fn a_manifest_is_put_right_from_memory_or_from_the_upstream() {
     }
 }
 
-/// Wrong bytes are of no use to anybody, so they do not stay, and no client waits for them.
+/// Wrong bytes are of no use, so they do not stay, and no client waits for them.
 #[tokio::test(start_paused = true)]
 async fn content_that_cannot_be_fetched_is_gone_and_counted() {
     let client_identity = AskedAs::Client(GrantPolicy { ttl: DAY, grace: DAY });

@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("push", &["access", "cache", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("routes", &["access", "cache", "http", "oci", "push", "registry", "telemetry", "upstream"]),
     ("admin", &["cache", "http", "push", "registry", "routes", "store", "telemetry", "upstream"]),
-    ("control", &["cache", "http", "inventory", "routes", "store"]),
+    ("control", &["cache", "http", "inventory", "oci", "routes", "store"]),
     ("config", &["access", "cache", "http", "oci", "push", "registry", "store", "upstream"]),
     (
         "app",

@@ -1,6 +1,7 @@
 //! A cache with images of every sort, as clients have left it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -83,9 +84,13 @@ impl Lab {
 
     /// Removes a content, as an eviction does.
     pub fn evict(&self, blob: &Blob) {
+        fs::remove_file(self.blob_file(blob)).unwrap();
+    }
+
+    /// The file of a content.
+    pub fn blob_file(&self, blob: &Blob) -> PathBuf {
         let hex = blob.digest.hex();
-        let path = self.larder.cache_dir().join("blobs/sha256").join(&hex[..2]).join(hex);
-        fs::remove_file(path).unwrap();
+        self.larder.cache_dir().join("blobs/sha256").join(&hex[..2]).join(hex)
     }
 
     /// Every file of the cache, with its length and times, without the socket and the index.

@@ -5,4 +5,5 @@ mod ls;
 mod rm;
 mod show;
 mod socket;
+mod verify;
 mod why;
