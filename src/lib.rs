@@ -26,6 +26,7 @@
 //! - [`oci`]: the protocol's nouns as types that cannot hold nonsense
 //! - [`http`]: the wire: accept, connect, bodies, ranges
 //! - [`store`]: bytes by digest and the facts kept beside them, as files; the one seam
+//! - [`credentials`]: Larder's own credentials, from what issues them
 //! - [`upstream`]: one registry behind us: log in, ask, follow, try again; the other seam
 //! - [`registry`]: the registries that clients may name, and which one a name means
 //! - [`inventory`]: the images in a cache directory, for operators
@@ -45,6 +46,7 @@ pub mod http;
 pub mod oci;
 pub mod telemetry;
 
+pub mod credentials;
 pub mod store;
 pub mod upstream;
 

@@ -76,6 +76,8 @@ catalogue! {
         "Kinds of requests that are held back because the upstream limits them."
     TROUBLES Gauge "larder_upstream_troubles" ["registry", "reason"]
         "Hosts behind a registry that are of no use, by reason."
+    CREDENTIAL_END Gauge "larder_upstream_credential_end_seconds" ["registry"]
+        "When the credential that a source issued for the upstream ends, as Unix time."
     FILLS_RUNNING Gauge "larder_fills_running" []
         "Blobs that are being fetched into the store."
     FILLS_ENDED Counter "larder_fills_ended_total" ["registry", "result"]

@@ -6,6 +6,7 @@ use super::health::{HealthReport, HealthState};
 use super::process;
 use super::sources::ReportSources;
 use crate::cache::{Decision, ScrubReport};
+use crate::clock::unix_seconds;
 use crate::registry::RegistrySet;
 use crate::routes::{AnswerEnd, TrafficCounters};
 use crate::store::{EvictedBlobs, EvictionReason, IndexState, SpacePart, SpaceReport, StoreReport};
@@ -113,6 +114,9 @@ fn upstreams(table: &RegistrySet) -> Vec<MetricFamily> {
         });
         told.collect::<Vec<_>>()
     };
+    let ends = registries().filter_map(|(label, upstreams)| {
+        Some(([label], SampleValue::Whole(unix_seconds(upstreams.credential_end()?))))
+    });
     vec![
         family(metrics::UPSTREAM_REQUESTS, requests),
         family(metrics::UPSTREAM_HEADS, heads),
@@ -122,6 +126,7 @@ fn upstreams(table: &RegistrySet) -> Vec<MetricFamily> {
         family(metrics::RATELIMIT_WINDOW, allowed(|it| it.window.map(|window| window.as_secs()))),
         family(metrics::LIMITS_HELD, held),
         family(metrics::TROUBLES, troubles),
+        family(metrics::CREDENTIAL_END, ends),
     ]
 }
 

@@ -93,6 +93,7 @@ impl App {
             network: parts.network,
             instance: InstanceId::random(),
             proxies: ProxyTable::new(&settings.proxies),
+            clock: Arc::clone(&parts.clock),
         };
         let registries = RegistrySet::build(&settings.registries, &egress, None)?;
         let options = settings.store.clone();

@@ -94,7 +94,7 @@ mod tests {
             let is_changed = watch.look(&mut registries);
             let shown = |upstream: &UpstreamOptions| match &upstream.credential {
                 ProxyCredential::Basic { password, .. } => password.expose_secret().to_owned(),
-                ProxyCredential::Anonymous => String::new(),
+                ProxyCredential::Anonymous | ProxyCredential::Issued(_) => String::new(),
             };
             let registry = &registries[0];
             (is_changed, [shown(&registry.mirrors[0]), shown(&registry.upstream)])

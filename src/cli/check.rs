@@ -222,6 +222,7 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fm
         ProxyCredential::Basic { username, .. } => {
             line(f, "auth", &format!("basic, as {}", username.escape_debug()))?;
         }
+        ProxyCredential::Issued(source) => line(f, "auth", source.kind())?,
     }
     if upstream.ca_pem.is_some() {
         line(f, "ca", "trusted beside the system's")?;
@@ -244,6 +245,7 @@ fn reached(mirror: &upstream::UpstreamOptions) -> String {
     match &mirror.credential {
         ProxyCredential::Anonymous => url.to_owned(),
         ProxyCredential::Basic { username, .. } => format!("{url}, as {}", username.escape_debug()),
+        ProxyCredential::Issued(source) => format!("{url}, by {}", source.kind()),
     }
 }
 

@@ -6,10 +6,13 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::auth_keys::{AuthTable, given_keys};
 use super::diagnostics::{Diagnostic, SourcePlace, ValueFault, quoted};
 use super::file::ConfigFile;
+use super::issued_credential::issued;
 use super::reader::{KeyLocation, Located};
-use super::registry_keys::AuthTable;
+
+use super::reader::FromText as _;
 use super::resolver::Resolver;
 use super::values::AuthKind;
 use crate::upstream::ProxyCredential;
@@ -20,24 +23,44 @@ pub(super) fn resolve(
     resolver: &mut Resolver<'_>,
 ) -> ProxyCredential {
     let Some(Located { value: auth, at }) = auth else { return ProxyCredential::Anonymous };
-    let credential = match auth.r#type {
-        AuthKind::Anonymous => {
-            refuse_extras(&auth, resolver);
-            None
-        }
+    let kind = auth.r#type;
+    refuse_extras(&auth, resolver);
+    let credential = match kind {
+        AuthKind::Anonymous => None,
         AuthKind::Basic => basic(auth, &at, resolver),
+        _ => issued(auth, &at, resolver).map(ProxyCredential::Issued),
     };
     credential.unwrap_or(ProxyCredential::Anonymous)
 }
 
-/// Keys that mean nothing to `anonymous` are most likely meant for `basic`.
-fn refuse_extras(auth: &AuthTable, resolver: &mut Resolver<'_>) {
-    let texts = [&auth.username, &auth.password_file, &auth.password_env];
-    let texts = texts.into_iter().flatten().map(|text| &text.at);
-    if let Some(at) = texts.chain(auth.password.as_ref().map(|password| &password.at)).next() {
-        let fault = ValueFault::new("this means nothing to `type = \"anonymous\"`");
-        resolver.report(at, fault.hint("did you mean `type = \"basic\"`?"));
+/// The keys that mean something to a kind of credential.
+fn keys_of(kind: AuthKind) -> &'static [&'static str] {
+    match kind {
+        AuthKind::Anonymous => &[],
+        AuthKind::Basic => &["username", "password", "password_file", "password_env"],
+        AuthKind::DockerConfig => &["file"],
+        AuthKind::Helper => &["helper", "lifetime"],
+        AuthKind::Kubelet => &["command"],
     }
+}
+
+/// A key that means nothing to a kind of credential is most likely meant for another one.
+fn refuse_extras(auth: &AuthTable, resolver: &mut Resolver<'_>) {
+    let known = keys_of(auth.r#type);
+    let Some((key, at)) = given_keys(auth).into_iter().find(|(key, _)| !known.contains(key)) else {
+        return;
+    };
+    let kinds = AuthKind::WORDS.iter().filter_map(|word| {
+        let kind = AuthKind::from_text(word).ok()?;
+        Some((format!("`type = \"{word}\"`"), kind))
+    });
+    let (own, others): (Vec<_>, Vec<_>) = kinds.partition(|(_, kind)| *kind == auth.r#type);
+    let own: String = own.into_iter().map(|(text, _)| text).collect();
+    let others = others.into_iter().filter(|(_, kind)| keys_of(*kind).contains(&key));
+    let others: Vec<_> = others.map(|(text, _)| text).collect();
+    let fault = format!("this means nothing to {own}");
+    let hint = format!("did you mean {}?", others.join(" or "));
+    resolver.report(at, ValueFault::new(fault).hint(hint));
 }
 
 fn basic(

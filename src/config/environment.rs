@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::diagnostics::{ValueFault, nearest, quoted};
 use super::keys::single_keys;
+use crate::credentials::CredentialEnvironment;
 
 /// The environment variables of a process.
 #[derive(Clone, Default)]
@@ -40,6 +41,14 @@ impl Environment {
                 ValueFault::new(format!("the value of {} is not UTF-8", quoted(name)))
             }),
         )
+    }
+
+    /// The variables that sources of credentials look at.
+    pub(super) fn of_credentials(&self) -> CredentialEnvironment {
+        let texts = self.variables.iter().filter_map(|(name, value)| {
+            Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
+        });
+        CredentialEnvironment::new(texts)
     }
 
     /// A warning for each variable that looks like ours and is not.

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use super::auth_keys::AuthTable;
 use super::reader::{FromToml, Located};
-use super::registry_keys::{AuthTable, RegistryTable, RegistryTables, TagRuleTable, UpstreamTable};
+use super::registry_keys::{RegistryTable, RegistryTables, TagRuleTable, UpstreamTable};
 use super::table::{TableInfo, TomlTable, table};
 use super::values::{
     AdminAddress, CertificateUserName, ClientAuth, CountValue, FilledList, FlagValue, FreeAmount,

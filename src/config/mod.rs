@@ -5,6 +5,7 @@
 //! module reads a file or the environment to learn what to do.
 
 mod access;
+mod auth_keys;
 mod checks;
 mod claims;
 mod credential;
@@ -16,6 +17,7 @@ mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod identity;
+mod issued_credential;
 mod keys;
 mod listeners;
 mod load;

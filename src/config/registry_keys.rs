@@ -4,17 +4,15 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use toml::de::DeValue;
 use url::Url;
 
+use super::auth_keys::AuthTable;
 use super::diagnostics::{ValueFault, quoted};
 use super::reader::{FromText, FromToml, Located, TomlValue};
 use super::table::{TomlTable, table};
-use super::values::{
-    AuthKind, IdentityKind, OneOrMany, PathPrefix, SizeLimit, UpstreamConnections,
-};
+use super::values::{IdentityKind, OneOrMany, PathPrefix, SizeLimit, UpstreamConnections};
 use crate::http::HostPort;
 use crate::oci::RegistryName;
 use crate::registry::RepositoryPattern;
@@ -126,7 +124,8 @@ table! {
         cache_status: bool => "`true`" | true;
         /// Larder's own credential for the upstream.
         ///
-        /// The other type is `{ type = "basic", username = "…", password_file = "…" }`.
+        /// The simplest is `{ type = "basic", username = "…", password_file = "…" }`; [all
+        /// types](docs/credentials.md).
         auth: Located<AuthTable> => "`{ type = \"anonymous\" }`" | { type = "anonymous" };
         /// Trusted token servers beyond the upstream's own domain, as `host` or `host:port`.
         ///
@@ -178,24 +177,6 @@ table! {
         r#match: RepositoryPattern, required;
         /// How long they are served without revalidation.
         ttl: Duration, required;
-    }
-}
-
-table! {
-    /// Larder's own credential for an upstream.
-    struct AuthTable in "auth" as "`auth`" {
-        /// The kind of credential.
-        r#type: AuthKind, required;
-        /// The user name, with `basic`.
-        username: Located<String>;
-        /// The password itself.
-        password: Located<SecretString>;
-        /// File with the password, of which one last newline (LF or CRLF) is ignored.
-        ///
-        /// Newlines before it are part of the password, as in the JSON keys of `_json_key`.
-        password_file: Located<String>;
-        /// Environment variable with the password.
-        password_env: Located<String>;
     }
 }
 

@@ -82,9 +82,9 @@ fn options(
         max_connections,
     };
     let is_plain = options.url.scheme() == "http";
-    if is_plain && matches!(options.credential, ProxyCredential::Basic { .. }) {
+    if is_plain && !matches!(options.credential, ProxyCredential::Anonymous) {
         resolver.warnings.push(format!(
-            "the password for {} is sent without encryption, because its URL begins with http://",
+            "the credential for {} is sent without encryption, because its URL begins with http://",
             options.url.host_str().unwrap_or_default()
         ));
     }

@@ -66,6 +66,9 @@ pub(super) enum IdentityKind {
 pub(super) enum AuthKind {
     Anonymous,
     Basic,
+    DockerConfig,
+    Helper,
+    Kubelet,
 }
 
 /// Texts that are values of a type: what the documentation calls them, and how they are read.
@@ -119,7 +122,10 @@ macro_rules! words {
 words! {
     Action { Pull = "pull", Push = "push", Delete = "delete" }
     AnonymousAccess { None = "none", Pull = "pull", Push = "push" }
-    AuthKind { Anonymous = "anonymous", Basic = "basic" }
+    AuthKind {
+        Anonymous = "anonymous", Basic = "basic", DockerConfig = "docker-config",
+        Helper = "helper", Kubelet = "kubelet"
+    }
     ChallengePolicy { Never = "never", Basic = "basic" }
     ClientAuth { Optional = "optional", Required = "required" }
     Door { Registry = "registry", Namespace = "ns", Host = "host", Prefix = "prefix", Mirror = "mirror" }

@@ -12,6 +12,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use url::{Host, Url};
 
 use super::{HostPort, InstanceId, Network};
+use crate::clock::{SystemClock, WallClock};
 
 /// The way out.
 #[derive(Clone, Debug)]
@@ -22,12 +23,15 @@ pub struct EgressRoute {
     pub instance: InstanceId,
     /// The proxies on the way to upstreams.
     pub proxies: ProxyTable,
+    /// The time of day, by which credentials end.
+    pub clock: Arc<dyn WallClock>,
 }
 
 impl EgressRoute {
     /// Directly over this network.
     pub fn direct(network: Arc<dyn Network>, instance: InstanceId) -> Self {
-        Self { network, instance, proxies: ProxyTable::default() }
+        let clock = Arc::new(SystemClock);
+        Self { network, instance, proxies: ProxyTable::default(), clock }
     }
 }
 

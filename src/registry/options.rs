@@ -208,7 +208,11 @@ fn is_same_credential(one: &ProxyCredential, other: &ProxyCredential) -> bool {
         ) => {
             username == other_username && password.expose_secret() == other_password.expose_secret()
         }
-        (ProxyCredential::Anonymous | ProxyCredential::Basic { .. }, _) => false,
+        (ProxyCredential::Issued(one), ProxyCredential::Issued(other)) => one == other,
+        (
+            ProxyCredential::Anonymous | ProxyCredential::Basic { .. } | ProxyCredential::Issued(_),
+            _,
+        ) => false,
     }
 }
 

@@ -329,6 +329,7 @@ fn status_of_upstream(error: &UpstreamError, absent: ErrorCode) -> (StatusCode, 
         }
         UpstreamError::CredentialRefused { .. }
         | UpstreamError::Forbidden { .. }
+        | UpstreamError::NoCredential { .. }
         | UpstreamError::RangeNotSatisfiable { .. }
         | UpstreamError::StorageRefused { .. }
         | UpstreamError::TokenRefused { .. }

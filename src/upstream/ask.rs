@@ -15,6 +15,7 @@ use super::location::UploadLocation;
 use super::login::UpstreamLogin;
 use super::meter::UpstreamMeter;
 use super::options::UpstreamOptions;
+use super::own_credential::OwnCredential;
 use super::payload::ChangePayload;
 use super::probe;
 use super::question::{Answer, Question};
@@ -25,6 +26,7 @@ use super::scope::TokenScope;
 use super::shown::host_of;
 use super::transport::{TransportClients, UpstreamTransport};
 use super::trouble::{TroubleKind, UpstreamTrouble};
+use crate::credentials::CredentialState;
 use crate::http::{ClientIdentity, EgressRoute, HostPort, HttpClient, client_config};
 use crate::oci::Resource;
 
@@ -49,8 +51,7 @@ impl Upstream {
         let base = RegistryBase::new(url).ok_or(SetupError::Url)?;
         let own = HostPort::of(url).ok_or(SetupError::Url)?;
         let host = host_of(url);
-        let identity = ClientCredential::of(&options.credential)
-            .map_err(|_| SetupError::Username { host: host.clone() })?;
+        let credential = OwnCredential::new(&options.credential, &host)?;
         let mut exempt = vec![own];
         exempt.extend_from_slice(&options.token_hosts);
         exempt.extend_from_slice(&options.redirect_hosts);
@@ -68,7 +69,7 @@ impl Upstream {
         let transport =
             UpstreamTransport::new(base, clients, egress.instance, room, meter, probe::hook);
         let login =
-            UpstreamLogin::new(Arc::clone(&transport), options.token_hosts.clone(), identity);
+            UpstreamLogin::new(Arc::clone(&transport), options.token_hosts.clone(), credential);
         Ok(Self { transport, login })
     }
 
@@ -98,6 +99,11 @@ impl Upstream {
             UpstreamTrouble { kind: TroubleKind::Credential, host, reason }
         }));
         troubles
+    }
+
+    /// How things stand with Larder's own credential, if a source issues it.
+    pub fn credential_state(&self) -> Option<CredentialState> {
+        self.login.credential_state()
     }
 
     /// How many of its limits are respected now.

@@ -3,6 +3,7 @@
 use http::HeaderValue;
 use url::Url;
 
+use super::own_credential::LoginCredential;
 use super::token_fetcher::HeldToken;
 
 /// A challenge whose realm was checked.
@@ -17,6 +18,8 @@ pub(super) struct Authorization {
     pub(super) challenge: LoginChallenge,
     pub(super) header: HeaderValue,
     pub(super) token: Option<HeldToken>,
+    /// The credential of the header, or of the token; `None` if the token is anonymous.
+    pub(super) credential: Option<LoginCredential>,
 }
 
 impl Authorization {

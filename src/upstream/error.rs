@@ -54,6 +54,14 @@ pub enum UpstreamError {
         /// The fault beneath, in short.
         reason: String,
     },
+    /// The source of Larder's credential gives none now. Nothing was sent.
+    #[error("there is no credential (`auth`) for {host}: {reason}")]
+    NoCredential {
+        /// The upstream.
+        host: String,
+        /// Why not.
+        reason: String,
+    },
     /// The upstream says that there is no such thing.
     #[error("{host} does not have it")]
     NotFound {
@@ -177,6 +185,7 @@ impl UpstreamError {
             | Self::Denied { host, .. }
             | Self::Forbidden { host, .. }
             | Self::Interrupted { host, .. }
+            | Self::NoCredential { host, .. }
             | Self::NotFound { host, .. }
             | Self::RangeNotSatisfiable { host, .. }
             | Self::Rejected { host, .. }
@@ -214,7 +223,7 @@ impl UpstreamError {
                 _ if is_without_method(*status) => ErrorMeaning::Rejection,
                 _ => ErrorMeaning::Outage,
             },
-            Self::CredentialRefused { .. } => ErrorMeaning::Outage,
+            Self::CredentialRefused { .. } | Self::NoCredential { .. } => ErrorMeaning::Outage,
             Self::Throttled { .. } => ErrorMeaning::Limit,
             Self::TokenRefused { .. } => ErrorMeaning::TokenNotYetValid,
         }
@@ -331,6 +340,10 @@ mod tests {
                 [false, true, true, true, false],
             ),
             (refused, [false, false, true, true, false]),
+            (
+                UpstreamError::NoCredential { host: host(), reason: host() },
+                [false, false, true, false, false],
+            ),
             (
                 UpstreamError::Throttled { host: host(), wait: None },
                 [false, false, true, true, false],

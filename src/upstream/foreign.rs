@@ -15,7 +15,6 @@ use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::scope::TokenScope;
 use super::token_fetcher::TokenFetcher;
-use super::token_server::token_url;
 use super::transport::UpstreamTransport;
 use super::walk::follow;
 use crate::oci::ApiCall;
@@ -39,7 +38,6 @@ pub(super) async fn follow_to_registry(
     };
     let realm = tokens.realm(&realm)?;
     let scope = scope_at(&reply.url, &request.scope);
-    let token_url = token_url(&realm, service.as_deref(), &scope, None);
     let there = UpstreamRequest {
         url: reply.url.clone(),
         purpose: CallPurpose::Redirect,
@@ -48,7 +46,8 @@ pub(super) async fn follow_to_registry(
     loop {
         // Waiting for another permit while holding one could deadlock.
         reply.close();
-        let held = tokens.obtain(token_url.clone(), &scope, None).await.map_err(outage)?;
+        let held = tokens.obtain(&realm, service.as_deref(), &scope, None).await;
+        let held = held.map_err(outage)?;
         let header = held.token.header();
         reply = follow(transport, &there, ChangePayload::Empty, header.as_ref()).await?;
         if held.is_fresh || reply.status != StatusCode::UNAUTHORIZED {

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -64,6 +64,11 @@ impl UpstreamGroup {
     /// How many of their limits are respected now.
     pub fn limits_held(&self) -> usize {
         self.all().map(Upstream::limits_held).sum()
+    }
+
+    /// When the first of the credentials ends that sources have issued for them.
+    pub fn credential_end(&self) -> Option<SystemTime> {
+        self.all().filter_map(|upstream| upstream.credential_state()?.ends).min()
     }
 
     fn all(&self) -> impl Iterator<Item = &Upstream> {

@@ -1,4 +1,4 @@
-//! A user and password, as they go upstream.
+//! A user and password, or a refresh token, as they go upstream.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::options::ProxyCredential;
-
 /// A user and password. Clones share them; printed by nothing, and wiped with the last clone.
 #[derive(Clone)]
 pub struct ClientCredential {
@@ -18,9 +16,19 @@ pub struct ClientCredential {
 
 struct CredentialSecret {
     username: String,
-    /// The text after `Basic `.
-    encoded: SecretString,
+    /// The text after `Basic `, or a refresh token.
+    text: SecretString,
+    kind: SecretKind,
     tag: Option<CredentialId>,
+}
+
+/// The use of a secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SecretKind {
+    /// It goes to registries and token servers.
+    Password,
+    /// It goes to token servers alone.
+    IdentityToken,
 }
 
 /// Tells the credentials of clients apart without giving them away: a hash that only this
@@ -63,10 +71,27 @@ impl ClientCredential {
         Self::new(username, password, Some(tag))
     }
 
-    /// The identity that `credential` gives to Larder itself.
-    pub(super) fn of(credential: &ProxyCredential) -> Result<Option<Self>, InvalidUsername> {
-        let ProxyCredential::Basic { username, password } = credential else { return Ok(None) };
-        Self::new(username, password, None).map(Some)
+    /// Larder's own user and password.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidUsername`] if the user cannot be one.
+    pub(super) fn of_larder(
+        username: &str,
+        password: &SecretString,
+    ) -> Result<Self, InvalidUsername> {
+        Self::new(username, password, None)
+    }
+
+    /// Larder's own refresh token, for token servers alone.
+    pub(super) fn of_identity_token(token: &SecretString) -> Self {
+        let shared = CredentialSecret {
+            username: String::new(),
+            text: token.clone(),
+            kind: SecretKind::IdentityToken,
+            tag: None,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     fn new(
@@ -79,8 +104,9 @@ impl ClientCredential {
             return Err(InvalidUsername);
         }
         let pair = SecretString::from(format!("{username}:{}", password.expose_secret()));
-        let encoded = SecretString::from(STANDARD.encode(pair.expose_secret()));
-        let shared = CredentialSecret { username: username.to_owned(), encoded, tag };
+        let text = SecretString::from(STANDARD.encode(pair.expose_secret()));
+        let username = username.to_owned();
+        let shared = CredentialSecret { username, text, kind: SecretKind::Password, tag };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -99,9 +125,21 @@ impl ClientCredential {
         self.shared.tag.as_ref().map(|tag| &tag.0[..])
     }
 
-    /// The value of `Authorization`, marked sensitive.
+    /// The value of `Authorization`, marked sensitive; `None` for a refresh token.
     pub(super) fn header(&self) -> Option<HeaderValue> {
-        sensitive("Basic", &self.shared.encoded)
+        let is_password = self.shared.kind == SecretKind::Password;
+        is_password.then(|| sensitive("Basic", &self.shared.text))?
+    }
+
+    /// The refresh token, if it is one.
+    pub(super) fn identity_token(&self) -> Option<&SecretString> {
+        (self.shared.kind == SecretKind::IdentityToken).then_some(&self.shared.text)
+    }
+
+    /// Whether both show the same to an upstream.
+    pub(super) fn has_same_secret(&self, other: &Self) -> bool {
+        let [one, other] = [self, other].map(|it| it.shared.text.expose_secret());
+        one == other
     }
 }
 

@@ -14,38 +14,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use url::Url;
 
 use super::authorization::{Authorization, LoginChallenge, ShownCredential};
-use super::challenge::{self, ChallengeOffer, TokenFault, token_fault};
+use super::authorizer::Authorizer;
+use super::challenge::{self, TokenFault, token_fault};
 use super::error::UpstreamError;
 use super::foreign::follow_to_registry;
-use super::identity::ClientCredential;
+use super::own_credential::OwnCredential;
 use super::payload::ChangePayload;
-use super::refusal::{RefusalRecord, is_about_repository};
+use super::refusal::is_about_repository;
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::scope::TokenScope;
 use super::status::StatusClass;
-use super::token_fetcher::{HeldToken, TokenFetcher};
-use super::token_server::token_url;
 use super::transport::UpstreamTransport;
 use super::walk::follow;
+use crate::credentials::CredentialState;
 use crate::http::HostPort;
 
 /// The login at one upstream.
 pub(super) struct UpstreamLogin {
     transport: Arc<UpstreamTransport>,
-    identity: Option<ClientCredential>,
+    authorizer: Authorizer,
     /// The last challenge of the upstream.
     known: Mutex<Option<LoginChallenge>>,
     /// When a change was last taken without anything, or `/v2/` asked for nothing.
     open: Mutex<Option<Instant>>,
-    tokens: TokenFetcher,
-    refusal: RefusalRecord,
 }
 
 /// For how long an upstream that wanted no login is believed to want none. If that is wrong, one
@@ -57,27 +54,25 @@ impl UpstreamLogin {
     pub(super) fn new(
         transport: Arc<UpstreamTransport>,
         token_hosts: Vec<HostPort>,
-        identity: Option<ClientCredential>,
+        own: OwnCredential,
     ) -> Self {
-        let tokens = TokenFetcher::new(Arc::clone(&transport), token_hosts);
-        Self {
-            transport,
-            identity,
-            known: Mutex::default(),
-            open: Mutex::default(),
-            tokens,
-            refusal: RefusalRecord::default(),
-        }
+        let authorizer = Authorizer::new(&transport, token_hosts, own);
+        Self { transport, authorizer, known: Mutex::default(), open: Mutex::default() }
     }
 
     /// How our credential was refused everywhere, if that is how things stand.
     pub(super) fn refusal(&self) -> Option<String> {
-        self.refusal.reason()
+        self.authorizer.refusal.reason()
     }
 
     /// Whether Larder has a credential of its own for the upstream.
     pub(super) fn has_credential(&self) -> bool {
-        self.identity.is_some()
+        self.authorizer.own.is_some()
+    }
+
+    /// How things stand with a credential that a source issues.
+    pub(super) fn credential_state(&self) -> Option<CredentialState> {
+        self.authorizer.own.state()
     }
 
     /// Sends `request` with the credential that the upstream asks for, at most twice. A body that
@@ -115,7 +110,7 @@ impl UpstreamLogin {
             self.remember(Some(next));
             return Ok(reply);
         };
-        let second = self.authorize(next.clone(), scope).await?;
+        let second = self.authorizer.authorize(next.clone(), scope).await?;
         self.remember(Some(next));
         self.send_last(request, again, &second).await
     }
@@ -124,7 +119,7 @@ impl UpstreamLogin {
     /// what is private. An upstream that is known to want no login hides nothing.
     fn may_be_hidden(&self, reply: &UpstreamReply, scope: &TokenScope) -> bool {
         let is_absence = reply.status == StatusCode::NOT_FOUND && !reply.is_foreign;
-        is_absence && self.identity(scope).is_some() && !self.is_open()
+        is_absence && self.authorizer.has_credential(scope) && !self.is_open()
     }
 
     /// Sends with the credential what was answered 404 without one, if the upstream wants a login.
@@ -165,7 +160,7 @@ impl UpstreamLogin {
         used: Option<&Authorization>,
     ) -> Result<UpstreamReply, UpstreamError> {
         let header = used.map(|used| &used.header);
-        let (transport, tokens) = (&self.transport, &self.tokens);
+        let (transport, tokens) = (&self.transport, &self.authorizer.tokens);
         let mut reply = follow_to_registry(transport, tokens, request, payload, header).await?;
         if reply.is_refusal() {
             // Waiting for another permit while holding one could deadlock.
@@ -175,9 +170,9 @@ impl UpstreamLogin {
         match used {
             Some(Authorization { token: Some(held), .. }) => {
                 held.token.note_taken();
-                self.refusal.note_token_taken();
+                self.authorizer.refusal.note_token_taken();
             }
-            Some(_) => self.refusal.note_password_taken(&request.scope),
+            Some(_) => self.authorizer.refusal.note_password_taken(&request.scope),
             None if request.is_change() && reply.status.is_success() => self.note_open(),
             _ => {}
         }
@@ -201,7 +196,7 @@ impl UpstreamLogin {
         if let Some(Authorization { token: Some(held), .. }) = used
             && !is_kept
         {
-            self.tokens.discard(held);
+            self.authorizer.tokens.discard(held);
         }
         error.map_or(Ok(reply), Err)
     }
@@ -223,7 +218,7 @@ impl UpstreamLogin {
             return Err(UpstreamError::unexpected(ping.host, ping.status, "for /v2/"));
         }
         if ping.is_refusal()
-            && let Some(offered) = self.read(&ping.headers, scope)?
+            && let Some(offered) = self.authorizer.read(&ping.headers, scope)?
         {
             self.remember(Some(offered));
         } else if ping.status.is_success() {
@@ -249,7 +244,7 @@ impl UpstreamLogin {
     ) -> Result<Option<Authorization>, UpstreamError> {
         let known = self.known.lock().clone();
         let Some(challenge) = known else { return Ok(None) };
-        let authorization = self.authorize(challenge, scope).await;
+        let authorization = self.authorizer.authorize(challenge, scope).await;
         match &authorization {
             Ok(_) | Err(UpstreamError::Denied { .. } | UpstreamError::Throttled { .. }) => {}
             // A client's credential that is refused says nothing about the token server.
@@ -266,17 +261,24 @@ impl UpstreamLogin {
         used: Option<&Authorization>,
         scope: &TokenScope,
     ) -> Result<Option<LoginChallenge>, UpstreamError> {
-        let mut offered = self.read(&refusal.headers, scope)?;
+        let mut offered = self.authorizer.read(&refusal.headers, scope)?;
         let Some(used) = used else {
             if offered.is_none() && refusal.status == StatusCode::UNAUTHORIZED {
                 let ping = self.ping(scope, None).await?;
-                offered = if ping.is_refusal() { self.read(&ping.headers, scope)? } else { None };
+                offered = if ping.is_refusal() {
+                    self.authorizer.read(&ping.headers, scope)?
+                } else {
+                    None
+                };
             }
             return Ok(offered);
         };
         match &used.token {
             Some(held) if !held.is_fresh && !held.token.may_become_valid() => {
-                self.tokens.discard(held);
+                self.authorizer.tokens.discard(held);
+                Ok(Some(offered.unwrap_or_else(|| used.challenge.clone())))
+            }
+            None if used.credential.as_ref().is_some_and(|it| self.authorizer.own.replace(it)) => {
                 Ok(Some(offered.unwrap_or_else(|| used.challenge.clone())))
             }
             _ => Ok(offered.filter(|offered| *offered != used.challenge)),
@@ -293,62 +295,8 @@ impl UpstreamLogin {
         follow(&self.transport, &request, ChangePayload::Empty, header).await
     }
 
-    /// Whose credential is used.
-    fn identity<'i>(&'i self, scope: &'i TokenScope) -> Option<&'i ClientCredential> {
-        scope.client.as_ref().or(self.identity.as_ref())
-    }
-
-    fn read(
-        &self,
-        headers: &HeaderMap,
-        scope: &TokenScope,
-    ) -> Result<Option<LoginChallenge>, UpstreamError> {
-        match challenge::read(headers) {
-            Some(ChallengeOffer::Bearer { realm, service }) => {
-                let realm = self.tokens.realm(&realm)?;
-                Ok(Some(LoginChallenge::Bearer { realm, service }))
-            }
-            Some(ChallengeOffer::Basic) => Ok(self.identity(scope).map(|_| LoginChallenge::Basic)),
-            None => Ok(None),
-        }
-    }
-
     fn remember(&self, challenge: Option<LoginChallenge>) {
         *self.known.lock() = challenge;
-    }
-
-    async fn authorize(
-        &self,
-        challenge: LoginChallenge,
-        scope: &TokenScope,
-    ) -> Result<Authorization, UpstreamError> {
-        match &challenge {
-            LoginChallenge::Bearer { realm, service } => {
-                let url = token_url(realm, service.as_deref(), scope, self.identity(scope));
-                let held = self.token(url, scope).await?;
-                let header = held.token.header();
-                let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED, false))?;
-                Ok(Authorization { challenge, header, token: Some(held) })
-            }
-            LoginChallenge::Basic => {
-                let header = self.identity(scope).and_then(ClientCredential::header);
-                let header = header.ok_or_else(|| self.denied(StatusCode::UNAUTHORIZED, false))?;
-                Ok(Authorization { header, challenge, token: None })
-            }
-        }
-    }
-
-    /// A token, and what its server thereby says about the credential.
-    async fn token(&self, url: Url, scope: &TokenScope) -> Result<HeldToken, UpstreamError> {
-        let obtained = self.tokens.obtain(url, scope, self.identity(scope)).await;
-        match &obtained {
-            Ok(held) if held.is_fresh => self.refusal.note_password_taken(scope),
-            Err(UpstreamError::CredentialRefused { reason, .. }) => {
-                self.refusal.note_refused(scope, ShownCredential::Password, reason);
-            }
-            _ => {}
-        }
-        obtained
     }
 
     /// The error that it is when the upstream refused a read, with `used`, for good.
@@ -379,13 +327,14 @@ impl UpstreamLogin {
         }
         let is_invalid = token_fault(&refusal.headers) == Some(TokenFault::InvalidToken);
         let reason = format!("/v2/ answered {}", ping.status.as_u16());
+        let credential = used.and_then(|used| used.credential.as_ref()).map(|it| &it.credential);
         match shown {
             ShownCredential::Token if ping.is_refusal() && is_invalid => {
-                self.refusal.note_refused(scope, shown, &reason);
+                self.authorizer.refusal.note_refused(scope, shown, &reason, credential);
                 UpstreamError::TokenRefused { host: ping.host, status }
             }
             ShownCredential::Password if ping.is_refusal() => {
-                self.refusal.note_refused(scope, shown, &reason);
+                self.authorizer.refusal.note_refused(scope, shown, &reason, credential);
                 UpstreamError::CredentialRefused { host: ping.host, status: ping.status, reason }
             }
             _ => self.denied(status, ping.status.is_success()),

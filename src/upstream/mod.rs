@@ -3,6 +3,7 @@
 mod advice;
 mod ask;
 mod authorization;
+mod authorizer;
 mod backoff;
 mod base;
 mod body;
@@ -23,6 +24,7 @@ mod location;
 mod login;
 mod meter;
 mod options;
+mod own_credential;
 mod payload;
 mod probe;
 mod question;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::credentials::CredentialOptions;
 use crate::http::{ClientIdentity, HostPort};
 
 /// One URL at which a registry is reached, and how.
@@ -57,4 +58,6 @@ pub enum ProxyCredential {
         /// The password; printed by nothing.
         password: SecretString,
     },
+    /// One that a source issues, for a while.
+    Issued(CredentialOptions),
 }

@@ -3,11 +3,15 @@
 //! A refusal that says so itself is read here. For one that does not, `/v2/` is asked (`login.rs`).
 //! Refusals of Larder's own credential are noted for `/readyz`.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::authorization::ShownCredential;
 use super::challenge::{TokenFault, token_fault};
+use super::identity::ClientCredential;
 use super::reply::UpstreamReply;
 use super::scope::TokenScope;
 
@@ -33,7 +37,22 @@ pub(super) struct RefusalRecord {
 struct CredentialRefusal {
     reason: String,
     shown: ShownCredential,
+    /// The credential that was refused, if it was a password or a refresh token.
+    credential: Option<ClientCredential>,
+    /// How many times in a row.
+    count: u32,
+    at: Instant,
 }
+
+/// How many times in a row a credential is shown before there are pauses. Docker Hub locks an
+/// account out after about a dozen.
+const TRIES_FREE: u32 = 4;
+
+/// The first pause. It doubles with each further refusal.
+const PAUSE_MIN: Duration = Duration::from_secs(15);
+
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
 impl RefusalRecord {
     /// Why, if that is how things stand.
@@ -41,12 +60,48 @@ impl RefusalRecord {
         self.last.lock().as_ref().map(|refusal| refusal.reason.clone())
     }
 
+    /// Why `credential` is not shown now, if it has been refused too often. Another one is shown at
+    /// once.
+    pub(super) fn pause(&self, credential: &ClientCredential) -> Option<String> {
+        let last = self.last.lock();
+        let refusal = last.as_ref().filter(|refusal| refusal.count >= TRIES_FREE)?;
+        let is_same = refusal.credential.as_ref()?.has_same_secret(credential);
+        let doublings = (refusal.count - TRIES_FREE).min(16);
+        let pause = PAUSE_MIN.saturating_mul(1 << doublings).min(PAUSE_MAX);
+        (is_same && refusal.at.elapsed() < pause).then(|| refusal.reason.clone())
+    }
+
     /// Notes a refusal. A client's credential is its own matter.
-    pub(super) fn note_refused(&self, scope: &TokenScope, shown: ShownCredential, reason: &str) {
-        if scope.client.is_none() {
-            let reason = reason.to_owned();
-            *self.last.lock() = Some(CredentialRefusal { reason, shown });
+    pub(super) fn note_refused(
+        &self,
+        scope: &TokenScope,
+        shown: ShownCredential,
+        reason: &str,
+        credential: Option<&ClientCredential>,
+    ) {
+        if scope.client.is_some() {
+            return;
         }
+        let mut last = self.last.lock();
+        let credential = credential.filter(|_| shown == ShownCredential::Password).cloned();
+        let before = last.take().filter(|before| match (&before.credential, &credential) {
+            (Some(before), Some(credential)) => before.has_same_secret(credential),
+            _ => false,
+        });
+        let count = before.map_or(0, |before| before.count) + 1;
+        let reason = reason.to_owned();
+        *last = Some(CredentialRefusal { reason, shown, credential, count, at: Instant::now() });
+    }
+
+    /// Notes that the source of the credential gave none.
+    pub(super) fn note_missing(&self, reason: &str) {
+        *self.last.lock() = Some(CredentialRefusal {
+            reason: reason.to_owned(),
+            shown: ShownCredential::None,
+            credential: None,
+            count: 1,
+            at: Instant::now(),
+        });
     }
 
     /// The password was taken, by the registry or by the token server.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::identity::{ClientCredential, CredentialId};
-use super::token::TokenNeed;
+use crate::credentials::FetchNeed;
 
 /// The scope that a token is asked for, for which client, and which tokens will do.
 #[derive(Clone)]
@@ -15,19 +15,19 @@ pub(super) struct TokenScope {
     /// Each goes in an argument of its own, the one that matters most first: some servers read no
     /// other.
     pub(super) texts: Vec<String>,
-    pub(super) need: TokenNeed,
+    pub(super) need: FetchNeed,
 }
 
 impl TokenScope {
     /// To read in a repository.
     pub(super) fn pull(repository: &str) -> Self {
         let texts = vec![format!("repository:{repository}:pull")];
-        Self { client: None, texts, need: TokenNeed::default() }
+        Self { client: None, texts, need: FetchNeed::default() }
     }
 
     /// Nothing: to be known is enough.
     pub(super) fn entry() -> Self {
-        Self { client: None, texts: Vec::new(), need: TokenNeed::default() }
+        Self { client: None, texts: Vec::new(), need: FetchNeed::default() }
     }
 
     /// The scope for this client.
@@ -38,6 +38,12 @@ impl TokenScope {
     /// The identity that keeps the client apart from others.
     pub(super) fn client_id(&self) -> Option<CredentialId> {
         self.client.as_ref().and_then(ClientCredential::tag)
+    }
+
+    /// The repository that matters most; `None` where nothing is asked for.
+    pub(super) fn repository(&self) -> Option<&str> {
+        let (name, _) = self.texts.first()?.strip_prefix("repository:")?.rsplit_once(':')?;
+        Some(name)
     }
 
     /// To write in a repository, and to mount what another one has.
@@ -55,4 +61,4 @@ impl TokenScope {
 }
 
 /// A body that is on its way cannot be sent again when the token ends before it.
-const FOR_A_CHANGE: TokenNeed = TokenNeed { rest_min: Duration::from_secs(60), since: None };
+const FOR_A_CHANGE: FetchNeed = FetchNeed { rest_min: Duration::from_secs(60), since: None };

@@ -12,11 +12,9 @@ use url::Url;
 use super::error::UpstreamError;
 use super::identity::ClientCredential;
 use super::realm;
-use super::request::UpstreamRequest;
 use super::scope::TokenScope;
-use super::shown::host_of;
 use super::token::{BearerToken, TokenCache};
-use super::token_server::fetch_token;
+use super::token_server::{TokenRequest, fetch_token};
 use super::transport::{HEAD_WAIT, UpstreamTransport};
 use crate::http::HostPort;
 
@@ -56,25 +54,22 @@ impl TokenFetcher {
         realm::check(self.transport.base.url(), &self.token_hosts, text)
     }
 
-    /// A token from the token server at `url` for `scope`, with this credential or anonymously.
+    /// A token from the token server at `realm` for `scope`, with this credential or anonymously.
     ///
     /// # Errors
     ///
     /// Those of [`fetch_token`].
     pub(super) async fn obtain(
         &self,
-        url: Url,
+        realm: &Url,
+        service: Option<&str>,
         scope: &TokenScope,
         credential: Option<&ClientCredential>,
     ) -> Result<HeldToken, UpstreamError> {
-        // No URL has a space in it. The account of Larder's own credential is in the URL.
-        let key = match credential.and_then(ClientCredential::tag) {
-            Some(client) => format!("{url} {client}"),
-            None => url.to_string(),
-        };
-        let host = host_of(&url);
-        let fetch = || self.fetch(UpstreamRequest::of_token(url, scope), credential);
-        match self.tokens.obtain(&key, scope.need, fetch).await {
+        let asked = TokenRequest::new(realm, service, scope, credential);
+        let key = asked.key.clone();
+        let host = asked.host();
+        match self.tokens.obtain(&key, scope.need, || self.fetch(asked)).await {
             Some(Ok((token, is_fresh))) => Ok(HeldToken { key, token, is_fresh }),
             Some(Err(error)) => Err(error),
             None => {
@@ -92,20 +87,17 @@ impl TokenFetcher {
     /// Fetches a token, in a task of its own.
     fn fetch(
         &self,
-        request: UpstreamRequest,
-        credential: Option<&ClientCredential>,
+        asked: TokenRequest,
     ) -> impl Future<Output = Result<BearerToken, UpstreamError>> + use<> {
         let transport = Arc::clone(&self.transport);
         let exchanges = Arc::clone(&self.exchanges);
-        let credential = credential.and_then(ClientCredential::header);
         async move {
             let fetch = async {
                 let _permit = exchanges.acquire().await;
-                fetch_token(&transport, &request, credential.as_ref()).await
+                fetch_token(&transport, &asked).await
             };
             timeout(HEAD_WAIT, fetch).await.unwrap_or_else(|_| {
-                let host = host_of(&request.url);
-                Err(UpstreamError::Stalled { host, waited: HEAD_WAIT })
+                Err(UpstreamError::Stalled { host: asked.host(), waited: HEAD_WAIT })
             })
         }
     }

@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
-use secrecy::SecretString;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use url::Url;
 
@@ -16,6 +18,7 @@ use super::identity::ClientCredential;
 use super::payload::ChangePayload;
 use super::request::UpstreamRequest;
 use super::scope::TokenScope;
+use super::shown::host_of;
 use super::token::BearerToken;
 use super::transport::UpstreamTransport;
 use super::walk::follow;
@@ -29,9 +32,67 @@ const LIFE_MIN: Duration = Duration::from_secs(60);
 /// The longest that a token is believed to be good, whatever its server says.
 const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
 
+/// The name of Larder to token servers, which the OAuth form of the question has to give.
+const CLIENT_ID: &str = "larder";
+
+/// A question to a token server, and what is shown to it.
+pub(super) struct TokenRequest {
+    request: UpstreamRequest,
+    body: Bytes,
+    authorization: Option<HeaderValue>,
+    has_credential: bool,
+    /// The tokens that answer it are kept under this.
+    pub(super) key: String,
+}
+
+impl TokenRequest {
+    /// Asks `realm` for `scope`, with `credential` or anonymously: by GET, or by POST with a
+    /// refresh token (distribution, "OAuth 2.0 token").
+    pub(super) fn new(
+        realm: &Url,
+        service: Option<&str>,
+        scope: &TokenScope,
+        credential: Option<&ClientCredential>,
+    ) -> Self {
+        let url = token_url(realm, service, scope, credential);
+        // No URL has a space in it. The account of Larder's own credential is in the URL.
+        let key = match credential.and_then(ClientCredential::tag) {
+            Some(client) => format!("{url} {client}"),
+            None => url.to_string(),
+        };
+        let (has_credential, authorization) =
+            (credential.is_some(), credential.and_then(ClientCredential::header));
+        let (request, body) = match credential.and_then(ClientCredential::identity_token) {
+            None => (UpstreamRequest::of_token(url, scope), Bytes::new()),
+            Some(token) => {
+                let mut request = UpstreamRequest::of_token(realm.clone(), scope);
+                request.method = Method::POST;
+                let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+                request.headers.insert(CONTENT_TYPE, form);
+                (request, refresh_form(service, scope, token))
+            }
+        };
+        Self { request, body, authorization, has_credential, key }
+    }
+
+    /// The host that is asked.
+    pub(super) fn host(&self) -> String {
+        host_of(&self.request.url)
+    }
+
+    fn is_refused_with(&self, status: StatusCode) -> bool {
+        let is_refresh = !self.body.is_empty();
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.has_credential,
+            StatusCode::BAD_REQUEST => is_refresh,
+            _ => false,
+        }
+    }
+}
+
 /// The URL at which `realm` is asked for a token: the service of the challenge, the scope, and the
 /// name of the account if there is one.
-pub(super) fn token_url(
+fn token_url(
     realm: &Url,
     service: Option<&str>,
     scope: &TokenScope,
@@ -52,7 +113,17 @@ pub(super) fn token_url(
     url
 }
 
-/// Fetches a token by `request`, with a Basic `credential` or anonymously.
+fn refresh_form(service: Option<&str>, scope: &TokenScope, token: &SecretString) -> Bytes {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token");
+    form.append_pair("service", service.unwrap_or_default());
+    form.append_pair("client_id", CLIENT_ID);
+    form.append_pair("scope", &scope.texts.join(" "));
+    form.append_pair("refresh_token", token.expose_secret());
+    form.finish().into()
+}
+
+/// Fetches a token by `asked`.
 ///
 /// # Errors
 ///
@@ -60,10 +131,14 @@ pub(super) fn token_url(
 /// [`UpstreamError::Denied`] if it refuses to give a token without one.
 pub(super) async fn fetch_token(
     transport: &UpstreamTransport,
-    request: &UpstreamRequest,
-    credential: Option<&HeaderValue>,
+    asked: &TokenRequest,
 ) -> Result<BearerToken, UpstreamError> {
-    let mut reply = follow(transport, request, ChangePayload::Empty, credential).await?;
+    let body = if asked.body.is_empty() {
+        ChangePayload::Empty
+    } else {
+        ChangePayload::Small(asked.body.clone())
+    };
+    let mut reply = follow(transport, &asked.request, body, asked.authorization.as_ref()).await?;
     let status = reply.status;
     let unexpected = |host, reason: &str| {
         Err(UpstreamError::unexpected(host, status, format!("as a token server: {reason}")))
@@ -73,7 +148,8 @@ pub(super) async fn fetch_token(
             Ok((token, life)) => Ok(BearerToken::new(token, life)),
             Err(reason) => unexpected(reply.host, reason),
         },
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if credential.is_some() => {
+        // To a refresh token the answer is 400 (RFC 6749, 5.2).
+        _ if asked.is_refused_with(status) => {
             let reason = format!("its token server {} answered {}", reply.host, status.as_u16());
             Err(UpstreamError::CredentialRefused { host: transport.host.clone(), status, reason })
         }

@@ -34,6 +34,7 @@ mod hosts;
 mod hung_disk;
 mod index;
 mod inodes;
+mod issued;
 mod kill;
 mod lazy;
 mod listeners;

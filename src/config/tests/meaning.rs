@@ -99,7 +99,7 @@ fn the_last_upstream_is_the_registry_and_what_is_written_for_that_is_its_alone()
 
     let user = |options: &upstream::UpstreamOptions| match &options.credential {
         ProxyCredential::Basic { username, .. } => username.clone(),
-        ProxyCredential::Anonymous => String::new(),
+        ProxyCredential::Anonymous | ProxyCredential::Issued(_) => String::new(),
     };
     let shown: Vec<_> = registry
         .mirrors

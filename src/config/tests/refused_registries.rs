@@ -187,6 +187,42 @@ fn credentials_are_checked() {
     ]);
 }
 
+#[test]
+fn sources_of_credentials_are_checked() {
+    refused(&[
+        (
+            "[registry.'a.b']\nauth = { type = 'basic', helper = 'x' }",
+            2,
+            "registry.\"a.b\".auth.helper",
+            "did you mean `type = \"helper\"`?",
+        ),
+        (
+            "[registry.'a.b']\nauth = { type = 'helper' }",
+            2,
+            "registry.\"a.b\".auth",
+            "`auth` has no `helper`",
+        ),
+        (
+            "[registry.'a.b']\nauth = { type = 'helper', helper = '../../bin/sh' }",
+            2,
+            "registry.\"a.b\".auth.helper",
+            "a helper is named by letters",
+        ),
+        (
+            "[registry.'a.b']\nauth = { type = 'kubelet' }",
+            2,
+            "registry.\"a.b\".auth",
+            "`auth` has no `command`",
+        ),
+        (
+            "[registry.'a.b']\nauth = { type = 'kubelet', command = ['ecr-provider', '-x'] }",
+            2,
+            "registry.\"a.b\".auth.command",
+            "the program is not an absolute path",
+        ),
+    ]);
+}
+
 const fn auth(key: &'static str) -> &'static str {
     match key.as_bytes() {
         b"type" => "registry.\"a.b\".auth.type",

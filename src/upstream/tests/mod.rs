@@ -5,6 +5,7 @@ mod coding;
 mod foreign;
 mod group;
 mod hidden;
+mod issued;
 mod limits;
 mod login;
 mod network;

@@ -34,6 +34,8 @@ pub(super) struct Seen {
     /// Path and query.
     pub(super) target: String,
     headers: HashMap<String, String>,
+    /// The body of a form. Others are left to the handler.
+    pub(super) body: String,
 }
 
 impl Seen {
@@ -205,11 +207,16 @@ async fn read_request(stream: &mut Box<dyn DuplexStream>) -> io::Result<Option<S
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
+    let is_form = headers.get("content-type").is_some_and(|it| it.ends_with("form-urlencoded"));
+    let length = headers.get("content-length").filter(|_| is_form);
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).await?;
     Ok(Some(Seen {
         host: headers["host"].clone(),
         method: request.next().unwrap().to_owned(),
         target: request.next().unwrap().to_owned(),
         headers,
+        body: String::from_utf8(body).unwrap(),
     }))
 }
 

@@ -1,0 +1,28 @@
+//! Larder's own credentials for upstreams, where they come from something that issues them: files
+//! of docker and podman, programs, the services of clouds.
+//!
+//! A source gives a credential, a keeper keeps it until shortly before its end. The upstreams that
+//! it is shown to, and the moment, are decided in `upstream`.
+
+mod command;
+mod docker_config;
+mod docker_helper;
+mod environment;
+mod error;
+mod fetch_cache;
+mod file;
+mod issued;
+mod keeper;
+mod kubelet;
+mod options;
+mod source;
+
+pub use docker_config::DockerConfigOptions;
+pub use docker_helper::{HelperName, HelperOptions, InvalidHelperName};
+pub use environment::CredentialEnvironment;
+pub use error::CredentialError;
+pub use fetch_cache::{FetchCache, FetchNeed, Perishable};
+pub use issued::{IssuedCredential, IssuedSecret};
+pub use keeper::{CredentialKeeper, CredentialState, HeldCredential};
+pub use kubelet::KubeletOptions;
+pub use options::CredentialOptions;
