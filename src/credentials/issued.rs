@@ -68,7 +68,7 @@ impl IssuedCredential {
         }))
     }
 
-    /// What it is.
+    /// The credential itself.
     pub fn secret(&self) -> &IssuedSecret {
         &self.0.secret
     }

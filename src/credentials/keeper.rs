@@ -39,7 +39,7 @@ pub struct CredentialKeeper {
     histories: Mutex<HashMap<String, FetchHistory>>,
 }
 
-/// What came of the fetches for one key.
+/// The outcomes of the fetches for one key.
 #[derive(Default)]
 struct FetchHistory {
     last_good: Option<IssuedCredential>,

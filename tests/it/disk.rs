@@ -70,7 +70,7 @@ async fn a_disk_that_fills_up_in_the_middle_of_a_fill_fails_no_pull() {
     hub.assert_not_asked();
 }
 
-/// What the disk does not take is verified all the same, before its last bytes.
+/// A blob that the disk does not take is verified all the same, before its last bytes.
 #[tokio::test]
 async fn wrong_bytes_that_pass_a_full_disk_are_never_served_whole() {
     let Some(disk) = SmallDisk::mount() else { return };

@@ -35,7 +35,7 @@ impl BlobHold {
 pub struct BlobClass {
     /// The registry that it was fetched from last.
     pub group: RegistryGroup,
-    /// What keeps it.
+    /// Its protection.
     pub hold: BlobHold,
 }
 

@@ -77,7 +77,7 @@ impl EvictionCounts {
     /// Counts a blob that was last used `unused` seconds ago.
     pub(super) fn count(&self, reason: EvictionReason, bytes: u64, unused: u32) {
         let mut tally = self.0.lock();
-        // What goes for its age says nothing about the size of the cache.
+        // Content that goes for its age says nothing about the size of the cache.
         if reason != EvictionReason::MaxIdle {
             tally.last_unused = Some(unused.into());
         }

@@ -35,7 +35,7 @@ impl Wanted {
 pub struct Complaints {
     /// Wrong bytes that a client has to take for a whole.
     pub wrong: Vec<String>,
-    /// What ended in an error.
+    /// The steps that ended in an error.
     pub failed: Vec<String>,
 }
 
