@@ -3,6 +3,7 @@
 //! No start and no pull waits for it, except for writers that find too little room in the first
 //! seconds. It ends with the store.
 
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -15,7 +16,7 @@ use super::heap::BLOCK_BYTES;
 use super::idle::evict_idle;
 use super::owners::find_owners;
 use crate::oci::{Algorithm, Digest};
-use crate::store::disk_usage::{bytes_of_directories, bytes_under, entries};
+use crate::store::disk_usage::{bytes_of_directories, bytes_under};
 use crate::store::record_share::RecordShare;
 use crate::store::space::SpacePart;
 
@@ -87,7 +88,13 @@ fn find_in_files(budget: &Weak<DiskBudget>) -> Option<()> {
         for first in 0..=u8::MAX {
             let budget = running(budget)?;
             let begun = Instant::now();
-            find_in(&budget, algorithm, first);
+            // A directory that cannot be listed now can perhaps in a second. A disk that fails for
+            // good does not keep the eviction from its work.
+            if let Err(error) = find_in(&budget, algorithm, first) {
+                tracing::warn!(%error, "cannot list stored blobs; trying again");
+                thread::sleep(ROUND_EVERY);
+                find_in(&budget, algorithm, first).ok();
+            }
             drop(budget);
             // Half of one CPU and of the disk is left to others.
             thread::sleep(begun.elapsed());
@@ -97,21 +104,32 @@ fn find_in_files(budget: &Weak<DiskBudget>) -> Option<()> {
     Some(())
 }
 
-/// Blobs that cannot be listed could not be evicted either.
-fn find_in(budget: &DiskBudget, algorithm: Algorithm, first: u8) {
-    for entry in entries(&budget.layout.blobs_of(algorithm, first)) {
+/// Puts the blobs whose hash begins with a byte into the order. Those that are in it stay as they
+/// are.
+fn find_in(budget: &DiskBudget, algorithm: Algorithm, first: u8) -> io::Result<()> {
+    let entries = match budget.layout.blobs_of(algorithm, first).read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
         let name = entry.file_name();
         let text = format!("{}:{}", algorithm.as_str(), name.to_string_lossy());
         let Ok(digest) = text.parse::<Digest>() else { continue };
         // One that is gone meanwhile needs nothing.
-        if let Ok(metadata) = entry.metadata()
-            && metadata.is_file()
-        {
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if metadata.is_file() {
             // Most file systems note a day's first reading. The other time is of the verification.
             let used = u32::try_from(metadata.atime()).unwrap_or_default();
             budget.catalog.found(&digest, metadata.len(), metadata.blocks() * 512, used);
         }
     }
+    Ok(())
 }
 
 /// All that digests can be of.

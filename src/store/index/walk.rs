@@ -189,9 +189,13 @@ impl StoreWalk {
     }
 }
 
-fn add(ledger: &mut IndexDb, key: &[u8], path: &Path) -> Result<(), IndexFault> {
+fn add(ledger: &mut IndexDb, key: &[u8], path: &Path) -> Result<(), WalkError> {
     // One that is gone meanwhile, or was noted as a change, needs nothing.
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     if metadata.is_file() && ledger.get(key)?.is_none() {
         ledger.put(key, facts_of(key, &metadata))?;
     }
@@ -248,3 +252,24 @@ fn list(dir: &Path, is_wanted: fn(&fs::FileType) -> bool) -> io::Result<Vec<(Str
 /// How many files are looked at before the next rest: a few milliseconds on a disk that seeks, for
 /// each.
 const FILES_PER_STEP: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::index::IndexTotals;
+
+    /// Without its row, a blob is not counted after the next start.
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_no_absence() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = IndexDb::open(&dir.path().join("db"), IndexTotals::default()).unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "x").unwrap();
+        let failed = add(&mut ledger, b"key", &path.join("below"));
+        assert!(matches!(failed, Err(WalkError::Files(_))), "{failed:?}");
+        assert!(add(&mut ledger, b"key", &dir.path().join("absent")).is_ok());
+        assert!(ledger.get(b"key").unwrap().is_none());
+        add(&mut ledger, b"key", &path).unwrap();
+        assert!(ledger.get(b"key").unwrap().is_some());
+    }
+}
