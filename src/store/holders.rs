@@ -46,7 +46,7 @@ pub async fn contents_of(store: &Store, group: usize) -> io::Result<Vec<(Digest,
 }
 
 /// Repositories that are known to have a content: those whose manifests name it, or where the
-/// upstream has confirmed it; at most [`HOLDERS_MAX`] of each registry. Reads all manifests, so it
+/// upstream has confirmed it; at most `HOLDERS_MAX` of each registry. Reads all manifests, so it
 /// takes long for a large cache.
 ///
 /// # Errors
