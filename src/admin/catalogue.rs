@@ -98,6 +98,8 @@ catalogue! {
         "Space that the cache directory may take, if it has a limit."
     USED Gauge "larder_store_used_bytes" ["part"]
         "Space that the cache directory takes on its disk."
+    PINNED Gauge "larder_store_pinned_bytes" []
+        "Space that pinned content takes."
     EVICTED Counter "larder_evicted_total" ["reason"]
         "Blobs that were evicted, by the limit for which they were."
     EVICTED_BYTES Counter "larder_evicted_bytes_total" ["reason"]

@@ -37,11 +37,12 @@ use crate::http::{
     ClientPeer, ClientSocket, ConnectionLoad, ConnectionQuota, EgressRoute, InstanceId, Network,
     NetworkConnection, ProxyTable, RequestBody, SendfileQueue, SystemNetwork, serve_connection,
 };
+use crate::inventory::PinBook;
 use crate::push;
 use crate::push::PushService;
 use crate::registry::RegistrySet;
 use crate::routes::{Entrance, Routes, TrafficCounters};
-use crate::store::{BootClock, Store, StoreReport};
+use crate::store::{BootClock, OpenError, Store, StoreReport};
 use crate::upstream::SetupError;
 
 pub use self::error::StartError;
@@ -73,6 +74,7 @@ impl Default for AppParts {
 #[derive(Clone, Debug)]
 pub struct App {
     cache: Cache,
+    pins: Arc<PinBook>,
     push: PushService,
     egress: EgressRoute,
     ledger: Arc<LoginCache>,
@@ -96,10 +98,8 @@ impl App {
             clock: Arc::clone(&parts.clock),
         };
         let registries = RegistrySet::build(&settings.registries, &egress, None)?;
-        let options = settings.store.clone();
         let machine = BootClock { clock: Arc::clone(&parts.clock), boot: parts.boot };
-        let opened = tokio::task::spawn_blocking(move || Store::open(options, machine)).await;
-        let store = Arc::new(opened.map_err(|_| StartError::Interrupted)??);
+        let (store, pins) = open_store(settings, machine).await?;
         let cache = Cache::new(Arc::clone(&store), parts.clock.clone(), settings.cache);
         let push = open_push(store, cache.clone(), parts.clock, settings.push.clone()).await?;
         cache.sweep().await;
@@ -111,6 +111,7 @@ impl App {
         tokio::spawn(scrub_until(stop.clone(), cache.clone(), known_registries(&routes)));
         Ok(Self {
             cache,
+            pins,
             push,
             egress,
             ledger: Arc::new(LoginCache::new()?),
@@ -139,6 +140,8 @@ impl App {
             Arc::clone(&self.traffic),
         ));
         self.cache.set_space_limits(settings.store.limits, &settings.store.retention);
+        self.pins.set_patterns(settings.pins.clone());
+        self.cache.store().pins_changed();
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())
@@ -161,6 +164,7 @@ impl App {
     pub fn control_sources(&self, cache_dir: &Path) -> ControlSources {
         ControlSources {
             dir: cache_dir.to_owned(),
+            pins: Arc::clone(&self.pins),
             cache: self.cache.clone(),
             known: known_registries(&self.routes),
             traffic: Arc::clone(&self.traffic),
@@ -276,6 +280,26 @@ fn known_registries(routes: &Arc<LatestValue<Routes>>) -> KnownRegistries {
 
 /// Time between two sweeps: partial downloads age by hours.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// The cache directory, and what is kept in it.
+async fn open_store(
+    settings: &Settings,
+    machine: BootClock,
+) -> Result<(Arc<Store>, Arc<PinBook>), StartError> {
+    let options = settings.store.clone();
+    let patterns = settings.pins.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Store::open(options, machine)?;
+        let list = store.pin_list().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read the list of pinned images; none of it is kept");
+            Vec::new()
+        });
+        let pins = Arc::new(PinBook::new(patterns, &list));
+        store.set_pins(Arc::clone(&pins) as _);
+        Ok::<_, OpenError>((Arc::new(store), pins))
+    });
+    Ok(opened.await.map_err(|_| StartError::Interrupted)??)
+}
 
 /// The push path, whose key may have to be read.
 async fn open_push(

@@ -14,9 +14,10 @@ use super::exit::ExitStatus;
 use super::logging::LogFormat;
 use super::ls::ListArguments;
 use super::output::say;
+use super::pin::PinArguments;
 use super::rm::RemovalArguments;
 use super::verify::VerifyArguments;
-use super::{check, ls, rm, serve, show, stats, verify, why};
+use super::{check, ls, pin, rm, serve, show, stats, verify, why};
 use crate::app;
 use crate::config::{self, ConfigArgs, Environment};
 
@@ -59,6 +60,8 @@ fn perform(
         Command::Ls { source, list } => {
             CommandCache::command(source, variables, err, |cache| ls::run(cache, &list, out))
         }
+        Command::Pin(pin) => pin.run(true, environment, out, err),
+        Command::Unpin(pin) => pin.run(false, environment, out, err),
         Command::Rm { source, removal } => {
             CommandCache::command(source, variables, err, |cache| rm::run(cache, &removal, out))
         }
@@ -132,6 +135,10 @@ enum Command {
         #[command(flatten)]
         list: ListArguments,
     },
+    /// Keep an image in the cache, whatever else has to go; also before its first pull
+    Pin(PinCommand),
+    /// Let an image be evicted in its turn again
+    Unpin(PinCommand),
     /// Remove an image, or a content, from the cache; the upstream is not asked and keeps it
     Rm {
         #[command(flatten)]
@@ -185,6 +192,29 @@ enum Command {
 enum ConfigCommand {
     /// Print the JSON schema of the file, for editors that know TOML
     Schema,
+}
+
+#[derive(Args, Debug)]
+struct PinCommand {
+    #[command(flatten)]
+    source: ConfigArguments,
+    #[command(flatten)]
+    pin: PinArguments,
+}
+
+impl PinCommand {
+    fn run(
+        self,
+        is_wanted: bool,
+        environment: &Environment,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> ExitStatus {
+        let Self { source, pin } = self;
+        CommandCache::command(source, environment, err, |cache| {
+            pin::run(cache, &pin, is_wanted, out)
+        })
+    }
 }
 
 #[derive(Args, Debug)]
@@ -251,6 +281,7 @@ mod tests {
             &["ls", "a", "b"],
             &["show"],
             &["rm", "--dry-run"],
+            &["pin"],
             &["ls", "--sort", "colour"],
             &["ls", "--unused", "soon"],
             &["verify", "--subset", "0%"],

@@ -16,7 +16,7 @@ use crate::config;
 use crate::config::{ConfigArgs, Environment, Settings};
 use crate::control::{ControlFailure, ControlRequest, socket_path};
 use crate::http::{LocalAnswer, ask_local};
-use crate::inventory::ImageName;
+use crate::inventory::{ImageName, PinBook};
 use crate::store::{BootClock, OpenError, Store, StoreView};
 
 /// The cache of a configuration.
@@ -234,10 +234,17 @@ impl CommandCache {
     /// The files.
     pub(super) fn view(&self) -> Result<StoreView, CommandError> {
         let dir = self.dir().to_owned();
-        StoreView::open(dir.clone()).map_err(|error| match error.kind() {
+        let view = StoreView::open(dir.clone()).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => CommandError::NoCache(dir),
             _ => CommandError::Files(error),
-        })
+        })?;
+        let pins = self.pin_book(&view)?;
+        Ok(view.with_pins(pins))
+    }
+
+    /// The rules for what is kept.
+    pub(super) fn pin_book(&self, view: &StoreView) -> Result<Arc<PinBook>, CommandError> {
+        Ok(Arc::new(PinBook::new(self.settings.pins.clone(), &view.pin_list()?)))
     }
 }
 

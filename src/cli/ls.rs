@@ -113,7 +113,7 @@ impl ListArguments {
 /// Writes rows for people or for programs.
 enum RowWriter<'w> {
     Json { out: &'w mut dyn Write },
-    Table { table: TableWriter<'w, 5>, now: SystemTime },
+    Table { table: TableWriter<'w, 6>, now: SystemTime },
 }
 
 impl<'w> RowWriter<'w> {
@@ -121,7 +121,7 @@ impl<'w> RowWriter<'w> {
         if list.json {
             return Self::Json { out };
         }
-        let names = ["IMAGE", "SIZE", "COMPLETE", "PLATFORMS", "LAST PULL"];
+        let names = ["IMAGE", "SIZE", "COMPLETE", "PINNED", "PLATFORMS", "LAST PULL"];
         Self::Table { table: TableWriter::new(out, names), now }
     }
 
@@ -138,6 +138,7 @@ impl<'w> RowWriter<'w> {
                     row.name.clone(),
                     bytes(row.stored),
                     if row.is_complete { "yes" } else { "no" }.to_owned(),
+                    if row.is_pinned { "yes" } else { "-" }.to_owned(),
                     platforms,
                     ago(row.last_pull.age(*now)),
                 ])

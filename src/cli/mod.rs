@@ -7,6 +7,7 @@ mod exit;
 mod logging;
 mod ls;
 mod output;
+mod pin;
 mod rm;
 mod serve;
 mod show;

@@ -58,6 +58,9 @@ fn summary(row: &ImageRow, now: SystemTime) -> String {
         ("size", format!("{}, of which {} are stored", bytes(row.size), bytes(row.stored))),
         ("offline", offline.to_owned()),
     ];
+    if row.is_pinned {
+        lines.push(("pinned", "yes: it is kept, whatever else has to go".to_owned()));
+    }
     if let Some(platforms) = row.platforms {
         lines.push(("platforms", format!("{} of {} pulled", platforms.pulled, platforms.listed)));
     }

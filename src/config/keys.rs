@@ -57,6 +57,32 @@ table! {
         cache: CacheTable = {};
         /// The registries that clients may name.
         registry: RegistryTables;
+        /// Images that are kept, whatever else has to go.
+        pin: Vec<PinTable> = [];
+    }
+}
+
+table! {
+    /// Images that are kept, whatever else has to go. Any number of them; `larder pin` adds images
+    /// one by one.
+    ///
+    /// Kept are the manifests and layers that clients have pulled of them, for as long as the tag
+    /// names them. If they do not fit into the cache together, those beyond it are not kept, which
+    /// the log tells.
+    ///
+    /// ```toml
+    /// [[pin]]
+    /// registries = ["docker.io"]
+    /// repositories = ["library/*"]
+    /// tags = ["lts", "v1.*"]
+    /// ```
+    struct PinTable in "[[pin]]" as "the pin" {
+        /// Registries that it is for.
+        registries: FilledList<Located<RegistryName>> => "all";
+        /// Patterns of repositories, as in `allow`.
+        repositories: FilledList<RepositoryPattern>, required;
+        /// Patterns of tags: `*` is any text, `?` one character.
+        tags: FilledList<RepositoryPattern> => "all";
     }
 }
 
@@ -247,7 +273,7 @@ table! {
 }
 
 /// The tables of the file.
-pub(super) const TABLES: [TableInfo; 11] = [
+pub(super) const TABLES: [TableInfo; 12] = [
     FileTable::INFO,
     TlsTable::INFO,
     AccessTable::INFO,
@@ -255,6 +281,7 @@ pub(super) const TABLES: [TableInfo; 11] = [
     RuleTable::INFO,
     ListenerTable::INFO,
     CacheTable::INFO,
+    PinTable::INFO,
     RegistryTable::INFO,
     UpstreamTable::INFO,
     TagRuleTable::INFO,

@@ -13,17 +13,20 @@ use secrecy::SecretSlice;
 use super::checks;
 use super::defaults;
 use super::diagnostics::{Diagnostics, ValueFault, quoted};
-use super::keys::{CacheTable, FileTable};
+use super::keys::{CacheTable, FileTable, PinTable};
 use super::listeners::{self, ClientLimits, ListenerSettings};
 use super::proxies;
 use super::reader::Located;
 use super::registries;
 use super::registry_keys::NamedRegistry;
 use super::resolver::Resolver;
+use super::values::FilledList;
 use crate::cache::CacheOptions;
 use crate::http::ProxyOptions;
+use crate::inventory::PinPattern;
+use crate::oci::RegistryName;
 use crate::push::PushOptions;
-use crate::registry::RegistryOptions;
+use crate::registry::{RegistryOptions, RepositoryPattern};
 use crate::store::{IndexOptions, RegistryRetention, RetentionLimits, SpaceLimits, StoreOptions};
 
 /// Everything that an operator can decide, ready for use.
@@ -39,6 +42,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// For the store.
     pub store: StoreOptions,
+    /// The images that are kept.
+    pub pins: Vec<PinPattern>,
     /// For the pull path.
     pub cache: CacheOptions,
     /// The proxies towards upstreams: the environment's alone to say, as for any program.
@@ -58,6 +63,7 @@ pub(super) fn resolve(
 ) -> Result<Settings, Diagnostics> {
     let listeners = listeners::resolve(&mut file, &mut resolver);
     let retention = retention(&file);
+    let pins = file.pin.drain(..).map(pin).collect();
     resolver.own = listeners.iter().map(|it| (it.address, it.names.clone())).collect();
     let settings = Settings {
         admin: listeners::admin(&file.admin_listen, &listeners, &mut resolver),
@@ -67,6 +73,7 @@ pub(super) fn resolve(
         },
         shutdown_grace: file.shutdown_grace,
         store: store_options(&file.cache, retention, &mut resolver),
+        pins,
         cache: CacheOptions {
             memory: file.cache.memory.0,
             stale_wait: file.cache.stale_wait,
@@ -81,6 +88,15 @@ pub(super) fn resolve(
     checks::check(&settings.listeners, &settings.registries, &mut resolver);
     let Resolver { reader, warnings, .. } = resolver;
     reader.into_result(Some(Settings { warnings, ..settings }))
+}
+
+fn pin(PinTable { registries, repositories, tags }: PinTable) -> PinPattern {
+    let values = |list: FilledList<Located<RegistryName>>| list.0.into_iter().map(|it| it.value);
+    PinPattern {
+        registries: registries.map(|list| values(list).collect()),
+        repositories: repositories.0,
+        tags: tags.map_or_else(|| vec![RepositoryPattern::any()], |list| list.0),
+    }
 }
 
 /// How long content is kept, and how much of each registry.

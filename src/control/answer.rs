@@ -8,6 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::http::ReplyBody;
+use crate::inventory::PinError;
 
 /// Why a request has no other answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -39,6 +40,12 @@ impl ControlFailure {
     /// The files could not be read.
     pub(super) fn of_files(error: &io::Error) -> Self {
         Self { error: format!("cannot read the cache: {error}"), hint: None }
+    }
+
+    /// The image is not pinned.
+    pub fn not_pinned(error: &PinError) -> Self {
+        let hint = Some("raise `max_size`, or `larder unpin` another image".to_owned());
+        Self { error: error.to_string(), hint }
     }
 
     /// The text is no pattern of images.

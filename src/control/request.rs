@@ -21,6 +21,13 @@ pub enum ControlRequest {
         /// The pattern; the empty one matches every image.
         pattern: String,
     },
+    /// A pin of an image, or its end: [`PinReport`](crate::inventory::PinReport).
+    Pin {
+        /// The full name of the image.
+        name: String,
+        /// Whether it is to be pinned.
+        is_wanted: bool,
+    },
     /// The removal of an image or a content: [`RemovalReport`](crate::inventory::RemovalReport).
     Removal {
         /// The full name of the image, or the digest.
@@ -43,7 +50,8 @@ impl ControlRequest {
     pub fn method(&self) -> Method {
         match self {
             Self::Image { .. } | Self::Images { .. } | Self::Stats => Method::GET,
-            Self::Removal { .. } => Method::DELETE,
+            Self::Pin { is_wanted: true, .. } => Method::PUT,
+            Self::Pin { is_wanted: false, .. } | Self::Removal { .. } => Method::DELETE,
             Self::Verification { .. } => Method::POST,
         }
     }
@@ -53,6 +61,7 @@ impl ControlRequest {
         match self {
             Self::Image { name } => with_query(IMAGE, &[("name", name)]),
             Self::Images { pattern } => with_query(IMAGES, &[("pattern", pattern)]),
+            Self::Pin { name, .. } => with_query(PIN, &[("name", name)]),
             Self::Removal { name, is_dry_run } => {
                 let is_dry_run = if *is_dry_run { "true" } else { "false" };
                 with_query(IMAGE, &[("name", name), ("dry_run", is_dry_run)])
@@ -74,6 +83,9 @@ impl ControlRequest {
             (&Method::GET, IMAGE) => Some(Self::Image { name: text("name")? }),
             (&Method::GET, IMAGES) => {
                 Some(Self::Images { pattern: text("pattern").unwrap_or_default() })
+            }
+            (&Method::PUT | &Method::DELETE, PIN) => {
+                Some(Self::Pin { name: text("name")?, is_wanted: method == Method::PUT })
             }
             (&Method::DELETE, IMAGE) => {
                 // A word that is not known must not remove anything.
@@ -98,6 +110,7 @@ fn with_query(path: &str, fields: &[(&str, &str)]) -> String {
 
 const IMAGE: &str = "/v1/image";
 const IMAGES: &str = "/v1/images";
+const PIN: &str = "/v1/pin";
 const STATS: &str = "/v1/stats";
 const VERIFICATION: &str = "/v1/verification";
 
@@ -111,6 +124,8 @@ mod tests {
         for request in [
             ControlRequest::Stats,
             ControlRequest::Image { name: pattern.clone() },
+            ControlRequest::Pin { name: pattern.clone(), is_wanted: true },
+            ControlRequest::Pin { name: pattern.clone(), is_wanted: false },
             ControlRequest::Removal { name: pattern.clone(), is_dry_run: true },
             ControlRequest::Removal { name: "a.test/b:c".to_owned(), is_dry_run: false },
             ControlRequest::Verification { share: "2.5%".parse().unwrap() },

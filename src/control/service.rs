@@ -15,7 +15,7 @@ use super::verification::{ContentShare, ContentVerification, RestoreContent};
 use crate::cache::{Cache, KnownRegistries};
 use crate::http::ReplyBody;
 use crate::inventory::{
-    ImageName, ImagePattern, RemovalPlan, RemovalTarget, list_images, show_image,
+    ImageName, ImagePattern, PinBook, PinError, RemovalPlan, RemovalTarget, list_images, show_image,
 };
 use crate::routes::TrafficCounters;
 use crate::store::{StoreView, blocking};
@@ -24,6 +24,8 @@ use crate::store::{StoreView, blocking};
 pub struct ControlSources {
     /// The cache directory.
     pub dir: PathBuf,
+    /// The rules for what is kept.
+    pub pins: Arc<PinBook>,
     /// The cache.
     pub cache: Cache,
     /// The registries of the configuration.
@@ -57,6 +59,7 @@ impl ControlService {
         match ControlRequest::read(&request.method, target) {
             Some(ControlRequest::Image { name }) => self.image(&name).await,
             Some(ControlRequest::Images { pattern }) => self.images(&pattern),
+            Some(ControlRequest::Pin { name, is_wanted }) => self.pin(&name, is_wanted).await,
             Some(ControlRequest::Removal { name, is_dry_run }) => {
                 self.remove(&name, is_dry_run).await
             }
@@ -70,8 +73,8 @@ impl ControlService {
         let Ok(name) = name.parse::<ImageName>() else {
             return json(StatusCode::BAD_REQUEST, &ControlFailure::bad_name(name));
         };
-        let (dir, wanted) = (self.sources.dir.clone(), name.clone());
-        let show = move || show_image(&StoreView::open(dir)?, &wanted);
+        let (store, wanted) = (Arc::clone(self.sources.cache.store()), name.clone());
+        let show = move || show_image(&store.view()?, &wanted);
         match blocking(show).await {
             Ok(Some(detail)) => json(StatusCode::OK, &detail),
             Ok(None) => json(StatusCode::NOT_FOUND, &ControlFailure::not_cached(&name)),
@@ -110,12 +113,38 @@ impl ControlService {
         }
     }
 
+    async fn pin(&self, name: &str, is_wanted: bool) -> Response<ReplyBody> {
+        let Ok(name) = name.parse::<ImageName>() else {
+            return json(StatusCode::BAD_REQUEST, &ControlFailure::bad_name(name));
+        };
+        let (store, pins) =
+            (Arc::clone(self.sources.cache.store()), Arc::clone(&self.sources.pins));
+        match blocking(move || Ok(pins.change(&store, &name, is_wanted)))
+            .await
+            .map_err(PinError::from)
+            .flatten()
+        {
+            Ok(report) => {
+                tracing::info!(
+                    name = report.name,
+                    is_pinned = report.is_pinned,
+                    "pins changed by an operator"
+                );
+                json(StatusCode::OK, &report)
+            }
+            Err(PinError::Files(error)) => failed(&error),
+            Err(error @ PinError::TooMuch { .. }) => {
+                json(StatusCode::CONFLICT, &ControlFailure::not_pinned(&error))
+            }
+        }
+    }
+
     fn images(&self, pattern: &str) -> Response<ReplyBody> {
         let Ok(pattern) = pattern.parse::<ImagePattern>() else {
             return json(StatusCode::BAD_REQUEST, &ControlFailure::bad_pattern(pattern));
         };
-        let dir = self.sources.dir.clone();
-        json_lines(move |show| list_images(&StoreView::open(dir)?, &pattern, show))
+        let store = Arc::clone(self.sources.cache.store());
+        json_lines(move |show| list_images(&store.view()?, &pattern, show))
     }
 
     /// Goes on as long as the client reads.

@@ -79,7 +79,7 @@ pub fn show_image(view: &StoreView, name: &ImageName) -> io::Result<Option<Image
     let tag = name.tag().and_then(|wanted| tags.iter().find(|tag| tag.tag == *wanted));
     let mut images = ImageSet::read(view, &repository)?;
     let Some(root) = root_of(name, tag, &images) else { return Ok(None) };
-    let row = image_row(&repository, &mut images, tag, &root)?;
+    let row = image_row(view, &repository, &mut images, tag, &root)?;
     let mut uses: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
     each_use(view, &images.contents(&root), &mut |name, digest| {
         if name != row.name {

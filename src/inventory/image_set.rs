@@ -89,15 +89,13 @@ impl<'v> ImageSet<'v> {
         tree.into_iter().chain(parts).collect()
     }
 
-    /// Counts what an image needs, and what of it is stored.
-    pub(super) fn totals(&mut self, root: &Digest) -> io::Result<ImageTotals> {
-        let tree = self.tree(root);
+    /// The contents that an image needs, with the lengths that manifests state.
+    pub(super) fn needed(&self, root: &Digest) -> BTreeMap<Digest, u64> {
         let mut needed: BTreeMap<Digest, u64> = BTreeMap::new();
-        let mut used_at = SystemTime::UNIX_EPOCH;
-        for digest in &tree {
-            needed.insert(digest.clone(), 0);
-            let Some(held) = self.manifests.get(digest) else { continue };
-            used_at = used_at.max(held.record.used_at);
+        for digest in self.tree(root) {
+            let held = self.manifests.get(&digest);
+            needed.insert(digest, 0);
+            let Some(held) = held else { continue };
             let parts = held.document.iter().flat_map(|document| &document.parts);
             let contents =
                 parts.filter(|part| matches!(part.kind, PartKind::Config | PartKind::Layer));
@@ -105,13 +103,22 @@ impl<'v> ImageSet<'v> {
                 needed.insert(part.digest.clone(), part.size.unwrap_or_default());
             }
         }
+        needed
+    }
+
+    /// Counts what an image needs, and what of it is stored.
+    pub(super) fn totals(&mut self, root: &Digest) -> io::Result<ImageTotals> {
+        let tree = self.tree(root);
+        let uses =
+            tree.iter().filter_map(|digest| Some(self.manifests.get(digest)?.record.used_at));
+        let used_at = uses.max().unwrap_or(SystemTime::UNIX_EPOCH);
         let platforms = self.platforms(root);
         // An index whose children were never pulled has nothing to run.
         let is_hollow = platforms.is_some_and(|platforms| platforms.pulled == 0);
         let (mut size, mut stored, mut missing) = (0, 0, usize::from(is_hollow));
-        for (digest, stated) in &needed {
-            let len = self.length(digest)?;
-            size += len.unwrap_or(*stated);
+        for (digest, stated) in self.needed(root) {
+            let len = self.length(&digest)?;
+            size += len.unwrap_or(stated);
             stored += len.unwrap_or_default();
             missing += usize::from(len.is_none());
         }

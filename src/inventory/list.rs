@@ -6,7 +6,7 @@ use std::io;
 use super::image_set::ImageSet;
 use super::pattern::ImagePattern;
 use super::row::{ImageRow, image_name};
-use crate::oci::Digest;
+use crate::oci::{Digest, Reference};
 use crate::store::{RepositoryView, StoreView, TagView};
 
 /// Shows each image that the pattern matches, as soon as its repository was read, until `show`
@@ -33,13 +33,13 @@ pub fn list_images(
         let tagged: HashSet<Digest> = tags.iter().map(|tag| tag.digest.clone()).collect();
         tags.retain(|tag| pattern.matches_tag(&name, tag.tag.as_str()));
         for tag in &tags {
-            if !show(image_row(&repository, &mut images, Some(tag), &tag.digest)?) {
+            if !show(image_row(view, &repository, &mut images, Some(tag), &tag.digest)?) {
                 return Ok(());
             }
         }
         let roots = if is_whole { images.roots() } else { Vec::new() };
         for root in roots.iter().filter(|root| !tagged.contains(*root)) {
-            if !show(image_row(&repository, &mut images, None, root)?) {
+            if !show(image_row(view, &repository, &mut images, None, root)?) {
                 return Ok(());
             }
         }
@@ -49,6 +49,7 @@ pub fn list_images(
 
 /// An image of a repository, as a list has it.
 pub(super) fn image_row(
+    view: &StoreView,
     of: &RepositoryView,
     images: &mut ImageSet<'_>,
     tag: Option<&TagView>,
@@ -57,7 +58,10 @@ pub(super) fn image_row(
     let totals = images.totals(digest)?;
     let RepositoryView { registry, repository, .. } = of;
     let used_at = tag.map_or(totals.used_at, |tag| tag.used_at.max(totals.used_at));
+    let by_digest = Reference::Digest(digest.clone());
+    let reference = tag.map_or(by_digest, |tag| Reference::Tag(tag.tag.clone()));
     Ok(ImageRow {
+        is_pinned: view.pins().matches(registry, repository, &reference),
         name: image_name(registry, repository, tag.map(|tag| &tag.tag), digest),
         registry: registry.to_string(),
         repository: repository.to_string(),

@@ -26,6 +26,9 @@ pub struct ImageRow {
     /// Whether all of it is stored: a pull of it needs no upstream.
     #[serde(rename = "complete")]
     pub is_complete: bool,
+    /// Whether it is pinned: it is kept whatever else has to go.
+    #[serde(rename = "pinned", default)]
+    pub is_pinned: bool,
     /// The platforms of an index; `null` for an image of one platform.
     pub platforms: Option<ImagePlatforms>,
     /// When it was last pulled, about.

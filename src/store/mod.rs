@@ -47,7 +47,9 @@ pub use disk_check::DiskPace;
 pub use error::{DigestMismatch, OpenError};
 #[doc(hidden)]
 pub use eviction::{BlobClass, BlobHold, EvictionOrder, OrderBound, RegistryGroup, RemovedBlob};
-pub use eviction::{EvictedBlobs, EvictionReason, RegistryRetention, RetentionLimits, SpaceReport};
+pub use eviction::{
+    EvictedBlobs, EvictionReason, NoPins, PinRules, RegistryRetention, RetentionLimits, SpaceReport,
+};
 pub use hashed_file::{AppendError, CommitError, HashedFile};
 pub use holders::{CONTENT_GROUPS, ContentHolder, contents_of, holders_of};
 pub use index::{

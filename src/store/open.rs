@@ -25,15 +25,17 @@ use super::index::StoreIndex;
 use super::layout::StoreLayout;
 use super::partials::remove_partials;
 use super::record_files::RecordFiles;
-use super::record_store::{PutCondition, RecordName, RecordStore, RecordVersion};
+use super::record_store::{PINS_BYTES_MAX, PutCondition, RecordName, RecordStore, RecordVersion};
 use super::repository::RepositoryStore;
 use super::repository_records::RepositoryRecords;
 use super::small_files::DraftDir;
 use super::space::{DiskSpace, SpacePart};
 use super::space_limits::SpaceLimits;
 use super::stamps::VerifiedStamps;
+use super::view::StoreView;
 use super::{
-    BootClock, IndexReport, IndexRow, OpenError, RecheckCounts, RetentionLimits, StoreOptions,
+    BootClock, IndexReport, IndexRow, OpenError, PinRules, RecheckCounts, RetentionLimits,
+    StoreOptions,
 };
 use crate::clock::BootId;
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
@@ -165,6 +167,51 @@ impl Store {
     /// The bounds of the store from now on. Does not block.
     pub fn set_limits(&self, limits: SpaceLimits, retention: &RetentionLimits) {
         self.blobs.budget().set_limits(limits, retention);
+    }
+
+    /// The rules for content that is kept, from now on. Does not block.
+    pub fn set_pins(&self, rules: Arc<dyn PinRules>) {
+        self.blobs.budget().catalog().pins().set_rules(rules);
+    }
+
+    /// The rules for content that is kept. Does not block.
+    pub fn pins(&self) -> Arc<dyn PinRules> {
+        self.blobs.budget().catalog().pins().rules()
+    }
+
+    /// Has the rules for content that is kept be followed anew: they have changed. Does not block.
+    pub fn pins_changed(&self) {
+        self.blobs.budget().catalog().pins().set_stale();
+    }
+
+    /// The files, as a command sees them. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn view(&self) -> io::Result<StoreView> {
+        Ok(StoreView::open(self.layout.dir().to_owned())?.with_pins(self.pins()))
+    }
+
+    /// Bytes that pinned content may take. Blocks for one system call.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn pinned_max(&self) -> io::Result<u64> {
+        self.blobs.budget().space().most()
+    }
+
+    /// The record of the images that the operator has pinned by command.
+    pub fn pin_list(&self) -> io::Result<Vec<u8>> {
+        let found = self.records.get(&RecordName::pins(), PINS_BYTES_MAX)?;
+        Ok(found.map(|found| found.bytes.into()).unwrap_or_default())
+    }
+
+    /// Replaces that record.
+    pub fn put_pin_list(&self, bytes: &[u8]) -> io::Result<()> {
+        self.records.put(&RecordName::pins(), bytes, PutCondition::Always)?;
+        File::open(self.layout.dir())?.sync_all()
     }
 
     /// Opens the file that a blob of a registry is downloaded to, with what an earlier fill left in

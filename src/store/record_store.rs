@@ -95,6 +95,11 @@ impl RecordName {
         Self("session.key".to_owned())
     }
 
+    /// The images that the operator has pinned by command.
+    pub(super) fn pins() -> Self {
+        Self("pins".to_owned())
+    }
+
     /// The folder of what a registry is known not to have: apart from its repositories, since
     /// clients make names up and can make up any number of them.
     pub(super) fn absences(registry: &RegistryName) -> Self {
@@ -129,6 +134,9 @@ impl RecordName {
         &self.0
     }
 }
+
+/// The length of the list of pinned images: ten thousand of them.
+pub(super) const PINS_BYTES_MAX: u64 = 4 << 20;
 
 /// The folder of all registries' records.
 pub(super) const REGISTRIES: &str = "registries";

@@ -21,8 +21,8 @@ use super::records::{
 use super::verify::VerifiedContent;
 use crate::clock::BootId;
 use crate::oci::{
-    Algorithm, Descriptor, Digest, MANIFEST_BYTES_MAX, ManifestFacts, MediaType, RegistryName,
-    RepositoryName, Tag,
+    Algorithm, Descriptor, Digest, MANIFEST_BYTES_MAX, ManifestFacts, MediaType, Reference,
+    RegistryName, RepositoryName, Tag,
 };
 
 /// The records of a repository, for work that may block: see [`RepositoryStore::blocking`].
@@ -81,7 +81,14 @@ impl RepositoryRecords {
         if is_kept && view.is_none() {
             self.blobs.index().kept(self.tag_row(tag), 0);
         }
+        self.note_image(&Reference::Tag(tag.clone()));
         Ok(())
+    }
+
+    /// Has the contents of an image be pinned, if the image is.
+    fn note_image(&self, reference: &Reference) {
+        let pins = self.blobs.budget().catalog().pins();
+        pins.note_image(&self.registry, &self.repository, reference);
     }
 
     /// Forgets a tag that the upstream no longer has, or no longer shows us.
@@ -146,8 +153,11 @@ impl RepositoryRecords {
         let catalog = self.blobs.budget().catalog();
         let group = catalog.group(&self.registry);
         self.blobs.put_small(manifest, group)?;
-        catalog.note_manifest(manifest.content(), group);
-        self.put_manifest_type(manifest.digest(), media_type)
+        let digest = manifest.digest();
+        catalog.note_manifest(digest, manifest.content(), group);
+        self.put_manifest_type(digest, media_type)?;
+        self.note_image(&Reference::Digest(digest.clone()));
+        Ok(())
     }
 
     /// Notes that the repository has this manifest, as what the upstream calls it.

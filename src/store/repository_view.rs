@@ -74,6 +74,19 @@ impl RepositoryView {
         Ok(tags.into_values().collect())
     }
 
+    /// The directories of its tags and manifests.
+    pub(super) fn record_dirs(&self) -> io::Result<Vec<PathBuf>> {
+        let mut dirs = Vec::new();
+        for folder in names_in(&self.dir)?.iter().filter(|name| name.starts_with('_')) {
+            let dir = self.dir.join(folder);
+            if folder == "_manifests" {
+                dirs.extend(names_in(&dir)?.iter().map(|algorithm| dir.join(algorithm)));
+            }
+            dirs.push(dir);
+        }
+        Ok(dirs)
+    }
+
     fn tag(&self, folder: &str, name: &str) -> Option<TagView> {
         let tag = name.parse().ok()?;
         let file = read_untouched(&self.dir.join(folder).join(name), RECORD_BYTES_MAX);

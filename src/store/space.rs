@@ -208,15 +208,19 @@ impl FreeSpace {
     /// Whether `bytes` would fit if nothing else were on the file system. Does not block.
     pub(super) fn could_hold(&self, bytes: u64) -> bool {
         let SpaceLedger { limits, total, .. } = *self.ledger();
-        let most = total - limits.floor(total).min(total);
-        let below_cap = |cap: u64| cap.saturating_sub(limits.headroom(total)).min(most);
-        bytes <= limits.cap(total).map_or(most, below_cap)
+        bytes <= limits.most(total)
     }
 
     /// `max_size` in bytes, if there is one. Does not block.
     pub(super) fn cap(&self) -> Option<u64> {
         let ledger = self.ledger();
         ledger.limits.cap(ledger.total)
+    }
+
+    /// The most that content may take. Blocks for one system call.
+    pub(super) fn most(&self) -> io::Result<u64> {
+        let total = self.room()?.total;
+        Ok(self.ledger().limits.most(total))
     }
 
     /// The size of the file system, when it was last asked for. Does not block.
@@ -318,12 +322,6 @@ impl FreeSpace {
         self.ledger().used[part as usize]
     }
 
-    /// The bytes of all parts, and those that are promised.
-    #[cfg(test)]
-    pub(super) fn taken(&self) -> u64 {
-        self.ledger().taken()
-    }
-
     /// Counts a file of a part that took `before` bytes and takes `now`.
     pub(super) fn count(&self, part: SpacePart, before: u64, now: u64) {
         let used = &mut self.ledger().used[part as usize];
@@ -400,6 +398,13 @@ impl Drop for SpaceReservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl FreeSpace {
+        /// The bytes of all parts, and those that are promised.
+        pub(in crate::store) fn taken(&self) -> u64 {
+            self.ledger().taken()
+        }
+    }
 
     const NOTHING: SpaceShortage = SpaceShortage { over_cap: 0, below_floor: 0, inodes: 0 };
 

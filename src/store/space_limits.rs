@@ -57,6 +57,13 @@ impl SpaceLimits {
         self.max_size.map(|amount| amount.of(total))
     }
 
+    /// The most that content may take, on a file system of `total` bytes with nothing else on it.
+    pub(super) fn most(&self, total: u64) -> u64 {
+        let most = total - self.floor(total).min(total);
+        let below_cap = |cap: u64| cap.saturating_sub(self.headroom(total)).min(most);
+        self.cap(total).map_or(most, below_cap)
+    }
+
     /// Bytes below the cap that no writer is promised: files that are written without a promise
     /// grow into them until they are counted. These are the index, whose log grows by some MiB in a
     /// second of many requests, directories, and drafts of records.

@@ -7,17 +7,19 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::disk_usage::{bytes_of_directories, bytes_under};
+use super::eviction::{NoPins, PinRules};
 use super::index::IndexTotals;
 use super::layout::StoreLayout;
 use super::record_store::RecordName;
-use super::record_store::{MANIFESTS, TAGS};
+use super::record_store::{MANIFESTS, PINS_BYTES_MAX, TAGS};
 use super::repository_view::{RepositoryView, RepositoryWalk};
-use super::small_files::{read_untouched, used_at};
+use super::small_files::{read_small, read_untouched, used_at};
 use super::space::SpacePart;
 use super::verify::VerifiedContent;
 use crate::oci::{Algorithm, Digest, MANIFEST_BYTES_MAX, RegistryName, RepositoryName};
@@ -26,6 +28,7 @@ use crate::oci::{Algorithm, Digest, MANIFEST_BYTES_MAX, RegistryName, Repository
 #[derive(Clone, Debug)]
 pub struct StoreView {
     layout: StoreLayout,
+    pins: Arc<dyn PinRules>,
 }
 
 /// A stored content, which may be evicted at any moment.
@@ -55,12 +58,33 @@ impl StoreView {
     pub fn open(dir: PathBuf) -> io::Result<Self> {
         let layout = StoreLayout::new(dir);
         fs::symlink_metadata(layout.blobs())?;
-        Ok(Self { layout })
+        Ok(Self { layout, pins: Arc::new(NoPins) })
+    }
+
+    /// The same files, with the rules for what is kept of them.
+    #[must_use]
+    pub fn with_pins(self, pins: Arc<dyn PinRules>) -> Self {
+        Self { pins, ..self }
+    }
+
+    /// The rules for content that is kept.
+    pub fn pins(&self) -> &dyn PinRules {
+        &*self.pins
+    }
+
+    /// The record of the images that the operator has pinned by command.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn pin_list(&self) -> io::Result<Vec<u8>> {
+        let path = self.layout.record(&RecordName::pins());
+        Ok(read_small(&path, PINS_BYTES_MAX)?.unwrap_or_default())
     }
 
     /// The files of a store that is open.
     pub(super) fn of(layout: &StoreLayout) -> Self {
-        Self { layout: layout.clone() }
+        Self { layout: layout.clone(), pins: Arc::new(NoPins) }
     }
 
     /// Every repository that has records, by name.

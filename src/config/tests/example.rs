@@ -38,7 +38,7 @@ fn the_example_changes_nothing_as_it_is() {
     }
 }
 
-const WITHOUT_DEFAULT: [&str; 14] = [
+const WITHOUT_DEFAULT: [&str; 15] = [
     "access",
     "ca",
     "cache",
@@ -49,6 +49,7 @@ const WITHOUT_DEFAULT: [&str; 14] = [
     "grant_ttl",
     "htpasswd",
     "listener",
+    "pin",
     "registry",
     "rule",
     "session_key_file",

@@ -337,7 +337,7 @@ impl DiskBudget {
     }
 
     pub(in crate::store) fn report(&self) -> SpaceReport {
-        self.counts.report(&self.space)
+        self.counts.report(&self.space, self.catalog.pinned_bytes())
     }
 
     /// Has an eviction under way end, and none begin.

@@ -3,6 +3,7 @@
 //!
 //! Nothing here looks at the disk. Which of them go, and when, is decided in `budget.rs`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use super::heap::BLOCK_BYTES;
 use super::hits::HitQueue;
 use super::key::BlobKey;
 use super::order::{EvictionOrder, OrderBound, RemovedBlob};
+use super::pins::PinBoard;
 use super::recent::RecentlyEvicted;
 use super::retention::{RetentionLimits, RetentionRules};
 use crate::clock::{WallClock, unix_seconds};
@@ -30,6 +32,7 @@ pub(in crate::store) struct BlobCatalog {
     recent: Mutex<RecentlyEvicted>,
     groups: Mutex<RegistryGroups>,
     retention: Mutex<RetentionRules>,
+    pins: PinBoard,
     /// Registries whose blobs of earlier processes are to be found.
     sought: Mutex<Vec<RegistryName>>,
 }
@@ -50,6 +53,7 @@ impl BlobCatalog {
             recent: Mutex::default(),
             groups: Mutex::new(groups),
             retention,
+            pins: PinBoard::default(),
             sought: Mutex::new(limits.registry_names()),
         }
     }
@@ -59,6 +63,7 @@ impl BlobCatalog {
         let rules = RetentionRules::new(limits, &mut self.groups.lock());
         *self.retention.lock() = rules;
         *self.sought.lock() = limits.registry_names();
+        self.pins.set_stale();
     }
 
     /// Registries whose blobs of earlier processes are to be found, once.
@@ -66,6 +71,45 @@ impl BlobCatalog {
         let sought = std::mem::take(&mut *self.sought.lock());
         let is_unknown = |class: BlobClass| class.group == RegistryGroup::UNKNOWN;
         if self.order.lock().count_of(is_unknown) > 0 { sought } else { Vec::new() }
+    }
+
+    /// The content that the operator wants kept.
+    pub(in crate::store) fn pins(&self) -> &PinBoard {
+        &self.pins
+    }
+
+    /// Bytes that pinned blobs take.
+    pub(super) fn pinned_bytes(&self) -> u64 {
+        self.order.lock().bytes_of(|class| class.hold == BlobHold::Pinned)
+    }
+
+    /// Pins these blobs, as far as they are stored, and no others. The first ones go before those
+    /// that would be too much. `keys` has them all.
+    pub(super) fn set_pinned(&self, found: Vec<BlobKey>, keys: HashSet<BlobKey>) {
+        let gone = self.pins.replace(keys);
+        let mut order = self.order.lock();
+        // The cap may be lower than it was: each is let go of, and pinned again if there is room.
+        for key in found.iter().chain(&gone) {
+            set_hold(&mut order, key, BlobHold::Free);
+        }
+        for key in found {
+            self.pin(&mut order, key);
+        }
+    }
+
+    /// Pins a blob if it is stored and there is room for it among all that is pinned.
+    fn pin(&self, order: &mut EvictionOrder<BlobKey>, key: BlobKey) {
+        let Some(class) = order.class(&key).filter(|class| class.hold != BlobHold::Pinned) else {
+            return;
+        };
+        let pinned = order.bytes_of(|class| class.hold == BlobHold::Pinned);
+        let bytes = order.size(&key).unwrap_or_default();
+        if !self.space.could_hold(pinned + bytes) {
+            tracing::warn!(digest = %key.digest(), bytes, pinned, cap = self.space.cap(), "not pinned: pins would take more than the cache may");
+            return;
+        }
+        order.set_class(&key, BlobClass { hold: BlobHold::Pinned, ..class });
+        self.pins.is_unsynced(key);
     }
 
     /// The number of a registry.
@@ -101,20 +145,37 @@ impl BlobCatalog {
         allocated: u64,
         group: RegistryGroup,
     ) {
-        let (key, bytes) = (BlobKey::of(digest), footprint(digest, len, allocated));
+        let key = BlobKey::of(digest);
+        let bytes = footprint(digest, len, allocated);
         self.recent.lock().forget(&key);
         self.change(|order, now| {
             order.insert(key.clone(), bytes, now);
             give_group(order, &key, group);
+            if self.pins.has(&key) {
+                self.pin(order, key);
+            }
         });
     }
 
     /// Notes that a manifest of a registry was stored. Content that it lists and that was pushed
-    /// before it is of the same registry.
-    pub(in crate::store) fn note_manifest(&self, body: &[u8], group: RegistryGroup) {
+    /// before it is of the same registry, and pinned if it is.
+    pub(in crate::store) fn note_manifest(
+        &self,
+        digest: &Digest,
+        body: &[u8],
+        group: RegistryGroup,
+    ) {
         let is_limited = self.retention.lock().is_limited(group);
-        if is_limited && let Ok(facts) = ManifestFacts::read(body) {
-            self.set_group(facts.descriptors.iter().map(|it| &it.digest), group);
+        let is_pinned = self.pins.has(&BlobKey::of(digest));
+        if (is_limited || is_pinned)
+            && let Ok(facts) = ManifestFacts::read(body)
+        {
+            let listed = || facts.descriptors.iter().map(|it| &it.digest);
+            self.set_group(listed(), group);
+            if is_pinned {
+                self.pins.add(listed().map(BlobKey::of));
+                self.pins.set_stale();
+            }
         }
     }
 
@@ -135,7 +196,8 @@ impl BlobCatalog {
 
     /// Notes that a blob of an earlier process was found.
     pub(super) fn found(&self, digest: &Digest, len: u64, allocated: u64, used: u32) {
-        let (key, bytes) = (BlobKey::of(digest), footprint(digest, len, allocated));
+        let key = BlobKey::of(digest);
+        let bytes = footprint(digest, len, allocated);
         self.change(|order, _| order.insert_found(key, bytes, used));
     }
 
@@ -208,7 +270,9 @@ impl BlobCatalog {
     /// The blobs that were not used for too long, by the uses that are counted.
     pub(super) fn idle(&self) -> Vec<BlobKey> {
         let retention = self.retention.lock();
-        let (now, mut idle, mut from) = (self.now(), Vec::new(), 0);
+        let now = self.now();
+        let mut idle = Vec::new();
+        let mut from = 0;
         while retention.has_idle_limits() {
             // Others have the lock in between.
             let order = self.order.lock();
@@ -244,6 +308,12 @@ fn footprint(digest: &Digest, len: u64, allocated: u64) -> u64 {
 
 fn is_evictable(class: BlobClass) -> bool {
     class.hold != BlobHold::Pinned
+}
+
+fn set_hold(order: &mut EvictionOrder<BlobKey>, key: &BlobKey, hold: BlobHold) {
+    if let Some(class) = order.class(key) {
+        order.set_class(key, BlobClass { hold, ..class });
+    }
 }
 
 fn give_group(order: &mut EvictionOrder<BlobKey>, key: &BlobKey, group: RegistryGroup) {

@@ -55,6 +55,8 @@ pub struct SpaceReport {
     pub cap: Option<u64>,
     /// Bytes of each part, in the order of [`SpacePart::ALL`].
     pub used: [u64; SpacePart::ALL.len()],
+    /// Bytes of pinned content, which is part of the blobs.
+    pub pinned: u64,
     /// In the order of [`EvictionReason::ALL`].
     pub evicted: [EvictedBlobs; EvictionReason::ALL.len()],
     /// Seconds from the last use to the eviction of the blob that was evicted last, for another
@@ -99,9 +101,9 @@ impl EvictionCounts {
         }
     }
 
-    pub(super) fn report(&self, space: &FreeSpace) -> SpaceReport {
+    pub(super) fn report(&self, space: &FreeSpace, pinned: u64) -> SpaceReport {
         let EvictionTally { evicted, last_unused, .. } = *self.0.lock();
         let used = SpacePart::ALL.map(|part| space.used(part));
-        SpaceReport { cap: space.cap(), used, evicted, last_unused }
+        SpaceReport { cap: space.cap(), used, pinned, evicted, last_unused }
     }
 }

@@ -15,6 +15,7 @@ use super::budget::DiskBudget;
 use super::heap::BLOCK_BYTES;
 use super::idle::evict_idle;
 use super::owners::find_owners;
+use super::pin_walk::keep_pins;
 use crate::oci::{Algorithm, Digest};
 use crate::store::disk_usage::{bytes_of_directories, bytes_under};
 use crate::store::record_share::RecordShare;
@@ -42,17 +43,21 @@ fn keep(budget: &Weak<DiskBudget>) {
         let Some(budget) = running(budget) else { return };
         budget.space.set(SpacePart::Index, bytes_under(&budget.layout.index()));
         budget.space.set(SpacePart::Directories, bytes_of_directories(&budget.layout));
-        while budget.make_room_ahead() {}
         keep_retention(&budget, round);
+        while budget.make_room_ahead() {}
         drop(budget);
         thread::sleep(ROUND_EVERY);
     }
 }
 
-/// Evicts what has been there for too long, and what registries have too much.
+/// Pins what is to be kept, and evicts what has been there for too long, and what registries have
+/// too much.
 fn keep_retention(budget: &DiskBudget, round: u64) {
     if let Err(error) = find_owners(budget, &budget.catalog.take_sought()) {
         tracing::warn!(%error, "cannot tell which registry the content is of");
+    }
+    if let Err(error) = keep_pins(budget) {
+        tracing::warn!(%error, "cannot find the pinned content");
     }
     budget.keep_registries();
     if round.is_multiple_of(IDLE_ROUNDS) {

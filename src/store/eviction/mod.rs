@@ -2,8 +2,8 @@
 //!
 //! `order.rs` decides which blob goes first, `retention.rs` which have been there for too long,
 //! `budget.rs` whether one has to go and that it may, and `keeper.rs` does so ahead of need. Which
-//! blobs there are is noted in `catalog.rs`; how much is stored and may be is counted in
-//! `../space.rs`.
+//! blobs there are is noted in `catalog.rs`, which are pinned in `pins.rs`; how much is stored and
+//! may be is counted in `../space.rs`.
 
 mod budget;
 mod catalog;
@@ -17,6 +17,8 @@ mod key;
 mod open_files;
 mod order;
 mod owners;
+mod pin_walk;
+mod pins;
 mod recent;
 mod retention;
 
@@ -25,8 +27,11 @@ pub use self::class::{BlobClass, BlobHold, RegistryGroup};
 pub use self::counts::{EvictedBlobs, EvictionReason, SpaceReport};
 pub(super) use self::keeper::start;
 pub use self::order::{EvictionOrder, OrderBound, RemovedBlob};
+pub use self::pins::{NoPins, PinRules};
 pub use self::retention::{RegistryRetention, RetentionLimits};
 
+#[cfg(test)]
+mod pin_tests;
 #[cfg(test)]
 mod retention_tests;
 #[cfg(test)]

@@ -124,6 +124,11 @@ impl<K: Hash + Eq> EvictionOrder<K> {
         }
     }
 
+    /// Bytes that a blob takes; `None` if it is not there.
+    pub fn size(&self, key: &K) -> Option<u64> {
+        self.find(key).map(|slot| self.entries[slot].size.bytes())
+    }
+
     /// The class of a blob; `None` if it is not there.
     pub fn class(&self, key: &K) -> Option<BlobClass> {
         self.find(key).map(|slot| self.entries[slot].class)

@@ -40,7 +40,7 @@ fn look_for_idle(store: &FiniteStore) {
 }
 
 /// Stores a manifest of these layers, as one of the registry.
-fn put_manifest(store: &FiniteStore, registry: &str, layers: &[&Digest]) {
+pub(super) fn put_manifest(store: &FiniteStore, registry: &str, layers: &[&Digest]) -> Digest {
     let layers: Vec<_> = layers
         .iter()
         .map(|digest| format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1}}"#))
@@ -53,6 +53,7 @@ fn put_manifest(store: &FiniteStore, registry: &str, layers: &[&Digest]) {
     let media_type: MediaType = "application/vnd.oci.image.manifest.v1+json".parse().unwrap();
     let records = store.store.records(&registry.parse().unwrap(), &"o/a".parse().unwrap());
     records.put_manifest(&media_type, &body).unwrap();
+    digest
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub(super) struct FiniteStore {
 }
 
 impl FiniteStore {
-    fn new(max_mib: usize) -> Self {
+    pub(super) fn new(max_mib: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self { store: open(dir.path(), Some(max_mib)), dir }
     }

@@ -2,6 +2,7 @@
 
 mod lab;
 mod ls;
+mod pin;
 mod rm;
 mod show;
 mod socket;

@@ -87,6 +87,7 @@ impl Setup {
                 verify_every: VERIFY_EVERY,
                 index: None,
             },
+            pins: Vec::new(),
             cache: cache::CacheOptions {
                 memory: 8 << 20,
                 stale_wait: STALE_WAIT,
