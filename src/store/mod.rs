@@ -19,6 +19,7 @@ mod hashed_file;
 mod holders;
 mod index;
 mod layout;
+mod locked_dir;
 mod open;
 mod options;
 mod partials;
