@@ -62,8 +62,8 @@ fn main() {
     }
 }
 
-/// What a use and an eviction cost with so many blobs, in a cache that is full all the time. This
-/// is the order alone: the disk removes a file in some tens of microseconds.
+/// The cost of a use and of an eviction with so many blobs, in a cache that is full all the time.
+/// This is the order alone: the disk removes a file in some tens of microseconds.
 fn scale() {
     println!("| blobs | ns, use | ns, next and out and in |\n| --- | --- | --- |");
     for blobs in [10_000_u64, 100_000, 1_000_000] {

@@ -60,8 +60,8 @@ fn perform(
         Command::Ls { source, list } => {
             CommandCache::command(source, variables, err, |cache| ls::run(cache, &list, out))
         }
-        Command::Pin(pin) => pin.run(true, environment, out, err),
-        Command::Unpin(pin) => pin.run(false, environment, out, err),
+        Command::Pin(pin) => pin.run(true, variables, out, err),
+        Command::Unpin(pin) => pin.run(false, variables, out, err),
         Command::Rm { source, removal } => {
             CommandCache::command(source, variables, err, |cache| rm::run(cache, &removal, out))
         }

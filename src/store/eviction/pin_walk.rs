@@ -23,7 +23,7 @@ pub(super) fn keep_pins(budget: &DiskBudget) -> io::Result<()> {
     let board = budget.catalog().pins();
     let mut dirs = BTreeSet::new();
     if board.take_stale() {
-        // What pins may take is a part of the disk, whose size is known from then on.
+        // The most that pins may take is a part of the disk, whose size is known from then on.
         budget.space().room()?;
         let rules = board.rules();
         let view = StoreView::open(budget.layout().dir().to_owned())?;
