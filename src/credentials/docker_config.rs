@@ -1,7 +1,7 @@
 //! The `config.json` of Docker and the `auth.json` of podman as a source of credentials
 //! (docker/cli, `configfile`; containers-auth.json(5)).
 //!
-//! The file is read again every half minute, so that `docker login` takes no restart. An entry may
+//! The file is read again after a minute, so that `docker login` takes no restart. An entry may
 //! be for a registry, or for repositories below a path; the longest that fits counts. Where
 //! entries are is decided here, and how a helper is run in `docker_helper.rs`.
 
@@ -25,8 +25,8 @@ use super::source::{CredentialSource, PendingCredential};
 /// The longest file that is read, in bytes.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
 
-/// For how long an entry of a file is used before the file is read again.
-const ENTRY_LIFE: Duration = Duration::from_secs(30);
+/// The life of an entry, of which four fifths pass before the file is read again.
+const ENTRY_LIFE: Duration = Duration::from_secs(75);
 
 /// For how long the answer of a helper that a file names is used.
 const HELPER_LIFE: Duration = Duration::from_secs(10 * 60);

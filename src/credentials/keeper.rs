@@ -163,7 +163,7 @@ impl CredentialKeeper {
         let mut histories = self.histories.lock();
         let good = FetchHistory { last_good: Some(credential.clone()), ..FetchHistory::default() };
         histories.insert(key.to_owned(), good);
-        drop_oldest(&mut histories, key);
+        keep_few(&mut histories, key);
     }
 
     fn note_failed(&self, key: &str, error: &CredentialError) {
@@ -176,12 +176,12 @@ impl CredentialKeeper {
             history.last_failure = Some((Instant::now(), error.clone()));
             tracing::warn!(%error, source = self.source.kind(), "cannot get a credential");
         }
-        drop_oldest(&mut histories, key);
+        keep_few(&mut histories, key);
     }
 }
 
-/// Keeps the histories few. Which of the others go does not matter: they are learned again.
-fn drop_oldest(histories: &mut HashMap<String, FetchHistory>, kept: &str) {
+/// Keeps the histories few. All others go at once: they are learned again.
+fn keep_few(histories: &mut HashMap<String, FetchHistory>, kept: &str) {
     if histories.len() > HISTORIES_MAX {
         histories.retain(|key, _| key == kept);
     }

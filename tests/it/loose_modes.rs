@@ -40,7 +40,7 @@ async fn an_existing_directory_is_tightened_and_all_in_it_is_of_the_owner_alone(
     assert!(larder.log().contains("others could use the cache directory"), "{}", larder.log());
 }
 
-/// What a start removes there would be another directory's.
+/// A start would remove files of another directory there.
 #[tokio::test]
 async fn a_link_in_the_place_of_a_swept_directory_is_refused_and_nothing_behind_it_removed() {
     let hub = ScriptedRegistry::new();
