@@ -38,8 +38,13 @@ impl BootId {
     /// The run that we are in. On a machine that does not tell, every process counts as a run of
     /// its own.
     pub fn current() -> Self {
-        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-        id.and_then(|id| Self::of_id(id.trim())).unwrap_or(Self(fastrand::u32(1..NANOS)))
+        Self::of_machine().unwrap_or(Self(fastrand::u32(1..NANOS)))
+    }
+
+    /// The run that we are in, if the machine tells: service managers can hide the file.
+    pub fn of_machine() -> Option<Self> {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Self::of_id(id.trim())
     }
 
     /// The run with this id: a UUID, as Linux gives it.

@@ -17,6 +17,7 @@ use super::notify::ServiceManager;
 use super::ports::ListenPorts;
 use super::request_log::RequestLog;
 use super::{App, AppParts, StartError, certificates, passwords, users};
+use crate::clock::BootId;
 use crate::config::{ConfigSource, Diagnostic, Diagnostics, Settings};
 
 /// How the process ended.
@@ -35,6 +36,12 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     // No file of this process is for others, whatever the umask was.
     umask(Mode::RWXG | Mode::RWXO);
     warn(&settings);
+    if BootId::of_machine().is_none() {
+        tracing::warn!(
+            "cannot read /proc/sys/kernel/random/boot_id: after each restart of Larder, stored \
+             content is verified before it is a hit; a unit must not have ProcSubset=pid"
+        );
+    }
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
     let (mut ports, mut admin_port) = (ListenPorts::default(), AdminPort::default());
     let prepared = ports.prepare(&settings.listeners)?;

@@ -7,17 +7,15 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
-use super::command_cache::CommandCache;
+use super::cache_commands::CacheCommand;
+use super::config_arguments::ConfigArguments;
 use super::exit::ExitStatus;
 use super::logging::LogFormat;
-use super::ls::ListArguments;
 use super::output::say;
-use super::pin::PinArguments;
-use super::rm::RemovalArguments;
-use super::verify::VerifyArguments;
-use super::{check, ls, pin, rm, serve, show, stats, verify, why};
+use super::{check, completions, healthcheck, serve};
 use crate::app;
 use crate::config::{self, ConfigArgs, Environment};
 
@@ -53,34 +51,14 @@ fn perform(
         Command::Check { source } => check::run(&source.into(), variables, out, err),
         Command::CheckIndex { db } => check_index(&db, out),
         Command::Config { command: ConfigCommand::Schema } => print_schema(out),
+        Command::Completions { shell } => completions::print(shell, CommandLine::command(), out),
+        Command::Healthcheck { source } => healthcheck::run(source, variables, out, err),
+        Command::ManPages { dir } => completions::man_pages(&dir, CommandLine::command(), err),
         Command::Serve { source, listen, log_format } => {
             let arguments = ConfigArgs { listen, ..source.into() };
             serve::run(&arguments, variables, log_format, err)
         }
-        Command::Ls { source, list } => {
-            CommandCache::command(source, variables, err, |cache| ls::run(cache, &list, out))
-        }
-        Command::Pin(pin) => pin.run(true, variables, out, err),
-        Command::Unpin(pin) => pin.run(false, variables, out, err),
-        Command::Rm { source, removal } => {
-            CommandCache::command(source, variables, err, |cache| rm::run(cache, &removal, out))
-        }
-        Command::Show { source, image, json } => {
-            CommandCache::command(source, variables, err, |cache| {
-                show::run(cache, &image, json, out)
-            })
-        }
-        Command::Why { source, image, json } => {
-            CommandCache::command(source, variables, err, |cache| {
-                why::run(cache, &image, json, out)
-            })
-        }
-        Command::Verify { source, verify } => {
-            CommandCache::command(source, variables, err, |cache| verify::run(cache, &verify, out))
-        }
-        Command::Stats { source, json } => {
-            CommandCache::command(source, variables, err, |cache| stats::run(cache, json, out))
-        }
+        Command::OfCache(command) => command.run(variables, out, err),
     }
 }
 
@@ -128,59 +106,24 @@ enum Command {
         #[command(flatten)]
         source: ConfigArguments,
     },
-    /// List the images in the cache
-    Ls {
+    /// Print a script that completes the commands and options of Larder in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Ask the running server whether it is ready; for health checks of containers
+    Healthcheck {
         #[command(flatten)]
         source: ConfigArguments,
-        #[command(flatten)]
-        list: ListArguments,
     },
-    /// Keep an image in the cache, whatever else has to go; also before its first pull
-    Pin(PinCommand),
-    /// Let an image be evicted in its turn again
-    Unpin(PinCommand),
-    /// Remove an image, or a content, from the cache; the upstream is not asked and keeps it
-    Rm {
-        #[command(flatten)]
-        source: ConfigArguments,
-        #[command(flatten)]
-        removal: RemovalArguments,
+    /// For packages: write the manual pages into a directory
+    #[command(hide = true)]
+    ManPages {
+        /// The directory, which exists
+        dir: PathBuf,
     },
-    /// Show an image: its manifests, platforms and layers, and what is missing
-    Show {
-        #[command(flatten)]
-        source: ConfigArguments,
-        /// The image, as clients name it: `alpine`, `ghcr.io/owner/app:v1`, `alpine@sha256:…`
-        image: String,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print the figures of the cache: its size, hits, evictions
-    Stats {
-        #[command(flatten)]
-        source: ConfigArguments,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Read stored contents from the disk and verify them; what is wrong is fetched again
-    Verify {
-        #[command(flatten)]
-        source: ConfigArguments,
-        #[command(flatten)]
-        verify: VerifyArguments,
-    },
-    /// Tell what would happen to a pull of an image now, and why
-    Why {
-        #[command(flatten)]
-        source: ConfigArguments,
-        /// The image, as clients name it
-        image: String,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(flatten)]
+    OfCache(CacheCommand),
     /// Describe the configuration file
     Config {
         #[command(subcommand)]
@@ -194,51 +137,12 @@ enum ConfigCommand {
     Schema,
 }
 
-#[derive(Args, Debug)]
-struct PinCommand {
-    #[command(flatten)]
-    source: ConfigArguments,
-    #[command(flatten)]
-    pin: PinArguments,
-}
-
-impl PinCommand {
-    fn run(
-        self,
-        is_wanted: bool,
-        environment: &Environment,
-        out: &mut dyn Write,
-        err: &mut dyn Write,
-    ) -> ExitStatus {
-        let Self { source, pin } = self;
-        CommandCache::command(source, environment, err, |cache| {
-            pin::run(cache, &pin, is_wanted, out)
-        })
-    }
-}
-
-#[derive(Args, Debug)]
-struct ConfigArguments {
-    /// The configuration file [default: the one that `LARDER_CONFIG` names, else
-    /// /etc/larder/config.toml if present]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl From<ConfigArguments> for ConfigArgs {
-    fn from(source: ConfigArguments) -> Self {
-        Self { config: source.config, ..Self::default() }
-    }
-}
-
 const AFTER_HELP: &str = "\
 Logs go to stderr; LARDER_LOG selects them, as in LARDER_LOG=info,larder::upstream=debug
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration";
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn outcome(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String, String) {
@@ -264,6 +168,9 @@ mod tests {
             &["check", "-h"],
             &["help", "stats"],
             &["config", "schema"],
+            &["completions", "bash"],
+            &["completions", "zsh"],
+            &["completions", "fish"],
         ] {
             let (exit, out, err) = outcome(good, &[]);
             assert_eq!((exit, err.as_str()), (ExitStatus::Done, ""), "{good:?}");
@@ -286,6 +193,8 @@ mod tests {
             &["ls", "--unused", "soon"],
             &["verify", "--subset", "0%"],
             &["verify", "--subset", "5"],
+            &["completions", "dos"],
+            &["healthcheck", "extra"],
             &["config"],
             &["config", "example"],
         ] {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use super::exit::ExitStatus;
 use super::output::say;
 use crate::config;
 use crate::config::{ConfigArgs, Environment, Settings};
-use crate::control::{ControlFailure, ControlRequest, socket_path};
-use crate::http::{LocalAnswer, ask_local};
+use crate::control::{CacheStats, ControlFailure, ControlRequest, socket_path};
+use crate::http::{LocalAnswer, ask_address, ask_local};
 use crate::inventory::{ImageName, PinBook};
 use crate::store::{BootClock, OpenError, Store, StoreView};
 
@@ -229,6 +230,21 @@ impl CommandCache {
         });
         let (answer, line) = asked.map_err(|source| CommandError::Server { path, source })?;
         read_line(&answer, &line)
+    }
+
+    /// Fails unless the server answers.
+    pub(super) fn ask_alive(&self) -> Result<(), CommandError> {
+        self.ask::<CacheStats>(&ControlRequest::Stats).map(drop)
+    }
+
+    /// Whether the admin port at `address` says that the server is ready, and what it says.
+    pub(super) fn ask_ready(&self, address: SocketAddr) -> io::Result<(bool, String)> {
+        self.runtime.block_on(async {
+            let mut answer = ask_address(address, "/readyz").await?;
+            let report = answer.line().await?.unwrap_or_default();
+            let report = String::from_utf8_lossy(&report);
+            Ok((answer.status.is_success(), format!("{report}\n")))
+        })
     }
 
     /// The files.

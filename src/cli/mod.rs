@@ -1,9 +1,13 @@
 //! The command line: one file per subcommand.
 
 mod arguments;
+mod cache_commands;
 mod check;
 mod command_cache;
+mod completions;
+mod config_arguments;
 mod exit;
+mod healthcheck;
 mod logging;
 mod ls;
 mod output;

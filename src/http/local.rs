@@ -1,10 +1,11 @@
-//! HTTP over a unix socket: commands talk to the server of the same machine.
+//! HTTP within a machine: commands talk to its server, over a unix socket.
 //!
-//! Access is up to the file system: only the owner of the socket, and root, may connect.
+//! Access to the socket is up to the file system: only its owner, and root, may connect.
 
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net as blocking;
@@ -21,7 +22,8 @@ use hyper_util::rt::TokioIo;
 use rustix::fs::{CWD, Mode, OFlags, fchmod, openat};
 use rustix::net::socket_with;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -158,7 +160,24 @@ impl LocalAnswer {
 /// [`io::ErrorKind::TimedOut`] when it does not answer within a minute.
 pub async fn ask_local(path: &Path, method: Method, target: &str) -> io::Result<LocalAnswer> {
     let address = ShortAddress::of(path)?;
-    let stream = UnixStream::connect(&address.path).await?;
+    ask(UnixStream::connect(&address.path).await?, method, target).await
+}
+
+/// Sends a GET request over plain HTTP to a server at an address of this machine.
+///
+/// # Errors
+///
+/// Those of the connection, and [`io::ErrorKind::TimedOut`] when the server does not answer within
+/// a minute.
+pub async fn ask_address(address: SocketAddr, target: &str) -> io::Result<LocalAnswer> {
+    ask(TcpStream::connect(address).await?, Method::GET, target).await
+}
+
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    method: Method,
+    target: &str,
+) -> io::Result<LocalAnswer> {
     let (mut sender, connection) =
         handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Its errors are those of the answer.
@@ -166,7 +185,7 @@ pub async fn ask_local(path: &Path, method: Method, target: &str) -> io::Result<
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.method_mut() = method;
     *request.uri_mut() = target.parse().map_err(io::Error::other)?;
-    request.headers_mut().insert(HOST, HeaderValue::from_static("larder"));
+    request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
     let answer = timeout(ANSWER_WAIT, sender.send_request(request)).await;
     let answer = answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
     let (head, body) = answer.map_err(io::Error::other)?.into_parts();

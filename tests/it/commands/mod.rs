@@ -1,5 +1,6 @@
 //! The operator's commands: against a running server, without one, and after a kill.
 
+mod healthcheck;
 mod lab;
 mod ls;
 mod pin;

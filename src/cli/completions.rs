@@ -1,0 +1,33 @@
+//! `larder completions`, and the manual pages: both are made from the declared commands.
+
+use std::io::Write;
+use std::path::Path;
+
+use clap::Command;
+use clap_complete::Shell;
+
+use super::exit::ExitStatus;
+use super::output::say;
+
+/// Prints the script for a shell.
+pub(super) fn print(shell: Shell, mut command: Command, out: &mut dyn Write) -> ExitStatus {
+    // A writer that fails would end the program.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "larder", &mut script);
+    say(out, &String::from_utf8_lossy(&script));
+    ExitStatus::Done
+}
+
+/// Writes `larder.1`, and a page for each subcommand.
+pub(super) fn man_pages(dir: &Path, command: Command, err: &mut dyn Write) -> ExitStatus {
+    match clap_mangen::generate_to(command, dir) {
+        Ok(()) => ExitStatus::Done,
+        Err(error) => {
+            say(
+                err,
+                &format!("error: cannot write manual pages into {}: {error}\n", dir.display()),
+            );
+            ExitStatus::Failed
+        }
+    }
+}
