@@ -25,6 +25,7 @@ mod large;
 mod limits;
 mod lookalikes;
 mod metrics;
+mod packages;
 mod push;
 mod ranges;
 mod support;
