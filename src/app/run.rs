@@ -174,7 +174,7 @@ impl RunningProcess {
         self.admin_port.commit(admin).await;
         warn(&settings);
         for key in restart_keys(&self.opened, &settings) {
-            tracing::warn!("`cache.{key}` cannot change while Larder runs; it takes a restart");
+            tracing::warn!("`{key}` cannot change while Larder runs; it takes a restart");
         }
         self.settings = settings;
         Ok(())
@@ -191,13 +191,15 @@ fn warn(settings: &Settings) {
 fn restart_keys(opened: &Settings, new: &Settings) -> Vec<&'static str> {
     let key = |it: &Settings| it.push.session_key.as_ref().map(|key| key.expose_secret().to_vec());
     let keys = [
-        ("dir", opened.store.dir != new.store.dir),
-        ("memory", opened.cache.memory != new.cache.memory),
-        ("fill_keep", opened.store.fill_keep != new.store.fill_keep),
-        ("session_key_file", key(opened) != key(new)),
-        ("stale_wait", opened.cache.stale_wait != new.cache.stale_wait),
-        ("scrub_every", opened.cache.scrub_every != new.cache.scrub_every),
-        ("verify_every", opened.store.verify_every != new.store.verify_every),
+        ("log_level", opened.log.filter != new.log.filter),
+        ("log_format", opened.log.format != new.log.format),
+        ("cache.dir", opened.store.dir != new.store.dir),
+        ("cache.memory", opened.cache.memory != new.cache.memory),
+        ("cache.fill_keep", opened.store.fill_keep != new.store.fill_keep),
+        ("cache.session_key_file", key(opened) != key(new)),
+        ("cache.stale_wait", opened.cache.stale_wait != new.cache.stale_wait),
+        ("cache.scrub_every", opened.cache.scrub_every != new.cache.scrub_every),
+        ("cache.verify_every", opened.store.verify_every != new.store.verify_every),
     ];
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
@@ -289,7 +291,7 @@ fn raise_descriptor_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigArgs, load};
+    use crate::config::{ConfigArgs, LogFormat, load};
 
     /// An operator who reverts a key, or changes one that takes effect, needs no restart.
     #[test]
@@ -306,13 +308,16 @@ mod tests {
         for (keys, want) in [
             ("", &[][..]),
             ("min_free = '2GiB'\nmax_size = '1GiB'", &[]),
-            ("session_key_file = 'key'", &["session_key_file"]),
-            ("dir = '/c'", &["dir"]),
-            ("memory = '1MiB'\nstale_wait = '1s'", &["memory", "stale_wait"]),
-            ("fill_keep = '1h'\nverify_every = '1d'", &["fill_keep", "verify_every"]),
+            ("session_key_file = 'key'", &["cache.session_key_file"]),
+            ("dir = '/c'", &["cache.dir"]),
+            ("memory = '1MiB'\nstale_wait = '1s'", &["cache.memory", "cache.stale_wait"]),
+            ("fill_keep = '1h'\nverify_every = '1d'", &["cache.fill_keep", "cache.verify_every"]),
         ] {
             assert_eq!(restart_keys(&opened, &settings(keys)), want, "{keys}");
         }
+        let mut logging = opened.clone();
+        logging.log.format = LogFormat::Json;
+        assert_eq!(restart_keys(&opened, &logging), ["log_format"]);
     }
 
     #[test]

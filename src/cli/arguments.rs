@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use super::cache_commands::CacheCommand;
 use super::config_arguments::ConfigArguments;
 use super::exit::ExitStatus;
-use super::logging::LogFormat;
+use super::logging::FormatArgument;
 use super::output::say;
 use super::{check, completions, healthcheck, serve};
 use crate::app;
@@ -91,9 +91,9 @@ enum Command {
         /// Listen on this IP address and port and on no other; may be repeated
         #[arg(long, value_name = "ADDR")]
         listen: Vec<String>,
-        /// How log lines look
-        #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-        log_format: LogFormat,
+        /// How log lines look [default: `log_format` of the configuration]
+        #[arg(long, value_name = "FORMAT", value_enum)]
+        log_format: Option<FormatArgument>,
     },
     /// For Larder itself: check an index before it is opened
     #[command(name = app::CHECK_COMMAND, hide = true)]

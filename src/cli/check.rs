@@ -32,7 +32,7 @@ pub(super) fn run(
             return ExitStatus::Misused;
         }
     };
-    if let Err(problem) = logging::filter(environment) {
+    if let Err(problem) = logging::filter(&loaded.settings.log, environment) {
         say(err, &format!("{problem}\n"));
         return ExitStatus::Misused;
     }

@@ -2,48 +2,47 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::{Diagnostic, Environment, LOG, SourcePlace};
+use crate::config::{
+    Diagnostic, Environment, LOG, LOG_HINT, LogFilter, LogFormat, LogSettings, SourcePlace,
+};
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum LogFormat {
+/// How log lines look, as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum FormatArgument {
     /// One JSON object per line, for machines
     Json,
     /// For people
-    #[default]
     Text,
 }
 
-/// The filter of log lines.
+impl From<FormatArgument> for LogFormat {
+    fn from(format: FormatArgument) -> Self {
+        match format {
+            FormatArgument::Json => Self::Json,
+            FormatArgument::Text => Self::Text,
+        }
+    }
+}
+
+/// The filter of log lines: that of `LARDER_LOG`, else that of the configuration.
 ///
-/// Gives a [`Diagnostic`] if `LARDER_LOG` cannot be understood: a filter that silently lets nothing
-/// through would be found out when the log is needed.
-pub(super) fn filter(environment: &Environment) -> Result<EnvFilter, Diagnostic> {
-    let Some(text) = environment.value(LOG) else { return Ok(EnvFilter::new(LEVEL)) };
-    let known = text.to_str().filter(|text| text.split(',').all(is_known));
-    let parsed = known.and_then(|text| EnvFilter::builder().parse(text).ok());
-    parsed.ok_or_else(|| Diagnostic {
+/// Gives a [`Diagnostic`] if `LARDER_LOG` cannot be understood.
+pub(super) fn filter(
+    settings: &LogSettings,
+    environment: &Environment,
+) -> Result<EnvFilter, Diagnostic> {
+    let Some(text) = environment.value(LOG) else { return Ok(settings.filter.to_env_filter()) };
+    let filter = text.to_str().and_then(LogFilter::parse);
+    filter.map(|filter| filter.to_env_filter()).ok_or_else(|| Diagnostic {
         what: "this is not a log filter".to_owned(),
         place: SourcePlace::Variable(LOG.to_owned()),
         key: None,
-        hint: Some("write a level, or `info,larder::upstream=debug`".to_owned()),
+        hint: Some(LOG_HINT.to_owned()),
     })
 }
-
-/// Whether a directive is a level, or for a module of a crate that logs. Any other word silences
-/// the log: it is a module that never says anything.
-fn is_known(directive: &str) -> bool {
-    let target = directive.split(['=', '[']).next().unwrap_or_default();
-    let root = target.split("::").next().unwrap_or_default();
-    target.parse::<LevelFilter>().is_ok() || LOGGING_CRATES.contains(&root)
-}
-
-const LOGGING_CRATES: [&str; 7] =
-    ["larder", "h2", "hyper", "hyper_util", "rustls", "sled", "tokio"];
 
 /// Starts logging to stderr. Does nothing if the process logs already.
 pub(super) fn install(filter: EnvFilter, format: LogFormat, environment: &Environment) {
@@ -57,44 +56,4 @@ pub(super) fn install(filter: EnvFilter, format: LogFormat, environment: &Enviro
         LogFormat::Text => builder.with_ansi(is_coloured).finish().try_init(),
     };
     drop(installed);
-}
-
-/// One line per request, and what an operator should know.
-const LEVEL: &str = "info";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A misspelt level is a filter that lets nothing through, and so are misspelt modules.
-    #[test]
-    fn levels_and_crates_that_do_not_exist_are_refused() {
-        let refused = |text: &str| filter(&[(LOG, text)].into_iter().collect()).err();
-        for good in [
-            "info",
-            "DEBUG",
-            "off",
-            "3",
-            "info,larder::upstream=debug",
-            "larder=trace,hyper=debug",
-            "info,larder::store[span]=debug",
-        ] {
-            assert_eq!(refused(good), None, "{good}");
-        }
-        for bad in [
-            "inf",
-            "verbose",
-            "true",
-            "9",
-            "info debug",
-            "info;larder=debug",
-            "ladrer=debug",
-            "info,upstream=debug",
-            "larder.upstream=debug",
-            "larder=loud",
-        ] {
-            let message = refused(bad).expect(bad).to_string();
-            assert!(message.contains("LARDER_LOG\nhint: write a level"), "{message}");
-        }
-    }
 }

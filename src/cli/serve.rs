@@ -2,23 +2,24 @@
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
 use super::exit::ExitStatus;
 use super::logging;
-use super::logging::LogFormat;
+use super::logging::FormatArgument;
 use super::output::say;
 use crate::app::{self, RunEnd};
 use crate::config;
-use crate::config::{ConfigArgs, ConfigSource, Environment, LoadedConfig};
+use crate::config::{ConfigArgs, ConfigSource, Environment, LoadedConfig, LogFormat};
 
 /// Serves until told to stop.
 pub(super) fn run(
     arguments: &ConfigArgs,
     environment: &Environment,
-    log_format: LogFormat,
+    log_format: Option<FormatArgument>,
     err: &mut dyn Write,
 ) -> ExitStatus {
     let loaded = match config::load(arguments, environment) {
@@ -28,14 +29,16 @@ pub(super) fn run(
             return ExitStatus::Misused;
         }
     };
-    let filter = match logging::filter(environment) {
+    let log = &loaded.settings.log;
+    let filter = match logging::filter(log, environment) {
         Ok(filter) => filter,
         Err(problem) => {
             say(err, &format!("{problem}\n"));
             return ExitStatus::Misused;
         }
     };
-    logging::install(filter, log_format, environment);
+    logging::install(filter, log_format.map_or(log.format, LogFormat::from), environment);
+    announce(&loaded);
     let source = ConfigSource { arguments: arguments.clone(), environment: environment.clone() };
     match serve(loaded, source) {
         Ok(RunEnd::Stopped) => ExitStatus::Done,
@@ -45,6 +48,18 @@ pub(super) fn run(
             ExitStatus::Failed
         }
     }
+}
+
+/// The first line of the log: the program, and where its configuration and its cache are.
+fn announce(loaded: &LoadedConfig) {
+    let registries = loaded.settings.registries.iter().map(|registry| registry.name.as_str());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %loaded.file.as_deref().map_or("none".into(), Path::to_string_lossy),
+        cache = %loaded.settings.store.dir.display(),
+        registries = registries.collect::<Vec<_>>().join(","),
+        "larder starts",
+    );
 }
 
 /// Has glibc's allocator keep up to twice as much free memory as this for what comes next, instead

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::auth_keys::AuthTable;
+use super::log_settings::{LogFilter, LogFormat};
 use super::reader::{FromToml, Located};
 use super::registry_keys::{RegistryTable, RegistryTables, TagRuleTable, UpstreamTable};
 use super::table::{TableInfo, TomlTable, table};
@@ -46,6 +47,13 @@ table! {
         /// Keep it below the time after which the service manager kills Larder (systemd: 90s,
         /// Kubernetes: 30s, docker stop: 10s).
         shutdown_grace: Duration = "30s";
+        /// The level of log lines, or levels of modules, as in `"info,larder::upstream=debug"`.
+        ///
+        /// Levels are `error`, `warn`, `info`, `debug`, `trace` and `off`. With
+        /// `"info,larder::request=off"` requests are not logged. `LARDER_LOG` wins over it.
+        log_level: LogFilter = "info";
+        /// Whether log lines are text for people or JSON objects for machines.
+        log_format: LogFormat = "text";
         /// TLS on all addresses of `listen`.
         tls: Located<TlsTable>;
         /// The rights of clients on all addresses of `listen`.

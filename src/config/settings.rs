@@ -15,6 +15,7 @@ use super::defaults;
 use super::diagnostics::{Diagnostics, ValueFault, quoted};
 use super::keys::{CacheTable, FileTable, PinTable};
 use super::listeners::{self, ClientLimits, ListenerSettings};
+use super::log_settings::LogSettings;
 use super::proxies;
 use super::reader::Located;
 use super::registries;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub clients: ClientLimits,
     /// How long running transfers may go on after the request to stop.
     pub shutdown_grace: Duration,
+    /// The log.
+    pub log: LogSettings,
     /// For the store.
     pub store: StoreOptions,
     /// The images that are kept.
@@ -72,6 +75,7 @@ pub(super) fn resolve(
             connections: file.connections_per_client.0,
         },
         shutdown_grace: file.shutdown_grace,
+        log: LogSettings { filter: file.log_level, format: file.log_format },
         store: store_options(&file.cache, retention, &mut resolver),
         pins,
         cache: CacheOptions {

@@ -10,6 +10,7 @@ use toml::de::{DeInteger, DeValue};
 use url::Url;
 
 use super::diagnostics::{ValueFault, nearest, quoted};
+use super::log_settings::{LogFilter, LogFormat};
 use super::quantity::{ZeroRule, duration, size, space};
 use super::reader::{FromText, FromToml, Located, TomlValue};
 use super::upstream_url;
@@ -99,6 +100,7 @@ texts! {
     RegistryName, "registry": registry_name;
     RepositoryPattern, "pattern": pattern;
     PathPrefix, "prefix": prefix;
+    LogFilter, "filter": LogFilter::from_text;
     CertificateUserName, "user": certificate_user;
 }
 
@@ -130,6 +132,7 @@ words! {
     ClientAuth { Optional = "optional", Required = "required" }
     Door { Registry = "registry", Namespace = "ns", Host = "host", Prefix = "prefix", Mirror = "mirror" }
     IdentityKind { Proxy = "proxy", Client = "client" }
+    LogFormat { Text = "text", Json = "json" }
 }
 
 /// A value, or a list of such.

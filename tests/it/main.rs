@@ -39,6 +39,7 @@ mod kill;
 mod lazy;
 mod listeners;
 mod lists;
+mod log_keys;
 mod loose_modes;
 mod manifests;
 mod membership;

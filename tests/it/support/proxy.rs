@@ -15,7 +15,7 @@ use larder::access::{self, AccessPolicy};
 use larder::admin::AdminService;
 use larder::app::{App, AppParts};
 use larder::clock::BootId;
-use larder::config::{ClientLimits, Settings};
+use larder::config::{ClientLimits, LogSettings, Settings};
 use larder::http::{ClientPeer, ClientSocket, ProxyOptions};
 use larder::oci::{Digest, DigestHasher};
 use larder::registry::{self, AskedAs, RegistryRules, TagPolicy};
@@ -80,6 +80,7 @@ impl Setup {
             admin: None,
             clients: ClientLimits { stall: Duration::from_secs(600), connections: None },
             shutdown_grace: Duration::from_secs(30),
+            log: LogSettings::default(),
             store: store::StoreOptions {
                 dir: cache_dir,
                 limits: store::SpaceLimits::NONE,
