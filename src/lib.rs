@@ -52,6 +52,7 @@ pub mod upstream;
 
 pub mod access;
 pub mod admin;
+pub mod bundle;
 pub mod cache;
 pub mod control;
 pub mod inventory;

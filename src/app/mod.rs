@@ -32,7 +32,7 @@ use crate::admin::{AdminService, ReportSources};
 use crate::cache::{Cache, KnownRegistries};
 use crate::clock::{BootId, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
-use crate::control::ControlSources;
+use crate::control::{ControlSources, RegistrySettings};
 use crate::http::{
     ClientPeer, ClientSocket, ConnectionLoad, ConnectionQuota, EgressRoute, InstanceId, Network,
     NetworkConnection, ProxyTable, RequestBody, SendfileQueue, SystemNetwork, serve_connection,
@@ -167,6 +167,7 @@ impl App {
             pins: Arc::clone(&self.pins),
             cache: self.cache.clone(),
             known: known_registries(&self.routes),
+            registries: registry_settings(&self.routes),
             traffic: Arc::clone(&self.traffic),
         }
     }
@@ -276,6 +277,15 @@ async fn scrub_until(stop: CancellationToken, cache: Cache, known: KnownRegistri
 fn known_registries(routes: &Arc<LatestValue<Routes>>) -> KnownRegistries {
     let routes = Arc::clone(routes);
     Arc::new(move |name| routes.take().registries().by_name(name).cloned())
+}
+
+/// The settings of the registries of the routes as they are at each call.
+fn registry_settings(routes: &Arc<LatestValue<Routes>>) -> RegistrySettings {
+    let routes = Arc::clone(routes);
+    let options = |routes: &Routes| {
+        routes.registries().registries().map(|registry| registry.options().clone()).collect()
+    };
+    Arc::new(move || options(&routes.take()))
 }
 
 /// Time between two sweeps: partial downloads age by hours.

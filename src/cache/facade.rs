@@ -8,7 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
 
@@ -234,11 +234,19 @@ impl Cache {
         &self.rooms.store
     }
 
-    /// Forgets the manifests and tags in memory, after records or content were removed from the
-    /// store: the next pulls read from there again.
+    /// Forgets the records in memory, after records or content were removed from the store, or
+    /// came into it: the next pulls read from there again.
     pub fn forget_records(&self) {
-        self.rooms.manifests.clear_memory();
-        self.rooms.tags.clear_memory();
+        let CacheRooms { manifests, tags, lists, presence, .. } = &*self.rooms;
+        manifests.clear_memory();
+        tags.clear_memory();
+        lists.clear_memory();
+        presence.clear_memory();
+    }
+
+    /// The time of the wall clock.
+    pub fn now(&self) -> SystemTime {
+        self.rooms.clock.now()
     }
 
     /// Verifies all stored content in turn, and fetches again what is wrong, until it is dropped.

@@ -7,16 +7,37 @@ use clap::Subcommand;
 use super::command_cache::{CommandCache, CommandError};
 use super::config_arguments::ConfigArguments;
 use super::exit::ExitStatus;
+use super::export::ExportArguments;
+use super::import::ImportArguments;
 use super::ls::ListArguments;
 use super::pin::PinArguments;
 use super::rm::RemovalArguments;
 use super::verify::VerifyArguments;
-use super::{ls, pin, rm, show, stats, verify, why};
+use super::{inventory, ls, pin, rm, show, stats, verify, why};
 use crate::config::Environment;
 
 /// A command that looks at the cache or changes it.
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
+    /// Write images as a bundle: an OCI image layout in a tar archive
+    Export {
+        #[command(flatten)]
+        source: ConfigArguments,
+        #[command(flatten)]
+        export: ExportArguments,
+    },
+    /// Bring the images of a bundle, an archive or a registry's tree into the cache
+    Import {
+        #[command(flatten)]
+        source: ConfigArguments,
+        #[command(flatten)]
+        import: ImportArguments,
+    },
+    /// List the contents in the cache, for `larder export --minus` on another machine
+    Inventory {
+        #[command(flatten)]
+        source: ConfigArguments,
+    },
     /// List the images in the cache
     Ls {
         #[command(flatten)]
@@ -94,6 +115,9 @@ impl CacheCommand {
             CommandCache::command(source, environment, err, run)
         };
         match self {
+            Self::Export { source, export } => on(source, &mut |cache| export.run(cache, out)),
+            Self::Import { source, import } => on(source, &mut |cache| import.run(cache, out)),
+            Self::Inventory { source } => on(source, &mut |cache| inventory::run(cache, out)),
             Self::Ls { source, list } => on(source, &mut |cache| ls::run(cache, &list, out)),
             Self::Pin { source, pin } => on(source, &mut |cache| pin::run(cache, &pin, true, out)),
             Self::Unpin { source, pin } => {

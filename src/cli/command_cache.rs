@@ -16,7 +16,7 @@ use super::output::say;
 use crate::config;
 use crate::config::{ConfigArgs, Environment, Settings};
 use crate::control::{CacheStats, ControlFailure, ControlRequest, socket_path};
-use crate::http::{LocalAnswer, ask_address, ask_local};
+use crate::http::{LocalAnswer, LocalBody, ask_address, ask_local};
 use crate::inventory::{ImageName, PinBook};
 use crate::store::{BootClock, OpenError, Store, StoreView};
 
@@ -163,6 +163,27 @@ impl CommandCache {
         })
     }
 
+    /// As [`Self::with_store`], where evictions keep what is pinned. Makes the cache if there is
+    /// none.
+    pub(super) fn with_pinned_store<T>(
+        &self,
+        change: impl AsyncFnOnce(&Arc<Store>) -> io::Result<T>,
+    ) -> Result<T, CommandError> {
+        self.with_store(async |store| {
+            let pins = PinBook::new(self.settings.pins.clone(), &store.pin_list()?);
+            store.set_pins(Arc::new(pins));
+            change(store).await
+        })
+    }
+
+    /// Whether a server uses the cache.
+    pub(super) fn has_server(&self) -> Result<bool, CommandError> {
+        match self.ask::<CacheStats>(&ControlRequest::Stats) {
+            Err(CommandError::Server { source, .. }) if is_absent(&source) => Ok(false),
+            answer => answer.map(|_| true),
+        }
+    }
+
     /// Shows each object of an answer of many: the server's, or those of `of_files` if none runs,
     /// until `show` returns false.
     pub(super) fn each<T: DeserializeOwned>(
@@ -176,7 +197,7 @@ impl CommandCache {
             is_begun = true;
             show(object)
         };
-        match self.ask_each(request, &mut show_asked) {
+        match self.ask_each(request, None, &mut show_asked) {
             Err(CommandError::Server { source, .. }) if has_no_server(&source) && !is_begun => {
                 Ok(of_files(&self.view()?, show)?)
             }
@@ -192,7 +213,7 @@ impl CommandCache {
         show: &mut dyn FnMut(T) -> bool,
         of_files: impl FnOnce(&mut dyn FnMut(T) -> bool) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
-        match self.ask_each(request, show) {
+        match self.ask_each(request, None, show) {
             Err(CommandError::Server { source, .. }) if is_absent(&source) => {
                 self.view()?;
                 of_files(show)
@@ -201,15 +222,17 @@ impl CommandCache {
         }
     }
 
-    fn ask_each<T: DeserializeOwned>(
+    /// Shows each object of the server's answer to a request with a body.
+    pub(super) fn ask_each<T: DeserializeOwned>(
         &self,
         request: &ControlRequest,
+        body: Option<LocalBody>,
         show: &mut dyn FnMut(T) -> bool,
     ) -> Result<(), CommandError> {
         let path = socket_path(self.dir());
         let failed = |source| CommandError::Server { path: path.clone(), source };
         self.runtime.block_on(async {
-            let asked = ask_local(&path, request.method(), &request.target()).await;
+            let asked = ask_local(&path, request.method(), &request.target(), body).await;
             let mut answer = asked.map_err(failed)?;
             while let Some(line) = answer.line().await.map_err(failed)? {
                 if !show(read_line(&answer, &line)?) {
@@ -224,7 +247,7 @@ impl CommandCache {
     fn ask<T: DeserializeOwned>(&self, request: &ControlRequest) -> Result<T, CommandError> {
         let path = socket_path(self.dir());
         let asked = self.runtime.block_on(async {
-            let mut answer = ask_local(&path, request.method(), &request.target()).await?;
+            let mut answer = ask_local(&path, request.method(), &request.target(), None).await?;
             let line = answer.line().await?.unwrap_or_default();
             Ok((answer, line))
         });

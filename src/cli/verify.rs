@@ -3,14 +3,13 @@
 //! The report goes to stdout, the progress to stderr: one line that changes on a terminal, a line
 //! now and then elsewhere.
 
-use std::io::{IsTerminal as _, Write};
-use std::time::Duration;
+use std::io::Write;
 
 use clap::Args;
-use tokio::time::Instant;
 
 use super::command_cache::{CommandCache, CommandError};
 use super::output::{bytes, json, say};
+use super::progress::{ProgressLine, bar};
 use crate::control::{
     ContentShare, ContentVerification, ControlFailure, ControlRequest, VerificationReport,
 };
@@ -34,7 +33,7 @@ pub(super) fn run(
     let mut progress = (!arguments.json).then(ProgressLine::new);
     let report = verify(cache, arguments.subset, &mut |report| {
         if let Some(progress) = &mut progress {
-            progress.show(report);
+            progress.show(&progress_of(report));
         }
     })?;
     if let Some(progress) = progress {
@@ -88,68 +87,10 @@ fn text(report: &VerificationReport) -> String {
     wrong.chain([format!("verified {size} in {count} contents: {right} are right\n")]).collect()
 }
 
-/// The progress, for people.
-struct ProgressLine {
-    is_terminal: bool,
-    shown_at: Instant,
-    is_shown: bool,
-}
-
-impl ProgressLine {
-    fn new() -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        Self { is_terminal, shown_at: Instant::now(), is_shown: false }
-    }
-
-    fn show(&mut self, report: &VerificationReport) {
-        let line = progress(report);
-        if self.is_terminal {
-            say(&mut std::io::stderr(), &format!("\r\x1b[K{line}"));
-        } else if self.shown_at.elapsed() >= LINE_EVERY {
-            self.shown_at = Instant::now();
-            say(&mut std::io::stderr(), &format!("{line}\n"));
-        }
-        self.is_shown = self.is_terminal;
-    }
-
-    /// Leaves the line to what follows.
-    fn finish(self) {
-        if self.is_shown {
-            say(&mut std::io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-fn progress(report: &VerificationReport) -> String {
-    let share = u128::from(report.verified_bytes) * 100 / u128::from(report.of_bytes.max(1));
-    let percent = usize::try_from(share.min(100)).unwrap_or(100);
-    let filled = percent * BAR_CELLS / 100;
-    let bar = format!("{}{}", "#".repeat(filled), "-".repeat(BAR_CELLS - filled));
-    let sizes = format!("{} of {}", bytes(report.verified_bytes), bytes(report.of_bytes));
+fn progress_of(report: &VerificationReport) -> String {
     let wrong = match report.wrong.len() {
         0 => String::new(),
         count => format!(", {count} wrong"),
     };
-    format!("[{bar}] {percent:>3} %  {sizes}{wrong}")
-}
-
-const BAR_CELLS: usize = 30;
-
-/// The time between two lines of progress in a file.
-const LINE_EVERY: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bar_fills_and_never_overflows() {
-        let of = |verified_bytes, of_bytes| {
-            progress(&VerificationReport { verified_bytes, of_bytes, ..Default::default() })
-        };
-        assert_eq!(of(0, 0), format!("[{}]   0 %  0 B of 0 B", "-".repeat(30)));
-        let half = format!("[{}{}]  50 %  1.0 KiB of 2.0 KiB", "#".repeat(15), "-".repeat(15));
-        assert_eq!(of(1024, 2048), half);
-        assert!(of(4096, 2048).contains(&format!("[{}] 100 %", "#".repeat(30))));
-    }
+    format!("{}{wrong}", bar(report.verified_bytes, report.of_bytes))
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod lines;
+mod received;
 mod request;
 mod service;
 mod stats;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use answer::ControlFailure;
 pub use request::ControlRequest;
-pub use service::{ControlService, ControlSources};
+pub use service::{ControlService, ControlSources, RegistrySettings};
 pub use stats::{CacheStats, EvictedCount, RegistryTraffic, ServerStats};
 pub use verification::{
     ContentShare, ContentVerification, NoShare, VerificationReport, WrongContent, WrongState,

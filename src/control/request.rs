@@ -21,6 +21,14 @@ pub enum ControlRequest {
         /// The pattern; the empty one matches every image.
         pattern: String,
     },
+    /// The import of the archive in the body: an
+    /// [`ImportUpdate`](crate::bundle::ImportUpdate) on each line, while it goes on.
+    Import {
+        /// The name of its image, or of the repository of all of its images.
+        name: Option<String>,
+        /// The registry of a tree of repositories.
+        registry: Option<String>,
+    },
     /// A pin of an image, or its end: [`PinReport`](crate::inventory::PinReport).
     Pin {
         /// The full name of the image.
@@ -52,7 +60,7 @@ impl ControlRequest {
             Self::Image { .. } | Self::Images { .. } | Self::Stats => Method::GET,
             Self::Pin { is_wanted: true, .. } => Method::PUT,
             Self::Pin { is_wanted: false, .. } | Self::Removal { .. } => Method::DELETE,
-            Self::Verification { .. } => Method::POST,
+            Self::Import { .. } | Self::Verification { .. } => Method::POST,
         }
     }
 
@@ -61,6 +69,11 @@ impl ControlRequest {
         match self {
             Self::Image { name } => with_query(IMAGE, &[("name", name)]),
             Self::Images { pattern } => with_query(IMAGES, &[("pattern", pattern)]),
+            Self::Import { name, registry } => {
+                let fields = [("name", name), ("registry", registry)];
+                let given = fields.iter().filter_map(|(key, text)| Some((*key, text.as_deref()?)));
+                with_query(IMPORT, &given.collect::<Vec<_>>())
+            }
             Self::Pin { name, .. } => with_query(PIN, &[("name", name)]),
             Self::Removal { name, is_dry_run } => {
                 let is_dry_run = if *is_dry_run { "true" } else { "false" };
@@ -83,6 +96,9 @@ impl ControlRequest {
             (&Method::GET, IMAGE) => Some(Self::Image { name: text("name")? }),
             (&Method::GET, IMAGES) => {
                 Some(Self::Images { pattern: text("pattern").unwrap_or_default() })
+            }
+            (&Method::POST, IMPORT) => {
+                Some(Self::Import { name: text("name"), registry: text("registry") })
             }
             (&Method::PUT | &Method::DELETE, PIN) => {
                 Some(Self::Pin { name: text("name")?, is_wanted: method == Method::PUT })
@@ -110,6 +126,7 @@ fn with_query(path: &str, fields: &[(&str, &str)]) -> String {
 
 const IMAGE: &str = "/v1/image";
 const IMAGES: &str = "/v1/images";
+const IMPORT: &str = "/v1/import";
 const PIN: &str = "/v1/pin";
 const STATS: &str = "/v1/stats";
 const VERIFICATION: &str = "/v1/verification";
@@ -124,6 +141,9 @@ mod tests {
         for request in [
             ControlRequest::Stats,
             ControlRequest::Image { name: pattern.clone() },
+            ControlRequest::Import { name: Some(pattern.clone()), registry: None },
+            ControlRequest::Import { name: None, registry: Some("a.test".to_owned()) },
+            ControlRequest::Import { name: None, registry: None },
             ControlRequest::Pin { name: pattern.clone(), is_wanted: true },
             ControlRequest::Pin { name: pattern.clone(), is_wanted: false },
             ControlRequest::Removal { name: pattern.clone(), is_dry_run: true },

@@ -9,16 +9,22 @@ use http::{Request, Response, StatusCode};
 
 use super::answer::{ControlFailure, json};
 use super::lines::{LineSender, json_lines, open_lines};
+use super::received::received_archive;
 use super::request::ControlRequest;
 use super::stats::CacheStats;
 use super::verification::{ContentShare, ContentVerification, RestoreContent};
+use crate::bundle::{ImportJob, ImportUpdate, ImportWishes};
 use crate::cache::{Cache, KnownRegistries};
-use crate::http::ReplyBody;
+use crate::http::{Incoming, ReplyBody, receive_local};
 use crate::inventory::{
     ImageName, ImagePattern, PinBook, PinError, RemovalPlan, RemovalTarget, list_images, show_image,
 };
+use crate::registry::RegistryOptions;
 use crate::routes::TrafficCounters;
 use crate::store::{StoreView, blocking};
+
+/// The settings of the registries, as they are at each call.
+pub type RegistrySettings = Arc<dyn Fn() -> Vec<RegistryOptions> + Send + Sync>;
 
 /// The parts of a running Larder that commands read and change.
 pub struct ControlSources {
@@ -30,6 +36,8 @@ pub struct ControlSources {
     pub cache: Cache,
     /// The registries of the configuration.
     pub known: KnownRegistries,
+    /// The settings of all of them.
+    pub registries: RegistrySettings,
     /// Counters of past requests.
     pub traffic: Arc<TrafficCounters>,
 }
@@ -52,13 +60,14 @@ impl ControlService {
         Self { sources }
     }
 
-    /// Answers a request, whose body is not read.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<ReplyBody> {
-        let (request, _body) = request.into_parts();
+    /// Answers a request. The body of an import alone is read.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+        let (request, body) = request.into_parts();
         let target = request.uri.path_and_query().map_or("", |target| target.as_str());
         match ControlRequest::read(&request.method, target) {
             Some(ControlRequest::Image { name }) => self.image(&name).await,
             Some(ControlRequest::Images { pattern }) => self.images(&pattern),
+            Some(ControlRequest::Import { name, registry }) => self.import(name, registry, body),
             Some(ControlRequest::Pin { name, is_wanted }) => self.pin(&name, is_wanted).await,
             Some(ControlRequest::Removal { name, is_dry_run }) => {
                 self.remove(&name, is_dry_run).await
@@ -147,6 +156,32 @@ impl ControlService {
         json_lines(move |show| list_images(&store.view()?, &pattern, show))
     }
 
+    /// A client that goes away breaks the body off, and with it the import.
+    fn import(
+        &self,
+        name: Option<String>,
+        registry: Option<String>,
+        body: Incoming,
+    ) -> Response<ReplyBody> {
+        let cache = self.sources.cache.clone();
+        let wishes = ImportWishes { registries: (self.sources.registries)(), name, registry };
+        let (pieces, archive) = received_archive();
+        drop(tokio::spawn(receive_local(body, pieces)));
+        let mut job = ImportJob::start(cache.store(), archive, wishes, cache.now());
+        let (lines, response) = open_lines();
+        drop(tokio::spawn(async move {
+            while let Some(update) = job.next().await {
+                if update.is_done {
+                    cache.forget_records();
+                    log_import(&update);
+                }
+                // The archive is taken, even if the client reads no updates.
+                lines.send(&update).await;
+            }
+        }));
+        response
+    }
+
     /// Goes on as long as the client reads.
     fn verify(&self, share: ContentShare) -> Response<ReplyBody> {
         let (cache, known) = (self.sources.cache.clone(), Arc::clone(&self.sources.known));
@@ -167,6 +202,16 @@ impl ControlService {
     fn stats(&self) -> CacheStats {
         let ControlSources { dir, cache, traffic, .. } = &self.sources;
         CacheStats::of_server(dir, &cache.store_report(), traffic)
+    }
+}
+
+fn log_import(update: &ImportUpdate) {
+    match &update.error {
+        None => {
+            let (images, bytes) = (update.images.len(), update.new_bytes);
+            tracing::info!(images, bytes, "images imported by an operator");
+        }
+        Some(error) => tracing::warn!(error, "an import was refused"),
     }
 }
 

@@ -10,12 +10,16 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net as blocking;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
+use http_body::{Body, Frame};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
@@ -24,6 +28,7 @@ use rustix::net::socket_with;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -152,15 +157,61 @@ impl LocalAnswer {
     }
 }
 
-/// Sends a request without a body to the server that listens at `path`.
+/// The body of a request: pieces that come through a channel. An error among them breaks it off.
+#[derive(Debug)]
+pub struct LocalBody {
+    pieces: Receiver<io::Result<Bytes>>,
+}
+
+impl LocalBody {
+    /// The body, and the end through which its pieces come.
+    pub fn channel() -> (Sender<io::Result<Bytes>>, Self) {
+        let (sender, pieces) = channel(PIECES_MAX);
+        (sender, Self { pieces })
+    }
+}
+
+impl Body for LocalBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
+
+/// Receives the body of a request to a local server: its pieces go through the channel, and what is
+/// not taken from there is thrown away, so that the client can read why.
+pub async fn receive_local(mut body: Incoming, pieces: Sender<io::Result<Bytes>>) {
+    while let Some(frame) = body.frame().await {
+        let piece = match frame {
+            Ok(frame) => frame.into_data().map(Ok),
+            Err(error) => Ok(Err(io::Error::other(error))),
+        };
+        if let Ok(piece) = piece {
+            // A receiver that has gone needs no more.
+            drop(pieces.send(piece).await);
+        }
+    }
+}
+
+/// Sends a request to the server that listens at `path`.
 ///
 /// # Errors
 ///
 /// [`io::ErrorKind::NotFound`] and [`io::ErrorKind::ConnectionRefused`] when none does;
 /// [`io::ErrorKind::TimedOut`] when it does not answer within a minute.
-pub async fn ask_local(path: &Path, method: Method, target: &str) -> io::Result<LocalAnswer> {
+pub async fn ask_local(
+    path: &Path,
+    method: Method,
+    target: &str,
+    body: Option<LocalBody>,
+) -> io::Result<LocalAnswer> {
     let address = ShortAddress::of(path)?;
-    ask(UnixStream::connect(&address.path).await?, method, target).await
+    ask(UnixStream::connect(&address.path).await?, method, target, body).await
 }
 
 /// Sends a GET request over plain HTTP to a server at an address of this machine.
@@ -170,19 +221,22 @@ pub async fn ask_local(path: &Path, method: Method, target: &str) -> io::Result<
 /// Those of the connection, and [`io::ErrorKind::TimedOut`] when the server does not answer within
 /// a minute.
 pub async fn ask_address(address: SocketAddr, target: &str) -> io::Result<LocalAnswer> {
-    ask(TcpStream::connect(address).await?, Method::GET, target).await
+    ask(TcpStream::connect(address).await?, Method::GET, target, None).await
 }
 
 async fn ask(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     method: Method,
     target: &str,
+    body: Option<LocalBody>,
 ) -> io::Result<LocalAnswer> {
     let (mut sender, connection) =
         handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Its errors are those of the answer.
     drop(tokio::spawn(connection));
-    let mut request = Request::new(Empty::<Bytes>::new());
+    let empty = || Empty::<Bytes>::new().map_err(io::Error::other).boxed();
+    let body: BoxBody<Bytes, io::Error> = body.map_or_else(empty, BodyExt::boxed);
+    let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = target.parse().map_err(io::Error::other)?;
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
@@ -191,6 +245,9 @@ async fn ask(
     let (head, body) = answer.map_err(io::Error::other)?.into_parts();
     Ok(LocalAnswer { status: head.status, body, buffer: Vec::new() })
 }
+
+/// Pieces of a body that wait to be sent.
+const PIECES_MAX: usize = 8;
 
 /// Commands that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -226,7 +283,7 @@ mod tests {
             UnixStream::connect(&address.path).await.unwrap();
             drop(listener);
             assert!(!path.exists());
-            let error = ask_local(&path, Method::GET, "/").await.unwrap_err();
+            let error = ask_local(&path, Method::GET, "/", None).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
         }
     }

@@ -61,7 +61,7 @@ pub use idle::IdleGuard;
 pub use inert::set_inert;
 pub use link::next_query;
 pub use listen::{BoundListener, ConnectionAdmission};
-pub use local::{LocalAnswer, LocalListener, ask_address, ask_local};
+pub use local::{LocalAnswer, LocalBody, LocalListener, ask_address, ask_local, receive_local};
 pub use multipart::MultipartBody;
 pub use network::{DuplexStream, Network, NetworkConnection, NetworkFuture, SystemNetwork};
 pub use peer::ClientPeer;

@@ -11,26 +11,31 @@ use crate::oci::{Digest, ManifestFacts};
 
 /// The parts that a manifest lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ManifestDocument {
-    pub(super) parts: Vec<ManifestPart>,
+pub struct ManifestDocument {
+    /// The parts, in their order.
+    pub parts: Vec<ManifestPart>,
+    /// The manifest that it refers to, as a signature does.
+    pub subject: Option<Digest>,
 }
 
 /// One thing that a manifest lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ManifestPart {
-    pub(super) digest: Digest,
+pub struct ManifestPart {
+    /// Its digest.
+    pub digest: Digest,
     /// Its length in bytes, where the manifest states it.
-    pub(super) size: Option<u64>,
-    pub(super) kind: PartKind,
+    pub size: Option<u64>,
+    /// Its use.
+    pub kind: PartKind,
     /// As the manifest states it.
-    pub(super) media_type: Option<String>,
+    pub media_type: Option<String>,
     /// Operating system, architecture and variant of a child: `linux/arm64/v8`.
-    pub(super) platform: Option<String>,
+    pub platform: Option<String>,
 }
 
 /// The use of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PartKind {
+pub enum PartKind {
     /// A manifest that no client runs: an attestation of another one.
     Attestation,
     /// A manifest.
@@ -45,14 +50,14 @@ pub(super) enum PartKind {
 
 impl ManifestPart {
     /// Whether it is a blob, and no manifest.
-    pub(super) fn is_content(&self) -> bool {
+    pub fn is_content(&self) -> bool {
         matches!(self.kind, PartKind::Config | PartKind::Layer | PartKind::Foreign)
     }
 }
 
 impl ManifestDocument {
     /// Reads a body; `None` when it is no manifest that is ever cached.
-    pub(super) fn read(body: &[u8]) -> Option<Self> {
+    pub fn read(body: &[u8]) -> Option<Self> {
         let facts = ManifestFacts::read(body).ok()?;
         let json = serde_json::from_str(&String::from_utf8_lossy(body)).unwrap_or(Value::Null);
         let labels = labels(&json);
@@ -65,7 +70,9 @@ impl ManifestDocument {
             ManifestPart { digest, size, kind, media_type, platform }
         };
         let parts = facts.descriptors.into_iter();
-        Some(Self { parts: parts.map(|named| part(named.digest, named.size)).collect() })
+        let parts = parts.map(|named| part(named.digest, named.size)).collect();
+        let subject = json.pointer("/subject/digest").and_then(Value::as_str);
+        Some(Self { parts, subject: subject.and_then(|digest| digest.parse().ok()) })
     }
 
     /// The manifests that it lists, without attestations.

@@ -113,9 +113,7 @@ impl<'v> ImageSet<'v> {
             tree.iter().filter_map(|digest| Some(self.manifests.get(digest)?.record.used_at));
         let used_at = uses.max().unwrap_or(SystemTime::UNIX_EPOCH);
         let platforms = self.platforms(root);
-        // An index whose children were never pulled has nothing to run.
-        let is_hollow = platforms.is_some_and(|platforms| platforms.pulled == 0);
-        let (mut size, mut stored, mut missing) = (0, 0, usize::from(is_hollow));
+        let (mut size, mut stored, mut missing) = (0, 0, usize::from(self.is_hollow(root)));
         for (digest, stated) in self.needed(root) {
             let len = self.length(&digest)?;
             size += len.unwrap_or(stated);
@@ -123,6 +121,11 @@ impl<'v> ImageSet<'v> {
             missing += usize::from(len.is_none());
         }
         Ok(ImageTotals { size, stored, missing, platforms, used_at })
+    }
+
+    /// Whether it is an index whose children were never pulled, and so has nothing to run.
+    pub(super) fn is_hollow(&self, root: &Digest) -> bool {
+        self.platforms(root).is_some_and(|platforms| platforms.pulled == 0)
     }
 
     /// How long a stored content is in bytes.

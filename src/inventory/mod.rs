@@ -4,6 +4,7 @@
 //! one, and true of one moment after the other. An image is a tag, or a manifest that neither a tag
 //! nor another manifest of its repository names.
 
+mod carried;
 mod detail;
 mod document;
 mod forecast;
@@ -17,7 +18,9 @@ mod row;
 mod timestamp;
 mod usage;
 
+pub use carried::{CarriedImage, CarriedRoot, carried_image};
 pub use detail::{ContentDetail, ImageDetail, ManifestDetail, show_image};
+pub use document::{ManifestDocument, ManifestPart, PartKind};
 pub use forecast::{ForecastOutcome, PullForecast};
 pub use list::list_images;
 pub use name::{ImageName, InvalidImageName};

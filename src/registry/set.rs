@@ -22,6 +22,11 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Its settings.
+    pub fn options(&self) -> &RegistryOptions {
+        &self.options
+    }
+
     /// Its name: the key of its table in the configuration.
     pub fn name(&self) -> &RegistryName {
         &self.options.name

@@ -3,7 +3,7 @@
 //! Nothing here takes the lock, gives stamps, writes, or asks the index. The files are the truth,
 //! and may change while they are read.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::layout::StoreLayout;
 use super::record_store::RecordName;
 use super::record_store::{MANIFESTS, PINS_BYTES_MAX, TAGS};
 use super::repository_view::{RepositoryView, RepositoryWalk};
-use super::small_files::{read_small, read_untouched, used_at};
+use super::small_files::{open_untouched, read_small, read_untouched, used_at};
 use super::space::SpacePart;
 use super::verify::VerifiedContent;
 use crate::oci::{Algorithm, Digest, MANIFEST_BYTES_MAX, RegistryName, RepositoryName};
@@ -114,6 +114,37 @@ impl StoreView {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens a stored content to read it, which does not count as a use; `None` where it is not
+    /// stored. Nothing is verified.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn open_content(&self, digest: &Digest) -> io::Result<Option<File>> {
+        match open_untouched(&self.layout.blob(digest)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Shows every stored content with its length in bytes, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// Those of listing a directory.
+    pub fn each_content(&self, show: &mut dyn FnMut(&Digest, u64)) -> io::Result<()> {
+        for algorithm in Algorithm::ALL {
+            for first in 0..=u8::MAX {
+                let contents = self.contents_of(algorithm, first)?;
+                for (digest, content) in contents {
+                    show(&digest, content.len);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The stored contents whose hash begins with this byte, by name.

@@ -13,6 +13,7 @@ mod backoff;
 mod between;
 mod breaker;
 mod capacity;
+mod carry;
 mod clients;
 mod coded;
 mod commands;

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("upstream", &["credentials", "http", "oci", "telemetry"]),
     ("registry", &["http", "oci", "upstream"]),
     ("inventory", &["clock", "oci", "registry", "store"]),
+    ("bundle", &["inventory", "oci", "registry", "store"]),
     ("access", &["http", "oci", "registry", "upstream"]),
     ("cache", &["access", "clock", "http", "oci", "registry", "store", "upstream"]),
     ("push", &["access", "cache", "clock", "http", "oci", "registry", "store", "upstream"]),
@@ -26,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "admin",
         &["cache", "clock", "http", "push", "registry", "routes", "store", "telemetry", "upstream"],
     ),
-    ("control", &["cache", "http", "inventory", "oci", "routes", "store"]),
+    ("control", &["bundle", "cache", "http", "inventory", "oci", "registry", "routes", "store"]),
     (
         "config",
         &[
@@ -64,6 +65,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app",
+            "bundle",
             "clock",
             "config",
             "control",

@@ -63,6 +63,7 @@ const FACADE: &[&str] = &[
 const WITHOUT_CIRCLES: &[&str] = &[
     "access",
     "app",
+    "bundle",
     "cache",
     "cli",
     "config",

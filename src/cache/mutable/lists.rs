@@ -124,6 +124,11 @@ impl ListPulls {
         self.validation.overtake(grant, &RecordKey::lists(grant), overtake).await;
     }
 
+    /// Forgets the pages in memory.
+    pub(in crate::cache) fn clear_memory(&self) {
+        self.memory.clear();
+    }
+
     /// How much memory it takes.
     pub(in crate::cache) fn usage(&self) -> [MemoryUse; 2] {
         [self.memory.usage(), self.issued.usage()]

@@ -209,6 +209,11 @@ impl PresenceTable {
         self.contents.remove(&RecordKey::contents(grant));
     }
 
+    /// Forgets what is in memory, so that it is read from disk again.
+    pub(in crate::cache) fn clear_memory(&self) {
+        self.contents.clear();
+    }
+
     /// How much memory it takes.
     pub(in crate::cache) fn usage(&self) -> [MemoryUse; 2] {
         [self.contents.usage(), self.holders.usage()]

@@ -1,0 +1,252 @@
+//! An archive comes into the store.
+//!
+//! First all of it is read, and its contents are stored as they are verified: without a membership
+//! no client gets one. Then its images are found and checked, all before the first is applied.
+//! Records come last: the manifests of an image, each behind those that it lists, and then its tag.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
+
+use super::BundleError;
+use super::archive::{ArchiveEntry, EntryContent, each_entry};
+use super::bundle_image::{BundleImage, ImportWishes};
+use super::content_intake::{ContentIntake, IncomingFile};
+use super::docker_archive::{DOCKER_FILE, LooseFile, LooseFiles};
+use super::entry_role::EntryRole;
+use super::image_check::{CheckedManifest, ImageCheck};
+use super::layout_index::LayoutIndex;
+use super::registry_tree::RegistryTree;
+use crate::oci::{Digest, MANIFEST_BYTES_MAX};
+use crate::store::{TagRecord, VerifiedContent};
+
+/// An import under way. Its methods block, and not on a thread of the runtime.
+pub(super) struct BundleImport {
+    intake: ContentIntake,
+    wishes: ImportWishes,
+    seen: HashSet<String>,
+    arrived: HashSet<Digest>,
+    layout_index: Option<Vec<u8>>,
+    docker_index: Option<Vec<u8>>,
+    loose: LooseFiles,
+    tree: RegistryTree,
+}
+
+/// An image of a tree that is not complete.
+pub(super) type LeftOut = (BundleImage, BundleError);
+
+/// The images of which all is stored, with their manifests, and those of which it is not.
+#[derive(Default)]
+struct CheckedImages {
+    complete: Vec<(BundleImage, Vec<CheckedManifest>)>,
+    left_out: Vec<LeftOut>,
+}
+
+/// The images that were taken, and those that were not.
+#[derive(Debug, Default)]
+pub(super) struct ImportOutcome {
+    pub(super) images: Vec<BundleImage>,
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+impl BundleImport {
+    pub(super) fn new(intake: ContentIntake, wishes: ImportWishes) -> Self {
+        Self {
+            intake,
+            wishes,
+            seen: HashSet::new(),
+            arrived: HashSet::new(),
+            layout_index: None,
+            docker_index: None,
+            loose: LooseFiles::default(),
+            tree: RegistryTree::default(),
+        }
+    }
+
+    /// Takes an archive, which may be compressed by gzip, as the upstreams had it at `at`.
+    pub(super) fn run(
+        mut self,
+        archive: impl Read,
+        at: SystemTime,
+    ) -> Result<ImportOutcome, BundleError> {
+        let mut archive = BufReader::with_capacity(READ_BYTES, archive);
+        let start = archive.fill_buf().map_err(BundleError::Unreadable)?;
+        let is_gzip = start.starts_with(&GZIP);
+        let mut take = |entry: ArchiveEntry<'_>| self.take(entry);
+        if is_gzip {
+            each_entry(MultiGzDecoder::new(archive), &mut take)?;
+        } else {
+            each_entry(archive, &mut take)?;
+        }
+        let images = self.images()?;
+        if images.is_empty() {
+            return Err(BundleError::Empty);
+        }
+        let CheckedImages { complete, left_out } = self.check(images)?;
+        for (image, manifests) in &complete {
+            self.apply(image, manifests, at)?;
+        }
+        let images = complete.into_iter().map(|(image, _)| image).collect();
+        Ok(ImportOutcome { images, left_out })
+    }
+
+    fn take(&mut self, entry: ArchiveEntry<'_>) -> Result<(), BundleError> {
+        let ArchiveEntry { name, content } = entry;
+        let role = EntryRole::of(&name)?;
+        if self.seen.len() == ENTRIES_MAX {
+            return Err(BundleError::TooMany(ENTRIES_MAX));
+        }
+        if role != EntryRole::Ignored && !self.seen.insert(name.clone()) {
+            return Err(BundleError::Duplicate(name));
+        }
+        match content {
+            EntryContent::File(len, bytes) => {
+                self.take_file(role, IncomingFile { name: &name, len, bytes })
+            }
+            EntryContent::Link(target) => self.loose.add_link(&name, &target),
+        }
+    }
+
+    fn take_file(&mut self, role: EntryRole, file: IncomingFile<'_>) -> Result<(), BundleError> {
+        match role {
+            EntryRole::LayoutIndex => self.layout_index = Some(whole(file, INDEX_BYTES_MAX)?),
+            EntryRole::DockerIndex => self.docker_index = Some(whole(file, INDEX_BYTES_MAX)?),
+            EntryRole::Content(digest) => {
+                self.intake.put(file, &digest)?;
+                self.arrived.insert(digest);
+            }
+            EntryRole::Loose => {
+                let name = file.name.to_owned();
+                let len = file.len;
+                let digest = self.intake.put_unnamed(file)?;
+                self.arrived.insert(digest.clone());
+                self.loose.add(&name, LooseFile { digest, len });
+            }
+            EntryRole::TreeTag(repository, tag) => {
+                let name = file.name.to_owned();
+                let bytes = whole(file, LINK_BYTES_MAX)?;
+                self.tree.add_tag(&name, repository, tag, &bytes)?;
+            }
+            EntryRole::TreeManifest(repository, digest) => {
+                self.tree.add_manifest(repository, digest);
+            }
+            EntryRole::LayoutVersion | EntryRole::Ignored => {}
+        }
+        Ok(())
+    }
+
+    /// The images that the archive lists.
+    fn images(&self) -> Result<Vec<BundleImage>, BundleError> {
+        if let Some(index) = &self.layout_index {
+            return LayoutIndex::read(index)?.images(&self.wishes);
+        }
+        if !self.tree.is_empty() {
+            return self.tree.images(&self.wishes);
+        }
+        let Some(index) = &self.docker_index else { return Err(BundleError::Unknown) };
+        let made = self.loose.manifests(index, &|digest| self.config(digest))?;
+        let mut images = Vec::new();
+        for manifest in &made {
+            let bytes = &mut manifest.bytes.as_slice();
+            let len = bytes.len() as u64;
+            let file = IncomingFile { name: DOCKER_FILE, len, bytes };
+            let digest = self.intake.put_unnamed(file)?;
+            images.extend(manifest.images(&digest, &self.wishes, made.len())?);
+        }
+        Ok(images)
+    }
+
+    /// The images of which all is stored. Other images of a tree are left out, for a mirror holds
+    /// what was pulled; in another archive they are an error.
+    fn check(&self, images: Vec<BundleImage>) -> Result<CheckedImages, BundleError> {
+        let ContentIntake { store, runtime, .. } = &self.intake;
+        let check = ImageCheck { store, runtime, arrived: &self.arrived };
+        let mut found = CheckedImages::default();
+        for image in images {
+            match check.manifests(&image) {
+                Ok(manifests) => found.complete.push((image, manifests)),
+                Err(error @ BundleError::Store(_)) => return Err(error),
+                Err(error) if self.tree.is_empty() => return Err(error),
+                Err(error) => found.left_out.push((image, error)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn apply(
+        &self,
+        image: &BundleImage,
+        manifests: &[CheckedManifest],
+        checked_at: SystemTime,
+    ) -> Result<(), BundleError> {
+        let ContentIntake { store, runtime, .. } = &self.intake;
+        let records = store.repository(&image.registry, &image.repository);
+        for (digest, media_type) in manifests {
+            let body = self.manifest(image, digest)?;
+            let media_type = media_type.clone();
+            let put = records.blocking(move |records| records.put_manifest(&media_type, &body));
+            runtime.block_on(put).map_err(BundleError::Store)?;
+        }
+        let tag = image.tag.clone();
+        let record =
+            TagRecord { digest: Some(image.digest.clone()), checked_at, is_doubtful: false };
+        let name = records.blocking(move |records| {
+            // Pages that do not have the tag, or the referrer, yet.
+            records.drop_lists()?;
+            let Some(tag) = tag else { return Ok(()) };
+            records.drop_views(&tag)?;
+            records.put_tag(&tag, None, &record)
+        });
+        runtime.block_on(name).map_err(BundleError::Store)
+    }
+
+    fn manifest(
+        &self,
+        image: &BundleImage,
+        digest: &Digest,
+    ) -> Result<VerifiedContent<Bytes>, BundleError> {
+        let ContentIntake { store, runtime, .. } = &self.intake;
+        let read = runtime.block_on(store.content().small(digest, MANIFEST_BYTES_MAX as u64));
+        let (image, digest) = (image.to_string(), digest.clone());
+        read.map_err(BundleError::Store)?.ok_or(BundleError::Evicted { image, digest })
+    }
+
+    /// The bytes of a stored configuration.
+    fn config(&self, digest: &Digest) -> Result<Vec<u8>, BundleError> {
+        let ContentIntake { store, runtime, .. } = &self.intake;
+        let read = runtime.block_on(store.content().small(digest, MANIFEST_BYTES_MAX as u64));
+        let body = read.map_err(BundleError::Store)?.ok_or_else(|| BundleError::BadIndex {
+            name: DOCKER_FILE.to_owned(),
+            why: format!("the configuration {digest} is too long, or was evicted"),
+        })?;
+        Ok(body.content().to_vec())
+    }
+}
+
+/// A file of at most `max` bytes.
+fn whole(file: IncomingFile<'_>, max: u64) -> Result<Vec<u8>, BundleError> {
+    let IncomingFile { name, len, bytes } = file;
+    if len > max {
+        return Err(BundleError::TooLong { name: name.to_owned(), bytes: len, max });
+    }
+    let mut whole = Vec::new();
+    bytes.take(len).read_to_end(&mut whole).map_err(BundleError::Unreadable)?;
+    if whole.len() as u64 == len { Ok(whole) } else { Err(BundleError::Cut(name.to_owned())) }
+}
+
+/// The files and links of an archive that mean something: their names are held to find doubles.
+const ENTRIES_MAX: usize = 1_000_000;
+
+/// The list of images: 100,000 of them.
+const INDEX_BYTES_MAX: u64 = 32 << 20;
+
+/// A digest and the end of its line.
+const LINK_BYTES_MAX: u64 = 1024;
+
+/// Bytes that are read from the archive at once.
+const READ_BYTES: usize = 256 << 10;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
