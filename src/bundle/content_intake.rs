@@ -94,7 +94,8 @@ impl ContentIntake {
         algorithm: Algorithm,
     ) -> Result<HashedFile, BundleError> {
         let (name, len) = (file.name.to_owned(), file.len);
-        if !self.store.could_hold(len) {
+        let has_room = self.runtime.block_on(self.store.has_room(len));
+        if !has_room.map_err(BundleError::Store)? {
             return Err(BundleError::TooLarge { name, bytes: len });
         }
         let opened = self.runtime.block_on(self.store.open_upload(algorithm));

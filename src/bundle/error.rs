@@ -43,7 +43,7 @@ pub enum BundleError {
         max: u64,
     },
     /// A file that the cache cannot hold, however much it evicts.
-    #[error("`{name}` is said to have {bytes} bytes, more than the cache may take")]
+    #[error("`{name}` is said to have {bytes} bytes, for which the cache has no room")]
     TooLarge {
         /// Its path.
         name: String,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Decision;
 use crate::access::Grant;
-use crate::oci::{Digest, InvalidManifest, MediaType, RegistryName};
+use crate::oci::{Digest, InvalidManifest, MediaType, RegistryName, RepositoryName};
 use crate::upstream;
 
 /// Why a pull cannot be answered.
@@ -56,10 +56,16 @@ pub enum CacheError {
         host: String,
     },
     /// It is not in the cache, and the operator has the cache alone answer.
-    #[error("{registry} is offline here (`offline = true`), and the cache does not have it")]
+    #[error(
+        "{registry} is offline here (`offline = true`), and the cache does not have it: pull from \
+         {registry}/{repository} where the registry is reached, `larder export` the image there \
+         and `larder import` it here"
+    )]
     Offline {
         /// The registry, by its name.
         registry: RegistryName,
+        /// The repository.
+        repository: RepositoryName,
     },
     /// The answer did not come in time, for whatever reason.
     #[error("{host} did not answer within {} s", waited.as_secs())]
@@ -115,7 +121,8 @@ impl CacheError {
     /// Refuses to ask the upstream of a registry that is offline.
     pub(super) fn if_offline(grant: &Grant) -> Result<(), Self> {
         if grant.registry().is_offline() {
-            return Err(Self::Offline { registry: grant.registry().name().clone() });
+            let registry = grant.registry().name().clone();
+            return Err(Self::Offline { registry, repository: grant.repository().clone() });
         }
         Ok(())
     }

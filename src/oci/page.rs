@@ -85,6 +85,22 @@ impl PageQuery {
         Some(Self { count, ..self.clone() })
     }
 
+    /// The most entries that are asked for, if the query says so.
+    pub fn count(&self) -> Option<u32> {
+        self.count
+    }
+
+    /// The entry behind which the page begins.
+    pub fn last(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
+    /// The page of so many entries behind this one.
+    #[must_use]
+    pub fn behind(&self, last: &str) -> Self {
+        Self { last: Some(last.to_owned()), ..self.clone() }
+    }
+
     /// Whether no entries are asked for at all, `n=0`.
     pub fn is_of_nothing(&self) -> bool {
         self.count == Some(0)

@@ -127,6 +127,14 @@ impl RepositoryRecords {
         Ok(found)
     }
 
+    /// The tags that name a manifest, sorted.
+    pub fn tags(&self) -> io::Result<Vec<Tag>> {
+        let names = self.records.list(&self.folder().part(TAGS))?;
+        let mut tags: Vec<Tag> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        tags.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        Ok(tags)
+    }
+
     /// As what a manifest is held for the repository; `None` when it is not.
     pub fn manifest_type(&self, digest: &Digest) -> io::Result<Option<MediaType>> {
         let record = self.records.get(&self.folder().manifest(digest), RECORD_BYTES_MAX)?;
@@ -237,7 +245,8 @@ impl RepositoryRecords {
         Ok(facts.map(|facts| facts.descriptors).unwrap_or_default())
     }
 
-    fn manifests_held(&self) -> io::Result<Vec<Digest>> {
+    /// The manifests that are held for the repository.
+    pub fn manifests_held(&self) -> io::Result<Vec<Digest>> {
         let mut held = Vec::new();
         for algorithm in Algorithm::ALL {
             let folder = self.folder().part(MANIFESTS).part(algorithm.as_str());

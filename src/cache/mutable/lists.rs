@@ -16,16 +16,17 @@ use http::HeaderMap;
 use tokio::time::timeout_at;
 
 use crate::access::Grant;
-use crate::cache::disk::warn_of;
+use crate::cache::disk::{records_of, warn_of};
 use crate::cache::document::DocumentThreads;
 use crate::cache::epoch::Epoch;
 use crate::cache::flight::{FlightTable, Sharing};
 use crate::cache::key::RecordKey;
 use crate::cache::memory::{MemoryTable, MemoryUse};
+use crate::cache::mutable::held_lists::held_list;
 use crate::cache::mutable::revalidate::{LastValidated, Purpose, RecordValidation, Resolution};
 use crate::cache::question::{HEADERS_WAIT_MAX, deadline, question_of};
 use crate::cache::tasks::DetachedTasks;
-use crate::cache::{CacheError, ListKind, ListPage, Pulled};
+use crate::cache::{CacheError, Decision, ListKind, ListPage, Pulled};
 use crate::oci::{ErrorCode, PageQuery};
 use crate::registry::TagPolicy;
 use crate::store::{AbsentRecord, ListRecord, RepositoryRecords};
@@ -84,6 +85,13 @@ impl ListPulls {
         page: &PageQuery,
     ) -> Result<Pulled<Arc<ListPage>>, CacheError> {
         let (page, known) = self.find_meant(grant, listing, page).await;
+        let is_found = |known: &Arc<CachedList>| matches!(known.content, ListContent::Found(_));
+        if grant.registry().is_offline()
+            && !known.as_ref().is_some_and(is_found)
+            && let Some(what) = self.held(grant, listing, &page).await
+        {
+            return Ok(Pulled { what, decision: Decision::Hit, age: None });
+        }
         let ask = |sharing: Sharing| {
             let epoch = self.validation.epochs.of(|| RecordKey::lists(grant));
             let key = sharing.key(RecordKey::list(grant, &listing.name(&page)), grant);
@@ -107,6 +115,22 @@ impl ListPulls {
                 None => Err(CacheError::Internal("a list that is not cached was to be served")),
             },
         }
+    }
+
+    /// The page of what the cache holds, for a registry that is not asked.
+    async fn held(
+        &self,
+        grant: &Grant,
+        listing: &ListKind,
+        page: &PageQuery,
+    ) -> Option<Arc<ListPage>> {
+        let (listing, page) = (listing.clone(), page.clone());
+        let make = move |records: &RepositoryRecords| held_list(records, &listing, &page);
+        let list = records_of(&self.validation.store, grant).blocking(make).await;
+        let list = list.inspect_err(|error| {
+            tracing::warn!(%error, "cannot read the records of a repository for a list");
+        });
+        list.ok().flatten().map(Arc::new)
     }
 
     /// Forgets the lists of the repository.

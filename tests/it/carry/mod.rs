@@ -1,4 +1,9 @@
 //! Images that leave one cache and come into another one, which has no upstream.
 
+mod archive;
+mod formats;
+mod hostile;
+mod killed;
+mod offline;
 mod round_trip;
 mod two_sides;

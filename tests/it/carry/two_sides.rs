@@ -33,6 +33,8 @@ impl TwoSides {
         hub.put_tagged(APP, "multi", &multi);
         let near = Process::before(hub.listen().await, "").await;
         let far = Process::before(unreachable.listen().await, "offline = true").await;
+        // The socket for commands is there when the first request is answered.
+        far.client().get("/v2/").await.assert_status(200);
         let carried = tempfile::tempdir().unwrap();
         Self { hub, near, far, unreachable, carried, app, multi, other }
     }

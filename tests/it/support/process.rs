@@ -230,16 +230,27 @@ impl Process {
 
     /// Runs a command of the program on the same configuration, to its end.
     pub async fn command(&self, arguments: &[&str]) -> CommandRun {
-        let config = self.dir.path().join("config.toml");
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_larder"));
-        command.args(arguments).arg("--config").arg(config).env_clear().kill_on_drop(true);
-        let output = command.stdin(Stdio::null()).output();
+        let output = self.command_of(arguments).output();
         let output = tokio::time::timeout(PATIENCE, output).await.expect("a command ends").unwrap();
         CommandRun {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),
             err: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Starts a command of the program on the same configuration. Its output is thrown away.
+    pub fn spawn_command(&self, arguments: &[&str]) -> tokio::process::Child {
+        let mut command = self.command_of(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn command_of(&self, arguments: &[&str]) -> tokio::process::Command {
+        let config = self.dir.path().join("config.toml");
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_larder"));
+        command.args(arguments).arg("--config").arg(config).env_clear().kill_on_drop(true);
+        command.stdin(Stdio::null());
+        command
     }
 
     /// A client of its address; connections that fail read as ones that close at once.
