@@ -91,7 +91,7 @@ enum Command {
         /// Listen on this IP address and port and on no other; may be repeated
         #[arg(long, value_name = "ADDR")]
         listen: Vec<String>,
-        /// How log lines look [default: `log_format` of the configuration]
+        /// The format of log lines [default: `log_format` of the configuration]
         #[arg(long, value_name = "FORMAT", value_enum)]
         log_format: Option<FormatArgument>,
     },

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::config::ConfigArgs;
 
-/// Where the configuration is.
+/// The place of the configuration.
 #[derive(Args, Debug)]
 pub(super) struct ConfigArguments {
     /// The configuration file [default: the one that `LARDER_CONFIG` names, else

@@ -9,7 +9,7 @@ use crate::config::{
     Diagnostic, Environment, LOG, LOG_HINT, LogFilter, LogFormat, LogSettings, SourcePlace,
 };
 
-/// How log lines look, as an argument.
+/// The format of log lines, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum FormatArgument {
     /// One JSON object per line, for machines

@@ -5,12 +5,12 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::diagnostics::{ValueFault, quoted};
 
-/// Which lines the log has, and how they look.
+/// The lines that the log has, and their format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Which ones.
+    /// The lines.
     pub filter: LogFilter,
-    /// How they look.
+    /// Their format.
     pub format: LogFormat,
 }
 
@@ -20,7 +20,7 @@ impl Default for LogSettings {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object per line, for machines.
