@@ -1,6 +1,7 @@
 //! The keys of `auth`: the types of credential, and what each needs.
 
 use secrecy::SecretString;
+use url::Url;
 
 use super::reader::{KeyLocation, Located};
 use super::table::table;
@@ -14,6 +15,7 @@ table! {
         /// `"anonymous"`: none. `"basic"`: a user name and a password. `"docker-config"`: what
         /// `docker login` or `podman login` has stored. `"helper"`: a program called
         /// `docker-credential-…`. `"kubelet"`: an image credential provider of the kubelet.
+        /// `"ecr"`: a password of Amazon ECR, from a credential of AWS.
         r#type: AuthKind, required;
         /// The user name, with `basic`.
         username: Located<String>;
@@ -36,6 +38,16 @@ table! {
         lifetime: Located<PositiveDuration> => "`\"10m\"`" | "10m";
         /// With `kubelet`: the program, by its absolute path, and its arguments.
         command: Located<Vec<String>>;
+        /// With `ecr`: the region, for a registry whose host does not name one.
+        region: Located<String>;
+        /// With `ecr`: the profile of AWS to use, instead of all that the environment offers.
+        profile: Located<String>;
+        /// With `ecr`: the role to assume, as an ARN.
+        role_arn: Located<String>;
+        /// With `ecr`: the URL of the registry's service, if it has another one than AWS gives it.
+        endpoint: Located<Url>;
+        /// With `ecr`: the URL of the Security Token Service, if it has another one.
+        sts_endpoint: Located<Url>;
     }
 }
 
@@ -52,6 +64,11 @@ pub(super) fn given_keys(auth: &AuthTable) -> Vec<(&'static str, &KeyLocation)> 
         helper,
         lifetime,
         command,
+        region,
+        profile,
+        role_arn,
+        endpoint,
+        sts_endpoint,
     } = auth;
     let texts = [
         ("username", username),
@@ -59,9 +76,14 @@ pub(super) fn given_keys(auth: &AuthTable) -> Vec<(&'static str, &KeyLocation)> 
         ("password_env", password_env),
         ("file", file),
         ("helper", helper),
+        ("region", region),
+        ("profile", profile),
+        ("role_arn", role_arn),
     ];
+    let urls = [("endpoint", endpoint), ("sts_endpoint", sts_endpoint)];
     let mut given: Vec<_> =
         texts.into_iter().filter_map(|(key, value)| Some((key, &value.as_ref()?.at))).collect();
+    given.extend(urls.into_iter().filter_map(|(key, value)| Some((key, &value.as_ref()?.at))));
     given.extend(password.as_ref().map(|value| ("password", &value.at)));
     given.extend(lifetime.as_ref().map(|value| ("lifetime", &value.at)));
     given.extend(command.as_ref().map(|value| ("command", &value.at)));

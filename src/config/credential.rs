@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::auth_keys::{AuthTable, given_keys};
 use super::diagnostics::{Diagnostic, SourcePlace, ValueFault, quoted};
@@ -17,9 +18,10 @@ use super::resolver::Resolver;
 use super::values::AuthKind;
 use crate::upstream::ProxyCredential;
 
-/// The credential that `auth` describes; anonymous where there is none.
+/// The credential that `auth` describes for the upstream at `url`; anonymous where there is none.
 pub(super) fn resolve(
     auth: Option<Located<AuthTable>>,
+    url: &Url,
     resolver: &mut Resolver<'_>,
 ) -> ProxyCredential {
     let Some(Located { value: auth, at }) = auth else { return ProxyCredential::Anonymous };
@@ -28,7 +30,7 @@ pub(super) fn resolve(
     let credential = match kind {
         AuthKind::Anonymous => None,
         AuthKind::Basic => basic(auth, &at, resolver),
-        _ => issued(auth, &at, resolver).map(ProxyCredential::Issued),
+        _ => issued(auth, url, &at, resolver).map(ProxyCredential::Issued),
     };
     credential.unwrap_or(ProxyCredential::Anonymous)
 }
@@ -39,6 +41,7 @@ fn keys_of(kind: AuthKind) -> &'static [&'static str] {
         AuthKind::Anonymous => &[],
         AuthKind::Basic => &["username", "password", "password_file", "password_env"],
         AuthKind::DockerConfig => &["file"],
+        AuthKind::Ecr => &["region", "profile", "role_arn", "endpoint", "sts_endpoint"],
         AuthKind::Helper => &["helper", "lifetime"],
         AuthKind::Kubelet => &["command"],
     }

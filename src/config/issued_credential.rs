@@ -3,25 +3,31 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
 use super::auth_keys::AuthTable;
 use super::diagnostics::ValueFault;
 use super::reader::{KeyLocation, Located};
 use super::resolver::Resolver;
 use super::values::AuthKind;
-use crate::credentials::{CredentialOptions, DockerConfigOptions, HelperOptions, KubeletOptions};
+use crate::credentials::{
+    AwsIdentity, CredentialOptions, DockerConfigOptions, EcrOptions, HelperOptions, KubeletOptions,
+};
 
 /// For how long the answer of a helper is used, unless the configuration says otherwise.
 const HELPER_LIFE: Duration = Duration::from_secs(10 * 60);
 
-/// The source that `auth` describes; `None` if it was reported.
+/// The source that `auth` describes for the upstream at `url`; `None` if it was reported.
 pub(super) fn issued(
     auth: AuthTable,
+    url: &Url,
     at: &KeyLocation,
     resolver: &mut Resolver<'_>,
 ) -> Option<CredentialOptions> {
     match auth.r#type {
         AuthKind::Anonymous | AuthKind::Basic => None,
         AuthKind::DockerConfig => docker_config(auth.file, resolver),
+        AuthKind::Ecr => ecr(auth, url, at, resolver),
         AuthKind::Helper => helper(auth, at, resolver),
         AuthKind::Kubelet => kubelet(auth.command, at, resolver),
     }
@@ -40,6 +46,47 @@ fn docker_config(
     };
     let environment = resolver.environment.of_credentials();
     Some(CredentialOptions::DockerConfig(DockerConfigOptions { file, environment }))
+}
+
+fn ecr(
+    auth: AuthTable,
+    url: &Url,
+    at: &KeyLocation,
+    resolver: &mut Resolver<'_>,
+) -> Option<CredentialOptions> {
+    let has_region = auth.region.is_some();
+    let region = auth.region.and_then(|it| resolver.accept(&it.at, check_region(it.value)));
+    let role_arn = auth.role_arn.and_then(|it| resolver.accept(&it.at, check_role(it.value)));
+    let options = EcrOptions {
+        region,
+        identity: AwsIdentity {
+            profile: auth.profile.map(|profile| profile.value),
+            role_arn,
+            environment: resolver.environment.of_credentials(),
+        },
+        endpoint: auth.endpoint.map(|endpoint| endpoint.value),
+        sts_endpoint: auth.sts_endpoint.map(|endpoint| endpoint.value),
+    };
+    if !has_region && !options.has_region_of(url.host_str().unwrap_or_default()) {
+        let fault = ValueFault::new("the host of this registry does not name a region of AWS");
+        return resolver.accept(at, Err(fault.hint("give `region`")));
+    }
+    Some(CredentialOptions::Ecr(Box::new(options)))
+}
+
+fn check_region(text: String) -> Result<String, ValueFault> {
+    if EcrOptions::is_region(&text) {
+        return Ok(text);
+    }
+    Err(ValueFault::new("a region has lower-case letters, digits and `-`"))
+}
+
+fn check_role(text: String) -> Result<String, ValueFault> {
+    if text.starts_with("arn:") && text.contains(":role/") {
+        return Ok(text);
+    }
+    let fault = ValueFault::new("this is not the ARN of a role");
+    Err(fault.hint("write it as `arn:aws:iam::123456789012:role/name`"))
 }
 
 fn helper(

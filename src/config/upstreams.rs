@@ -71,10 +71,12 @@ fn options(
     refuse_loop(&table.url, resolver);
     let hosts = |list: Option<Located<Vec<HostPort>>>| list.map(|it| it.value).unwrap_or_default();
     let password_file = table.auth.as_ref().and_then(|auth| auth.value.password_file.as_ref());
+    let password_file = password_file.and_then(|file| resolver.path(&file.value).ok());
+    let credential = credential::resolve(table.auth, &table.url.value, resolver);
     let options = UpstreamOptions {
         url: table.url.value,
-        password_file: password_file.and_then(|file| resolver.path(&file.value).ok()),
-        credential: credential::resolve(table.auth, resolver),
+        password_file,
+        credential,
         ca_pem: table.ca.and_then(|ca| ca_pem(&ca, resolver)),
         client_identity: client_identity(table.client_cert, table.client_key, resolver),
         token_hosts: hosts(table.token_hosts),

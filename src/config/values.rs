@@ -68,6 +68,7 @@ pub(super) enum AuthKind {
     Anonymous,
     Basic,
     DockerConfig,
+    Ecr,
     Helper,
     Kubelet,
 }
@@ -126,7 +127,7 @@ words! {
     AnonymousAccess { None = "none", Pull = "pull", Push = "push" }
     AuthKind {
         Anonymous = "anonymous", Basic = "basic", DockerConfig = "docker-config",
-        Helper = "helper", Kubelet = "kubelet"
+        Helper = "helper", Kubelet = "kubelet", Ecr = "ecr"
     }
     ChallengePolicy { Never = "never", Basic = "basic" }
     ClientAuth { Optional = "optional", Required = "required" }

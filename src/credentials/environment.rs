@@ -1,7 +1,7 @@
 //! The environment variables that sources of credentials look at, as they were when the
 //! configuration was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +40,11 @@ impl CredentialEnvironment {
     /// The value of a variable.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> HashMap<String, String> {
+        self.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// The value of a variable as a path.

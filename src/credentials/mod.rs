@@ -4,6 +4,8 @@
 //! A source gives a credential, a keeper keeps it until shortly before its end. The upstreams that
 //! it is shown to, and the moment, are decided in `upstream`.
 
+mod aws;
+mod cloud_client;
 mod command;
 mod docker_config;
 mod docker_helper;
@@ -17,6 +19,8 @@ mod kubelet;
 mod options;
 mod source;
 
+pub use aws::{AwsIdentity, EcrOptions};
+pub use cloud_client::CredentialRoute;
 pub use docker_config::DockerConfigOptions;
 pub use docker_helper::{HelperName, HelperOptions, InvalidHelperName};
 pub use environment::CredentialEnvironment;

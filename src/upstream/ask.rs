@@ -26,7 +26,7 @@ use super::scope::TokenScope;
 use super::shown::host_of;
 use super::transport::{TransportClients, UpstreamTransport};
 use super::trouble::{TroubleKind, UpstreamTrouble};
-use crate::credentials::CredentialState;
+use crate::credentials::{CredentialRoute, CredentialState};
 use crate::http::{ClientIdentity, EgressRoute, HostPort, HttpClient, client_config};
 use crate::oci::Resource;
 
@@ -51,7 +51,8 @@ impl Upstream {
         let base = RegistryBase::new(url).ok_or(SetupError::Url)?;
         let own = HostPort::of(url).ok_or(SetupError::Url)?;
         let host = host_of(url);
-        let credential = OwnCredential::new(&options.credential, &host)?;
+        let route = CredentialRoute { egress, ca_pem: options.ca_pem.as_deref() };
+        let credential = OwnCredential::new(&options.credential, &host, route)?;
         let mut exempt = vec![own];
         exempt.extend_from_slice(&options.token_hosts);
         exempt.extend_from_slice(&options.redirect_hosts);

@@ -4,7 +4,9 @@
 use super::error::{SetupError, UpstreamError};
 use super::identity::ClientCredential;
 use super::options::ProxyCredential;
-use crate::credentials::{CredentialKeeper, CredentialState, HeldCredential, IssuedSecret};
+use crate::credentials::{
+    CredentialKeeper, CredentialRoute, CredentialState, HeldCredential, IssuedSecret,
+};
 
 /// Larder's own credential for an upstream.
 pub(super) enum OwnCredential {
@@ -21,12 +23,18 @@ pub(super) struct LoginCredential {
 }
 
 impl OwnCredential {
-    /// The credential that `options` describe, for the upstream at `host`.
+    /// The credential that `options` describe, for the upstream at `host`. Its source calls
+    /// services by `route`.
     ///
     /// # Errors
     ///
-    /// [`SetupError::Username`] if the user cannot be one.
-    pub(super) fn new(options: &ProxyCredential, host: &str) -> Result<Self, SetupError> {
+    /// [`SetupError::Username`] if the user cannot be one, [`SetupError::Ca`] if the certificates
+    /// of `route` are unusable.
+    pub(super) fn new(
+        options: &ProxyCredential,
+        host: &str,
+        route: CredentialRoute<'_>,
+    ) -> Result<Self, SetupError> {
         match options {
             ProxyCredential::Anonymous => Ok(Self::Anonymous),
             ProxyCredential::Basic { username, password } => {
@@ -34,7 +42,11 @@ impl OwnCredential {
                 let invalid = |_| SetupError::Username { host: host.to_owned() };
                 credential.map(Self::Fixed).map_err(invalid)
             }
-            ProxyCredential::Issued(options) => Ok(Self::Issued(Box::new(options.keeper(host)))),
+            ProxyCredential::Issued(options) => {
+                let keeper = options.keeper(host, route);
+                let unusable = |fault| SetupError::Ca { host: host.to_owned(), fault };
+                keeper.map(|keeper| Self::Issued(Box::new(keeper))).map_err(unusable)
+            }
         }
     }
 

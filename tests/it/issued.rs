@@ -33,7 +33,8 @@ async fn pull(dir: &Path, auth: &str) -> (u16, String, String) {
     let larder = Instance::start_with(&[], &config, &variables).await;
     let reply = client_of(address).get("/v2/up.test/team/app/manifests/latest").await;
     let ready = client_of(admin).get("/readyz").await.text();
-    let metrics = client_of(admin).get("/metrics").await.text();
+    let metrics = client_of(admin).get("/metrics").await;
+    let metrics = String::from_utf8_lossy(&metrics.body);
     let said = format!("{}\n{ready}\n{metrics}", larder.log());
     (reply.status.as_u16(), reply.text(), said)
 }

@@ -15,6 +15,7 @@ mod breaker;
 mod capacity;
 mod carry;
 mod clients;
+mod clouds;
 mod coded;
 mod commands;
 mod decisions;

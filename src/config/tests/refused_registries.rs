@@ -121,10 +121,10 @@ fn credentials_are_checked() {
     refused(&[
         ("[registry.'a.b']\nauth = {}", 2, AUTH, "`auth` has no `type`"),
         (
-            "[registry.'a.b']\nauth.type = 'ecr'",
+            "[registry.'a.b']\nauth.type = 'iam'",
             2,
             auth("type"),
-            "`ecr` is none of `anonymous`, `basic`",
+            "`iam` is none of `anonymous`, `basic`",
         ),
         ("[registry.'a.b']\nauth.type = 'Basic'", 2, auth("type"), "did you mean `basic`?"),
         ("[registry.'a.b']\nauth = { type = 'basic' }", 2, AUTH, "has no `username`"),
@@ -219,6 +219,24 @@ fn sources_of_credentials_are_checked() {
             2,
             "registry.\"a.b\".auth.command",
             "the program is not an absolute path",
+        ),
+        (
+            "[registry.'a.b']\nauth = { type = 'ecr' }",
+            2,
+            "registry.\"a.b\".auth",
+            "does not name a region of AWS",
+        ),
+        (
+            "[registry.'a.b']\nauth = { type = 'ecr', region = 'eu-west-1.evil.test/' }",
+            2,
+            "registry.\"a.b\".auth.region",
+            "a region has lower-case letters",
+        ),
+        (
+            "[registry.'a.b']\nauth = { type = 'ecr', region = 'eu-west-1', role_arn = 'admin' }",
+            2,
+            "registry.\"a.b\".auth.role_arn",
+            "not the ARN of a role",
         ),
     ]);
 }

@@ -1,0 +1,6 @@
+//! The services of clouds that issue Larder's own credentials, as strict as the real ones.
+
+mod aws;
+mod aws_signature;
+mod ecr;
+mod server;
