@@ -1,6 +1,7 @@
 //! Whole configurations, good and bad, through the same function that the program uses.
 
 mod access;
+mod credentials_page;
 mod example;
 mod identity;
 mod listeners;
