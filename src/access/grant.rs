@@ -40,7 +40,7 @@ pub(super) struct UpstreamRight {
 }
 
 impl Grant {
-    /// A grant to fetch again what the repository had, for no client; `None` where the upstream is
+    /// A grant to fetch what the repository has, for no client; `None` where the upstream is
     /// not asked with Larder's own credential, or not for this repository.
     pub fn to_restore(registry: &Arc<Registry>, repository: &RepositoryName) -> Option<Self> {
         let is_own = registry.grants().is_none() && registry.serves(repository);

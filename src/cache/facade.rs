@@ -244,6 +244,12 @@ impl Cache {
         presence.clear_memory();
     }
 
+    /// Has a blob of a repository fetched, unless it is stored, and waits for that. A disk that
+    /// takes nothing is no error.
+    pub async fn fetch_blob(&self, grant: &Grant, digest: &Digest) -> Result<(), CacheError> {
+        self.rooms.scrub.fetch_blob(grant, digest).await
+    }
+
     /// The time of the wall clock.
     pub fn now(&self) -> SystemTime {
         self.rooms.clock.now()

@@ -62,6 +62,15 @@ impl ContentRestore {
         if holder.is_manifest {
             return self.fetch_manifest(grant, digest).await;
         }
+        self.fetch_blob(grant, digest).await
+    }
+
+    /// Fetches a blob, and waits until it is stored or cannot be.
+    pub(super) async fn fetch_blob(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<(), CacheError> {
         let member = self.fills.tools().presence.find(grant, digest).await;
         let mut progress = self.fills.join(grant, digest, member).progress;
         // Until its task is gone, which readers do not wait for: then it is stored, or never is.

@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
 
+use super::CacheError;
 use super::restore::{ContentRestore, KnownRegistries};
+use crate::access::Grant;
 use crate::clock::{WallClock, unix_seconds};
 use crate::oci::Digest;
 use crate::store::{
@@ -82,6 +84,18 @@ impl ContentScrub {
             self.pass(&known).await;
             sleep(between.saturating_sub(begun.elapsed()).max(between / PASSES)).await;
         }
+    }
+
+    /// Fetches a blob, unless it is stored, and waits until it is stored or cannot be.
+    pub(super) async fn fetch_blob(
+        &self,
+        grant: &Grant,
+        digest: &Digest,
+    ) -> Result<(), CacheError> {
+        if self.store.content().has_verified(digest).await {
+            return Ok(());
+        }
+        self.restore.fetch_blob(grant, digest).await
     }
 
     /// Fetches a content again that was wrong. Returns whether it is stored.

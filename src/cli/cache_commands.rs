@@ -13,6 +13,7 @@ use super::ls::ListArguments;
 use super::pin::PinArguments;
 use super::rm::RemovalArguments;
 use super::verify::VerifyArguments;
+use super::warm::WarmArguments;
 use super::{inventory, ls, pin, rm, show, stats, verify, why};
 use crate::config::Environment;
 
@@ -91,6 +92,13 @@ pub(super) enum CacheCommand {
         #[command(flatten)]
         verify: VerifyArguments,
     },
+    /// Have a running server fetch images before a client asks for them
+    Warm {
+        #[command(flatten)]
+        source: ConfigArguments,
+        #[command(flatten)]
+        warm: WarmArguments,
+    },
     /// Tell what would happen to a pull of an image now, and why
     Why {
         #[command(flatten)]
@@ -131,6 +139,7 @@ impl CacheCommand {
             Self::Verify { source, verify } => {
                 on(source, &mut |cache| verify::run(cache, &verify, out))
             }
+            Self::Warm { source, warm } => on(source, &mut |cache| warm.run(cache, out)),
             Self::Why { source, image, json } => {
                 on(source, &mut |cache| why::run(cache, &image, json, out))
             }

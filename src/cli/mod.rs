@@ -22,6 +22,7 @@ mod show;
 mod stats;
 mod table;
 mod verify;
+mod warm;
 mod why;
 
 pub use arguments::run;

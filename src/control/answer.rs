@@ -48,6 +48,13 @@ impl ControlFailure {
         Self { error: error.to_string(), hint }
     }
 
+    /// The image is not one that Larder fetches for no client.
+    pub(super) fn not_warmed(name: &impl fmt::Display) -> Self {
+        let hint = "the registry is not configured, `offline`, or asked with clients' own \
+                    credentials, or leaves out the repository";
+        Self { error: format!("{name} is not fetched here"), hint: Some(hint.to_owned()) }
+    }
+
     /// The text is no pattern of images.
     pub fn bad_pattern(text: &str) -> Self {
         Self {

@@ -12,6 +12,7 @@ mod request;
 mod service;
 mod stats;
 mod verification;
+mod warm;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub use stats::{CacheStats, EvictedCount, RegistryTraffic, ServerStats};
 pub use verification::{
     ContentShare, ContentVerification, NoShare, VerificationReport, WrongContent, WrongState,
 };
+pub use warm::{WarmUpdate, WarmWishes};
 
 /// The socket of the server that uses this cache directory.
 pub fn socket_path(cache_dir: &Path) -> PathBuf {

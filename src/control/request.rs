@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use http::Method;
 
 use super::verification::ContentShare;
+use super::warm::WarmWishes;
 
 /// A request of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,13 @@ pub enum ControlRequest {
         /// The share of all contents.
         share: ContentShare,
     },
+    /// The fetch of an image: a [`WarmUpdate`](super::WarmUpdate) on each line, while it goes on.
+    Warm {
+        /// The full name of the image.
+        name: String,
+        /// The parts of it that are wanted.
+        wishes: WarmWishes,
+    },
 }
 
 impl ControlRequest {
@@ -60,7 +68,7 @@ impl ControlRequest {
             Self::Image { .. } | Self::Images { .. } | Self::Stats => Method::GET,
             Self::Pin { is_wanted: true, .. } => Method::PUT,
             Self::Pin { is_wanted: false, .. } | Self::Removal { .. } => Method::DELETE,
-            Self::Import { .. } | Self::Verification { .. } => Method::POST,
+            Self::Import { .. } | Self::Verification { .. } | Self::Warm { .. } => Method::POST,
         }
     }
 
@@ -82,6 +90,13 @@ impl ControlRequest {
             Self::Stats => STATS.to_owned(),
             Self::Verification { share } => {
                 with_query(VERIFICATION, &[("share", &share.to_string())])
+            }
+            Self::Warm { name, wishes } => {
+                let platforms = wishes.platforms.join(",");
+                let referrers = if wishes.with_referrers { "true" } else { "false" };
+                let fields =
+                    [("name", &**name), ("platforms", &platforms), ("referrers", referrers)];
+                with_query(WARM, &fields)
             }
         }
     }
@@ -113,6 +128,14 @@ impl ControlRequest {
                 let share = text("share").map_or(Ok(ContentShare::ALL), |text| text.parse());
                 Some(Self::Verification { share: share.ok()? })
             }
+            (&Method::POST, WARM) => {
+                let platforms = text("platforms").unwrap_or_default();
+                let platforms = platforms.split(',').filter(|platform| !platform.is_empty());
+                let platforms = platforms.map(str::to_owned).collect();
+                let with_referrers = text("referrers").is_some_and(|text| text == "true");
+                let wishes = WarmWishes { platforms, with_referrers };
+                Some(Self::Warm { name: text("name")?, wishes })
+            }
             _ => None,
         }
     }
@@ -129,6 +152,7 @@ const IMAGES: &str = "/v1/images";
 const IMPORT: &str = "/v1/import";
 const PIN: &str = "/v1/pin";
 const STATS: &str = "/v1/stats";
+const WARM: &str = "/v1/warm";
 const VERIFICATION: &str = "/v1/verification";
 
 #[cfg(test)]
@@ -149,6 +173,17 @@ mod tests {
             ControlRequest::Removal { name: pattern.clone(), is_dry_run: true },
             ControlRequest::Removal { name: "a.test/b:c".to_owned(), is_dry_run: false },
             ControlRequest::Verification { share: "2.5%".parse().unwrap() },
+            ControlRequest::Warm {
+                name: "a.test/b:c".to_owned(),
+                wishes: WarmWishes {
+                    platforms: vec!["linux/arm64/v8".to_owned(), "linux/amd64".to_owned()],
+                    with_referrers: true,
+                },
+            },
+            ControlRequest::Warm {
+                name: "a.test/b:c".to_owned(),
+                wishes: WarmWishes { platforms: Vec::new(), with_referrers: false },
+            },
             ControlRequest::Images { pattern },
             ControlRequest::Images { pattern: String::new() },
         ] {

@@ -13,6 +13,8 @@ use super::received::received_archive;
 use super::request::ControlRequest;
 use super::stats::CacheStats;
 use super::verification::{ContentShare, ContentVerification, RestoreContent};
+use super::warm::{WarmJob, WarmWishes};
+use crate::access::Grant;
 use crate::bundle::{ImportJob, ImportUpdate, ImportWishes};
 use crate::cache::{Cache, KnownRegistries};
 use crate::http::{Incoming, ReplyBody, receive_local};
@@ -73,6 +75,7 @@ impl ControlService {
                 self.remove(&name, is_dry_run).await
             }
             Some(ControlRequest::Verification { share }) => self.verify(share),
+            Some(ControlRequest::Warm { name, wishes }) => self.warm(&name, wishes),
             Some(ControlRequest::Stats) => json(StatusCode::OK, &self.stats()),
             None => json(StatusCode::NOT_FOUND, &unknown()),
         }
@@ -179,6 +182,22 @@ impl ControlService {
                 lines.send(&update).await;
             }
         }));
+        response
+    }
+
+    /// A fetch that has begun ends by itself, if the client goes away.
+    fn warm(&self, name: &str, wishes: WarmWishes) -> Response<ReplyBody> {
+        let Ok(name) = name.parse::<ImageName>() else {
+            return json(StatusCode::BAD_REQUEST, &ControlFailure::bad_name(name));
+        };
+        let registry = (self.sources.known)(&name.registry);
+        let grant = registry.and_then(|registry| Grant::to_restore(&registry, &name.repository));
+        let Some(grant) = grant else {
+            return json(StatusCode::CONFLICT, &ControlFailure::not_warmed(&name));
+        };
+        let job = WarmJob::new(self.sources.cache.clone(), grant, wishes);
+        let (lines, response) = open_lines();
+        drop(tokio::spawn(async move { job.run(name.reference, &lines).await }));
         response
     }
 

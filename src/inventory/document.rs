@@ -76,7 +76,7 @@ impl ManifestDocument {
     }
 
     /// The manifests that it lists, without attestations.
-    pub(super) fn children(&self) -> impl Iterator<Item = &ManifestPart> {
+    pub fn children(&self) -> impl Iterator<Item = &ManifestPart> {
         self.parts.iter().filter(|part| part.kind == PartKind::Child)
     }
 }

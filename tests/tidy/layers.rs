@@ -27,7 +27,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "admin",
         &["cache", "clock", "http", "push", "registry", "routes", "store", "telemetry", "upstream"],
     ),
-    ("control", &["bundle", "cache", "http", "inventory", "oci", "registry", "routes", "store"]),
+    (
+        "control",
+        &["access", "bundle", "cache", "http", "inventory", "oci", "registry", "routes", "store"],
+    ),
     (
         "config",
         &[

@@ -40,7 +40,7 @@ const CACHE: &[Part] = &[
     ("mutable", MUTABLE),
     ("fuzz", &["mutable"]),
     ("restore", &["decision", "disk", "error", "fill", "key", "manifest"]),
-    ("scrub", &["restore"]),
+    ("scrub", &["error", "restore"]),
     ("facade", FACADE),
 ];
 

@@ -47,8 +47,12 @@ fn held_tags(
     Ok((Some(body), next))
 }
 
-/// The index of the manifests that refer to another one; none if there is no such.
+/// The index of the manifests that refer to one that is held. It is empty where none does: from a
+/// 404 oras concludes that no image of the registry has such a list.
 fn held_referrers(records: &RepositoryRecords, subject: &Digest) -> io::Result<Option<Value>> {
+    if records.manifest_type(subject)?.is_none() {
+        return Ok(None);
+    }
     let mut found = Vec::new();
     for digest in records.manifests_held()? {
         let held = records.manifest(&digest, MANIFEST_BYTES_MAX as u64)?;
@@ -72,7 +76,7 @@ fn held_referrers(records: &RepositoryRecords, subject: &Digest) -> io::Result<O
         found.push(entry);
     }
     let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found });
-    Ok((!found.is_empty()).then_some(index))
+    Ok(Some(index))
 }
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";

@@ -1,4 +1,4 @@
-//! Images that leave one cache and come into another one, which has no upstream.
+//! Images that are fetched ahead, leave one cache and come into another one, which has no upstream.
 
 mod archive;
 mod formats;
@@ -7,3 +7,4 @@ mod killed;
 mod offline;
 mod round_trip;
 mod two_sides;
+mod warm;

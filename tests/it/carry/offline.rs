@@ -76,6 +76,8 @@ async fn tags_and_referrers_of_imported_images_are_listed_behind_the_gap() {
         sides.far.client().get(&blob.path(APP)).await.assert_is(blob);
     }
     let none = format!("/v2/{APP}/referrers/{}", sides.other.manifest.digest());
+    assert_eq!(json(&sides, &none).await["manifests"], json!([]));
+    let none = format!("/v2/{APP}/referrers/{}", sides.multi.digest());
     let (_, message) = sides.far.client().get(&none).await.error(404);
     assert!(message.contains("offline") && message.contains("larder import"), "{message}");
     pull(&sides.far, "v1", &sides.app).await;

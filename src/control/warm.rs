@@ -1,0 +1,190 @@
+//! Images that are fetched before a client asks for them: what `larder warm` shows.
+//!
+//! Everything goes through the fetches of pulls, with their limits, and is shared with clients that
+//! ask meanwhile. A fetch that was interrupted is resumed by the next.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::lines::LineSender;
+use crate::access::Grant;
+use crate::cache::{Cache, CacheError, CachedManifest, ListKind};
+use crate::inventory::{ManifestDocument, ManifestPart, PartKind};
+use crate::oci::{AcceptSet, Digest, MANIFEST_ACCEPT, PageQuery, Reference};
+
+/// The parts of an image that are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmWishes {
+    /// The platforms of an index, such as `linux/arm64`; all of them if there is none.
+    pub platforms: Vec<String>,
+    /// Whether signatures and other referrers are wanted.
+    pub with_referrers: bool,
+}
+
+/// The progress of an image that is fetched; the last update has its outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmUpdate {
+    /// Whether it has ended.
+    #[serde(rename = "done")]
+    pub is_done: bool,
+    /// Contents that are stored, manifests among them.
+    pub stored: u64,
+    /// Contents that the image has, as far as that is known.
+    pub of: u64,
+    /// Bytes of the contents that are stored.
+    pub stored_bytes: u64,
+    /// Bytes of all of them, as far as manifests state them.
+    pub of_bytes: u64,
+    /// The reason that not all of it is stored, at the end.
+    pub error: Option<String>,
+}
+
+/// Why not all of an image is stored.
+#[derive(Debug, thiserror::Error)]
+enum WarmError {
+    /// A content cannot be had.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// An index that lists none of the platforms.
+    #[error("the index lists none of the platforms that are wanted")]
+    NoPlatform,
+    /// The task of a fetch ended before it.
+    #[error("a fetch was lost")]
+    Lost,
+}
+
+/// An image that is being fetched.
+pub(super) struct WarmJob {
+    pub(super) cache: Cache,
+    pub(super) grant: Grant,
+    pub(super) wishes: WarmWishes,
+    seen: HashSet<Digest>,
+    blobs: Vec<ManifestPart>,
+    update: WarmUpdate,
+}
+
+impl WarmJob {
+    pub(super) fn new(cache: Cache, grant: Grant, wishes: WarmWishes) -> Self {
+        let update = WarmUpdate::default();
+        Self { cache, grant, wishes, seen: HashSet::new(), blobs: Vec::new(), update }
+    }
+
+    /// Fetches the image, and shows how far it is, until the client goes away.
+    pub(super) async fn run(mut self, reference: Reference, lines: &LineSender) {
+        let fetched = match self.manifests(reference).await {
+            Ok(()) => self.fetch_blobs(lines).await,
+            Err(error) => Err(error),
+        };
+        let error = fetched.err().map(|error| error.to_string());
+        let last = WarmUpdate { is_done: true, error, ..self.update };
+        lines.send(&last).await;
+    }
+
+    /// The manifests of the image, all that are wanted.
+    async fn manifests(&mut self, reference: Reference) -> Result<(), WarmError> {
+        let mut todo = vec![reference];
+        while let Some(reference) = todo.pop() {
+            let accept = AcceptSet::parse([MANIFEST_ACCEPT]);
+            let pulled = self.cache.manifest(&self.grant, &reference, &accept).await?;
+            let Some(digest) = pulled.what.digest().cloned() else { continue };
+            if !self.seen.insert(digest.clone()) {
+                continue;
+            }
+            let document = self.note(&pulled.what);
+            let wanted: Vec<_> = document.parts.iter().filter(|part| self.wants(part)).collect();
+            if wanted.is_empty() && document.children().next().is_some() {
+                return Err(WarmError::NoPlatform);
+            }
+            for part in wanted {
+                if part.is_content() {
+                    self.blobs.push(part.clone());
+                } else {
+                    todo.push(Reference::Digest(part.digest.clone()));
+                }
+            }
+            if self.wishes.with_referrers {
+                todo.extend(self.referrers(&digest).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a manifest, and reads it.
+    fn note(&mut self, manifest: &Arc<CachedManifest>) -> ManifestDocument {
+        let len = manifest.body().len() as u64;
+        self.update.stored += 1;
+        self.update.of += 1;
+        self.update.stored_bytes += len;
+        self.update.of_bytes += len;
+        ManifestDocument::read(manifest.body()).unwrap_or_default()
+    }
+
+    fn wants(&self, part: &ManifestPart) -> bool {
+        let platforms = &self.wishes.platforms;
+        match (part.kind, &part.platform) {
+            (PartKind::Foreign, _) => false,
+            (PartKind::Attestation, _) => platforms.is_empty(),
+            (PartKind::Child, Some(platform)) => {
+                let is_of = |wanted: &String| {
+                    let rest = platform.strip_prefix(wanted.as_str());
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                };
+                platforms.is_empty() || platforms.iter().any(is_of)
+            }
+            _ => true,
+        }
+    }
+
+    /// The referrers that the registry lists; none if it has no such list.
+    async fn referrers(&self, digest: &Digest) -> Vec<Reference> {
+        let listing = ListKind::Referrers(digest.clone());
+        let listed = self.cache.list(&self.grant, &listing, &PageQuery::default()).await;
+        let Ok(list) = listed else { return Vec::new() };
+        let document = ManifestDocument::read(&list.what.body).unwrap_or_default();
+        document.parts.into_iter().map(|part| Reference::Digest(part.digest)).collect()
+    }
+
+    /// Fetches the configurations and layers, some at a time.
+    async fn fetch_blobs(&mut self, lines: &LineSender) -> Result<(), WarmError> {
+        let mut known = HashSet::new();
+        self.blobs.retain(|part| known.insert(part.digest.clone()));
+        self.update.of += self.blobs.len() as u64;
+        self.update.of_bytes += self.blobs.iter().filter_map(|part| part.size).sum::<u64>();
+        let mut waiting = std::mem::take(&mut self.blobs).into_iter();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < AT_ONCE
+                && let Some(part) = waiting.next()
+            {
+                let (cache, grant) = (self.cache.clone(), self.grant.clone());
+                running.spawn(async move {
+                    let fetched = cache.fetch_blob(&grant, &part.digest).await;
+                    fetched.map(|()| part.size.unwrap_or_default())
+                });
+            }
+            match timeout(UPDATE_EVERY, running.join_next()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(fetched))) => {
+                    self.update.stored_bytes += fetched?;
+                    self.update.stored += 1;
+                }
+                Ok(Some(Err(_))) => return Err(WarmError::Lost),
+                Err(_) => {}
+            }
+            if !lines.send(&self.update).await {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Layers that are fetched at once: as many as containerd and dockerd fetch.
+const AT_ONCE: usize = 3;
+
+/// The time between two updates.
+const UPDATE_EVERY: Duration = Duration::from_millis(500);
