@@ -14,6 +14,7 @@
 
 mod access;
 mod artifacts;
+mod carry;
 mod clients;
 mod conformance;
 mod control;

@@ -205,6 +205,18 @@ impl Larder {
             .expect("what it was started with is right")
     }
 
+    /// A command of the program on its configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+        command.args(arguments).arg("--config").arg(&self.config);
+        command
+    }
+
+    /// The output of such a command, which has to succeed.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        tools::run(&mut self.command(arguments)).expect("the command does what it is told")
+    }
+
     /// The copies of what is being pushed.
     pub(crate) fn uploads(&self) -> Vec<PathBuf> {
         files(&self.cache.join("uploads"))
