@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
 use super::record_share::RecordShare;
 use super::record_store::REGISTRIES;
@@ -132,6 +133,8 @@ struct SpaceLedger {
     writers: u64,
     /// Files and directories of records.
     record_files: u64,
+    /// When they were last counted by a walk.
+    records_walked_at: Option<Instant>,
     /// The part of records that is promised to writers of new ones.
     records_promised: RecordShare,
     /// The size of the file system, when it was last asked for.
@@ -174,6 +177,7 @@ impl FreeSpace {
             promised: 0,
             writers: 0,
             record_files: 0,
+            records_walked_at: None,
             records_promised: RecordShare::default(),
             total: 0,
             clamped_to: None,
@@ -315,6 +319,12 @@ impl FreeSpace {
         let RecordShare { files, bytes } = found + (ledger.records() - before);
         ledger.used[SpacePart::Records as usize] = bytes;
         ledger.record_files = files;
+        ledger.records_walked_at = Some(Instant::now());
+    }
+
+    /// When the records were last counted by a walk; `None` if they never were.
+    pub(super) fn records_walked_at(&self) -> Option<Instant> {
+        self.ledger().records_walked_at
     }
 
     /// The bytes of a part.
