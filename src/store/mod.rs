@@ -35,6 +35,7 @@ mod repository_view;
 mod small_files;
 mod space;
 mod space_limits;
+mod space_shortage;
 mod stamps;
 mod sums;
 mod verify;

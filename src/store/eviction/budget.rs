@@ -32,8 +32,9 @@ use crate::store::index::{IndexRow, StoreIndex};
 use crate::store::layout::StoreLayout;
 use crate::store::partials::remove_partials;
 use crate::store::small_files::{absent_is_fine, open_to_read};
-use crate::store::space::{FreeSpace, SpacePart, SpaceReservation, SpaceShortage};
+use crate::store::space::{FreeSpace, SpacePart, SpaceReservation};
 use crate::store::space_limits::SpaceLimits;
+use crate::store::space_shortage::SpaceShortage;
 use crate::store::stamps::FileId;
 
 /// The space of a store, and its blobs by the order in which they are evicted.

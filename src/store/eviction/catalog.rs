@@ -19,7 +19,8 @@ use super::recent::RecentlyEvicted;
 use super::retention::{RetentionLimits, RetentionRules};
 use crate::clock::{WallClock, unix_seconds};
 use crate::oci::{Digest, ManifestFacts, RegistryName};
-use crate::store::space::{FreeSpace, SpacePart, SpaceShortage};
+use crate::store::space::{FreeSpace, SpacePart};
+use crate::store::space_shortage::SpaceShortage;
 use crate::store::sums;
 
 /// The blobs of a store. No method blocks for longer than a step of the order takes.
