@@ -1,5 +1,4 @@
-//! How much room is lacking. How that is found is decided in `space.rs`, and the way to more room in
-//! `eviction/`.
+//! The room that is lacking. `space.rs` decides how much that is, and `eviction/` how it is made.
 
 /// The bytes and inodes that there are too few of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod support;
 
 mod cargo_tests;
 mod disks;
+mod growth;
 mod h2spec;
 mod hostile;
 mod mutations;
@@ -47,6 +48,9 @@ pub struct Arguments {
     /// Minutes after which the failures of system calls end, done or not
     #[arg(long, default_value_t = 60)]
     minutes: u64,
+    /// Made-up requests of each kind; 100,000 in the long form
+    #[arg(long)]
+    requests: Option<u64>,
     /// Chooses the samples
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -65,6 +69,7 @@ const PARTS: &[(&str, &str)] = &[
     ("power", "power cuts on ext4 and XFS, with another boot after each"),
     ("disk", "full, failing, hung and rotten disks"),
     ("http", "hostile clients and upstreams"),
+    ("growth", "requests that anonymous clients make up, and what grows by them"),
     ("fuzz", "what strangers write, at random"),
     ("soak", "many clients, a registry that fails, a reload every second"),
     ("mutations", "a check is removed, and its tests fail"),
@@ -74,6 +79,7 @@ async fn run(part: &str, arguments: &Arguments) -> Vec<Row> {
     match part {
         "nth" => nth::run(arguments).await,
         "power" => power::run(arguments).await,
+        "growth" => growth::run(arguments).await,
         "soak" => soak::run(arguments).await,
         "mutations" => mutations::run(arguments),
         part => {
