@@ -1,10 +1,18 @@
 //! Limits how many logins may fail in a minute: from one address, for one user, and for the pair.
 //!
 //! A login that is cached as good passes whatever the counts say, so an attacker who guesses a
-//! user's password does not lock that user out.
+//! user's password does not lock that user out. Logins whose outcome is not known yet count as
+//! failures until it is, so that guesses that are sent at once all wait for their turn.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::process_key::ProcessKey;
 use super::ttl_map::TtlMap;
@@ -14,6 +22,16 @@ use crate::upstream::CredentialId;
 #[derive(Debug)]
 pub(super) struct LoginFailures {
     counts: TtlMap<u32>,
+    /// Logins of each counter that are being tried.
+    trying: Mutex<HashMap<CredentialId, u32>>,
+    ended: Notify,
+}
+
+/// A login that is being tried, until it is dropped.
+#[derive(Debug)]
+pub(super) struct LoginTry {
+    failures: Arc<LoginFailures>,
+    counters: [CredentialId; 3],
 }
 
 /// The three counters that a login from one address for one user adds to when it fails.
@@ -51,7 +69,11 @@ impl LoginFailures {
     /// No failures yet. When too many counters are held, the lowest counts are evicted first, so an
     /// attacker who makes up users and addresses does not erase the count of the real target.
     pub(super) fn new() -> Self {
-        Self { counts: TtlMap::weighted(COUNTERS_MAX, |count| *count) }
+        Self {
+            counts: TtlMap::weighted(COUNTERS_MAX, |count| *count),
+            trying: Mutex::default(),
+            ended: Notify::new(),
+        }
     }
 
     /// How long this login is rate limited; `None` if it may be tried.
@@ -63,11 +85,50 @@ impl LoginFailures {
         full.filter_map(|counter| self.counts.time_left(&counter.id)).max()
     }
 
+    /// Begins to try a login; `None` while as many are being tried as may fail.
+    pub(super) fn begin(self: &Arc<Self>, subject: &FailureSubject) -> Option<LoginTry> {
+        let mut trying = self.trying.lock();
+        let is_full = |counter: &FailureCounter| {
+            let failed = self.counts.get(&counter.id).unwrap_or_default();
+            let tried = trying.get(&counter.id).copied().unwrap_or_default();
+            failed + tried >= counter.failures_max
+        };
+        if subject.counters.iter().any(is_full) {
+            return None;
+        }
+        let counters = subject.counters.each_ref().map(|counter| counter.id);
+        for id in &counters {
+            *trying.entry(*id).or_default() += 1;
+        }
+        Some(LoginTry { failures: Arc::clone(self), counters })
+    }
+
+    /// Ends when a login that is being tried does.
+    pub(super) fn ended(&self) -> Notified<'_> {
+        self.ended.notified()
+    }
+
     /// Counts a failed login.
     pub(super) fn record(&self, subject: &FailureSubject) {
         for counter in &subject.counters {
             self.counts.update(counter.id, WINDOW, |count| *count += 1);
         }
+    }
+}
+
+impl Drop for LoginTry {
+    fn drop(&mut self) {
+        let mut trying = self.failures.trying.lock();
+        for id in &self.counters {
+            if let Entry::Occupied(mut tried) = trying.entry(*id) {
+                *tried.get_mut() -= 1;
+                if *tried.get() == 0 {
+                    tried.remove();
+                }
+            }
+        }
+        drop(trying);
+        self.failures.ended.notify_waiters();
     }
 }
 

@@ -240,8 +240,11 @@ impl ListenerAccess {
         policy: GrantPolicy,
     ) -> Result<Option<ResourceHead>, AccessDenied> {
         let LoginCache { key, rights, .. } = &*self.logins;
-        let begin = |client| self.logins.begin_try(client, query.registry, address);
-        let attempt = query.client.map(begin).transpose()?;
+        let is_known = rights.is_known(&query.right_id(key));
+        let attempt = match query.client {
+            None => None,
+            Some(it) => Some(self.logins.begin_try(it, query.registry, address, is_known).await?),
+        };
         match rights.confirm(key, query, policy).await {
             Err(AccessDenied::Upstream(UpstreamError::CredentialRefused { status, .. })) => {
                 Err(self.credential_refused(status, query, attempt.as_ref()).await)
@@ -283,7 +286,7 @@ impl ListenerAccess {
         registry: &Registry,
         address: IpAddr,
     ) -> Result<(), AccessDenied> {
-        let attempt = self.logins.begin_try(client, registry, address)?;
+        let attempt = self.logins.begin_try(client, registry, address, false).await?;
         match self.ask_if_accepted(client, registry, &attempt).await {
             Err(UpstreamError::CredentialRefused { .. }) => {
                 self.logins.note_refused(&attempt);

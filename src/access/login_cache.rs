@@ -6,16 +6,18 @@
 //! not decided here.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::AccessDenied;
 use super::basic::BasicCredential;
-use super::failures::{FailureSubject, LoginFailures};
+use super::failures::{FailureSubject, LoginFailures, LoginTry};
 use super::htpasswd::UserTable;
 use super::process_key::ProcessKey;
 use super::rights::ConfirmedRights;
@@ -32,7 +34,7 @@ pub struct LoginCache {
     accepted: TtlMap<()>,
     good: TtlMap<()>,
     bad: TtlMap<()>,
-    failures: LoginFailures,
+    failures: Arc<LoginFailures>,
     /// Permits to verify a password.
     verifying: Arc<Semaphore>,
     /// Permits to wait for one of those.
@@ -46,6 +48,8 @@ pub(super) struct CredentialTry {
     accepted: CredentialId,
     refused: CredentialId,
     subject: FailureSubject,
+    /// Held while it may be a guess.
+    trying: Option<LoginTry>,
 }
 
 /// The system gives no random bytes.
@@ -63,7 +67,7 @@ impl LoginCache {
             accepted: TtlMap::new(LOGINS_MAX),
             good: TtlMap::new(LOGINS_MAX),
             bad: TtlMap::new(LOGINS_MAX),
-            failures: LoginFailures::new(),
+            failures: Arc::new(LoginFailures::new()),
             verifying: Arc::new(Semaphore::new((cores / 2).max(1))),
             waiting: Semaphore::new(WAITING_MAX),
             waiting_of: ClientShares::default(),
@@ -127,26 +131,47 @@ impl LoginCache {
     }
 
     /// Allows a credential to be presented to the upstream of `registry`, unless that upstream has
-    /// refused it within [`BAD_TTL`] or logins are rate limited.
-    pub(super) fn begin_try(
+    /// refused it within [`BAD_TTL`] or logins are rate limited. One that is not known to be good
+    /// waits while as many others of its address and user are tried as may fail.
+    pub(super) async fn begin_try(
         &self,
         client: &ClientCredential,
         registry: &Registry,
         address: IpAddr,
+        is_known: bool,
     ) -> Result<CredentialTry, AccessDenied> {
-        let this = CredentialTry {
+        let mut this = CredentialTry {
             accepted: self.upstream_id(b"known", client, registry),
             refused: self.upstream_id(b"refused", client, registry),
             subject: FailureSubject::new(&self.key, address, client.username()),
+            trying: None,
         };
-        if self.bad.get(&this.refused).is_some() {
-            return Err(AccessDenied::BadCredentials);
-        }
-        match self.failures.retry_after(&this.subject) {
-            // One that was accepted a moment ago is no guess.
-            Some(wait) if !self.is_accepted(&this) => Err(AccessDenied::RateLimited { wait }),
-            _ => Ok(this),
-        }
+        let turn = async {
+            loop {
+                let mut ended = pin!(self.failures.ended());
+                ended.as_mut().enable();
+                if self.bad.get(&this.refused).is_some() {
+                    return Err(AccessDenied::BadCredentials);
+                }
+                // One that was accepted a moment ago is no guess.
+                if self.is_accepted(&this) {
+                    return Ok(None);
+                }
+                if let Some(wait) = self.failures.retry_after(&this.subject) {
+                    return Err(AccessDenied::RateLimited { wait });
+                }
+                if is_known {
+                    return Ok(None);
+                }
+                if let Some(trying) = self.failures.begin(&this.subject) {
+                    return Ok(Some(trying));
+                }
+                ended.await;
+            }
+        };
+        let turn = timeout(TURN_WAIT, turn).await;
+        this.trying = turn.map_err(|_| AccessDenied::LoginQueueFull)??;
+        Ok(this)
     }
 
     /// Whether the upstream has accepted this credential within [`GOOD_TTL`].
@@ -205,6 +230,9 @@ const GOOD_TTL: Duration = Duration::from_secs(60);
 
 /// How long a bad login is cached: short, so that a user who was just added gets in soon.
 const BAD_TTL: Duration = Duration::from_secs(5);
+
+/// How long a login waits for others of its address and user, whose outcome is not known yet.
+const TURN_WAIT: Duration = Duration::from_secs(15);
 
 /// At about 80 bytes each, 4 MiB.
 const LOGINS_MAX: usize = 50_000;

@@ -71,6 +71,11 @@ impl ConfirmedRights {
         right.is_some_and(|right| right.confirmed_at.elapsed() < policy.ttl)
     }
 
+    /// Whether this right was confirmed, however long ago within the grace period.
+    pub(super) fn is_known(&self, right: &CredentialId) -> bool {
+        self.confirmed.get(right).is_some()
+    }
+
     /// Removes a right that the registry has refused since.
     pub(super) fn remove(&self, right: &CredentialId) {
         self.confirmed.remove(right);

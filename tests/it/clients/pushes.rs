@@ -9,7 +9,7 @@ use super::{
 };
 use crate::support::client::request;
 use crate::support::registry::{User, basic};
-use crate::support::{Auth, Image, Log, Proxy, ScriptedRegistry, Setup};
+use crate::support::{Auth, Fault, Gate, Image, Log, Proxy, ScriptedRegistry, Setup, When};
 
 const UPLOADS: &str = "/v2/team/app/blobs/uploads/";
 
@@ -80,6 +80,59 @@ async fn wrong_passwords_of_pushes_are_counted_with_those_of_pulls() {
         far.assert_status(202);
     }
     log.assert_without(&[ANN, WRONG], &USERS);
+}
+
+/// A registry that is slow to answer gets no more of them, whatever they ask for.
+#[tokio::test(start_paused = true)]
+async fn guesses_that_are_sent_at_once_are_counted_before_they_reach_the_registry() {
+    for (method, path) in [
+        (Method::POST, UPLOADS),
+        (Method::PUT, "/v2/team/app/manifests/v1"),
+        (Method::DELETE, LATEST),
+        (Method::GET, LATEST),
+    ] {
+        let (hub, image, proxy) = open(&[ann(&["team/*:pull,push,delete"])]).await;
+        let near = proxy.client_of(ClientPeer::at("10.0.0.1".parse().unwrap()));
+        let gate = Gate::new();
+        hub.breaks(When::asked("/token"), Fault::HoldHeaders(gate.clone()));
+        let guesses: Vec<_> = (0..40)
+            .map(|guess| {
+                let (near, method) = (near.clone(), method.clone());
+                let password = format!("{WRONG}{guess}");
+                tokio::spawn(async move { ask(&near, method, path, ("ann", &password)).await })
+            })
+            .collect();
+        gate.reached_by(10).await;
+        gate.open();
+        let mut wrong = 0;
+        for guess in guesses {
+            let status = guess.await.unwrap().status;
+            assert!([401, 429].contains(&status.as_u16()), "{status}");
+            wrong += usize::from(status == 401);
+        }
+        assert_eq!((wrong, hub.gets("/token").len()), (10, 10), "{method} {path}");
+        hub.heal();
+        get(&proxy, LATEST, ("ann", ANN)).await.assert_is(&image.manifest.blob);
+    }
+}
+
+/// Clients send several requests at once, before the first of them has shown that they may.
+#[tokio::test(start_paused = true)]
+async fn requests_with_a_good_password_that_are_sent_at_once_are_no_guesses() {
+    let (_hub, image, proxy) = open(&[ann(&["team/*:pull,push,delete"])]).await;
+    let requests: Vec<_> = (0..60)
+        .map(|number| {
+            let client = proxy.client.clone();
+            let path = if number % 2 == 0 { UPLOADS } else { LATEST };
+            let method = if number % 2 == 0 { Method::POST } else { Method::GET };
+            tokio::spawn(async move { ask(&client, method, path, ("ann", ANN)).await })
+        })
+        .collect();
+    for request in requests {
+        let reply = request.await.unwrap();
+        assert!(reply.status.is_success(), "{}", reply.text());
+    }
+    get(&proxy, LATEST, ("ann", ANN)).await.assert_is(&image.manifest.blob);
 }
 
 /// A password that is changed during an upload is wrong, and no fault of the gateway.
