@@ -2,8 +2,8 @@
 //! anonymous client nothing but a number.
 //!
 //! Each kind of request is sent many times, mostly from thousands of addresses, while the upstream
-//! gives each kind of answer. An honest client pulls from the cache all the while, and its longest wait
-//! is in the table too.
+//! gives each kind of answer. An honest client pulls from the cache all the while, and its longest
+//! wait is in the table too.
 
 mod requests;
 mod upstream;
