@@ -13,6 +13,7 @@ mod latest;
 mod notify;
 mod passwords;
 mod ports;
+mod pull_log;
 mod request_log;
 mod run;
 mod users;

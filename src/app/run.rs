@@ -15,6 +15,7 @@ use super::certificates::LOOK_EVERY;
 use super::control_socket::ControlSocket;
 use super::notify::ServiceManager;
 use super::ports::ListenPorts;
+use super::pull_log::PullLog;
 use super::request_log::RequestLog;
 use super::{App, AppParts, StartError, certificates, passwords, users};
 use crate::clock::BootId;
@@ -50,7 +51,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     let Some(app) = open(&settings, &mut signals).await? else { return Ok(RunEnd::Interrupted) };
     app.show_to(&admin_port.admin);
     let control = ControlSocket::open(&app, &settings.store.dir);
-    let request_log = RequestLog::start(app.traffic());
+    let (request_log, pull_log) = (RequestLog::start(app.traffic()), PullLog::start(&app));
     ports.commit(prepared, &app).await;
     let manager = ServiceManager::of(&source.environment);
     manager.ready();
@@ -62,6 +63,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     sweeping.abort();
     control.close().await;
     if end == RunEnd::Stopped {
+        pull_log.finish().await;
         request_log.finish().await;
     }
     Ok(end)

@@ -191,6 +191,7 @@ mod tests {
             &["pin"],
             &["ls", "--sort", "colour"],
             &["ls", "--unused", "soon"],
+            &["pulls", "--since", "soon"],
             &["verify", "--subset", "0%"],
             &["verify", "--subset", "5"],
             &["completions", "dos"],

@@ -11,10 +11,11 @@ use super::export::ExportArguments;
 use super::import::ImportArguments;
 use super::ls::ListArguments;
 use super::pin::PinArguments;
+use super::pulls::PullArguments;
 use super::rm::RemovalArguments;
 use super::verify::VerifyArguments;
 use super::warm::WarmArguments;
-use super::{inventory, ls, pin, rm, show, stats, verify, why};
+use super::{inventory, ls, pin, pulls, rm, show, stats, verify, why};
 use crate::config::Environment;
 
 /// A command that looks at the cache or changes it.
@@ -59,6 +60,13 @@ pub(super) enum CacheCommand {
         source: ConfigArguments,
         #[command(flatten)]
         pin: PinArguments,
+    },
+    /// List who pulled which image and when, as far as the bounded log goes
+    Pulls {
+        #[command(flatten)]
+        source: ConfigArguments,
+        #[command(flatten)]
+        pulls: PullArguments,
     },
     /// Remove an image, or a content, from the cache; the upstream is not asked and keeps it
     Rm {
@@ -130,6 +138,9 @@ impl CacheCommand {
             Self::Pin { source, pin } => on(source, &mut |cache| pin::run(cache, &pin, true, out)),
             Self::Unpin { source, pin } => {
                 on(source, &mut |cache| pin::run(cache, &pin, false, out))
+            }
+            Self::Pulls { source, pulls: wanted } => {
+                on(source, &mut |cache| pulls::run(cache, &wanted, out))
             }
             Self::Rm { source, removal } => on(source, &mut |cache| rm::run(cache, &removal, out)),
             Self::Show { source, image, json } => {

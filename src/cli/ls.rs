@@ -44,6 +44,8 @@ enum SortKey {
     Name,
     /// By last pull, the latest first
     Pull,
+    /// By number of pulls, the most first
+    Pulls,
     /// By size on the disk, the largest first
     Size,
 }
@@ -102,6 +104,7 @@ impl ListArguments {
         match self.sort {
             SortKey::Name => {}
             SortKey::Pull => rows.sort_by_key(|row| Reverse(row.last_pull)),
+            SortKey::Pulls => rows.sort_by_key(|row| Reverse(row.pulls)),
             SortKey::Size => rows.sort_by_key(|row| Reverse(row.stored)),
         }
         if self.reverse {
@@ -113,7 +116,7 @@ impl ListArguments {
 /// Writes rows for people or for programs.
 enum RowWriter<'w> {
     Json { out: &'w mut dyn Write },
-    Table { table: TableWriter<'w, 6>, now: SystemTime },
+    Table { table: TableWriter<'w, 7>, now: SystemTime },
 }
 
 impl<'w> RowWriter<'w> {
@@ -121,7 +124,7 @@ impl<'w> RowWriter<'w> {
         if list.json {
             return Self::Json { out };
         }
-        let names = ["IMAGE", "SIZE", "COMPLETE", "PINNED", "PLATFORMS", "LAST PULL"];
+        let names = ["IMAGE", "SIZE", "COMPLETE", "PINNED", "PLATFORMS", "PULLS", "LAST PULL"];
         Self::Table { table: TableWriter::new(out, names), now }
     }
 
@@ -140,6 +143,7 @@ impl<'w> RowWriter<'w> {
                     if row.is_complete { "yes" } else { "no" }.to_owned(),
                     if row.is_pinned { "yes" } else { "-" }.to_owned(),
                     platforms,
+                    row.pulls.to_string(),
                     ago(row.last_pull.age(*now)),
                 ])
             }

@@ -16,6 +16,7 @@ mod ls;
 mod output;
 mod pin;
 mod progress;
+mod pulls;
 mod rm;
 mod serve;
 mod show;

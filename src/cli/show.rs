@@ -65,6 +65,7 @@ fn summary(row: &ImageRow, now: SystemTime) -> String {
         lines.push(("platforms", format!("{} of {} pulled", platforms.pulled, platforms.listed)));
     }
     lines.push(("last pull", ago(row.last_pull.age(now))));
+    lines.push(("pulls", format!("{}, as far as the log goes", row.pulls)));
     lines.extend(row.checked_at.map(|at| ("tag checked", ago(at.age(now)))));
     format!("{}\n", lines.iter().map(|(name, value)| labelled(name, value)).collect::<String>())
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod lines;
+mod pull_recorder;
 mod received;
 mod request;
 mod service;
@@ -17,6 +18,7 @@ mod warm;
 use std::path::{Path, PathBuf};
 
 pub use answer::ControlFailure;
+pub use pull_recorder::record_pulls;
 pub use request::ControlRequest;
 pub use service::{ControlService, ControlSources, RegistrySettings};
 pub use stats::{CacheStats, EvictedCount, RegistryTraffic, ServerStats};

@@ -37,6 +37,9 @@ pub enum ControlRequest {
         /// Whether it is to be pinned.
         is_wanted: bool,
     },
+    /// The log of pulls, the oldest first: a [`PullRecord`](crate::inventory::PullRecord) on each
+    /// line.
+    Pulls,
     /// The removal of an image or a content: [`RemovalReport`](crate::inventory::RemovalReport).
     Removal {
         /// The full name of the image, or the digest.
@@ -65,7 +68,7 @@ impl ControlRequest {
     /// Its method.
     pub fn method(&self) -> Method {
         match self {
-            Self::Image { .. } | Self::Images { .. } | Self::Stats => Method::GET,
+            Self::Image { .. } | Self::Images { .. } | Self::Pulls | Self::Stats => Method::GET,
             Self::Pin { is_wanted: true, .. } => Method::PUT,
             Self::Pin { is_wanted: false, .. } | Self::Removal { .. } => Method::DELETE,
             Self::Import { .. } | Self::Verification { .. } | Self::Warm { .. } => Method::POST,
@@ -83,6 +86,7 @@ impl ControlRequest {
                 with_query(IMPORT, &given.collect::<Vec<_>>())
             }
             Self::Pin { name, .. } => with_query(PIN, &[("name", name)]),
+            Self::Pulls => PULLS.to_owned(),
             Self::Removal { name, is_dry_run } => {
                 let is_dry_run = if *is_dry_run { "true" } else { "false" };
                 with_query(IMAGE, &[("name", name), ("dry_run", is_dry_run)])
@@ -123,6 +127,7 @@ impl ControlRequest {
                 let is_dry_run = text("dry_run").is_some_and(|text| text != "false");
                 Some(Self::Removal { name: text("name")?, is_dry_run })
             }
+            (&Method::GET, PULLS) => Some(Self::Pulls),
             (&Method::GET, STATS) => Some(Self::Stats),
             (&Method::POST, VERIFICATION) => {
                 let share = text("share").map_or(Ok(ContentShare::ALL), |text| text.parse());
@@ -151,6 +156,7 @@ const IMAGE: &str = "/v1/image";
 const IMAGES: &str = "/v1/images";
 const IMPORT: &str = "/v1/import";
 const PIN: &str = "/v1/pin";
+const PULLS: &str = "/v1/pulls";
 const STATS: &str = "/v1/stats";
 const WARM: &str = "/v1/warm";
 const VERIFICATION: &str = "/v1/verification";
@@ -164,6 +170,7 @@ mod tests {
         let pattern = "docker.io/**/a&b=c d:{1,2}*?%ä".to_owned();
         for request in [
             ControlRequest::Stats,
+            ControlRequest::Pulls,
             ControlRequest::Image { name: pattern.clone() },
             ControlRequest::Import { name: Some(pattern.clone()), registry: None },
             ControlRequest::Import { name: None, registry: Some("a.test".to_owned()) },

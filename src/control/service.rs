@@ -19,7 +19,8 @@ use crate::bundle::{ImportJob, ImportUpdate, ImportWishes};
 use crate::cache::{Cache, KnownRegistries};
 use crate::http::{Incoming, ReplyBody, receive_local};
 use crate::inventory::{
-    ImageName, ImagePattern, PinBook, PinError, RemovalPlan, RemovalTarget, list_images, show_image,
+    ImageName, ImagePattern, PinBook, PinError, RemovalPlan, RemovalTarget, list_images,
+    list_pulls, show_image,
 };
 use crate::registry::RegistryOptions;
 use crate::routes::TrafficCounters;
@@ -71,6 +72,7 @@ impl ControlService {
             Some(ControlRequest::Images { pattern }) => self.images(&pattern),
             Some(ControlRequest::Import { name, registry }) => self.import(name, registry, body),
             Some(ControlRequest::Pin { name, is_wanted }) => self.pin(&name, is_wanted).await,
+            Some(ControlRequest::Pulls) => self.pulls(),
             Some(ControlRequest::Removal { name, is_dry_run }) => {
                 self.remove(&name, is_dry_run).await
             }
@@ -199,6 +201,15 @@ impl ControlService {
         let (lines, response) = open_lines();
         drop(tokio::spawn(async move { job.run(name.reference, &lines).await }));
         response
+    }
+
+    fn pulls(&self) -> Response<ReplyBody> {
+        let store = Arc::clone(self.sources.cache.store());
+        json_lines(move |show| {
+            // A client that has gone needs no more.
+            let _all: bool = list_pulls(&store.view()?)?.into_iter().all(show);
+            Ok(())
+        })
     }
 
     /// Goes on as long as the client reads.

@@ -9,6 +9,7 @@ use super::document::{ManifestPart, PartKind};
 use super::image_set::ImageSet;
 use super::list::image_row;
 use super::name::ImageName;
+use super::pulls::PullCounts;
 use super::row::ImageRow;
 use super::timestamp::Timestamp;
 use super::usage::each_use;
@@ -79,7 +80,8 @@ pub fn show_image(view: &StoreView, name: &ImageName) -> io::Result<Option<Image
     let tag = name.tag().and_then(|wanted| tags.iter().find(|tag| tag.tag == *wanted));
     let mut images = ImageSet::read(view, &repository)?;
     let Some(root) = root_of(name, tag, &images) else { return Ok(None) };
-    let row = image_row(view, &repository, &mut images, tag, &root)?;
+    let mut row = image_row(view, &repository, &mut images, tag, &root)?;
+    row.pulls = PullCounts::read(view).of(&row.name);
     let mut uses: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
     each_use(view, &images.contents(&root), &mut |name, digest| {
         if name != row.name {

@@ -5,6 +5,7 @@ use std::io;
 
 use super::image_set::ImageSet;
 use super::pattern::ImagePattern;
+use super::pulls::PullCounts;
 use super::row::{ImageRow, image_name};
 use crate::oci::{Digest, Reference};
 use crate::store::{RepositoryView, StoreView, TagView};
@@ -20,6 +21,8 @@ pub fn list_images(
     pattern: &ImagePattern,
     show: &mut dyn FnMut(ImageRow) -> bool,
 ) -> io::Result<()> {
+    let counts = PullCounts::read(view);
+    let mut show = |row: ImageRow| show(ImageRow { pulls: counts.of(&row.name), ..row });
     for repository in view.repositories() {
         let repository = repository?;
         let name = format!("{}/{}", repository.registry, repository.repository);
@@ -47,7 +50,7 @@ pub fn list_images(
     Ok(())
 }
 
-/// An image of a repository, as a list has it.
+/// An image of a repository, as a list has it, but for its pulls.
 pub(super) fn image_row(
     view: &StoreView,
     of: &RepositoryView,
@@ -72,6 +75,7 @@ pub(super) fn image_row(
         is_complete: totals.missing == 0,
         platforms: totals.platforms,
         last_pull: used_at.into(),
+        pulls: 0,
         checked_at: tag.map(|tag| tag.checked_at.into()),
     })
 }

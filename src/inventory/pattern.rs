@@ -31,6 +31,13 @@ impl ImagePattern {
         self.matches_repository(repository)
             || self.matches_repository(&format!("{repository}:{tag}"))
     }
+
+    /// Whether it matches an image by its full name, with a tag or a digest.
+    pub fn matches_image(&self, name: &str) -> bool {
+        let before = name.split_once('@').or_else(|| name.rsplit_once(':'));
+        let repository = before.map_or(name, |(repository, _)| repository);
+        self.matches_repository(repository) || self.matches_repository(name)
+    }
 }
 
 impl Default for ImagePattern {

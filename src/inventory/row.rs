@@ -33,6 +33,9 @@ pub struct ImageRow {
     pub platforms: Option<ImagePlatforms>,
     /// When it was last pulled, about.
     pub last_pull: Timestamp,
+    /// How often it was pulled under this name, as far as the log of pulls goes.
+    #[serde(default)]
+    pub pulls: u64,
     /// When the upstream last said that the tag has this digest; `null` without a tag.
     pub checked_at: Option<Timestamp>,
 }

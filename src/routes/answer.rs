@@ -12,6 +12,7 @@ use super::door::{DoorQuery, ResolvedTarget, resolve};
 use super::entrance::Entrance;
 use super::error::{ErrorContext, RequestError};
 use super::observed::{Observation, ObservedBody};
+use super::puller::EventClient;
 use super::pushes::PushRequest;
 use super::reply::RouteReply;
 use super::sources::MountSources;
@@ -163,7 +164,9 @@ impl Routes {
         };
         let grant = entrance.access.grant(&principal, wanted).await?;
         if action == Action::Pull {
-            return self.pull(visit, &grant, resource).await;
+            let mut reply = self.pull(visit, &grant, resource).await?;
+            reply.puller = Some(EventClient::new(peer.address, &principal.subject));
+            return Ok(reply);
         }
         // Boxed, so that pulls need no room for it.
         Box::pin(self.push(visit, &grant, &principal, body)).await

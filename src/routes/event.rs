@@ -12,10 +12,12 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio_util::sync::CancellationToken;
 
 use super::door::ResolvedTarget;
+use super::puller::EventClient;
 use crate::cache::Decision;
-use crate::oci::{ApiCall, RepositoryName, Resource};
+use crate::oci::{ApiCall, Reference, RepositoryName, Resource};
 use crate::telemetry::Counter;
 
 /// A request whose answer has ended.
@@ -39,6 +41,11 @@ pub struct RequestDetails {
     pub registry: Option<Box<str>>,
     /// The repository, by its name at the registry.
     pub repository: Option<RepositoryName>,
+    /// The manifest, if it asked for one.
+    pub manifest: Option<Reference>,
+    /// The client of a pull that was granted. `None` where the registry is asked with clients' own
+    /// credentials: that a client has pulled there is between the two.
+    pub puller: Option<EventClient>,
     /// The id in the body of an error answer.
     pub request_id: Option<String>,
     /// The error.
@@ -161,21 +168,30 @@ impl AnswerEnd {
 #[derive(Debug)]
 pub struct EventSender {
     sender: broadcast::Sender<Arc<RequestEvent>>,
+    /// Readers of every event.
     readers: Arc<AtomicUsize>,
+    /// Readers of those of manifests.
+    manifest_readers: Arc<AtomicUsize>,
     lost: Arc<Counter>,
 }
 
 impl Default for EventSender {
     fn default() -> Self {
         let (sender, _) = broadcast::channel(LAG_MAX);
-        Self { sender, readers: Arc::default(), lost: Arc::default() }
+        Self {
+            sender,
+            readers: Arc::default(),
+            manifest_readers: Arc::default(),
+            lost: Arc::default(),
+        }
     }
 }
 
 impl EventSender {
-    /// Whether there is a reader. Without one, no event need be built.
-    pub fn has_readers(&self) -> bool {
+    /// Whether there is a reader for a request of this kind. Without one, no event need be built.
+    pub fn has_readers(&self, kind: RequestKind) -> bool {
         self.readers.load(Ordering::Relaxed) > 0
+            || kind == RequestKind::Manifest && self.manifest_readers.load(Ordering::Relaxed) > 0
     }
 
     /// Sends an event to every reader, without waiting.
@@ -186,10 +202,19 @@ impl EventSender {
 
     /// A reader of every event from now on.
     pub fn subscribe(&self) -> EventReader {
-        self.readers.fetch_add(1, Ordering::Relaxed);
+        self.reader_of(&self.readers)
+    }
+
+    /// A reader of the events of manifests from now on. Others may come to it as well.
+    pub fn subscribe_to_manifests(&self) -> EventReader {
+        self.reader_of(&self.manifest_readers)
+    }
+
+    fn reader_of(&self, readers: &Arc<AtomicUsize>) -> EventReader {
+        readers.fetch_add(1, Ordering::Relaxed);
         EventReader {
             receiver: self.sender.subscribe(),
-            readers: Arc::clone(&self.readers),
+            readers: Arc::clone(readers),
             lost: Arc::clone(&self.lost),
         }
     }
@@ -248,6 +273,35 @@ impl Drop for EventReader {
     }
 }
 
+/// Shows each event, until the sender is gone or `stop` is cancelled; then those that are due
+/// already. Waking a waiting reader would cost each request a system call, so events are read at
+/// intervals of `pause`.
+pub async fn each_event(
+    mut events: EventReader,
+    pause: Duration,
+    stop: CancellationToken,
+    mut show: impl FnMut(EventRead),
+) {
+    loop {
+        let read = tokio::select! {
+            read = events.next() => read,
+            () = stop.cancelled() => None,
+        };
+        let is_over = read.is_none();
+        read.into_iter().for_each(&mut show);
+        while let Some(read) = events.next_now() {
+            show(read);
+        }
+        if is_over {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
 /// How many events a slow reader may lag behind: a twentieth of a second at the most requests that
 /// two cores answer, and 4 MiB if all have the longest path.
 const LAG_MAX: usize = 4096;
@@ -271,6 +325,8 @@ mod tests {
             path: "/v2/".into(),
             registry: None,
             repository: None,
+            manifest: None,
+            puller: None,
             request_id: None,
             fault: None,
         };
@@ -303,12 +359,16 @@ mod tests {
     #[test]
     fn there_are_readers_from_a_subscription_until_its_reader_is_dropped() {
         let events = EventSender::default();
-        assert!(!events.has_readers());
+        let wanted = || RequestKind::ALL.map(|kind| events.has_readers(kind));
+        assert_eq!(wanted(), [false; 7]);
         events.send(event(1));
         let mut reader = events.subscribe();
-        assert!(events.has_readers() && reader.next_now().is_none());
+        assert!(wanted() == [true; 7] && reader.next_now().is_none());
         drop(reader);
-        assert!(!events.has_readers());
+        let reader = events.subscribe_to_manifests();
+        assert_eq!(wanted(), RequestKind::ALL.map(|kind| kind == RequestKind::Manifest));
+        drop(reader);
+        assert_eq!(wanted(), [false; 7]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::event::{EventRead, EventReader, RequestEvent};
+use super::event::{EventRead, EventReader, RequestEvent, each_event};
 use crate::cache::{Decision, MissReason};
 use crate::oci::RepositoryName;
 
@@ -18,31 +18,13 @@ pub fn log_is_wanted() -> bool {
 
 /// Writes a line for each event, until the sender is gone or `stop` is cancelled; then the lines
 /// that are due already.
-pub async fn write_log(mut events: EventReader, stop: CancellationToken) {
-    loop {
-        let read = tokio::select! {
-            read = events.next() => read,
-            () = stop.cancelled() => None,
-        };
-        let is_over = read.is_none();
-        read.iter().for_each(write);
-        while let Some(read) = events.next_now() {
-            write(&read);
-        }
-        if is_over {
-            return;
-        }
-        // Waking a waiting reader would cost each request a system call, so it reads in intervals.
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            () = stop.cancelled() => {}
-        }
-    }
+pub async fn write_log(events: EventReader, stop: CancellationToken) {
+    each_event(events, PAUSE, stop, write).await;
 }
 
-fn write(read: &EventRead) {
+fn write(read: EventRead) {
     match read {
-        EventRead::Event(event) => write_event(event),
+        EventRead::Event(event) => write_event(&event),
         EventRead::Lost(lines) => {
             tracing::warn!(lines, "request lines were lost: the log is written too slowly");
         }

@@ -13,6 +13,7 @@ mod lists;
 mod log;
 mod manifests;
 mod observed;
+mod puller;
 mod pushes;
 mod reply;
 mod sources;
@@ -22,8 +23,9 @@ pub use answer::Routes;
 pub use entrance::Entrance;
 pub use event::{
     AnswerEnd, EventRead, EventReader, EventSender, RequestDetails, RequestEvent, RequestKind,
-    RequestSummary,
+    RequestSummary, each_event,
 };
 pub use log::{log_is_wanted, write_log};
 pub use observed::ObservedBody;
+pub use puller::EventClient;
 pub use traffic::{AnswerLabels, RegistryCounts, RequestTiming, TrafficCounters};

@@ -18,7 +18,7 @@ use super::reply::RouteReply;
 use super::traffic::{RegistryCounts, TrafficCounters};
 use crate::cache::Decision;
 use crate::http::{BodyData, BodyError, ReplyBody};
-use crate::oci::ApiCall;
+use crate::oci::{ApiCall, Resource};
 
 /// A request, as it is known when its answer begins.
 #[derive(Debug)]
@@ -42,12 +42,13 @@ impl Observation {
         traffic: &Arc<TrafficCounters>,
         counts: &Arc<RegistryCounts>,
     ) -> Self {
-        let has_readers = traffic.events().has_readers();
+        let route = RequestKind::of(target);
+        let has_readers = traffic.events().has_readers(route);
         Self {
             traffic: Arc::clone(traffic),
             counts: Arc::clone(counts),
             began,
-            route: RequestKind::of(target),
+            route,
             status: reply.response.status(),
             decision: reply.decision(),
             details: has_readers.then(|| Box::new(details(request, target, reply))),
@@ -71,16 +72,23 @@ fn details(
     reply: &RouteReply,
 ) -> RequestDetails {
     let registry = target.and_then(|target| target.registry.as_ref());
-    let repository = target.and_then(|target| match &target.call {
-        ApiCall::In(repository, _) => Some(repository.clone()),
+    let called = target.and_then(|target| match &target.call {
+        ApiCall::In(repository, resource) => Some((repository, resource)),
         ApiCall::Ping => None,
     });
+    let manifest = called.and_then(|(_, resource)| match resource {
+        Resource::Manifest(reference) => Some(reference.clone()),
+        _ => None,
+    });
+    let is_private = registry.is_none_or(|registry| registry.grants().is_some());
     let fault = reply.fault.as_ref();
     RequestDetails {
         method: request.method.clone(),
         path: shown(request.uri.path()),
         registry: registry.map(|registry| registry.name().as_str().into()),
-        repository,
+        repository: called.map(|(repository, _)| repository.clone()),
+        manifest,
+        puller: reply.puller.clone().filter(|_| !is_private),
         request_id: fault.map(|fault| fault.request_id.clone()),
         fault: fault.map(|fault| fault.message.clone()),
     }

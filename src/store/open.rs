@@ -22,7 +22,10 @@ use super::layout::StoreLayout;
 use super::locked_dir::lock_dir;
 use super::partials::remove_partials;
 use super::record_files::RecordFiles;
-use super::record_store::{PINS_BYTES_MAX, PutCondition, RecordName, RecordStore, RecordVersion};
+use super::record_store::{
+    AppendCondition, PINS_BYTES_MAX, PULLS_BYTES_MAX, PutCondition, RecordName, RecordStore,
+    RecordVersion,
+};
 use super::repository::RepositoryStore;
 use super::repository_records::RepositoryRecords;
 use super::small_files::DraftDir;
@@ -209,6 +212,25 @@ impl Store {
     pub fn put_pin_list(&self, bytes: &[u8]) -> io::Result<()> {
         self.records.put(&RecordName::pins(), bytes, PutCondition::Always)?;
         File::open(self.layout.dir())?.sync_all()
+    }
+
+    /// Adds lines to the log of pulls, which goes on where an earlier process ended it. Lines are
+    /// lost when there are too many records. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn append_pulls(&self, lines: &str) -> io::Result<()> {
+        let name = RecordName::pulls();
+        let len = self.records.append(&name, lines, AppendCondition::IfRoom)?;
+        if len > PULLS_BYTES_MAX
+            && let Some(log) = self.records.get(&name, len)?
+        {
+            let newer = &log.bytes[log.bytes.len() / 2..];
+            let from = newer.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            self.records.put(&name, &newer[from..], PutCondition::Always)?;
+        }
+        Ok(())
     }
 
     /// Opens the file that a blob of a registry is downloaded to, with what an earlier fill left in

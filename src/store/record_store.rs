@@ -100,6 +100,11 @@ impl RecordName {
         Self("pins".to_owned())
     }
 
+    /// The log of pulls. No registry's name begins with `_`.
+    pub(super) fn pulls() -> Self {
+        Self(format!("{REGISTRIES}/_pulls"))
+    }
+
     /// The folder of what a registry is known not to have: apart from its repositories, since
     /// clients make names up and can make up any number of them.
     pub(super) fn absences(registry: &RegistryName) -> Self {
@@ -137,6 +142,9 @@ impl RecordName {
 
 /// The length of the list of pinned images: ten thousand of them.
 pub(super) const PINS_BYTES_MAX: u64 = 4 << 20;
+
+/// The length of the log of pulls: about eight thousand of them. A longer one loses its older half.
+pub(super) const PULLS_BYTES_MAX: u64 = 1 << 20;
 
 /// The folder of all registries' records.
 pub(super) const REGISTRIES: &str = "registries";

@@ -17,7 +17,7 @@ use super::eviction::{NoPins, PinRules};
 use super::index::IndexTotals;
 use super::layout::StoreLayout;
 use super::record_store::RecordName;
-use super::record_store::{MANIFESTS, PINS_BYTES_MAX, TAGS};
+use super::record_store::{MANIFESTS, PINS_BYTES_MAX, PULLS_BYTES_MAX, TAGS};
 use super::repository_view::{RepositoryView, RepositoryWalk};
 use super::small_files::{open_untouched, read_small, read_untouched, used_at};
 use super::space::SpacePart;
@@ -80,6 +80,18 @@ impl StoreView {
     pub fn pin_list(&self) -> io::Result<Vec<u8>> {
         let path = self.layout.record(&RecordName::pins());
         Ok(read_small(&path, PINS_BYTES_MAX)?.unwrap_or_default())
+    }
+
+    /// The lines of the log of pulls, the oldest first. The last may be torn.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn pull_log(&self) -> io::Result<Vec<u8>> {
+        let path = self.layout.record(&RecordName::pulls());
+        // A process that was killed has not shortened it yet.
+        let log = read_untouched(&path, 2 * PULLS_BYTES_MAX)?;
+        Ok(log.map(|log| log.bytes).unwrap_or_default())
     }
 
     /// The files of a store that is open.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use larder::access::AnonymousAccess;
+use larder::routes::EventRead;
 
 use super::{ANN, BEN, LATEST, ann, ask, asking, ben, corp, get, put};
 use crate::support::registry::basic;
@@ -85,4 +86,15 @@ async fn an_answer_that_a_push_has_overtaken_is_asked_for_again() {
 
     pulled.await.unwrap().assert_is(&manifest.blob);
     get(&proxy, LATEST, ("ann", ANN)).await.assert_is(&manifest.blob);
+}
+
+/// A pull with a client's own credential is between it and the registry, and stands in no log of
+/// pulls.
+#[tokio::test(start_paused = true)]
+async fn the_event_of_a_pull_names_no_client_that_the_registry_knows_by_its_own_credential() {
+    let (_hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
+    let mut events = proxy.manifest_events();
+    get(&proxy, LATEST, ("ann", ANN)).await.assert_is(&image.manifest.blob);
+    let Some(EventRead::Event(event)) = events.next().await else { panic!("no event") };
+    assert!(event.details.manifest.is_some() && event.details.puller.is_none(), "{event:?}");
 }

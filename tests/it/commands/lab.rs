@@ -63,6 +63,15 @@ impl Lab {
         // Four manifests; three blobs of `alpine`, two of `untagged`, and the config of `tool`.
         let is_stored = |larder: &Process| larder.files("blobs").len() == 10;
         self.larder.until(is_stored, "everything is stored").await;
+        self.until_logged(3).await;
+    }
+
+    /// Waits until the log of pulls has so many.
+    pub async fn until_logged(&self, pulls: usize) {
+        let log = self.larder.cache_dir().join("registries/_pulls");
+        let is_logged =
+            |_: &Process| fs::read_to_string(&log).is_ok_and(|log| log.lines().count() >= pulls);
+        self.larder.until(is_logged, "pulls are logged").await;
     }
 
     pub async fn get(&self, path: &str) {

@@ -4,6 +4,7 @@ mod healthcheck;
 mod lab;
 mod ls;
 mod pin;
+mod pulls;
 mod rm;
 mod show;
 mod socket;

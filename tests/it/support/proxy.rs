@@ -260,6 +260,11 @@ impl Proxy {
         tokio::spawn(larder::routes::write_log(events, CancellationToken::new()));
     }
 
+    /// A reader of the events of manifests from now on.
+    pub fn manifest_events(&self) -> larder::routes::EventReader {
+        self.app().traffic().events().subscribe_to_manifests()
+    }
+
     /// Its admin side.
     pub fn admin(&self) -> AdminService {
         let admin = AdminService::default();
