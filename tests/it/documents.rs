@@ -277,6 +277,22 @@ struct Etc {
     dir: tempfile::TempDir,
 }
 
+/// The files with a password that the pages name.
+const SECRET_FILES: [&str; 12] = [
+    "acr-token",
+    "git",
+    "github-token",
+    "gitlab",
+    "harbor-password",
+    "harbor-token",
+    "hub-token",
+    "key.json",
+    "nexus-password",
+    "ngc-key",
+    "quay-token",
+    "upstream-password",
+];
+
 impl Etc {
     fn new() -> Self {
         let etc = Self { dir: tempfile::tempdir().unwrap() };
@@ -287,8 +303,9 @@ impl Etc {
         etc.write("clients-ca.pem", &String::from_utf8(ca.pem()).unwrap());
         etc.write("registry.crt", &certificate);
         etc.write("gar-key.json", "{\n  \"private_key\": \"canary\"\n}\n");
-        etc.write("harbor-password", "canary\n");
-        etc.write("upstream-password", "canary\n");
+        for file in SECRET_FILES {
+            etc.write(file, "canary\n");
+        }
         let hash = bcrypt::hash_with_result("canary", 10).unwrap();
         etc.write("htpasswd", &format!("ann:{hash}\nci:{hash}\n"));
         etc
