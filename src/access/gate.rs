@@ -229,8 +229,11 @@ impl ListenerAccess {
                 denied => denied,
             })?;
         }
-        let is_fresh = !is_pull || rights.is_fresh(&id, policy);
-        Ok(Grant::by_upstream(request, principal, UpstreamRight { id, is_fresh }, head))
+        let of_pull = || RightsQuery { action: Action::Pull, ..query }.right_id(key);
+        let pull_id = if is_pull { id } else { of_pull() };
+        let is_reader = rights.is_fresh(&pull_id, policy);
+        let right = UpstreamRight { id, is_fresh: !is_pull || is_reader, is_reader };
+        Ok(Grant::by_upstream(request, principal, right, head))
     }
 
     async fn confirm(

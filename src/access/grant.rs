@@ -37,6 +37,8 @@ pub(super) struct UpstreamRight {
     /// The hash under which the right is cached.
     pub(super) id: CredentialId,
     pub(super) is_fresh: bool,
+    /// Whether the upstream has confirmed within `grant_ttl` that the client may read here.
+    pub(super) is_reader: bool,
 }
 
 impl Grant {
@@ -127,6 +129,12 @@ impl Grant {
     /// nothing else.
     pub fn is_live(&self) -> bool {
         self.upstream.is_none_or(|right| right.is_fresh)
+    }
+
+    /// Whether the client is known to have a right to read here, so that a 404 means that there is
+    /// nothing, and not that the client must not know.
+    pub fn is_of_reader(&self) -> bool {
+        self.upstream.is_none_or(|right| right.is_reader)
     }
 
     /// Whether the client may push here as well: then an upload is skipped only for content that

@@ -1,4 +1,5 @@
-//! Whether the registry has what it was sent, where its answer alone does not say so.
+//! Whether the registry has what it was sent, or has lost what it was to delete, where its answer
+//! alone does not say so.
 //!
 //! Some registries answer a push with 200, 202 or 204 in place of 201, and so does a login page.
 //! The registry is asked for the content, and has it if the answer names the digest, or its length
@@ -39,14 +40,33 @@ pub(super) async fn has_taken(
     }
 }
 
-async fn is_there(grant: &Grant, resource: Resource, sent: SentContent<'_>) -> bool {
-    let is_tag = matches!(resource, Resource::Manifest(Reference::Tag(_)));
-    let question = Question {
+/// Whether the 404 with which the registry answered a deletion means that `resource` is gone. A
+/// client whose right the registry decides on may get it for content that it must not know of, or
+/// must not delete: then nothing is gone, unless the client may read here and finds nothing.
+pub(super) async fn is_gone(grant: &Grant, resource: Resource) -> bool {
+    if !grant.uses_client_credential() {
+        return true;
+    }
+    let (question, deadline) = (head_of(grant, resource), Instant::now() + WAIT_MAX);
+    grant.is_of_reader() && {
+        let found = grant.registry().upstream().authoritative().ask(&question, deadline).await;
+        matches!(found, Err(UpstreamError::NotFound { is_proven: true, .. }))
+    }
+}
+
+fn head_of(grant: &Grant, resource: Resource) -> Question {
+    Question {
         accept: matches!(resource, Resource::Manifest(_)).then(|| MANIFEST_ACCEPT.to_owned()),
         client: grant.client().cloned(),
         via: grant.via().clone(),
+        asker: Some(grant.address()),
         ..Question::new(ReadMethod::Head, grant.repository().clone(), resource)
-    };
+    }
+}
+
+async fn is_there(grant: &Grant, resource: Resource, sent: SentContent<'_>) -> bool {
+    let is_tag = matches!(resource, Resource::Manifest(Reference::Tag(_)));
+    let question = head_of(grant, resource);
     let deadline = Instant::now() + WAIT_MAX;
     for pause in PAUSES {
         sleep(pause).await;

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::answer::{ContentLocation, PushAnswer};
 use super::calls::{change, refused, send};
-use super::confirm::{SentContent, has_taken};
+use super::confirm::{SentContent, has_taken, is_gone};
 use super::shares::PushShares;
 use super::{PushCaller, PushError};
 use crate::access::Grant;
@@ -135,10 +135,9 @@ impl ManifestPushes {
         let change = change(grant, Method::DELETE, target, ChangePayload::Empty);
         let response = send(grant, change).await?;
         let is_success = response.status.is_success();
-        // Content that is gone upstream must not be served either. A client whose right the
-        // registry decides on may get 404 for content that it must not know of.
-        let is_absent = response.status == StatusCode::NOT_FOUND && !grant.uses_client_credential();
-        if is_success || is_absent {
+        let is_absent = response.status == StatusCode::NOT_FOUND;
+        // Content that is gone upstream must not be served either.
+        if is_success || is_absent && is_gone(grant, resource.clone()).await {
             let changes = self.cache.changes();
             match resource {
                 Resource::Blob(digest) => changes.blob_deleted(grant, &digest).await,

@@ -111,3 +111,39 @@ async fn a_client_with_the_right_still_changes_what_is_held() {
         get(&proxy, path, ("ann", ANN)).await.error(404);
     }
 }
+
+/// The registry has lost content in another way: that a client which may read there learns of it
+/// changes what is held, and that another client gets a 404 does not.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_of_what_is_gone_upstream_purges_it_for_a_client_with_the_right_alone() {
+    for (user, is_gone, is_purged) in
+        [(("ann", ANN), true, true), (("ben", BEN), true, false), (("ann", ANN), false, false)]
+    {
+        let (hub, image, proxy) = cached().await;
+        let manifest = image.manifest.path("team/app");
+        let layer = image.layers[0].path("team/app");
+        let paths = [LATEST, &*manifest, &*layer];
+        let gone = || Fault::Status(404, Vec::new(), r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#);
+        for path in paths {
+            hub.breaks(When::asked(path).by("DELETE"), gone());
+            if is_gone {
+                hub.breaks(When::asked(path).head(), gone());
+                hub.breaks(When::asked(path).get(), gone());
+            }
+        }
+
+        for path in paths {
+            delete(&proxy, path, user).await.assert_status(404);
+        }
+
+        hub.forget();
+        for path in paths {
+            let reply = get(&proxy, path, ("ann", ANN)).await;
+            let want = if is_purged { 404 } else { 200 };
+            assert_eq!(reply.status, want, "{} {is_gone} {path}: {}", user.0, reply.text());
+        }
+        if !is_purged {
+            hub.assert_not_asked();
+        }
+    }
+}
