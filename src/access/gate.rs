@@ -203,6 +203,7 @@ impl ListenerAccess {
         }
         let query = RightsQuery {
             client: principal.credential.as_ref(),
+            address: request.address,
             registry: &request.registry,
             repository: &request.repository,
             action: request.action,
@@ -223,7 +224,7 @@ impl ListenerAccess {
                 return Err(AccessDenied::NotConfirmed);
             }
             // Boxed: a cached right needs no room for the question.
-            let confirmed = Box::pin(self.confirm(query, request.address, policy)).await;
+            let confirmed = Box::pin(self.confirm(query, policy)).await;
             head = confirmed.map_err(|denied| match denied {
                 AccessDenied::NotConfirmed if is_anonymous => AccessDenied::LoginRequired,
                 denied => denied,
@@ -239,14 +240,16 @@ impl ListenerAccess {
     async fn confirm(
         &self,
         query: RightsQuery<'_>,
-        address: IpAddr,
         policy: GrantPolicy,
     ) -> Result<Option<ResourceHead>, AccessDenied> {
         let LoginCache { key, rights, .. } = &*self.logins;
         let is_known = rights.is_known(&query.right_id(key));
         let attempt = match query.client {
             None => None,
-            Some(it) => Some(self.logins.begin_try(it, query.registry, address, is_known).await?),
+            Some(it) => {
+                let tried = self.logins.begin_try(it, query.registry, query.address, is_known);
+                Some(tried.await?)
+            }
         };
         match rights.confirm(key, query, policy).await {
             Err(AccessDenied::Upstream(UpstreamError::CredentialRefused { status, .. })) => {
@@ -268,7 +271,7 @@ impl ListenerAccess {
         };
         // Some token servers answer 403 to a good credential that lacks the requested right.
         if status == StatusCode::FORBIDDEN
-            && self.ask_if_accepted(client, query.registry, attempt).await.is_ok()
+            && self.ask_if_accepted(client, query.registry, query.address, attempt).await.is_ok()
         {
             return AccessDenied::NotConfirmed;
         }
@@ -290,7 +293,7 @@ impl ListenerAccess {
         address: IpAddr,
     ) -> Result<(), AccessDenied> {
         let attempt = self.logins.begin_try(client, registry, address, false).await?;
-        match self.ask_if_accepted(client, registry, &attempt).await {
+        match self.ask_if_accepted(client, registry, address, &attempt).await {
             Err(UpstreamError::CredentialRefused { .. }) => {
                 self.logins.note_refused(&attempt);
                 Err(AccessDenied::BadCredentials)
@@ -303,10 +306,11 @@ impl ListenerAccess {
         &self,
         client: &ClientCredential,
         registry: &Registry,
+        address: IpAddr,
         attempt: &CredentialTry,
     ) -> Result<(), UpstreamError> {
         if !self.logins.is_accepted(attempt) {
-            registry.upstream().check(client, Instant::now() + CHECK_WAIT).await?;
+            registry.upstream().check(client, address, Instant::now() + CHECK_WAIT).await?;
             self.logins.note_accepted(attempt);
         }
         Ok(())

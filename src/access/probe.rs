@@ -74,6 +74,8 @@ async fn head_of_blob(
     {
         return Ok(Some(ResourceHead::of(query.resource, answer, timing.begin)));
     }
+    // One that has a body holds the client's share of the upstream.
+    drop(answer);
     head_of_first_tag(query, timing).await.map(|()| None)
 }
 
@@ -139,6 +141,7 @@ async fn ask(
         client: query.client.cloned(),
         token_since: Some(timing.begin),
         via: query.via.clone(),
+        asker: Some(query.address),
         ..Question::new(method, query.repository.clone(), resource.clone())
     };
     query.registry.upstream().ask(&question, timing.deadline).await

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::AccessDenied;
 use super::probe::probe;
@@ -40,7 +40,7 @@ pub(super) struct ConfirmedRights {
     refused: TtlMap<Instant>,
     /// When a repository was last pushed to, by any client.
     pushed: TtlMap<Instant>,
-    /// One question at a time for each right.
+    /// The questions under way: the first for each right, and one for each resource.
     asking: Mutex<HashMap<CredentialId, Weak<QuestionLock>>>,
 }
 
@@ -110,8 +110,15 @@ impl ConfirmedRights {
             return Ok(None);
         }
         let arrived_at = Instant::now();
-        let lock = self.question_lock(right);
-        let mut last_failure = lock.lock().await;
+        let resource = query.resource_id(key);
+        let [of_right, of_resource] = [right, resource].map(|id| self.question_lock(id));
+        let first = of_right.try_lock();
+        if first.is_err() {
+            // The question under way may confirm the right for all. If it does not, or takes long,
+            // the others are about other resources, and do not wait for each other.
+            drop(timeout(SILENCE, of_right.lock()).await);
+        }
+        let mut last_failure = of_resource.lock().await;
         // Clients send several requests at once; the first of them has asked.
         if self.holds(&right, policy) {
             return Ok(None);
@@ -119,20 +126,22 @@ impl ConfirmedRights {
         if let Some((_, error)) = last_failure.as_ref().filter(|(at, _)| *at >= arrived_at) {
             return Err(error.clone().into());
         }
-        let resource = query.resource_id(key);
         let pushed = self.pushed.get(&pushed_id(key, query.registry, query.repository));
-        let is_refused = |id| {
-            let asked = self.refused.get(id);
-            asked.is_some_and(|asked| pushed.is_none_or(|pushed| pushed < asked))
-        };
-        if is_refused(&right) || is_refused(&resource) {
+        if [right, resource].iter().any(|id| self.is_refused(id, pushed)) {
             return Err(AccessDenied::NotConfirmed);
         }
         let outcome = self.ask(query, policy, right, resource).await;
+        drop(first);
         if let Err(AccessDenied::Upstream(error)) = &outcome {
             *last_failure = Some((Instant::now(), error.clone()));
         }
         outcome
+    }
+
+    /// Whether the registry refused this since the last push to the repository.
+    fn is_refused(&self, id: &CredentialId, pushed: Option<Instant>) -> bool {
+        let asked = self.refused.get(id);
+        asked.is_some_and(|asked| pushed.is_none_or(|pushed| pushed < asked))
     }
 
     async fn ask(
@@ -264,7 +273,8 @@ fn is_about_load(error: &UpstreamError) -> bool {
 /// containerd gives up after 30.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// After this the upstream is asked for `/v2/` as well, if a stale right can stand in.
+/// After this the upstream is asked for `/v2/` as well, if a stale right can stand in, and other
+/// questions about the right are not held back for this one.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long a client waits where a stale right can stand in, and `/v2/` has no answer either.

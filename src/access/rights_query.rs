@@ -1,6 +1,7 @@
 //! One question whether a client may act in a repository, and the hashes it is cached by.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use super::Action;
@@ -15,6 +16,8 @@ use crate::upstream::{ClientCredential, CredentialId};
 pub(super) struct RightsQuery<'q> {
     /// The client's own credential; `None` for an anonymous client.
     pub(super) client: Option<&'q ClientCredential>,
+    /// Its address, whose share of the upstream the question takes.
+    pub(super) address: IpAddr,
     pub(super) registry: &'q Registry,
     pub(super) repository: &'q RepositoryName,
     pub(super) action: Action,

@@ -5,7 +5,7 @@
 //! get the outcome all the same. How a value is fetched is not known here.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -68,10 +68,36 @@ impl<V: Perishable, E: Clone + Send + Sync + 'static> FetchCache<V, E> {
     where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let (mut slot, is_fresh) = self.slot(key, need, fetch);
+        self.obtain_in_turn(key, need, ready(Ok(())), |()| fetch()).await
+    }
+
+    /// Obtains a value, awaiting `turn` before a fetch begins. A caller that is dropped meanwhile
+    /// begins none.
+    pub async fn obtain_in_turn<T, F>(
+        &self,
+        key: &str,
+        need: FetchNeed,
+        turn: impl Future<Output = Result<T, E>>,
+        fetch: impl FnOnce(T) -> F,
+    ) -> Option<Result<(V, bool), E>>
+    where
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let (mut slot, is_fresh) = match self.usable_slot(key, need) {
+            Some(slot) => slot,
+            None => match turn.await {
+                Ok(turn) => self.slot(key, need, || fetch(turn)),
+                Err(error) => return Some(Err(error)),
+            },
+        };
         // The sender is lost only with the whole runtime, or when a fetch panics.
         let outcome = slot.outcome.wait_for(Option::is_some).await.ok()?.clone()?;
         Some(outcome.map(|value| (value, is_fresh)))
+    }
+
+    /// The slot of a value that will do, and whether its fetch is under way.
+    fn usable_slot(&self, key: &str, need: FetchNeed) -> Option<(FetchSlot<V, E>, bool)> {
+        usable_slot(&self.slots.lock(), key, need)
     }
 
     fn slot<F>(
@@ -84,9 +110,8 @@ impl<V: Perishable, E: Clone + Send + Sync + 'static> FetchCache<V, E> {
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let mut slots = self.slots.lock();
-        if let Some(slot) = slots.get(key).filter(|slot| slot.is_usable(need)) {
-            let is_under_way = slot.outcome.borrow().is_none();
-            return (slot.clone(), is_under_way);
+        if let Some(slot) = usable_slot(&slots, key, need) {
+            return slot;
         }
         make_room(&mut slots);
         let (done, outcome) = watch::channel(None);
@@ -123,6 +148,16 @@ impl<V: Perishable, E> FetchSlot<V, E> {
             Some(Err(_)) => false,
         }
     }
+}
+
+fn usable_slot<V: Perishable, E: Clone>(
+    slots: &HashMap<String, FetchSlot<V, E>>,
+    key: &str,
+    need: FetchNeed,
+) -> Option<(FetchSlot<V, E>, bool)> {
+    let slot = slots.get(key).filter(|slot| slot.is_usable(need))?;
+    let is_under_way = slot.outcome.borrow().is_none();
+    Some((slot.clone(), is_under_way))
 }
 
 /// Unusable values go first; if that is not enough, everything but the fetches in flight.

@@ -29,6 +29,7 @@ pub(super) fn change(
         headers,
         payload,
         client: grant.client().cloned(),
+        asker: Some(grant.address()),
         via: grant.via().clone(),
     }
 }

@@ -290,6 +290,26 @@ fn a_list_is_read_as_it_was_put_under_its_name_only_and_is_present_or_absent() {
     drop(lab.dir);
 }
 
+/// Clients make up what does not exist, and each of it is a record in one folder: looking at all of
+/// them for each new one would take longer and longer.
+#[test]
+fn a_new_absence_does_not_read_those_that_are_there() {
+    let lab = Lab::new();
+    let [records, _] = lab.repositories();
+    let absent = AbsentRecord { checked_at: at(4), said: None, is_doubtful: false };
+    records.put_absent("manifests/v0", &absent).unwrap();
+    let folder = lab.dir.path().join("cache/registries/docker.io/_absent");
+    for number in 0..11_000 {
+        fs::write(folder.join(format!("other-{number}")), b"").unwrap();
+    }
+    let count = || fs::read_dir(&folder).unwrap().count();
+
+    records.put_absent("manifests/v1", &absent).unwrap();
+
+    assert_eq!(count(), 11_002, "nothing was counted, and so nothing removed");
+    assert_eq!(records.absent("manifests/v0").unwrap(), Some(absent));
+}
+
 /// Uploads that are under way survive a restart only if the key does.
 #[test]
 fn the_session_key_is_made_once_and_anew_when_it_is_damaged() {

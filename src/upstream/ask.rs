@@ -1,6 +1,7 @@
 //! The life of a request to an upstream: log in, send, follow, retry, give up in time.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -157,8 +158,8 @@ impl Upstream {
         }
     }
 
-    /// Whether this upstream knows a client's credential: the token server and `/v2/` accept it.
-    /// It is no right to anything.
+    /// Whether this upstream knows the credential of the client at `asker`: the token server and
+    /// `/v2/` accept it. It is no right to anything.
     ///
     /// # Errors
     ///
@@ -166,9 +167,10 @@ impl Upstream {
     pub(super) async fn check(
         &self,
         client: &ClientCredential,
+        asker: IpAddr,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
-        let scope = TokenScope::entry().of(Some(client.clone()));
+        let scope = TokenScope::entry().of(Some(client.clone())).asked_by(Some(asker));
         let request = UpstreamRequest::ping(&self.transport.base, &scope);
         let ping = || Box::pin(self.login.send(&request, ChangePayload::Empty));
         match self.retry(deadline, deadline, ping).await {

@@ -3,6 +3,8 @@
 //! It alone decides what becomes of a push: any answer but a redirect is handed on as an
 //! [`UpstreamReply`](super::UpstreamReply).
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, Method};
 
 use super::identity::ClientCredential;
@@ -30,6 +32,8 @@ pub struct ChangeCall {
     pub payload: ChangePayload,
     /// With whose credential; `None` for Larder's own.
     pub client: Option<ClientCredential>,
+    /// The client whose share of the token servers it takes.
+    pub asker: Option<IpAddr>,
     /// Through which other instances of Larder the request came that makes us ask.
     pub via: Via,
 }

@@ -70,7 +70,7 @@ fn scope_at(url: &Url, asked: &TokenScope) -> TokenScope {
         Some(Ok(ApiCall::In(name, _))) => TokenScope::pull(name.as_str()).texts,
         _ => asked.texts.clone(),
     };
-    TokenScope { client: None, texts, need: asked.need }
+    TokenScope { client: None, asker: asked.asker, texts, need: asked.need }
 }
 
 /// The token server's refusal, which says nothing about the repository at the upstream.

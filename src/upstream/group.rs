@@ -8,6 +8,7 @@
 //! Each has its own login, limits and connections: nothing of one is ever shown to another.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -172,13 +173,15 @@ impl UpstreamGroup {
             .unwrap_or(UpstreamError::Unreachable { host, reason: "it was not asked".to_owned() }))
     }
 
-    /// Whether a client's credential is one that the registry knows. It is no right to anything.
+    /// Whether the credential of the client at `asker` is one that the registry knows. It is no
+    /// right to anything.
     pub async fn check(
         &self,
         client: &ClientCredential,
+        asker: IpAddr,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
-        self.authoritative.check(client, deadline).await
+        self.authoritative.check(client, asker, deadline).await
     }
 
     fn at(&self, place: UpstreamIndex) -> &Upstream {

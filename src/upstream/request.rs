@@ -3,8 +3,6 @@
 //! The credential (`Authorization`) is added where it is known that the receiver may read it;
 //! nothing in here but the URL of an upload is secret.
 
-use std::net::IpAddr;
-
 use http::header::{ACCEPT, CONTENT_LENGTH, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -42,8 +40,6 @@ pub(super) struct UpstreamRequest {
     pub(super) scope: TokenScope,
     /// The instances of Larder that a client's request came through.
     pub(super) via: Via,
-    /// The client whose share of the upstream it takes.
-    pub(super) asker: Option<IpAddr>,
 }
 
 /// Why a host is called, and so which key of the configuration would exempt it.
@@ -75,12 +71,12 @@ impl UpstreamRequest {
     pub(super) fn of_question(base: &RegistryBase, question: &Question) -> Self {
         let url = base.url_of(&question.repository, &question.resource, &question.query);
         let name = base.name_of(&question.repository);
+        let scope = TokenScope::pull(&name).of(question.client.clone()).asked_by(question.asker);
         let mut request = Self {
             is_of_nothing: matches!(&question.resource, Resource::Blob(it) if it.is_of_nothing()),
             class: class_of(question),
             via: question.via.clone(),
-            asker: question.asker,
-            ..Self::get(url, TokenScope::pull(&name).of(question.client.clone()))
+            ..Self::get(url, scope)
         };
         request.scope.need.since = question.token_since;
         if question.method == ReadMethod::Head {
@@ -143,7 +139,7 @@ impl UpstreamRequest {
             purpose: if is_own { CallPurpose::Registry } else { CallPurpose::Redirect },
             redirects: RedirectPolicy::Repeatable,
             via: change.via.clone(),
-            ..Self::get(url, scope.of(change.client.clone()))
+            ..Self::get(url, scope.of(change.client.clone()).asked_by(change.asker))
         }
     }
 
@@ -177,7 +173,6 @@ impl UpstreamRequest {
             redirects: RedirectPolicy::Any,
             scope,
             via: Via::default(),
-            asker: None,
         }
     }
 

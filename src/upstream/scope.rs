@@ -2,6 +2,7 @@
 //!
 //! Repositories are named as the upstream names them.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::identity::{ClientCredential, CredentialId};
@@ -12,6 +13,8 @@ use crate::credentials::FetchNeed;
 pub(super) struct TokenScope {
     /// Whose credential is used; `None` for Larder's own.
     pub(super) client: Option<ClientCredential>,
+    /// The client whose share of the upstream and its token servers is taken; `None` for Larder.
+    pub(super) asker: Option<IpAddr>,
     /// Each goes in an argument of its own, the one that matters most first: some servers read no
     /// other.
     pub(super) texts: Vec<String>,
@@ -22,17 +25,22 @@ impl TokenScope {
     /// To read in a repository.
     pub(super) fn pull(repository: &str) -> Self {
         let texts = vec![format!("repository:{repository}:pull")];
-        Self { client: None, texts, need: FetchNeed::default() }
+        Self { client: None, asker: None, texts, need: FetchNeed::default() }
     }
 
     /// Nothing: to be known is enough.
     pub(super) fn entry() -> Self {
-        Self { client: None, texts: Vec::new(), need: FetchNeed::default() }
+        Self { client: None, asker: None, texts: Vec::new(), need: FetchNeed::default() }
     }
 
     /// The scope for this client.
     pub(super) fn of(self, client: Option<ClientCredential>) -> Self {
         Self { client, ..self }
+    }
+
+    /// The scope, for a request of the client at this address.
+    pub(super) fn asked_by(self, asker: Option<IpAddr>) -> Self {
+        Self { asker, ..self }
     }
 
     /// The identity that keeps the client apart from others.
@@ -50,13 +58,13 @@ impl TokenScope {
     pub(super) fn push(repository: &str, source: Option<&str>) -> Self {
         let mut texts = vec![format!("repository:{repository}:pull,push")];
         texts.extend(source.map(|source| format!("repository:{source}:pull")));
-        Self { client: None, texts, need: FOR_A_CHANGE }
+        Self { client: None, asker: None, texts, need: FOR_A_CHANGE }
     }
 
     /// To remove from a repository. Cancelling an upload takes this right, too.
     pub(super) fn delete(repository: &str) -> Self {
         let texts = vec![format!("repository:{repository}:pull,push,delete")];
-        Self { client: None, texts, need: FOR_A_CHANGE }
+        Self { client: None, asker: None, texts, need: FOR_A_CHANGE }
     }
 }
 

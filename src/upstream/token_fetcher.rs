@@ -3,12 +3,14 @@
 //! With whose credential a token is fetched is decided by the caller, and what a refusal means for
 //! that credential, too.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
 
+use super::client_shares::ClientShares;
 use super::error::UpstreamError;
 use super::identity::ClientCredential;
 use super::realm;
@@ -22,12 +24,16 @@ use crate::http::HostPort;
 /// that waits for a token holds no permit.
 const EXCHANGES_MAX: usize = 32;
 
+/// Those of one client: one in four is left to the others.
+const EXCHANGES_OF_CLIENT_MAX: usize = EXCHANGES_MAX - EXCHANGES_MAX / 4;
+
 /// Gets tokens, and keeps them.
 pub(super) struct TokenFetcher {
     transport: Arc<UpstreamTransport>,
     token_hosts: Vec<HostPort>,
     tokens: TokenCache,
     exchanges: Arc<Semaphore>,
+    shares: ClientShares<IpAddr>,
 }
 
 /// A token, and where it is kept.
@@ -42,7 +48,8 @@ impl TokenFetcher {
     /// Asks the token servers that the upstream of `transport` may name, and `token_hosts`.
     pub(super) fn new(transport: Arc<UpstreamTransport>, token_hosts: Vec<HostPort>) -> Self {
         let exchanges = Arc::new(Semaphore::new(EXCHANGES_MAX));
-        Self { transport, token_hosts, tokens: TokenCache::default(), exchanges }
+        let shares = ClientShares::default();
+        Self { transport, token_hosts, tokens: TokenCache::default(), exchanges, shares }
     }
 
     /// The token server that a challenge names.
@@ -67,16 +74,36 @@ impl TokenFetcher {
         credential: Option<&ClientCredential>,
     ) -> Result<HeldToken, UpstreamError> {
         let asked = TokenRequest::new(realm, service, scope, credential);
-        let key = asked.key.clone();
-        let host = asked.host();
-        match self.tokens.obtain(&key, scope.need, || self.fetch(asked)).await {
-            Some(Ok((token, is_fresh))) => Ok(HeldToken { key, token, is_fresh }),
-            Some(Err(error)) => Err(error),
-            None => {
-                let reason = "the task that fetched the token was lost".to_owned();
-                Err(UpstreamError::Unreachable { host, reason })
-            }
-        }
+        let (key, host) = (asked.key.clone(), asked.host());
+        let turn = self.turn(scope.asker, &host);
+        let fetch = |permits| self.fetch(asked, permits);
+        let lost = || {
+            let reason = "the task that fetched the token was lost".to_owned();
+            Err(UpstreamError::Unreachable { host: host.clone(), reason })
+        };
+        let obtained = self.tokens.obtain_in_turn(&key, scope.need, turn, fetch).await;
+        obtained.unwrap_or_else(lost).map(|(token, is_fresh)| HeldToken { key, token, is_fresh })
+    }
+
+    /// Waits for a place among the fetches, and in the share of the client that asks. One that
+    /// leaves before it has a place leaves nothing behind.
+    async fn turn(
+        &self,
+        asker: Option<IpAddr>,
+        host: &str,
+    ) -> Result<ExchangePermits, UpstreamError> {
+        let turn = async {
+            let own = match asker {
+                Some(client) => {
+                    let share = self.shares.of(client, EXCHANGES_OF_CLIENT_MAX);
+                    share.acquire_owned().await.ok()
+                }
+                None => None,
+            };
+            (own, Arc::clone(&self.exchanges).acquire_owned().await.ok())
+        };
+        let turn = timeout(HEAD_WAIT, turn).await;
+        turn.map_err(|_| UpstreamError::Stalled { host: host.to_owned(), waited: HEAD_WAIT })
     }
 
     /// Forgets a token, unless another has taken its place already.
@@ -84,21 +111,21 @@ impl TokenFetcher {
         self.tokens.discard(&held.key, &held.token);
     }
 
-    /// Fetches a token, in a task of its own.
+    /// Fetches a token, in a task of its own: once begun, it serves those who ask later as well.
     fn fetch(
         &self,
         asked: TokenRequest,
+        permits: ExchangePermits,
     ) -> impl Future<Output = Result<BearerToken, UpstreamError>> + use<> {
         let transport = Arc::clone(&self.transport);
-        let exchanges = Arc::clone(&self.exchanges);
         async move {
-            let fetch = async {
-                let _permit = exchanges.acquire().await;
-                fetch_token(&transport, &asked).await
-            };
-            timeout(HEAD_WAIT, fetch).await.unwrap_or_else(|_| {
+            let _permits = permits;
+            timeout(HEAD_WAIT, fetch_token(&transport, &asked)).await.unwrap_or_else(|_| {
                 Err(UpstreamError::Stalled { host: asked.host(), waited: HEAD_WAIT })
             })
         }
     }
 }
+
+/// The place of a fetch in its client's share, and among all.
+type ExchangePermits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);

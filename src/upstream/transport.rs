@@ -140,7 +140,7 @@ impl UpstreamTransport {
         }
         if !request.is_change() {
             let mut held = Vec::with_capacity(2);
-            if let Some(client) = request.asker {
+            if let Some(client) = request.scope.asker {
                 held.push(self.acquire(&self.shares.of(client, self.client_share)).await?);
             }
             held.push(self.acquire(&self.permits).await?);

@@ -72,6 +72,7 @@ fn blob(method: ReadMethod, from: u64) -> Question {
 
 fn begin_upload() -> ChangeCall {
     ChangeCall {
+        asker: None,
         method: Method::POST,
         repository: "a/b".parse().unwrap(),
         target: ChangeTarget::Resource(Resource::Upload(None)),

@@ -7,6 +7,7 @@ mod mounts;
 mod pushes;
 mod questions;
 mod rights;
+mod shares;
 mod tenants;
 
 use std::time::Duration;
