@@ -226,6 +226,18 @@ impl Upstream {
         }
     }
 
+    /// Logs in for a change whose body is still to come.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Denied`] if the client is known not to have the right, and those of a
+    /// login.
+    pub async fn prepare(&self, change: ChangeCall) -> Result<(), UpstreamError> {
+        let request = UpstreamRequest::of_change(&self.transport.base, &change);
+        drop(change);
+        Box::pin(self.login.prepare(&request.scope)).await
+    }
+
     /// The location at which an upload goes on, as an answer says.
     ///
     /// # Errors

@@ -227,6 +227,24 @@ impl UpstreamLogin {
         Ok(())
     }
 
+    /// Gets the token for a change before its body is there, and finds out whether the client may
+    /// make it, as far as its token server says so.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Denied`] if the client may not, and those of a login.
+    pub(super) async fn prepare(&self, scope: &TokenScope) -> Result<(), UpstreamError> {
+        self.learn_challenge(scope).await?;
+        let login = self.authorize_in_advance(scope).await?;
+        let token = login.and_then(|login| login.token);
+        match (token, scope.repository()) {
+            (Some(held), Some(repository)) if held.token.lacks(repository, "push") => {
+                Err(self.denied(StatusCode::FORBIDDEN, true))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the upstream was found to want no login, not long ago.
     fn is_open(&self) -> bool {
         self.open.lock().is_some_and(|noted| noted.elapsed() < OPEN_BELIEVED)

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::error::UpstreamError;
@@ -61,10 +64,48 @@ impl BearerToken {
         !self.0.is_taken.load(Ordering::Relaxed) && self.0.issued.elapsed() < NOT_YET_VALID_MAX
     }
 
+    /// Whether it says of itself that it does not allow `action` in `repository`. A token that says
+    /// nothing in the form of distribution may allow anything.
+    pub(super) fn lacks(&self, repository: &str, action: &str) -> bool {
+        let access = access_in(self.0.secret.expose_secret());
+        access.is_some_and(|access| !access.iter().any(|it| it.allows(repository, action)))
+    }
+
     /// The value of the `Authorization` header, marked sensitive.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         sensitive("Bearer", &self.0.secret)
     }
+}
+
+/// The claims that count here (distribution, "Token Authentication Implementation"). They are not
+/// verified: the server from which the token came could have refused it as well.
+#[derive(Deserialize)]
+struct TokenClaims {
+    access: Vec<TokenAccess>,
+}
+
+/// The actions that a token allows on one thing.
+#[derive(Deserialize)]
+struct TokenAccess {
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+    actions: Vec<String>,
+}
+
+impl TokenAccess {
+    /// Whether it allows `action`, or may: a pattern is taken for one that fits.
+    fn allows(&self, repository: &str, action: &str) -> bool {
+        let is_there = self.name == repository || self.name.contains('*');
+        let is_it = |it: &String| it == action || it == "*";
+        self.kind.starts_with("repository") && is_there && self.actions.iter().any(is_it)
+    }
+}
+
+/// The claim of a JSON web token (RFC 7519) about what it allows, if it has one.
+fn access_in(token: &str) -> Option<Vec<TokenAccess>> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    Some(serde_json::from_slice::<TokenClaims>(&claims).ok()?.access)
 }
 
 impl Perishable for BearerToken {
@@ -88,6 +129,36 @@ mod tests {
 
     fn token(life_secs: u64) -> BearerToken {
         BearerToken::new(SecretString::from("t"), Duration::from_secs(life_secs))
+    }
+
+    /// Anything else is the registry's to decide.
+    #[test]
+    fn a_token_lacks_only_what_it_says_that_it_lacks() {
+        let token = |claims: &str| {
+            let secret = format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims));
+            BearerToken::new(SecretString::from(secret), Duration::from_secs(300))
+        };
+        let access = |name: &str, actions: &str| {
+            token(&format!(
+                r#"{{"access":[{{"type":"repository","name":"{name}","actions":{actions}}}]}}"#
+            ))
+        };
+        for (token, lacks) in [
+            (access("o/a", r#"["pull","push"]"#), false),
+            (access("o/a", r#"["*"]"#), false),
+            (access("*", r#"["push"]"#), false),
+            (access("o/a", r#"["pull"]"#), true),
+            (access("o/b", r#"["pull","push"]"#), true),
+            (token(r#"{"access":[]}"#), true),
+            (token(r#"{"access":null}"#), false),
+            (token(r#"{"access":[{"name":"o/a"}]}"#), false),
+            (token("{}"), false),
+            (token("[]"), false),
+            (BearerToken::new(SecretString::from("opaque"), Duration::from_secs(300)), false),
+            (BearerToken::new(SecretString::from("a.b.c"), Duration::from_secs(300)), false),
+        ] {
+            assert_eq!(token.lacks("o/a", "push"), lacks, "{}", token.0.secret.expose_secret());
+        }
     }
 
     async fn is_fresh(tokens: &TokenCache, life_secs: u64) -> bool {

@@ -148,6 +148,36 @@ async fn a_credential_that_ends_in_the_middle_of_a_push_is_challenged() {
     get(&proxy, LATEST, ("ben", BEN)).await.assert_is(&image.manifest.blob);
 }
 
+/// Nor for one that its token server knows not to have the right, however it says so.
+#[tokio::test(start_paused = true)]
+async fn a_manifest_is_not_asked_for_before_its_sender_is_known_to_have_the_right() {
+    let users = [ann(&["team/*:pull,push"]), ben(&["ben/*:pull,push"]), ben(&["team/*:pull"])];
+    for (is_strict, ben) in [(true, &users[1]), (false, &users[1]), (false, &users[2])] {
+        let (hub, image, proxy) = open(&users).await;
+        let Auth::Bearer(mut bearer) = Auth::users(REALM, &[users[0].clone(), ben.clone()]) else {
+            unreachable!()
+        };
+        (bearer.is_strict, bearer.says_access) = (is_strict, true);
+        hub.requires(Auth::Bearer(bearer));
+        let header = basic("ben", BEN);
+        let headers = [
+            ("authorization", &*header),
+            ("content-length", "4000000"),
+            ("expect", "100-continue"),
+        ];
+        let mut client = proxy.client.raw();
+        client.send(&request("PUT", "1.1", LATEST, &headers)).await;
+        let (answer, _) = client.read_all().await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 4"), "{is_strict} {:?}: {answer}", ben.may);
+
+        let header = basic("ann", ANN);
+        let own = [("authorization", &*header), ("content-type", &*image.manifest.media_type)];
+        let body = image.manifest.blob.bytes.clone();
+        proxy.client.send(Method::PUT, LATEST, &own, body).await.assert_status(201);
+    }
+}
+
 /// A manifest is held whole, but not for a client that the registry does not know.
 #[tokio::test(start_paused = true)]
 async fn a_body_is_not_asked_for_before_its_sender_is_known() {

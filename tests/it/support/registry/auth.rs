@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::time::Instant;
 
 use super::answer::Answer;
@@ -35,6 +35,8 @@ pub struct Bearer {
     pub public: Vec<String>,
     /// Whether who may nothing of what is asked for is refused a token, as GHCR does.
     pub is_strict: bool,
+    /// Whether its tokens say what they are good for, as those of distribution do.
+    pub says_access: bool,
     /// How long a token is good, in seconds.
     pub expires_in: u64,
 }
@@ -78,7 +80,8 @@ impl Auth {
 
     fn bearer(realm: &str, account: Option<(String, String)>, users: Vec<User>) -> Self {
         let (realm, public) = (realm.to_owned(), Vec::new());
-        Self::Bearer(Bearer { realm, account, users, public, is_strict: false, expires_in: 300 })
+        let (is_strict, says_access, expires_in) = (false, false, 300);
+        Self::Bearer(Bearer { realm, account, users, public, is_strict, says_access, expires_in })
     }
 }
 
@@ -168,7 +171,10 @@ impl Guard {
             return Answer::error(400, "NOT_A_TOKEN_REQUEST");
         }
         self.issued += 1;
-        let name = format!("canary-of-token-{}", self.issued);
+        let mut name = format!("canary-of-token-{}", self.issued);
+        if bearer.says_access {
+            name = format!("{name}.{}.signature", access_claim(&scopes));
+        }
         let owner = owner.map_or_else(|| "nobody".to_owned(), |owner| owner.name.clone());
         self.owners.insert(name.clone(), owner);
         let expires = Instant::now() + Duration::from_secs(bearer.expires_in);
@@ -217,6 +223,19 @@ fn granted(may: &[String], scope: &str) -> Option<String> {
     let actions = actions.split(',').filter(|action| right.split(',').any(|it| it == *action));
     let actions: Vec<_> = actions.collect();
     (!actions.is_empty()).then(|| format!("repository:{name}:{}", actions.join(",")))
+}
+
+/// The claims of a token (distribution, "Token Authentication Implementation").
+fn access_claim(scopes: &[String]) -> String {
+    let access: Vec<_> = scopes
+        .iter()
+        .filter_map(|scope| {
+            let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+            let actions: Vec<_> = actions.split(',').collect();
+            Some(serde_json::json!({ "type": "repository", "name": name, "actions": actions }))
+        })
+        .collect();
+    URL_SAFE_NO_PAD.encode(serde_json::json!({ "access": access }).to_string())
 }
 
 /// Whether a token for `have` is good for `want`: every action of it, in the same repository.
