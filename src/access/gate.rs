@@ -22,7 +22,7 @@ use super::{
     HtpasswdUsers, Issuer, LoginCache, Principal,
 };
 use crate::http::{ClientPeer, Via};
-use crate::registry::{GrantPolicy, Registry};
+use crate::registry::{GrantPolicy, Registry, RegistryOptions};
 use crate::upstream::{ClientCredential, UpstreamError};
 
 /// Identifies clients and grants access at one listener.
@@ -124,7 +124,7 @@ impl ListenerAccess {
     /// `/v2/` challenges, because some clients send a password only after that.
     pub fn login_grants_more<'r>(
         &self,
-        registries: impl IntoIterator<Item = &'r Registry>,
+        registries: impl IntoIterator<Item = &'r RegistryOptions>,
     ) -> bool {
         if !self.challenges() {
             return false;

@@ -85,9 +85,9 @@ fn merged<const N: usize>(samples: Vec<([&str; N], SampleValue)>) -> Vec<([&str;
 }
 
 fn upstreams(table: &RegistrySet) -> Vec<MetricFamily> {
-    let registries = || {
-        table.registries().map(|registry| (registry.name().as_str(), registry.upstream().as_ref()))
-    };
+    let known = table.registries();
+    let registries =
+        || known.iter().map(|registry| (registry.name().as_str(), registry.upstream().as_ref()));
     let requests = registries().flat_map(|(label, upstreams)| {
         let requests = upstreams.meter().requests();
         requests

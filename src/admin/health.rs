@@ -4,6 +4,8 @@
 //! bring the upstream back, or the disk. So only what has not begun, and what is ending, is not
 //! ready.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::sources::ReportSources;
@@ -92,10 +94,10 @@ impl HealthReport {
 
 /// A registry that is offline on purpose is not asked, and so not missed.
 fn upstreams(table: &RegistrySet) -> impl Iterator<Item = HealthReason> {
-    let asked = |registry: &&std::sync::Arc<Registry>| !registry.is_offline();
-    table.registries().filter(asked).flat_map(|registry| {
+    let asked = |registry: &Arc<Registry>| !registry.is_offline();
+    table.registries().into_iter().filter(asked).flat_map(|registry| {
         let troubles = registry.upstream().troubles().into_iter();
-        troubles.map(|trouble| HealthReason {
+        troubles.map(move |trouble| HealthReason {
             what: trouble.kind.as_str(),
             registry: Some(registry.name().as_str().to_owned()),
             host: Some(trouble.host),

@@ -277,14 +277,15 @@ async fn scrub_until(stop: CancellationToken, cache: Cache, known: KnownRegistri
 /// The registries of the routes as they are at each call.
 fn known_registries(routes: &Arc<LatestValue<Routes>>) -> KnownRegistries {
     let routes = Arc::clone(routes);
-    Arc::new(move |name| routes.take().registries().by_name(name).cloned())
+    Arc::new(move |name| routes.take().registries().by_name(name))
 }
 
 /// The settings of the registries of the routes as they are at each call.
 fn registry_settings(routes: &Arc<LatestValue<Routes>>) -> RegistrySettings {
     let routes = Arc::clone(routes);
     let options = |routes: &Routes| {
-        routes.registries().registries().map(|registry| registry.options().clone()).collect()
+        let all = routes.registries().registries();
+        all.iter().map(|registry| registry.options().clone()).collect()
     };
     Arc::new(move || options(&routes.take()))
 }

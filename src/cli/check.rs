@@ -180,9 +180,12 @@ fn access(f: &mut fmt::Formatter<'_>, access: &config::AccessSettings) -> fmt::R
 
 fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fmt::Result {
     let upstream = &entry.upstream;
-    writeln!(f, "\n[registry.\"{}\"]", entry.name)?;
+    writeln!(f, "\n[registry.\"{}\"]", entry.key())?;
     for mirror in &entry.mirrors {
         line(f, "mirror", &reached(mirror))?;
+    }
+    if entry.pattern.is_some() {
+        return pattern(f, entry);
     }
     line(f, "upstream", upstream.url.as_str().trim_end_matches('/'))?;
     line(f, "default", if entry.is_default { "yes" } else { "no" })?;
@@ -191,6 +194,19 @@ fn registry(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fm
     if !entry.hosts.is_empty() {
         line(f, "hosts", &list(&entry.hosts))?;
     }
+    registry_rules(f, entry)
+}
+
+/// An entry for every registry that its name matches.
+fn pattern(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fmt::Result {
+    line(f, "upstream", "https:// and the name")?;
+    line(f, "prefix", "the name")?;
+    line(f, "private_hosts", if entry.upstream.must_be_public { "no" } else { "yes" })?;
+    registry_rules(f, entry)
+}
+
+fn registry_rules(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fmt::Result {
+    let upstream = &entry.upstream;
     line(f, "tag_ttl", &time(entry.tags.ttl))?;
     line(f, "max_stale", &time(entry.tags.max_stale))?;
     for rule in &entry.rules.tags {

@@ -14,6 +14,7 @@ use super::output::say;
 use crate::app::{self, RunEnd};
 use crate::config;
 use crate::config::{ConfigArgs, ConfigSource, Environment, LoadedConfig, LogFormat};
+use crate::registry::RegistryOptions;
 
 /// Serves until told to stop.
 pub(super) fn run(
@@ -52,7 +53,7 @@ pub(super) fn run(
 
 /// The first line of the log: the program, and where its configuration and its cache are.
 fn announce(loaded: &LoadedConfig) {
-    let registries = loaded.settings.registries.iter().map(|registry| registry.name.as_str());
+    let registries = loaded.settings.registries.iter().map(RegistryOptions::key);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = %loaded.file.as_deref().map_or("none".into(), Path::to_string_lossy),

@@ -71,12 +71,16 @@ fn check_logins(
 /// Reports rules for registries that do not exist.
 fn check_rules(registries: &[RegistryOptions], resolver: &mut Resolver<'_>) {
     for Located { value: name, at } in std::mem::take(&mut resolver.rule_registries) {
-        if registries.iter().any(|registry| registry.name == name) {
+        let is_for = |registry: &RegistryOptions| {
+            let pattern = registry.pattern.as_ref();
+            pattern.map_or(registry.name == name, |pattern| pattern.matches(&name))
+        };
+        if registries.iter().any(is_for) {
             continue;
         }
         let fault = ValueFault::new(format!("a rule is for `{name}`, which is no registry here"));
         let by_alias = registries.iter().find(|registry| registry.aliases.contains(&name));
-        let known: Vec<_> = registries.iter().map(|registry| registry.name.as_str()).collect();
+        let known: Vec<_> = registries.iter().map(RegistryOptions::key).collect();
         let hint = match by_alias {
             Some(registry) => format!("it is another name of `{}`", registry.name),
             None => format!("known here: `{}`", known.join("`, `")),

@@ -22,6 +22,7 @@ mod keys;
 mod listeners;
 mod load;
 mod log_settings;
+mod name_patterns;
 mod proxies;
 mod quantity;
 mod reader;

@@ -10,12 +10,12 @@ use url::Url;
 use super::claims::{ClaimKind, NameClaims};
 use super::defaults::{DEFAULT_REGISTRY, WELL_KNOWN, WellKnown};
 use super::diagnostics::ValueFault;
-use super::identity;
 use super::reader::{FromText, KeyLocation, Located};
 use super::registry_keys::{NamedRegistry, RegistryTable, RegistryTables, TagRuleTable};
 use super::resolver::Resolver;
 use super::upstreams;
 use super::values::{PathPrefix, check_prefix};
+use super::{identity, name_patterns};
 use crate::http::HostPort;
 use crate::oci::RegistryName;
 use crate::registry::{AskedAs, RegistryOptions, RegistryRules, TagPolicy, TagRule};
@@ -47,15 +47,17 @@ fn bare(known: &WellKnown, resolver: &mut Resolver<'_>) -> Option<NamedRegistry>
     let at = KeyLocation::default();
     let name = resolver.accept(&at, RegistryName::from_text(known.name));
     let table = resolver.reader.default_value::<RegistryTable>("{}");
-    Some(NamedRegistry { name: Located { value: name?, at }, table: table? })
+    let name = Located { value: name?, at };
+    Some(NamedRegistry { name, pattern: None, table: table? })
 }
 
 fn options(
-    NamedRegistry { name, mut table }: NamedRegistry,
+    NamedRegistry { name, pattern, mut table }: NamedRegistry,
     claims: &mut NameClaims,
     resolver: &mut Resolver<'_>,
 ) -> Option<RegistryOptions> {
     let known = WELL_KNOWN.iter().find(|known| known.name == name.value.as_str());
+    name_patterns::check(&table, &name.at, pattern.is_some(), resolver);
     claims.claim(&name.value, ClaimKind::Name, name.value.as_str(), &name.at, resolver);
     warn_of_alias(&name.value, resolver);
     let aliases = aliases(&name, table.aliases.take(), known, claims, resolver);
@@ -67,10 +69,14 @@ fn options(
     let url = resolver.accept(&name.at, url)?;
     let identity = identity::resolve(&table, resolver);
     let url = Located { value: url, at: name.at.clone() };
-    let upstreams = upstreams::resolve(&mut table, url, resolver);
+    let mut upstreams = upstreams::resolve(&mut table, url, resolver);
+    if pattern.is_some() {
+        name_patterns::limit_hosts(&table, &mut upstreams.authoritative);
+    }
     identity::check_upstreams(&table, &upstreams, resolver);
     Some(RegistryOptions {
         name: name.value,
+        pattern,
         aliases,
         prefix,
         hosts,

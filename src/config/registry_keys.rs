@@ -15,14 +15,17 @@ use super::table::{TomlTable, table};
 use super::values::{IdentityKind, OneOrMany, PathPrefix, SizeLimit, UpstreamConnections};
 use crate::http::HostPort;
 use crate::oci::RegistryName;
-use crate::registry::RepositoryPattern;
+use crate::registry::{RegistryNamePattern, RepositoryPattern};
 
 table! {
     /// A registry. As soon as one is configured, only the configured ones exist. Without any these
     /// exist: docker.io (the default), ghcr.io, quay.io, gcr.io, registry.k8s.io, mcr.microsoft.com
     /// and public.ecr.aws, all anonymous.
     ///
-    /// The name is the one that clients use, a host and perhaps a port.
+    /// The name is the one that clients use, a host and perhaps a port. Or it is a pattern of
+    /// hosts, such as `*.dkr.ecr.*.amazonaws.com`, in which each `*` stands for one label or a part
+    /// of one: then the table is for every registry that it matches and that has no table of its
+    /// own. [Upstreams](docs/upstreams.md#many-registries-by-one-entry) has more about patterns.
     struct RegistryTable in "[registry.\"…\"]" {
         /// The registry's URL: `http://` or `https://`, a host, and perhaps a path.
         ///
@@ -133,6 +136,10 @@ table! {
         token_hosts: Located<Vec<HostPort>> => "`[]`" | [];
         /// Hosts with private addresses that the upstream may redirect downloads to.
         redirect_hosts: Located<Vec<HostPort>> => "`[]`" | [];
+        /// With a pattern as the name: the hosts that it matches may have private addresses.
+        ///
+        /// Clients choose these hosts, so only public addresses are connected to otherwise.
+        private_hosts: Located<bool> => "`false`" | false;
         /// PEM file of certificates to trust for the upstream beside the system's.
         ///
         /// They are of authorities that sign the upstream's certificate, or that certificate
@@ -247,7 +254,9 @@ pub(super) struct RegistryTables(pub Vec<NamedRegistry>);
 /// `[registry."<name>"]`
 #[derive(Debug)]
 pub(super) struct NamedRegistry {
+    /// The name; if the key is a pattern, a name that it matches.
     pub name: Located<RegistryName>,
+    pub pattern: Option<RegistryNamePattern>,
     pub table: RegistryTable,
 }
 
@@ -266,9 +275,14 @@ impl FromToml for RegistryTables {
                 value.child(key.get_ref(), table).report(fault.hint(hint));
                 continue;
             }
-            let name = value.name(key.get_ref(), key.span().start);
+            let named = name_of(value, key.get_ref(), key.span().start);
             let table = RegistryTable::read(&mut value.child(key.get_ref(), table));
-            registries.extend(name.zip(table).map(|(name, table)| NamedRegistry { name, table }));
+            let named = named.zip(table);
+            registries.extend(named.map(|((name, pattern), table)| NamedRegistry {
+                name,
+                pattern,
+                table,
+            }));
         }
         Some(Self(registries))
     }
@@ -276,6 +290,19 @@ impl FromToml for RegistryTables {
     fn schema() -> Value {
         json!({ "type": "object", "additionalProperties": RegistryTable::schema() })
     }
+}
+
+/// The name of a registry, and the pattern if it is one.
+fn name_of(
+    value: &mut TomlValue<'_, '_>,
+    key: &str,
+    offset: usize,
+) -> Option<(Located<RegistryName>, Option<RegistryNamePattern>)> {
+    if !key.contains('*') {
+        return Some((value.name(key, offset)?, None));
+    }
+    let Located { value: pattern, at } = value.name::<RegistryNamePattern>(key, offset)?;
+    Some((Located { value: pattern.sample().clone(), at }, Some(pattern)))
 }
 
 /// The name that was meant by `[registry.docker.io]`, which TOML reads as a table in a table.

@@ -108,7 +108,7 @@ fn retention(file: &FileTable) -> RetentionLimits {
     let limit = |idle: Duration| Some(idle).filter(|idle| !idle.is_zero());
     let by_default = limit(file.cache.max_idle);
     let registries = file.registry.iter().flat_map(|tables| &tables.0).map(|registry| {
-        let NamedRegistry { name, table } = registry;
+        let NamedRegistry { name, table, .. } = registry;
         let max_idle = table.max_idle.map_or(by_default, limit);
         RegistryRetention { registry: name.value.clone(), max_size: table.max_size.0, max_idle }
     });

@@ -78,6 +78,7 @@ fn options(
         password_file,
         credential,
         ca_pem: table.ca.and_then(|ca| ca_pem(&ca, resolver)),
+        must_be_public: false,
         client_identity: client_identity(table.client_cert, table.client_key, resolver),
         token_hosts: hosts(table.token_hosts),
         redirect_hosts: hosts(table.redirect_hosts),

@@ -17,7 +17,7 @@ use super::upstream_url;
 use crate::access::{Action, AnonymousAccess, ChallengePolicy};
 use crate::http::HostPort;
 use crate::oci::{RegistryName, RepositoryName};
-use crate::registry::{Door, RepositoryPattern};
+use crate::registry::{Door, RegistryNamePattern, RepositoryPattern};
 use crate::store::SpaceAmount;
 
 /// A duration that is longer than nothing.
@@ -89,6 +89,9 @@ macro_rules! texts {
 texts! {
     String, "string": |text: &str| Ok(text.to_owned());
     SecretString, "secret": |text: &str| Ok(SecretString::from(text));
+    RegistryNamePattern, "pattern": |text: &str| text.parse::<RegistryNamePattern>().map_err(|fault| {
+        ValueFault::new(fault.to_string()).hint("write it as `*.dkr.ecr.*.amazonaws.com`")
+    });
     Duration, "duration": |text| duration(text, ZeroRule::Meaningful);
     PositiveDuration, "duration": |text| duration(text, ZeroRule::Rejected).map(PositiveDuration);
     FreeAmount, "size": |text| space(text).map(FreeAmount);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::RepositoryPattern;
+use url::Url;
+
+use super::{RegistryNamePattern, RepositoryPattern};
 use crate::http::{ClientIdentity, HostPort};
 use crate::oci::{RegistryName, RepositoryName, Tag};
 use crate::upstream::{ProxyCredential, UpstreamOptions};
@@ -12,8 +14,10 @@ use crate::upstream::{ProxyCredential, UpstreamOptions};
 /// One `[registry."…"]` table of the configuration, resolved.
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
-    /// Its name, the key of the table.
+    /// Its name, the key of the table; if that is a pattern, a name that it matches.
     pub name: RegistryName,
+    /// The key of the table, if it is a pattern: the table is for all registries that it matches.
+    pub pattern: Option<RegistryNamePattern>,
     /// Other names for it in `ns=` and in the path.
     pub aliases: Vec<RegistryName>,
     /// The first path component that names it (`/v2/<prefix>/…`): has a dot and no colon.
@@ -43,6 +47,35 @@ impl RegistryOptions {
         self.rules.allow.iter().any(matches) && !self.rules.deny.iter().any(matches)
     }
 
+    /// The key of its table.
+    pub fn key(&self) -> &str {
+        self.pattern.as_ref().map_or(self.name.as_str(), RegistryNamePattern::as_str)
+    }
+
+    /// The options of one of the registries that its pattern matches.
+    pub(super) fn named(&self, name: &RegistryName) -> Option<Self> {
+        let mut options = self.clone();
+        options.name = name.clone();
+        options.pattern = None;
+        options.prefix = Some(name.to_string());
+        options.upstream.url = Url::parse(&format!("https://{name}")).ok()?;
+        Some(options)
+    }
+
+    /// Whether pushes and deletions are sent on to the upstream. Never while offline.
+    pub fn takes_pushes(&self) -> bool {
+        self.rules.push && !self.rules.offline
+    }
+
+    /// How long the rights of clients are cached, if the upstream is asked with each client's own
+    /// credential; `None` if it is asked with Larder's.
+    pub fn grants(&self) -> Option<GrantPolicy> {
+        match self.identity {
+            AskedAs::Client(policy) => Some(policy),
+            AskedAs::Proxy => None,
+        }
+    }
+
     /// How long this tag is fresh.
     pub fn tag_policy(&self, tag: &Tag) -> TagPolicy {
         let rule = self.rules.tags.iter().find(|rule| rule.pattern.matches(tag.as_str()));
@@ -54,11 +87,12 @@ impl RegistryOptions {
 #[cfg(test)]
 impl RegistryOptions {
     /// A registry of this name with an anonymous upstream, without any rule.
-    pub(crate) fn for_test(name: &str, url: url::Url) -> Self {
+    pub(crate) fn for_test(name: &str, url: Url) -> Self {
         use crate::upstream::UpstreamOptions;
 
         Self {
             name: name.parse().expect("a registry's name"),
+            pattern: None,
             aliases: Vec::new(),
             prefix: None,
             hosts: Vec::new(),
@@ -186,6 +220,7 @@ fn is_same_upstream(one: &UpstreamOptions, other: &UpstreamOptions) -> bool {
         password_file: _,
         ca_pem,
         client_identity,
+        must_be_public,
         token_hosts,
         redirect_hosts,
         max_connections,
@@ -194,6 +229,7 @@ fn is_same_upstream(one: &UpstreamOptions, other: &UpstreamOptions) -> bool {
         && is_same_credential(credential, &other.credential)
         && *ca_pem == other.ca_pem
         && is_same_identity(client_identity.as_ref(), other.client_identity.as_ref())
+        && *must_be_public == other.must_be_public
         && *token_hosts == other.token_hosts
         && *redirect_hosts == other.redirect_hosts
         && *max_connections == other.max_connections

@@ -1,119 +1,21 @@
 //! The configured registries, looked up by name, prefix or host.
 //!
+//! A name that is configured itself comes before a pattern, and patterns come in the order of the
+//! configuration.
+//!
 //! No two registries claim the same name, alias, prefix or host: the configuration is checked for
 //! that before a set is built.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::RegistryOptions;
+use super::matched::MatchedRegistries;
 use super::options::has_same_upstreams;
-use super::{AskedAs, GrantPolicy, RegistryOptions, TagPolicy};
+use super::single::Registry;
 use crate::http::{EgressRoute, HostPort};
-use crate::oci::{RegistryName, RepositoryName, Tag};
+use crate::oci::RegistryName;
 use crate::upstream::{SetupError, UpstreamGroup, UpstreamMeter};
-
-/// One configured registry with its upstreams.
-#[derive(Debug)]
-pub struct Registry {
-    options: RegistryOptions,
-    upstream: Arc<UpstreamGroup>,
-    index: usize,
-}
-
-impl Registry {
-    /// Its settings.
-    pub fn options(&self) -> &RegistryOptions {
-        &self.options
-    }
-
-    /// Its name: the key of its table in the configuration.
-    pub fn name(&self) -> &RegistryName {
-        &self.options.name
-    }
-
-    /// Its index in the set, for data that is kept beside it.
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Whether `name` is its name or one of its aliases.
-    pub fn is_named(&self, name: &RegistryName) -> bool {
-        self.options.name == *name || self.options.aliases.contains(name)
-    }
-
-    /// Whether this first path component names it.
-    pub fn has_prefix(&self, component: &str) -> bool {
-        self.options.prefix.as_deref() == Some(component)
-    }
-
-    /// Whether `allow` and `deny` admit this repository.
-    pub fn serves(&self, repository: &RepositoryName) -> bool {
-        self.options.serves(repository)
-    }
-
-    /// How long this tag is fresh.
-    pub fn tag_policy(&self, tag: &Tag) -> TagPolicy {
-        self.options.tag_policy(tag)
-    }
-
-    /// How long the absence of this tag is fresh: it may be pushed at any moment, so never longer
-    /// than tags without a rule of their own. A tag for referrers mostly stays absent.
-    pub fn absent_tag_policy(&self, tag: &Tag) -> TagPolicy {
-        let policy = self.tag_policy(tag);
-        let policy = TagPolicy { ttl: policy.ttl.min(self.options.tags.ttl), ..policy };
-        let negative_ttl = self.options.rules.negative_tag_ttl;
-        if tag.is_of_referrers() && !negative_ttl.is_zero() {
-            return policy.without_referrers();
-        }
-        TagPolicy { ttl: policy.ttl.min(negative_ttl), ..policy }
-    }
-
-    /// How long lists, and tags without a rule of their own, are fresh.
-    pub fn default_tag_policy(&self) -> TagPolicy {
-        self.options.tags
-    }
-
-    /// Whether a range of a blob that is not cached starts a fill of the whole blob.
-    pub fn fills_on_range(&self) -> bool {
-        self.options.rules.fill_on_range
-    }
-
-    /// Whether only cached content is served, and the upstream is never asked.
-    pub fn is_offline(&self) -> bool {
-        self.options.rules.offline
-    }
-
-    /// Whether pushes and deletions are sent on to the upstream. Never while offline.
-    pub fn takes_pushes(&self) -> bool {
-        self.options.rules.push && !self.options.rules.offline
-    }
-
-    /// How long a confirmed blob may be reported to clients without asking the upstream again;
-    /// `None` where clients cannot push, so that no client skips an upload because of it.
-    pub fn membership_ttl(&self) -> Option<Duration> {
-        self.takes_pushes().then_some(self.options.rules.membership_ttl)
-    }
-
-    /// How long the rights of clients are cached, if the upstream is asked with each client's own
-    /// credential; `None` if it is asked with Larder's.
-    pub fn grants(&self) -> Option<GrantPolicy> {
-        match self.options.identity {
-            AskedAs::Client(policy) => Some(policy),
-            AskedAs::Proxy => None,
-        }
-    }
-
-    /// Whether answers have a `Cache-Status` header (RFC 9211).
-    pub fn exposes_cache_status(&self) -> bool {
-        self.options.cache_status
-    }
-
-    /// Its upstreams.
-    pub fn upstream(&self) -> &Arc<UpstreamGroup> {
-        &self.upstream
-    }
-}
 
 /// Every configured registry.
 #[derive(Debug, Default)]
@@ -123,6 +25,7 @@ pub struct RegistrySet {
     by_name: HashMap<RegistryName, Arc<Registry>>,
     by_prefix: HashMap<String, Arc<Registry>>,
     by_host: HashMap<HostPort, Arc<Registry>>,
+    patterns: Vec<MatchedRegistries>,
     default: Option<Arc<Registry>>,
     /// The registry that is asked with clients' credentials and has no hosts of its own; the
     /// configuration has one at most.
@@ -142,6 +45,8 @@ impl RegistrySet {
         before: Option<&Self>,
     ) -> Result<Self, SetupError> {
         let mut set = Self::default();
+        let (patterns, registries): (Vec<_>, Vec<_>) =
+            registries.iter().partition(|options| options.pattern.is_some());
         for options in registries {
             let kept = before.and_then(|before| before.upstream_for(options));
             let built = || {
@@ -152,11 +57,35 @@ impl RegistrySet {
             let upstream = kept.map_or_else(built, Ok)?;
             set.add(options, upstream);
         }
+        for template in patterns {
+            set.patterns.push(MatchedRegistries::new(template, egress)?);
+        }
+        set.keep_matched(before, egress)?;
         Ok(set)
     }
 
+    /// Takes over the registries of `before` that patterns match.
+    fn keep_matched(&self, before: Option<&Self>, egress: &EgressRoute) -> Result<(), SetupError> {
+        let Some(before) = before else { return Ok(()) };
+        let known = before.patterns.iter().flat_map(MatchedRegistries::known);
+        for registry in known.filter(|known| !self.by_name.contains_key(known.name())) {
+            let options_of = |it: &MatchedRegistries| it.options_of(registry.name());
+            let matched = self.patterns.iter().find_map(|it| Some((it, options_of(it)?)));
+            let Some((matched, options)) = matched else { continue };
+            let is_kept = has_same_upstreams(&registry.options, &options) && !options.rules.offline;
+            let upstream = if is_kept {
+                Arc::clone(&registry.upstream)
+            } else {
+                let meter = Arc::clone(registry.upstream.meter());
+                Arc::new(UpstreamGroup::new(&[], &options.upstream, egress, meter)?)
+            };
+            matched.keep(Registry::matched(options, upstream));
+        }
+        Ok(())
+    }
+
     fn upstream_for(&self, options: &RegistryOptions) -> Option<Arc<UpstreamGroup>> {
-        let registry = self.by_name.get(&options.name)?;
+        let registry = self.known(&options.name)?;
         // The upstreams of one that goes offline are not even asked whether they are back.
         let is_kept = has_same_upstreams(&registry.options, options) && !options.rules.offline;
         is_kept.then(|| Arc::clone(&registry.upstream))
@@ -164,11 +93,22 @@ impl RegistrySet {
 
     /// The counters of a registry, which go on counting when its upstreams change.
     fn meter_of(&self, name: &RegistryName) -> Option<Arc<UpstreamMeter>> {
-        Some(Arc::clone(self.by_name.get(name)?.upstream().meter()))
+        Some(Arc::clone(self.known(name)?.upstream().meter()))
+    }
+
+    /// The registry of this name or alias, if it is configured or was named before.
+    fn known(&self, name: &RegistryName) -> Option<Arc<Registry>> {
+        let configured = self.by_name.get(name).cloned();
+        configured.or_else(|| self.patterns.iter().find_map(|matched| matched.get(name)))
+    }
+
+    fn matched(&self, name: &RegistryName) -> Option<Arc<Registry>> {
+        self.patterns.iter().find_map(|matched| matched.find(name))
     }
 
     fn add(&mut self, options: &RegistryOptions, upstream: Arc<UpstreamGroup>) {
         let index = self.registries.len();
+        let index = Some(index);
         let registry = Arc::new(Registry { options: options.clone(), upstream, index });
         for name in options.aliases.iter().chain([&options.name]) {
             self.by_name.insert(name.clone(), Arc::clone(&registry));
@@ -188,38 +128,52 @@ impl RegistrySet {
         self.registries.push(registry);
     }
 
-    /// Every registry, in the order of [`Registry::index`].
-    pub fn registries(&self) -> impl Iterator<Item = &Arc<Registry>> {
+    /// Every registry that is configured by its name, in the order of [`Registry::index`].
+    pub fn configured(&self) -> impl Iterator<Item = &Arc<Registry>> {
         self.registries.iter()
     }
 
+    /// Every registry that is configured by its name, then those that patterns match and that were
+    /// named so far.
+    pub fn registries(&self) -> Vec<Arc<Registry>> {
+        let matched = self.patterns.iter().flat_map(MatchedRegistries::known);
+        self.registries.iter().cloned().chain(matched).collect()
+    }
+
+    /// The options of the entries whose names are patterns.
+    pub fn patterns(&self) -> impl Iterator<Item = &RegistryOptions> {
+        self.patterns.iter().map(|matched| &matched.template)
+    }
+
     /// The registry of this name or alias.
-    pub fn by_name(&self, name: &RegistryName) -> Option<&Arc<Registry>> {
-        self.by_name.get(name)
+    pub fn by_name(&self, name: &RegistryName) -> Option<Arc<Registry>> {
+        self.by_name.get(name).cloned().or_else(|| self.matched(name))
     }
 
     /// The registry that this first path component names.
-    pub fn by_prefix(&self, component: &str) -> Option<&Arc<Registry>> {
-        self.by_prefix.get(component)
+    pub fn by_prefix(&self, component: &str) -> Option<Arc<Registry>> {
+        let matched = || self.matched(&component.parse().ok()?);
+        self.by_prefix.get(component).cloned().or_else(matched)
     }
 
     /// The registry that requests to this host mean. An entry with the very port wins over one
-    /// without a port.
-    pub fn by_host(&self, host: &HostPort) -> Option<&Arc<Registry>> {
+    /// without a port. A host that a pattern matches means that registry, at any port.
+    pub fn by_host(&self, host: &HostPort) -> Option<Arc<Registry>> {
         let any_port = || self.by_host.get(&HostPort { port: None, ..host.clone() });
-        self.by_host.get(host).or_else(any_port)
+        let matched = || self.matched(&host.host.to_string().parse().ok()?);
+        self.by_host.get(host).or_else(any_port).cloned().or_else(matched)
     }
 
     /// The registry that clients log in to at this host: the one that has the host, else the one
     /// without hosts. Their credentials are sent to its upstream and to no other.
-    pub fn login_registry(&self, host: Option<&HostPort>) -> Option<&Arc<Registry>> {
+    pub fn login_registry(&self, host: Option<&HostPort>) -> Option<Arc<Registry>> {
         let of_host = host.and_then(|host| self.by_host(host)).filter(|it| it.grants().is_some());
-        of_host.or(self.login_registry.as_ref())
+        of_host.or_else(|| self.login_registry.clone())
     }
 
     /// Whether any registry has hosts of its own.
     pub fn has_hosts(&self) -> bool {
-        !self.by_host.is_empty()
+        !self.by_host.is_empty() || !self.patterns.is_empty()
     }
 
     /// The registry of requests that name none.
@@ -230,6 +184,8 @@ impl RegistrySet {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use secrecy::SecretString;
     use url::Url;
 

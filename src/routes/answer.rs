@@ -28,7 +28,7 @@ use crate::http::{
 };
 use crate::oci::{ApiCall, Resource};
 use crate::push::PushService;
-use crate::registry::{Registry, RegistrySet};
+use crate::registry::{Registry, RegistryOptions, RegistrySet};
 
 /// Answers requests to the registries of one configuration.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Routes {
         instance: InstanceId,
         traffic: Arc<TrafficCounters>,
     ) -> Self {
-        let names = registries.registries().map(|registry| registry.name().as_str());
+        let names = registries.configured().map(|registry| registry.name().as_str());
         let counts = traffic.count_for(names);
         Self { cache, push, instance, registries, traffic, counts }
     }
@@ -95,14 +95,19 @@ impl Routes {
         let reply = answered.unwrap_or_else(|error| error.to_reply(context(target, entrance)));
         let reply = finish(reply, &request, target);
         let counts = self.counts_of(target);
-        let observation = Observation::new(&request, began, target, &reply, &self.traffic, counts);
+        let observation = Observation::new(&request, began, target, &reply, &self.traffic, &counts);
         reply.response.map(|body| ObservedBody::new(body, observation))
     }
 
-    fn counts_of(&self, target: Option<&ResolvedTarget>) -> &Arc<RegistryCounts> {
-        let registry = target.and_then(|target| target.registry.as_ref());
-        let counts = registry.and_then(|registry| self.counts.get(registry.index()));
-        counts.unwrap_or(self.traffic.without_registry())
+    fn counts_of(&self, target: Option<&ResolvedTarget>) -> Arc<RegistryCounts> {
+        let Some(registry) = target.and_then(|target| target.registry.as_ref()) else {
+            return Arc::clone(self.traffic.without_registry());
+        };
+        let counts = registry.index().and_then(|index| self.counts.get(index));
+        counts.cloned().unwrap_or_else(|| {
+            let known = || self.registries.registries();
+            self.traffic.counts_of(registry.name().as_str(), known)
+        })
     }
 
     fn resolve(
@@ -191,14 +196,18 @@ impl Routes {
 
     /// The registries that a ping is about: the one that it names, else all that can be reached at
     /// this host.
-    fn reachable<'t>(&'t self, target: &'t ResolvedTarget) -> impl Iterator<Item = &'t Registry> {
+    fn reachable<'t>(
+        &'t self,
+        target: &'t ResolvedTarget,
+    ) -> impl Iterator<Item = &'t RegistryOptions> {
         let named = target.registry.as_deref().filter(|_| target.is_named);
-        let is_reachable = |it: &&Registry| {
+        let is_reachable = |it: &&RegistryOptions| {
             let login = target.login_registry.as_deref();
-            it.grants().is_none() || login.is_some_and(|login| login.name() == it.name())
+            it.grants().is_none() || login.is_some_and(|login| *login.name() == it.name)
         };
-        let all = self.registries.registries().filter(move |_| named.is_none());
-        named.into_iter().chain(all.map(AsRef::as_ref)).filter(is_reachable)
+        let configured = self.registries.configured().map(|registry| registry.options());
+        let all = configured.chain(self.registries.patterns()).filter(move |_| named.is_none());
+        named.map(Registry::options).into_iter().chain(all).filter(is_reachable)
     }
 
     async fn pull(

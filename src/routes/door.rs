@@ -94,7 +94,7 @@ pub(super) fn resolve(
     query: DoorQuery<'_>,
 ) -> Result<ResolvedTarget, RequestError> {
     let target = resolve_door(registries, doors, query)?;
-    let login_registry = registries.login_registry(query.host).cloned();
+    let login_registry = registries.login_registry(query.host);
     let theirs = target.registry.as_ref().filter(|registry| registry.grants().is_some());
     let Some(theirs) = theirs else { return Ok(ResolvedTarget { login_registry, ..target }) };
     if login_registry.as_ref().is_some_and(|login| login.name() == theirs.name()) {
@@ -133,12 +133,12 @@ fn resolve_door(
     }
     if let Some(registry) = query.host.and_then(|host| registries.by_host(host)) {
         open(Door::Host)?;
-        return DoorMatch::named(Arc::clone(registry)).target(call);
+        return DoorMatch::named(registry).target(call);
     }
     if let ApiCall::In(repository, _) = &call {
         if let Some(registry) = by_prefix(registries, repository)? {
             open(Door::Prefix)?;
-            return DoorMatch::named(Arc::clone(registry)).target(call);
+            return DoorMatch::named(registry).target(call);
         }
         // A ping passes whichever doors are open.
         open(Door::Mirror)?;
@@ -167,7 +167,7 @@ fn by_name(registries: &RegistrySet, name: &str) -> Result<Arc<Registry>, Reques
     let registry = parsed.and_then(|name| registries.by_name(&name));
     // The message repeats only the beginning of a client's text.
     let unknown = || RequestError::UnknownRegistry(name.chars().take(NAME_SHOWN_MAX).collect());
-    registry.cloned().ok_or_else(unknown)
+    registry.ok_or_else(unknown)
 }
 
 const NAME_SHOWN_MAX: usize = 64;
@@ -176,10 +176,10 @@ const NAME_SHOWN_MAX: usize = 64;
 ///
 /// Docker Hub has no namespace with a dot: where it is the default, such an image is another
 /// registry's, and its name must not reach the Hub. Others have some, as gcr.io has `google.com/…`.
-fn by_prefix<'r>(
-    registries: &'r RegistrySet,
+fn by_prefix(
+    registries: &RegistrySet,
     repository: &RepositoryName,
-) -> Result<Option<&'r Arc<Registry>>, RequestError> {
+) -> Result<Option<Arc<Registry>>, RequestError> {
     let Some((first, _)) = repository.as_str().split_once('/') else { return Ok(None) };
     let registry = registries.by_prefix(first);
     let is_foreign =
@@ -293,6 +293,7 @@ mod tests {
         let entry =
             |name: &str, aliases: &[&str], prefix: Option<&str>, hosts: &[&str]| RegistryOptions {
                 name: name.parse().unwrap(),
+                pattern: None,
                 aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
                 prefix: prefix.map(str::to_owned),
                 hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
@@ -461,6 +462,41 @@ mod tests {
             let again = door(path, query);
             assert_eq!(again.call, target.call, "{want}");
             assert_eq!(again.registry.unwrap().name(), target.registry.unwrap().name(), "{want}");
+        }
+    }
+
+    /// A pattern matches by every door, and never more than its names.
+    #[test]
+    fn a_name_that_a_pattern_matches_means_its_registry() {
+        let url = Url::parse("https://x.azurecr.io").unwrap();
+        let entry = RegistryOptions {
+            pattern: Some("*.azurecr.io".parse().unwrap()),
+            ..RegistryOptions::for_test("x.azurecr.io", url)
+        };
+        let egress = EgressRoute::direct(Arc::new(SystemNetwork), InstanceId::random());
+        let registries = RegistrySet::build(&[entry], &egress, None).unwrap();
+        let host_of = |host: &str, path: &str, query: &str| {
+            let host = host.parse().unwrap();
+            let query = DoorQuery { path, query, host: Some(&host) };
+            let target = resolve(&registries, OpenDoors::all(), query).ok()?;
+            Some(target.registry?.name().to_string())
+        };
+        let manifest = "t/a/manifests/l";
+        for (host, path, query) in [
+            ("a.test:80", format!("/v2/one.azurecr.io/{manifest}"), ""),
+            ("a.test:80", format!("/v2/{manifest}"), "ns=One.azurecr.io"),
+            ("a.test:80", format!("/one.azurecr.io/v2/{manifest}"), ""),
+            ("one.azurecr.io:443", format!("/v2/{manifest}"), ""),
+            ("ONE.azurecr.io:8080", format!("/v2/{manifest}"), ""),
+            ("two.azurecr.io:443", format!("/v2/{manifest}"), "ns=one.azurecr.io"),
+        ] {
+            let found = host_of(host, &path, query);
+            assert_eq!(found.as_deref(), Some("one.azurecr.io"), "{host}{path}?{query}");
+        }
+        for name in ["azurecr.io", "a.b.azurecr.io", "a.azurecr.io.evil.test", "*.azurecr.io"] {
+            let path = format!("/v2/{manifest}");
+            assert_eq!(host_of("a.test", &path, &format!("ns={name}")), None, "{name}");
+            assert_eq!(host_of("a.test", &format!("/v2/{name}/{manifest}"), ""), None, "{name}");
         }
     }
 

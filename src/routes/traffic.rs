@@ -11,6 +11,7 @@ use http::StatusCode;
 
 use super::event::{AnswerEnd, EventSender, RequestKind, RequestSummary};
 use crate::cache::Decision;
+use crate::registry::Registry;
 use crate::telemetry::{CounterGrid, Histogram};
 
 /// The counters of all requests since the start. They outlive a reload of the configuration.
@@ -85,6 +86,22 @@ impl TrafficCounters {
         let wanted: Vec<_> = names.map(|name| (name.to_owned(), counts(name))).collect();
         registries.extend(wanted.iter().cloned());
         wanted.into_iter().map(|(_, counts)| counts).collect()
+    }
+
+    /// The counts of a registry that a pattern matches. Those of registries that are not `known`
+    /// any more are forgotten when a new one comes.
+    pub(super) fn counts_of(
+        &self,
+        name: &str,
+        known: impl FnOnce() -> Vec<Arc<Registry>>,
+    ) -> Arc<RegistryCounts> {
+        let mut registries = self.registries.lock();
+        if let Some(counts) = registries.get(name) {
+            return Arc::clone(counts);
+        }
+        let known = known();
+        registries.retain(|name, _| known.iter().any(|it| it.name().as_str() == name));
+        Arc::clone(registries.entry(name.to_owned()).or_default())
     }
 
     pub(super) fn without_registry(&self) -> &Arc<RegistryCounts> {

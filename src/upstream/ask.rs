@@ -54,7 +54,8 @@ impl Upstream {
         let host = host_of(url);
         let route = CredentialRoute { egress, ca_pem: options.ca_pem.as_deref() };
         let credential = OwnCredential::new(&options.credential, &host, route)?;
-        let mut exempt = vec![own];
+        let mut exempt: Vec<_> =
+            Some(own).filter(|_| !options.must_be_public).into_iter().collect();
         exempt.extend_from_slice(&options.token_hosts);
         exempt.extend_from_slice(&options.redirect_hosts);
         let client = |identity: Option<&ClientIdentity>| {

@@ -80,6 +80,22 @@ impl CallOutcome {
 }
 
 impl UpstreamMeter {
+    /// Whether it ever answered with content: an upstream that is there, and that takes Larder's
+    /// credential.
+    pub fn has_succeeded(&self) -> bool {
+        let mut answers = self
+            .requests
+            .counted()
+            .filter(|(_, outcome, _)| *outcome == CallOutcome::Success.index());
+        answers.any(|(class, ..)| class != LimitClass::Token.index())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn succeed_for_test(&self) {
+        let (class, outcome) = (LimitClass::ManifestGet.index(), CallOutcome::Success.index());
+        self.requests.at(class, outcome).unwrap().increment();
+    }
+
     /// A request of this class is being sent, to an upstream itself (`is_own`) or to another host.
     pub(super) fn begin(&self, class: LimitClass, is_own: bool) -> CallInFlight<'_> {
         let (began, outcome) = (Instant::now(), CallOutcome::Abandoned);

@@ -22,6 +22,8 @@ pub struct UpstreamOptions {
     pub ca_pem: Option<Vec<u8>>,
     /// The certificate to show to it, and to no other host.
     pub client_identity: Option<ClientIdentity>,
+    /// Whether its own address has to be public, too: clients have chosen its host.
+    pub must_be_public: bool,
     /// Hosts that may be a token server though they are not on the upstream's own domain.
     pub token_hosts: Vec<HostPort>,
     /// Hosts that a redirect may reach though their address is private.
@@ -39,6 +41,7 @@ impl UpstreamOptions {
             password_file: None,
             ca_pem: None,
             client_identity: None,
+            must_be_public: false,
             token_hosts: Vec::new(),
             redirect_hosts: Vec::new(),
             max_connections: 64,

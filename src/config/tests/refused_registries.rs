@@ -271,7 +271,7 @@ fn one_name_means_one_registry() {
         ),
         ("[registry.a.corp:5000]", 1, "", "quotes, as in `[registry.\"a.corp:5000\"]`"),
         ("[registry.'a.b']\n[registry.'A.B:443']", 2, "registry.\"A.B:443\"", "two tables"),
-        ("[registry.'*.b']", 1, "registry.\"*.b\"", "is not the name of a registry"),
+        ("[registry.'*.b']", 1, "registry.\"*.b\"", "at least two last labels"),
         ("[registry.'https://a.b']", 1, "registry.\"https://a.b\"", "is not the name"),
         (
             "[registry.'a.b']\n[registry.'c.d']\naliases = ['A.B']",
@@ -332,4 +332,46 @@ fn rules_are_checked() {
         ),
         ("[registry.'a.b']\noffline = 'yes'", 2, "registry.\"a.b\".offline", "expected"),
     ]);
+}
+
+/// A pattern that is too open, or an entry that is about one registry and for many.
+#[test]
+fn patterns_of_names_are_checked() {
+    let named = |key: &str| format!("`{key}` is for one registry, and this is a pattern");
+    for (keys, key) in [
+        ("upstream = 'https://a.b'", "upstream"),
+        ("default = true", "default"),
+        ("aliases = ['a.b']", "aliases"),
+        ("prefix = 'a.b'", "prefix"),
+        ("hosts = ['a.b']", "hosts"),
+        ("max_size = '1GiB'", "max_size"),
+        ("max_idle = '1d'", "max_idle"),
+    ] {
+        let text = format!("[registry.'*.azurecr.io']\n{keys}");
+        let problems = Case::of(text).problems();
+        assert_eq!((line(&problems[0]), &problems[0].what), (1, &named(key)), "{problems:?}");
+    }
+    let client = "[access]\nchallenge = 'basic'\ninsecure_basic = true\n\
+                  [registry.'*.azurecr.io']\nidentity = 'client'";
+    let problems = Case::of(client).problems();
+    assert!(problems.iter().any(|it| it.what == named("identity")), "{problems:?}");
+    refused(&[
+        ("[registry.'*']", 1, "registry.\"*\"", "at least two last labels"),
+        ("[registry.'*.io']", 1, "registry.\"*.io\"", "at least two last labels"),
+        (
+            "[registry.'a.b']\nprivate_hosts = true",
+            2,
+            "registry.\"a.b\".private_hosts",
+            "for an entry whose name is a pattern",
+        ),
+    ]);
+    let rule = "[access]\nhtpasswd = 'users'\nchallenge = 'basic'\n[[access.rule]]\n\
+                registries = ['1.dkr.ecr.eu-west-1.amazonaws.com']\nactions = ['pull']\n\
+                [registry.'*.dkr.ecr.*.amazonaws.com']\nauth = { type = 'ecr' }";
+    let problems = Case::of(rule).load().err();
+    let is_unknown = |it: &Diagnostic| it.what.contains("which is no registry here");
+    assert!(!problems.is_some_and(|all| all.iter().any(is_unknown)), "a pattern matches it");
+    let settings = Case::of("[registry.'*-Docker.pkg.dev']\nprivate_hosts = true").settings();
+    assert_eq!(settings.registries[0].key(), "*-docker.pkg.dev");
+    assert!(!settings.registries[0].upstream.must_be_public);
 }

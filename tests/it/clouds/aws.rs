@@ -52,7 +52,7 @@ fn answer(request: &Request<Bytes>, end: f64) -> Response<Bytes> {
         (&Method::GET, "/federation/credentials") => sso(request),
         (&Method::GET, "/") => assume_role(request),
         (&Method::POST, "/") if request.headers().contains_key("x-amz-target") => {
-            registry_password(request, end)
+            registry_password(request, REGION, SECRETS[0], end)
         }
         (&Method::POST, "/") => web_identity(request),
         _ => reply(404, "no such service"),
@@ -181,7 +181,13 @@ fn sts_refusal(code: &str) -> String {
     )
 }
 
-fn registry_password(request: &Request<Bytes>, end: f64) -> Response<Bytes> {
+/// The password of the registries of a region, for a call that is signed for it.
+pub fn registry_password(
+    request: &Request<Bytes>,
+    region: &str,
+    password: &str,
+    end: f64,
+) -> Response<Bytes> {
     let target = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
     if header(request, "content-type") != "application/x-amz-json-1.1"
         || header(request, "x-amz-target") != target
@@ -189,13 +195,13 @@ fn registry_password(request: &Request<Bytes>, end: f64) -> Response<Bytes> {
     {
         return reply(400, r#"{"__type":"SerializationException"}"#);
     }
-    if let Err(reason) = signer(request, &[STATIC, TEMPORARY], "ecr", REGION) {
+    if let Err(reason) = signer(request, &[STATIC, TEMPORARY], "ecr", region) {
         let reason = if reason.ends_with("Exception") { reason } else { "Other".to_owned() };
         let kind = format!("com.amazon.coral.service#{reason}");
         return reply(400, format!(r#"{{"__type":"{kind}","message":"{}"}}"#, SECRETS[1]));
     }
-    let token = STANDARD.encode(format!("AWS:{}", SECRETS[0]));
-    let proxy = format!("https://123456789012.dkr.ecr.{REGION}.amazonaws.com");
+    let token = STANDARD.encode(format!("AWS:{password}"));
+    let proxy = format!("https://123456789012.dkr.ecr.{region}.amazonaws.com");
     let answer = format!(
         r#"{{"authorizationData":[{{"authorizationToken":"{token}","expiresAt":{end},
         "proxyEndpoint":"{proxy}"}}]}}"#

@@ -3,4 +3,5 @@
 mod aws;
 mod aws_signature;
 mod ecr;
+mod patterns;
 mod server;

@@ -1,7 +1,9 @@
 //! A server whose answers are a function of the whole request.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -10,25 +12,41 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use larder::http::NetworkConnection;
 use tokio::net::TcpListener;
+
+use crate::support::network::Server;
 
 /// The lines of the requests that came, as `GET /path`.
 pub type Calls = Arc<Mutex<Vec<String>>>;
 
-/// Serves until the test ends.
-pub async fn serve(
-    answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
-) -> (SocketAddr, Calls) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let calls = Calls::default();
-    let noted = Arc::clone(&calls);
-    let answer = Arc::new(answer);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (answer, noted) = (Arc::clone(&answer), Arc::clone(&noted));
+type AnswerFunction = dyn Fn(&Request<Bytes>) -> Response<Bytes> + Send + Sync;
+
+/// A function of the request as a server in a network of a test. Clones are the same one.
+#[derive(Clone)]
+pub struct Function {
+    answer: Arc<AnswerFunction>,
+    pub calls: Calls,
+}
+
+impl Function {
+    pub fn new(
+        answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        Self { answer: Arc::new(answer), calls: Calls::default() }
+    }
+
+    /// The requests that came.
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+impl Server for Function {
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let (answer, noted) = (Arc::clone(&answer), Arc::clone(&noted));
+                let (answer, noted) = (Arc::clone(&self.answer), Arc::clone(&self.calls));
                 async move {
                     let (head, body) = request.into_parts();
                     let body = body.collect().await.unwrap().to_bytes();
@@ -39,8 +57,23 @@ pub async fn serve(
                 }
             });
             let builder = hyper::server::conn::http1::Builder::new();
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            tokio::spawn(connection);
+            builder.serve_connection(TokioIo::new(io), service).await.ok();
+        })
+    }
+}
+
+/// Serves until the test ends.
+pub async fn serve(
+    answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+) -> (SocketAddr, Calls) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let function = Function::new(answer);
+    let calls = Arc::clone(&function.calls);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let function = function.clone();
+            tokio::spawn(async move { function.serve(Box::new(stream)).await });
         }
     });
     (address, calls)

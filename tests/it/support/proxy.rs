@@ -158,6 +158,7 @@ impl Setup {
         };
         let options = registry::RegistryOptions {
             name: name.parse().unwrap(),
+            pattern: None,
             aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
             prefix: (!name.contains(':')).then(|| name.to_owned()),
             hosts: Vec::new(),
