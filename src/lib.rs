@@ -37,6 +37,7 @@
 //! - [`routes`]: from a request to one use of the cache, and back to an answer
 //! - [`admin`]: the operator's side: health, readiness, metrics
 //! - [`control`]: the operator's commands, over a unix socket
+//! - [`setup`]: the configuration files of clients that pull through Larder
 //! - [`config`]: TOML as written, resolved into every module's options
 //! - [`app`]: the parts, joined
 //! - [`cli`]: one file for each subcommand
@@ -59,6 +60,7 @@ pub mod inventory;
 pub mod push;
 pub mod registry;
 pub mod routes;
+pub mod setup;
 
 pub mod app;
 pub mod cli;

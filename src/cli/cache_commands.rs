@@ -13,6 +13,7 @@ use super::ls::ListArguments;
 use super::pin::PinArguments;
 use super::pulls::PullArguments;
 use super::rm::RemovalArguments;
+use super::setup::SetupArguments;
 use super::verify::VerifyArguments;
 use super::warm::WarmArguments;
 use super::{inventory, ls, pin, pulls, rm, show, stats, verify, why};
@@ -74,6 +75,13 @@ pub(super) enum CacheCommand {
         source: ConfigArguments,
         #[command(flatten)]
         removal: RemovalArguments,
+    },
+    /// Print, write or check the configuration of a client that is to pull through this Larder
+    Setup {
+        #[command(flatten)]
+        source: ConfigArguments,
+        #[command(flatten)]
+        setup: SetupArguments,
     },
     /// Show an image: its manifests, platforms and layers, and what is missing
     Show {
@@ -143,6 +151,7 @@ impl CacheCommand {
                 on(source, &mut |cache| pulls::run(cache, &wanted, out))
             }
             Self::Rm { source, removal } => on(source, &mut |cache| rm::run(cache, &removal, out)),
+            Self::Setup { source, setup } => on(source, &mut |cache| setup.run(cache, out)),
             Self::Show { source, image, json } => {
                 on(source, &mut |cache| show::run(cache, &image, json, out))
             }

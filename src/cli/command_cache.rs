@@ -244,7 +244,10 @@ impl CommandCache {
     }
 
     /// The answer of the server.
-    fn ask<T: DeserializeOwned>(&self, request: &ControlRequest) -> Result<T, CommandError> {
+    pub(super) fn ask<T: DeserializeOwned>(
+        &self,
+        request: &ControlRequest,
+    ) -> Result<T, CommandError> {
         let path = socket_path(self.dir());
         let asked = self.runtime.block_on(async {
             let mut answer = ask_local(&path, request.method(), &request.target(), None).await?;

@@ -34,7 +34,7 @@ fn ask(cache: &CommandCache, out: &mut dyn Write) -> Result<(), CommandError> {
 }
 
 /// The address of a port on this machine, where a wildcard stands for all of its addresses.
-fn from_here(address: SocketAddr) -> SocketAddr {
+pub(super) fn from_here(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

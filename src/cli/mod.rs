@@ -19,6 +19,8 @@ mod progress;
 mod pulls;
 mod rm;
 mod serve;
+mod setup;
+mod setup_check;
 mod show;
 mod stats;
 mod table;

@@ -31,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "control",
         &["access", "bundle", "cache", "http", "inventory", "oci", "registry", "routes", "store"],
     ),
+    ("setup", &[]),
     (
         "config",
         &[
@@ -75,6 +76,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "http",
             "inventory",
             "registry",
+            "setup",
             "store",
             "upstream",
         ],

@@ -1,0 +1,202 @@
+//! `larder setup`: the configuration of a client, so that it pulls through this Larder.
+//!
+//! The text of the files is decided in `crate::setup`. Nothing is written without `--write`, and the
+//! file as it was before Larder's first change is kept beside it.
+
+use std::fs;
+use std::io;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use similar::TextDiff;
+
+use super::command_cache::{CommandCache, CommandError};
+use super::healthcheck::from_here;
+use super::output::say;
+use super::setup_check::SetupCheck;
+use crate::config::Settings;
+use crate::control::ControlFailure;
+use crate::http::HostPort;
+use crate::setup::{
+    ClientFileError, ClientProgram, LarderAddress, MirrorTargets, PlannedFile, plan,
+};
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("deed").args(["write", "dry_run", "check"]))]
+pub(super) struct SetupArguments {
+    /// The client
+    #[arg(value_name = "CLIENT", value_enum)]
+    client: ClientArgument,
+    /// The address at which the client reaches Larder, such as `https://larder.corp` [default: that
+    /// of the first listener]
+    #[arg(long, value_name = "URL")]
+    address: Option<LarderAddress>,
+    /// Write the files; what they said before is kept in FILE.before-larder
+    #[arg(long)]
+    write: bool,
+    /// Show what would change in the files
+    #[arg(long)]
+    dry_run: bool,
+    /// Have the client pull an image, and tell whether it came through Larder, and which registries
+    /// no client has asked for
+    #[arg(long)]
+    check: bool,
+    /// The image for --check
+    #[arg(long, value_name = "IMAGE", default_value = "docker.io/library/hello-world:latest")]
+    image: String,
+    /// The directory below which the client's files lie, as of a machine image that is being built
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ClientArgument {
+    /// buildkitd
+    Buildkit,
+    /// containerd
+    Containerd,
+    /// CRI-O
+    #[value(name = "cri-o")]
+    CriO,
+    /// dockerd
+    Dockerd,
+    /// k3s and RKE2
+    K3s,
+    /// The containerd of every node, by a DaemonSet
+    Kubernetes,
+    /// podman, buildah and skopeo
+    Podman,
+}
+
+impl ClientArgument {
+    fn program(self) -> ClientProgram {
+        match self {
+            Self::Buildkit => ClientProgram::Buildkit,
+            Self::Containerd => ClientProgram::Containerd,
+            Self::CriO => ClientProgram::CriO,
+            Self::Dockerd => ClientProgram::Docker,
+            Self::K3s => ClientProgram::K3s,
+            Self::Kubernetes => ClientProgram::Kubernetes,
+            Self::Podman => ClientProgram::Podman,
+        }
+    }
+}
+
+impl SetupArguments {
+    /// Prints, shows, writes or checks the configuration of the client.
+    pub(super) fn run(
+        &self,
+        cache: &CommandCache,
+        out: &mut dyn Write,
+    ) -> Result<(), CommandError> {
+        let client = self.client.program();
+        if self.check {
+            return SetupCheck { cache, image: &self.image }.run(client, out);
+        }
+        let targets = targets(&cache.settings, self.address.clone());
+        let plan = plan(client, &targets, &self.root, &read).map_err(refused)?;
+        if let Some(document) = &plan.document {
+            if self.write || self.dry_run {
+                let error = "this is applied to a cluster, not written to a file".to_owned();
+                return Err(CommandError::Misused(ControlFailure { error, hint: None }));
+            }
+            say(out, document);
+        }
+        for file in &plan.files {
+            let text = match (self.write, self.dry_run) {
+                (true, _) => write(file)?,
+                (_, true) => difference(file),
+                _ => format!("# {}\n{}\n", file.path.display(), file.after),
+            };
+            say(out, &text);
+        }
+        let mark = if self.write { "" } else { "# " };
+        let next = plan.next.iter().filter(|_| !self.dry_run);
+        next.for_each(|next| say(out, &format!("{mark}then: {next}\n")));
+        Ok(())
+    }
+}
+
+/// The registries of a configuration, and the address of its first listener as this machine reaches
+/// it.
+fn targets(settings: &Settings, address: Option<LarderAddress>) -> MirrorTargets {
+    let names = settings.registries.iter().map(|registry| registry.name.to_string());
+    let larder = address.unwrap_or_else(|| {
+        let Some(listener) = settings.listeners.first() else {
+            return LarderAddress { is_tls: false, authority: DEFAULT_AUTHORITY.to_owned() };
+        };
+        let port = listener.address.port();
+        let named = listener.names.first().map(|name| {
+            HostPort { port: Some(name.port.unwrap_or(port)), ..name.clone() }.to_string()
+        });
+        let authority = named.unwrap_or_else(|| from_here(listener.address).to_string());
+        LarderAddress { is_tls: listener.tls.is_some(), authority }
+    });
+    MirrorTargets { larder, registries: names.collect() }
+}
+
+fn read(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn difference(file: &PlannedFile) -> String {
+    let before = file.before.as_deref().unwrap_or_default();
+    if file.before.as_ref() == Some(&file.after) {
+        return format!("unchanged {}\n", file.path.display());
+    }
+    let name = file.path.display().to_string();
+    let old = if file.before.is_some() { name.as_str() } else { "/dev/null" };
+    TextDiff::from_lines(before, &file.after).unified_diff().header(old, &name).to_string()
+}
+
+/// Writes a file whole or not at all, with the permissions that it has.
+fn write(file: &PlannedFile) -> Result<String, CommandError> {
+    if file.before.as_ref() == Some(&file.after) {
+        return Ok(format!("unchanged {}\n", file.path.display()));
+    }
+    let written = || -> io::Result<()> {
+        let parent = file.path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(parent)?;
+        // A link goes on to lead to the file.
+        let path = fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone());
+        let (kept, new) = (beside(&path, "before-larder"), beside(&path, "new-larder"));
+        if file.before.is_some() && !kept.exists() {
+            fs::copy(&path, kept)?;
+        }
+        fs::write(&new, &file.after)?;
+        if let Ok(metadata) = fs::metadata(&path) {
+            fs::set_permissions(&new, metadata.permissions())?;
+        }
+        fs::rename(new, path)
+    };
+    let path = file.path.display();
+    match written() {
+        Ok(()) => Ok(format!("written {path}\n")),
+        Err(error) => {
+            let error = format!("cannot write {path}: {error}");
+            Err(ControlFailure { error, hint: Some("run it as root".to_owned()) }.into())
+        }
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+fn refused(error: ClientFileError) -> CommandError {
+    let hint = match &error {
+        ClientFileError::ByHand { .. } | ClientFileError::Unreadable { .. } => None,
+        ClientFileError::Malformed { .. } => Some("correct the file, or move it away".to_owned()),
+    };
+    ControlFailure { error: error.to_string(), hint }.into()
+}
+
+const DEFAULT_AUTHORITY: &str = "127.0.0.1:5000";

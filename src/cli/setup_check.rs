@@ -1,0 +1,107 @@
+//! `larder setup CLIENT --check`: whether a client's pull comes through this Larder.
+//!
+//! The client pulls an image with its own command, and the server's count of requests says whether
+//! it was asked. Another client that asks the same registry meanwhile is taken for this one.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::command_cache::{CommandCache, CommandError};
+use super::output::say;
+use crate::control::{CacheStats, ControlFailure, ControlRequest};
+use crate::setup::ClientProgram;
+
+/// A check.
+pub(super) struct SetupCheck<'c> {
+    pub(super) cache: &'c CommandCache,
+    pub(super) image: &'c str,
+}
+
+impl SetupCheck<'_> {
+    /// Has the client pull, and tells what came of it.
+    pub(super) fn run(
+        &self,
+        client: ClientProgram,
+        out: &mut dyn Write,
+    ) -> Result<(), CommandError> {
+        let name = self.cache.image_name(self.image)?;
+        let registry = name.registry.to_string();
+        let before = self.requests(&registry)?;
+        let pulled = pull_command(client).map(|command| pull(command, self.image));
+        let (after, unasked) = (self.requests(&registry)?, self.unasked()?);
+        if !unasked.is_empty() {
+            let list = unasked.join(", ");
+            say(out, &format!("no client has asked for {list} since the server's start\n"));
+        }
+        match pulled {
+            None => {
+                say(
+                    out,
+                    "this client has no command for a pull: use it, then see `larder pulls`\n",
+                );
+                Ok(())
+            }
+            Some(Err(failure)) => Err(failure.into()),
+            Some(Ok(())) if after > before => {
+                let asked = after - before;
+                say(out, &format!("{} came through Larder: {asked} requests\n", self.image));
+                Ok(())
+            }
+            Some(Ok(())) => Err(bypassed(self.image).into()),
+        }
+    }
+
+    /// The requests of a registry since the server's start.
+    fn requests(&self, registry: &str) -> Result<u64, CommandError> {
+        let stats = self.stats()?;
+        let server = stats.server.unwrap_or_default();
+        Ok(server.registries.get(registry).map_or(0, |traffic| traffic.requests))
+    }
+
+    /// The configured registries that had no request.
+    fn unasked(&self) -> Result<Vec<String>, CommandError> {
+        let asked = self.stats()?.server.unwrap_or_default().registries;
+        let names = self.cache.settings.registries.iter().map(|it| it.name.to_string());
+        Ok(names.filter(|name| !asked.contains_key(name)).collect())
+    }
+
+    fn stats(&self) -> Result<CacheStats, CommandError> {
+        self.cache.ask(&ControlRequest::Stats)
+    }
+}
+
+/// The command by which a client pulls an image, whose name is its last argument.
+fn pull_command(client: ClientProgram) -> Option<&'static [&'static str]> {
+    Some(match client {
+        ClientProgram::Buildkit | ClientProgram::Kubernetes => return None,
+        ClientProgram::Containerd => {
+            &["ctr", "images", "pull", "--hosts-dir", "/etc/containerd/certs.d"]
+        }
+        ClientProgram::CriO => &["crictl", "pull"],
+        ClientProgram::Docker => &["docker", "pull"],
+        ClientProgram::K3s => &["k3s", "crictl", "pull"],
+        ClientProgram::Podman => &["podman", "pull"],
+    })
+}
+
+fn pull(command: &[&str], image: &str) -> Result<(), ControlFailure> {
+    let failed = |why: String| {
+        let error = format!("`{} {image}` {why}", command.join(" "));
+        ControlFailure { error, hint: None }
+    };
+    let (program, arguments) = command.split_first().unwrap_or((&"", &[]));
+    let run = Command::new(program).args(arguments).arg(image).stdin(Stdio::null()).output();
+    let output = run.map_err(|error| failed(format!("cannot be run: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(failed(format!("failed: {}", said.trim())))
+}
+
+fn bypassed(image: &str) -> ControlFailure {
+    ControlFailure {
+        error: format!("{image} was pulled, and this server was not asked for it"),
+        hint: Some("write the client's files (`--write`), and restart it".to_owned()),
+    }
+}
