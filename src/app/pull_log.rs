@@ -21,7 +21,7 @@ impl PullLog {
     /// Starts it. Inside a runtime.
     pub(super) fn start(app: &App) -> Self {
         let stop = CancellationToken::new();
-        let events = app.traffic().events().subscribe_to_manifests();
+        let events = app.traffic().events().subscribe_to_pulls();
         let (store, clock) = (Arc::clone(app.cache.store()), Arc::clone(&app.egress.clock));
         let log = record_pulls(events, store, move || clock.now(), stop.clone());
         Self { stop, task: tokio::spawn(log) }

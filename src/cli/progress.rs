@@ -20,15 +20,16 @@ impl ProgressLine {
         Self { is_terminal, shown_at: Instant::now(), is_shown: false }
     }
 
-    /// Shows a line, in the place of the one before.
+    /// Shows a line, in the place of the one before, unless that is too young.
     pub(super) fn show(&mut self, line: &str) {
-        if self.is_terminal {
-            say(&mut std::io::stderr(), &format!("\r\x1b[K{line}"));
-        } else if self.shown_at.elapsed() >= LINE_EVERY {
-            self.shown_at = Instant::now();
-            say(&mut std::io::stderr(), &format!("{line}\n"));
+        let pause = if self.is_terminal { REDRAW_EVERY } else { LINE_EVERY };
+        if self.shown_at.elapsed() < pause {
+            return;
         }
+        self.shown_at = Instant::now();
         self.is_shown = self.is_terminal;
+        let line = if self.is_terminal { format!("\r\x1b[K{line}") } else { format!("{line}\n") };
+        say(&mut std::io::stderr(), &line);
     }
 
     /// Leaves the line to what follows.
@@ -49,6 +50,9 @@ pub(super) fn bar(done: u64, of: u64) -> String {
 }
 
 const BAR_CELLS: usize = 30;
+
+/// The time between two states of the line on a terminal: people read no faster.
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// The time between two lines of progress in a file.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -63,7 +63,7 @@ pub(super) enum ClientArgument {
     Dockerd,
     /// k3s and RKE2
     K3s,
-    /// The containerd of every node, by a DaemonSet
+    /// The containerd of every node
     Kubernetes,
     /// podman, buildah and skopeo
     Podman,
@@ -94,8 +94,8 @@ impl SetupArguments {
         if self.check {
             return SetupCheck { cache, image: &self.image }.run(client, out);
         }
-        let targets = targets(&cache.settings, self.address.clone());
-        let plan = plan(client, &targets, &self.root, &read).map_err(refused)?;
+        let targets = mirror_targets(&cache.settings, self.address.clone());
+        let plan = plan(client, &targets, &self.root, &read).map_err(|error| refused(&error))?;
         if let Some(document) = &plan.document {
             if self.write || self.dry_run {
                 let error = "this is applied to a cluster, not written to a file".to_owned();
@@ -120,17 +120,17 @@ impl SetupArguments {
 
 /// The registries of a configuration, and the address of its first listener as this machine reaches
 /// it.
-fn targets(settings: &Settings, address: Option<LarderAddress>) -> MirrorTargets {
+fn mirror_targets(settings: &Settings, address: Option<LarderAddress>) -> MirrorTargets {
     let names = settings.registries.iter().map(|registry| registry.name.to_string());
     let larder = address.unwrap_or_else(|| {
         let Some(listener) = settings.listeners.first() else {
             return LarderAddress { is_tls: false, authority: DEFAULT_AUTHORITY.to_owned() };
         };
         let port = listener.address.port();
-        let named = listener.names.first().map(|name| {
+        let own_name = listener.names.first().map(|name| {
             HostPort { port: Some(name.port.unwrap_or(port)), ..name.clone() }.to_string()
         });
-        let authority = named.unwrap_or_else(|| from_here(listener.address).to_string());
+        let authority = own_name.unwrap_or_else(|| from_here(listener.address).to_string());
         LarderAddress { is_tls: listener.tls.is_some(), authority }
     });
     MirrorTargets { larder, registries: names.collect() }
@@ -191,8 +191,8 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn refused(error: ClientFileError) -> CommandError {
-    let hint = match &error {
+fn refused(error: &ClientFileError) -> CommandError {
+    let hint = match error {
         ClientFileError::ByHand { .. } | ClientFileError::Unreadable { .. } => None,
         ClientFileError::Malformed { .. } => Some("correct the file, or move it away".to_owned()),
     };

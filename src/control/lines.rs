@@ -24,6 +24,11 @@ impl LineSender {
         self.sender.send(Ok(line(object))).await.is_ok()
     }
 
+    /// Whether the client has gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Cuts the connection.
     pub(super) async fn fail(&self, error: io::Error) {
         warn(&error);

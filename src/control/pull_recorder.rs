@@ -88,8 +88,8 @@ impl RecentPulls {
     fn note(&mut self, event: &RequestEvent, now: SystemTime) -> Option<PullRecord> {
         let RequestEvent { summary, details } = event;
         let (registry, repository) = (details.registry.as_ref()?, details.repository.as_ref()?);
-        let (client, reference) = (details.puller.as_ref()?, details.manifest.as_ref()?);
-        if !summary.status.is_success() {
+        let (client, reference) = (&details.client, details.manifest.as_ref()?);
+        if !details.is_pull {
             return None;
         }
         let image = format!("{registry}/{repository}");
@@ -168,9 +168,10 @@ mod tests {
             address: [127, 0, 0, 1].into(),
             user: Some(user).filter(|user| !user.is_empty()).map(Into::into),
         };
+        let status = parts.get(3).map_or(StatusCode::OK, |status| status.parse().unwrap());
         let summary = RequestSummary {
             route: RequestKind::Manifest,
-            status: parts.get(3).map_or(StatusCode::OK, |status| status.parse().unwrap()),
+            status,
             decision: Some(Decision::Hit),
             sent: 0,
             took: Duration::ZERO,
@@ -184,7 +185,10 @@ mod tests {
             registry: Some("docker.io".into()),
             repository: Some(parts[1].parse().unwrap()),
             manifest: Some(reference.parse().unwrap()),
-            puller: Some(client).filter(|_| user != "private"),
+            client,
+            agent: None,
+            is_pull: status.is_success() && user != "private",
+            received: None,
             request_id: None,
             fault: None,
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::lines::LineSender;
 use crate::access::Grant;
@@ -53,6 +53,12 @@ enum WarmError {
     /// An index that lists none of the platforms.
     #[error("the index lists none of the platforms that are wanted")]
     NoPlatform,
+    /// More manifests than an image has.
+    #[error("it has more than {MANIFESTS_MAX} manifests")]
+    TooMany,
+    /// The command that reads the updates has ended.
+    #[error("the client has gone")]
+    ClientGone,
     /// The task of a fetch ended before it.
     #[error("a fetch was lost")]
     Lost,
@@ -66,17 +72,19 @@ pub(super) struct WarmJob {
     seen: HashSet<Digest>,
     blobs: Vec<ManifestPart>,
     update: WarmUpdate,
+    /// When an update was sent last.
+    shown: Instant,
 }
 
 impl WarmJob {
     pub(super) fn new(cache: Cache, grant: Grant, wishes: WarmWishes) -> Self {
-        let update = WarmUpdate::default();
-        Self { cache, grant, wishes, seen: HashSet::new(), blobs: Vec::new(), update }
+        let (seen, blobs, update) = (HashSet::new(), Vec::new(), WarmUpdate::default());
+        Self { cache, grant, wishes, seen, blobs, update, shown: Instant::now() }
     }
 
     /// Fetches the image, and shows how far it is, until the client goes away.
     pub(super) async fn run(mut self, reference: Reference, lines: &LineSender) {
-        let fetched = match self.manifests(reference).await {
+        let fetched = match self.manifests(reference, lines).await {
             Ok(()) => self.fetch_blobs(lines).await,
             Err(error) => Err(error),
         };
@@ -86,14 +94,22 @@ impl WarmJob {
     }
 
     /// The manifests of the image, all that are wanted.
-    async fn manifests(&mut self, reference: Reference) -> Result<(), WarmError> {
+    async fn manifests(
+        &mut self,
+        reference: Reference,
+        lines: &LineSender,
+    ) -> Result<(), WarmError> {
         let mut todo = vec![reference];
         while let Some(reference) = todo.pop() {
+            self.show(lines).await?;
             let accept = AcceptSet::parse([MANIFEST_ACCEPT]);
             let pulled = self.cache.manifest(&self.grant, &reference, &accept).await?;
             let Some(digest) = pulled.what.digest().cloned() else { continue };
             if !self.seen.insert(digest.clone()) {
                 continue;
+            }
+            if self.seen.len() > MANIFESTS_MAX {
+                return Err(WarmError::TooMany);
             }
             let document = self.note(&pulled.what);
             let wanted: Vec<_> = document.parts.iter().filter(|part| self.wants(part)).collect();
@@ -176,15 +192,26 @@ impl WarmJob {
                 Ok(Some(Err(_))) => return Err(WarmError::Lost),
                 Err(_) => {}
             }
-            if !lines.send(&self.update).await {
-                return Ok(());
-            }
+            self.show(lines).await?;
         }
+    }
+
+    /// Sends an update, if the last one is old enough.
+    async fn show(&mut self, lines: &LineSender) -> Result<(), WarmError> {
+        if self.shown.elapsed() >= UPDATE_EVERY {
+            self.shown = Instant::now();
+            lines.send(&self.update).await;
+        }
+        if lines.is_closed() { Err(WarmError::ClientGone) } else { Ok(()) }
     }
 }
 
 /// Layers that are fetched at once: as many as containerd and dockerd fetch.
 const AT_ONCE: usize = 3;
+
+/// Manifests of one image, its referrers and theirs included: a registry that makes up ever new
+/// ones would keep the fetch busy for good.
+const MANIFESTS_MAX: usize = 1000;
 
 /// The time between two updates.
 const UPDATE_EVERY: Duration = Duration::from_millis(500);

@@ -7,6 +7,8 @@
 //! for sends at a least rate, or its body is broken off: a body holds memory and a connection.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +24,8 @@ use super::BodyError;
 /// A body that a client sends.
 pub struct RequestBody {
     body: Option<Incoming>,
+    /// Bytes that have been read; `None` if there was no body from the start.
+    received: Option<Arc<AtomicU64>>,
     /// As announced; `None` when only the end will tell.
     length: Option<u64>,
     /// Whether the client sends nothing before it is told to.
@@ -62,8 +66,16 @@ impl RequestBody {
         let is_read = matches!(head.method, Method::GET | Method::HEAD);
         let awaits_leave = head.headers.contains_key(EXPECT);
         let body = (!body.is_end_stream()).then_some(body);
+        let received = body.is_some().then(Arc::default);
         let pace = SenderPace::default();
-        Request::from_parts(head, Self { body, length, awaits_leave, is_drained: !is_read, pace })
+        let is_drained = !is_read;
+        let body = Self { body, received, length, awaits_leave, is_drained, pace };
+        Request::from_parts(head, body)
+    }
+
+    /// The count of the bytes that have been read of it; `None` without a body.
+    pub fn received(&self) -> Option<Arc<AtomicU64>> {
+        self.received.clone()
     }
 
     /// How long it will be, where that was announced.
@@ -83,7 +95,12 @@ impl RequestBody {
         loop {
             let error: BodyError = match self.pace.next_frame(body).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                    Ok(bytes) if !bytes.is_empty() => {
+                        if let Some(received) = &self.received {
+                            received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                        }
+                        return Ok(Some(bytes));
+                    }
                     // Trailers mean nothing here.
                     Ok(_) | Err(_) => continue,
                 },

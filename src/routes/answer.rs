@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::door::{DoorQuery, ResolvedTarget, resolve};
 use super::entrance::Entrance;
 use super::error::{ErrorContext, RequestError};
-use super::observed::{Observation, ObservedBody};
-use super::puller::EventClient;
+use super::event_client::EventClient;
+use super::observed::{Observation, ObservedBody, ObservedRequest};
 use super::pushes::PushRequest;
 use super::reply::RouteReply;
 use super::sources::MountSources;
@@ -83,10 +83,11 @@ impl Routes {
         let (request, body) = request.into_parts();
         let resolved = self.resolve(&request, entrance);
         let target = resolved.as_ref().ok();
+        let (mut client, received) = (EventClient::at(peer.address), body.received());
         let answered = match &resolved {
             Ok(target) => {
                 let visit = RequestVisit { target, entrance, peer, request: &request };
-                self.answer_visit(visit, body).await
+                self.answer_visit(visit, body, &mut client).await
             }
             // Some load balancers can ask for nothing else, and have no login.
             Err(RequestError::NotACall(_)) if request.uri.path() == "/" => Ok(RouteReply::ping()),
@@ -95,7 +96,8 @@ impl Routes {
         let reply = answered.unwrap_or_else(|error| error.to_reply(context(target, entrance)));
         let reply = finish(reply, &request, target);
         let counts = self.counts_of(target);
-        let observation = Observation::new(&request, began, target, &reply, &self.traffic, &counts);
+        let observed = ObservedRequest { head: &request, began, target, client, received };
+        let observation = Observation::new(observed, &reply, &self.traffic, &counts);
         reply.response.map(|body| ObservedBody::new(body, observation))
     }
 
@@ -140,6 +142,7 @@ impl Routes {
         &self,
         visit: RequestVisit<'_>,
         body: RequestBody,
+        client: &mut EventClient,
     ) -> Result<RouteReply, RequestError> {
         let RequestVisit { target, entrance, peer, request } = visit;
         let right = RequiredRight::of(&request.method, &target.call);
@@ -153,6 +156,7 @@ impl Routes {
             login_registry: target.login_registry.as_deref(),
         };
         let principal = entrance.access.identify(identity).await?;
+        client.identify(&principal);
         let (ApiCall::In(repository, resource), Some(registry), RequiredRight::Do(action)) =
             (&target.call, &target.registry, right)
         else {
@@ -169,9 +173,7 @@ impl Routes {
         };
         let grant = entrance.access.grant(&principal, wanted).await?;
         if action == Action::Pull {
-            let mut reply = self.pull(visit, &grant, resource).await?;
-            reply.puller = Some(EventClient::new(peer.address, &principal.subject));
-            return Ok(reply);
+            return self.pull(visit, &grant, resource).await;
         }
         // Boxed, so that pulls need no room for it.
         Box::pin(self.push(visit, &grant, &principal, body)).await

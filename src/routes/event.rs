@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::door::ResolvedTarget;
-use super::puller::EventClient;
+use super::event_client::EventClient;
 use crate::cache::Decision;
 use crate::oci::{ApiCall, Reference, RepositoryName, Resource};
 use crate::telemetry::Counter;
@@ -43,9 +43,15 @@ pub struct RequestDetails {
     pub repository: Option<RepositoryName>,
     /// The manifest, if it asked for one.
     pub manifest: Option<Reference>,
-    /// The client of a pull that was granted. `None` where the registry is asked with clients' own
+    /// The client.
+    pub client: EventClient,
+    /// The first 128 bytes of the name that the client's program gives itself, escaped.
+    pub agent: Option<Box<str>>,
+    /// Whether it may begin a pull. Never where the registry is asked with clients' own
     /// credentials: that a client has pulled there is between the two.
-    pub puller: Option<EventClient>,
+    pub is_pull: bool,
+    /// Bytes of its body that have come; `None` without a body.
+    pub received: Option<u64>,
     /// The id in the body of an error answer.
     pub request_id: Option<String>,
     /// The error.
@@ -170,28 +176,27 @@ pub struct EventSender {
     sender: broadcast::Sender<Arc<RequestEvent>>,
     /// Readers of every event.
     readers: Arc<AtomicUsize>,
-    /// Readers of those of manifests.
-    manifest_readers: Arc<AtomicUsize>,
+    /// Readers of those that may begin a pull.
+    pull_readers: Arc<AtomicUsize>,
     lost: Arc<Counter>,
 }
 
 impl Default for EventSender {
     fn default() -> Self {
         let (sender, _) = broadcast::channel(LAG_MAX);
-        Self {
-            sender,
-            readers: Arc::default(),
-            manifest_readers: Arc::default(),
-            lost: Arc::default(),
-        }
+        Self { sender, readers: Arc::default(), pull_readers: Arc::default(), lost: Arc::default() }
     }
 }
 
 impl EventSender {
-    /// Whether there is a reader for a request of this kind. Without one, no event need be built.
-    pub fn has_readers(&self, kind: RequestKind) -> bool {
+    /// Whether there is a reader of every event. Without one, no event need be built for it.
+    pub fn has_readers(&self) -> bool {
         self.readers.load(Ordering::Relaxed) > 0
-            || kind == RequestKind::Manifest && self.manifest_readers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether there is a reader of the events that may begin a pull.
+    pub fn has_pull_readers(&self) -> bool {
+        self.pull_readers.load(Ordering::Relaxed) > 0
     }
 
     /// Sends an event to every reader, without waiting.
@@ -205,9 +210,9 @@ impl EventSender {
         self.reader_of(&self.readers)
     }
 
-    /// A reader of the events of manifests from now on. Others may come to it as well.
-    pub fn subscribe_to_manifests(&self) -> EventReader {
-        self.reader_of(&self.manifest_readers)
+    /// A reader, from now on, of the events that may begin a pull. Others may come to it as well.
+    pub fn subscribe_to_pulls(&self) -> EventReader {
+        self.reader_of(&self.pull_readers)
     }
 
     fn reader_of(&self, readers: &Arc<AtomicUsize>) -> EventReader {
@@ -326,7 +331,10 @@ mod tests {
             registry: None,
             repository: None,
             manifest: None,
-            puller: None,
+            client: EventClient::at([127, 0, 0, 1].into()),
+            agent: None,
+            is_pull: false,
+            received: None,
             request_id: None,
             fault: None,
         };
@@ -359,16 +367,16 @@ mod tests {
     #[test]
     fn there_are_readers_from_a_subscription_until_its_reader_is_dropped() {
         let events = EventSender::default();
-        let wanted = || RequestKind::ALL.map(|kind| events.has_readers(kind));
-        assert_eq!(wanted(), [false; 7]);
+        let wanted = || (events.has_readers(), events.has_pull_readers());
+        assert_eq!(wanted(), (false, false));
         events.send(event(1));
         let mut reader = events.subscribe();
-        assert!(wanted() == [true; 7] && reader.next_now().is_none());
+        assert!(wanted() == (true, false) && reader.next_now().is_none());
         drop(reader);
-        let reader = events.subscribe_to_manifests();
-        assert_eq!(wanted(), RequestKind::ALL.map(|kind| kind == RequestKind::Manifest));
+        let reader = events.subscribe_to_pulls();
+        assert_eq!(wanted(), (false, true));
         drop(reader);
-        assert_eq!(wanted(), [false; 7]);
+        assert_eq!(wanted(), (false, false));
     }
 
     #[test]

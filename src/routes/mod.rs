@@ -9,11 +9,12 @@ mod door;
 mod entrance;
 mod error;
 mod event;
+mod event_client;
 mod lists;
 mod log;
 mod manifests;
 mod observed;
-mod puller;
+mod pull_filter;
 mod pushes;
 mod reply;
 mod sources;
@@ -25,7 +26,7 @@ pub use event::{
     AnswerEnd, EventRead, EventReader, EventSender, RequestDetails, RequestEvent, RequestKind,
     RequestSummary, each_event,
 };
+pub use event_client::EventClient;
 pub use log::{log_is_wanted, write_log};
 pub use observed::ObservedBody;
-pub use puller::EventClient;
 pub use traffic::{AnswerLabels, RegistryCounts, RequestTiming, TrafficCounters};

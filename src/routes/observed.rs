@@ -4,16 +4,19 @@
 use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::header::USER_AGENT;
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::door::ResolvedTarget;
 use super::event::{AnswerEnd, RequestDetails, RequestEvent, RequestKind, RequestSummary};
+use super::event_client::EventClient;
 use super::reply::RouteReply;
 use super::traffic::{RegistryCounts, TrafficCounters};
 use crate::cache::Decision;
@@ -29,29 +32,86 @@ pub(super) struct Observation {
     route: RequestKind,
     status: StatusCode,
     decision: Option<Decision>,
+    received: Option<Arc<AtomicU64>>,
     /// `None` if events have no reader.
     details: Option<Box<RequestDetails>>,
 }
 
+/// One request, as its observation needs it.
+pub(super) struct ObservedRequest<'r> {
+    pub(super) head: &'r http::request::Parts,
+    pub(super) began: Instant,
+    pub(super) target: Option<&'r ResolvedTarget>,
+    pub(super) client: EventClient,
+    /// Bytes of the body that have come; `None` without a body.
+    pub(super) received: Option<Arc<AtomicU64>>,
+}
+
+impl ObservedRequest<'_> {
+    /// Whether it may begin a pull that its registry's clients do not keep to themselves.
+    fn begins_pull(&self, reply: &RouteReply, traffic: &TrafficCounters) -> bool {
+        let Some(target) = self.target.filter(|_| reply.response.status().is_success()) else {
+            return false;
+        };
+        let (Some(registry), ApiCall::In(repository, Resource::Manifest(reference))) =
+            (&target.registry, &target.call)
+        else {
+            return false;
+        };
+        let is_head = self.head.method == Method::HEAD;
+        let request = (is_head, registry.name().as_str(), repository, reference, &self.client);
+        self.head.method.is_safe()
+            && registry.grants().is_none()
+            && traffic.pulls().is_first(request, self.began)
+    }
+
+    fn details(self, reply: &RouteReply, is_pull: bool) -> RequestDetails {
+        let registry = self.target.and_then(|target| target.registry.as_ref());
+        let called = self.target.and_then(|target| match &target.call {
+            ApiCall::In(repository, resource) => Some((repository, resource)),
+            ApiCall::Ping => None,
+        });
+        let manifest = called.and_then(|(_, resource)| match resource {
+            Resource::Manifest(reference) => Some(reference.clone()),
+            _ => None,
+        });
+        let agent = self.head.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+        let fault = reply.fault.as_ref();
+        RequestDetails {
+            method: self.head.method.clone(),
+            path: shown(self.head.uri.path()),
+            registry: registry.map(|registry| registry.name().as_str().into()),
+            repository: called.map(|(repository, _)| repository.clone()),
+            manifest,
+            client: self.client,
+            agent: agent.map(shown_agent),
+            is_pull,
+            received: None,
+            request_id: fault.map(|fault| fault.request_id.clone()),
+            fault: fault.map(|fault| fault.message.clone()),
+        }
+    }
+}
+
 impl Observation {
     pub(super) fn new(
-        request: &http::request::Parts,
-        began: Instant,
-        target: Option<&ResolvedTarget>,
+        request: ObservedRequest<'_>,
         reply: &RouteReply,
         traffic: &Arc<TrafficCounters>,
         counts: &Arc<RegistryCounts>,
     ) -> Self {
-        let route = RequestKind::of(target);
-        let has_readers = traffic.events().has_readers(route);
+        let events = traffic.events();
+        let is_pull = events.has_pull_readers() && request.begins_pull(reply, traffic);
         Self {
             traffic: Arc::clone(traffic),
             counts: Arc::clone(counts),
-            began,
-            route,
+            began: request.began,
+            route: RequestKind::of(request.target),
+            received: request.received.clone(),
             status: reply.response.status(),
             decision: reply.decision(),
-            details: has_readers.then(|| Box::new(details(request, target, reply))),
+            details: (is_pull || events.has_readers())
+                .then(|| Box::new(request.details(reply, is_pull))),
         }
     }
 
@@ -60,37 +120,10 @@ impl Observation {
         let took = self.began.elapsed();
         let summary = RequestSummary { route, status, decision, sent, took, first_byte, end };
         self.traffic.note(&self.counts, &summary);
-        if let Some(details) = self.details.take() {
+        if let Some(mut details) = self.details.take() {
+            details.received = self.received.as_ref().map(|bytes| bytes.load(Ordering::Relaxed));
             self.traffic.events().send(RequestEvent { summary, details: *details });
         }
-    }
-}
-
-fn details(
-    request: &http::request::Parts,
-    target: Option<&ResolvedTarget>,
-    reply: &RouteReply,
-) -> RequestDetails {
-    let registry = target.and_then(|target| target.registry.as_ref());
-    let called = target.and_then(|target| match &target.call {
-        ApiCall::In(repository, resource) => Some((repository, resource)),
-        ApiCall::Ping => None,
-    });
-    let manifest = called.and_then(|(_, resource)| match resource {
-        Resource::Manifest(reference) => Some(reference.clone()),
-        _ => None,
-    });
-    let is_private = registry.is_none_or(|registry| registry.grants().is_some());
-    let fault = reply.fault.as_ref();
-    RequestDetails {
-        method: request.method.clone(),
-        path: shown(request.uri.path()),
-        registry: registry.map(|registry| registry.name().as_str().into()),
-        repository: called.map(|(repository, _)| repository.clone()),
-        manifest,
-        puller: reply.puller.clone().filter(|_| !is_private),
-        request_id: fault.map(|fault| fault.request_id.clone()),
-        fault: fault.map(|fault| fault.message.clone()),
     }
 }
 
@@ -119,6 +152,16 @@ const UPLOADS: &str = "/uploads/";
 
 /// In characters; a longer path is hostile.
 const PATH_SHOWN_MAX: usize = 512;
+
+/// The beginning of the name of a program, which may have any bytes in it. No program that reads
+/// logs is to find an instruction to itself there (`${jndi:…}`).
+fn shown_agent(agent: &[u8]) -> Box<str> {
+    let agent = agent.get(..AGENT_SHOWN_MAX).unwrap_or(agent);
+    agent.escape_ascii().to_string().replace('$', r"\x24").into()
+}
+
+/// In bytes.
+const AGENT_SHOWN_MAX: usize = 128;
 
 /// The body of an answer, observed until it ends or is dropped.
 #[derive(Debug)]

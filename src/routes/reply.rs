@@ -14,7 +14,6 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::puller::EventClient;
 use crate::cache::{CachedManifest, Decision, ListPage, Pulled};
 use crate::http::ReplyBody;
 use crate::oci::{Digest, ErrorCode, RepositoryName};
@@ -28,8 +27,6 @@ pub(super) struct RouteReply {
     decision: Option<Decision>,
     /// The error, for the log.
     pub(super) fault: Option<ReplyFault>,
-    /// The client, if this answers a pull that was granted.
-    pub(super) puller: Option<EventClient>,
 }
 
 /// The error that a client reads, and the id by which the log line is found.
@@ -44,7 +41,7 @@ impl RouteReply {
     pub(super) fn bare(status: StatusCode) -> Self {
         let mut response = Response::new(ReplyBody::empty());
         *response.status_mut() = status;
-        Self { response, decision: None, fault: None, puller: None }
+        Self { response, decision: None, fault: None }
     }
 
     /// The answer to `/v2/` (distribution-spec, "Determining Support").

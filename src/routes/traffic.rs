@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::event::{AnswerEnd, EventSender, RequestKind, RequestSummary};
+use super::pull_filter::PullFilter;
 use crate::cache::Decision;
 use crate::registry::Registry;
 use crate::telemetry::{CounterGrid, Histogram};
@@ -18,6 +19,7 @@ use crate::telemetry::{CounterGrid, Histogram};
 #[derive(Debug, Default)]
 pub struct TrafficCounters {
     events: EventSender,
+    pulls: PullFilter,
     timings: [RequestTiming; RequestKind::ALL.len()],
     /// Requests that mean no registry.
     without_registry: Arc<RegistryCounts>,
@@ -60,6 +62,11 @@ impl TrafficCounters {
     /// The sender of an event for each request.
     pub fn events(&self) -> &EventSender {
         &self.events
+    }
+
+    /// The filter of the events that may begin a pull.
+    pub(super) fn pulls(&self) -> &PullFilter {
+        &self.pulls
     }
 
     /// How long requests took.

@@ -1,5 +1,5 @@
-//! Kubernetes: a ConfigMap with a `hosts.toml` for each registry, and a DaemonSet that puts them
-//! where the containerd of each node reads them.
+//! Kubernetes: a `ConfigMap` with a `hosts.toml` for each registry, and a `DaemonSet` that puts
+//! them where the containerd of each node reads them.
 
 use super::containerd::{directory, hosts};
 use super::mirrors::MirrorTargets;

@@ -20,7 +20,7 @@ pub enum ClientProgram {
     Docker,
     /// k3s; RKE2 reads the same file elsewhere.
     K3s,
-    /// The containerd of every node, through a DaemonSet.
+    /// The containerd of every node, through a `DaemonSet`.
     Kubernetes,
     /// podman, buildah and skopeo.
     Podman,

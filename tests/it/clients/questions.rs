@@ -93,8 +93,10 @@ async fn an_answer_that_a_push_has_overtaken_is_asked_for_again() {
 #[tokio::test(start_paused = true)]
 async fn the_event_of_a_pull_names_no_client_that_the_registry_knows_by_its_own_credential() {
     let (_hub, image, proxy) = corp(&[ann(&["team/*:pull"])]).await;
-    let mut events = proxy.manifest_events();
+    let (mut all, _pulls) = (proxy.events(), proxy.pull_events());
     get(&proxy, LATEST, ("ann", ANN)).await.assert_is(&image.manifest.blob);
-    let Some(EventRead::Event(event)) = events.next().await else { panic!("no event") };
-    assert!(event.details.manifest.is_some() && event.details.puller.is_none(), "{event:?}");
+    let Some(EventRead::Event(event)) = all.next().await else { panic!("no event") };
+    let details = &event.details;
+    assert!(details.manifest.is_some() && details.client.user.is_none(), "{event:?}");
+    assert!(!details.is_pull, "{event:?}");
 }

@@ -257,13 +257,17 @@ impl Proxy {
 
     /// Writes a line for each request to this test's log.
     pub fn log_requests(&self) {
-        let events = self.app().traffic().events().subscribe();
-        tokio::spawn(larder::routes::write_log(events, CancellationToken::new()));
+        tokio::spawn(larder::routes::write_log(self.events(), CancellationToken::new()));
     }
 
-    /// A reader of the events of manifests from now on.
-    pub fn manifest_events(&self) -> larder::routes::EventReader {
-        self.app().traffic().events().subscribe_to_manifests()
+    /// A reader of every event from now on.
+    pub fn events(&self) -> larder::routes::EventReader {
+        self.app().traffic().events().subscribe()
+    }
+
+    /// A reader, from now on, of the events that may begin a pull.
+    pub fn pull_events(&self) -> larder::routes::EventReader {
+        self.app().traffic().events().subscribe_to_pulls()
     }
 
     /// Its admin side.

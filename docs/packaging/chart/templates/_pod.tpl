@@ -78,7 +78,7 @@ spec:
     {{- end }}
     {{- if eq .Values.kind "DaemonSet" }}
     - name: cache
-      hostPath: { path: {{ .Values.cache.hostPath }}, type: DirectoryOrCreate }
+      hostPath: { path: {{ .Values.cache.hostPath }}, type: Directory }
     {{- end }}
   {{- with .Values.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
