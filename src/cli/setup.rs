@@ -1,7 +1,7 @@
 //! `larder setup`: the configuration of a client, so that it pulls through this Larder.
 //!
-//! The text of the files is decided in `crate::setup`. Nothing is written without `--write`, and the
-//! file as it was before Larder's first change is kept beside it.
+//! The text of the files is decided in `crate::setup`. Nothing is written without `--write`, and
+//! the file as it was before Larder's first change is kept beside it.
 
 use std::fs;
 use std::io;
@@ -32,6 +32,9 @@ pub(super) struct SetupArguments {
     /// of the first listener]
     #[arg(long, value_name = "URL")]
     address: Option<LarderAddress>,
+    /// A registry that an entry with a pattern serves; may be repeated
+    #[arg(long, value_name = "NAME")]
+    registry: Vec<String>,
     /// Write the files; what they said before is kept in FILE.before-larder
     #[arg(long)]
     write: bool,
@@ -94,7 +97,7 @@ impl SetupArguments {
         if self.check {
             return SetupCheck { cache, image: &self.image }.run(client, out);
         }
-        let targets = mirror_targets(&cache.settings, self.address.clone());
+        let targets = mirror_targets(&cache.settings, self.address.clone(), &self.registry);
         let plan = plan(client, &targets, &self.root, &read).map_err(|error| refused(&error))?;
         if let Some(document) = &plan.document {
             if self.write || self.dry_run {
@@ -118,10 +121,15 @@ impl SetupArguments {
     }
 }
 
-/// The registries of a configuration, and the address of its first listener as this machine reaches
-/// it.
-fn mirror_targets(settings: &Settings, address: Option<LarderAddress>) -> MirrorTargets {
-    let names = settings.registries.iter().map(|registry| registry.name.to_string());
+/// The registries of a configuration and `more`, and the address of its first listener as this
+/// machine reaches it.
+fn mirror_targets(
+    settings: &Settings,
+    address: Option<LarderAddress>,
+    more: &[String],
+) -> MirrorTargets {
+    let exact = settings.registries.iter().filter(|registry| registry.pattern.is_none());
+    let names = exact.map(|registry| registry.name.to_string());
     let larder = address.unwrap_or_else(|| {
         let Some(listener) = settings.listeners.first() else {
             return LarderAddress { is_tls: false, authority: DEFAULT_AUTHORITY.to_owned() };
@@ -133,7 +141,7 @@ fn mirror_targets(settings: &Settings, address: Option<LarderAddress>) -> Mirror
         let authority = own_name.unwrap_or_else(|| from_here(listener.address).to_string());
         LarderAddress { is_tls: listener.tls.is_some(), authority }
     });
-    MirrorTargets { larder, registries: names.collect() }
+    MirrorTargets { larder, registries: names.chain(more.iter().cloned()).collect() }
 }
 
 fn read(path: &Path) -> io::Result<Option<String>> {
@@ -164,7 +172,8 @@ fn write(file: &PlannedFile) -> Result<String, CommandError> {
         fs::create_dir_all(parent)?;
         // A link goes on to lead to the file.
         let path = fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone());
-        let (kept, new) = (beside(&path, "before-larder"), beside(&path, "new-larder"));
+        let kept = beside(&path, "before-larder");
+        let new = beside(&path, "new-larder");
         if file.before.is_some() && !kept.exists() {
             fs::copy(&path, kept)?;
         }

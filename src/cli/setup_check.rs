@@ -28,7 +28,8 @@ impl SetupCheck<'_> {
         let registry = name.registry.to_string();
         let before = self.requests(&registry)?;
         let pulled = pull_command(client).map(|command| pull(command, self.image));
-        let (after, unasked) = (self.requests(&registry)?, self.unasked()?);
+        let after = self.requests(&registry)?;
+        let unasked = self.unasked()?;
         if !unasked.is_empty() {
             let list = unasked.join(", ");
             say(out, &format!("no client has asked for {list} since the server's start\n"));
@@ -61,7 +62,8 @@ impl SetupCheck<'_> {
     /// The configured registries that had no request.
     fn unasked(&self) -> Result<Vec<String>, CommandError> {
         let asked = self.stats()?.server.unwrap_or_default().registries;
-        let names = self.cache.settings.registries.iter().map(|it| it.name.to_string());
+        let exact = self.cache.settings.registries.iter().filter(|it| it.pattern.is_none());
+        let names = exact.map(|it| it.name.to_string());
         Ok(names.filter(|name| !asked.contains_key(name)).collect())
     }
 

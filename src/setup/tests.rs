@@ -72,7 +72,8 @@ fn containerd_finds_the_directory_of_hosts_whatever_its_version() {
     ] {
         let files = [(CONTAINERD, text)];
         let plan = planned(ClientProgram::Containerd, HERE, &files[usize::from(text.is_empty())..]);
-        let (plan, path) = (plan.unwrap(), "/etc/containerd/certs.d/localhost_5005_/hosts.toml");
+        let plan = plan.unwrap();
+        let path = "/etc/containerd/certs.d/localhost_5005_/hosts.toml";
         assert!(after(&plan, CONTAINERD).contains(want), "{}", after(&plan, CONTAINERD));
         assert!(after(&plan, path).contains("[host.\"http://127.0.0.1:5000/localhost:5005\"]"));
     }

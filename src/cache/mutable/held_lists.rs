@@ -83,10 +83,10 @@ impl HeldLists {
         }
         let (this, of, at) = (Arc::clone(self), grant.clone(), key.clone());
         let make = move || async move {
-            let (grant, made) = (of, Instant::now());
+            let made = Instant::now();
             let read =
                 move |records: &RepositoryRecords| HeldRepository::read(records, generation, made);
-            let held = records_of(&this.store, &grant).blocking(read).await.map_err(|error| {
+            let held = records_of(&this.store, &of).blocking(read).await.map_err(|error| {
                 tracing::warn!(%error, "cannot read the records of a repository for a list");
                 CacheError::Internal("the records of a repository cannot be read")
             })?;
