@@ -5,7 +5,8 @@
 //! rest, each connection has one for itself, one for the content that it reads, and HTTP/2 has some
 //! for extra streams. When all places are taken, connections without a request make room first,
 //! the longest idle of the client that holds most. Then those that have taken nothing for a while,
-//! and then those of a client that holds more than its share.
+//! and then those of a client that holds more than its share, or many times as many as the one that
+//! waits.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -45,6 +46,8 @@ struct QuotaState {
     /// How many they hold together.
     held: usize,
     next_id: u64,
+    /// Until when a client that has few connections need not wait for a place.
+    crowded_until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -114,7 +117,9 @@ impl ConnectionQuota {
                 Err(NoPlace::OfClient(exceeded)) => return Err(exceeded),
                 Err(NoPlace::OfAll { is_over_share }) => is_over_share,
             };
-            if !self.make_room(Some(client)) && is_over_share && Instant::now() >= until {
+            let is_made = self.make_room(Some(client))
+                || (Instant::now() >= until || self.is_crowded()) && self.make_fair(client);
+            if !is_made && is_over_share && Instant::now() >= until {
                 return Err(self.refuse(client));
             }
             tokio::select! {
@@ -128,7 +133,7 @@ impl ConnectionQuota {
         let places = DescriptorShares::now();
         let all = places.connections.min(self.table.max);
         let mut state = self.state();
-        let QuotaState { clients, held, next_id } = &mut *state;
+        let QuotaState { clients, held, next_id, .. } = &mut *state;
         let of_client = clients.entry(client).or_default();
         if of_client.open.len() >= max {
             let is_news = !std::mem::replace(&mut of_client.was_refused, true);
@@ -181,6 +186,31 @@ impl ConnectionQuota {
             }
         }
         least.inspect(|(_, load)| load.end()).is_some()
+    }
+
+    /// Has a connection closed of the client that holds most, if that is so many times as many as
+    /// `newcomer` would have: clients of many addresses, each within its share, leave places to
+    /// others as one client does.
+    fn make_fair(&self, newcomer: IpAddr) -> bool {
+        let mut state = self.state();
+        let held_by = |client: &IpAddr| state.clients.get(client).map_or(0, |it| it.open.len());
+        let Some(most) = state.clients.keys().max_by_key(|client| held_by(client)) else {
+            return false;
+        };
+        if held_by(most) < UNFAIR_TIMES * (held_by(&newcomer) + 1) {
+            return false;
+        }
+        let open = state.clients.get(most).into_iter().flat_map(|it| it.open.values());
+        let quietest = open.filter(|load| !load.is_ended()).max_by_key(|load| load.quiet_for());
+        let is_made = quietest.inspect(|load| load.end()).is_some();
+        if is_made {
+            state.crowded_until = Some(Instant::now() + CROWDED_FOR);
+        }
+        is_made
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.state().crowded_until.is_some_and(|until| Instant::now() < until)
     }
 
     fn state(&self) -> MutexGuard<'_, QuotaState> {
@@ -294,6 +324,13 @@ const STALLED_MIN: Duration = Duration::from_secs(30);
 /// The wait of a client that holds most places for one more.
 const PLACE_WAIT: Duration = Duration::from_secs(5);
 
+/// A client that holds so many times as many connections as another one would have makes room for
+/// it, once it has waited in vain.
+const UNFAIR_TIMES: usize = 4;
+
+/// For how long after that others need not wait before.
+const CROWDED_FOR: Duration = Duration::from_secs(60);
+
 /// How often connections that have become idle are looked for, while one waits.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -354,6 +391,34 @@ mod tests {
         assert!(!quota.make_room(Some("10.0.0.1".parse().unwrap())));
         assert!(quota.make_room(new) && busy.is_ended(), "its client has more than its share");
         drop((running, stalled));
+    }
+
+    /// All places are held by clients of many addresses, none of which has too many, or is idle.
+    #[tokio::test(start_paused = true)]
+    async fn clients_of_many_addresses_together_leave_places_to_others() {
+        let quota = quota(16);
+        let address = |number: usize| format!("10.0.0.{number}");
+        let held: Vec<_> = (0..16).map(|it| enter_as(&quota, &address(it % 4), 8)).collect();
+        let running: Vec<_> = held.iter().map(|permit| permit.begin(false).unwrap()).collect();
+        // The others close what they are told to.
+        let closing = tokio::spawn(async move {
+            let mut open: Vec<_> = held.into_iter().zip(running).collect();
+            loop {
+                sleep(Duration::from_millis(10)).await;
+                open.retain(|(permit, _)| !permit.is_ended());
+            }
+        });
+        let began = Instant::now();
+        let first = quota.enter("10.1.0.1".parse().unwrap(), 8).await;
+        assert!(first.is_ok() && began.elapsed() < PLACE_WAIT + IDLE_MIN, "{:?}", began.elapsed());
+
+        let began = Instant::now();
+        let more = quota.enter("10.1.0.2".parse().unwrap(), 8).await;
+        assert!(more.is_ok() && began.elapsed() < IDLE_MIN, "{:?}", began.elapsed());
+        // Nobody has many times as many as the second one would have.
+        let second = quota.enter("10.1.0.1".parse().unwrap(), 8);
+        assert!(tokio::time::timeout(PLACE_WAIT * 2, second).await.is_err());
+        closing.abort();
     }
 
     fn enter_as(quota: &ConnectionQuota, address: &str, max: usize) -> ConnectionPermit {
