@@ -10,6 +10,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use super::records::ListRecord;
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName, Tag};
 
 /// Keeps records. All methods block.
@@ -111,6 +112,35 @@ impl RecordName {
         Self(format!("{REGISTRIES}/{registry}/_absent"))
     }
 
+    /// The folder of the lists of a registry's repositories of which nothing else is held: clients
+    /// make up names, and some registries give an empty list for any.
+    pub(super) fn unheld_lists(registry: &RegistryName) -> Self {
+        Self(format!("{REGISTRIES}/{registry}/_unheld"))
+    }
+
+    /// The record of one of them: in one of a few places of its repository, so that all of its
+    /// lists can be forgotten without a look at others.
+    pub(super) fn unheld_list(
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        list: &str,
+    ) -> Self {
+        let hash = Digest::of(Algorithm::Sha256, list.as_bytes());
+        let first = u8::from_str_radix(&hash.hex()[..2], 16).unwrap_or_default();
+        let place = usize::from(first) % UNHELD_OF_REPOSITORY_MAX;
+        Self::unheld_lists(registry).hashed(&format!("{repository} {place}"))
+    }
+
+    /// The records of all of them of a repository.
+    pub(super) fn unheld_lists_of(
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> impl Iterator<Item = Self> {
+        let folder = Self::unheld_lists(registry);
+        (0..UNHELD_OF_REPOSITORY_MAX)
+            .map(move |place| folder.hashed(&format!("{repository} {place}")))
+    }
+
     /// A record or folder in this folder.
     pub(super) fn part(&self, part: &str) -> Self {
         Self(format!("{}/{part}", self.0))
@@ -145,6 +175,28 @@ pub(super) const PINS_BYTES_MAX: u64 = 4 << 20;
 
 /// The length of the log of pulls: about eight thousand of them. A longer one loses its older half.
 pub(super) const PULLS_BYTES_MAX: u64 = 1 << 20;
+
+/// How many pages of lists are kept of one repository: clients choose where a page begins.
+pub(super) const LISTS_MAX: usize = 256;
+
+/// How many absences are kept of one registry, in files of a few hundred bytes: clients make up the
+/// names of what does not exist.
+pub(super) const ABSENT_MAX: usize = 10_000;
+
+/// An error of at most 64 KiB, escaped as a JSON string, and its name.
+pub(super) const ABSENT_BYTES_MAX: u64 = 512 << 10;
+
+/// A body, and a line with two queries in it.
+pub(super) const LIST_BYTES_MAX: u64 = ListRecord::BODY_BYTES_MAX as u64 + (256 << 10);
+
+/// How many lists are kept of all repositories of one registry of which nothing else is held.
+pub(super) const UNHELD_MAX: usize = 10_000;
+
+/// How many of them are kept of one repository.
+const UNHELD_OF_REPOSITORY_MAX: usize = 16;
+
+/// The longest of them, in bytes. No client can make up a longer one: the upstream has it.
+pub(super) const UNHELD_BYTES_MAX: usize = 64 << 10;
 
 /// The folder of all registries' records.
 pub(super) const REGISTRIES: &str = "registries";

@@ -1,4 +1,5 @@
-//! Which records go when there are too many: those that were not used for longest.
+//! Which records go when there are too many: of the registries that have most of them, those that
+//! were not used for longest.
 //!
 //! A record is a fact that can be asked again, so any of them may go. Only a log of members says
 //! what its repository has no longer, whatever its manifests name: it goes with all of them.
@@ -7,6 +8,7 @@
 //! there are as many as there may be. Their times are read in one walk, and those that are old
 //! enough removed in another, so that few bytes are held of each.
 
+use std::cell::Cell;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -68,13 +70,19 @@ fn sweep(budget: &DiskBudget) -> io::Result<()> {
         return Ok(());
     }
     let census = RecordCensus::take(budget, false);
-    let before = census.share;
+    let before = census.share();
     let wanted = most.tenths(SWEPT_TENTHS);
     if !before.exceeds(wanted) {
         return Ok(());
     }
-    let sweep = RecordSweep { budget, wanted };
-    sweep.directory(&budget.layout().registries(), census.cutoff(before - wanted));
+    let level = census.level(wanted);
+    for (dir, registry) in census.registries {
+        let less = registry.share - level;
+        if less != RecordShare::default() {
+            let sweep = RecordSweep { budget, less: Cell::new(less) };
+            sweep.directory(&dir, registry.cutoff(less));
+        }
+    }
     let gone = before - budget.space().records();
     tracing::info!(
         removed = gone.files,
@@ -86,9 +94,17 @@ fn sweep(budget: &DiskBudget) -> io::Result<()> {
     Ok(())
 }
 
-/// All records at one time.
+/// All records at one time, by the directory of their registry.
 #[derive(Debug, Default)]
 struct RecordCensus {
+    registries: Vec<(PathBuf, RegistryCensus)>,
+    /// The directory above them, and what is in it beside them.
+    above: RecordShare,
+}
+
+/// The records of one registry.
+#[derive(Debug, Default)]
+struct RegistryCensus {
     share: RecordShare,
     ages: Vec<RecordAge>,
 }
@@ -107,24 +123,70 @@ impl RecordCensus {
     fn take(budget: &DiskBudget, is_slow: bool) -> Self {
         let before = budget.space().records();
         let mut census = Self::default();
-        let mut dirs = vec![budget.layout().registries()];
+        for (path, metadata) in entries(&budget.layout().registries()) {
+            if metadata.is_dir() {
+                let own = RecordShare { files: 1, bytes: metadata.blocks() * 512 };
+                let registry = RegistryCensus { share: own, ages: Vec::new() };
+                census.registries.push((path.clone(), registry.walked(budget, path, is_slow)));
+            } else {
+                let bytes = metadata.blocks() * 512;
+                census.above = census.above + RecordShare { files: 1, bytes };
+            }
+        }
+        budget.space().set_records(census.share(), before);
+        census
+    }
+
+    fn share(&self) -> RecordShare {
+        let shares = self.registries.iter().map(|(_, registry)| registry.share);
+        shares.fold(self.above, |sum, share| sum + share)
+    }
+
+    /// The most of each registry at which all of them are no more than is `wanted`: those that have
+    /// less keep it, whatever clients of another make up.
+    fn level(&self, wanted: RecordShare) -> RecordShare {
+        let wanted = wanted - self.above;
+        let of = |number: fn(&RecordShare) -> u64| {
+            let shares = self.registries.iter().map(|(_, registry)| number(&registry.share));
+            level(shares.collect(), number(&wanted))
+        };
+        RecordShare { files: of(|share| share.files), bytes: of(|share| share.bytes) }
+    }
+}
+
+/// The largest number to which each of `all` can be cut so that their sum is at most `wanted`.
+fn level(mut all: Vec<u64>, wanted: u64) -> u64 {
+    all.sort_unstable();
+    let mut left = wanted;
+    for (index, number) in all.iter().enumerate() {
+        let fair = left / (all.len() - index) as u64;
+        if *number > fair {
+            return fair;
+        }
+        left -= number;
+    }
+    u64::MAX
+}
+
+impl RegistryCensus {
+    fn walked(mut self, budget: &DiskBudget, dir: PathBuf, is_slow: bool) -> Self {
+        let mut dirs = vec![dir];
         while let Some(dir) = dirs.pop().filter(|_| !budget.is_stopping()) {
             let begun = Instant::now();
             for (path, metadata) in entries(&dir) {
                 let bytes = metadata.blocks() * 512;
-                census.share = census.share + RecordShare { files: 1, bytes };
+                self.share = self.share + RecordShare { files: 1, bytes };
                 if metadata.is_dir() {
                     dirs.push(path);
                 } else {
-                    census.ages.push(RecordAge { used: used(&metadata), bytes });
+                    self.ages.push(RecordAge { used: used(&metadata), bytes });
                 }
             }
             if is_slow {
                 thread::sleep(begun.elapsed());
             }
         }
-        budget.space().set_records(census.share, before);
-        census
+        self
     }
 
     /// The last use up to which records have to go so that there is so much less of them.
@@ -145,10 +207,11 @@ impl RecordCensus {
     }
 }
 
-/// The removal of records, until there are as few as is `wanted`.
+/// The removal of records.
 struct RecordSweep<'b> {
     budget: &'b DiskBudget,
-    wanted: RecordShare,
+    /// As many as still have to go.
+    less: Cell<RecordShare>,
 }
 
 impl RecordSweep<'_> {
@@ -185,6 +248,7 @@ impl RecordSweep<'_> {
     fn count(&self, bytes: u64) {
         self.budget.space().count(SpacePart::Records, bytes, 0);
         self.budget.space().count_record_file(-1);
+        self.less.set(self.less.get() - RecordShare { files: 1, bytes });
     }
 
     /// Tells the index of a tag, or of a manifest in the directory of its algorithm.
@@ -209,7 +273,7 @@ impl RecordSweep<'_> {
     }
 
     fn is_done(&self) -> bool {
-        self.budget.is_stopping() || !self.budget.space().records().exceeds(self.wanted)
+        self.budget.is_stopping() || self.less.get() == RecordShare::default()
     }
 }
 
@@ -275,9 +339,13 @@ mod tests {
 
         /// Has a record not been used for long.
         fn is_old(&self, record: &str) {
+            self.is_old_at("docker.io", record);
+        }
+
+        fn is_old_at(&self, registry: &str, record: &str) {
             let time = Timespec { tv_sec: OLD_SECONDS, tv_nsec: 0 };
             let times = Timestamps { last_access: time, last_modification: time };
-            let path = self.dir.path().join("registries/docker.io").join(record);
+            let path = self.dir.path().join("registries").join(registry).join(record);
             utimensat(CWD, path, &times, AtFlags::empty()).unwrap();
         }
 
@@ -313,6 +381,39 @@ mod tests {
         assert!((0..34).all(|number| new.tag(&tag(number), None).unwrap().is_some()));
     }
 
+    /// Clients of one registry may make up as much as they like: the records of another stay, even
+    /// where they are older.
+    #[test]
+    fn too_many_records_of_one_registry_take_none_from_another() {
+        let lab = Lab::new();
+        let other = lab.store.records(&"ghcr.io".parse().unwrap(), &"o/a".parse().unwrap());
+        for number in 0..8 {
+            assert!(put_tag(&other, number));
+            lab.is_old_at("ghcr.io", &format!("o/a/_tags/t{number}"));
+        }
+        let flooded = lab.repository("flooded");
+        assert!((0..45).all(|number| put_tag(&flooded, number)));
+        lab.sweep();
+
+        assert!((0..8).all(|number| other.tag(&tag(number), None).unwrap().is_some()));
+        let left = (0..45).filter(|it| flooded.tag(&tag(*it), None).unwrap().is_some()).count();
+        assert!((25..44).contains(&left), "{left}");
+    }
+
+    #[test]
+    fn the_level_cuts_the_largest_only() {
+        for (all, wanted, want) in [
+            (vec![10, 20, 30], 100, u64::MAX),
+            (vec![10, 20, 30], 60, u64::MAX),
+            (vec![10, 20, 30], 50, 20),
+            (vec![30, 20, 10], 40, 15),
+            (vec![5, 5], 0, 0),
+            (Vec::new(), 5, u64::MAX),
+        ] {
+            assert_eq!(level(all.clone(), wanted), want, "{all:?} {wanted}");
+        }
+    }
+
     /// Until old ones are removed; what was recorded may be written anew.
     #[test]
     fn a_record_too_many_is_not_written() {
@@ -340,8 +441,8 @@ mod tests {
         lab.is_old("a/b/_blobs");
         let others = lab.repository("c");
         assert!(put_tag(&others, 1));
-        let sweep =
-            RecordSweep { budget: lab.store.blobs.budget(), wanted: RecordShare::default() };
+        let less = Cell::new(RecordShare { files: u64::MAX, bytes: u64::MAX });
+        let sweep = RecordSweep { budget: lab.store.blobs.budget(), less };
         sweep.directory(&lab.dir.path().join("registries"), OLD_SECONDS * 1000);
 
         assert_eq!(repository.manifest_type(&digest).unwrap(), None);

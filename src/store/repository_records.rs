@@ -12,7 +12,8 @@ use bytes::Bytes;
 use super::blob_store::BlobStore;
 use super::index::IndexRow;
 use super::record_store::{
-    AppendCondition, MANIFESTS, MEMBERS, PutCondition, RecordName, RecordStore, RecordVersion, TAGS,
+    ABSENT_BYTES_MAX, ABSENT_MAX, AppendCondition, LIST_BYTES_MAX, LISTS_MAX, MANIFESTS, MEMBERS,
+    PutCondition, RecordName, RecordStore, RecordVersion, TAGS, UNHELD_BYTES_MAX, UNHELD_MAX,
 };
 use super::records::{
     AbsentRecord, ListRecord, MemberLog, MemberSizes, TagRecord, media_type_from_bytes,
@@ -259,21 +260,42 @@ impl RepositoryRecords {
 
     /// The page of a list. `name` is the list's path in the repository and the page's query.
     pub fn list(&self, name: &str) -> io::Result<Option<ListRecord>> {
-        let record = self.records.get(&self.lists_name().hashed(name), LIST_BYTES_MAX)?;
-        Ok(record.and_then(|record| ListRecord::from_bytes(name, &record.bytes, self.boot)))
+        let unheld = (self.unheld_list(name), self.absent_text(name));
+        for (record, text) in [(self.lists_name().hashed(name), name.to_owned()), unheld] {
+            let record = self.records.get(&record, LIST_BYTES_MAX)?;
+            let read = record.and_then(|it| ListRecord::from_bytes(&text, &it.bytes, self.boot));
+            if read.is_some() {
+                return Ok(read);
+            }
+        }
+        Ok(None)
     }
 
     /// Keeps a page, over whatever was known by its name.
     pub fn put_list(&self, name: &str, record: &ListRecord) -> io::Result<()> {
         self.drop_absent(name)?;
+        self.records.delete(&self.unheld_list(name))?;
+        if record.body.len() <= UNHELD_BYTES_MAX && !self.is_held()? {
+            let folder = RecordName::unheld_lists(&self.registry);
+            let bytes = record.to_bytes(&self.absent_text(name), self.boot)?;
+            return self.put_bounded(&folder, &self.unheld_list(name), &bytes, UNHELD_MAX);
+        }
         // Fewer remain when a long one is added: about 1 GiB.
         let max = LISTS_MAX / (1 + record.body.len() / (4 << 20));
-        self.put_bounded(&self.lists_name(), name, &record.to_bytes(name, self.boot)?, max)
+        let (folder, bytes) = (self.lists_name(), record.to_bytes(name, self.boot)?);
+        self.put_bounded(&folder, &folder.hashed(name), &bytes, max)
+    }
+
+    /// Whether anything but lists is kept of the repository.
+    fn is_held(&self) -> io::Result<bool> {
+        let parts = self.records.list(&self.folder())?;
+        Ok(parts.iter().any(|part| [TAGS, MANIFESTS, MEMBERS].contains(&part.as_str())))
     }
 
     /// Forgets a page, and that it was absent.
     pub fn drop_list(&self, name: &str) -> io::Result<()> {
         self.records.delete(&self.lists_name().hashed(name))?;
+        self.records.delete(&self.unheld_list(name))?;
         self.drop_absent(name)
     }
 
@@ -284,6 +306,8 @@ impl RepositoryRecords {
         for part in self.records.list(&folder)? {
             self.records.delete(&folder.part(&part))?;
         }
+        let mut unheld = RecordName::unheld_lists_of(&self.registry, &self.repository);
+        unheld.try_for_each(|name| self.records.delete(&name))?;
         self.drop_absent("tags/list")
     }
 
@@ -299,7 +323,8 @@ impl RepositoryRecords {
     pub fn put_absent(&self, what: &str, record: &AbsentRecord) -> io::Result<()> {
         let text = self.absent_text(what);
         let folder = RecordName::absences(&self.registry);
-        self.put_bounded(&folder, &text, &record.to_bytes(&text, self.boot)?, ABSENT_MAX)
+        let bytes = record.to_bytes(&text, self.boot)?;
+        self.put_bounded(&folder, &folder.hashed(&text), &bytes, ABSENT_MAX)
     }
 
     /// Forgets that a tag or list was absent.
@@ -320,16 +345,15 @@ impl RepositoryRecords {
     fn put_bounded(
         &self,
         folder: &RecordName,
-        text: &str,
+        name: &RecordName,
         bytes: &[u8],
         max: usize,
     ) -> io::Result<()> {
-        let name = folder.hashed(text);
         let if_new = PutCondition::IfVersion(RecordVersion::ABSENT);
-        if self.records.put(&name, bytes, if_new)? {
+        if self.records.put(name, bytes, if_new)? {
             self.records.trim(folder, max)
         } else {
-            self.records.put(&name, bytes, PutCondition::Always).map(drop)
+            self.records.put(name, bytes, PutCondition::Always).map(drop)
         }
     }
 
@@ -339,6 +363,10 @@ impl RepositoryRecords {
 
     fn lists_name(&self) -> RecordName {
         self.folder().part("_lists")
+    }
+
+    fn unheld_list(&self, name: &str) -> RecordName {
+        RecordName::unheld_list(&self.registry, &self.repository, name)
     }
 
     /// The log of the blobs that the upstream said the repository has.
@@ -363,21 +391,8 @@ fn absent_tag(tag: &Tag, view: Option<&str>) -> String {
     }
 }
 
-/// How many pages of lists are kept of one repository: clients choose where a page begins.
-const LISTS_MAX: usize = 256;
-
-/// How many absences are kept of one registry, in files of a few hundred bytes: clients make up the
-/// names of what does not exist.
-const ABSENT_MAX: usize = 10_000;
-
 /// Tags and manifest types take a few hundred bytes.
 pub(super) const RECORD_BYTES_MAX: u64 = 64 << 10;
-
-/// An error of at most 64 KiB, escaped as a JSON string, and its name.
-const ABSENT_BYTES_MAX: u64 = 512 << 10;
-
-/// A body, and a line with two queries in it.
-const LIST_BYTES_MAX: u64 = ListRecord::BODY_BYTES_MAX as u64 + (256 << 10);
 
 /// A log that becomes longer loses its older half: half a million blobs in one repository.
 const MEMBERS_BYTES_MAX: u64 = 64 << 20;

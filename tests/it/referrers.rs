@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::support::image::OCI_INDEX;
-use crate::support::{Blob, Fault, Proxy, Reach, Reply, ScriptedRegistry, TAG_TTL, When};
+use crate::support::proxy::files_under;
+use crate::support::{
+    Blob, Fault, Image, Proxy, Reach, Reply, ScriptedRegistry, Setup, TAG_TTL, When,
+};
 
 const HOST: &str = "registry-1.docker.io";
 const INDEX: &str = "{\"schemaVersion\":2,  \"manifests\":[]}\n";
@@ -170,4 +173,51 @@ async fn a_referrers_answer_that_is_no_index_is_a_fault() {
     proxy.get("/v2/library/alpine/referrers/sha256:abc").await.error(400);
     assert_eq!(proxy.head(&path()).await.status, 405);
     hub.assert_not_asked();
+}
+
+/// Registries of the OCI answer 200 for a repository that nobody has made, and clients can name any
+/// number of them, with as many components as fit.
+#[tokio::test(start_paused = true)]
+async fn an_index_of_a_repository_of_which_nothing_is_held_takes_one_file_and_no_directory() {
+    let (hub, proxy) = mirror(200, &[("Content-Type", OCI_INDEX)], INDEX).await;
+    let digest = Blob::random(1, 10).digest;
+    let deep = |number: usize| {
+        let name = format!("r{number}/{}", "a/".repeat(110));
+        format!("/v2/{name}a/referrers/{digest}")
+    };
+    for number in 0..20 {
+        assert_index(&proxy.get(&deep(number)).await);
+    }
+
+    let records = proxy.cache_dir().join("registries/docker.io");
+    let files = files_under(&records).len();
+    assert_eq!(files, 20);
+    let dirs = std::fs::read_dir(&records).unwrap().count();
+    assert_eq!(dirs, 1, "one for all of them");
+    proxy.restart().await;
+    hub.forget();
+    assert_index(&proxy.get(&deep(7)).await);
+    hub.assert_not_asked();
+}
+
+/// Nor are they kept longer than those that belong to something.
+#[tokio::test(start_paused = true)]
+async fn an_index_of_a_repository_of_which_nothing_is_held_is_forgotten_by_a_push() {
+    let hub = ScriptedRegistry::new();
+    hub.knows_lists();
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub).rules.push = true;
+    let proxy = setup.start().await;
+    let list = "/v2/library/alpine/tags/list";
+    let image = Image::random(1, &[10]);
+    hub.put_image("library/alpine", "v1", &image);
+    assert!(proxy.get(list).await.text().contains("v1"));
+    let path = "/v2/library/alpine/manifests/v2";
+    let media_type = [("content-type", &*image.manifest.media_type)];
+    let bytes = image.manifest.blob.bytes.clone();
+    let pushed = proxy.client.send(http::Method::PUT, path, &media_type, bytes).await;
+    pushed.assert_status(201);
+
+    proxy.restart().await;
+    assert!(proxy.get(list).await.text().contains("v2"));
 }
