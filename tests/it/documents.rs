@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use larder::cli::{self, ExitStatus};
+use larder::setup::{self, ClientProgram, MirrorTargets};
 use serde_json::Value;
 
 use crate::support::tls::TestCa;
@@ -69,6 +70,37 @@ fn every_hosts_toml_names_larder_and_the_registry_in_both_lines() {
     registries.sort();
     registries.dedup();
     assert_eq!(registries, ["_default", "docker.io", "ghcr.io"]);
+}
+
+/// The files that `larder setup` writes for the two registries are those of the page, which real
+/// clients are led by.
+#[test]
+fn larder_setup_writes_the_files_of_the_page() {
+    let registries = ["docker.io", "ghcr.io"].map(str::to_owned).to_vec();
+    let larder = "http://127.0.0.1:5000".parse().unwrap();
+    let targets = MirrorTargets { larder, registries };
+    let mut count = 0;
+    for client in [
+        ClientProgram::Buildkit,
+        ClientProgram::Containerd,
+        ClientProgram::Docker,
+        ClientProgram::Podman,
+    ] {
+        let planned = setup::plan(client, &targets, Path::new("/"), &|_| Ok(None)).unwrap();
+        for file in planned.files {
+            let mut on_page = blocks_of("docs/clients.md").into_iter();
+            let Some(block) = on_page.find(|block| Path::new(&block.file) == file.path) else {
+                continue;
+            };
+            count += 1;
+            let parsed = |text: &str| match block.language.as_str() {
+                "json" => serde_json::from_str::<Value>(text).unwrap(),
+                _ => serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap(),
+            };
+            assert_eq!(parsed(&file.after), parsed(&block.text), "{}", block.place);
+        }
+    }
+    assert!(count >= 6, "{count} files of the page are written");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod ls;
 mod pin;
 mod pulls;
 mod rm;
+mod setup;
 mod show;
 mod socket;
 mod verify;

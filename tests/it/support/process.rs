@@ -230,7 +230,13 @@ impl Process {
 
     /// Runs a command of the program on the same configuration, to its end.
     pub async fn command(&self, arguments: &[&str]) -> CommandRun {
-        let output = self.command_of(arguments).output();
+        self.command_on("", arguments).await
+    }
+
+    /// The same with a `PATH`.
+    pub async fn command_on(&self, path: &str, arguments: &[&str]) -> CommandRun {
+        let mut command = self.command_of(arguments);
+        let output = command.env("PATH", path).output();
         let output = tokio::time::timeout(PATIENCE, output).await.expect("a command ends").unwrap();
         CommandRun {
             code: output.status.code(),
