@@ -15,7 +15,8 @@ table! {
         /// `"anonymous"`: none. `"basic"`: a user name and a password. `"docker-config"`: what
         /// `docker login` or `podman login` has stored. `"helper"`: a program called
         /// `docker-credential-…`. `"kubelet"`: an image credential provider of the kubelet.
-        /// `"ecr"`: a password of Amazon ECR, from a credential of AWS.
+        /// `"ecr"`: a password of Amazon ECR, from a credential of AWS. `"acr"`: a token of an
+        /// Azure registry, from an identity of Entra. `"google"`: an access token of Google Cloud.
         r#type: AuthKind, required;
         /// The user name, with `basic`.
         username: Located<String>;
@@ -28,9 +29,11 @@ table! {
         password_file: Located<String>;
         /// Environment variable with the password.
         password_env: Located<String>;
-        /// With `docker-config`: the `config.json` of docker or the `auth.json` of podman.
+        /// With `docker-config`: the `config.json` of docker or the `auth.json` of podman. With
+        /// `google`: a credentials file.
         ///
-        /// Without it, what `DOCKER_AUTH_CONFIG` holds and the files where docker and podman look.
+        /// Without it, what `DOCKER_AUTH_CONFIG` holds and the files where docker and podman look;
+        /// or the file that `GOOGLE_APPLICATION_CREDENTIALS` names.
         file: Located<String>;
         /// With `helper`: what follows `docker-credential-` in the name of the program.
         helper: Located<String>;
@@ -48,44 +51,34 @@ table! {
         endpoint: Located<Url>;
         /// With `ecr`: the URL of the Security Token Service, if it has another one.
         sts_endpoint: Located<Url>;
+        /// With `acr`: the tenant of Entra, if `AZURE_TENANT_ID` does not say it.
+        tenant: Located<String>;
+        /// With `acr`: the application, or the managed identity, if `AZURE_CLIENT_ID` does not.
+        client_id: Located<String>;
+        /// With `acr`: the file with the secret of a service principal.
+        client_secret_file: Located<String>;
+        /// With `acr`: the PEM file with the certificate and the key of a service principal.
+        client_certificate: Located<String>;
+        /// With `acr`: the URL of Entra, for a cloud that the registry's host does not tell.
+        authority: Located<Url>;
+        /// With `acr`: the resource that tokens of Entra are for, if it is not that of the cloud.
+        audience: Located<String>;
     }
 }
 
 /// Where each key stands that is given, but for `type`.
 pub(super) fn given_keys(auth: &AuthTable) -> Vec<(&'static str, &KeyLocation)> {
-    // Destructured, so that a new key must be named here.
-    let AuthTable {
-        r#type: _,
-        username,
-        password,
-        password_file,
-        password_env,
-        file,
-        helper,
-        lifetime,
-        command,
-        region,
-        profile,
-        role_arn,
-        endpoint,
-        sts_endpoint,
-    } = auth;
-    let texts = [
-        ("username", username),
-        ("password_file", password_file),
-        ("password_env", password_env),
-        ("file", file),
-        ("helper", helper),
-        ("region", region),
-        ("profile", profile),
-        ("role_arn", role_arn),
-    ];
-    let urls = [("endpoint", endpoint), ("sts_endpoint", sts_endpoint)];
-    let mut given: Vec<_> =
-        texts.into_iter().filter_map(|(key, value)| Some((key, &value.as_ref()?.at))).collect();
-    given.extend(urls.into_iter().filter_map(|(key, value)| Some((key, &value.as_ref()?.at))));
-    given.extend(password.as_ref().map(|value| ("password", &value.at)));
-    given.extend(lifetime.as_ref().map(|value| ("lifetime", &value.at)));
-    given.extend(command.as_ref().map(|value| ("command", &value.at)));
-    given
+    /// Destructures, so that a new key must be named here.
+    macro_rules! places {
+        ($($key:ident)*) => {{
+            let AuthTable { r#type: _, $($key),* } = auth;
+            [$((stringify!($key), $key.as_ref().map(|it| &it.at))),*]
+        }};
+    }
+    let places = places!(
+        username password password_file password_env file helper lifetime command
+        region profile role_arn endpoint sts_endpoint
+        tenant client_id client_secret_file client_certificate authority audience
+    );
+    places.into_iter().filter_map(|(key, at)| Some((key, at?))).collect()
 }

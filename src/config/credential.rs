@@ -39,8 +39,16 @@ pub(super) fn resolve(
 fn keys_of(kind: AuthKind) -> &'static [&'static str] {
     match kind {
         AuthKind::Anonymous => &[],
+        AuthKind::Acr => &[
+            "tenant",
+            "client_id",
+            "client_secret_file",
+            "client_certificate",
+            "authority",
+            "audience",
+        ],
         AuthKind::Basic => &["username", "password", "password_file", "password_env"],
-        AuthKind::DockerConfig => &["file"],
+        AuthKind::DockerConfig | AuthKind::Google => &["file"],
         AuthKind::Ecr => &["region", "profile", "role_arn", "endpoint", "sts_endpoint"],
         AuthKind::Helper => &["helper", "lifetime"],
         AuthKind::Kubelet => &["command"],

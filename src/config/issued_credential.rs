@@ -11,7 +11,8 @@ use super::reader::{KeyLocation, Located};
 use super::resolver::Resolver;
 use super::values::AuthKind;
 use crate::credentials::{
-    AwsIdentity, CredentialOptions, DockerConfigOptions, EcrOptions, HelperOptions, KubeletOptions,
+    AcrOptions, AwsIdentity, CredentialOptions, DockerConfigOptions, EcrOptions, EntraIdentity,
+    GoogleOptions, HelperOptions, KubeletOptions,
 };
 
 /// For how long the answer of a helper is used, unless the configuration says otherwise.
@@ -26,26 +27,50 @@ pub(super) fn issued(
 ) -> Option<CredentialOptions> {
     match auth.r#type {
         AuthKind::Anonymous | AuthKind::Basic => None,
-        AuthKind::DockerConfig => docker_config(auth.file, resolver),
+        AuthKind::Acr => acr(auth, resolver),
+        AuthKind::DockerConfig => Some(docker_config(auth.file, resolver)),
         AuthKind::Ecr => ecr(auth, url, at, resolver),
+        AuthKind::Google => Some(google(auth.file, resolver)),
         AuthKind::Helper => helper(auth, at, resolver),
         AuthKind::Kubelet => kubelet(auth.command, at, resolver),
     }
 }
 
-fn docker_config(
-    file: Option<Located<String>>,
-    resolver: &mut Resolver<'_>,
-) -> Option<CredentialOptions> {
-    let file = match file {
-        None => None,
-        Some(file) => {
-            let path = resolver.path(&file.value);
-            Some(resolver.accept(&file.at, path)?)
-        }
-    };
+fn docker_config(file: Option<Located<String>>, resolver: &mut Resolver<'_>) -> CredentialOptions {
+    let file = path(file, resolver);
     let environment = resolver.environment.of_credentials();
-    Some(CredentialOptions::DockerConfig(DockerConfigOptions { file, environment }))
+    CredentialOptions::DockerConfig(DockerConfigOptions { file, environment })
+}
+
+/// The path that is given, if any. A wrong one is reported.
+fn path(file: Option<Located<String>>, resolver: &mut Resolver<'_>) -> Option<PathBuf> {
+    let file = file?;
+    let path = resolver.path(&file.value);
+    resolver.accept(&file.at, path)
+}
+
+fn google(file: Option<Located<String>>, resolver: &mut Resolver<'_>) -> CredentialOptions {
+    let file = path(file, resolver);
+    let environment = resolver.environment.of_credentials();
+    CredentialOptions::Google(GoogleOptions { file, environment })
+}
+
+fn acr(auth: AuthTable, resolver: &mut Resolver<'_>) -> Option<CredentialOptions> {
+    if let (Some(_), Some(second)) = (&auth.client_secret_file, &auth.client_certificate) {
+        let fault = ValueFault::new("a secret and a certificate are given");
+        return resolver.accept(&second.at, Err(fault.hint("keep one of them")));
+    }
+    let text = |value: Option<Located<String>>| value.map(|value| value.value);
+    let identity = EntraIdentity {
+        tenant: text(auth.tenant),
+        client_id: text(auth.client_id),
+        secret_file: path(auth.client_secret_file, resolver),
+        certificate_file: path(auth.client_certificate, resolver),
+        environment: resolver.environment.of_credentials(),
+    };
+    let authority = auth.authority.map(|authority| authority.value);
+    let options = AcrOptions { identity, authority, audience: text(auth.audience) };
+    Some(CredentialOptions::Acr(Box::new(options)))
 }
 
 fn ecr(

@@ -65,10 +65,12 @@ pub(super) enum IdentityKind {
 /// A kind of credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AuthKind {
+    Acr,
     Anonymous,
     Basic,
     DockerConfig,
     Ecr,
+    Google,
     Helper,
     Kubelet,
 }
@@ -130,7 +132,7 @@ words! {
     AnonymousAccess { None = "none", Pull = "pull", Push = "push" }
     AuthKind {
         Anonymous = "anonymous", Basic = "basic", DockerConfig = "docker-config",
-        Helper = "helper", Kubelet = "kubelet", Ecr = "ecr"
+        Helper = "helper", Kubelet = "kubelet", Ecr = "ecr", Acr = "acr", Google = "google"
     }
     ChallengePolicy { Never = "never", Basic = "basic" }
     ClientAuth { Optional = "optional", Required = "required" }

@@ -41,6 +41,17 @@ pub struct CredentialRoute<'a> {
     pub egress: &'a EgressRoute,
     /// PEM certificates to trust beside the platform's.
     pub ca_pem: Option<&'a [u8]>,
+    /// The URL of the upstream.
+    pub registry: &'a Url,
+    /// Whether the upstream's address, too, has to be public.
+    pub must_be_public: bool,
+}
+
+impl CredentialRoute<'_> {
+    /// The upstream, if it may have any address.
+    pub(super) fn exempt_registry(&self) -> Option<HostPort> {
+        HostPort::of(self.registry).filter(|_| !self.must_be_public)
+    }
 }
 
 /// The hosts that may be called though their address is not public.

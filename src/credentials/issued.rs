@@ -26,6 +26,8 @@ struct IssuedParts {
     ends: Instant,
     /// The end that the source gave, for people.
     stated_end: Option<SystemTime>,
+    /// The identity that it was issued to, for people.
+    owner: Option<String>,
 }
 
 /// The kinds of credential that a source can give.
@@ -65,7 +67,21 @@ impl IssuedCredential {
             usable_until: issued + life - life / 5,
             ends: issued + life,
             stated_end,
+            owner: None,
         }))
+    }
+
+    /// The same, with the identity that it was issued to.
+    pub(super) fn of(mut self, owner: Option<String>) -> Self {
+        if let Some(parts) = Arc::get_mut(&mut self.0) {
+            parts.owner = owner;
+        }
+        self
+    }
+
+    /// The identity that it was issued to, if its source has said so.
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.0.owner.as_deref()
     }
 
     /// The credential itself.

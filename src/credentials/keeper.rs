@@ -59,6 +59,8 @@ pub struct HeldCredential {
 pub struct CredentialState {
     /// When the credential at hand ends.
     pub ends: Option<SystemTime>,
+    /// The identity behind it, as far as its source says that.
+    pub owner: Option<String>,
     /// Why the last fetch failed, if it did.
     pub failure: Option<String>,
 }
@@ -103,10 +105,11 @@ impl CredentialKeeper {
     /// How things stand: the soonest end of what is at hand, and the last failure.
     pub fn state(&self) -> CredentialState {
         let histories = self.histories.lock();
-        let good = histories.values().filter_map(|history| history.last_good.as_ref());
+        let good = || histories.values().filter_map(|history| history.last_good.as_ref());
         let failures = histories.values().filter_map(|history| history.last_failure.as_ref());
         CredentialState {
-            ends: good.filter_map(IssuedCredential::stated_end).min(),
+            ends: good().filter_map(IssuedCredential::stated_end).min(),
+            owner: good().find_map(|good| good.owner().map(str::to_owned)),
             failure: failures.max_by_key(|(at, _)| *at).map(|(_, error)| error.to_string()),
         }
     }

@@ -5,6 +5,7 @@
 //! it is shown to, and the moment, are decided in `upstream`.
 
 mod aws;
+mod azure;
 mod cloud_client;
 mod command;
 mod docker_config;
@@ -13,19 +14,24 @@ mod environment;
 mod error;
 mod fetch_cache;
 mod file;
+mod google;
 mod issued;
+mod jwt;
 mod keeper;
 mod kubelet;
+mod oauth;
 mod options;
 mod source;
 
 pub use aws::{AwsIdentity, EcrOptions};
+pub use azure::{AcrOptions, EntraIdentity};
 pub use cloud_client::CredentialRoute;
 pub use docker_config::DockerConfigOptions;
 pub use docker_helper::{HelperName, HelperOptions, InvalidHelperName};
 pub use environment::CredentialEnvironment;
 pub use error::CredentialError;
 pub use fetch_cache::{FetchCache, FetchNeed, Perishable};
+pub use google::GoogleOptions;
 pub use issued::{IssuedCredential, IssuedSecret};
 pub use keeper::{CredentialKeeper, CredentialState, HeldCredential};
 pub use kubelet::KubeletOptions;

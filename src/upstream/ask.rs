@@ -52,7 +52,12 @@ impl Upstream {
         let base = RegistryBase::new(url).ok_or(SetupError::Url)?;
         let own = HostPort::of(url).ok_or(SetupError::Url)?;
         let host = host_of(url);
-        let route = CredentialRoute { egress, ca_pem: options.ca_pem.as_deref() };
+        let route = CredentialRoute {
+            egress,
+            ca_pem: options.ca_pem.as_deref(),
+            registry: url,
+            must_be_public: options.must_be_public,
+        };
         let credential = OwnCredential::new(&options.credential, &host, route)?;
         let mut exempt: Vec<_> =
             Some(own).filter(|_| !options.must_be_public).into_iter().collect();

@@ -5,7 +5,16 @@ use crate::source::{code_lines, sources};
 /// Each vendor that we want to be able to replace, and the places that may name it.
 const VENDORS: &[(&str, &[&str])] = &[
     ("argon2::", &["access/htpasswd"]),
-    ("aws_lc_rs::", &["access/process_key.rs", "http/", "push/session.rs", "upstream/tests/"]),
+    (
+        "aws_lc_rs::",
+        &[
+            "access/process_key.rs",
+            "credentials/jwt.rs",
+            "http/",
+            "push/session.rs",
+            "upstream/tests/",
+        ],
+    ),
     ("bcrypt::", &["access/htpasswd", "access/login_cache.rs"]),
     ("clap::", &["cli/"]),
     ("flate2::", &["bundle/import.rs", "upstream/coding.rs", "upstream/tests/"]),
@@ -18,7 +27,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("moka::", &["cache/memory.rs"]),
     ("prometheus_client::", &["admin/exposition.rs"]),
     ("psl::", &["upstream/realm.rs"]),
-    ("rustls::", &["http/", "cli/serve.rs", "upstream/tests/"]),
+    ("rustls::", &["http/", "cli/serve.rs", "credentials/jwt.rs", "upstream/tests/"]),
     ("sha2::", &["oci/digest.rs"]),
     ("sled::", &["store/index/db.rs"]),
     ("tar::", &["bundle/archive.rs"]),

@@ -126,7 +126,9 @@ impl EcrSource {
         let issued = read(response.body()).ok_or_else(|| {
             CredentialError::new(format!("the answer of {host} has no `authorizationToken`"))
         })?;
-        Ok(IssuedCredential::until(issued.secret, issued.end, self.client.clock.now()))
+        let owner = format!("the key {} of AWS", credential.access_key_id);
+        let issued = IssuedCredential::until(issued.secret, issued.end, self.client.clock.now());
+        Ok(issued.of(Some(owner)))
     }
 }
 

@@ -2,6 +2,10 @@
 
 mod aws;
 mod aws_signature;
+mod azure;
 mod ecr;
+mod google;
+mod machine;
 mod patterns;
 mod server;
+mod token;
