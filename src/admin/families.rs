@@ -103,7 +103,7 @@ fn upstreams(table: &RegistrySet) -> Vec<MetricFamily> {
         .map(|(label, upstreams)| ([label], SampleValue::Whole(upstreams.limits_held() as u64)));
     let troubles = registries().flat_map(|(label, upstreams)| {
         let troubles = upstreams.troubles();
-        [TroubleKind::Breaker, TroubleKind::Credential].map(|kind| {
+        TroubleKind::ALL.map(|kind| {
             let count = troubles.iter().filter(|trouble| trouble.kind == kind).count();
             ([label, kind.as_str()], SampleValue::Whole(count as u64))
         })

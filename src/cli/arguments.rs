@@ -48,7 +48,9 @@ fn perform(
     err: &mut dyn Write,
 ) -> ExitStatus {
     match command {
-        Command::Check { source } => check::run(&source.into(), variables, out, err),
+        Command::Check { source, online } => {
+            check::run(&source.into(), online, variables, out, err)
+        }
         Command::CheckIndex { db } => check_index(&db, out),
         Command::Config { command: ConfigCommand::Schema } => print_schema(out),
         Command::Completions { shell } => completions::print(shell, CommandLine::command(), out),
@@ -101,10 +103,13 @@ enum Command {
         /// The directory of the database
         db: PathBuf,
     },
-    /// Read the configuration, report the settings that result, and do nothing
+    /// Read the configuration and report the settings that result
     Check {
         #[command(flatten)]
         source: ConfigArguments,
+        /// Ask each upstream, too, and report what it says to Larder's credential
+        #[arg(long)]
+        online: bool,
     },
     /// Print a script that completes the commands and options of Larder in a shell
     Completions {

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::check_online;
 use super::exit::ExitStatus;
 use super::logging;
 use super::output::{bytes, labelled, say};
@@ -18,9 +19,10 @@ use crate::registry::{AskedAs, OpenDoors};
 use crate::store::RetentionLimits;
 use crate::upstream::{self, ProxyCredential};
 
-/// Reads the configuration and reports on it.
+/// Reads the configuration and reports on it, and `online` on the upstreams.
 pub(super) fn run(
     arguments: &ConfigArgs,
+    online: bool,
     environment: &Environment,
     out: &mut dyn Write,
     err: &mut dyn Write,
@@ -40,7 +42,7 @@ pub(super) fn run(
         say(err, &format!("warning: {warning}\n"));
     }
     say(out, &CheckReport(&loaded).to_string());
-    ExitStatus::Done
+    if online { check_online::run(&loaded.settings, out, err) } else { ExitStatus::Done }
 }
 
 struct CheckReport<'l>(&'l LoadedConfig);
@@ -206,7 +208,6 @@ fn pattern(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fmt
 }
 
 fn registry_rules(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fmt::Result {
-    let upstream = &entry.upstream;
     line(f, "tag_ttl", &time(entry.tags.ttl))?;
     line(f, "max_stale", &time(entry.tags.max_stale))?;
     for rule in &entry.rules.tags {
@@ -233,6 +234,11 @@ fn registry_rules(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions)
             line(f, "grant_grace", &time(policy.grace))?;
         }
     }
+    connection(f, &entry.upstream)
+}
+
+/// The login at an upstream, and the hosts that are trusted with it.
+fn connection(f: &mut fmt::Formatter<'_>, upstream: &upstream::UpstreamOptions) -> fmt::Result {
     match &upstream.credential {
         ProxyCredential::Anonymous => line(f, "auth", "anonymous")?,
         ProxyCredential::Basic { username, .. } => {
@@ -296,7 +302,7 @@ mod tests {
         let own = [("HOME", "/home/test"), ("SECRET", "hunter2")];
         let environment = own.iter().chain(variables).copied().collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = run(&arguments, &environment, &mut out, &mut err);
+        let exit = run(&arguments, false, &environment, &mut out, &mut err);
         let out = String::from_utf8(out).unwrap();
         let shown = out.replace(dir.path().to_str().unwrap(), "DIR");
         (exit, shown, String::from_utf8(err).unwrap())

@@ -3,6 +3,7 @@
 mod arguments;
 mod cache_commands;
 mod check;
+mod check_online;
 mod command_cache;
 mod completions;
 mod config_arguments;

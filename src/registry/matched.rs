@@ -54,8 +54,7 @@ impl MatchedRegistries {
     ) -> Result<Self, SetupError> {
         // Tried out with the sample, so that a fault shows at the start.
         UpstreamGroup::new(&[], &template.upstream, egress, Arc::default())?;
-        let (template, egress) = (template.clone(), egress.clone());
-        Ok(Self { template, egress, known: Mutex::default() })
+        Ok(Self { template: template.clone(), egress: egress.clone(), known: Mutex::default() })
     }
 
     /// The options of the registry of this name, if the pattern matches it.

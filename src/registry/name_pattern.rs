@@ -21,7 +21,8 @@ impl RegistryNamePattern {
     /// Whether it matches this name.
     pub fn matches(&self, name: &RegistryName) -> bool {
         // An address has no labels, and no name ends in a number.
-        let (ours, theirs) = (self.text.split('.'), name.as_str().split('.'));
+        let ours = self.text.split('.');
+        let theirs = name.as_str().split('.');
         ours.clone().count() == theirs.clone().count()
             && ours.zip(theirs).all(|(ours, theirs)| label_matches(ours, theirs))
     }

@@ -1,7 +1,6 @@
 //! The life of a request to an upstream: log in, send, follow, retry, give up in time.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -11,7 +10,6 @@ use super::advice::UpstreamMistake;
 use super::base::RegistryBase;
 use super::change::ChangeCall;
 use super::error::{SetupError, UpstreamError};
-use super::identity::ClientCredential;
 use super::location::UploadLocation;
 use super::login::UpstreamLogin;
 use super::meter::UpstreamMeter;
@@ -34,7 +32,7 @@ use crate::oci::Resource;
 /// A registry at one URL, with the login and the connections that belong to it.
 pub struct Upstream {
     transport: Arc<UpstreamTransport>,
-    login: UpstreamLogin,
+    pub(super) login: UpstreamLogin,
 }
 
 impl Upstream {
@@ -106,6 +104,17 @@ impl Upstream {
             let host = self.host().to_owned();
             UpstreamTrouble { kind: TroubleKind::Credential, host, reason }
         }));
+        troubles.extend(self.credential_state().and_then(|state| {
+            // One that has ended is missed by the next login.
+            let failure = state.failure?;
+            let ends = humantime::format_rfc3339_seconds(state.ends?);
+            let reason = format!("it ends at {ends} and cannot be renewed: {failure}");
+            Some(UpstreamTrouble {
+                kind: TroubleKind::Ending,
+                host: self.host().to_owned(),
+                reason,
+            })
+        }));
         troubles
     }
 
@@ -164,19 +173,17 @@ impl Upstream {
         }
     }
 
-    /// Whether this upstream knows the credential of the client at `asker`: the token server and
-    /// `/v2/` accept it. It is no right to anything.
+    /// Whether this upstream knows the credential of `scope`, a client's or Larder's own: the token
+    /// server and `/v2/` accept it. It is no right to anything.
     ///
     /// # Errors
     ///
     /// [`UpstreamError::CredentialRefused`] if not.
     pub(super) async fn check(
         &self,
-        client: &ClientCredential,
-        asker: IpAddr,
+        scope: TokenScope,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
-        let scope = TokenScope::entry().of(Some(client.clone())).asked_by(Some(asker));
         let request = UpstreamRequest::ping(&self.transport.base, &scope);
         let ping = || Box::pin(self.login.send(&request, ChangePayload::Empty));
         match self.retry(deadline, deadline, ping).await {

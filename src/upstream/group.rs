@@ -16,11 +16,14 @@ use tokio::time::Instant;
 
 use super::ask::Upstream;
 use super::error::{SetupError, UpstreamError};
+use super::examination::{UpstreamExamination, hub_question};
 use super::identity::ClientCredential;
 use super::lateness::RecentLateness;
+use super::limit::RateAllowance;
 use super::meter::UpstreamMeter;
 use super::options::UpstreamOptions;
 use super::question::{Answer, Question, UpstreamIndex};
+use super::scope::TokenScope;
 use super::trouble::UpstreamTrouble;
 use crate::http::EgressRoute;
 use crate::oci::Resource;
@@ -181,7 +184,25 @@ impl UpstreamGroup {
         asker: IpAddr,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
-        self.authoritative.check(client, asker, deadline).await
+        let scope = TokenScope::entry().of(Some(client.clone())).asked_by(Some(asker));
+        self.authoritative.check(scope, deadline).await
+    }
+
+    /// Whether each of them answers and takes Larder's credential, one after the other.
+    pub async fn examine(&self, deadline: Instant) -> Vec<UpstreamExamination> {
+        let mut examined = Vec::new();
+        for upstream in self.all() {
+            examined.push(Box::pin(upstream.examine(deadline)).await);
+        }
+        examined
+    }
+
+    /// The pulls that Docker Hub says are left, which costs none to ask.
+    pub async fn hub_allowance(&self, deadline: Instant) -> Option<RateAllowance> {
+        let question = hub_question()?;
+        // Refusals state the limits, too.
+        drop(self.ask(&question, deadline).await);
+        self.meter.allowance()
     }
 
     fn at(&self, place: UpstreamIndex) -> &Upstream {

@@ -70,6 +70,21 @@ impl UpstreamLogin {
         self.authorizer.own.is_some()
     }
 
+    /// Whether the upstream has asked for a login.
+    pub(super) fn was_asked(&self) -> bool {
+        self.known.lock().is_some()
+    }
+
+    /// The user whose credential is shown; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::NoCredential`] if its source gives none.
+    pub(super) async fn user(&self) -> Result<Option<String>, UpstreamError> {
+        let own = self.authorizer.own.obtain(None, &self.transport.host).await?;
+        Ok(own.map(|own| own.credential.username().to_owned()))
+    }
+
     /// How things stand with a credential that a source issues.
     pub(super) fn credential_state(&self) -> Option<CredentialState> {
         self.authorizer.own.state()

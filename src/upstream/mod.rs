@@ -13,6 +13,7 @@ mod change;
 mod client_shares;
 mod coding;
 mod error;
+mod examination;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -53,6 +54,7 @@ pub use body::AnswerBody;
 pub use change::{ChangeCall, ChangeTarget};
 pub use client_shares::ClientShares;
 pub use error::{SetupError, UpstreamError};
+pub use examination::{LoginOutcome, UpstreamExamination};
 pub use group::UpstreamGroup;
 pub use identity::{ClientCredential, CredentialId, InvalidUsername};
 pub use limit::RateAllowance;

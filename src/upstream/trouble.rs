@@ -18,14 +18,20 @@ pub enum TroubleKind {
     Breaker,
     /// It refuses our credential everywhere.
     Credential,
+    /// The credential at hand is about to end, and its source fails.
+    Ending,
 }
 
 impl TroubleKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Breaker, Self::Credential, Self::Ending];
+
     /// Its name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Breaker => "breaker-open",
             Self::Credential => "credential-refused",
+            Self::Ending => "credential-ending",
         }
     }
 }

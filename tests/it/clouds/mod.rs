@@ -6,6 +6,8 @@ mod azure;
 mod ecr;
 mod google;
 mod machine;
+mod online;
 mod patterns;
+mod refresh;
 mod server;
 mod token;

@@ -21,7 +21,7 @@ const ACCOUNTS: [&str; 2] = ["111111111111", "222222222222"];
 const ENTRY: &str = "[registry.'*.dkr.ecr.*.amazonaws.com']\nca = 'ca'\nauth = { type = 'ecr' }\n";
 
 /// The registries of an entry, as its configuration describes them.
-fn entry(ca: &TestCa, text: &str) -> Vec<RegistryOptions> {
+pub fn entry(ca: &TestCa, text: &str) -> Vec<RegistryOptions> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     fs::write(dir.path().join("ca"), ca.pem()).unwrap();

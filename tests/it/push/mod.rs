@@ -7,6 +7,7 @@ mod deletes;
 mod early;
 mod faults;
 mod locations;
+mod midway;
 mod mounts;
 mod odd;
 mod refusals;
