@@ -2,6 +2,7 @@
 //! once.
 
 mod claims;
+mod clouds;
 mod every_client;
 mod more;
 mod sessions;

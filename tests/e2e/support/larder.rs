@@ -20,6 +20,7 @@ pub(crate) struct Larder {
     config: PathBuf,
     log: PathBuf,
     log_level: &'static str,
+    variables: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -47,6 +48,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) registry_keys: &'a str,
     /// The lines of `[access]`, where there is no way of its own.
     pub(crate) access_keys: &'a str,
+    /// Further variables of its environment.
+    pub(crate) variables: &'a [(&'a str, &'a str)],
 }
 
 impl<'a> Setup<'a> {
@@ -64,6 +67,7 @@ impl<'a> Setup<'a> {
             cache_keys: "",
             registry_keys: "",
             access_keys: "",
+            variables: &[],
         }
     }
 
@@ -78,8 +82,11 @@ impl<'a> Setup<'a> {
         fs::set_permissions(&file, private).expect("the file is ours");
         let log = self.work.log(&format!("larder-{port}.log"));
         let log_level = if self.access_keys.is_empty() { "info" } else { "trace" };
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let variables = self.variables.iter().map(own).collect();
         let (config, process) = (file, None);
-        let mut larder = Larder { port, admin_port, cache, config, log, log_level, process };
+        let mut larder =
+            Larder { port, admin_port, cache, config, log, log_level, variables, process };
         larder.start();
         larder
     }
@@ -151,6 +158,7 @@ impl Larder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
         command.args(["serve", "--config"]).arg(&self.config);
         command.env("LARDER_LOG", self.log_level);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         tools::confine(&mut command);
         let mut process = Process::spawn("larder", &command, &self.log);
         let port = self.port;
@@ -209,6 +217,7 @@ impl Larder {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
         command.args(arguments).arg("--config").arg(&self.config);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
