@@ -64,6 +64,7 @@ impl Outcome {
 
 /// A registry, the program before it, and a warm cache to begin each case with.
 pub struct Stage {
+    hub: ScriptedRegistry,
     wanted: Wanted,
     larder: Process,
     /// Whether the last case has killed it.
@@ -92,7 +93,7 @@ impl Stage {
         let template = tempfile::tempdir().unwrap();
         copy(larder.cache_dir(), &template.path().join("cache"));
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        Self { wanted, larder, was_killed: false, template }
+        Self { hub, wanted, larder, was_killed: false, template }
     }
 
     /// A run without faults, and what it called.
@@ -186,8 +187,11 @@ impl Stage {
         if status.code() == Some(0) { Ok(()) } else { Err(format!("then: {status}")) }
     }
 
-    /// The cache as it was at first.
+    /// The cache as it was at first. Nothing is kept of the cases before: the registry holds the
+    /// bodies of all that it was asked, a MiB for each push.
     fn reset(&self) {
+        self.hub.forget();
+        fs::write(self.larder.cache_dir().with_file_name("log"), "").unwrap();
         let cache = self.larder.cache_dir();
         fs::remove_dir_all(cache).unwrap();
         copy(&self.template.path().join("cache"), cache);
