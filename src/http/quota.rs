@@ -409,7 +409,8 @@ mod tests {
             }
         });
         let began = Instant::now();
-        let first = quota.enter("10.1.0.1".parse().unwrap(), 8).await;
+        let first = quota.enter("10.1.0.1".parse().unwrap(), 8);
+        let first = tokio::time::timeout(PLACE_WAIT * 2, first).await.unwrap();
         assert!(first.is_ok() && began.elapsed() < PLACE_WAIT + IDLE_MIN, "{:?}", began.elapsed());
 
         let began = Instant::now();
@@ -419,6 +420,20 @@ mod tests {
         let second = quota.enter("10.1.0.1".parse().unwrap(), 8);
         assert!(tokio::time::timeout(PLACE_WAIT * 2, second).await.is_err());
         closing.abort();
+    }
+
+    /// Their port is open to whoever reaches it, and takes no place of the clients.
+    #[tokio::test(start_paused = true)]
+    async fn operators_have_places_of_their_own_and_no_more() {
+        let quota = ConnectionQuota::for_operators(CancellationToken::new());
+        let busy: Vec<_> = (0..OPERATOR_CONNECTIONS_MAX)
+            .map(|number| enter_as(&quota, &format!("10.0.0.{number}"), 1024))
+            .map(|permit| (permit.begin(false).unwrap(), permit))
+            .collect();
+        let one_more = quota.enter("10.0.1.1".parse().unwrap(), 1024);
+        assert!(tokio::time::timeout(PLACE_WAIT * 2, one_more).await.is_err());
+        drop(busy);
+        assert!(quota.enter("10.0.1.1".parse().unwrap(), 1024).await.is_ok());
     }
 
     fn enter_as(quota: &ConnectionQuota, address: &str, max: usize) -> ConnectionPermit {

@@ -3,6 +3,8 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
@@ -110,6 +112,45 @@ async fn clients_that_take_nothing_keep_others_from_nothing_for_long() {
     let free = |larder: &Process| larder.open_files() < FEW_DESCRIPTORS / 2;
     larder.until(free, "descriptors are free again").await;
     pull(&larder, &image).await;
+}
+
+/// Four threads for each processor take all the time that they can get: everything is slower, and
+/// nothing is given up, neither a hit nor what has to be fetched.
+#[tokio::test]
+async fn busy_processors_make_requests_slower_and_end_none() {
+    let (hub, image) = upstream();
+    let larder = Process::before(hub.listen().await, "").await;
+    pull(&larder, &image).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let burners: Vec<_> = (0..4 * cores)
+        .map(|_| {
+            let is_over = Arc::clone(&is_over);
+            std::thread::spawn(move || while !is_over.load(Ordering::Relaxed) {})
+        })
+        .collect();
+
+    for round in 0..5_u64 {
+        let cold = Image::random(10 + round, &[1 << 20, 1000]);
+        hub.put_image(REPOSITORY, &format!("cold-{round}"), &cold);
+        let path = format!("/v2/{REPOSITORY}/manifests/cold-{round}");
+        let blobs = cold.blobs().map(|blob| (blob.path(REPOSITORY), blob));
+        for (path, blob) in [(path, &cold.manifest.blob)].into_iter().chain(blobs) {
+            let replies = (0..10).map(|_| larder.client().get(&path));
+            for reply in futures_of(replies) {
+                reply.await.unwrap().assert_is(blob);
+            }
+            assert_eq!(hub.gets(&blob.digest).len(), 1, "one fetch for all");
+        }
+        pull(&larder, &image).await;
+        assert_eq!(larder.admin().get("/readyz").await.status, 200);
+    }
+
+    is_over.store(true, Ordering::Relaxed);
+    for burner in burners {
+        burner.join().unwrap();
+    }
+    assert!(!larder.log().contains(" WARN "), "{}", larder.log());
 }
 
 /// A full disk under the log, and a reader of it that has gone.
