@@ -114,4 +114,4 @@ fn manifest(layer: &Digest) -> Vec<u8> {
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const LAYER_BYTES: u64 = 5_000_000;
+pub(crate) const LAYER_BYTES: u64 = 5_000_000;

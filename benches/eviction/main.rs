@@ -3,7 +3,7 @@
 //! Prints the tables of `docs/decisions/0016-eviction.md`. Nothing is measured by the clock, so the
 //! same program prints the same figures on every machine. `--days 7` makes it shorter. With
 //! `--real`, 20,000 pulls of a trace (or `--pulls`) go through the program itself, and through
-//! nginx. `--scale` measures the order alone, with up to a million blobs.
+//! nginx. `--scale` measures the order alone and the program, with up to a million blobs.
 #![allow(clippy::print_stdout, reason = "a command prints its answer")]
 #![allow(
     clippy::cast_precision_loss,
@@ -14,13 +14,15 @@
 
 mod policies;
 mod real;
+mod scale;
+#[path = "../compare/store.rs"]
+#[expect(dead_code, reason = "paths are for those who ask")]
+mod store;
 mod trace;
 
 use std::collections::HashMap;
 
-use larder::store::{EvictionOrder, OrderBound};
 use policies::EvictionPolicy;
-use tokio::time::Instant;
 use trace::{Trace, TraceOptions};
 
 /// Sizes of the cache, in per cent of the bytes of all layers.
@@ -40,7 +42,8 @@ fn main() {
         return;
     }
     if arguments.iter().any(|argument| argument == "--scale") {
-        scale();
+        scale::order();
+        scale::program().expect("the program can be run");
         return;
     }
     for has_scan in [false, true] {
@@ -61,35 +64,6 @@ fn main() {
         println!();
     }
 }
-
-/// The cost of a use and of an eviction with so many blobs, in a cache that is full all the time.
-/// This is the order alone: the disk removes a file in some tens of microseconds.
-fn scale() {
-    println!("| blobs | ns, use | ns, next and out and in |\n| --- | --- | --- |");
-    for blobs in [10_000_u64, 100_000, 1_000_000] {
-        let mut random = fastrand::Rng::with_seed(1);
-        let key = |number: u64| [number; 5];
-        let mut order = EvictionOrder::default();
-        for number in 0..blobs {
-            order.insert(key(number), random.u64(4096..50 << 20), 0);
-        }
-        let began = Instant::now();
-        for at in 0..STEPS {
-            order.touch(&key(random.u64(..blobs)), at);
-        }
-        let used = began.elapsed() / STEPS;
-        let began = Instant::now();
-        for at in 0..STEPS {
-            let next = *order.first().expect("it is full");
-            order.evict(&next, OrderBound::Whole);
-            order.insert(key(blobs + u64::from(at)), random.u64(4096..50 << 20), at);
-        }
-        let evicted = began.elapsed() / STEPS;
-        println!("| {blobs} | {} | {} |", used.as_nanos(), evicted.as_nanos());
-    }
-}
-
-const STEPS: u32 = 300_000;
 
 /// The row of a policy: at each size hits, bytes, whole pulls and time saved in per cent, as means
 /// over the traces.

@@ -17,7 +17,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::time::Instant;
 
-use self::peer::{Connection, Peer, RunningPeer, du};
+use self::peer::{Connection, du};
+pub(crate) use self::peer::{Peer, RunningPeer};
 use self::upstream::{Layers, Upstream};
 use crate::trace::{Trace, TraceOptions};
 use crate::{Outcome, next_uses, policies, run};

@@ -88,12 +88,21 @@ impl Peer {
 impl RunningPeer {
     /// The bytes of all parts, as Larder counts them.
     pub(crate) fn counted(&self) -> Result<u64> {
+        Ok(self.sum("larder_store_used_bytes{")? as u64)
+    }
+
+    /// The sum of Larder's samples whose names begin so.
+    pub(crate) fn sum(&self, samples: &str) -> Result<f64> {
         let mut connection = Connection::open(self.admin)?;
         connection.ask("/metrics")?;
         let metrics = String::from_utf8(connection.answer()?)?;
-        let parts = metrics.lines().filter(|line| line.starts_with("larder_store_used_bytes{"));
-        let bytes = parts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(bytes.sum::<f64>() as u64)
+        let found = metrics.lines().filter(|line| line.starts_with(samples));
+        Ok(found.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 
