@@ -14,6 +14,7 @@ use super::pin::PinArguments;
 use super::pulls::PullArguments;
 use super::rm::RemovalArguments;
 use super::setup::SetupArguments;
+use super::stats::StatsArguments;
 use super::verify::VerifyArguments;
 use super::warm::WarmArguments;
 use super::{inventory, ls, pin, pulls, rm, show, stats, verify, why};
@@ -97,9 +98,8 @@ pub(super) enum CacheCommand {
     Stats {
         #[command(flatten)]
         source: ConfigArguments,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        stats: StatsArguments,
     },
     /// Read stored contents from the disk and verify them; what is wrong is fetched again
     Verify {
@@ -155,7 +155,9 @@ impl CacheCommand {
             Self::Show { source, image, json } => {
                 on(source, &mut |cache| show::run(cache, &image, json, out))
             }
-            Self::Stats { source, json } => on(source, &mut |cache| stats::run(cache, json, out)),
+            Self::Stats { source, stats } => {
+                on(source, &mut |cache| stats::run(cache, &stats, out))
+            }
             Self::Verify { source, verify } => {
                 on(source, &mut |cache| verify::run(cache, &verify, out))
             }

@@ -109,6 +109,11 @@ impl CommandCache {
         }
     }
 
+    /// Waits for something in the runtime of the command.
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
     /// The cache directory.
     pub(super) fn dir(&self) -> &Path {
         &self.settings.store.dir

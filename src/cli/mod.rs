@@ -27,6 +27,7 @@ mod stats;
 mod table;
 mod verify;
 mod warm;
+mod watch;
 mod why;
 
 pub use arguments::run;

@@ -1,23 +1,83 @@
 //! `larder stats`: the figures of the cache, and of its server since its start.
+//!
+//! With `--watch` they are printed again and again: on a terminal over those before, elsewhere as a
+//! line each. How the command waits in between, and ends, is decided in `watch.rs`.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::time::Duration;
+
+use clap::Args;
 
 use super::command_cache::{CommandCache, CommandError};
 use super::output::{bytes, json, labelled, say};
+use super::watch::WatchPause;
 use crate::control::{CacheStats, ControlRequest, RegistryTraffic, ServerStats};
+
+#[derive(Args, Debug)]
+pub(super) struct StatsArguments {
+    /// Print one JSON object; with `--watch` one on each line
+    #[arg(long)]
+    json: bool,
+    /// Print the figures every two seconds, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
 
 /// Prints the figures.
 pub(super) fn run(
     cache: &CommandCache,
-    is_json: bool,
+    arguments: &StatsArguments,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let of_files = |view: &_| Ok(CacheStats::of_files(cache.dir(), view)?);
     let stats = cache.read(&ControlRequest::Stats, of_files)?;
-    say(out, &if is_json { json(&stats) } else { StatsReport(&stats).to_string() });
+    if arguments.watch {
+        return watch(cache, arguments.json, stats, out);
+    }
+    say(out, &if arguments.json { json(&stats) } else { StatsReport(&stats).to_string() });
     Ok(())
+}
+
+/// Prints the figures until Ctrl-C, or until the reader closes the pipe. Without a server, those of
+/// the files stay as they were counted first.
+fn watch(
+    cache: &CommandCache,
+    is_json: bool,
+    mut stats: CacheStats,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let mut pause = WatchPause::begin(cache)?;
+    let is_live = std::io::stdout().is_terminal() && !is_json;
+    loop {
+        let text = match (is_json, is_live) {
+            (true, _) => json(&stats),
+            (false, true) => format!("{CLEAR}{}", StatsReport(&stats)),
+            (false, false) => format!("{}\n", StatsLine(&stats)),
+        };
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if written.is_err() || !pause.wait(cache) {
+            return Ok(());
+        }
+        let before = CacheStats { server: None, ..stats };
+        stats = cache.read(&ControlRequest::Stats, |_| Ok(before))?;
+    }
+}
+
+/// Home, and nothing below.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// The figures that change, on one line.
+struct StatsLine<'s>(&'s CacheStats);
+
+impl fmt::Display for StatsLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CacheStats { used, blobs, server, .. } = self.0;
+        write!(f, "used {} in {blobs} blobs", bytes(*used))?;
+        let Some(server) = server else { return f.write_str(", no server runs") };
+        write!(f, ", hits {}, saved {}", hits(&server.all), bytes(server.all.hit_bytes))?;
+        write!(f, ", evicted {} blobs", server.evicted.values().map(|it| it.blobs).sum::<u64>())
+    }
 }
 
 struct StatsReport<'s>(&'s CacheStats);
@@ -48,10 +108,13 @@ fn server_lines(f: &mut fmt::Formatter<'_>, server: &ServerStats) -> fmt::Result
         let evicted = format!("{} blobs, {}, for {reason}", evicted.blobs, bytes(evicted.bytes));
         line(f, "evicted", &evicted)?;
     }
+    line(f, "pinned", &bytes(server.pinned_bytes))?;
+    line(f, "protected", &bytes(server.protected_bytes))?;
     if let Some(seconds) = server.last_evicted_unused_seconds {
         let unused = humantime::format_duration(Duration::from_secs(seconds));
         line(f, "last evicted", &format!("{unused} after its last use"))?;
     }
+    line(f, "saved", &format!("{} were not fetched again", bytes(server.all.hit_bytes)))?;
     line(f, "hits", &hits(&server.all))?;
     server.registries.iter().try_for_each(|(name, traffic)| line(f, name, &hits(traffic)))
 }

@@ -45,6 +45,12 @@ pub struct ServerStats {
     pub all: RegistryTraffic,
     /// The requests of each registry that had any.
     pub registries: BTreeMap<String, RegistryTraffic>,
+    /// Bytes of pinned content.
+    #[serde(default)]
+    pub pinned_bytes: u64,
+    /// Bytes of content that goes last, as no upstream can give it now.
+    #[serde(default)]
+    pub protected_bytes: u64,
     /// The blobs evicted for each bound: `max_size`, `min_free`.
     pub evicted: BTreeMap<String, EvictedCount>,
     /// Seconds from the last use to the eviction of the blob that was evicted last.
@@ -116,6 +122,8 @@ impl ServerStats {
     fn of(report: &StoreReport, traffic: &TrafficCounters) -> Self {
         let mut stats = Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            pinned_bytes: report.space.pinned,
+            protected_bytes: report.space.protected,
             last_evicted_unused_seconds: report.space.last_unused,
             ..Self::default()
         };

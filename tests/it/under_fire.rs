@@ -3,6 +3,8 @@
 //! `LARDER_ROUNDS=200 cargo test --test it under_fire` kills the program as often.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +20,8 @@ use crate::support::usage::du;
 use crate::support::{Blob, Client, Process, ScriptedRegistry, Version, often};
 
 const REPOSITORY: &str = "library/alpine";
+
+const MAY_PUSH: &str = "push = true\n[access]\nanonymous = 'push'";
 
 /// A tenth of it is what the bound is lowered to.
 const MAX: u64 = 40 << 20;
@@ -41,6 +45,26 @@ async fn read(client: Client, blob: Blob, from: Option<usize>) -> Result<(), Str
     Ok(())
 }
 
+/// The calls that came to their end before the program was killed.
+#[derive(Debug, Default)]
+struct Done {
+    pushes: AtomicUsize,
+    mounts: AtomicUsize,
+}
+
+/// Mounts a blob of the repository into another, and reads it there.
+async fn mount(client: Client, blob: Blob, target: String) -> Result<(), String> {
+    let digest = &blob.digest;
+    let path = format!("/v2/{target}/blobs/uploads/?mount={digest}&from={REPOSITORY}");
+    let answer = client.try_send((Version::Http11, Method::POST), &path, &[], Bytes::new()).await?;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let path = blob.path(&target);
+    let reply = client.try_call(Version::Http11, Method::GET, &path, &[]).await?;
+    assert!(blob.bytes.starts_with(&reply.body), "{blob:?} in {target}: wrong bytes");
+    assert!(!reply.is_complete() || reply.body == blob.bytes, "{blob:?}: too few bytes");
+    if reply.is_complete() { Ok(()) } else { Err("it was cut".to_owned()) }
+}
+
 /// Pushes a blob in one piece.
 async fn push(client: Client, blob: Blob) -> Result<(), String> {
     let uploads = format!("/v2/{REPOSITORY}/blobs/uploads/");
@@ -54,8 +78,13 @@ async fn push(client: Client, blob: Blob) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends readers of popular blobs and others, followers of one, and pushes.
-fn fire(client: &Client, blobs: &[Blob], random: &mut fastrand::Rng) -> JoinSet<()> {
+/// Sends readers of popular blobs and others, followers of one, pushes and mounts.
+fn fire(
+    client: &Client,
+    blobs: &[Blob],
+    random: &mut fastrand::Rng,
+    done: &Arc<Done>,
+) -> JoinSet<()> {
     let mut clients = JoinSet::new();
     let followed = blobs[random.usize(..blobs.len())].clone();
     for _ in 0..3 {
@@ -76,9 +105,24 @@ fn fire(client: &Client, blobs: &[Blob], random: &mut fastrand::Rng) -> JoinSet<
             }
         });
     }
-    let fresh = Blob::large(random.u64(1000..), 1 << 20);
-    let pushing = push(client.clone(), fresh);
-    clients.spawn(async move { drop(pushing.await) });
+    let (tally, pusher, mut seeds) = (Arc::clone(done), client.clone(), random.fork());
+    clients.spawn(async move {
+        while push(pusher.clone(), Blob::large(seeds.u64(1000..), 1 << 18)).await.is_ok() {
+            tally.pushes.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let (client, blobs, mut random) = (client.clone(), blobs.to_vec(), random.fork());
+    let tally = Arc::clone(done);
+    clients.spawn(async move {
+        loop {
+            let blob = blobs[random.usize(..blobs.len())].clone();
+            let target = format!("library/other{}", random.u8(..4));
+            if mount(client.clone(), blob, target).await.is_err() {
+                return;
+            }
+            tally.mounts.fetch_add(1, Ordering::Relaxed);
+        }
+    });
     clients
 }
 
@@ -89,11 +133,17 @@ async fn a_kill_in_an_eviction_leaves_nothing_wrong_and_no_byte_above_the_bound(
     let hub = ScriptedRegistry::new();
     let blobs = blobs(&hub, 60);
     let upstream = hub.listen().await;
-    let mut larder = Process::with_keys(upstream, &cache_keys(MAX), "push = true").await;
-    let mut random = fastrand::Rng::with_seed(3);
+    let mut larder = Process::with_keys(upstream, &cache_keys(MAX), MAY_PUSH).await;
+    let (mut random, done) = (fastrand::Rng::with_seed(3), Arc::<Done>::default());
     for round in 0..often("LARDER_ROUNDS", 20) {
-        let mut clients = fire(&larder.client(), &blobs, &mut random);
-        tokio::time::sleep(Duration::from_millis(random.u64(..200))).await;
+        if round % 2 == 0 {
+            // The others may be killed before they serve.
+            while larder.client().try_get(Version::Http11, "/v2/").await.is_err() {}
+        }
+        let mut clients = fire(&larder.client(), &blobs, &mut random, &done);
+        let verification = larder.begin_command(&["verify", "--subset", "30%"]);
+        let most = if round % 2 == 0 { 1000 } else { 200 };
+        tokio::time::sleep(Duration::from_millis(random.u64(..most))).await;
         larder.change_config(&cache_keys(MAX), &cache_keys(MAX / 10));
         larder.signal(Signal::HUP);
         tokio::time::sleep(Duration::from_millis(random.u64(..100))).await;
@@ -101,6 +151,8 @@ async fn a_kill_in_an_eviction_leaves_nothing_wrong_and_no_byte_above_the_bound(
         while let Some(ended) = clients.join_next().await {
             ended.unwrap();
         }
+        let verified = verification.await;
+        assert!(!verified.err.contains("are wrong"), "{verified:?}");
         let taken = du(larder.cache_dir());
         assert!(taken <= MAX, "{taken} bytes after round {round}");
         assert_all_blobs_are_right(&larder);
@@ -108,6 +160,8 @@ async fn a_kill_in_an_eviction_leaves_nothing_wrong_and_no_byte_above_the_bound(
         larder.start_again().await;
         hub.forget();
     }
+    let ended = [&done.pushes, &done.mounts].map(|it| it.load(Ordering::Relaxed));
+    assert!(ended.iter().all(|count| *count > 0), "{done:?}");
     assert_an_evicted_blob_costs_one_fetch(&larder, &hub, &blobs).await;
 
     larder.terminate().await;

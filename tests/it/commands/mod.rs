@@ -9,5 +9,7 @@ mod rm;
 mod setup;
 mod show;
 mod socket;
+mod states;
+mod stats;
 mod verify;
 mod why;

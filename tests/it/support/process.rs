@@ -230,25 +230,40 @@ impl Process {
 
     /// Runs a command of the program on the same configuration, to its end.
     pub async fn command(&self, arguments: &[&str]) -> CommandRun {
-        self.command_on("", arguments).await
+        self.begin_command(arguments).await
     }
 
     /// The same with a `PATH`.
     pub async fn command_on(&self, path: &str, arguments: &[&str]) -> CommandRun {
-        let mut command = self.command_of(arguments);
-        let output = command.env("PATH", path).output();
-        let output = tokio::time::timeout(PATIENCE, output).await.expect("a command ends").unwrap();
-        CommandRun {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        ended(self.command_of(arguments).env("PATH", path).output()).await
+    }
+
+    /// The same without one, while something is done to the server.
+    pub fn begin_command(
+        &self,
+        arguments: &[&str],
+    ) -> impl Future<Output = CommandRun> + Send + use<> {
+        ended(self.command_of(arguments).env("PATH", "").output())
     }
 
     /// Starts a command of the program on the same configuration. Its output is thrown away.
     pub fn spawn_command(&self, arguments: &[&str]) -> tokio::process::Child {
         let mut command = self.command_of(arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The same with its output for the test. `wrapper` runs it, if there is one: a program with
+    /// arguments, to which the command is one more.
+    pub fn spawn_piped(&self, wrapper: &[&str], arguments: &[&str]) -> tokio::process::Child {
+        let mut command = self.command_of(arguments);
+        if let [program, words @ ..] = wrapper {
+            let line = format!("{} {}", env!("CARGO_BIN_EXE_larder"), arguments.join(" "));
+            let config = self.dir.path().join("config.toml");
+            command = tokio::process::Command::new(program);
+            command.args(words).arg(format!("{line} --config {}", config.display()));
+            command.arg("/dev/null").kill_on_drop(true).stdin(Stdio::piped());
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     fn command_of(&self, arguments: &[&str]) -> tokio::process::Command {
@@ -332,6 +347,16 @@ impl Drop for Process {
         // Both fail when it has ended already, which is as well.
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// The end of a command.
+async fn ended(output: impl Future<Output = std::io::Result<std::process::Output>>) -> CommandRun {
+    let output = tokio::time::timeout(PATIENCE, output).await.expect("a command ends").unwrap();
+    CommandRun {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
