@@ -100,6 +100,8 @@ catalogue! {
         "Space that the cache directory takes on its disk."
     PINNED Gauge "larder_store_pinned_bytes" []
         "Space that pinned content takes."
+    PROTECTED Gauge "larder_store_protected_bytes" []
+        "Space of content that goes last because no upstream can give it now."
     EVICTED Counter "larder_evicted_total" ["reason"]
         "Blobs that were evicted, by the limit for which they were."
     EVICTED_BYTES Counter "larder_evicted_bytes_total" ["reason"]

@@ -203,6 +203,7 @@ fn space(report: &SpaceReport) -> Vec<MetricFamily> {
         family(metrics::CAP, report.cap.map(whole)),
         family(metrics::USED, used.map(|(part, used)| ([part.as_str()], SampleValue::Whole(used)))),
         single(metrics::PINNED, report.pinned),
+        single(metrics::PROTECTED, report.protected),
         family(metrics::EVICTED, evicted(|it| it.count)),
         family(metrics::EVICTED_BYTES, evicted(|it| it.bytes)),
         family(metrics::EVICTED_UNUSED, report.last_unused.map(whole)),

@@ -43,7 +43,7 @@ use crate::push;
 use crate::push::PushService;
 use crate::registry::RegistrySet;
 use crate::routes::{Entrance, Routes, TrafficCounters};
-use crate::store::{BootClock, OpenError, Store, StoreReport};
+use crate::store::{BootClock, OpenError, Store, StoreReport, UpstreamStates};
 use crate::upstream::SetupError;
 
 pub use self::error::StartError;
@@ -108,6 +108,7 @@ impl App {
         let (reader, writer, counters) = (cache.clone(), push.clone(), Arc::clone(&traffic));
         let routes = Routes::new(registries, reader, writer, egress.instance, counters);
         let routes = Arc::new(LatestValue::new(routes));
+        cache.store().set_upstream_states(upstream_states(&routes));
         let stop = CancellationToken::new();
         tokio::spawn(scrub_until(stop.clone(), cache.clone(), known_registries(&routes)));
         Ok(Self {
@@ -278,6 +279,15 @@ async fn scrub_until(stop: CancellationToken, cache: Cache, known: KnownRegistri
 fn known_registries(routes: &Arc<LatestValue<Routes>>) -> KnownRegistries {
     let routes = Arc::clone(routes);
     Arc::new(move |name| routes.take().registries().by_name(name))
+}
+
+/// Tells which registries are unavailable. The routes do not live longer for it.
+fn upstream_states(routes: &Arc<LatestValue<Routes>>) -> UpstreamStates {
+    let routes = Arc::downgrade(routes);
+    UpstreamStates::new(move || {
+        let routes = routes.upgrade().map(|routes| routes.take());
+        routes.map(|routes| routes.registries().unavailable()).unwrap_or_default()
+    })
 }
 
 /// The settings of the registries of the routes as they are at each call.

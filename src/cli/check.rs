@@ -16,7 +16,7 @@ use crate::config;
 use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;
 use crate::registry::{AskedAs, OpenDoors};
-use crate::store::RetentionLimits;
+use crate::store::{ProtectionLimits, RetentionLimits};
 use crate::upstream::{self, ProxyCredential};
 
 /// Reads the configuration and reports on it, and `online` on the upstreams.
@@ -75,6 +75,7 @@ impl fmt::Display for CheckReport<'_> {
         line(f, "max_size", &limits.max_size.map_or("no limit".into(), |size| size.to_string()))?;
         line(f, "min_free", &min_free(&limits.min_free.to_string()))?;
         line(f, "max_idle", &max_idle(settings.store.retention.max_idle))?;
+        line(f, "protected", &protection(settings.store.retention.protection))?;
         line(f, "fill_keep", &time(settings.store.fill_keep))?;
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         line(f, "verify_every", &time(settings.store.verify_every))?;
@@ -100,6 +101,25 @@ fn retention(
     };
     line(f, "max_size", &own.max_size.map_or("no limit".into(), |size| size.to_string()))?;
     line(f, "max_idle", &max_idle(own.max_idle))
+}
+
+/// A month is none of whole days otherwise.
+const DAY_SECONDS: u64 = 86_400;
+
+/// How much content goes last that no upstream can give now.
+fn protection(limits: ProtectionLimits) -> String {
+    if limits.is_on() {
+        let seconds = limits.keep_for.as_secs();
+        let is_of_days = seconds.is_multiple_of(DAY_SECONDS);
+        let span = if is_of_days {
+            format!("{}days", seconds / DAY_SECONDS)
+        } else {
+            time(limits.keep_for)
+        };
+        format!("{} until {span} after the last pull", limits.amount)
+    } else {
+        "none".to_owned()
+    }
 }
 
 /// How long content is kept without a pull.
@@ -333,6 +353,7 @@ mod tests {
              max_size         no limit\n\
              min_free         1.0 GiB, at most a twentieth of the file system\n\
              max_idle         no limit\n\
+             protected        25% until 90days after the last pull\n\
              fill_keep        1day\n\
              stale_wait       2s\n\
              verify_every     30days\n\

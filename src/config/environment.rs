@@ -128,6 +128,8 @@ mod tests {
                 "LARDER_CACHE_MAX_SIZE",
                 "LARDER_CACHE_MIN_FREE",
                 "LARDER_CACHE_MAX_IDLE",
+                "LARDER_CACHE_PROTECT_MAX",
+                "LARDER_CACHE_PROTECT_FOR",
                 "LARDER_CACHE_FILL_KEEP",
                 "LARDER_CACHE_SESSION_KEY_FILE",
                 "LARDER_CACHE_STALE_WAIT",

@@ -254,6 +254,14 @@ table! {
         ///
         /// The last pull counts, never the first: content that is pulled stays.
         max_idle: Duration = "0s";
+        /// Space of content that goes last because no upstream can give it now, as a size or in per
+        /// cent of what content may take; `"0"` for none.
+        ///
+        /// Such is content of a registry that is down, limited or `offline`, and of images whose
+        /// tag the upstream no longer has. The excess is evicted as all other content.
+        protect_max: FreeAmount = "25%";
+        /// Time without a pull after which such content is no longer protected; `"0s"` for none.
+        protect_for: Duration = "90d";
         /// How long an interrupted download is kept to be resumed.
         fill_keep: PositiveDuration = "1d";
         /// File with a secret of 32 bytes or more, by which the ids of uploads are sealed.

@@ -28,7 +28,9 @@ use crate::inventory::PinPattern;
 use crate::oci::RegistryName;
 use crate::push::PushOptions;
 use crate::registry::{RegistryOptions, RepositoryPattern};
-use crate::store::{IndexOptions, RegistryRetention, RetentionLimits, SpaceLimits, StoreOptions};
+use crate::store::{
+    IndexOptions, ProtectionLimits, RegistryRetention, RetentionLimits, SpaceLimits, StoreOptions,
+};
 
 /// Everything that an operator can decide, ready for use.
 #[derive(Clone, Debug)]
@@ -113,7 +115,10 @@ fn retention(file: &FileTable) -> RetentionLimits {
         RegistryRetention { registry: name.value.clone(), max_size: table.max_size.0, max_idle }
     });
     let differs = |it: &RegistryRetention| it.max_size.is_some() || it.max_idle != by_default;
-    RetentionLimits { max_idle: by_default, registries: registries.filter(differs).collect() }
+    let protection =
+        ProtectionLimits { amount: file.cache.protect_max.0, keep_for: file.cache.protect_for };
+    let registries = registries.filter(differs).collect();
+    RetentionLimits { max_idle: by_default, registries, protection }
 }
 
 fn store_options(

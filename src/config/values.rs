@@ -24,7 +24,7 @@ use crate::store::SpaceAmount;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PositiveDuration(pub Duration);
 
-/// Space that is left free.
+/// Space that is left free or protected.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FreeAmount(pub SpaceAmount);
 

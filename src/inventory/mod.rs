@@ -12,6 +12,7 @@ mod image_set;
 mod list;
 mod name;
 mod pattern;
+mod pin_sizes;
 mod pins;
 mod pulls;
 mod removal;

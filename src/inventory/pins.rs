@@ -9,9 +9,9 @@ use std::io;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use super::image_set::ImageSet;
 use super::name::ImageName;
-use crate::oci::{Digest, Reference, RegistryName, RepositoryName};
+use super::pin_sizes::PinSizes;
+use crate::oci::{Reference, RegistryName, RepositoryName};
 use crate::registry::RepositoryPattern;
 use crate::store::{PinRules, RepositoryView, Store, StoreView};
 
@@ -46,7 +46,7 @@ pub struct PinBook {
     patterns: RwLock<Vec<PinPattern>>,
     images: RwLock<Vec<ImageName>>,
     /// Held while the images change.
-    changing: Mutex<()>,
+    changing: Mutex<PinSizes>,
 }
 
 /// The result of a pin or unpin: what `larder pin --json` prints.
@@ -101,7 +101,9 @@ impl PinBook {
 
     /// The rules of the configuration from now on.
     pub fn set_patterns(&self, patterns: Vec<PinPattern>) {
+        let mut sizes = self.changing.lock();
         *self.patterns.write() = patterns;
+        *sizes = PinSizes::default();
     }
 
     /// Pins an image, or lets go of it. Blocks.
@@ -115,7 +117,7 @@ impl PinBook {
         name: &ImageName,
         is_wanted: bool,
     ) -> Result<PinReport, PinError> {
-        let _turn = self.changing.lock();
+        let mut sizes = self.changing.lock();
         let view = store.view()?;
         let before = self.images.read().clone();
         let mut images = before.clone();
@@ -124,13 +126,15 @@ impl PinBook {
             images.push(name.clone());
         }
         self.images.write().clone_from(&images);
-        let changed = self.checked(store, &view, name, is_wanted).and_then(|report| {
+        sizes.forget(&name.registry, &name.repository);
+        let changed = self.checked(store, &view, &mut sizes, name, is_wanted).and_then(|report| {
             let lines: Vec<_> = images.iter().map(|image| format!("{image}\n")).collect();
             store.put_pin_list(lines.concat().as_bytes())?;
             Ok(report)
         });
         if changed.is_err() {
             *self.images.write() = before;
+            sizes.forget(&name.registry, &name.repository);
         }
         store.pins_changed();
         changed
@@ -140,10 +144,11 @@ impl PinBook {
         &self,
         store: &Store,
         view: &StoreView,
+        sizes: &mut PinSizes,
         name: &ImageName,
         is_wanted: bool,
     ) -> Result<PinReport, PinError> {
-        let pinned = pinned_bytes(view, self)?;
+        let pinned = sizes.total(view, self, self.pinned_repositories(view))?;
         let max = store.pinned_max()?;
         if is_wanted && pinned > max {
             return Err(PinError::TooMuch { name: name.clone(), wanted: pinned, max });
@@ -159,6 +164,25 @@ impl PinBook {
             pinned_bytes: pinned,
             max_bytes: max,
         })
+    }
+
+    /// The repositories that may have pinned images. Without patterns, only those that are named.
+    fn pinned_repositories<'v>(
+        &self,
+        view: &'v StoreView,
+    ) -> Box<dyn Iterator<Item = io::Result<RepositoryView>> + 'v> {
+        if !self.patterns.read().is_empty() {
+            return Box::new(view.repositories());
+        }
+        let images = self.images.read();
+        let names = images.iter().map(|it| (it.registry.to_string(), it.repository.to_string()));
+        let distinct: BTreeMap<_, _> = names.zip(images.iter()).collect();
+        let found: Vec<_> = distinct
+            .into_values()
+            .filter_map(|it| view.repository(&it.registry, &it.repository))
+            .map(Ok)
+            .collect();
+        Box::new(found.into_iter())
     }
 
     fn has_pattern_for(
@@ -199,31 +223,4 @@ fn has_image(view: &StoreView, repository: &RepositoryView, name: &ImageName) ->
         Reference::Tag(tag) => repository.tags()?.iter().any(|it| it.tag == *tag),
         Reference::Digest(digest) => view.content(digest)?.is_some(),
     })
-}
-
-/// The bytes of all pinned images, those that are missing included. Each content counts once.
-fn pinned_bytes(view: &StoreView, rules: &dyn PinRules) -> io::Result<u64> {
-    let mut needed: BTreeMap<Digest, u64> = BTreeMap::new();
-    for repository in view.repositories() {
-        let repository = repository?;
-        let RepositoryView { registry, repository: name, .. } = &repository;
-        if !rules.matches_repository(registry, name) {
-            continue;
-        }
-        let mut images = ImageSet::read(view, &repository)?;
-        let is_pinned = |reference| rules.matches(registry, name, &reference);
-        let tags = repository.tags()?.into_iter();
-        let tagged =
-            tags.filter(|it| is_pinned(Reference::Tag(it.tag.clone()))).map(|it| it.digest);
-        let held = images.manifests.keys().cloned();
-        let named = held.filter(|digest| is_pinned(Reference::Digest(digest.clone())));
-        let roots: Vec<Digest> = tagged.chain(named).collect();
-        for root in roots {
-            for (digest, stated) in images.needed(&root) {
-                let len = images.length(&digest)?.unwrap_or(stated);
-                needed.insert(digest, len);
-            }
-        }
-    }
-    Ok(needed.values().sum())
 }

@@ -133,6 +133,13 @@ impl RegistrySet {
         self.registries.iter()
     }
 
+    /// The names of those of which nothing can be fetched now.
+    pub fn unavailable(&self) -> Vec<RegistryName> {
+        let registries = self.registries().into_iter();
+        let unavailable = registries.filter(|registry| registry.is_unavailable());
+        unavailable.map(|registry| registry.name().clone()).collect()
+    }
+
     /// Every registry that is configured by its name, then those that patterns match and that were
     /// named so far.
     pub fn registries(&self) -> Vec<Arc<Registry>> {

@@ -83,6 +83,11 @@ impl Registry {
         self.options.rules.offline
     }
 
+    /// Whether nothing can be fetched from it now.
+    pub fn is_unavailable(&self) -> bool {
+        self.is_offline() || self.upstream.gives_nothing()
+    }
+
     /// Whether pushes and deletions are sent on to the upstream. Never while offline.
     pub fn takes_pushes(&self) -> bool {
         self.options.takes_pushes()

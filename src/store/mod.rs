@@ -38,6 +38,7 @@ mod space_limits;
 mod space_shortage;
 mod stamps;
 mod sums;
+mod vanished_tags;
 mod verify;
 mod view;
 
@@ -50,7 +51,8 @@ pub use error::{DigestMismatch, OpenError};
 #[doc(hidden)]
 pub use eviction::{BlobClass, BlobHold, EvictionOrder, OrderBound, RegistryGroup, RemovedBlob};
 pub use eviction::{
-    EvictedBlobs, EvictionReason, NoPins, PinRules, RegistryRetention, RetentionLimits, SpaceReport,
+    EvictedBlobs, EvictionReason, NoPins, PinRules, ProtectionLimits, RegistryRetention,
+    RetentionLimits, SpaceReport, UpstreamStates,
 };
 pub use hashed_file::{AppendError, CommitError, HashedFile};
 pub use holders::{CONTENT_GROUPS, ContentHolder, contents_of, holders_of};
@@ -64,7 +66,7 @@ pub use recheck::{RecheckVerdict, StaleBlob};
 pub use records::{AbsentRecord, ListRecord, MemberSizes, TagRecord};
 pub use repository::RepositoryStore;
 pub use repository_records::RepositoryRecords;
-pub use repository_view::{ManifestView, RepositoryView, RepositoryWalk, TagView};
+pub use repository_view::{ManifestView, RecordStamp, RepositoryView, RepositoryWalk, TagView};
 pub use space::{DiskSpace, SpacePart};
 pub use space_limits::{SpaceAmount, SpaceLimits};
 pub use sums::SumHasher;

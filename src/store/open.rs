@@ -35,7 +35,7 @@ use super::stamps::VerifiedStamps;
 use super::view::StoreView;
 use super::{
     BootClock, IndexReport, IndexRow, OpenError, PinRules, RecheckCounts, RetentionLimits,
-    StoreOptions,
+    StoreOptions, UpstreamStates,
 };
 use crate::clock::BootId;
 use crate::oci::{Algorithm, Digest, RegistryName, RepositoryName};
@@ -177,6 +177,11 @@ impl Store {
     /// The rules for content that is kept. Does not block.
     pub fn pins(&self) -> Arc<dyn PinRules> {
         self.blobs.budget().catalog().pins().rules()
+    }
+
+    /// The one that tells from now on which registries can be asked. Does not block.
+    pub fn set_upstream_states(&self, states: UpstreamStates) {
+        self.blobs.budget().catalog().set_states(states);
     }
 
     /// Has the rules for content that is kept be followed anew: they have changed. Does not block.

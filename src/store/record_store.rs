@@ -165,6 +165,11 @@ impl RecordName {
         self.part(&folder).part(tag.as_str())
     }
 
+    /// The digest that a tag had last before the upstream had it no longer: `_vanished/<tag>`.
+    pub(super) fn vanished(&self, tag: &Tag) -> Self {
+        self.part(VANISHED).part(tag.as_str())
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -201,7 +206,9 @@ pub(super) const UNHELD_BYTES_MAX: usize = 64 << 10;
 /// The folder of all registries' records.
 pub(super) const REGISTRIES: &str = "registries";
 
-/// The folders of a repository's tags and manifests, and the log of its other members.
+/// The folders of a repository's tags and manifests, the log of its other members, and the folder
+/// of tags that the upstream has no longer.
 pub(super) const TAGS: &str = "_tags";
 pub(super) const MANIFESTS: &str = "_manifests";
 pub(super) const MEMBERS: &str = "_blobs";
+pub(super) const VANISHED: &str = "_vanished";

@@ -3,6 +3,7 @@
 //!
 //! A record is a fact that can be asked again, so any of them may go. Only a log of members says
 //! what its repository has no longer, whatever its manifests name: it goes with all of them.
+//! The records of pinned images stay.
 //!
 //! A thread of its own counts the records, at first and then each hour, and removes some before
 //! there are as many as there may be. Their times are read in one walk, and those that are old
@@ -22,8 +23,9 @@ use tokio::time::Instant;
 use super::eviction::DiskBudget;
 use super::index::IndexRow;
 use super::record_share::RecordShare;
-use super::record_store::{MANIFESTS, MEMBERS, TAGS};
+use super::record_store::{MANIFESTS, MEMBERS, TAGS, VANISHED};
 use super::space::SpacePart;
+use crate::oci::Reference;
 
 /// The thread.
 #[derive(Debug)]
@@ -49,31 +51,38 @@ impl RecordSweeper {
 }
 
 fn keep(budget: &Weak<DiskBudget>) {
+    let mut in_vain: Option<Instant> = None;
     loop {
         let Some(running) = budget.upgrade().filter(|budget| !budget.is_stopping()) else { return };
         let walked_at = running.space().records_walked_at();
         if walked_at.is_none_or(|at| at.elapsed() >= MEASURE_EVERY) {
             RecordCensus::take(&running, true);
         }
-        if let Err(error) = sweep(&running) {
-            tracing::warn!(%error, "cannot remove old records");
+        // If all that is old is pinned, the next walk is for later.
+        if in_vain.is_none_or(|at| at.elapsed() >= MEASURE_EVERY) {
+            let swept = sweep(&running);
+            in_vain = swept.as_ref().is_ok_and(|helped| !helped).then(Instant::now);
+            if let Err(error) = swept {
+                tracing::warn!(%error, "cannot remove old records");
+            }
         }
         drop(running);
         thread::park_timeout(ROUND_EVERY);
     }
 }
 
-/// Removes the oldest records if there are too many.
-fn sweep(budget: &DiskBudget) -> io::Result<()> {
+/// Removes the oldest records if there are too many. Returns whether there are few enough then, or
+/// at least fewer.
+fn sweep(budget: &DiskBudget) -> io::Result<bool> {
     let most = budget.space().most_records()?;
     if !budget.space().records().exceeds(most.tenths(FULL_TENTHS)) {
-        return Ok(());
+        return Ok(true);
     }
     let census = RecordCensus::take(budget, false);
     let before = census.share();
     let wanted = most.tenths(SWEPT_TENTHS);
     if !before.exceeds(wanted) {
-        return Ok(());
+        return Ok(true);
     }
     let level = census.level(wanted);
     for (dir, registry) in census.registries {
@@ -91,7 +100,7 @@ fn sweep(budget: &DiskBudget) -> io::Result<()> {
         most_bytes = most.bytes,
         "removed the oldest records: there were too many"
     );
-    Ok(())
+    Ok(gone.files > 0)
 }
 
 /// All records at one time, by the directory of their registry.
@@ -220,7 +229,10 @@ impl RecordSweep<'_> {
         for (path, metadata) in entries(dir) {
             if metadata.is_dir() {
                 self.directory(&path, cutoff);
-            } else if used(&metadata) <= cutoff && !self.is_done() {
+            } else if used(&metadata) <= cutoff
+                && !self.is_done()
+                && !self.is_pinned(dir, &path).unwrap_or_default()
+            {
                 self.remove(dir, &path, &metadata);
             }
         }
@@ -230,7 +242,7 @@ impl RecordSweep<'_> {
         }
     }
 
-    /// Removes a record. That of a repository's members goes last.
+    /// Removes a record. The log of a repository's members goes last.
     fn remove(&self, dir: &Path, path: &Path, metadata: &Metadata) {
         if path.ends_with(MEMBERS) {
             let manifests = dir.join(MANIFESTS);
@@ -243,6 +255,25 @@ impl RecordSweep<'_> {
             self.count(metadata.blocks() * 512);
             self.note_gone(dir, path);
         }
+    }
+
+    /// Whether a record is of a pinned tag, or of a manifest of a pinned image; `None` where it is
+    /// of another kind.
+    fn is_pinned(&self, dir: &Path, path: &Path) -> Option<bool> {
+        let pins = self.budget.catalog().pins();
+        let (folder, name) = (dir.file_name()?.to_str()?, path.file_name()?.to_str()?);
+        let (layout, above) = (self.budget.layout(), dir.parent()?);
+        if folder.starts_with(TAGS) || folder == VANISHED {
+            let (registry, repository) = layout.name_of(above)?;
+            let tag = Reference::Tag(name.parse().ok()?);
+            return Some(pins.rules().matches(&registry, &repository, &tag));
+        }
+        if !above.ends_with(MANIFESTS) {
+            return None;
+        }
+        let (registry, repository) = layout.name_of(above.parent()?)?;
+        let digest = format!("{folder}:{name}").parse().ok()?;
+        Some(pins.may_mean(&registry, &repository, &digest))
     }
 
     fn count(&self, bytes: u64) {
@@ -306,9 +337,10 @@ mod tests {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
     use super::*;
-    use crate::oci::{Algorithm, Digest, MediaType, Tag};
+    use crate::oci::{Algorithm, Digest, MediaType, RegistryName, RepositoryName, Tag};
     use crate::store::{
-        BootClock, RepositoryRecords, SpaceAmount, SpaceLimits, Store, StoreOptions, TagRecord,
+        BootClock, PinRules, RepositoryRecords, SpaceAmount, SpaceLimits, Store, StoreOptions,
+        TagRecord,
     };
 
     const OLD_SECONDS: i64 = 1_000_000;
@@ -351,6 +383,11 @@ mod tests {
 
         fn sweep(&self) {
             sweep(self.store.blobs.budget()).unwrap();
+        }
+
+        fn has_tags(&self, name: &str, numbers: std::ops::Range<usize>) -> Vec<usize> {
+            let repository = self.repository(name);
+            numbers.filter(|it| repository.tag(&tag(*it), None).unwrap().is_some()).collect()
         }
     }
 
@@ -412,6 +449,50 @@ mod tests {
         ] {
             assert_eq!(level(all.clone(), wanted), want, "{all:?} {wanted}");
         }
+    }
+
+    /// Pins the tags 3 to 5 of every repository.
+    #[derive(Debug)]
+    struct SomeTags;
+
+    impl PinRules for SomeTags {
+        fn matches_repository(&self, _: &RegistryName, _: &RepositoryName) -> bool {
+            true
+        }
+
+        fn matches(&self, _: &RegistryName, _: &RepositoryName, reference: &Reference) -> bool {
+            ["t3", "t4", "t5"].contains(&reference.to_string().as_str())
+        }
+    }
+
+    /// Offline nothing could be asked again.
+    #[test]
+    fn the_records_of_pinned_images_stay_however_old_they_are() {
+        let lab = Lab::new();
+        lab.store.set_pins(Arc::new(SomeTags));
+        let [old, new] = ["old", "new"].map(|name| lab.repository(name));
+        let media_type: MediaType = "application/vnd.oci.image.manifest.v1+json".parse().unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"manifest");
+        old.put_manifest_type(&digest, &media_type).unwrap();
+        lab.is_old(&format!("old/_manifests/sha256/{}", digest.hex()));
+        for number in 0..10 {
+            assert!(put_tag(&old, number));
+            lab.is_old(&format!("old/_tags/t{number}"));
+        }
+        // The record of a pinned tag that the upstream has no longer.
+        let gone =
+            TagRecord { digest: None, checked_at: SystemTime::UNIX_EPOCH, is_doubtful: false };
+        old.put_tag(&tag(3), None, &gone).unwrap();
+        lab.is_old("old/_vanished/t3");
+        lab.store.pins_changed();
+        let less = Cell::new(RecordShare { files: u64::MAX, bytes: u64::MAX });
+        let sweep = RecordSweep { budget: lab.store.blobs.budget(), less };
+        assert!(put_tag(&new, 1));
+        sweep.directory(&lab.dir.path().join("registries"), OLD_SECONDS * 1000);
+
+        assert_eq!(lab.has_tags("old", 4..10), [4, 5]);
+        assert!(lab.dir.path().join("registries/docker.io/old/_vanished/t3").exists());
+        assert!(old.manifest_type(&digest).unwrap().is_some(), "it may be one of a pinned image");
     }
 
     /// Until old ones are removed; what was recorded may be written anew.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{BootId, unix_seconds};
-use crate::oci::{Algorithm, Digest, DigestHasher, MediaType};
+use crate::oci::{Algorithm, Digest, DigestHasher, MediaType, Tag};
 
 /// The digest that a tag had when the upstream was last asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,6 +271,20 @@ fn sum_of(parts: &[&[u8]]) -> String {
     }
     hasher.finish().hex()[..SUM_LEN].to_owned()
 }
+
+/// The record name of a tag's absence.
+pub(super) fn absent_tag(tag: &Tag, view: Option<&str>) -> String {
+    match view {
+        None => format!("manifests/{tag}"),
+        Some(view) => format!("manifests/{tag} {view}"),
+    }
+}
+
+/// A log that becomes longer loses its older half: half a million blobs in one repository.
+pub(super) const MEMBERS_BYTES_MAX: u64 = 64 << 20;
+
+/// Tags and manifest types take a few hundred bytes.
+pub(super) const RECORD_BYTES_MAX: u64 = 64 << 10;
 
 const SUM_BEGIN: &str = ",\"sum\":\"";
 const SUM_END: &str = "\"}";

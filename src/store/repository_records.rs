@@ -16,9 +16,11 @@ use super::record_store::{
     PutCondition, RecordName, RecordStore, RecordVersion, TAGS, UNHELD_BYTES_MAX, UNHELD_MAX,
 };
 use super::records::{
-    AbsentRecord, ListRecord, MemberLog, MemberSizes, TagRecord, media_type_from_bytes,
-    media_type_to_bytes, tag_from_bytes, tag_to_bytes,
+    AbsentRecord, ListRecord, MEMBERS_BYTES_MAX, MemberLog, MemberSizes, RECORD_BYTES_MAX,
+    TagRecord, absent_tag, media_type_from_bytes, media_type_to_bytes, tag_from_bytes,
+    tag_to_bytes,
 };
+use super::vanished_tags;
 use super::verify::VerifiedContent;
 use crate::clock::BootId;
 use crate::oci::{
@@ -70,7 +72,7 @@ impl RepositoryRecords {
         let absent = absent_tag(tag, view);
         // The outdated record goes first.
         let Some(digest) = &record.digest else {
-            self.remove_tag(tag, view)?;
+            self.retire_tag(tag, view)?;
             let TagRecord { checked_at, is_doubtful, .. } = *record;
             let record = AbsentRecord { checked_at, said: None, is_doubtful };
             return self.put_absent(&absent, &record);
@@ -82,20 +84,33 @@ impl RepositoryRecords {
         if is_kept && view.is_none() {
             self.blobs.index().kept(self.tag_row(tag), 0);
         }
-        self.note_image(&Reference::Tag(tag.clone()));
-        Ok(())
-    }
-
-    /// Has the contents of an image be pinned, if the image is.
-    fn note_image(&self, reference: &Reference) {
         let pins = self.blobs.budget().catalog().pins();
-        pins.note_image(&self.registry, &self.repository, reference);
+        pins.note_image(&self.registry, &self.repository, &Reference::Tag(tag.clone()));
+        self.forget_vanished(tag, view)
     }
 
-    /// Forgets a tag that the upstream no longer has, or no longer shows us.
+    /// Forgets a tag and what it named.
     pub fn drop_tag(&self, tag: &Tag, view: Option<&str>) -> io::Result<()> {
         self.remove_tag(tag, view)?;
+        self.forget_vanished(tag, view)?;
         self.drop_absent(&absent_tag(tag, view))
+    }
+
+    /// Forgets a tag that the upstream no longer has or shows us; its last digest stays recorded.
+    pub fn retire_tag(&self, tag: &Tag, view: Option<&str>) -> io::Result<()> {
+        let kept = view.is_none() && vanished_tags::keep(&*self.records, &self.folder(), tag)?;
+        self.remove_tag(tag, view)?;
+        if kept {
+            self.blobs.budget().catalog().note_tag(&self.registry, &self.repository, tag);
+        }
+        self.drop_absent(&absent_tag(tag, view))
+    }
+
+    fn forget_vanished(&self, tag: &Tag, view: Option<&str>) -> io::Result<()> {
+        if view.is_none() && vanished_tags::forget(&*self.records, &self.folder(), tag)? {
+            self.blobs.budget().catalog().note_tag(&self.registry, &self.repository, tag);
+        }
+        Ok(())
     }
 
     /// Forgets what a tag was heard to be under clients' own views.
@@ -165,7 +180,8 @@ impl RepositoryRecords {
         let digest = manifest.digest();
         catalog.note_manifest(digest, manifest.content(), group);
         self.put_manifest_type(digest, media_type)?;
-        self.note_image(&Reference::Digest(digest.clone()));
+        let reference = Reference::Digest(digest.clone());
+        catalog.pins().note_image(&self.registry, &self.repository, &reference);
         Ok(())
     }
 
@@ -382,17 +398,3 @@ impl RepositoryRecords {
         IndexRow::Tag(&self.registry, &self.repository, tag)
     }
 }
-
-/// The record name of a tag's absence.
-fn absent_tag(tag: &Tag, view: Option<&str>) -> String {
-    match view {
-        None => format!("manifests/{tag}"),
-        Some(view) => format!("manifests/{tag} {view}"),
-    }
-}
-
-/// Tags and manifest types take a few hundred bytes.
-pub(super) const RECORD_BYTES_MAX: u64 = 64 << 10;
-
-/// A log that becomes longer loses its older half: half a million blobs in one repository.
-const MEMBERS_BYTES_MAX: u64 = 64 << 20;

@@ -7,12 +7,11 @@ use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::layout::StoreLayout;
-use super::record_store::{MANIFESTS, MEMBERS, TAGS};
-use super::records::{media_type_from_bytes, tag_from_bytes};
-use super::repository_records::RECORD_BYTES_MAX;
+use super::record_store::{MANIFESTS, MEMBERS, TAGS, VANISHED};
+use super::records::{RECORD_BYTES_MAX, media_type_from_bytes, tag_from_bytes};
 use super::small_files::read_untouched;
 use crate::clock::BootId;
 use crate::oci::{Algorithm, Digest, MediaType, RegistryName, RepositoryName, Tag};
@@ -38,6 +37,18 @@ pub struct TagView {
     pub checked_at: SystemTime,
     /// When it was last used, about.
     pub used_at: SystemTime,
+}
+
+/// When the directories of a repository's records were last changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordStamp(Vec<(PathBuf, SystemTime)>);
+
+impl RecordStamp {
+    /// Whether the last change was longer ago than this.
+    pub fn is_older_than(&self, now: SystemTime, least: Duration) -> bool {
+        let is_old = |at: &SystemTime| now.duration_since(*at).is_ok_and(|age| age > least);
+        self.0.iter().all(|(_, at)| is_old(at))
+    }
 }
 
 /// A manifest that is held for a repository. Its bytes may have been evicted.
@@ -72,6 +83,55 @@ impl RepositoryView {
             }
         }
         Ok(tags.into_values().collect())
+    }
+
+    /// The tags that the upstream has no longer, with what each named last, sorted.
+    pub(super) fn vanished_tags(&self) -> io::Result<Vec<TagView>> {
+        let names = names_in(&self.dir.join(VANISHED))?;
+        Ok(names.iter().filter_map(|name| self.vanished_tag(&name.parse().ok()?)).collect())
+    }
+
+    /// A tag that the upstream has no longer, with what it named last.
+    pub(super) fn vanished_tag(&self, tag: &Tag) -> Option<TagView> {
+        if self.named_tag(tag).is_some() { None } else { self.tag(VANISHED, tag.as_str()) }
+    }
+
+    /// A tag of the full list.
+    pub(super) fn named_tag(&self, tag: &Tag) -> Option<TagView> {
+        self.tag(TAGS, tag.as_str())
+    }
+
+    /// The tags, and those that the upstream has no longer, which a pin keeps.
+    pub fn kept_tags(&self) -> io::Result<Vec<TagView>> {
+        let mut tags = self.tags()?;
+        tags.extend(self.vanished_tags()?);
+        Ok(tags)
+    }
+
+    /// The digests of its manifests, sorted.
+    pub(super) fn manifest_digests(&self) -> io::Result<Vec<Digest>> {
+        let mut digests = Vec::new();
+        for algorithm in Algorithm::ALL {
+            let names = names_in(&self.dir.join(MANIFESTS).join(algorithm.as_str()))?;
+            let texts = names.iter().map(|hex| format!("{}:{hex}", algorithm.as_str()));
+            digests.extend(texts.filter_map(|text| text.parse::<Digest>().ok()));
+        }
+        Ok(digests)
+    }
+
+    /// Whether a manifest is held for it.
+    pub(super) fn holds(&self, manifest: &Digest) -> bool {
+        let dir = self.dir.join(MANIFESTS).join(manifest.algorithm().as_str());
+        dir.join(manifest.hex()).is_file()
+    }
+
+    /// When its records were last changed: another stamp than before, if they were since.
+    pub fn stamp(&self) -> io::Result<RecordStamp> {
+        let changed = |dir: PathBuf| {
+            let at = fs::symlink_metadata(&dir).and_then(|metadata| metadata.modified());
+            (dir, at.unwrap_or(SystemTime::UNIX_EPOCH))
+        };
+        Ok(RecordStamp(self.record_dirs()?.into_iter().map(changed).collect()))
     }
 
     /// The directories of its tags and manifests.
@@ -156,7 +216,7 @@ impl Iterator for RepositoryWalk {
 
 /// Whether a folder or file of a repository names its contents.
 fn is_of_contents(name: &str) -> bool {
-    [MANIFESTS, MEMBERS].contains(&name)
+    [MANIFESTS, MEMBERS, VANISHED].contains(&name)
 }
 
 /// The names in a directory, sorted; none where there is no such directory.

@@ -188,6 +188,12 @@ impl FreeSpace {
         bytes <= limits.most(total)
     }
 
+    /// An amount of what content may take, in bytes. Does not block.
+    pub(super) fn part_of_most(&self, amount: SpaceAmount) -> u64 {
+        let SpaceLedger { limits, total, .. } = *self.ledger();
+        amount.of(limits.most(total))
+    }
+
     /// `max_size` in bytes, if there is one. Does not block.
     pub(super) fn cap(&self) -> Option<u64> {
         let ledger = self.ledger();

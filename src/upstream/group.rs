@@ -70,6 +70,11 @@ impl UpstreamGroup {
         self.all().map(Upstream::limits_held).sum()
     }
 
+    /// Whether each of them is down or limits us.
+    pub fn gives_nothing(&self) -> bool {
+        self.all().all(|upstream| upstream.limits_held() > 0 || !upstream.troubles().is_empty())
+    }
+
     /// When the first of the credentials ends that sources have issued for them.
     pub fn credential_end(&self) -> Option<SystemTime> {
         self.all().filter_map(|upstream| upstream.credential_state()?.ends).min()

@@ -57,6 +57,7 @@ mod parallel;
 mod parts;
 mod passing;
 mod projects;
+mod protected;
 mod pull;
 mod push;
 mod questions;

@@ -265,7 +265,7 @@ impl TagPulls {
                 let record = CachedTag { digest, validated, warnings };
                 this.put(records, key, &tag, name.as_deref(), record);
             }
-            None => this.remove(records, &key, &tag, name.as_deref()),
+            None => this.retire(records, &key, &tag, name.as_deref()),
         };
         self.validation.store_if_current(&grant, epoch_key, epoch, write).await;
         resolved
@@ -331,6 +331,12 @@ impl TagPulls {
         let record = TagRecord { digest, checked_at, is_doubtful: false };
         self.memory.put(key, Arc::new(cached));
         warn_of(records, records.put_tag(tag, view, &record), "cannot store a tag record");
+    }
+
+    /// Removes the record of a tag that the upstream no longer has or shows. Blocks.
+    fn retire(&self, records: &RepositoryRecords, key: &RecordKey, tag: &Tag, view: Option<&str>) {
+        warn_of(records, records.retire_tag(tag, view), "cannot remove a tag record");
+        self.memory.remove(key);
     }
 
     /// Blocks.

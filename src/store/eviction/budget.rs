@@ -338,7 +338,8 @@ impl DiskBudget {
     }
 
     pub(in crate::store) fn report(&self) -> SpaceReport {
-        self.counts.report(&self.space, self.catalog.pinned_bytes())
+        let (pinned, protected) = (self.catalog.pinned_bytes(), self.catalog.protected_bytes());
+        self.counts.report(&self.space, pinned, protected)
     }
 
     /// Has an eviction under way end, and none begin.

@@ -13,12 +13,13 @@ use super::counts::EvictionReason;
 use super::heap::BLOCK_BYTES;
 use super::hits::HitQueue;
 use super::key::BlobKey;
-use super::order::{EvictionOrder, OrderBound, RemovedBlob};
+use super::order::{EvictionOrder, LOOK_BLOBS, OrderBound, RemovedBlob};
 use super::pins::PinBoard;
+use super::protected::{LostContent, UpstreamStates, set_vanished};
 use super::recent::RecentlyEvicted;
 use super::retention::{RetentionLimits, RetentionRules};
 use crate::clock::{WallClock, unix_seconds};
-use crate::oci::{Digest, ManifestFacts, RegistryName};
+use crate::oci::{Digest, ManifestFacts, Reference, RegistryName, RepositoryName, Tag};
 use crate::store::space::{FreeSpace, SpacePart};
 use crate::store::space_shortage::SpaceShortage;
 use crate::store::sums;
@@ -34,8 +35,11 @@ pub(in crate::store) struct BlobCatalog {
     groups: Mutex<RegistryGroups>,
     retention: Mutex<RetentionRules>,
     pins: PinBoard,
+    lost: LostContent,
     /// Registries whose blobs of earlier processes are to be found.
     sought: Mutex<Vec<RegistryName>>,
+    /// Registries that were sought because they were unavailable.
+    found_unavailable: Mutex<Vec<RegistryName>>,
 }
 
 impl BlobCatalog {
@@ -55,7 +59,9 @@ impl BlobCatalog {
             groups: Mutex::new(groups),
             retention,
             pins: PinBoard::default(),
+            lost: LostContent::new(limits.protection),
             sought: Mutex::new(limits.registry_names()),
+            found_unavailable: Mutex::default(),
         }
     }
 
@@ -65,6 +71,7 @@ impl BlobCatalog {
         *self.retention.lock() = rules;
         *self.sought.lock() = limits.registry_names();
         self.pins.set_stale();
+        self.lost.set_limits(limits.protection);
     }
 
     /// Registries whose blobs of earlier processes are to be found, once.
@@ -95,6 +102,10 @@ impl BlobCatalog {
         }
         for key in found {
             self.pin(&mut order, key);
+        }
+        if !gone.is_empty() {
+            // Their tags may be gone as well.
+            self.lost.look_everywhere();
         }
     }
 
@@ -232,8 +243,61 @@ impl BlobCatalog {
     /// The blob that goes next, of a registry if one is given.
     pub(super) fn next(&self, of: Option<RegistryGroup>) -> Option<BlobKey> {
         let is_of = |class: BlobClass| of.is_none_or(|group| class.group == group);
-        let order = self.order.lock();
-        order.first_of(|class| is_evictable(class) && is_of(class)).cloned()
+        self.lost.next(&self.order, &self.space, is_of)
+    }
+
+    /// The content that no upstream could give again.
+    pub(super) fn lost(&self) -> &LostContent {
+        &self.lost
+    }
+
+    /// The one that tells from now on which registries can be asked.
+    pub(in crate::store) fn set_states(&self, states: UpstreamStates) {
+        self.lost.set_states(states);
+    }
+
+    /// Learns which registries can be asked now.
+    pub(super) fn ask_for_states(&self) {
+        let names = self.lost.unavailable();
+        // Clients can make up names that patterns of the configuration match.
+        let known = self.groups.lock();
+        let groups: Vec<_> = names.iter().filter_map(|name| known.known(name)).collect();
+        drop(known);
+        self.lost.set_unavailable(&groups);
+        let mut found = self.found_unavailable.lock();
+        if found.len() > UNAVAILABLE_MAX {
+            found.clear();
+        }
+        let new: Vec<_> = names.into_iter().filter(|name| !found.contains(name)).collect();
+        self.sought.lock().extend_from_slice(&new);
+        found.extend(new);
+    }
+
+    /// Notes that the upstream has a tag no longer, or has it again.
+    pub(in crate::store) fn note_tag(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) {
+        self.lost.note_tag(registry, repository, tag);
+        self.pins.note_image(registry, repository, &Reference::Tag(tag.clone()));
+    }
+
+    /// Notes that contents belong to an image whose tag the upstream has no longer, or has again.
+    pub(super) fn set_vanished(&self, digests: &[Digest], is_gone: bool) {
+        set_vanished(&mut self.order.lock(), digests, is_gone);
+    }
+
+    /// Ends the protection of what was not pulled for too long, if it `is_time` to look for that.
+    pub(super) fn mark_idle(&self, is_time: bool) {
+        self.count_hits();
+        self.lost.mark_idle(&self.order, self.now(), is_time);
+    }
+
+    /// Bytes of the blobs that go last.
+    pub(super) fn protected_bytes(&self) -> u64 {
+        self.lost.bytes(&self.order)
     }
 
     /// Lets all others go before a blob, until it is used.
@@ -311,6 +375,9 @@ fn is_evictable(class: BlobClass) -> bool {
     class.hold != BlobHold::Pinned
 }
 
+/// Registries that are remembered as sought; beyond it, their blobs are looked for once more.
+const UNAVAILABLE_MAX: usize = 1024;
+
 fn set_hold(order: &mut EvictionOrder<BlobKey>, key: &BlobKey, hold: BlobHold) {
     if let Some(class) = order.class(key) {
         order.set_class(key, BlobClass { hold, ..class });
@@ -323,6 +390,3 @@ fn give_group(order: &mut EvictionOrder<BlobKey>, key: &BlobKey, group: Registry
         order.set_class(key, BlobClass { group, ..class });
     }
 }
-
-/// Blobs that are looked at before others have their turn, some tenths of a millisecond of work.
-const LOOK_BLOBS: usize = 1 << 15;

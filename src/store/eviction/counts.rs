@@ -57,6 +57,8 @@ pub struct SpaceReport {
     pub used: [u64; SpacePart::ALL.len()],
     /// Bytes of pinned content, which is part of the blobs.
     pub pinned: u64,
+    /// Bytes of content that goes last, as no upstream can give it now; part of the blobs.
+    pub protected: u64,
     /// In the order of [`EvictionReason::ALL`].
     pub evicted: [EvictedBlobs; EvictionReason::ALL.len()],
     /// Seconds from the last use to the eviction of the blob that was evicted last, for another
@@ -101,9 +103,9 @@ impl EvictionCounts {
         }
     }
 
-    pub(super) fn report(&self, space: &FreeSpace, pinned: u64) -> SpaceReport {
+    pub(super) fn report(&self, space: &FreeSpace, pinned: u64, protected: u64) -> SpaceReport {
         let EvictionTally { evicted, last_unused, .. } = *self.0.lock();
         let used = SpacePart::ALL.map(|part| space.used(part));
-        SpaceReport { cap: space.cap(), used, pinned, evicted, last_unused }
+        SpaceReport { cap: space.cap(), used, pinned, protected, evicted, last_unused }
     }
 }

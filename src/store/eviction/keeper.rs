@@ -16,6 +16,7 @@ use super::heap::BLOCK_BYTES;
 use super::idle::evict_idle;
 use super::owners::find_owners;
 use super::pin_walk::keep_pins;
+use super::vanished::mark_vanished;
 use crate::oci::{Algorithm, Digest};
 use crate::store::disk_usage::{bytes_of_directories, bytes_under};
 use crate::store::record_share::RecordShare;
@@ -50,15 +51,20 @@ fn keep(budget: &Weak<DiskBudget>) {
     }
 }
 
-/// Pins what is to be kept, and evicts what has been there for too long, and what registries have
-/// too much.
+/// Pins what is to be kept, protects what cannot be fetched again, and evicts what has been there
+/// for too long, and what registries have too much.
 fn keep_retention(budget: &DiskBudget, round: u64) {
+    budget.catalog.ask_for_states();
     if let Err(error) = find_owners(budget, &budget.catalog.take_sought()) {
         tracing::warn!(%error, "cannot tell which registry the content is of");
     }
     if let Err(error) = keep_pins(budget) {
         tracing::warn!(%error, "cannot find the pinned content");
     }
+    if let Err(error) = mark_vanished(budget) {
+        tracing::warn!(%error, "cannot find the content of tags that are gone upstream");
+    }
+    budget.catalog.mark_idle(round.is_multiple_of(IDLE_ROUNDS));
     budget.keep_registries();
     if round.is_multiple_of(IDLE_ROUNDS) {
         evict_idle(budget);

@@ -302,6 +302,9 @@ impl<K: Hash + Eq> EvictionOrder<K> {
     }
 }
 
+/// Blobs that are looked at before others have their turn, some tenths of a millisecond of work.
+pub(super) const LOOK_BLOBS: usize = 1 << 15;
+
 /// `L` at the start of a process, over that of the blob that was used longest ago: the value of a
 /// large blob that was used twice, which stays about as long as the cache needs to be replaced.
 const AGE_RANGE: f64 = 2.0;

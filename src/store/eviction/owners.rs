@@ -15,7 +15,8 @@ use crate::store::StoreView;
 ///
 /// Those of listing a directory.
 pub(super) fn find_owners(budget: &DiskBudget, registries: &[RegistryName]) -> io::Result<()> {
-    if registries.is_empty() {
+    let dir = budget.layout().registries();
+    if !registries.iter().any(|registry| dir.join(registry.as_str()).is_dir()) {
         return Ok(());
     }
     let view = StoreView::open(budget.layout().dir().to_owned())?;

@@ -107,6 +107,32 @@ async fn a_layer_is_pinned_as_it_comes_and_a_tag_that_moves_takes_its_pin_along(
     assert_eq!(has, [true, false, true, true]);
 }
 
+/// An operator needs it all the more when the upstream has it no longer.
+#[tokio::test]
+async fn an_image_stays_pinned_when_the_upstream_drops_its_tag() {
+    let (store, _rules) = store_with_pins();
+    let layer = store.store(1, 10).await;
+    let kept = put_manifest(&store, "a.test", &[&layer]);
+    put_tag(&store, "keep", &kept);
+    put_tag(&store, "other", &kept);
+    let records = store.store.records(&"a.test".parse().unwrap(), &"o/a".parse().unwrap());
+    let absent = TagRecord { digest: None, checked_at: SystemTime::UNIX_EPOCH, is_doubtful: false };
+    records.put_tag(&"keep".parse().unwrap(), None, &absent).unwrap();
+    look_for_pins(&store);
+    for byte in 10..40 {
+        store.store(byte, 9).await;
+    }
+    assert_eq!(store.has(&[&kept, &layer]).await, [true, true]);
+    assert!(pinned(&store) > 10 * MIB as u64);
+
+    // The operator's own removal is another matter.
+    records.drop_tag(&"keep".parse().unwrap(), None).unwrap();
+    look_for_pins(&store);
+    while pinned(&store) > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn pins_that_would_fill_the_cache_end_where_it_ends() {
     let (store, _rules) = store_with_pins();

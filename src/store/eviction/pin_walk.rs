@@ -60,16 +60,25 @@ fn pinned_of(
 ) -> io::Result<Vec<Digest>> {
     let RepositoryView { registry, repository: name, .. } = repository;
     let is_pinned = |reference: Reference| rules.matches(registry, name, &reference);
-    let held: HashSet<Digest> = repository.manifests()?.into_iter().map(|it| it.digest).collect();
-    let tags = repository.tags()?.into_iter();
+    let tags = repository.kept_tags()?.into_iter();
     let tagged = tags.filter(|it| is_pinned(Reference::Tag(it.tag.clone()))).map(|it| it.digest);
-    let named = held.iter().filter(|digest| is_pinned(Reference::Digest((*digest).clone())));
-    let mut found: Vec<Digest> = tagged.chain(named.cloned()).collect();
+    let held = repository.manifest_digests()?.into_iter();
+    let named = held.filter(|digest| is_pinned(Reference::Digest(digest.clone())));
+    contents_of(view, repository, tagged.chain(named).collect())
+}
+
+/// Manifests of a repository, and all that those of them list that are held.
+pub(super) fn contents_of(
+    view: &StoreView,
+    repository: &RepositoryView,
+    mut found: Vec<Digest>,
+) -> io::Result<Vec<Digest>> {
     let mut seen: HashSet<Digest> = found.iter().cloned().collect();
     let mut at = 0;
     while let Some(digest) = found.get(at) {
         at += 1;
-        let body = if held.contains(digest) { view.manifest(digest)? } else { None };
+        let is_held = repository.holds(digest);
+        let body = if is_held { view.manifest(digest)? } else { None };
         let facts = body.and_then(|body| ManifestFacts::read(&body).ok());
         let listed = facts.into_iter().flat_map(|facts| facts.descriptors);
         found.extend(listed.map(|it| it.digest).filter(|digest| seen.insert(digest.clone())));

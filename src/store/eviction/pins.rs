@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::key::BlobKey;
-use crate::oci::{Reference, RegistryName, RepositoryName};
+use crate::oci::{Digest, Reference, RegistryName, RepositoryName};
 
 /// The operator's rules. They may change while the store is open: see
 /// [`Store::pins_changed`](crate::store::Store::pins_changed).
@@ -101,6 +101,18 @@ impl PinBoard {
     /// Whether a content is meant.
     pub(super) fn has(&self, key: &BlobKey) -> bool {
         self.keys.lock().contains(key)
+    }
+
+    /// Whether a manifest of a repository may be meant: it is, or that is not known yet.
+    pub(in crate::store) fn may_mean(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        manifest: &Digest,
+    ) -> bool {
+        self.has(&BlobKey::of(manifest))
+            || (self.is_stale.load(Ordering::Acquire)
+                && self.rules().matches_repository(registry, repository))
     }
 
     /// Notes that these contents are meant too.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::class::{BlobClass, BlobHold, RegistryGroup, RegistryGroups};
+use super::protection::ProtectionLimits;
 use crate::oci::RegistryName;
 use crate::store::space_limits::SpaceAmount;
 
@@ -16,6 +17,8 @@ pub struct RetentionLimits {
     pub max_idle: Option<Duration>,
     /// Those of registries that differ.
     pub registries: Vec<RegistryRetention>,
+    /// How much is protected that the upstream can no longer give, and for how long.
+    pub protection: ProtectionLimits,
 }
 
 impl RetentionLimits {
@@ -112,7 +115,11 @@ mod tests {
             limit("short.test", Some(1), Some(SpaceAmount::Percent(10))),
             limit("ever.test", None, None),
         ];
-        let limits = RetentionLimits { max_idle: Some(DAY * 30), registries };
+        let limits = RetentionLimits {
+            max_idle: Some(DAY * 30),
+            registries,
+            protection: ProtectionLimits::NONE,
+        };
         let rules = RetentionRules::new(&limits, &mut groups);
         let [short, ever] = ["short.test", "ever.test"].map(|text| groups.group(&name(text)));
         let now = 100 * 86_400;
@@ -125,7 +132,7 @@ mod tests {
             (short, 2, true),
             (ever, 99, false),
         ] {
-            let class = |hold| BlobClass { group, hold };
+            let class = |hold| BlobClass { group, hold, is_idle: false };
             let used = now - days * 86_400;
             assert_eq!(rules.is_due(class(BlobHold::Free), used, now), is_due, "{group:?} {days}");
             assert!(!rules.is_due(class(BlobHold::Pinned), used, now), "pinned");

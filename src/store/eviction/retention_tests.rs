@@ -24,7 +24,7 @@ fn registry(name: &str, max_mib: Option<usize>, max_idle: Option<Duration>) -> R
 }
 
 fn retention(max_idle: Option<Duration>, registries: Vec<RegistryRetention>) -> RetentionLimits {
-    RetentionLimits { max_idle, registries }
+    RetentionLimits { max_idle, registries, ..RetentionLimits::default() }
 }
 
 fn store_with(limits: RetentionLimits, clock: &Arc<SteppedClock>) -> FiniteStore {

@@ -1,11 +1,14 @@
 //! `larder pin` and `larder unpin`, with a server, without one, and over a restart.
 
+use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::lab::Lab;
+use super::lab::{ALPINE, Lab};
 use crate::support::metrics::Metrics;
+use crate::support::strace::Strace;
+use crate::support::{Blob, Image, Process, ScriptedRegistry};
 
 async fn pinned(lab: &Lab) -> Vec<String> {
     let rows = lab.lines(&["ls", "--json"]).await;
@@ -27,6 +30,45 @@ async fn until_kept(lab: &Lab) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("nothing is kept: {}", lab.larder.log());
+}
+
+/// All the directories on the way to what is pinned, and to its records, are flushed.
+#[tokio::test]
+async fn the_names_of_pinned_content_are_flushed_to_the_disk() {
+    if !Strace::is_installed() {
+        return;
+    }
+    let hub = ScriptedRegistry::new();
+    let (kept, other) = (Image::random(1, &[100_000]), Image::random(2, &[100_000]));
+    hub.put_image(ALPINE, "lts", &kept);
+    hub.put_image(ALPINE, "edge", &other);
+    let pin = "[[pin]]\nrepositories = ['library/*']\ntags = ['lts']\n";
+    let mut larder = Process::before(hub.listen().await, pin).await;
+    larder.terminate().await;
+    let trace = larder.cache_dir().with_file_name("trace");
+    larder.run_under(Strace::launch(&trace, "fsync", None, []));
+    larder.start_again().await;
+    for (tag, image) in [("edge", &other), ("lts", &kept)] {
+        larder.client().get(&format!("/v2/{ALPINE}/manifests/{tag}")).await.assert_status(200);
+        for blob in image.blobs() {
+            larder.client().get(&blob.path(ALPINE)).await.assert_is(blob);
+        }
+    }
+    let cache = larder.cache_dir().display().to_string();
+    let is_flushed = |dir: &str| {
+        let seen = fs::read_to_string(&trace).unwrap_or_default();
+        seen.contains(&format!("{cache}{dir}>"))
+    };
+    let dir_of = |blob: &Blob| format!("/blobs/sha256/{}", &blob.digest.hex()[..2]);
+    let records = format!("/registries/docker.io/{ALPINE}");
+    let mut dirs = vec![String::new(), "/blobs".to_owned(), format!("{records}/_tags")];
+    dirs.push(format!("{records}/_manifests/sha256"));
+    dirs.extend(kept.blobs().chain([&kept.manifest.blob]).map(&dir_of));
+    let are_all = |_: &Process| dirs.iter().all(|dir| is_flushed(dir));
+    larder.until(are_all, "every directory of pinned content is flushed").await;
+    for blob in other.blobs().filter(|blob| !dirs.contains(&dir_of(blob))) {
+        assert!(!is_flushed(&dir_of(blob)), "it costs nothing that is not pinned");
+    }
 }
 
 async fn report(lab: &Lab, arguments: &[&str]) -> Value {
