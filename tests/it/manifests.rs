@@ -247,7 +247,7 @@ async fn a_stored_file_whose_length_contradicts_the_manifest_is_not_served_as_wh
             let proxy = Proxy::before(&hub).await;
             proxy.pull(REPOSITORY, "latest", &image).await;
             let layer = &image.layers[0];
-            proxy.until_stored(&layer.digest).await;
+            proxy.until_filled(&layer.digest).await;
             hub.forget();
             let path = proxy.blob_file(&layer.digest);
             let verified_at = fs::metadata(&path).unwrap().modified().unwrap();

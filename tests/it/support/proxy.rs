@@ -390,6 +390,14 @@ impl Proxy {
         self.until(|| self.has_stored(digest), &format!("{digest} is not stored")).await;
     }
 
+    /// The same, and until no fill runs: a request in between reads on from the file of the fill.
+    pub async fn until_filled(&self, digest: &Digest) {
+        self.until_stored(digest).await;
+        while self.metrics().await.value("larder_fills_running", &[]) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Waits until something shows on disk.
     pub async fn until(&self, is_so: impl Fn() -> bool, complaint: &str) {
         for _ in 0..10_000 {
