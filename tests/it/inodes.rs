@@ -85,7 +85,8 @@ async fn pulls_go_on_and_are_cached_whatever_names_clients_make_up() {
             if number % 100 == 0 {
                 hub.forget();
                 let records = count(&disk.cache().join("registries"));
-                assert!(records <= RECORDS, "{records} after {number}");
+                // One that is being written counts when it is there.
+                assert!(records <= RECORDS + CLIENTS, "{records} after {number}");
             }
         }
         clients.join_all().await;
