@@ -68,7 +68,7 @@ impl fmt::Debug for RepositoryName {
 ///
 /// A host name or IPv4 address in lower case with an optional port, or an IPv6 address in
 /// brackets. The default port `:443` and one trailing dot are folded away, so that one registry
-/// has one name. It is a key into the configuration, never an address to dial.
+/// has one name. It is a key into the configuration, whose patterns alone make an address of it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistryName {
     text: Box<str>,

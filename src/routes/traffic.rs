@@ -1,7 +1,8 @@
 //! Counts requests, by the registry that they mean.
 //!
 //! A registry is counted under its name in the configuration, so no text of a client adds a series.
-//! How the counts are exposed is decided in `admin`.
+//! Only those that a pattern matches are counted under names of clients; the set of registries
+//! bounds them. How the counts are exposed is decided in `admin`.
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
