@@ -72,7 +72,10 @@ impl UpstreamGroup {
 
     /// Whether each of them is down or limits us.
     pub fn gives_nothing(&self) -> bool {
-        self.all().all(|upstream| upstream.limits_held() > 0 || !upstream.troubles().is_empty())
+        self.all().all(|upstream| {
+            let is_cut = |trouble: &UpstreamTrouble| trouble.kind.ends_fetches();
+            upstream.limits_held() > 0 || upstream.troubles().iter().any(is_cut)
+        })
     }
 
     /// When the first of the credentials ends that sources have issued for them.

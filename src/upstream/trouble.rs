@@ -26,6 +26,14 @@ impl TroubleKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Breaker, Self::Credential, Self::Ending];
 
+    /// Whether nothing can be fetched meanwhile. A credential that is about to end still works.
+    pub(super) fn ends_fetches(self) -> bool {
+        match self {
+            Self::Breaker | Self::Credential => true,
+            Self::Ending => false,
+        }
+    }
+
     /// Its name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,5 +41,19 @@ impl TroubleKind {
             Self::Credential => "credential-refused",
             Self::Ending => "credential-ending",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or the content of a registry that works would be evicted after that of all others.
+    #[test]
+    fn only_what_ends_fetches_makes_a_registry_unavailable() {
+        let ends_fetches = TroubleKind::ALL.map(|kind| (kind.as_str(), kind.ends_fetches()));
+        let want =
+            [("breaker-open", true), ("credential-refused", true), ("credential-ending", false)];
+        assert_eq!(ends_fetches, want);
     }
 }
