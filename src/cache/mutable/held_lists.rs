@@ -42,9 +42,16 @@ struct HeldRepository {
     made: Instant,
     tags: Vec<Tag>,
     manifests: HashSet<Digest>,
-    /// The descriptors of the manifests that refer to one.
-    referrers: HashMap<Digest, Vec<Box<RawValue>>>,
+    /// By the manifest that they refer to.
+    referrers: HashMap<Digest, HeldReferrers>,
     /// Bytes of the tags and the descriptors.
+    bytes: usize,
+}
+
+/// The descriptors of the manifests that refer to one, and their length together in bytes.
+#[derive(Debug, Default)]
+struct HeldReferrers {
+    entries: Vec<Box<RawValue>>,
     bytes: usize,
 }
 
@@ -141,13 +148,14 @@ impl HeldRepository {
         let Some(Ok(subject)) = subject.map(str::parse::<Digest>) else { return Ok(()) };
         let entry = descriptor(digest, &media_type.to_string(), body.len(), &manifest);
         let listed = self.referrers.entry(subject).or_default();
-        let list_bytes: usize = listed.iter().map(|entry| entry.get().len()).sum();
-        if list_bytes + entry.get().len() > ListRecord::BODY_BYTES_MAX {
+        let len = entry.get().len();
+        if listed.bytes + len > ListRecord::BODY_BYTES_MAX {
             tracing::warn!(%digest, "a referrer is not listed: the list of its subject is full");
             return Ok(());
         }
-        self.bytes += entry.get().len() + ENTRY_BYTES;
-        listed.push(entry);
+        self.bytes += len + ENTRY_BYTES;
+        listed.bytes += len;
+        listed.entries.push(entry);
         Ok(())
     }
 
@@ -170,7 +178,7 @@ impl HeldRepository {
         if !self.manifests.contains(subject) {
             return None;
         }
-        let found = self.referrers.get(subject).map_or(&[][..], Vec::as_slice);
+        let found = self.referrers.get(subject).map_or(&[][..], |found| &found.entries);
         Some(json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found }))
     }
 }
