@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -18,6 +19,7 @@ use super::setup_check::SetupCheck;
 use crate::config::Settings;
 use crate::control::ControlFailure;
 use crate::http::HostPort;
+use crate::oci::RegistryName;
 use crate::setup::{
     ClientFileError, ClientProgram, LarderAddress, MirrorTargets, PlannedFile, plan,
 };
@@ -34,7 +36,7 @@ pub(super) struct SetupArguments {
     address: Option<LarderAddress>,
     /// A registry that an entry with a pattern serves; may be repeated
     #[arg(long, value_name = "NAME")]
-    registry: Vec<String>,
+    registry: Vec<RegistryName>,
     /// Write the files; what they said before is kept in FILE.before-larder
     #[arg(long)]
     write: bool,
@@ -126,10 +128,10 @@ impl SetupArguments {
 fn mirror_targets(
     settings: &Settings,
     address: Option<LarderAddress>,
-    more: &[String],
+    more: &[RegistryName],
 ) -> MirrorTargets {
     let exact = settings.registries.iter().filter(|registry| registry.pattern.is_none());
-    let names = exact.map(|registry| registry.name.to_string());
+    let names = exact.map(|registry| registry.name.clone());
     let larder = address.unwrap_or_else(|| {
         let Some(listener) = settings.listeners.first() else {
             return LarderAddress { is_tls: false, authority: DEFAULT_AUTHORITY.to_owned() };
@@ -177,10 +179,16 @@ fn write(file: &PlannedFile) -> Result<String, CommandError> {
         if file.before.is_some() && !kept.exists() {
             fs::copy(&path, kept)?;
         }
-        fs::write(&new, &file.after)?;
-        if let Ok(metadata) = fs::metadata(&path) {
-            fs::set_permissions(&new, metadata.permissions())?;
-        }
+        let permissions = match fs::metadata(&path) {
+            Ok(metadata) => metadata.permissions(),
+            Err(_) => fs::Permissions::from_mode(0o644),
+        };
+        // There may be passwords in it.
+        drop(fs::remove_file(&new));
+        let mut options = fs::OpenOptions::new();
+        let mut written = options.write(true).create_new(true).mode(0o600).open(&new)?;
+        written.write_all(file.after.as_bytes())?;
+        written.set_permissions(permissions)?;
         fs::rename(new, path)
     };
     let path = file.path.display();

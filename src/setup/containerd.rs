@@ -3,6 +3,7 @@
 use super::mirrors::MirrorTargets;
 use super::plan::{ClientFileError, ExistingFiles, SetupPlan, WRITTEN_BY};
 use super::toml_file;
+use crate::oci::RegistryName;
 
 pub(super) fn plan(
     targets: &MirrorTargets,
@@ -25,7 +26,7 @@ pub(super) fn plan(
 
 /// The `hosts.toml` of a registry. Larder is its `server` too, so that nothing bypasses it, and the
 /// registry is in the path, so that pushes reach it (`docs/clients.md`).
-pub(super) fn hosts(targets: &MirrorTargets, registry: &str) -> String {
+pub(super) fn hosts(targets: &MirrorTargets, registry: &RegistryName) -> String {
     let larder = &targets.larder;
     format!(
         "{WRITTEN_BY}server = \"{larder}/{registry}\"\n\n[host.\"{larder}/{registry}\"]\n\
@@ -34,9 +35,9 @@ pub(super) fn hosts(targets: &MirrorTargets, registry: &str) -> String {
 }
 
 /// The directory of a registry: containerd looks for `host_port_` before `host:port`.
-pub(super) fn directory(registry: &str) -> String {
-    match registry.rsplit_once(':') {
+pub(super) fn directory(registry: &RegistryName) -> String {
+    match registry.as_str().rsplit_once(':') {
         Some((host, port)) => format!("{host}_{port}_"),
-        None => registry.to_owned(),
+        None => registry.to_string(),
     }
 }

@@ -29,7 +29,7 @@ fn daemon(text: &str, targets: &MirrorTargets) -> Result<String, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())?
     };
     let larder = &targets.larder;
-    if targets.registries.iter().any(|registry| registry == DOCKER_HUB) {
+    if targets.registries.iter().any(|registry| registry.as_str() == DOCKER_HUB) {
         let is_larder = |mirror: &str| mirror.trim_end_matches('/') == larder.to_string();
         put_first(&mut options, "registry-mirrors", &larder.to_string(), is_larder)?;
     }

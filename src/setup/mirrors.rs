@@ -4,6 +4,8 @@ use std::fmt;
 
 use url::{Host, Url};
 
+use crate::oci::RegistryName;
+
 /// The address at which clients reach Larder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LarderAddress {
@@ -60,7 +62,7 @@ pub struct MirrorTargets {
     /// Larder.
     pub larder: LarderAddress,
     /// The registries, by the names that clients know them by.
-    pub registries: Vec<String>,
+    pub registries: Vec<RegistryName>,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ fn planned(
     let read = |path: &Path| -> io::Result<Option<String>> {
         Ok(files.get(path.to_str().unwrap()).map(|&text| text.to_owned()))
     };
-    let registries = ["docker.io", "localhost:5005"].map(str::to_owned).to_vec();
+    let registries = ["docker.io", "localhost:5005"].map(|name| name.parse().unwrap()).to_vec();
     let targets = MirrorTargets { larder: larder.parse().unwrap(), registries };
     plan(client, &targets, Path::new("/"), &read)
 }

@@ -27,7 +27,7 @@ pub(super) fn buildkitd(text: Option<&str>, targets: &MirrorTargets) -> Result<S
     let mut document = parse(text.unwrap_or_default())?;
     let authority = targets.larder.authority.as_str();
     for registry in &targets.registries {
-        let table = descend(document.as_table_mut(), &["registry", registry])?;
+        let table = descend(document.as_table_mut(), &["registry", registry.as_str()])?;
         let mirrors = table.entry("mirrors").or_insert(value(Array::new()));
         let mirrors = mirrors.as_array_mut();
         let mirrors = mirrors.ok_or_else(|| format!("the mirrors of {registry} are no list"))?;

@@ -76,7 +76,7 @@ fn every_hosts_toml_names_larder_and_the_registry_in_both_lines() {
 /// clients are led by.
 #[test]
 fn larder_setup_writes_the_files_of_the_page() {
-    let registries = ["docker.io", "ghcr.io"].map(str::to_owned).to_vec();
+    let registries = ["docker.io", "ghcr.io"].map(|name| name.parse().unwrap()).to_vec();
     let larder = "http://127.0.0.1:5000".parse().unwrap();
     let targets = MirrorTargets { larder, registries };
     let mut count = 0;

@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "control",
         &["access", "bundle", "cache", "http", "inventory", "oci", "registry", "routes", "store"],
     ),
-    ("setup", &[]),
+    ("setup", &["oci"]),
     (
         "config",
         &[
@@ -75,6 +75,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "control",
             "http",
             "inventory",
+            "oci",
             "registry",
             "setup",
             "store",
