@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::error::CredentialError;
@@ -105,17 +106,19 @@ pub(super) fn validity(now: SystemTime, life: Duration) -> [u64; 3] {
     [now, now, now.saturating_add(life.as_secs())]
 }
 
+/// The claims of a token, if they are of this form. Its signature is not verified.
+pub fn unverified_claims<T: DeserializeOwned>(token: &str) -> Option<T> {
+    let claims = token.split('.').nth(1)?.trim_end_matches('=');
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+}
+
 /// The claims of a token, whose signature is not verified.
 pub(super) struct UnverifiedClaims(Value);
 
 impl UnverifiedClaims {
     /// Those of `token`; none if it is no JSON Web Token.
     pub(super) fn of(token: &str) -> Self {
-        let claims = || {
-            let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('='));
-            serde_json::from_slice(&bytes.ok()?).ok()
-        };
-        Self(claims().unwrap_or(Value::Null))
+        Self(unverified_claims(token).unwrap_or(Value::Null))
     }
 
     /// When it ends.

@@ -33,6 +33,7 @@ pub use error::CredentialError;
 pub use fetch_cache::{FetchCache, FetchNeed, Perishable};
 pub use google::GoogleOptions;
 pub use issued::{IssuedCredential, IssuedSecret};
+pub use jwt::unverified_claims;
 pub use keeper::{CredentialKeeper, CredentialState, HeldCredential};
 pub use kubelet::KubeletOptions;
 pub use options::CredentialOptions;

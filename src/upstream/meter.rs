@@ -92,8 +92,7 @@ impl UpstreamMeter {
 
     #[cfg(test)]
     pub(crate) fn succeed_for_test(&self) {
-        let (class, outcome) = (LimitClass::ManifestGet.index(), CallOutcome::Success.index());
-        self.requests.at(class, outcome).unwrap().increment();
+        self.begin(LimitClass::ManifestGet, true).answered(StatusCode::OK, &HeaderMap::new());
     }
 
     /// A request of this class is being sent, to an upstream itself (`is_own`) or to another host.

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -15,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::UpstreamError;
 use super::identity::sensitive;
-use crate::credentials::{FetchCache, Perishable};
+use crate::credentials::{FetchCache, Perishable, unverified_claims};
 
 /// The least life that a token must have left to be used.
 const REST_MIN: Duration = Duration::from_secs(10);
@@ -67,8 +65,8 @@ impl BearerToken {
     /// Whether it says of itself that it does not allow `action` in `repository`. A token that says
     /// nothing in the form of distribution may allow anything.
     pub(super) fn lacks(&self, repository: &str, action: &str) -> bool {
-        let access = access_in(self.0.secret.expose_secret());
-        access.is_some_and(|access| !access.iter().any(|it| it.allows(repository, action)))
+        let claims = unverified_claims::<TokenClaims>(self.0.secret.expose_secret());
+        claims.is_some_and(|claims| !claims.access.iter().any(|it| it.allows(repository, action)))
     }
 
     /// The value of the `Authorization` header, marked sensitive.
@@ -102,12 +100,6 @@ impl TokenAccess {
     }
 }
 
-/// The claim of a JSON web token (RFC 7519) about what it allows, if it has one.
-fn access_in(token: &str) -> Option<Vec<TokenAccess>> {
-    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    Some(serde_json::from_slice::<TokenClaims>(&claims).ok()?.access)
-}
-
 impl Perishable for BearerToken {
     fn usable_until(&self) -> Instant {
         self.0.usable_until
@@ -124,6 +116,9 @@ impl Perishable for BearerToken {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
     use crate::credentials::FetchNeed;
 
