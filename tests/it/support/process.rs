@@ -257,11 +257,13 @@ impl Process {
     pub fn spawn_piped(&self, wrapper: &[&str], arguments: &[&str]) -> tokio::process::Child {
         let mut command = self.command_of(arguments);
         if let [program, words @ ..] = wrapper {
-            let line = format!("{} {}", env!("CARGO_BIN_EXE_larder"), arguments.join(" "));
+            // A shell that stays would end by the signals that are meant for the command.
+            let line = format!("exec {} {}", env!("CARGO_BIN_EXE_larder"), arguments.join(" "));
             let config = self.dir.path().join("config.toml");
             command = tokio::process::Command::new(program);
             command.args(words).arg(format!("{line} --config {}", config.display()));
-            command.arg("/dev/null").kill_on_drop(true).stdin(Stdio::piped());
+            command.arg("/dev/null").env("SHELL", "/bin/sh");
+            command.kill_on_drop(true).stdin(Stdio::piped());
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
