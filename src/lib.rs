@@ -37,11 +37,13 @@
 //! - [`routes`]: from a request to one use of the cache, and back to an answer
 //! - [`admin`]: the operator's side: health, readiness, metrics
 //! - [`control`]: the operator's commands, over a unix socket
+//! - [`dashboard`]: the page for operators
 //! - [`setup`]: the configuration files of clients that pull through Larder
 //! - [`config`]: TOML as written, resolved into every module's options
 //! - [`app`]: the parts, joined
 //! - [`cli`]: one file for each subcommand
 
+pub mod amounts;
 pub mod clock;
 pub mod http;
 pub mod oci;
@@ -56,6 +58,7 @@ pub mod admin;
 pub mod bundle;
 pub mod cache;
 pub mod control;
+pub mod dashboard;
 pub mod inventory;
 pub mod push;
 pub mod registry;

@@ -42,7 +42,7 @@ fn main() {
         return;
     }
     if arguments.iter().any(|argument| argument == "--scale") {
-        scale::order();
+        scale::order().expect("the process can see its memory");
         scale::program().expect("the program can be run");
         return;
     }

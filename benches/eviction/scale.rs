@@ -19,15 +19,17 @@ use crate::store::{LAYER_BYTES, Size, lay_out};
 
 /// The cost of a use and of an eviction with so many blobs, in a cache that is full all the time.
 /// This is the order alone.
-pub(crate) fn order() {
-    println!("| blobs | ns, use | ns, next and out and in |\n| --- | --- | --- |");
+pub(crate) fn order() -> Result<()> {
+    println!("| blobs | ns, use | ns, next and out and in | MiB |\n| --- | --- | --- | --- |");
     for blobs in [10_000_u64, 100_000, 1_000_000] {
         let mut random = fastrand::Rng::with_seed(1);
         let key = |number: u64| [number; 5];
+        let empty = resident("self")?;
         let mut order = EvictionOrder::default();
         for number in 0..blobs {
             order.insert(key(number), random.u64(4096..50 << 20), 0);
         }
+        let mib = resident("self")? - empty;
         let began = Instant::now();
         for at in 0..STEPS {
             order.touch(&key(random.u64(..blobs)), at);
@@ -40,8 +42,9 @@ pub(crate) fn order() {
             order.insert(key(blobs + u64::from(at)), random.u64(4096..50 << 20), at);
         }
         let evicted = began.elapsed() / STEPS;
-        println!("| {blobs} | {} | {} |", used.as_nanos(), evicted.as_nanos());
+        println!("| {blobs} | {} | {} | {mib:.1} |", used.as_nanos(), evicted.as_nanos());
     }
+    Ok(())
 }
 
 /// The program, with little and with a million blobs.
@@ -50,7 +53,7 @@ pub(crate) fn program() -> Result<()> {
     let sizes = [(10, 0), (1000, 800_000)];
     let [few, many] = sizes.map(|(repositories, blobs)| measured(Size { repositories, blobs }));
     for ((name, few), (_, many)) in few?.into_iter().zip(many?) {
-        println!("| {name} | {few:.1} | {many:.1} |");
+        println!("| {name} | {few:.2} | {many:.2} |");
     }
     Ok(())
 }
@@ -69,7 +72,7 @@ fn measured(size: Size) -> Result<Figures> {
         let ls_ms = if is_first { "ms to the first row of `ls`, at once" } else { LS_LATER };
         if !is_first {
             until_ready(&running)?;
-            figures.push(("MiB resident", resident(&running)?));
+            figures.push(("MiB resident", resident(&running.id().to_string())?));
         }
         figures.push((ls_ms, first_row(lab.path())?));
         until_ready(&running)?;
@@ -138,8 +141,9 @@ fn until_ready(running: &RunningPeer) -> Result<()> {
     Ok(())
 }
 
-fn resident(running: &RunningPeer) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", running.id()))?;
+/// MiB of a process.
+fn resident(process: &str) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     Ok(kib.context("its memory")? / 1024.0)

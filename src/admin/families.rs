@@ -136,7 +136,7 @@ fn fills(sources: &ReportSources) -> Vec<MetricFamily> {
         .iter()
         .map(|(label, end, count)| ([label.as_str(), end.as_str()], SampleValue::Whole(*count)));
     vec![
-        single(metrics::FILLS_RUNNING, sources.cache.fills_running() as u64),
+        single(metrics::FILLS_RUNNING, sources.cache.fills().len() as u64),
         family(metrics::FILLS_ENDED, ended),
     ]
 }

@@ -14,7 +14,7 @@ use crate::registry::{Registry, RegistrySet};
 
 /// The body of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct HealthReport {
+pub struct HealthReport {
     status: HealthState,
     /// Why it is degraded.
     reasons: Vec<HealthReason>,
@@ -67,7 +67,7 @@ impl HealthReport {
     }
 
     /// The report of a Larder that serves, or that is stopping.
-    pub(super) async fn of(sources: &ReportSources) -> Self {
+    pub async fn of(sources: &ReportSources) -> Self {
         let disk = disk(&sources.cache).await;
         let routes = (sources.routes)();
         let reasons: Vec<_> = upstreams(routes.registries()).chain(disk).collect();
@@ -77,6 +77,16 @@ impl HealthReport {
             () => HealthState::Degraded,
         };
         Self { status, reasons }
+    }
+
+    /// The word of its state.
+    pub fn word(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// A line for each reason.
+    pub fn lines(&self) -> Vec<String> {
+        self.reasons.iter().map(HealthReason::to_line).collect()
     }
 
     pub(super) fn state(&self) -> HealthState {
@@ -89,6 +99,16 @@ impl HealthReport {
             HealthState::Degraded | HealthState::Ready => true,
             HealthState::Starting | HealthState::Stopping => false,
         }
+    }
+}
+
+impl HealthReason {
+    fn to_line(&self) -> String {
+        let places = [&self.registry, &self.host].into_iter().flatten();
+        let places: Vec<_> = places.map(String::as_str).collect();
+        let places =
+            if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
+        format!("{}{places}: {}", self.what, self.detail)
     }
 }
 

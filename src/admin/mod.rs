@@ -15,4 +15,5 @@ mod sources;
 
 pub use answer::AdminService;
 pub use catalogue::{CATALOGUE, Metric, MetricKind};
+pub use health::HealthReport;
 pub use sources::ReportSources;

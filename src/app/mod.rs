@@ -1,16 +1,17 @@
 //! Builds the parts and joins them, starts them and stops them.
 //!
-//! `ports.rs` has the addresses that are listened on, `control_socket.rs` the socket of commands,
-//! `certificates.rs`, `users.rs` and `passwords.rs` look after the files that all rests on,
-//! `run.rs` is the process: its signals, and what they lead to.
+//! `ports.rs` has the addresses of clients, `operators.rs` those of operators, `control_socket.rs`
+//! the socket of commands; `certificates.rs`, `users.rs` and `passwords.rs` look after the files
+//! that all rests on, `run.rs` is the process: its signals, and what they lead to.
 
 mod accepting;
-mod admin_port;
 mod certificates;
 mod control_socket;
 mod error;
 mod latest;
 mod notify;
+mod operator_port;
+mod operators;
 mod passwords;
 mod ports;
 mod pull_log;
@@ -151,15 +152,20 @@ impl App {
 
     /// Lets operators see this proxy.
     pub fn show_to(&self, admin: &AdminService) {
+        admin.serves(self.report_sources());
+    }
+
+    /// The parts that health, metrics and the page are read from.
+    pub fn report_sources(&self) -> ReportSources {
         let routes = Arc::clone(&self.routes);
-        admin.serves(ReportSources {
+        ReportSources {
             cache: self.cache.clone(),
             push: self.push.clone(),
             routes: Box::new(move || routes.take()),
             traffic: Arc::clone(&self.traffic),
             connections: self.connections.clone(),
             stop: self.stop.clone(),
-        });
+        }
     }
 
     /// The parts that the commands of operators read and change.

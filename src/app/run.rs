@@ -10,10 +10,10 @@ use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
-use super::admin_port::AdminPort;
 use super::certificates::LOOK_EVERY;
 use super::control_socket::ControlSocket;
 use super::notify::ServiceManager;
+use super::operators::OperatorPorts;
 use super::ports::ListenPorts;
 use super::pull_log::PullLog;
 use super::request_log::RequestLog;
@@ -44,12 +44,14 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
         );
     }
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
-    let (mut ports, mut admin_port) = (ListenPorts::default(), AdminPort::default());
+    let mut ports = ListenPorts::default();
+    let mut operators = OperatorPorts::new();
     let prepared = ports.prepare(&settings.listeners)?;
-    let prepared_admin = admin_port.prepare(settings.admin)?;
-    admin_port.commit(prepared_admin).await;
+    let for_operators = operators.prepare(&settings)?;
+    let page = operators.commit_admin(for_operators).await;
     let Some(app) = open(&settings, &mut signals).await? else { return Ok(RunEnd::Interrupted) };
-    app.show_to(&admin_port.admin);
+    operators.show(&app, settings.store.dir.clone());
+    operators.commit_page(page, &app).await;
     let control = ControlSocket::open(&app, &settings.store.dir);
     let (request_log, pull_log) = (RequestLog::start(app.traffic()), PullLog::start(&app));
     ports.commit(prepared, &app).await;
@@ -57,7 +59,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     manager.ready();
     let opened = settings.clone();
     let process =
-        RunningProcess { app: app.clone(), ports, admin_port, settings, opened, source, manager };
+        RunningProcess { app: app.clone(), ports, operators, settings, opened, source, manager };
     let sweeping = tokio::spawn(async move { app.sweep_periodically().await });
     let end = process.serve(&mut signals).await;
     sweeping.abort();
@@ -95,7 +97,7 @@ struct WatchedFiles {
 struct RunningProcess {
     app: App,
     ports: ListenPorts,
-    admin_port: AdminPort,
+    operators: OperatorPorts,
     /// The settings in force.
     settings: Settings,
     /// The settings of the start, which store and memory cache keep.
@@ -132,10 +134,12 @@ impl RunningProcess {
     /// Takes up what has changed in files that the configuration names.
     async fn look_at(&mut self, mut files: WatchedFiles) -> WatchedFiles {
         let served = self.ports.served();
+        let of_page = self.operators.access();
         let mut registries = self.settings.registries.clone();
         let looked = spawn_blocking(move || {
             files.certificates.look(served.iter().map(|served| Arc::clone(&served.tls)));
-            files.users.look(served.iter().map(|served| Arc::clone(&served.access)));
+            let accesses = served.iter().map(|served| Arc::clone(&served.access));
+            files.users.look(accesses.chain([of_page]));
             let is_changed = files.passwords.look(&mut registries);
             (files, is_changed.then_some(registries))
         });
@@ -170,10 +174,11 @@ impl RunningProcess {
         let settings = loaded.map_err(|_| StartError::Interrupted)??.settings;
         // All that can fail comes first, so that nothing is changed by half.
         let prepared = self.ports.prepare(&settings.listeners)?;
-        let admin = self.admin_port.prepare(settings.admin)?;
+        let for_operators = self.operators.prepare(&settings)?;
         self.app.reload(&settings).map_err(StartError::from)?;
         self.ports.commit(prepared, &self.app).await;
-        self.admin_port.commit(admin).await;
+        let page = self.operators.commit_admin(for_operators).await;
+        self.operators.commit_page(page, &self.app).await;
         warn(&settings);
         for key in restart_keys(&self.opened, &settings) {
             tracing::warn!("`{key}` cannot change while Larder runs; it takes a restart");

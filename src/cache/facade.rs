@@ -17,6 +17,7 @@ use super::document::DocumentThreads;
 use super::epoch::EpochTable;
 use super::fill::join::BlobFills;
 use super::fill::stats::{FillEnd, FillStats};
+use super::fill::table::RunningFill;
 use super::fill::task::FillTools;
 use super::manifest::by_digest::ManifestPulls;
 use super::mutable::changes::AcceptedChanges;
@@ -280,9 +281,9 @@ impl Cache {
         self.rooms.store.report()
     }
 
-    /// How many fills are in flight.
-    pub fn fills_running(&self) -> usize {
-        self.rooms.blobs.fills.table().running()
+    /// The fills in flight.
+    pub fn fills(&self) -> Vec<RunningFill> {
+        self.rooms.blobs.fills.table().list()
     }
 
     /// How many fills ended, by registry and how.

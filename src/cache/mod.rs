@@ -34,6 +34,7 @@ pub use epoch::Epoch;
 pub use error::{CacheError, ManifestFault};
 pub use facade::Cache;
 pub use fill::stats::FillEnd;
+pub use fill::table::RunningFill;
 pub use manifest::content::{CachedManifest, ManifestContent};
 pub use manifest::warnings::UpstreamWarnings;
 pub use memory::MemoryUse;

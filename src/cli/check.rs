@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::check_online;
 use super::exit::ExitStatus;
 use super::logging;
-use super::output::{bytes, labelled, say};
+use super::output::{labelled, say};
+use crate::amounts::bytes;
 use crate::config;
 use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
 use crate::registry;
@@ -62,6 +63,8 @@ impl fmt::Display for CheckReport<'_> {
         }
         let admin = settings.admin.map(|admin| admin.to_string());
         line(f, "admin_listen", admin.as_deref().unwrap_or("none"))?;
+        let page = settings.dashboard.address.map(|page| page.to_string());
+        line(f, "dashboard", page.as_deref().unwrap_or("none"))?;
         line(f, "client_stall", &time(settings.clients.stall))?;
         line(f, "connections", &connections_per_client(settings.clients.connections))?;
         line(f, "shutdown_grace", &time(settings.shutdown_grace))?;
@@ -343,6 +346,7 @@ mod tests {
             "configuration    DIR/config.toml\n\
              listen           0.0.0.0:5000\n\
              admin_listen     127.0.0.1:5001\n\
+             dashboard        127.0.0.1:5002\n\
              client_stall     10m\n\
              connections      1024 per client\n\
              shutdown_grace   30s\n\

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{bytes, say};
+use super::output::say;
 use super::progress::{ProgressLine, bar};
+use crate::amounts::bytes;
 use crate::bundle::{BundleError, ExportPlan, HeldContents};
 use crate::clock::{SystemClock, WallClock as _};
 use crate::control::ControlFailure;

@@ -12,8 +12,9 @@ use clap::Args;
 use parking_lot::Mutex;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{bytes, json, say};
+use super::output::{json, say};
 use super::progress::{ProgressLine, bar};
+use crate::amounts::bytes;
 use crate::bundle::{ImportJob, ImportUpdate, ImportWishes, PackedDir};
 use crate::clock::{SystemClock, WallClock as _};
 use crate::control::{ControlFailure, ControlRequest};

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, ValueEnum};
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{ago, bytes, json};
+use super::output::json;
 use super::table::TableWriter;
+use crate::amounts::{ago, bytes};
 use crate::clock::{SystemClock, WallClock as _};
 use crate::control::{ControlFailure, ControlRequest};
 use crate::inventory::{ImagePattern, ImageRow, list_images};

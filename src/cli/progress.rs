@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::output::{bytes, say};
+use super::output::say;
+use crate::amounts::bytes;
 
 /// The progress of a command.
 pub(super) struct ProgressLine {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{ago, json};
+use super::output::json;
 use super::table::TableWriter;
+use crate::amounts::ago;
 use crate::clock::{SystemClock, WallClock as _};
 use crate::control::{ControlFailure, ControlRequest};
 use crate::inventory::{ImagePattern, PullRecord, list_pulls};

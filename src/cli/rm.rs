@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::Args;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{bytes, json, say};
+use super::output::{json, say};
+use crate::amounts::bytes;
 use crate::control::{ControlFailure, ControlRequest};
 use crate::inventory::{RemovalPlan, RemovalReport, RemovalTarget};
 

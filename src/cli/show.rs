@@ -4,8 +4,9 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{ago, bytes, json, labelled, say};
+use super::output::{json, labelled, say};
 use super::table::TableWriter;
+use crate::amounts::{ago, bytes};
 use crate::clock::{SystemClock, WallClock as _};
 use crate::control::{ControlFailure, ControlRequest};
 use crate::inventory::{ContentDetail, ImageDetail, ImageRow, show_image};

@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{bytes, json, labelled, say};
+use super::output::{json, labelled, say};
 use super::watch::WatchPause;
+use crate::amounts::bytes;
 use crate::control::{CacheStats, ControlRequest, RegistryTraffic, ServerStats};
 
 #[derive(Args, Debug)]

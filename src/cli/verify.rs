@@ -8,8 +8,9 @@ use std::io::Write;
 use clap::Args;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{bytes, json, say};
+use super::output::{json, say};
 use super::progress::{ProgressLine, bar};
+use crate::amounts::bytes;
 use crate::control::{
     ContentShare, ContentVerification, ControlFailure, ControlRequest, VerificationReport,
 };

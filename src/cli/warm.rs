@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::command_cache::{CommandCache, CommandError};
-use super::output::{bytes, say};
+use super::output::say;
 use super::progress::{ProgressLine, bar};
+use crate::amounts::bytes;
 use crate::control::{ControlFailure, ControlRequest, WarmUpdate, WarmWishes};
 
 #[derive(Args, Debug)]

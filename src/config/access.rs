@@ -123,7 +123,7 @@ fn check_challenge(
 }
 
 /// The users in the file at `written`.
-fn users(written: &Located<String>, resolver: &mut Resolver<'_>) -> Option<UserTable> {
+pub(super) fn users(written: &Located<String>, resolver: &mut Resolver<'_>) -> Option<UserTable> {
     let bytes = resolver.secret_file(written, HTPASSWD_LEN_MAX)?;
     let path = resolver.path(&written.value).ok()?;
     let users = UserTable::parse(&bytes)

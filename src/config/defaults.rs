@@ -11,6 +11,10 @@ use super::environment::Environment;
 pub const ADMIN_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
 
+/// Only this machine: the page names what is pulled.
+pub const DASHBOARD_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5002);
+
 /// This program, as it runs, whatever lies at its path by now. It checks the index.
 pub(super) const PROGRAM: &str = "/proc/self/exe";
 

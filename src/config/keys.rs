@@ -61,6 +61,8 @@ table! {
         /// Several listeners with settings of their own, in place of `listen`, `[tls]` and
         /// `[access]`.
         listener: Located<Vec<Located<ListenerTable>>>;
+        /// The page for operators.
+        dashboard: DashboardTable = {};
         /// The cache directory, and how long content is kept and trusted.
         cache: CacheTable = {};
         /// The registries that clients may name.
@@ -230,6 +232,26 @@ table! {
 }
 
 table! {
+    /// The [page](docs/dashboard.md) for operators. It only reads.
+    struct DashboardTable in "[dashboard]" {
+        /// IP address and port of the page; `""` for none.
+        ///
+        /// The page is served there over plain HTTP. Beyond this machine it takes `htpasswd`. If
+        /// the default address is in use, Larder logs that and does without; any other address has
+        /// to be free.
+        listen: Located<AdminAddress> = "127.0.0.1:5002";
+        /// Hosts by which browsers may ask for it, beside addresses and `localhost`.
+        names: Vec<HostPort> = [];
+        /// File of the users that may look at it, as in `[access]`; without one, everybody may.
+        htpasswd: Located<String>;
+        /// Accept passwords without TLS from other machines.
+        ///
+        /// For a page behind a proxy that has TLS.
+        insecure_basic: FlagValue = false;
+    }
+}
+
+table! {
     /// The cache directory, and how long content is kept and trusted.
     struct CacheTable in "[cache]" {
         /// The cache directory, from `/` or `~/` on; made if it is missing.
@@ -289,13 +311,14 @@ table! {
 }
 
 /// The tables of the file.
-pub(super) const TABLES: [TableInfo; 12] = [
+pub(super) const TABLES: [TableInfo; 13] = [
     FileTable::INFO,
     TlsTable::INFO,
     AccessTable::INFO,
     CertificateTable::INFO,
     RuleTable::INFO,
     ListenerTable::INFO,
+    DashboardTable::INFO,
     CacheTable::INFO,
     PinTable::INFO,
     RegistryTable::INFO,
@@ -317,6 +340,7 @@ pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)
         ("", FileTable::INFO),
         ("tls", TlsTable::INFO),
         ("access", AccessTable::INFO),
+        ("dashboard", DashboardTable::INFO),
         ("cache", CacheTable::INFO),
     ];
     tables.into_iter().flat_map(|(name, table)| {

@@ -145,7 +145,7 @@ fn take(
 }
 
 /// Whether one of two listeners could not be opened beside the other.
-fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+pub(super) fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
     let covers = |wide: &SocketAddr, other: &SocketAddr| {
         wide.ip().is_unspecified() && (wide.is_ipv6() || other.ip().to_canonical().is_ipv4())
     };

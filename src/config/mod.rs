@@ -9,6 +9,7 @@ mod auth_keys;
 mod checks;
 mod claims;
 mod credential;
+mod dashboard;
 mod defaults;
 mod diagnostics;
 mod document;
@@ -41,7 +42,8 @@ mod tests;
 
 pub use access::AccessSettings;
 pub use credential::read_password_again;
-pub use defaults::ADMIN_LISTEN;
+pub use dashboard::DashboardSettings;
+pub use defaults::{ADMIN_LISTEN, DASHBOARD_LISTEN};
 pub use diagnostics::{Diagnostic, Diagnostics, SourcePlace};
 pub use environment::{Environment, LOG};
 pub use keys::schema;

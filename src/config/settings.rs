@@ -11,6 +11,7 @@ use std::time::Duration;
 use secrecy::SecretSlice;
 
 use super::checks;
+use super::dashboard::{self, DashboardSettings};
 use super::defaults;
 use super::diagnostics::{Diagnostics, ValueFault, quoted};
 use super::keys::{CacheTable, FileTable, PinTable};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// The address of the admin port, if it has one.
     pub admin: Option<SocketAddr>,
+    /// The page for operators.
+    pub dashboard: DashboardSettings,
     /// The share of one client.
     pub clients: ClientLimits,
     /// How long running transfers may go on after the request to stop.
@@ -72,6 +75,7 @@ pub(super) fn resolve(
     resolver.own = listeners.iter().map(|it| (it.address, it.names.clone())).collect();
     let settings = Settings {
         admin: listeners::admin(&file.admin_listen, &listeners, &mut resolver),
+        dashboard: dashboard::resolve(&file, &listeners, &mut resolver),
         clients: ClientLimits {
             stall: file.client_stall.0,
             connections: file.connections_per_client.0,

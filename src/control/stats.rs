@@ -73,6 +73,9 @@ pub struct RegistryTraffic {
     pub requests: u64,
     /// Those of them that were answered from the cache, also after a revalidation or stale.
     pub hits: u64,
+    /// Those of the hits that were stale: the upstream could not be asked.
+    #[serde(default)]
+    pub stale: u64,
     /// `hits` by `requests`; `null` without any.
     pub hit_ratio: Option<f64>,
     /// Bytes that were sent.
@@ -143,6 +146,12 @@ impl ServerStats {
 }
 
 impl RegistryTraffic {
+    /// The traffic of all registries since the start.
+    pub fn of_all(traffic: &TrafficCounters) -> Self {
+        let each = traffic.counts().into_iter().map(|(_, counts)| Self::of(&counts));
+        each.fold(Self::default(), Self::and)
+    }
+
     fn of(counts: &RegistryCounts) -> Self {
         let mut traffic = Self::default();
         let is_content = |route| matches!(route, RequestKind::Blob | RequestKind::Manifest);
@@ -152,6 +161,8 @@ impl RegistryTraffic {
             }
             traffic.requests += answered.count;
             traffic.hits += if is_hit(answered.decision) { answered.count } else { 0 };
+            let is_stale = matches!(answered.decision, Some(Decision::Stale { .. }));
+            traffic.stale += if is_stale { answered.count } else { 0 };
         }
         for (route, decision, bytes) in counts.sent() {
             if is_content(route) && decision.is_some() {
@@ -166,6 +177,7 @@ impl RegistryTraffic {
         let sum = Self {
             requests: self.requests + other.requests,
             hits: self.hits + other.hits,
+            stale: self.stale + other.stale,
             bytes: self.bytes + other.bytes,
             hit_bytes: self.hit_bytes + other.hit_bytes,
             ..Self::default()

@@ -64,3 +64,14 @@ pub enum ProxyCredential {
     /// One that a source issues, for a while.
     Issued(CredentialOptions),
 }
+
+impl ProxyCredential {
+    /// Its `type` in the configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Basic { .. } => "basic",
+            Self::Issued(options) => options.kind(),
+        }
+    }
+}

@@ -235,6 +235,7 @@ impl Reader {
 
         let config = format!(
             "listen = [\"127.0.0.1:{larder}\"]\nadmin_listen = \"127.0.0.1:{admin}\"\n\
+             dashboard.listen = \"\"\n\
              [access]\nanonymous = \"push\"\n\
              [registry.\"docker.io\"]\nupstream = \"{}\"\n\
              [registry.\"ghcr.io\"]\nupstream = \"{}\"\npush = true\n",

@@ -249,8 +249,9 @@ async fn get(address: std::net::SocketAddr, path: &str) -> Result<Reply, String>
 #[tokio::test]
 async fn the_admin_side_has_an_address_of_its_own_and_can_move() {
     let (clients, first, second) = (free_address(), free_address(), free_address());
-    let config =
-        |admin: &str| format!("listen = '{clients}'\nadmin_listen = '{admin}'\n{REGISTRY}");
+    let config = |admin: &str| {
+        format!("listen = '{clients}'\nadmin_listen = '{admin}'\ndashboard.listen = ''\n{REGISTRY}")
+    };
     let mut larder = Instance::start(&[], &config(&first.to_string())).await;
     assert_eq!(get(first, "/readyz").await.unwrap().status, 200);
     assert_eq!(get(clients, "/metrics").await.unwrap().status, 404);
@@ -274,7 +275,9 @@ async fn the_admin_side_has_an_address_of_its_own_and_can_move() {
 async fn an_admin_address_that_is_taken_leaves_the_old_one_in_service() {
     let (clients, admin) = (free_address(), free_address());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = |admin| format!("listen = '{clients}'\nadmin_listen = '{admin}'\n{REGISTRY}");
+    let config = |admin| {
+        format!("listen = '{clients}'\nadmin_listen = '{admin}'\ndashboard.listen = ''\n{REGISTRY}")
+    };
     let mut larder = Instance::start(&[], &config(admin)).await;
 
     larder.write("config.toml", &config(taken.local_addr().unwrap()));

@@ -25,7 +25,7 @@ async fn pull(dir: &Path, auth: &str) -> (u16, String, String) {
     let upstream = hub.listen().await;
     let (address, admin) = (free_address(), free_address());
     let config = format!(
-        "listen = ['{address}']\nadmin_listen = '{admin}'\n\
+        "listen = ['{address}']\nadmin_listen = '{admin}'\ndashboard.listen = ''\n\
          [registry.'up.test']\nupstream = 'http://{upstream}'\nauth = {auth}\n"
     );
     let path = format!("{}:/usr/bin:/bin", dir.display());

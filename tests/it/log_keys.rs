@@ -7,7 +7,7 @@ use crate::support::instance::{client_of, free_address};
 async fn lines(keys: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let address = free_address();
     let config = format!(
-        "listen = ['{address}']\nadmin_listen = ''\n{keys}\n\
+        "listen = ['{address}']\nadmin_listen = ''\ndashboard.listen = ''\n{keys}\n\
          [registry.'docker.io']\nupstream = 'http://127.0.0.1:1'\noffline = true\ndefault = true\n"
     );
     let mut larder = Instance::start_with(&[], &config, variables).await;

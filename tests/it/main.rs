@@ -18,6 +18,7 @@ mod clients;
 mod clouds;
 mod coded;
 mod commands;
+mod dashboard;
 mod decisions;
 mod denied;
 mod disk;

@@ -188,7 +188,7 @@ fn config(
     (corp, storage): (SocketAddr, SocketAddr),
 ) -> String {
     format!(
-        "listen = ['{address}']\nadmin_listen = '{admin}'\n\
+        "listen = ['{address}']\nadmin_listen = '{admin}'\ndashboard.listen = ''\n\
          [access]\nanonymous = 'none'\nchallenge = 'basic'\nhtpasswd = 'users'\n\
          [cache]\nsession_key_file = 'session'\n\
          [registry.'inline.test']\nupstream = 'http://{inline}'\npush = true\n\

@@ -9,6 +9,7 @@ use crate::source::{code_lines, sources};
 
 /// Each module, and the modules it may use. Lowest first.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("amounts", &[]),
     ("clock", &[]),
     ("telemetry", &[]),
     ("oci", &[]),
@@ -30,6 +31,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "control",
         &["access", "bundle", "cache", "http", "inventory", "oci", "registry", "routes", "store"],
+    ),
+    (
+        "dashboard",
+        &[
+            "access",
+            "admin",
+            "amounts",
+            "cache",
+            "control",
+            "http",
+            "inventory",
+            "oci",
+            "registry",
+            "routes",
+            "store",
+        ],
     ),
     ("setup", &["oci"]),
     (
@@ -56,6 +73,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "control",
+            "dashboard",
             "http",
             "inventory",
             "push",
@@ -68,6 +86,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "amounts",
             "app",
             "bundle",
             "clock",

@@ -68,6 +68,15 @@ impl FillProgress {
         }
     }
 
+    /// How many bytes have come to the disk.
+    pub(crate) fn received(&self) -> u64 {
+        match self {
+            Self::Asking | Self::Failed(_) | Self::Relaying { .. } => 0,
+            Self::Done { blob, .. } => blob.content().len(),
+            Self::Filling { written, .. } => *written,
+        }
+    }
+
     /// The length of the whole blob, if it is known.
     pub(crate) fn total(&self) -> Option<u64> {
         match self {

@@ -29,6 +29,21 @@ pub(crate) struct FillTable {
     parallel: Arc<ParallelRanges>,
 }
 
+/// A fill in flight, for operators.
+#[derive(Clone, Debug)]
+pub struct RunningFill {
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository in which the upstream is asked.
+    pub repository: RepositoryName,
+    /// The blob.
+    pub digest: Digest,
+    /// Bytes that have come.
+    pub received: u64,
+    /// Bytes of the whole blob, if they are known.
+    pub total: Option<u64>,
+}
+
 type FillKey = (RegistryName, Digest);
 
 /// A fill in flight. It counts as no reader.
@@ -42,14 +57,25 @@ struct FillEntry {
 }
 
 impl FillTable {
-    /// How many fills are in flight.
-    pub(crate) fn running(&self) -> usize {
-        self.in_flight.lock().len()
-    }
-
     /// The registries and digests of the fills in flight.
     pub(crate) fn in_flight(&self) -> Vec<(RegistryName, Digest)> {
         self.in_flight.lock().keys().cloned().collect()
+    }
+
+    /// The fills in flight.
+    pub(crate) fn list(&self) -> Vec<RunningFill> {
+        let in_flight = self.in_flight.lock();
+        let fills = in_flight.iter().map(|((registry, digest), entry)| {
+            let progress = entry.progress.borrow();
+            RunningFill {
+                registry: registry.clone(),
+                repository: entry.repository.clone(),
+                digest: digest.clone(),
+                received: progress.received(),
+                total: progress.total(),
+            }
+        });
+        fills.collect()
     }
 
     /// The large ranges that clients have asked for lately.

@@ -38,13 +38,14 @@ fn the_example_changes_nothing_as_it_is() {
     }
 }
 
-const WITHOUT_DEFAULT: [&str; 15] = [
+const WITHOUT_DEFAULT: [&str; 16] = [
     "access",
     "ca",
     "cache",
     "certificate",
     "client_cert",
     "client_key",
+    "dashboard",
     "grant_grace",
     "grant_ttl",
     "htpasswd",

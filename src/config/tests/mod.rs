@@ -2,6 +2,7 @@
 
 mod access;
 mod credentials_page;
+mod dashboard;
 mod example;
 mod identity;
 mod listeners;

@@ -6,7 +6,7 @@ use super::*;
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     refused(&[
         ("listn = 1", 1, "listn", "hint: did you mean `listen`?"),
-        ("\n\ndashboard = ''", 3, "dashboard", "unknown key `dashboard`"),
+        ("\n\ndashbord = ''", 3, "dashbord", "unknown key `dashbord`"),
         ("[cache]\nmem = '1MiB'", 2, "cache.mem", "known here: `dir`, `memory`"),
         ("[cache]\nmin-free = '1MiB'", 2, "cache.min-free", "did you mean `min_free`?"),
         ("[cache]\nlisten = []", 2, "cache.listen", "belongs above the first `[…]`"),

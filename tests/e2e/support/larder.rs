@@ -110,7 +110,7 @@ impl<'a> Setup<'a> {
         let host = if self.has_host { format!("\"localhost:{port}\"") } else { String::new() };
         let Self { upstream, pushes, tag_ttl, cache_keys, registry_keys, .. } = self;
         format!(
-            "admin_listen = \"127.0.0.1:{admin_port}\"\n{listen}\n\
+            "admin_listen = \"127.0.0.1:{admin_port}\"\ndashboard.listen = \"\"\n{listen}\n\
              [cache]\n\
              dir = \"{}\"\n\
              {cache_keys}\n\n\

@@ -83,7 +83,7 @@ async fn pull(home: &Home, aws: SocketAddr, keys: &str) -> Pulled {
     let (_hub, upstream) = registry().await;
     let (address, admin) = (free_address(), free_address());
     let config = format!(
-        "listen = ['{address}']\nadmin_listen = '{admin}'\n[registry.'up.test']\n\
+        "listen = ['{address}']\nadmin_listen = '{admin}'\ndashboard.listen = ''\n[registry.'up.test']\n\
          upstream = 'http://{upstream}'\nauth = {{ type = 'ecr', region = '{REGION}', \
          endpoint = 'http://{aws}', sts_endpoint = 'http://{aws}'{keys} }}\n"
     );

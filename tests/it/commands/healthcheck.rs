@@ -30,7 +30,11 @@ async fn a_server_without_an_admin_port_is_asked_at_its_control_socket() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.toml");
     let cache = larder.cache_dir().display().to_string();
-    fs::write(&config, format!("admin_listen = ''\n[cache]\ndir = '{cache}'\n")).unwrap();
+    fs::write(
+        &config,
+        format!("admin_listen = ''\ndashboard.listen = ''\n[cache]\ndir = '{cache}'\n"),
+    )
+    .unwrap();
     let check = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
         command.arg("healthcheck").arg("--config").arg(&config).env_clear().output()

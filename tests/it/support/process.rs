@@ -166,7 +166,7 @@ impl Process {
     ) -> Self {
         let [address, admin] = [free_address(), free_address()];
         let config = format!(
-            "admin_listen = '{admin}'\n[cache]\ndir = '{}'\n{cache_keys}\n\
+            "admin_listen = '{admin}'\ndashboard.listen = ''\n[cache]\ndir = '{}'\n{cache_keys}\n\
              [registry.\"docker.io\"]\nupstream = \"http://{upstream}\"\ndefault = true\n{keys}\n",
             cache_dir.display()
         );

@@ -14,8 +14,9 @@ use http::Method;
 use larder::access::{self, AccessPolicy};
 use larder::admin::AdminService;
 use larder::app::{App, AppParts};
-use larder::clock::BootId;
-use larder::config::{ClientLimits, LogSettings, Settings};
+use larder::clock::{BootId, WallClock as _};
+use larder::config::{ClientLimits, DashboardSettings, LogSettings, Settings};
+use larder::dashboard::{Activity, DashboardService, DashboardSources, record_activity};
 use larder::http::{ClientPeer, ClientSocket, ProxyOptions};
 use larder::oci::{Digest, DigestHasher};
 use larder::registry::{self, AskedAs, RegistryRules, TagPolicy};
@@ -78,6 +79,7 @@ impl Setup {
         let settings = Settings {
             listeners: Vec::new(),
             admin: None,
+            dashboard: DashboardSettings::default(),
             clients: ClientLimits { stall: Duration::from_secs(600), connections: None },
             shutdown_grace: Duration::from_secs(30),
             log: LogSettings::default(),
@@ -268,6 +270,20 @@ impl Proxy {
     /// A reader, from now on, of the events that may begin a pull.
     pub fn pull_events(&self) -> larder::routes::EventReader {
         self.app().traffic().events().subscribe_to_pulls()
+    }
+
+    /// Its page for operators, which sees what happens from now on.
+    pub fn dashboard(&self) -> DashboardService {
+        let (page, activity) = (DashboardService::default(), Activity::default());
+        let (reports, clock) = (self.app().report_sources(), Arc::clone(&self.clock));
+        let now = move || clock.now();
+        let started = now();
+        let traffic = Arc::clone(&reports.traffic);
+        let stop = reports.stop.clone();
+        tokio::spawn(record_activity(activity.clone(), traffic, now, stop));
+        let dir = self.cache_dir();
+        page.serves(DashboardSources { reports, activity, dir, started });
+        page
     }
 
     /// Its admin side.
