@@ -3,9 +3,9 @@
 //!
 //! A file that cannot be used is reported once, and the password that was known stays.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::certificates::{FileStamp, stamp};
 use crate::config;
@@ -26,37 +26,43 @@ impl PasswordWatch {
         let mut is_changed = false;
         for registry in registries {
             for upstream in registry.mirrors.iter_mut().chain([&mut registry.upstream]) {
-                let Some(path) = upstream.password_file.clone() else { continue };
-                let now = stamp(&path);
-                let seen = (path, now);
-                is_changed |= !before.contains(&seen) && renew(upstream);
-                self.seen.push(seen);
+                for (path, password) in passwords(upstream) {
+                    let now = stamp(path);
+                    let seen = (path.to_owned(), now);
+                    is_changed |= !before.contains(&seen) && renew(path, password);
+                    self.seen.push(seen);
+                }
             }
         }
         is_changed
     }
 }
 
+/// The passwords of an upstream's logins that are from files.
+fn passwords(upstream: &mut UpstreamOptions) -> impl Iterator<Item = (&Path, &mut SecretString)> {
+    let UpstreamOptions { credential, password_file, further_logins, .. } = upstream;
+    let further = further_logins.iter_mut().map(|it| (&it.password_file, &mut it.credential));
+    let all = std::iter::once((&*password_file, credential)).chain(further);
+    all.filter_map(|(path, credential)| match (path, credential) {
+        (Some(path), ProxyCredential::Basic { password, .. }) => Some((path.as_path(), password)),
+        _ => None,
+    })
+}
+
 /// Reads the password again. Returns whether it is another one.
-fn renew(upstream: &mut UpstreamOptions) -> bool {
-    let UpstreamOptions { url, credential, password_file, .. } = upstream;
-    let (Some(path), ProxyCredential::Basic { password, .. }) = (password_file, credential) else {
-        return false;
-    };
+fn renew(path: &Path, password: &mut SecretString) -> bool {
     let file = path.display();
-    let upstream = url.as_str();
     match config::read_password_again(path) {
         Ok(read) if read.expose_secret() == password.expose_secret() => false,
         Ok(read) => {
             *password = read;
-            tracing::info!(%file, upstream, "another password is in service");
+            tracing::info!(%file, "another password is in service");
             true
         }
         Err(problem) => {
             let problem = problem.what;
             tracing::error!(
                 %file,
-                upstream,
                 problem,
                 "a changed password cannot be used, the old one stays in service"
             );

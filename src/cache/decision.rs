@@ -105,6 +105,8 @@ impl BypassReason {
 /// Why a tag was not revalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StaleReason {
+    /// Few requests are left of its rate limit.
+    Budget,
     /// Our credential is refused everywhere.
     CredentialRefused,
     /// The operator has the cache alone answer.
@@ -130,7 +132,7 @@ pub struct DecisionNames {
 
 impl Decision {
     /// One of each kind, in the order of [`Decision::index`].
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Hit,
         Self::Revalidated,
         Self::Miss { collapsed: false, unverified: false, reason: MissReason::Absent },
@@ -142,6 +144,7 @@ impl Decision {
         Self::Stale { since: Duration::ZERO, reason: StaleReason::Slow },
         Self::Stale { since: Duration::ZERO, reason: StaleReason::Throttled },
         Self::Stale { since: Duration::ZERO, reason: StaleReason::Unavailable },
+        Self::Stale { since: Duration::ZERO, reason: StaleReason::Budget },
         Self::Bypass(BypassReason::DiskFailed),
         Self::Bypass(BypassReason::Lookup),
         Self::Bypass(BypassReason::NoSpace),
@@ -165,12 +168,13 @@ impl Decision {
             Self::Stale { reason: StaleReason::Slow, .. } => 8,
             Self::Stale { reason: StaleReason::Throttled, .. } => 9,
             Self::Stale { reason: StaleReason::Unavailable, .. } => 10,
-            Self::Bypass(BypassReason::DiskFailed) => 11,
-            Self::Bypass(BypassReason::Lookup) => 12,
-            Self::Bypass(BypassReason::NoSpace) => 13,
-            Self::Bypass(BypassReason::NotCacheable) => 14,
-            Self::Bypass(BypassReason::Range) => 15,
-            Self::Relayed { mounted } => 16 + usize::from(mounted),
+            Self::Stale { reason: StaleReason::Budget, .. } => 11,
+            Self::Bypass(BypassReason::DiskFailed) => 12,
+            Self::Bypass(BypassReason::Lookup) => 13,
+            Self::Bypass(BypassReason::NoSpace) => 14,
+            Self::Bypass(BypassReason::NotCacheable) => 15,
+            Self::Bypass(BypassReason::Range) => 16,
+            Self::Relayed { mounted } => 17 + usize::from(mounted),
         }
     }
 
@@ -222,6 +226,7 @@ const NAMES: [DecisionNames; Decision::ALL.len()] = [
     names("stale", "upstream-slow", STALE),
     names("stale", "upstream-throttled", STALE),
     names("stale", "upstream-unavailable", STALE),
+    names("stale", "upstream-budget", STALE),
     names("bypass", "disk-failed", "larder; fwd=bypass; detail=disk-failed"),
     names("bypass", "lookup", "larder; fwd=bypass; detail=lookup"),
     names("bypass", "no-space", "larder; fwd=bypass; detail=no-space"),

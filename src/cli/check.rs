@@ -262,12 +262,15 @@ fn registry_rules(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions)
 
 /// The login at an upstream, and the hosts that are trusted with it.
 fn connection(f: &mut fmt::Formatter<'_>, upstream: &upstream::UpstreamOptions) -> fmt::Result {
-    match &upstream.credential {
-        ProxyCredential::Anonymous => line(f, "auth", "anonymous")?,
-        ProxyCredential::Basic { username, .. } => {
-            line(f, "auth", &format!("basic, as {}", username.escape_debug()))?;
+    let further = upstream.further_logins.iter().map(|login| &login.credential);
+    for credential in std::iter::once(&upstream.credential).chain(further) {
+        match credential {
+            ProxyCredential::Anonymous => line(f, "auth", "anonymous")?,
+            ProxyCredential::Basic { username, .. } => {
+                line(f, "auth", &format!("basic, as {}", username.escape_debug()))?;
+            }
+            ProxyCredential::Issued(source) => line(f, "auth", source.kind())?,
         }
-        ProxyCredential::Issued(source) => line(f, "auth", source.kind())?,
     }
     if upstream.ca_pem.is_some() {
         line(f, "ca", "trusted beside the system's")?;

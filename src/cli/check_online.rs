@@ -94,10 +94,15 @@ async fn examine(registry: Arc<Registry>) -> Vec<ReportLine> {
     let examined = registry.upstream().examine(until).await;
     let mut lines: Vec<_> =
         examined.into_iter().map(|upstream| line(name.as_str(), &upstream)).collect();
-    if name.as_str() == "docker.io"
-        && let Some(allowance) = registry.upstream().hub_allowance(until).await
-    {
-        lines.push(ReportLine { text: format!("{name}: {}", pulls(allowance)), is_good: true });
+    if name.as_str() == "docker.io" {
+        let allowances = registry.upstream().hub_allowances(until).await;
+        let is_one = allowances.len() == 1;
+        for (number, allowance) in allowances.into_iter().enumerate() {
+            let Some(allowance) = allowance else { continue };
+            let login = if is_one { String::new() } else { format!("login {}: ", number + 1) };
+            let text = format!("{name}: {login}{}", pulls(allowance));
+            lines.push(ReportLine { text, is_good: true });
+        }
     }
     lines
 }

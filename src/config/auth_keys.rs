@@ -1,9 +1,12 @@
 //! The keys of `auth`: the types of credential, and what each needs.
 
 use secrecy::SecretString;
+use serde_json::{Value, json};
+use toml::de::DeValue;
 use url::Url;
 
-use super::reader::{KeyLocation, Located};
+use super::diagnostics::ValueFault;
+use super::reader::{FromToml, KeyLocation, Located, TomlValue};
 use super::table::table;
 use super::values::{AuthKind, PositiveDuration};
 
@@ -63,6 +66,36 @@ table! {
         authority: Located<Url>;
         /// With `acr`: the resource that tokens of Entra are for, if it is not that of the cloud.
         audience: Located<String>;
+    }
+}
+
+/// The credentials for an upstream, at least one.
+#[derive(Debug)]
+pub(super) struct AuthList(pub Vec<Located<AuthTable>>);
+
+/// The most logins of one upstream.
+const LOGINS_MAX: usize = 8;
+
+impl FromToml for AuthList {
+    const EXPECTED: &'static str = "a table or a list of tables";
+    const IS_TABLE: bool = true;
+
+    fn read(value: &mut TomlValue<'_, '_>) -> Option<Self> {
+        let Some(items) = value.get().as_array() else {
+            value.expect::<Self, _>(DeValue::as_table)?;
+            return Located::read(value).map(|auth| Self(vec![auth]));
+        };
+        if items.is_empty() {
+            let fault = ValueFault::new("the list of logins is empty");
+            value.report(fault.hint("leave the key out for none"));
+        } else if items.len() > LOGINS_MAX {
+            value.report(ValueFault::new(format!("there are more than {LOGINS_MAX} logins")));
+        }
+        Vec::read(value).map(Self)
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [AuthTable::schema(), Vec::<AuthTable>::schema()] })
     }
 }
 

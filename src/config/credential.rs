@@ -7,7 +7,7 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::auth_keys::{AuthTable, given_keys};
+use super::auth_keys::{AuthList, AuthTable, given_keys};
 use super::diagnostics::{Diagnostic, SourcePlace, ValueFault, quoted};
 use super::file::ConfigFile;
 use super::issued_credential::issued;
@@ -16,15 +16,25 @@ use super::reader::{KeyLocation, Located};
 use super::reader::FromText as _;
 use super::resolver::Resolver;
 use super::values::AuthKind;
-use crate::upstream::ProxyCredential;
+use crate::upstream::{LoginOptions, ProxyCredential};
 
-/// The credential that `auth` describes for the upstream at `url`; anonymous where there is none.
+/// The logins that `auth` describes for the upstream at `url`; none where there is no `auth`.
 pub(super) fn resolve(
-    auth: Option<Located<AuthTable>>,
+    auth: Option<Located<AuthList>>,
     url: &Url,
     resolver: &mut Resolver<'_>,
-) -> ProxyCredential {
-    let Some(Located { value: auth, at }) = auth else { return ProxyCredential::Anonymous };
+) -> Vec<LoginOptions> {
+    let tables = auth.map(|auth| auth.value.0).unwrap_or_default();
+    let login = |auth: Located<AuthTable>| {
+        let file = auth.value.password_file.as_ref();
+        let password_file = file.and_then(|file| resolver.path(&file.value).ok());
+        LoginOptions { credential: credential(auth, url, resolver), password_file }
+    };
+    tables.into_iter().map(login).collect()
+}
+
+fn credential(auth: Located<AuthTable>, url: &Url, resolver: &mut Resolver<'_>) -> ProxyCredential {
+    let Located { value: auth, at } = auth;
     let kind = auth.r#type;
     refuse_extras(&auth, resolver);
     let credential = match kind {

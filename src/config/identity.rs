@@ -42,7 +42,8 @@ pub(super) fn check_upstreams(
         resolver.report(&identity.at, fault.hint("keep one `upstream`"));
     }
     let upstream = &upstreams.authoritative;
-    if !matches!(upstream.credential, ProxyCredential::Anonymous) {
+    let is_anonymous = matches!(upstream.credential, ProxyCredential::Anonymous);
+    if !is_anonymous || !upstream.further_logins.is_empty() {
         let fault =
             ValueFault::new("with `identity = \"client\"` Larder has no credential of its own");
         resolver.report(&identity.at, fault.hint("leave `auth` out"));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use toml::de::DeValue;
 use url::Url;
 
-use super::auth_keys::AuthTable;
+use super::auth_keys::AuthList;
 use super::diagnostics::{ValueFault, quoted};
 use super::reader::{FromText, FromToml, Located, TomlValue};
 use super::table::{TomlTable, table};
@@ -128,8 +128,10 @@ table! {
         /// Larder's own credential for the upstream.
         ///
         /// The simplest is `{ type = "basic", username = "…", password_file = "…" }`; [all
-        /// types](docs/credentials.md).
-        auth: Located<AuthTable> => "`{ type = \"anonymous\" }`" | { type = "anonymous" };
+        /// types](docs/credentials.md). A list of up to eight has them [take
+        /// turns](docs/credentials.md#several-logins): when one has used up its rate limit, the
+        /// next one asks.
+        auth: Located<AuthList> => "`{ type = \"anonymous\" }`" | { type = "anonymous" };
         /// Trusted token servers beyond the upstream's own domain, as `host` or `host:port`.
         ///
         /// The credential is sent to them.
@@ -163,7 +165,7 @@ table! {
         /// Its URL, as for a registry.
         url: Located<Url>, required;
         /// As for a registry, for this upstream alone.
-        auth: Located<AuthTable> => "`{ type = \"anonymous\" }`" | { type = "anonymous" };
+        auth: Located<AuthList> => "`{ type = \"anonymous\" }`" | { type = "anonymous" };
         /// As for a registry, for this upstream alone.
         ca: Located<String>;
         /// As for a registry, for this upstream alone.

@@ -13,7 +13,7 @@ use super::reader::Located;
 use super::registry_keys::{RegistryTable, UpstreamTable};
 use super::resolver::Resolver;
 use crate::http::{ClientIdentity, HostPort, TrustError, check_ca, client_config};
-use crate::upstream::{ProxyCredential, UpstreamOptions};
+use crate::upstream::{LoginOptions, ProxyCredential, UpstreamOptions};
 
 /// The upstreams of a registry.
 pub(super) struct ResolvedUpstreams {
@@ -70,13 +70,14 @@ fn options(
 ) -> UpstreamOptions {
     refuse_loop(&table.url, resolver);
     let hosts = |list: Option<Located<Vec<HostPort>>>| list.map(|it| it.value).unwrap_or_default();
-    let password_file = table.auth.as_ref().and_then(|auth| auth.value.password_file.as_ref());
-    let password_file = password_file.and_then(|file| resolver.path(&file.value).ok());
-    let credential = credential::resolve(table.auth, &table.url.value, resolver);
+    let mut logins = credential::resolve(table.auth, &table.url.value, resolver).into_iter();
+    let anonymous = LoginOptions { credential: ProxyCredential::Anonymous, password_file: None };
+    let LoginOptions { credential, password_file } = logins.next().unwrap_or(anonymous);
     let options = UpstreamOptions {
         url: table.url.value,
         password_file,
         credential,
+        further_logins: logins.collect(),
         ca_pem: table.ca.and_then(|ca| ca_pem(&ca, resolver)),
         must_be_public: false,
         client_identity: client_identity(table.client_cert, table.client_key, resolver),
@@ -85,7 +86,13 @@ fn options(
         max_connections,
     };
     let is_plain = options.url.scheme() == "http";
-    if is_plain && !matches!(options.credential, ProxyCredential::Anonymous) {
+    let has_login = options
+        .further_logins
+        .iter()
+        .map(|it| &it.credential)
+        .chain([&options.credential])
+        .any(|credential| !matches!(credential, ProxyCredential::Anonymous));
+    if is_plain && has_login {
         resolver.warnings.push(format!(
             "the credential for {} is sent without encryption, because its URL begins with http://",
             options.url.host_str().unwrap_or_default()

@@ -230,6 +230,7 @@ fn reason(decision: Option<Decision>) -> &'static str {
         Some(Decision::Relayed { mounted: true }) => "pushed: the registry had it",
         Some(Decision::Relayed { mounted: false }) => "sent on to the registry",
         Some(Decision::Stale { reason, .. }) => match reason {
+            StaleReason::Budget => "from the cache: little is left of the rate limit",
             StaleReason::CredentialRefused => "from the cache: the credential is refused",
             StaleReason::Offline => "from the cache: the registry is set offline",
             StaleReason::Slow => "from the cache: the upstream is slow",

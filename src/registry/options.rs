@@ -218,6 +218,7 @@ fn is_same_upstream(one: &UpstreamOptions, other: &UpstreamOptions) -> bool {
         url,
         credential,
         password_file: _,
+        further_logins,
         ca_pem,
         client_identity,
         must_be_public,
@@ -227,6 +228,11 @@ fn is_same_upstream(one: &UpstreamOptions, other: &UpstreamOptions) -> bool {
     } = one;
     *url == other.url
         && is_same_credential(credential, &other.credential)
+        && further_logins.len() == other.further_logins.len()
+        && further_logins
+            .iter()
+            .zip(&other.further_logins)
+            .all(|(one, other)| is_same_credential(&one.credential, &other.credential))
         && *ca_pem == other.ca_pem
         && is_same_identity(client_identity.as_ref(), other.client_identity.as_ref())
         && *must_be_public == other.must_be_public

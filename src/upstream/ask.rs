@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -25,14 +26,17 @@ use super::scope::TokenScope;
 use super::shown::host_of;
 use super::transport::{TransportClients, UpstreamTransport};
 use super::trouble::{TroubleKind, UpstreamTrouble};
-use crate::credentials::{CredentialRoute, CredentialState};
+use crate::credentials::CredentialRoute;
 use crate::http::{ClientIdentity, EgressRoute, HostPort, HttpClient, client_config};
 use crate::oci::Resource;
 
 /// A registry at one URL, with the login and the connections that belong to it.
 pub struct Upstream {
     transport: Arc<UpstreamTransport>,
+    /// The first of its logins, and the only one that changes anything there.
     pub(super) login: UpstreamLogin,
+    /// Those that take turns with it.
+    pub(super) further_logins: Vec<UpstreamLogin>,
 }
 
 impl Upstream {
@@ -57,26 +61,22 @@ impl Upstream {
             must_be_public: options.must_be_public,
         };
         let credential = OwnCredential::new(&options.credential, &host, route)?;
-        let mut exempt: Vec<_> =
-            Some(own).filter(|_| !options.must_be_public).into_iter().collect();
-        exempt.extend_from_slice(&options.token_hosts);
-        exempt.extend_from_slice(&options.redirect_hosts);
-        let client = |identity: Option<&ClientIdentity>| {
-            let tls = client_config(options.ca_pem.as_deref(), identity, url.scheme() == "https")?;
-            Ok(HttpClient::new(egress, &exempt, &tls, options.max_connections))
-        };
-        let others = client(None).map_err(|fault| SetupError::Ca { host: host.clone(), fault })?;
-        let own = match options.client_identity.as_ref() {
-            None => others.clone(),
-            some => client(some).map_err(|fault| SetupError::ClientCert { host, fault })?,
-        };
-        let clients = TransportClients { own, others };
+        let further = options.further_logins.iter();
+        let further = further.map(|login| OwnCredential::new(&login.credential, &host, route));
+        let further: Vec<_> = further.collect::<Result<_, _>>()?;
+        let clients = transport_clients(options, egress, own)?;
         let (room, meter) = (options.max_connections, Arc::clone(meter));
         let transport =
             UpstreamTransport::new(base, clients, egress.instance, room, meter, probe::hook);
-        let login =
-            UpstreamLogin::new(Arc::clone(&transport), options.token_hosts.clone(), credential);
-        Ok(Self { transport, login })
+        let login = |transport, credential| {
+            UpstreamLogin::new(transport, options.token_hosts.clone(), credential)
+        };
+        let further = further.into_iter();
+        Ok(Self {
+            further_logins: further.map(|it| login(transport.for_another_login(), it)).collect(),
+            login: login(Arc::clone(&transport), credential),
+            transport,
+        })
     }
 
     /// Its host, and its port if the URL has one: what messages call it.
@@ -91,7 +91,7 @@ impl Upstream {
 
     /// How many pushes it may be sent at once.
     pub fn push_places(&self) -> usize {
-        self.transport.push_places()
+        self.transport.room.push_places()
     }
 
     /// Its troubles, and those of the hosts to which it points.
@@ -100,32 +100,18 @@ impl Upstream {
         let hosts = self.transport.open_hosts().into_iter();
         let mut troubles: Vec<_> =
             hosts.map(|(host, reason)| UpstreamTrouble { kind, host, reason }).collect();
-        troubles.extend(self.login.refusal().map(|reason| {
-            let host = self.host().to_owned();
-            UpstreamTrouble { kind: TroubleKind::Credential, host, reason }
-        }));
-        troubles.extend(self.credential_state().and_then(|state| {
-            // One that has ended is missed by the next login.
-            let failure = state.failure?;
-            let ends = humantime::format_rfc3339_seconds(state.ends?);
-            let reason = format!("it ends at {ends} and cannot be renewed: {failure}");
-            Some(UpstreamTrouble {
-                kind: TroubleKind::Ending,
-                host: self.host().to_owned(),
-                reason,
-            })
-        }));
+        troubles.extend(self.logins().flat_map(UpstreamLogin::troubles));
         troubles
     }
 
-    /// How things stand with Larder's own credential, if a source issues it.
-    pub fn credential_state(&self) -> Option<CredentialState> {
-        self.login.credential_state()
+    /// When the first of the credentials ends that sources have issued for it.
+    pub fn credential_end(&self) -> Option<SystemTime> {
+        self.logins().filter_map(|login| login.credential_state()?.ends).min()
     }
 
     /// How many of its limits are respected now.
     pub fn limits_held(&self) -> usize {
-        self.transport.limits_held()
+        self.logins().map(|login| login.transport.limits_held()).sum()
     }
 
     /// Asks, logs in as needed, follows redirects, retries. All before the head of the final answer
@@ -181,11 +167,12 @@ impl Upstream {
     /// [`UpstreamError::CredentialRefused`] if not.
     pub(super) async fn check(
         &self,
+        login: &UpstreamLogin,
         scope: TokenScope,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
         let request = UpstreamRequest::ping(&self.transport.base, &scope);
-        let ping = || Box::pin(self.login.send(&request, ChangePayload::Empty));
+        let ping = || Box::pin(login.send(&request, ChangePayload::Empty));
         match self.retry(deadline, deadline, ping).await {
             Ok(reply) if reply.status.is_success() => Ok(()),
             Ok(UpstreamReply { host, status, .. }) => {
@@ -267,7 +254,8 @@ impl Upstream {
 
     /// Tells the operator that a login may be missing, if a request without one was refused.
     fn tell_of_login(&self, question: &Question, error: &UpstreamError) {
-        let is_anonymous = question.client.is_none() && !self.login.has_credential();
+        let is_anonymous =
+            question.client.is_none() && !self.logins().any(UpstreamLogin::has_credential);
         if let UpstreamError::Denied { host, status, .. } = error {
             let mistake = is_anonymous.then_some(UpstreamMistake::LoginMissing);
             self.transport.tell(mistake, host, status.as_str());
@@ -280,16 +268,17 @@ impl Upstream {
 
     /// Asks once. A 404 about something of which a record is kept is not believed before it is
     /// known that the registry itself has said so.
-    ///
-    /// To be awaited in a box, as everything that goes upstream from a request: hits never come
-    /// here, and would carry room for it in futures of their own.
-    async fn attempt(&self, question: &Question) -> Result<Answer, UpstreamError> {
+    pub(super) async fn attempt_by(
+        &self,
+        login: &UpstreamLogin,
+        question: &Question,
+    ) -> Result<Answer, UpstreamError> {
         let request = UpstreamRequest::of_question(&self.transport.base, question);
-        match self.answer(question, &request).await {
+        match self.answer(login, question, &request).await {
             Err(UpstreamError::NotFound { host, said, is_proven: false })
                 if question.is_mutable() =>
             {
-                let is_proven = self.login.finds_registry(&request.scope).await;
+                let is_proven = login.finds_registry(&request.scope).await;
                 Err(UpstreamError::NotFound { host, said, is_proven })
             }
             answer => answer,
@@ -298,28 +287,51 @@ impl Upstream {
 
     async fn answer(
         &self,
+        login: &UpstreamLogin,
         question: &Question,
         request: &UpstreamRequest,
     ) -> Result<Answer, UpstreamError> {
-        let sent = self.login.send(request, ChangePayload::Empty).await;
+        let sent = login.send(request, ChangePayload::Empty).await;
         let reply = sent.inspect_err(|error| self.tell_of_login(question, error))?;
         let is_head = request.method == Method::HEAD;
         match &question.resource {
             Resource::Blob(_) if is_head && reply.is_signed_for_get_only() => {
                 drop(reply);
                 let request = UpstreamRequest::of_first_byte(&self.transport.base, question);
-                self.login.send(&request, ChangePayload::Empty).await?.into_head()
+                login.send(&request, ChangePayload::Empty).await?.into_head()
             }
             // The reason is in the body of a GET, or the registry takes nothing but GET.
             Resource::Manifest(_) if is_head && reply.is_unexplained() => {
                 drop(reply);
                 let get = UpstreamRequest { method: Method::GET, ..request.clone() };
-                let reply = self.login.send(&get, ChangePayload::Empty).await?;
+                let reply = login.send(&get, ChangePayload::Empty).await?;
                 reply.conclude(request, question).await
             }
             _ => reply.conclude(request, question).await,
         }
     }
+}
+
+/// The connections of the upstream that `options` describe, which is at `own`.
+fn transport_clients(
+    options: &UpstreamOptions,
+    egress: &EgressRoute,
+    own: HostPort,
+) -> Result<TransportClients, SetupError> {
+    let (url, host) = (&options.url, host_of(&options.url));
+    let mut exempt: Vec<_> = Some(own).filter(|_| !options.must_be_public).into_iter().collect();
+    exempt.extend_from_slice(&options.token_hosts);
+    exempt.extend_from_slice(&options.redirect_hosts);
+    let client = |identity: Option<&ClientIdentity>| {
+        let tls = client_config(options.ca_pem.as_deref(), identity, url.scheme() == "https")?;
+        Ok(HttpClient::new(egress, &exempt, &tls, options.max_connections))
+    };
+    let others = client(None).map_err(|fault| SetupError::Ca { host: host.clone(), fault })?;
+    let own = match options.client_identity.as_ref() {
+        None => others.clone(),
+        some => client(some).map_err(|fault| SetupError::ClientCert { host, fault })?,
+    };
+    Ok(TransportClients { own, others })
 }
 
 /// Whether a host says that it has not processed the request: it closed an idle connection (408),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::ask::Upstream;
 use super::error::UpstreamError;
+use super::login::UpstreamLogin;
 use super::question::{Question, ReadMethod};
 use super::scope::TokenScope;
 use crate::oci::{MANIFEST_ACCEPT, Reference, Resource};
@@ -14,7 +15,7 @@ use crate::oci::{MANIFEST_ACCEPT, Reference, Resource};
 /// The image at Docker Hub that is there to be asked for the limits (Docker, "Usage and limits").
 const HUB_PREVIEW: &str = "ratelimitpreview/test";
 
-/// An upstream that was asked for an answer and for nothing else.
+/// A login at an upstream that was asked for an answer and for nothing else.
 #[derive(Debug)]
 pub struct UpstreamExamination {
     /// Its host, and its port if the URL has one.
@@ -39,20 +40,29 @@ pub enum LoginOutcome {
 }
 
 impl Upstream {
-    /// Logs in as for a request, and asks for `/v2/` alone, all before `deadline`.
-    pub(super) async fn examine(&self, deadline: Instant) -> UpstreamExamination {
-        let outcome = self.log_in(deadline).await;
-        let state = self.credential_state().unwrap_or_default();
-        let host = self.host().to_owned();
-        UpstreamExamination { host, outcome, owner: state.owner, ends: state.ends }
+    /// Logs in by each login as for a request, and asks for `/v2/` alone, all before `deadline`.
+    pub(super) async fn examine(&self, deadline: Instant) -> Vec<UpstreamExamination> {
+        let mut examined = Vec::new();
+        for login in self.logins() {
+            let outcome = self.log_in(login, deadline).await;
+            let state = login.credential_state().unwrap_or_default();
+            let host = self.host().to_owned();
+            let (owner, ends) = (state.owner, state.ends);
+            examined.push(UpstreamExamination { host, outcome, owner, ends });
+        }
+        examined
     }
 
-    async fn log_in(&self, deadline: Instant) -> Result<LoginOutcome, UpstreamError> {
-        self.check(TokenScope::entry(), deadline).await?;
-        if !self.login.was_asked() {
+    async fn log_in(
+        &self,
+        login: &UpstreamLogin,
+        deadline: Instant,
+    ) -> Result<LoginOutcome, UpstreamError> {
+        self.check(login, TokenScope::entry(), deadline).await?;
+        if !login.was_asked() {
             return Ok(LoginOutcome::NotWanted);
         }
-        let user = self.login.user().await?;
+        let user = login.user().await?;
         Ok(user.map_or(LoginOutcome::Anonymous, LoginOutcome::Taken))
     }
 }

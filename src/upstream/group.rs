@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::ask::Upstream;
 use super::error::{SetupError, UpstreamError};
@@ -74,13 +74,13 @@ impl UpstreamGroup {
     pub fn gives_nothing(&self) -> bool {
         self.all().all(|upstream| {
             let is_cut = |trouble: &UpstreamTrouble| trouble.kind.ends_fetches();
-            upstream.limits_held() > 0 || upstream.troubles().iter().any(is_cut)
+            upstream.is_limited() || upstream.troubles().iter().any(is_cut)
         })
     }
 
     /// When the first of the credentials ends that sources have issued for them.
     pub fn credential_end(&self) -> Option<SystemTime> {
-        self.all().filter_map(|upstream| upstream.credential_state()?.ends).min()
+        self.all().filter_map(Upstream::credential_end).min()
     }
 
     fn all(&self) -> impl Iterator<Item = &Upstream> {
@@ -122,6 +122,12 @@ impl UpstreamGroup {
     pub fn worth_waiting(&self, wait: Duration) -> Duration {
         let is_in_vain = self.is_open() || self.lateness.exceeds(wait);
         if is_in_vain { Duration::ZERO } else { wait }
+    }
+
+    /// The age up to which the cached record of a tag is not checked, so that what is left of a
+    /// rate limit is left to misses.
+    pub fn check_after(&self) -> Duration {
+        self.authoritative.check_after()
     }
 
     /// A client gave up its wait for an answer after so long.
@@ -193,24 +199,29 @@ impl UpstreamGroup {
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
         let scope = TokenScope::entry().of(Some(client.clone())).asked_by(Some(asker));
-        self.authoritative.check(scope, deadline).await
+        self.authoritative.check(&self.authoritative.login, scope, deadline).await
     }
 
     /// Whether each of them answers and takes Larder's credential, one after the other.
     pub async fn examine(&self, deadline: Instant) -> Vec<UpstreamExamination> {
         let mut examined = Vec::new();
         for upstream in self.all() {
-            examined.push(Box::pin(upstream.examine(deadline)).await);
+            examined.extend(Box::pin(upstream.examine(deadline)).await);
         }
         examined
     }
 
-    /// The pulls that Docker Hub says are left, which costs none to ask.
-    pub async fn hub_allowance(&self, deadline: Instant) -> Option<RateAllowance> {
-        let question = hub_question()?;
-        // Refusals state the limits, too.
-        drop(self.ask(&question, deadline).await);
-        self.meter.allowance()
+    /// The pulls that Docker Hub says are left to each login, which costs none to ask.
+    pub async fn hub_allowances(&self, deadline: Instant) -> Vec<Option<RateAllowance>> {
+        let Some(question) = hub_question() else { return Vec::new() };
+        let mut stated = Vec::new();
+        for login in self.authoritative.logins() {
+            // Refusals state the limits, too.
+            let attempt = Box::pin(self.authoritative.attempt_by(login, &question));
+            timeout_at(deadline, attempt).await.ok();
+            stated.push(login.transport.allowance());
+        }
+        stated
     }
 
     fn at(&self, place: UpstreamIndex) -> &Upstream {

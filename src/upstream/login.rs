@@ -31,13 +31,14 @@ use super::request::{CallPurpose, UpstreamRequest};
 use super::scope::TokenScope;
 use super::status::StatusClass;
 use super::transport::UpstreamTransport;
+use super::trouble::{TroubleKind, UpstreamTrouble};
 use super::walk::follow;
 use crate::credentials::CredentialState;
 use crate::http::HostPort;
 
 /// The login at one upstream.
 pub(super) struct UpstreamLogin {
-    transport: Arc<UpstreamTransport>,
+    pub(super) transport: Arc<UpstreamTransport>,
     authorizer: Authorizer,
     /// The last challenge of the upstream.
     known: Mutex<Option<LoginChallenge>>,
@@ -60,11 +61,6 @@ impl UpstreamLogin {
         Self { transport, authorizer, known: Mutex::default(), open: Mutex::default() }
     }
 
-    /// How our credential was refused everywhere, if that is how things stand.
-    pub(super) fn refusal(&self) -> Option<String> {
-        self.authorizer.refusal.reason()
-    }
-
     /// Whether Larder has a credential of its own for the upstream.
     pub(super) fn has_credential(&self) -> bool {
         self.authorizer.own.is_some()
@@ -83,6 +79,24 @@ impl UpstreamLogin {
     pub(super) async fn user(&self) -> Result<Option<String>, UpstreamError> {
         let own = self.authorizer.own.obtain(None, &self.transport.host).await?;
         Ok(own.map(|own| own.credential.username().to_owned()))
+    }
+
+    /// That the credential is refused everywhere, and that it ends and cannot be renewed.
+    pub(super) fn troubles(&self) -> Vec<UpstreamTrouble> {
+        let trouble = |kind, reason| {
+            let host = self.transport.host.clone();
+            UpstreamTrouble { kind, host, reason }
+        };
+        let refusal = self.authorizer.refusal.reason();
+        let refused = refusal.map(|reason| trouble(TroubleKind::Credential, reason));
+        let ending = self.credential_state().and_then(|state| {
+            // One that has ended is missed by the next login.
+            let failure = state.failure?;
+            let ends = humantime::format_rfc3339_seconds(state.ends?);
+            let reason = format!("it ends at {ends} and cannot be renewed: {failure}");
+            Some(trouble(TroubleKind::Ending, reason))
+        });
+        refused.into_iter().chain(ending).collect()
     }
 
     /// How things stand with a credential that a source issues.

@@ -8,6 +8,7 @@ mod backoff;
 mod base;
 mod body;
 mod breaker;
+mod budget;
 mod challenge;
 mod change;
 mod client_shares;
@@ -34,6 +35,7 @@ mod redirect;
 mod refusal;
 mod reply;
 mod request;
+mod request_room;
 mod retry;
 mod scope;
 mod shown;
@@ -45,6 +47,7 @@ mod token_fetcher;
 mod token_server;
 mod transport;
 mod trouble;
+mod turns;
 mod walk;
 mod written;
 
@@ -60,7 +63,7 @@ pub use identity::{ClientCredential, CredentialId, InvalidUsername};
 pub use limit::RateAllowance;
 pub use location::UploadLocation;
 pub use meter::UpstreamMeter;
-pub use options::{ProxyCredential, UpstreamOptions};
+pub use options::{LoginOptions, ProxyCredential, UpstreamOptions};
 pub use payload::{ChangePayload, UploadBody};
 pub use question::{
     Answer, Question, ReadMethod, UpstreamIndex, is_of_manifest, stated_digest, stated_type,

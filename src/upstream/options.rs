@@ -18,6 +18,8 @@ pub struct UpstreamOptions {
     pub credential: ProxyCredential,
     /// The file that the password is from, for the caller to read again when it changes.
     pub password_file: Option<PathBuf>,
+    /// Further logins, which take turns with that credential.
+    pub further_logins: Vec<LoginOptions>,
     /// PEM certificates to trust for this upstream beside the platform's.
     pub ca_pem: Option<Vec<u8>>,
     /// The certificate to show to it, and to no other host.
@@ -39,6 +41,7 @@ impl UpstreamOptions {
             url,
             credential: ProxyCredential::Anonymous,
             password_file: None,
+            further_logins: Vec::new(),
             ca_pem: None,
             client_identity: None,
             must_be_public: false,
@@ -47,6 +50,15 @@ impl UpstreamOptions {
             max_connections: 64,
         }
     }
+}
+
+/// A login at an upstream beside its first.
+#[derive(Clone, Debug)]
+pub struct LoginOptions {
+    /// With whose credential.
+    pub credential: ProxyCredential,
+    /// The file that the password is from, as of the first login.
+    pub password_file: Option<PathBuf>,
 }
 
 /// The credential for an upstream.

@@ -4,15 +4,12 @@
 //! for a bounded time, is not sent to a host that limits us or does not answer, and its faults get
 //! their names. No redirect is followed here, no login made and nothing retried.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 use url::Url;
 
 use super::advice::{ToldMistakes, UpstreamMistake};
@@ -20,14 +17,15 @@ use super::backoff::{BackoffPermit, BackoffTable};
 use super::base::RegistryBase;
 use super::body::AnswerBody;
 use super::breaker::{BreakerPermit, CircuitBreaker, OpenHook, OpenedHost, UrlScheme};
-use super::client_shares::ClientShares;
+use super::budget::{BudgetRecord, RateBudget};
 use super::coding::DocumentCoding;
 use super::error::UpstreamError;
-use super::limit;
+use super::limit::{self, RateAllowance};
 use super::meter::{CallInFlight, CallOutcome, UpstreamMeter};
 use super::payload::{ChangePayload, UploadStallTimer};
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
+use super::request_room::RequestRoom;
 use super::shown::host_of;
 use super::status::StatusClass;
 use crate::http::{ConnectionLane, HttpClient, Incoming, InstanceId, ReplyBody, SendError};
@@ -39,15 +37,6 @@ pub(super) const HEAD_WAIT: Duration = Duration::from_secs(15);
 /// How long a host may take for the head of its answer to a change whose body is at hand.
 /// Registries check every layer that a manifest names before they answer.
 const CHANGE_WAIT: Duration = Duration::from_secs(60);
-
-/// How long a push waits for its turn: as long as everything before an answer's head.
-const PERMIT_WAIT: Duration = Duration::from_secs(25);
-
-/// One in so many requests at once may be a push, rounded up.
-const PUSH_SHARE: usize = 2;
-
-/// One in so many requests at once, rounded up, is left to other clients by one that asks a lot.
-const OTHERS_SHARE: usize = 4;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION")));
 
@@ -65,21 +54,18 @@ pub(super) struct UpstreamTransport {
     /// Counts what is sent and what comes.
     pub(super) meter: Arc<UpstreamMeter>,
     clients: TransportClients,
-    permits: Arc<Semaphore>,
-    /// Fewer than `permits`: clients decide how long a push takes.
-    pushes: Arc<Semaphore>,
-    push_places: usize,
-    shares: ClientShares<IpAddr>,
-    client_share: usize,
+    pub(super) room: Arc<RequestRoom>,
     backoff: BackoffTable,
-    breaker: CircuitBreaker,
+    budget: BudgetRecord,
+    breaker: Arc<CircuitBreaker>,
     /// Whether it has redirected when it was last asked for a blob.
     redirects_blobs: AtomicBool,
-    told: ToldMistakes,
+    told: Arc<ToldMistakes>,
 }
 
 /// Connections, apart by what they show: the certificate is for the upstream's own origin, and for
 /// no token server or storage elsewhere.
+#[derive(Clone)]
 pub(super) struct TransportClients {
     /// To the upstream.
     pub(super) own: HttpClient,
@@ -98,69 +84,37 @@ impl UpstreamTransport {
         meter: Arc<UpstreamMeter>,
         on_open: fn(Weak<Self>) -> OpenHook,
     ) -> Arc<Self> {
-        let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
-        let host = host_of(base.url());
-        let client_share = (permits - permits.div_ceil(OTHERS_SHARE)).max(1);
-        let push_places = permits.div_ceil(PUSH_SHARE);
-        let pushes = Arc::new(Semaphore::new(push_places));
-        let permits = Arc::new(Semaphore::new(permits));
+        let (host, room) = (host_of(base.url()), Arc::new(RequestRoom::new(connections_max)));
         Arc::new_cyclic(|this| Self {
             base,
             host,
             instance,
             meter,
             clients,
-            permits,
-            pushes,
-            push_places,
-            shares: ClientShares::default(),
-            client_share,
+            room,
             backoff: BackoffTable::default(),
-            breaker: CircuitBreaker::new(on_open(Weak::clone(this))),
+            budget: BudgetRecord::default(),
+            breaker: Arc::new(CircuitBreaker::new(on_open(Weak::clone(this)))),
             redirects_blobs: AtomicBool::new(false),
-            told: ToldMistakes::default(),
+            told: Arc::default(),
         })
     }
 
-    /// How many pushes it has room for at once.
-    pub(super) fn push_places(&self) -> usize {
-        self.push_places
-    }
-
-    /// Waits, first come first served, until the upstream has room for `request`, and its client a
-    /// share of that. Fewer changes go
-    /// on at once than requests, and none waits for longer than [`PERMIT_WAIT`]. Requests for
-    /// tokens have a limit of their own.
-    pub(super) async fn permits(
-        &self,
-        request: &UpstreamRequest,
-    ) -> Result<Vec<OwnedSemaphorePermit>, UpstreamError> {
-        if request.purpose == CallPurpose::Token {
-            return Ok(Vec::new());
-        }
-        if !request.is_change() {
-            let mut held = Vec::with_capacity(2);
-            if let Some(client) = request.scope.asker {
-                held.push(self.acquire(&self.shares.of(client, self.client_share)).await?);
-            }
-            held.push(self.acquire(&self.permits).await?);
-            return Ok(held);
-        }
-        let both = async {
-            let push = self.acquire(&self.pushes).await?;
-            Ok(vec![push, self.acquire(&self.permits).await?])
-        };
-        let host = self.host.clone();
-        let stalled = UpstreamError::Stalled { host, waited: PERMIT_WAIT };
-        timeout(PERMIT_WAIT, both).await.unwrap_or(Err(stalled))
-    }
-
-    async fn acquire(
-        &self,
-        permits: &Arc<Semaphore>,
-    ) -> Result<OwnedSemaphorePermit, UpstreamError> {
-        let permit = Arc::clone(permits).acquire_owned().await;
-        permit.map_err(|closed| self.unreachable(self.base.url(), closed.to_string()))
+    /// The same way for another login: connections, room and breaker are shared, limits are not.
+    pub(super) fn for_another_login(&self) -> Arc<Self> {
+        Arc::new(Self {
+            base: self.base.clone(),
+            host: self.host.clone(),
+            instance: self.instance,
+            meter: Arc::clone(&self.meter),
+            clients: self.clients.clone(),
+            room: Arc::clone(&self.room),
+            backoff: BackoffTable::default(),
+            budget: BudgetRecord::default(),
+            breaker: Arc::clone(&self.breaker),
+            redirects_blobs: AtomicBool::new(false),
+            told: Arc::clone(&self.told),
+        })
     }
 
     /// Sends `request` once, with this body and this `Authorization`.
@@ -194,7 +148,7 @@ impl UpstreamTransport {
             Ok(response) => response,
             Err(error) => return Err(self.fault(request, call, timer, error)),
         };
-        self.tell_of_answer(request, &response, &host);
+        self.note_answer(request, &response, &host);
         match call.answered(&response) {
             Some(wait) if !request.is_change() => {
                 return Err(UpstreamError::Throttled { host, wait: Some(wait) });
@@ -334,8 +288,23 @@ impl UpstreamTransport {
         self.backoff.held()
     }
 
-    fn tell_of_answer<B>(&self, request: &UpstreamRequest, response: &Response<B>, host: &str) {
+    /// The allowance that the upstream stated last for this login.
+    pub(super) fn allowance(&self) -> Option<RateAllowance> {
+        self.budget.stated()
+    }
+
+    /// How much is left of the allowance that the upstream states.
+    pub(super) fn budget(&self) -> RateBudget {
+        self.budget.left()
+    }
+
+    /// Notes what an answer says of the allowance, and tells the operator of a mistake in it.
+    fn note_answer<B>(&self, request: &UpstreamRequest, response: &Response<B>, host: &str) {
         let (status, headers) = (response.status(), response.headers());
+        let is_larders = self.is_own(request) && request.client().is_none();
+        if let Some(allowance) = limit::allowance(headers).filter(|_| is_larders) {
+            self.budget.note(allowance, host);
+        }
         self.tell(UpstreamMistake::in_answer(request, status, headers), host, status.as_str());
     }
 

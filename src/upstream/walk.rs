@@ -33,7 +33,7 @@ pub(super) async fn follow(
     authorization: Option<&HeaderValue>,
 ) -> Result<UpstreamReply, UpstreamError> {
     transport.check(request)?;
-    let permits = transport.permits(request).await?;
+    let permits = transport.room.permits(request, &transport.host).await?;
     let mut request = request.clone();
     request.headers.extend(request.via.header(transport.instance).map(|value| (VIA, value)));
     let mut payload = payload;

@@ -12,6 +12,7 @@ mod admin;
 mod backoff;
 mod between;
 mod breaker;
+mod budget;
 mod capacity;
 mod carry;
 mod clients;

@@ -105,7 +105,7 @@ impl ListPulls {
         };
         let validated = known.as_ref().map(|known| &known.validated);
         let policy = policy(grant, listing, known.as_deref());
-        match self.validation.resolve(grant, validated, policy, Purpose::Pull, ask).await? {
+        match self.validation.resolve(grant, validated, policy, Purpose::Pull, false, ask).await? {
             Resolution::Validated(what, decision) => {
                 Ok(Pulled { what, decision, age: Some(Duration::ZERO) })
             }

@@ -173,13 +173,15 @@ pub(in crate::cache) struct RecordValidation {
 
 impl RecordValidation {
     /// The record that answers a client: the one that is cached, which was last `validated` then,
-    /// or the answer to `ask`.
+    /// or the answer to `ask`. Content that `is_held` is checked more rarely when few requests are
+    /// left of a rate limit.
     pub(in crate::cache) async fn resolve<V: Clone>(
         &self,
         grant: &Grant,
         validated: Option<&LastValidated>,
         policy: TagPolicy,
         purpose: Purpose,
+        is_held: bool,
         ask: impl Fn(Sharing) -> (bool, PendingAnswer<V>),
     ) -> Result<Resolution<V>, CacheError> {
         let Some(validated) = validated else {
@@ -203,6 +205,9 @@ impl RecordValidation {
         // that is expired is not served.
         if purpose == Purpose::Push || stale.is_expired() {
             return stale.or_validated(grant, Box::pin(ask_shared(grant, ask)).await.1);
+        }
+        if is_held && age <= grant.registry().upstream().check_after() {
+            return Ok(stale.served(StaleReason::Budget));
         }
         Box::pin(self.revalidate(grant, stale, ask)).await
     }

@@ -169,7 +169,9 @@ impl TagPulls {
         };
         let validated = known.as_ref().map(|known| &known.validated);
         let policy = policy(grant, tag, known.as_deref());
-        match self.validation.resolve(grant, validated, policy, purpose, ask).await? {
+        // An absence is no content: a client that waits for the tag would wait in vain.
+        let is_held = known.as_ref().is_some_and(|known| known.digest.is_some());
+        match self.validation.resolve(grant, validated, policy, purpose, is_held, ask).await? {
             Resolution::Validated(ResolvedTag::Digest(digest, warnings), decision) => {
                 let pulled = self.pull_named(grant, &digest, decision, Duration::ZERO).await?;
                 Ok(Pulled { what: pulled.what.with_warnings(&warnings), ..pulled })

@@ -120,6 +120,27 @@ fn the_last_upstream_is_the_registry_and_what_is_written_for_that_is_its_alone()
     );
 }
 
+/// Each of several logins is read like a single one.
+#[test]
+fn auth_may_be_a_list_of_logins_that_take_turns() {
+    let text = "[registry.'a.b']\nauth = [\n\
+        { type = 'basic', username = 'one', password_file = 'secret' },\n\
+        { type = 'basic', username = 'two', password = 'x' },\n{ type = 'anonymous' }]\n";
+    let settings = Case::of(text).file("secret", "hunter2\n").settings();
+    let upstream = &settings.registries[0].upstream;
+    let further = upstream.further_logins.iter().map(|it| (&it.credential, &it.password_file));
+    let all = std::iter::once((&upstream.credential, &upstream.password_file)).chain(further);
+    let shown: Vec<_> = all
+        .map(|(credential, file)| match credential {
+            ProxyCredential::Basic { username, password } => {
+                format!("{username} {} {}", password.expose_secret(), file.is_some())
+            }
+            ProxyCredential::Anonymous | ProxyCredential::Issued(_) => "none".to_owned(),
+        })
+        .collect();
+    assert_eq!(shown, ["one hunter2 true", "two x false", "none"]);
+}
+
 /// A registry gets what `docker login --password-stdin` would send of the same file.
 #[test]
 fn a_password_file_loses_one_last_newline_and_nothing_else() {

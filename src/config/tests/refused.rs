@@ -66,7 +66,8 @@ fn types_are_checked_and_values_not_shown() {
             "registry.x.max_connections",
             "",
         ),
-        ("[registry.x]\nauth = 'hunter2'", 2, "registry.x.auth", "expected a table, not a string"),
+        ("[registry.x]\nauth = 'hunter2'", 2, "registry.x.auth", "expected a table or a list of"),
+        ("[registry.x]\nauth = [5]", 2, "registry.x.auth", "expected a table, not an integer"),
         ("[registry.x]\nauth.password = 12", 2, "registry.x.auth.password", "expected a string"),
     ]);
 }

@@ -30,6 +30,7 @@ fn upstreams_are_checked() {
         ("[registry.'a.b']\nupstream = 'file:///etc'", 2, UPSTREAM, "scheme `file`"),
         ("[registry.'a.b']\nupstream = 'https://ä.b'", 2, UPSTREAM, "`xn--4ca.b`"),
         ("[registry.'a.b']\nupstream = 'a.b:5000'", 2, UPSTREAM, "`https://a.b:5000`?"),
+        ("[registry.'a.b']\nauth = []", 2, "registry.\"a.b\".auth", "list of logins is empty"),
         ("[registry.'a.b']\nupstream = []", 2, UPSTREAM, "list of upstreams is empty"),
         (
             "[registry.'a.b']\nupstream = ['x://a','x://b','x://c','x://d','x://e','x://f','x://g','x://h','x://i']",

@@ -129,6 +129,7 @@ impl Place {
 pub struct When {
     needle: String,
     method: Option<&'static str>,
+    authorization: String,
     skip: usize,
     times: usize,
 }
@@ -136,7 +137,8 @@ pub struct When {
 impl When {
     /// Requests whose path and query contain this text: a digest, `manifests/latest`, `/token`.
     pub fn asked(needle: impl fmt::Display) -> Self {
-        Self { needle: needle.to_string(), method: None, skip: 0, times: usize::MAX }
+        let (needle, authorization) = (needle.to_string(), String::new());
+        Self { needle, method: None, authorization, skip: 0, times: usize::MAX }
     }
 
     /// Only GET.
@@ -152,6 +154,11 @@ impl When {
     /// Only this method.
     pub fn by(self, method: &'static str) -> Self {
         Self { method: Some(method), ..self }
+    }
+
+    /// Only with this text in `Authorization`.
+    pub fn showing(self, text: &str) -> Self {
+        Self { authorization: text.to_owned(), ..self }
     }
 
     /// Only the nth of them, from 1.
@@ -172,6 +179,7 @@ impl When {
     fn concerns(&self, asked: &Asked) -> bool {
         asked.target.contains(&self.needle)
             && self.method.is_none_or(|method| method == asked.method)
+            && asked.header("authorization").unwrap_or_default().contains(&self.authorization)
     }
 }
 
