@@ -1,6 +1,7 @@
 //! Images that real clients push through Larder arrive in real registries, and are in the cache at
 //! once.
 
+mod azure_registry;
 mod claims;
 mod clouds;
 mod every_client;

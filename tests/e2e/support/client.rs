@@ -1,5 +1,8 @@
 //! The interface of all clients, and the table of them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::buildkit::Buildkit;
 use super::built::Built;
 use super::containerd::{Containerd, NEWEST};
@@ -38,6 +41,11 @@ impl Login {
     /// As arguments of nearly every client's `login`.
     pub(crate) fn arguments(&self) -> [&'static str; 4] {
         ["--username", self.user, "--password", self.password]
+    }
+
+    /// As the value of `Authorization`.
+    pub(crate) fn basic(&self) -> String {
+        format!("Basic {}", STANDARD.encode(self.to_string()))
     }
 }
 
