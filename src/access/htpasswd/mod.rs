@@ -82,6 +82,16 @@ impl UserTable {
     /// Whether this is the user's password. Takes up to seconds, and equally long for an unknown
     /// user, so it must run on the blocking pool.
     pub(super) fn verify(&self, username: &str, password: &SecretString) -> bool {
+        self.verify_by(username, password, matches)
+    }
+
+    /// Computes one hash, for known and unknown users alike; `matches` computes it.
+    fn verify_by(
+        &self,
+        username: &str,
+        password: &SecretString,
+        matches: impl FnOnce(&SecretString, &SecretString) -> bool,
+    ) -> bool {
         let hash = self.by_name.get(username);
         let is_right = matches(hash.unwrap_or(&self.dummy), password);
         is_right && hash.is_some()

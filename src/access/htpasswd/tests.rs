@@ -45,6 +45,28 @@ fn each_kind_of_hash_accepts_its_password_and_no_other() {
     }
 }
 
+/// A login's time would tell which users exist if it were spent for those alone.
+#[test]
+fn an_unknown_user_costs_the_same_hash_as_a_wrong_password() {
+    let rare = argon2(Params::new(64, 1, 1, None).unwrap());
+    let users = users(&format!("a:{rare}\nb:{BCRYPT}\nc:{BCRYPT}\n"));
+    let computed = |user: &str, says: bool| {
+        let mut hashes = Vec::new();
+        let is_in = users.verify_by(user, &SecretString::from("wrong"), |hash, password| {
+            assert_eq!(password.expose_secret(), "wrong");
+            hashes.push(hash.expose_secret().to_owned());
+            says
+        });
+        (hashes, is_in)
+    };
+    let one = || vec![BCRYPT.to_owned()];
+    assert_eq!(computed("b", false), (one(), false));
+    for unknown in ["", "x", "B", "b "] {
+        assert_eq!(computed(unknown, false), (one(), false), "{unknown:?}");
+        assert_eq!(computed(unknown, true), (one(), false), "{unknown:?}, the password of another");
+    }
+}
+
 /// bcrypt ignores what is beyond 72 bytes, so two passwords would be one.
 #[test]
 fn a_password_longer_than_bcrypt_takes_is_wrong() {
