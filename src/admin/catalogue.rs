@@ -82,6 +82,8 @@ catalogue! {
         "Blobs that are being fetched into the store."
     FILLS_ENDED Counter "larder_fills_ended_total" ["registry", "result"]
         "Fetches of blobs that have ended."
+    WARMED Counter "larder_warmed_images_total" ["result"]
+        "Images that were fetched on a schedule."
     MOUNTED Counter "larder_mounted_blobs_total" []
         "Blobs that were pushed by a mount and not sent to the upstream."
     MOUNTED_BYTES Counter "larder_mounted_bytes_total" []

@@ -135,9 +135,14 @@ fn fills(sources: &ReportSources) -> Vec<MetricFamily> {
     let ended = ended
         .iter()
         .map(|(label, end, count)| ([label.as_str(), end.as_str()], SampleValue::Whole(*count)));
+    let warmed = (sources.warmed)();
     vec![
         single(metrics::FILLS_RUNNING, sources.cache.fills().len() as u64),
         family(metrics::FILLS_ENDED, ended),
+        family(
+            metrics::WARMED,
+            warmed.map(|(result, count)| ([result], SampleValue::Whole(count))),
+        ),
     ]
 }
 

@@ -21,6 +21,8 @@ pub struct ReportSources {
     pub routes: Box<dyn Fn() -> Arc<Routes> + Send + Sync>,
     /// Counters of past requests.
     pub traffic: Arc<TrafficCounters>,
+    /// The images that were fetched on a schedule, by result.
+    pub warmed: Box<dyn Fn() -> [(&'static str, u64); 2] + Send + Sync>,
     /// The clients' connections.
     pub connections: TaskTracker,
     /// Cancelled when no more requests are taken.

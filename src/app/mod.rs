@@ -34,7 +34,7 @@ use crate::admin::{AdminService, ReportSources};
 use crate::cache::{Cache, KnownRegistries};
 use crate::clock::{BootId, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
-use crate::control::{ControlSources, RegistrySettings};
+use crate::control::{ControlSources, RegistrySettings, WarmCount, WarmSchedule};
 use crate::http::{
     ClientPeer, ClientSocket, ConnectionLoad, ConnectionQuota, EgressRoute, InstanceId, Network,
     NetworkConnection, ProxyTable, RequestBody, SendfileQueue, SystemNetwork, serve_connection,
@@ -77,6 +77,7 @@ impl Default for AppParts {
 pub struct App {
     cache: Cache,
     pins: Arc<PinBook>,
+    warming: Arc<WarmSchedule>,
     push: PushService,
     egress: EgressRoute,
     ledger: Arc<LoginCache>,
@@ -112,9 +113,12 @@ impl App {
         cache.store().set_upstream_states(upstream_states(&routes));
         let stop = CancellationToken::new();
         tokio::spawn(scrub_until(stop.clone(), cache.clone(), known_registries(&routes)));
+        let warming = WarmSchedule::new(cache.clone(), known_registries(&routes));
+        warming.set_tables(settings.warm.clone());
         Ok(Self {
             cache,
             pins,
+            warming: Arc::new(warming),
             push,
             egress,
             ledger: Arc::new(LoginCache::new()?),
@@ -145,6 +149,7 @@ impl App {
         self.cache.set_space_limits(settings.store.limits, &settings.store.retention);
         self.pins.set_patterns(settings.pins.clone());
         self.cache.store().pins_changed();
+        self.warming.set_tables(settings.warm.clone());
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
         Ok(())
@@ -157,8 +162,13 @@ impl App {
 
     /// The parts that health, metrics and the page are read from.
     pub fn report_sources(&self) -> ReportSources {
-        let routes = Arc::clone(&self.routes);
+        let (routes, warming) = (Arc::clone(&self.routes), Arc::clone(&self.warming));
+        let warmed = move || {
+            let WarmCount { complete, failed } = warming.count();
+            [("complete", complete), ("failed", failed)]
+        };
         ReportSources {
+            warmed: Box::new(warmed),
             cache: self.cache.clone(),
             push: self.push.clone(),
             routes: Box::new(move || routes.take()),
@@ -250,6 +260,7 @@ impl App {
     /// that are not done by then stay on disk, to be gone on with.
     pub async fn stop(&self) {
         self.stop.cancel();
+        self.warming.set_tables(Vec::new());
         self.connections.close();
         let grace = *self.grace.take();
         let begin = Instant::now();

@@ -11,6 +11,7 @@ use super::output::say;
 use super::progress::{ProgressLine, bar};
 use crate::amounts::bytes;
 use crate::control::{ControlFailure, ControlRequest, WarmUpdate, WarmWishes};
+use crate::inventory::own_platform;
 
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("wanted").required(true).multiple(true))]
@@ -87,7 +88,7 @@ impl WarmArguments {
     fn warm(&self, cache: &CommandCache, name: &str) -> Result<WarmUpdate, CommandError> {
         let platforms = match (self.all_platforms, self.platform.is_empty()) {
             (true, _) => Vec::new(),
-            (false, true) => vec![format!("linux/{}", architecture())],
+            (false, true) => vec![own_platform()],
             (false, false) => self.platform.clone(),
         };
         let wishes = WarmWishes { platforms, with_referrers: self.referrers };
@@ -113,14 +114,5 @@ impl WarmArguments {
             last.error = Some("the server stopped".to_owned());
         }
         Ok(last)
-    }
-}
-
-/// The architecture of this machine, by its name in indexes.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
     }
 }

@@ -14,7 +14,7 @@ use super::checks;
 use super::dashboard::{self, DashboardSettings};
 use super::defaults;
 use super::diagnostics::{Diagnostics, ValueFault, quoted};
-use super::keys::{CacheTable, FileTable, PinTable};
+use super::keys::{CacheTable, FileTable, PinTable, WarmTable};
 use super::listeners::{self, ClientLimits, ListenerSettings};
 use super::log_settings::LogSettings;
 use super::proxies;
@@ -22,10 +22,10 @@ use super::reader::Located;
 use super::registries;
 use super::registry_keys::NamedRegistry;
 use super::resolver::Resolver;
-use super::values::FilledList;
+use super::values::{ALL_PLATFORMS, FilledList};
 use crate::cache::CacheOptions;
 use crate::http::ProxyOptions;
-use crate::inventory::PinPattern;
+use crate::inventory::{ImageSelection, PinPattern, WarmOptions, own_platform};
 use crate::oci::RegistryName;
 use crate::push::PushOptions;
 use crate::registry::{RegistryOptions, RepositoryPattern};
@@ -52,6 +52,8 @@ pub struct Settings {
     pub store: StoreOptions,
     /// The images that are kept.
     pub pins: Vec<PinPattern>,
+    /// The images that are fetched at an interval.
+    pub warm: Vec<WarmOptions>,
     /// For the pull path.
     pub cache: CacheOptions,
     /// The proxies towards upstreams: the environment's alone to say, as for any program.
@@ -72,8 +74,11 @@ pub(super) fn resolve(
     let listeners = listeners::resolve(&mut file, &mut resolver);
     let retention = retention(&file);
     let pins = file.pin.drain(..).map(pin).collect();
+    let warm = std::mem::take(&mut file.warm);
     resolver.own = listeners.iter().map(|it| (it.address, it.names.clone())).collect();
+    let registries = registries::resolve(file.registry.take(), &mut resolver);
     let settings = Settings {
+        warm: warm.into_iter().map(|it| warm_options(it, &registries, &mut resolver)).collect(),
         admin: listeners::admin(&file.admin_listen, &listeners, &mut resolver),
         dashboard: dashboard::resolve(&file, &listeners, &mut resolver),
         clients: ClientLimits {
@@ -91,7 +96,7 @@ pub(super) fn resolve(
         },
         proxies: proxies::resolve(&mut resolver),
         push: push_options(&file.cache, &mut resolver),
-        registries: registries::resolve(file.registry, &mut resolver),
+        registries,
         listeners,
         warnings: Vec::new(),
     };
@@ -107,6 +112,27 @@ fn pin(PinTable { registries, repositories, tags }: PinTable) -> PinPattern {
         repositories: repositories.0,
         tags: tags.map_or_else(|| vec![RepositoryPattern::any()], |list| list.0),
     }
+}
+
+fn warm_options(
+    written: WarmTable,
+    registries: &[RegistryOptions],
+    resolver: &mut Resolver<'_>,
+) -> WarmOptions {
+    let images = written.images.0.iter().filter_map(|image| {
+        let selected = ImageSelection::resolve(&image.value, registries).map_err(|_| {
+            ValueFault::new(format!("{} is not the name of an image", quoted(&image.value)))
+                .hint("write `registry/repository:tag`; without a registry it is the default one")
+        });
+        resolver.accept(&image.at, selected)
+    });
+    let images = images.collect();
+    let platforms = match written.platforms {
+        None => vec![own_platform()],
+        Some(list) if list.0.iter().any(|it| it.0 == ALL_PLATFORMS) => Vec::new(),
+        Some(list) => list.0.into_iter().map(|it| it.0).collect(),
+    };
+    WarmOptions { images, platforms, with_referrers: written.referrers, every: written.every.0 }
 }
 
 /// How long content is kept, and how much of each registry.

@@ -55,6 +55,10 @@ pub(super) enum ClientAuth {
     Required,
 }
 
+/// A platform of an index, or `all`.
+#[derive(Clone, Debug)]
+pub(super) struct PlatformName(pub String);
+
 /// The identity with which an upstream is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdentityKind {
@@ -108,6 +112,7 @@ texts! {
     PathPrefix, "prefix": prefix;
     LogFilter, "filter": LogFilter::from_text;
     CertificateUserName, "user": certificate_user;
+    PlatformName, "platform": platform;
 }
 
 /// Enumerations, with the words for their values.
@@ -313,12 +318,28 @@ pub(super) fn check_prefix(text: &str) -> Result<String, ValueFault> {
     Ok(text.to_owned())
 }
 
+fn platform(text: &str) -> Result<PlatformName, ValueFault> {
+    let is_part = |part: &str| {
+        let is_allowed = |it: u8| it.is_ascii_alphanumeric() || b"._-".contains(&it);
+        !part.is_empty() && part.bytes().all(is_allowed)
+    };
+    let is_platform = (2..=3).contains(&text.split('/').count()) && text.split('/').all(is_part);
+    if text == ALL_PLATFORMS || is_platform {
+        return Ok(PlatformName(text.to_owned()));
+    }
+    Err(ValueFault::new(format!("{} is not a platform", quoted(text)))
+        .hint("write `linux/amd64`, `linux/arm/v7`, or `all` alone"))
+}
+
 fn certificate_user(text: &str) -> Result<CertificateUserName, ValueFault> {
     if text.is_empty() || text.contains([':', '\n', '\0']) {
         return Err(ValueFault::new("this is not a user name"));
     }
     Ok(CertificateUserName(text.to_owned()))
 }
+
+/// The word for every platform of an index.
+pub(super) const ALL_PLATFORMS: &str = "all";
 
 /// One address has no more ports towards another.
 const MAX_CONNECTIONS_MAX: usize = 65_535;

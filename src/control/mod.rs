@@ -14,6 +14,7 @@ mod service;
 mod stats;
 mod verification;
 mod warm;
+mod warm_schedule;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ pub use verification::{
     ContentShare, ContentVerification, NoShare, VerificationReport, WrongContent, WrongState,
 };
 pub use warm::{WarmUpdate, WarmWishes};
+pub use warm_schedule::{WarmCount, WarmSchedule};
 
 /// The socket of the server that uses this cache directory.
 pub fn socket_path(cache_dir: &Path) -> PathBuf {

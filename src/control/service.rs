@@ -13,8 +13,7 @@ use super::received::received_archive;
 use super::request::ControlRequest;
 use super::stats::CacheStats;
 use super::verification::{ContentShare, ContentVerification, RestoreContent};
-use super::warm::{WarmJob, WarmWishes};
-use crate::access::Grant;
+use super::warm::{WarmJob, WarmWishes, grant_to_warm};
 use crate::bundle::{ImportJob, ImportUpdate, ImportWishes};
 use crate::cache::{Cache, KnownRegistries};
 use crate::http::{Incoming, ReplyBody, receive_local};
@@ -192,14 +191,12 @@ impl ControlService {
         let Ok(name) = name.parse::<ImageName>() else {
             return json(StatusCode::BAD_REQUEST, &ControlFailure::bad_name(name));
         };
-        let registry = (self.sources.known)(&name.registry);
-        let grant = registry.and_then(|registry| Grant::to_restore(&registry, &name.repository));
-        let Some(grant) = grant else {
+        let Some(grant) = grant_to_warm(&self.sources.known, &name) else {
             return json(StatusCode::CONFLICT, &ControlFailure::not_warmed(&name));
         };
-        let job = WarmJob::new(self.sources.cache.clone(), grant, wishes);
         let (lines, response) = open_lines();
-        drop(tokio::spawn(async move { job.run(name.reference, &lines).await }));
+        let job = WarmJob::new(self.sources.cache.clone(), grant, wishes, Some(lines));
+        drop(tokio::spawn(job.run(name.reference)));
         response
     }
 

@@ -1,4 +1,4 @@
-//! Images that are fetched before a client asks for them: what `larder warm` shows.
+//! Images that are fetched before a client asks for them, by `larder warm` or on a schedule.
 //!
 //! Everything goes through the fetches of pulls, with their limits, and is shared with clients that
 //! ask meanwhile. A fetch that was interrupted is resumed by the next.
@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use super::lines::LineSender;
 use crate::access::Grant;
-use crate::cache::{Cache, CacheError, CachedManifest, ListKind};
-use crate::inventory::{ManifestDocument, ManifestPart, PartKind};
+use crate::cache::{Cache, CacheError, CachedManifest, KnownRegistries, ListKind};
+use crate::inventory::{ImageName, ManifestDocument, ManifestPart, PartKind};
 use crate::oci::{AcceptSet, Digest, MANIFEST_ACCEPT, PageQuery, Reference};
 
 /// The parts of an image that are wanted.
@@ -69,6 +69,8 @@ pub(super) struct WarmJob {
     pub(super) cache: Cache,
     pub(super) grant: Grant,
     pub(super) wishes: WarmWishes,
+    /// The reader of the updates, if there is one.
+    lines: Option<LineSender>,
     seen: HashSet<Digest>,
     blobs: Vec<ManifestPart>,
     update: WarmUpdate,
@@ -77,31 +79,36 @@ pub(super) struct WarmJob {
 }
 
 impl WarmJob {
-    pub(super) fn new(cache: Cache, grant: Grant, wishes: WarmWishes) -> Self {
+    pub(super) fn new(
+        cache: Cache,
+        grant: Grant,
+        wishes: WarmWishes,
+        lines: Option<LineSender>,
+    ) -> Self {
         let (seen, blobs, update) = (HashSet::new(), Vec::new(), WarmUpdate::default());
-        Self { cache, grant, wishes, seen, blobs, update, shown: Instant::now() }
+        Self { cache, grant, wishes, lines, seen, blobs, update, shown: Instant::now() }
     }
 
-    /// Fetches the image, and shows how far it is, until the client goes away.
-    pub(super) async fn run(mut self, reference: Reference, lines: &LineSender) {
-        let fetched = match self.manifests(reference, lines).await {
-            Ok(()) => self.fetch_blobs(lines).await,
+    /// Fetches the image, and shows how far it is, until the client goes away. Returns the last
+    /// update.
+    pub(super) async fn run(mut self, reference: Reference) -> WarmUpdate {
+        let fetched = match self.manifests(reference).await {
+            Ok(()) => self.fetch_blobs().await,
             Err(error) => Err(error),
         };
         let error = fetched.err().map(|error| error.to_string());
         let last = WarmUpdate { is_done: true, error, ..self.update };
-        lines.send(&last).await;
+        if let Some(lines) = &self.lines {
+            lines.send(&last).await;
+        }
+        last
     }
 
     /// The manifests of the image, all that are wanted.
-    async fn manifests(
-        &mut self,
-        reference: Reference,
-        lines: &LineSender,
-    ) -> Result<(), WarmError> {
+    async fn manifests(&mut self, reference: Reference) -> Result<(), WarmError> {
         let mut todo = vec![reference];
         while let Some(reference) = todo.pop() {
-            self.show(lines).await?;
+            self.show().await?;
             let accept = AcceptSet::parse([MANIFEST_ACCEPT]);
             let pulled = self.cache.manifest(&self.grant, &reference, &accept).await?;
             let Some(digest) = pulled.what.digest().cloned() else { continue };
@@ -166,7 +173,7 @@ impl WarmJob {
     }
 
     /// Fetches the configurations and layers, some at a time.
-    async fn fetch_blobs(&mut self, lines: &LineSender) -> Result<(), WarmError> {
+    async fn fetch_blobs(&mut self) -> Result<(), WarmError> {
         let mut known = HashSet::new();
         self.blobs.retain(|part| known.insert(part.digest.clone()));
         self.update.of += self.blobs.len() as u64;
@@ -192,18 +199,24 @@ impl WarmJob {
                 Ok(Some(Err(_))) => return Err(WarmError::Lost),
                 Err(_) => {}
             }
-            self.show(lines).await?;
+            self.show().await?;
         }
     }
 
     /// Sends an update, if the last one is old enough.
-    async fn show(&mut self, lines: &LineSender) -> Result<(), WarmError> {
+    async fn show(&mut self) -> Result<(), WarmError> {
+        let Some(lines) = &self.lines else { return Ok(()) };
         if self.shown.elapsed() >= UPDATE_EVERY {
             self.shown = Instant::now();
             lines.send(&self.update).await;
         }
         if lines.is_closed() { Err(WarmError::ClientGone) } else { Ok(()) }
     }
+}
+
+/// The right to fetch an image; `None` if its registry is not fetched from.
+pub(super) fn grant_to_warm(known: &KnownRegistries, name: &ImageName) -> Option<Grant> {
+    known(&name.registry).and_then(|registry| Grant::to_restore(&registry, &name.repository))
 }
 
 /// Layers that are fetched at once: as many as containerd and dockerd fetch.

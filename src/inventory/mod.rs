@@ -19,6 +19,7 @@ mod removal;
 mod row;
 mod timestamp;
 mod usage;
+mod warm_options;
 
 pub use carried::{CarriedImage, CarriedRoot, carried_image};
 pub use detail::{ContentDetail, ImageDetail, ManifestDetail, show_image};
@@ -32,3 +33,4 @@ pub use pulls::{PullRecord, list_pulls};
 pub use removal::{RemovalPlan, RemovalReport, RemovalTarget, RemovedContent};
 pub use row::{ImagePlatforms, ImageRow};
 pub use timestamp::Timestamp;
+pub use warm_options::{ImageSelection, WarmOptions, own_platform};

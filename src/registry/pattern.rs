@@ -28,6 +28,14 @@ impl RepositoryPattern {
     }
 }
 
+impl PartialEq for RepositoryPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for RepositoryPattern {}
+
 impl FromStr for RepositoryPattern {
     type Err = InvalidPattern;
 

@@ -38,7 +38,7 @@ fn the_example_changes_nothing_as_it_is() {
     }
 }
 
-const WITHOUT_DEFAULT: [&str; 16] = [
+const WITHOUT_DEFAULT: [&str; 17] = [
     "access",
     "ca",
     "cache",
@@ -51,6 +51,7 @@ const WITHOUT_DEFAULT: [&str; 16] = [
     "htpasswd",
     "listener",
     "pin",
+    "warm",
     "registry",
     "rule",
     "session_key_file",

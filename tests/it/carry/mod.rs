@@ -8,3 +8,4 @@ mod offline;
 mod round_trip;
 mod two_sides;
 mod warm;
+mod warm_schedule;

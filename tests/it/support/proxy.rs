@@ -92,6 +92,7 @@ impl Setup {
                 index: None,
             },
             pins: Vec::new(),
+            warm: Vec::new(),
             cache: cache::CacheOptions {
                 memory: 8 << 20,
                 stale_wait: STALE_WAIT,

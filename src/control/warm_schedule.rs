@@ -1,0 +1,231 @@
+//! Images that are fetched again and again: the `[[warm]]` tables of the configuration.
+//!
+//! It decides when a table's images are fetched, and which tags a pattern means. `warm.rs` fetches
+//! one image. A table that a new configuration still has keeps its times; one that is gone ends,
+//! also in the middle of an image.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::answer::ControlFailure;
+use super::warm::{WarmJob, WarmWishes, grant_to_warm};
+use crate::access::Grant;
+use crate::cache::{Cache, CacheError, KnownRegistries, ListKind};
+use crate::inventory::{ImageName, ImageSelection, WarmOptions};
+use crate::oci::{PageQuery, Reference, Tag};
+use crate::registry::RepositoryPattern;
+
+/// The tables that are in force, each with a task.
+#[derive(Debug)]
+pub struct WarmSchedule {
+    fetcher: ScheduledFetcher,
+    running: Mutex<Vec<(WarmOptions, AbortOnDropHandle<()>)>>,
+}
+
+/// How many images were fetched on a schedule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WarmCount {
+    /// Images of which all that is wanted is stored.
+    pub complete: u64,
+    /// Images of which it is not, and lists of tags that cannot be had.
+    pub failed: u64,
+}
+
+impl WarmSchedule {
+    /// No tables yet.
+    pub fn new(cache: Cache, known: KnownRegistries) -> Self {
+        let permits = Arc::new(Semaphore::new(IMAGES_AT_ONCE));
+        let fetcher = ScheduledFetcher { cache, known, permits, counts: Arc::default() };
+        Self { fetcher, running: Mutex::default() }
+    }
+
+    /// These are the tables from now on. A new one begins at once.
+    pub fn set_tables(&self, tables: Vec<WarmOptions>) {
+        let mut running = self.running.lock();
+        running.retain(|(table, _)| tables.contains(table));
+        for table in tables {
+            if running.iter().any(|(known, _)| *known == table) {
+                continue;
+            }
+            let (fetcher, wanted) = (self.fetcher.clone(), table.clone());
+            let task = async move { repeat(wanted.every, || fetcher.run(&wanted)).await };
+            running.push((table, AbortOnDropHandle::new(tokio::spawn(task))));
+        }
+    }
+
+    /// The images that were fetched.
+    pub fn count(&self) -> WarmCount {
+        *self.fetcher.counts.lock()
+    }
+}
+
+/// Runs at once, and on each beat of the interval. Beats that a long run takes are left out.
+async fn repeat<F: Future<Output = ()>>(every: Duration, run: impl Fn() -> F) {
+    loop {
+        let begin = Instant::now();
+        run().await;
+        sleep(until_beat(begin.elapsed(), every)).await;
+    }
+}
+
+/// The time from the end of a run that took so long to the next beat.
+fn until_beat(took: Duration, every: Duration) -> Duration {
+    let late = took.as_nanos() % every.as_nanos().max(1);
+    every.saturating_sub(Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX)))
+}
+
+#[derive(Clone)]
+struct ScheduledFetcher {
+    cache: Cache,
+    known: KnownRegistries,
+    /// Held for each image that is fetched.
+    permits: Arc<Semaphore>,
+    /// The images of all runs.
+    counts: Arc<Mutex<WarmCount>>,
+}
+
+impl std::fmt::Debug for ScheduledFetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScheduledFetcher").finish_non_exhaustive()
+    }
+}
+
+impl ScheduledFetcher {
+    /// Fetches the images of a table, one after the other.
+    async fn run(&self, table: &WarmOptions) {
+        let mut count = WarmCount::default();
+        for selection in &table.images {
+            let images = match self.images(selection).await {
+                Ok(images) => images,
+                Err(error) => {
+                    self.note(&selection.name, Some(error), &mut count);
+                    continue;
+                }
+            };
+            for (image, grant) in images {
+                let error = self.fetch(&image, grant, table).await;
+                self.note(&image, error, &mut count);
+            }
+        }
+        let WarmCount { complete, failed } = count;
+        tracing::info!(complete, failed, "images were warmed on schedule");
+    }
+
+    /// Fetches an image. Returns the reason that it is not complete.
+    async fn fetch(&self, image: &ImageName, grant: Grant, table: &WarmOptions) -> Option<String> {
+        let Ok(_permit) = self.permits.acquire().await else {
+            return Some("Larder is stopping".to_owned());
+        };
+        let WarmOptions { platforms, with_referrers, .. } = table;
+        let wishes = WarmWishes { platforms: platforms.clone(), with_referrers: *with_referrers };
+        let job = WarmJob::new(self.cache.clone(), grant, wishes, None);
+        job.run(image.reference.clone()).await.error
+    }
+
+    fn note(&self, image: &ImageName, error: Option<String>, count: &mut WarmCount) {
+        if let Some(error) = error {
+            count.failed += 1;
+            self.counts.lock().failed += 1;
+            tracing::warn!(%image, error, "cannot warm an image");
+        } else {
+            count.complete += 1;
+            self.counts.lock().complete += 1;
+        }
+    }
+
+    /// The images that are meant, each with the right to fetch it.
+    async fn images(&self, wanted: &ImageSelection) -> Result<Vec<(ImageName, Grant)>, String> {
+        let name = &wanted.name;
+        let grant = grant_to_warm(&self.known, name);
+        let grant = grant.ok_or_else(|| {
+            let ControlFailure { error, hint } = ControlFailure::not_warmed(name);
+            format!("{error}: {}", hint.unwrap_or_default())
+        })?;
+        let Some(pattern) = &wanted.tags else { return Ok(vec![(name.clone(), grant)]) };
+        let mut tags = self.tags(&grant, pattern).await.map_err(|error| error.to_string())?;
+        if tags.is_empty() {
+            return Err(format!("no tag matches `{pattern}`"));
+        }
+        if tags.len() > TAGS_MAX {
+            let found = tags.len();
+            tracing::warn!(image = %name, %pattern, found, "more than {TAGS_MAX} tags match");
+            tags.truncate(TAGS_MAX);
+        }
+        let image = |tag| ImageName { reference: Reference::Tag(tag), ..name.clone() };
+        Ok(tags.into_iter().map(|tag| (image(tag), grant.clone())).collect())
+    }
+
+    /// The tags of a repository that a pattern matches.
+    async fn tags(
+        &self,
+        grant: &Grant,
+        pattern: &RepositoryPattern,
+    ) -> Result<Vec<Tag>, CacheError> {
+        let (mut page, mut found) = (PageQuery::default(), Vec::new());
+        for _ in 0..PAGES_MAX {
+            let list = self.cache.list(grant, &ListKind::Tags, &page).await?.what;
+            let TagNames { tags } = serde_json::from_slice(&list.body).unwrap_or_default();
+            let names = tags.unwrap_or_default();
+            let matching = names.iter().filter(|name| pattern.matches(name));
+            found.extend(matching.filter_map(|name| name.parse().ok()));
+            let Some(next) = list.next.clone().filter(|_| found.len() <= TAGS_MAX) else { break };
+            page = next;
+        }
+        Ok(found)
+    }
+}
+
+/// The part of a list of tags that is read.
+#[derive(Default, Deserialize)]
+struct TagNames {
+    tags: Option<Vec<String>>,
+}
+
+/// Images that are fetched at once for all tables: clients come first.
+const IMAGES_AT_ONCE: usize = 2;
+
+/// Tags that one pattern may match: a registry that makes up ever new ones would fill the cache.
+const TAGS_MAX: usize = 1000;
+
+/// Pages of a list of tags that are read: a registry could link one page to another for good.
+const PAGES_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// The times of the first runs, in seconds, each of which takes so long.
+    async fn runs(every: u64, takes: u64) -> Vec<u64> {
+        let begin = Instant::now();
+        let (sender, mut seen) = mpsc::unbounded_channel();
+        let run = || async {
+            sender.send(begin.elapsed().as_secs()).unwrap();
+            sleep(Duration::from_secs(takes)).await;
+        };
+        let end = timeout(Duration::from_secs(59), repeat(Duration::from_secs(every), run)).await;
+        assert!(end.is_err(), "it ends by itself");
+        let mut times = Vec::new();
+        while let Ok(time) = seen.try_recv() {
+            times.push(time);
+        }
+        times
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_begins_at_once_and_on_each_beat_that_no_run_takes() {
+        assert_eq!(runs(20, 0).await, [0, 20, 40]);
+        assert_eq!(runs(20, 19).await, [0, 20, 40]);
+        assert_eq!(runs(20, 25).await, [0, 40]);
+        assert_eq!(runs(u64::MAX / 4, 1).await, [0]);
+    }
+}
