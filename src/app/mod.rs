@@ -8,6 +8,7 @@ mod accepting;
 mod certificates;
 mod control_socket;
 mod error;
+mod hourly_log;
 mod latest;
 mod notify;
 mod operator_port;
@@ -113,6 +114,7 @@ impl App {
         cache.store().set_upstream_states(upstream_states(&routes));
         let stop = CancellationToken::new();
         tokio::spawn(scrub_until(stop.clone(), cache.clone(), known_registries(&routes)));
+        tokio::spawn(hourly_log::log_hourly(Arc::clone(&traffic), stop.clone()));
         let warming = WarmSchedule::new(cache.clone(), known_registries(&routes));
         warming.set_tables(settings.warm.clone());
         Ok(Self {

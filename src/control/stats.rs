@@ -173,6 +173,20 @@ impl RegistryTraffic {
         traffic.with_ratios()
     }
 
+    /// The traffic after `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        let later = Self {
+            requests: self.requests.saturating_sub(before.requests),
+            hits: self.hits.saturating_sub(before.hits),
+            stale: self.stale.saturating_sub(before.stale),
+            bytes: self.bytes.saturating_sub(before.bytes),
+            hit_bytes: self.hit_bytes.saturating_sub(before.hit_bytes),
+            ..Self::default()
+        };
+        later.with_ratios()
+    }
+
     fn and(self, other: Self) -> Self {
         let sum = Self {
             requests: self.requests + other.requests,

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::figures::TrafficFigures;
 use crate::cache::Decision;
 use crate::control::RegistryTraffic;
 use crate::routes::{
@@ -28,7 +27,7 @@ struct SeenActivity {
     recent: VecDeque<(SystemTime, Arc<RequestEvent>)>,
     clients: HashMap<EventClient, SeenClient>,
     missed: HashMap<RepositoryKey, u64>,
-    minutes: VecDeque<TrafficFigures>,
+    minutes: VecDeque<RegistryTraffic>,
 }
 
 /// A registry, and the name of a repository there.
@@ -72,7 +71,7 @@ impl Activity {
         if minutes.len() > MINUTES {
             minutes.pop_front();
         }
-        minutes.push_back(RegistryTraffic::of_all(traffic).into());
+        minutes.push_back(RegistryTraffic::of_all(traffic));
     }
 
     /// The last requests, the latest first.
@@ -102,11 +101,11 @@ impl Activity {
 
     /// The traffic of the last 24 hours, and of each half hour of them, the oldest first, up to
     /// `now`.
-    pub(super) fn day(&self, now: TrafficFigures) -> (TrafficFigures, Vec<TrafficFigures>) {
+    pub(super) fn day(&self, now: RegistryTraffic) -> (RegistryTraffic, Vec<RegistryTraffic>) {
         let seen = self.seen.lock();
         let minutes: Vec<_> = seen.minutes.iter().copied().chain([now]).collect();
         drop(seen);
-        let before = if minutes.len() > MINUTES { minutes[0] } else { TrafficFigures::default() };
+        let before = if minutes.len() > MINUTES { minutes[0] } else { RegistryTraffic::default() };
         let mut bars = Vec::with_capacity(MINUTES / BAR_MINUTES);
         let mut end = now;
         for bar in 1..=MINUTES / BAR_MINUTES {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::Method;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -49,7 +48,7 @@ impl FigureCollector {
         let DashboardSources { reports, activity, started, .. } = &self.sources;
         let routes = (reports.routes)();
         let table = routes.registries();
-        let since_start = RegistryTraffic::of_all(&reports.traffic).into();
+        let since_start = RegistryTraffic::of_all(&reports.traffic);
         let (last_day, half_hours) = activity.day(since_start);
         let asked = reports.traffic.counts();
         let is_asked = |name: &str| {
@@ -207,8 +206,7 @@ fn request(at: SystemTime, event: &RequestEvent, named: &NamedRegistries) -> Rec
     RecentRequest {
         at: at.into(),
         client: format!("{user}{}", details.client.address),
-        method: if details.method == Method::HEAD { "HEAD" } else { details.method.as_str() }
-            .to_owned(),
+        method: details.method.to_string(),
         kind: RequestKind::as_str(event.summary.route),
         registry,
         name,

@@ -21,13 +21,13 @@ pub(super) struct DashboardFigures {
     /// Whether it is ready, and why it is degraded.
     pub(super) health: HealthReport,
     /// The traffic since the start.
-    pub(super) since_start: TrafficFigures,
+    pub(super) since_start: RegistryTraffic,
     /// The traffic of the last 24 hours.
-    pub(super) last_day: TrafficFigures,
+    pub(super) last_day: RegistryTraffic,
     /// The registry that allows the fewest further pulls, of those that say.
     pub(super) pulls_left: Option<PullsLeft>,
     /// The last 24 hours in half hours, the oldest first.
-    pub(super) half_hours: Vec<TrafficFigures>,
+    pub(super) half_hours: Vec<RegistryTraffic>,
     /// Blobs that are being fetched; at most a hundred.
     pub(super) fills: Vec<FillFigures>,
     /// The last requests, the latest first.
@@ -44,57 +44,6 @@ pub(super) struct DashboardFigures {
     pub(super) clients: Vec<ClientFigures>,
     /// Registries of the configuration that no client has asked for since the start.
     pub(super) never_asked: Vec<String>,
-}
-
-/// Traffic in a span of time: requests for manifests and blobs that succeeded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(super) struct TrafficFigures {
-    /// The number of requests.
-    pub(super) requests: u64,
-    /// Those that were answered from the cache.
-    pub(super) hits: u64,
-    /// Those of them that the upstream could not be asked about.
-    pub(super) stale: u64,
-    /// Bytes that were sent.
-    pub(super) bytes: ByteAmount,
-    /// Those of them that came from the cache, and so were saved.
-    pub(super) saved: ByteAmount,
-}
-
-impl TrafficFigures {
-    /// Those after `before`.
-    pub(super) fn since(self, before: Self) -> Self {
-        let less = |now: ByteAmount, before: ByteAmount| ByteAmount(now.0.saturating_sub(before.0));
-        Self {
-            requests: self.requests.saturating_sub(before.requests),
-            hits: self.hits.saturating_sub(before.hits),
-            stale: self.stale.saturating_sub(before.stale),
-            bytes: less(self.bytes, before.bytes),
-            saved: less(self.saved, before.saved),
-        }
-    }
-
-    /// The share of the requests that were hits.
-    pub(super) fn hit_ratio(&self) -> PartOfWhole {
-        PartOfWhole { part: self.hits, whole: self.requests }
-    }
-
-    /// The share of the bytes that were saved.
-    pub(super) fn byte_ratio(&self) -> PartOfWhole {
-        PartOfWhole { part: self.saved.0, whole: self.bytes.0 }
-    }
-}
-
-impl From<RegistryTraffic> for TrafficFigures {
-    fn from(of: RegistryTraffic) -> Self {
-        Self {
-            requests: of.requests,
-            hits: of.hits,
-            stale: of.stale,
-            bytes: ByteAmount(of.bytes),
-            saved: ByteAmount(of.hit_bytes),
-        }
-    }
 }
 
 /// A registry that limits pulls.

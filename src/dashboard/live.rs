@@ -106,7 +106,7 @@ impl BodySource for ViewerBody {
 }
 
 /// Viewers at the same time. Each takes a connection, and 20 KiB a second at most.
-const VIEWERS_MAX: usize = 64;
+const VIEWERS_MAX: usize = 32;
 
 /// Seconds after which something is sent although nothing has changed.
 const SILENCE_SECONDS: u32 = 15;

@@ -2,7 +2,7 @@
 //!
 //! It only reads, and shows the command that would change something. It may be looked at by people
 //! who may not pull: a repository of a registry that decides about its clients itself is never
-//! named, nor is a client there. Figures come from the counters and events that metrics and the log
+//! named. Figures come from the counters and events that metrics and the log
 //! of pulls use too.
 //!
 //! `collect.rs` has the figures together, `page.html` shows them, `live.rs` sends them again as

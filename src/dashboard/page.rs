@@ -2,7 +2,8 @@
 
 use askama::Template;
 
-use super::figures::{DashboardFigures, TopImage};
+use super::figures::{ByteAmount, DashboardFigures, PartOfWhole, TopImage};
+use crate::control::RegistryTraffic;
 
 /// The whole document.
 #[derive(Debug, Template)]
@@ -20,6 +21,21 @@ impl DashboardPage<'_> {
     /// The sections that change.
     pub(super) fn live(&self) -> Result<String, askama::Error> {
         self.as_live().render()
+    }
+
+    /// The bytes that came from the cache.
+    fn saved(of: &RegistryTraffic) -> ByteAmount {
+        ByteAmount(of.hit_bytes)
+    }
+
+    /// The share of the requests that were hits.
+    fn hits(of: &RegistryTraffic) -> PartOfWhole {
+        PartOfWhole { part: of.hits, whole: of.requests }
+    }
+
+    /// The share of the bytes that came from the cache.
+    fn byte_hits(of: &RegistryTraffic) -> PartOfWhole {
+        PartOfWhole { part: of.hit_bytes, whole: of.bytes }
     }
 
     /// The lists of images, with their titles.

@@ -1,7 +1,7 @@
 //! The images at the top of two lists: by size, and by pulls.
 //!
-//! A list of all images reads many files, so it is made on the blocking pool, only while
-//! a viewer is there, and is kept for minutes.
+//! A list of all images reads many files, so it is made on the blocking pool, only while a viewer
+//! is there, and in pauses that are long for what it takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,10 +41,11 @@ impl TopImageLists {
             state.due = Some(now + LISTING_MAX);
             let (lists, store) = (self.clone(), Arc::clone(store));
             tokio::spawn(async move {
-                match blocking(move || read(&store, is_named)).await {
-                    Ok(read) => lists.put(read, now.elapsed()),
-                    Err(error) => tracing::debug!(%error, "cannot list the images for the page"),
-                }
+                let read = blocking(move || read(&store, is_named)).await;
+                let read = read.inspect_err(|error| {
+                    tracing::debug!(%error, "cannot list the images for the page");
+                });
+                lists.put(read.unwrap_or_default(), now.elapsed());
             });
         }
         state.lists.clone()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use http::Method;
 use larder::cache::Decision;
@@ -75,7 +76,7 @@ impl World {
         world.while_blobs_arrive().await;
         world.with_ailing_upstreams().await;
         world.with_an_ailing_disk().await;
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         world
     }
 
@@ -243,7 +244,7 @@ async fn a_line_says_who_asked_for_what_and_what_became_of_it() {
     proxy.client.get_with(&blob.path(REPOSITORY), &agent).await.assert_is(&blob);
     proxy.get("/v2/library/app/manifests/none?secret=1").await.error(404);
     proxy.get("/nothing/here").await.error(404);
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
 
     let lines = log.lines("request");
     let [got, refused, unknown] = &lines[..] else { panic!("{lines:?}") };
@@ -282,7 +283,7 @@ async fn the_line_of_a_miss_says_whether_it_was_evicted_and_the_header_does_not(
     for blob in &blobs {
         proxy.get(&blob.path(REPOSITORY)).await.assert_is(blob);
         while !proxy.has_stored(&blob.digest) {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
     let evicted = blobs.iter().find(|blob| !proxy.has_stored(&blob.digest)).unwrap();
@@ -292,10 +293,10 @@ async fn the_line_of_a_miss_says_whether_it_was_evicted_and_the_header_does_not(
         reply.assert_is(evicted);
         assert_eq!(reply.decision().get("detail"), None);
         while !proxy.has_stored(&evicted.digest) {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
 
     let lines = log.lines("request");
     let reasons: Vec<_> = lines.iter().map(|line| line["reason"].as_str()).collect();
@@ -331,4 +332,30 @@ fn is_of_debug(text: &str) -> bool {
     let is_duration =
         number.parse::<f64>().is_ok() && ["ns", "µs", "ms", "s"].contains(&&text[number.len()..]);
     is_wrapped || is_duration || text == "None" || text.contains(" { ")
+}
+
+/// An operator sees in the log what the cache is good for, without a scraper.
+#[tokio::test(start_paused = true)]
+async fn the_log_has_a_line_for_each_hour_with_pulls() {
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(1, &[5000]);
+    hub.put_image("team/app", "1.0", &image);
+    let log = Log::capture();
+    let proxy = Proxy::before(&hub).await;
+    let hours = || log.lines("pulls of the last hour");
+    proxy.pull("team/app", "1.0", &image).await;
+    proxy.pull("team/app", "1.0", &image).await;
+    tokio::time::sleep(Duration::from_secs(3601)).await;
+    let [hour] = &hours()[..] else { panic!("{:?}", hours()) };
+    let requests = hour["requests"].as_u64().unwrap();
+    assert_eq!(hour["hits"].as_u64().unwrap() * 2, requests, "{hour}");
+    assert_eq!((&hour["stale"], requests > 0), (&0.into(), true), "{hour}");
+    assert!(hour["saved"].as_str().unwrap().ends_with("KiB"), "{hour}");
+
+    // Nobody pulls.
+    tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+    assert_eq!(hours().len(), 1);
+    proxy.pull("team/app", "1.0", &image).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(hours()[1]["requests"], requests / 2);
 }

@@ -310,14 +310,16 @@ struct Etc {
 }
 
 /// The files with a password that the pages name.
-const SECRET_FILES: [&str; 12] = [
+const SECRET_FILES: [&str; 14] = [
     "acr-token",
     "git",
     "github-token",
     "gitlab",
     "harbor-password",
     "harbor-token",
+    "hub-one",
     "hub-token",
+    "hub-two",
     "key.json",
     "nexus-password",
     "ngc-key",

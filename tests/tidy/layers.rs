@@ -69,6 +69,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "access",
             "admin",
+            "amounts",
             "cache",
             "clock",
             "config",
