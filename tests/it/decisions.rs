@@ -42,8 +42,16 @@ impl World {
         let mut setup = Setup::new();
         setup.registry("docker.io", &hub);
         let mut others = Vec::new();
-        for name in ["down.test", "slow.test", "busy.test", "locked.test", "offline.test"] {
+        let names =
+            ["down.test", "slow.test", "busy.test", "locked.test", "offline.test", "spent.test"];
+        for name in names {
             let registry = ScriptedRegistry::new();
+            if name == "spent.test" {
+                for (name, count) in [("ratelimit-limit", 100), ("ratelimit-remaining", 5)] {
+                    let states = Fault::Header(name, format!("{count};w=21600"));
+                    registry.breaks(When::asked("/manifests/"), states);
+                }
+            }
             registry.put_image(REPOSITORY, "latest", &image);
             setup.registry(name, &registry).upstream.credential = ProxyCredential::Basic {
                 username: "robot".to_owned(),
