@@ -69,6 +69,9 @@ async fn a_pull_moves_the_numbers_and_is_among_the_recent_requests() {
     assert_eq!(before["never_asked"], serde_json::json!(["docker.io"]));
 
     proxy.pull(APP, "1.0", &image).await;
+    for blob in image.blobs() {
+        proxy.until_filled(&blob.digest).await;
+    }
     let missed = stats(&page).await;
     assert_eq!(
         (&missed["since_start"]["hits"], &missed["never_asked"][0]),

@@ -352,6 +352,9 @@ async fn the_log_has_a_line_for_each_hour_with_pulls() {
     let proxy = Proxy::before(&hub).await;
     let hours = || log.lines("pulls of the last hour");
     proxy.pull("team/app", "1.0", &image).await;
+    for blob in image.blobs() {
+        proxy.until_filled(&blob.digest).await;
+    }
     proxy.pull("team/app", "1.0", &image).await;
     tokio::time::sleep(Duration::from_secs(3601)).await;
     let [hour] = &hours()[..] else { panic!("{:?}", hours()) };
