@@ -46,8 +46,8 @@ impl AzureCall {
     fn converse(&self, client: &TcpStream) -> io::Result<()> {
         let mut reader = BufReader::new(client);
         let Some(head) = RequestHead::read(&mut reader)? else { return Ok(()) };
-        if head.line.contains(" /v2/") && self.may(&head) {
-            return self.pass(&head, reader, client);
+        if head.line.contains(" /v2/") && may(&head) {
+            return self.pass(&head, &reader, client);
         }
         let mut body = Vec::new();
         let len = head.header("content-length").parse().unwrap_or(0);
@@ -68,13 +68,6 @@ impl AzureCall {
 
     fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Whether a request bears a token that is for it.
-    fn may(&self, head: &RequestHead) -> bool {
-        let is_read = ["GET ", "HEAD "].iter().any(|method| head.line.starts_with(method));
-        let bearer = |token: &str| head.header("authorization") == format!("Bearer {token}");
-        bearer(TOKENS[3]) || (is_read && bearer(TOKENS[2]))
     }
 
     fn answer(&self, head: &RequestHead, body: &[u8]) -> (u16, String) {
@@ -104,14 +97,15 @@ impl AzureCall {
     fn pass(
         &self,
         head: &RequestHead,
-        reader: BufReader<&TcpStream>,
+        reader: &BufReader<&TcpStream>,
         client: &TcpStream,
     ) -> io::Result<()> {
         let mut server = TcpStream::connect(("127.0.0.1", self.registry))?;
         let kept = head.headers.iter().filter(|(name, _)| {
             !matches!(name.as_str(), "authorization" | "connection" | "keep-alive")
         });
-        let kept: String = kept.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let kept =
+            kept.fold(String::new(), |kept, (name, value)| kept + name + ": " + value + "\r\n");
         let basic = LOGIN.basic();
         let text =
             format!("{}\r\n{kept}authorization: {basic}\r\nconnection: close\r\n\r\n", head.line);
@@ -125,6 +119,13 @@ impl AzureCall {
         sending.join().ok();
         passed.map(|_| ())
     }
+}
+
+/// Whether a request bears a token that is for it.
+fn may(head: &RequestHead) -> bool {
+    let is_read = ["GET ", "HEAD "].iter().any(|method| head.line.starts_with(method));
+    let bearer = |token: &str| head.header("authorization") == format!("Bearer {token}");
+    bearer(TOKENS[3]) || (is_read && bearer(TOKENS[2]))
 }
 
 /// The fields of a request for a token, sorted, but for the scope at the registry.
