@@ -143,7 +143,8 @@ async fn serve(
     serve_connection(Box::new(io), None, answer, Arc::clone(load)).await;
 }
 
-/// Answers here are small and made at once; Prometheus keeps its connection for its next scrape.
+/// Answers here are small and made at once, and the page's events come more often than that;
+/// Prometheus keeps its connection for its next scrape.
 const STALL_MAX: Duration = Duration::from_secs(120);
 
 #[cfg(test)]

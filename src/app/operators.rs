@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::latest::LatestValue;
 use super::operator_port::{OperatorPort, PortRole, PreparedOperatorPort};
 use super::{App, StartError};
@@ -25,8 +23,6 @@ pub(super) struct OperatorPorts {
     gate: Arc<LatestValue<DashboardGate>>,
     /// The users of the page, whose file is looked after.
     access: Arc<AccessSettings>,
-    /// Ends the notes for the page.
-    stop: CancellationToken,
 }
 
 /// The changes that new settings ask for.
@@ -57,7 +53,6 @@ impl OperatorPorts {
             dashboard,
             gate,
             access: Arc::default(),
-            stop: CancellationToken::new(),
         }
     }
 
@@ -82,6 +77,10 @@ impl OperatorPorts {
         let options = self.access.options.clone();
         let has_users = options.htpasswd.is_some();
         let logins = has_users.then(|| ListenerAccess::new(options, Arc::clone(&app.ledger)));
+        // An address that was for users alone must not be open to all while it is being closed.
+        if !matches!(port, PreparedOperatorPort::Keep) {
+            self.dashboard_port.commit(PreparedOperatorPort::Close).await;
+        }
         self.gate.put(DashboardGate { names, logins });
         self.dashboard_port.commit(port).await;
     }
@@ -94,7 +93,7 @@ impl OperatorPorts {
         let started = clock.now();
         let traffic = Arc::clone(&app.traffic);
         let noted = activity.clone();
-        let stop = self.stop.clone();
+        let stop = app.stop.clone();
         tokio::spawn(record_activity(noted, traffic, move || clock.now(), stop));
         let reports = app.report_sources();
         self.dashboard.serves(DashboardSources { reports, activity, dir, started });
@@ -103,12 +102,6 @@ impl OperatorPorts {
     /// The users of the page, to look after their file.
     pub(super) fn access(&self) -> Arc<AccessSettings> {
         Arc::clone(&self.access)
-    }
-}
-
-impl Drop for OperatorPorts {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -171,15 +172,22 @@ impl ScheduledFetcher {
         let (mut page, mut found) = (PageQuery::default(), Vec::new());
         for _ in 0..PAGES_MAX {
             let list = self.cache.list(grant, &ListKind::Tags, &page).await?.what;
-            let TagNames { tags } = serde_json::from_slice(&list.body).unwrap_or_default();
-            let names = tags.unwrap_or_default();
-            let matching = names.iter().filter(|name| pattern.matches(name));
-            found.extend(matching.filter_map(|name| name.parse().ok()));
+            let (body, wanted) = (list.body.clone(), pattern.clone());
+            // A page may have 32 MiB.
+            let matching = spawn_blocking(move || matching_tags(&body, &wanted));
+            found.extend(matching.await.unwrap_or_default());
             let Some(next) = list.next.clone().filter(|_| found.len() <= TAGS_MAX) else { break };
             page = next;
         }
         Ok(found)
     }
+}
+
+/// The tags of a page of a list that a pattern matches.
+fn matching_tags(body: &[u8], pattern: &RepositoryPattern) -> Vec<Tag> {
+    let TagNames { tags } = serde_json::from_slice(body).unwrap_or_default();
+    let names = tags.unwrap_or_default().into_iter();
+    names.filter(|name| pattern.matches(name)).filter_map(|name| name.parse().ok()).collect()
 }
 
 /// The part of a list of tags that is read.

@@ -188,3 +188,73 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The pause between two looks for events.
 const PAUSE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode};
+
+    use super::*;
+    use crate::cache::MissReason;
+    use crate::routes::{AnswerEnd, RequestDetails, RequestSummary};
+
+    /// A miss of client `number` in a repository of its own.
+    fn miss(number: u16) -> Arc<RequestEvent> {
+        let [high, low] = number.to_be_bytes();
+        let reason = MissReason::Absent;
+        let summary = RequestSummary {
+            route: RequestKind::Manifest,
+            status: StatusCode::OK,
+            decision: Some(Decision::Miss { collapsed: false, unverified: false, reason }),
+            sent: 0,
+            took: Duration::ZERO,
+            first_byte: None,
+            end: AnswerEnd::Whole,
+        };
+        let details = RequestDetails {
+            method: Method::GET,
+            path: "/".into(),
+            registry: Some("docker.io".into()),
+            repository: Some(format!("team/app{number}").parse().unwrap()),
+            manifest: None,
+            client: EventClient { address: [10, 0, high, low].into(), user: None },
+            agent: None,
+            is_pull: true,
+            received: None,
+            request_id: None,
+            fault: None,
+        };
+        Arc::new(RequestEvent { summary, details })
+    }
+
+    /// Clients make up addresses and names as they like.
+    #[test]
+    fn no_number_of_clients_and_repositories_makes_it_larger() {
+        let activity = Activity::default();
+        for number in 0..2000 {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(number.into());
+            activity.seen.lock().note(miss(number), now);
+        }
+        assert_eq!(activity.recent().len(), RECENT_MAX);
+        assert_eq!(activity.missed().len(), MISSED_MAX);
+        let clients = activity.clients();
+        assert_eq!(clients.len(), CLIENTS_MAX);
+        assert_eq!(clients[0].0.address.to_string(), "10.0.7.207", "the latest is kept");
+    }
+
+    #[test]
+    fn a_day_ends_after_24_hours_and_its_half_hours_are_all_of_it() {
+        let at = |minute: usize| RegistryTraffic {
+            requests: u64::try_from(minute).unwrap() * 10,
+            ..RegistryTraffic::default()
+        };
+        for (minutes, want) in [(0, 0), (1, 10), (100, 1000), (1440, 14_400), (5000, 14_400)] {
+            let activity = Activity::default();
+            let first = usize::saturating_sub(minutes, MINUTES);
+            activity.seen.lock().minutes = (first..minutes).map(at).collect();
+            let (day, half_hours) = activity.day(at(minutes));
+            assert_eq!(day.requests, want, "{minutes}");
+            assert_eq!(half_hours.len(), 48);
+            assert_eq!(half_hours.iter().map(|it| it.requests).sum::<u64>(), want, "{minutes}");
+        }
+    }
+}

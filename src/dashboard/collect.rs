@@ -68,7 +68,7 @@ impl FigureCollector {
             pulls_left: pulls_left(table),
             half_hours,
             fills: self.fills(table, &named),
-            recent: recent(activity, &named),
+            recent: activity.recent().iter().map(|(at, it)| request(*at, it, &named)).collect(),
             upstreams: table.registries().iter().map(|it| upstream(it)).collect(),
             disk: self.disk().await,
             images: self.images.get(store, move |registry| for_images.has(registry)),
@@ -88,12 +88,12 @@ impl FigureCollector {
             let key = (registry.clone(), digest.clone());
             let before = last.received.get(&key);
             let rate = before.map(|before| per_second(fill.received, *before, seconds));
-            let upstream = table.by_name(&fill.registry);
+            let (upstream, is_named) = (table.by_name(&fill.registry), named.has(&registry));
             fills.push(FillFigures {
-                repository: named.has(&registry).then(|| fill.repository.to_string()),
+                repository: is_named.then(|| fill.repository.to_string()),
                 host: upstream.map(|it| it.upstream().host().to_owned()).unwrap_or_default(),
+                digest: is_named.then_some(digest),
                 registry,
-                digest,
                 received: ByteAmount(fill.received),
                 total: fill.total.map(ByteAmount),
                 rate,
@@ -182,10 +182,6 @@ fn upstream(registry: &Registry) -> UpstreamFigures {
         limit: allowance.and_then(|it| it.limit),
         received: ByteAmount(group.meter().received()),
     }
-}
-
-fn recent(activity: &Activity, named: &NamedRegistries) -> Vec<RecentRequest> {
-    activity.recent().into_iter().map(|(at, event)| request(at, &event, named)).collect()
 }
 
 fn request(at: SystemTime, event: &RequestEvent, named: &NamedRegistries) -> RecentRequest {

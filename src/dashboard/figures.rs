@@ -60,7 +60,8 @@ pub(super) struct FillFigures {
     pub(super) registry: String,
     /// `None` where it may not be named.
     pub(super) repository: Option<String>,
-    pub(super) digest: String,
+    /// `None` likewise.
+    pub(super) digest: Option<String>,
     /// The host that is asked.
     pub(super) host: String,
     pub(super) received: ByteAmount,
@@ -71,9 +72,9 @@ pub(super) struct FillFigures {
 }
 
 impl FillFigures {
-    /// Enough of the digest to know it by.
+    /// Enough of the digest to know it by, if it may be shown.
     pub(super) fn short_digest(&self) -> &str {
-        self.digest.get(..19).unwrap_or(&self.digest)
+        self.digest.as_deref().map_or("a blob", |digest| digest.get(..19).unwrap_or(digest))
     }
 
     /// The share that has come, if it is known of what.
@@ -161,6 +162,7 @@ pub(super) struct TopImages {
 /// An image at the top of a list.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TopImage {
+    pub(super) registry: String,
     pub(super) name: String,
     pub(super) size: ByteAmount,
     pub(super) pulls: u64,

@@ -69,11 +69,10 @@ impl DashboardService {
                 Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be written\n"),
             },
             "/events" if head.method == Method::HEAD => content("text/event-stream", ""),
-            "/events" => live.watch().map_or_else(too_many, |body| {
-                let mut response = content("text/event-stream", "");
-                *response.body_mut() = body;
-                response
-            }),
+            "/events" => match live.watch() {
+                Some(body) => content("text/event-stream", "").map(|_| body),
+                None => text(StatusCode::SERVICE_UNAVAILABLE, "too many viewers\n"),
+            },
             "/stats.json" => {
                 // Structs of strings, numbers and lists of such always serialise.
                 let json = serde_json::to_vec(&*live.figures().await).unwrap_or_default();
@@ -119,10 +118,6 @@ impl DashboardGate {
         let host = host.and_then(|host| host.parse::<HostPort>().ok());
         host.is_some_and(|host| self.names.iter().any(|name| name.host == host.host))
     }
-}
-
-fn too_many() -> Response<ReplyBody> {
-    text(StatusCode::SERVICE_UNAVAILABLE, "too many viewers\n")
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<ReplyBody> {

@@ -32,14 +32,14 @@ impl TopImageLists {
     pub(super) fn get(
         &self,
         store: &Arc<Store>,
-        is_named: impl Fn(&str) -> bool + Send + 'static,
+        is_named: impl Fn(&str) -> bool + Clone + Send + 'static,
     ) -> TopImages {
         let mut state = self.state.lock();
         let now = Instant::now();
         if state.due.is_none_or(|due| due <= now) {
             // Until these are there.
             state.due = Some(now + LISTING_MAX);
-            let (lists, store) = (self.clone(), Arc::clone(store));
+            let (lists, store, is_named) = (self.clone(), Arc::clone(store), is_named.clone());
             tokio::spawn(async move {
                 let read = blocking(move || read(&store, is_named)).await;
                 let read = read.inspect_err(|error| {
@@ -48,7 +48,11 @@ impl TopImageLists {
                 lists.put(read.unwrap_or_default(), now.elapsed());
             });
         }
-        state.lists.clone()
+        // The configuration may be another one since.
+        let mut lists = state.lists.clone();
+        lists.biggest.retain(|image| is_named(&image.registry));
+        lists.most_pulled.retain(|image| is_named(&image.registry));
+        lists
     }
 
     fn put(&self, lists: TopImages, took: Duration) {
@@ -74,6 +78,7 @@ fn read(store: &Store, is_named: impl Fn(&str) -> bool) -> std::io::Result<TopIm
 /// Puts an image into a list that is ordered by `key`, if it belongs to its top.
 fn add(list: &mut Vec<TopImage>, row: &ImageRow, key: impl Fn(&TopImage) -> u64) {
     let image = TopImage {
+        registry: row.registry.clone(),
         name: row.name.clone(),
         size: ByteAmount(row.stored),
         pulls: row.pulls,
@@ -96,7 +101,7 @@ const LISTED_MAX: u64 = 10_000;
 /// The time for which lists are kept, at least.
 const LISTS_KEPT_MIN: Duration = Duration::from_secs(10);
 
-/// That time in times of what it took to make them: the disk has other things to do.
+/// Lists are kept at least so many times as long as it took to make them: the disk has other work.
 const PAUSE_TIMES: u32 = 50;
 
 /// The time after which lists that never came are given up.

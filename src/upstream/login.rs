@@ -81,7 +81,7 @@ impl UpstreamLogin {
         Ok(own.map(|own| own.credential.username().to_owned()))
     }
 
-    /// That the credential is refused everywhere, and that it ends and cannot be renewed.
+    /// The troubles of the credential: it is refused everywhere, or ends and cannot be renewed.
     pub(super) fn troubles(&self) -> Vec<UpstreamTrouble> {
         let trouble = |kind, reason| {
             let host = self.transport.host.clone();

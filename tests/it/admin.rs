@@ -286,3 +286,35 @@ async fn an_admin_address_that_is_taken_leaves_the_old_one_in_service() {
     assert!(said.contains("cannot listen on"), "{said}");
     assert_eq!(get(admin, "/readyz").await.unwrap().status, 200);
 }
+
+/// Over the wire, and across reloads: for all, for users alone, elsewhere, and not at all.
+#[tokio::test]
+async fn the_page_can_move_and_be_given_users() {
+    let (clients, first, second) = (free_address(), free_address(), free_address());
+    let config =
+        |page: &str| format!("listen = '{clients}'\nadmin_listen = ''\n{page}\n{REGISTRY}");
+    let at = |page| config(&format!("dashboard.listen = '{page}'"));
+    let mut larder = Instance::start(&[], &at(first)).await;
+    let page = get(first, "/").await.unwrap();
+    page.assert_status(200);
+    assert!(page.body.windows(6).any(|part| part == b"a.test"), "{page:?}");
+
+    let hash = bcrypt::hash_with_result("secret", 10).unwrap();
+    larder.write("operators", &format!("ann:{hash}\n"));
+    larder.write(
+        "config.toml",
+        &config(&format!("dashboard = {{ listen = '{first}', htpasswd = 'operators' }}")),
+    );
+    larder.reload().await;
+    get(first, "/").await.unwrap().assert_status(401);
+    get(first, "/events").await.unwrap().assert_status(401);
+
+    larder.write("config.toml", &at(second));
+    larder.reload().await;
+    get(second, "/").await.unwrap().assert_status(200);
+    assert!(get(first, "/").await.is_err(), "it has moved");
+
+    larder.write("config.toml", &config("dashboard.listen = ''"));
+    larder.reload().await;
+    assert!(get(second, "/").await.is_err(), "it is closed");
+}

@@ -281,3 +281,20 @@ async fn a_fill_is_shown_with_its_progress() {
     assert!(get(&page, "/").await.contains("<progress max=\"100\" value=\"50\""));
     drop(reading);
 }
+
+/// A registry may begin to decide about its clients itself.
+#[tokio::test(start_paused = true)]
+async fn what_was_listed_before_a_reload_is_not_named_if_it_may_not_be_now() {
+    let (_hub, image, mut proxy) = before_one_image().await;
+    let page = proxy.dashboard();
+    proxy.pull(APP, "1.0", &image).await;
+    get(&page, "/").await;
+    assert_eq!(stats(&page).await["images"]["biggest"][0]["name"], format!("docker.io/{APP}:1.0"));
+    proxy.reload(|settings| {
+        settings.registries[0].identity = AskedAs::Client(GrantPolicy { ttl: DAY, grace: DAY });
+    });
+    for path in ["/", "/stats.json"] {
+        let shown = get(&page, path).await;
+        assert!(shown.contains("docker.io") && !shown.contains(APP), "{shown}");
+    }
+}

@@ -98,6 +98,17 @@ fn converse(client: &TcpStream, answer: &dyn Fn(&VendorRequest) -> VendorReply) 
     Ok(())
 }
 
+/// The headers of a request, names in lower case.
+pub(crate) fn read_headers(reader: &mut impl BufRead) -> io::Result<Vec<(String, String)>> {
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { return Ok(headers) };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+}
+
 /// The next request; `None` when the client is gone.
 fn read(reader: &mut impl BufRead) -> io::Result<Option<VendorRequest>> {
     let mut line = String::new();
@@ -108,13 +119,7 @@ fn read(reader: &mut impl BufRead) -> io::Result<Option<VendorRequest>> {
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let (method, path, query) = (method.to_owned(), path.to_owned(), query.to_owned());
-    let mut headers = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-    }
+    let headers = read_headers(reader)?;
     let request = VendorRequest { method, path, query, headers };
     let len = request.header("content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
     io::copy(&mut reader.take(len), &mut io::sink())?;

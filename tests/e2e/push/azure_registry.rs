@@ -7,6 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use url::form_urlencoded;
 
 use super::clouds::LOGIN;
+use crate::lookalikes::wire::read_headers;
 
 pub(crate) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -162,13 +163,7 @@ impl RequestHead {
         if reader.read_line(&mut line)? == 0 {
             return Ok(None);
         }
-        let mut headers = Vec::new();
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
-            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
+        let headers = read_headers(reader)?;
         Ok(Some(Self { line: line.trim_end().to_owned(), headers }))
     }
 
