@@ -102,7 +102,7 @@ fn pulls_by_every_door(name: &str) {
         .doors
         .iter()
         .flat_map(|&door| {
-            let over_tls = Way { door, port: tls, tls: Some(&certificates) };
+            let over_tls = Way::plain(door, tls).over_tls(&certificates);
             [Way::plain(door, plain), over_tls]
         })
         .collect();

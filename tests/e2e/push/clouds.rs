@@ -7,6 +7,7 @@ use super::{REPOSITORY, empty};
 use crate::lookalikes::wire::{self, VendorReply};
 use crate::support::arrived::Reader;
 use crate::support::built::Built;
+use crate::support::certificates::Certificates;
 use crate::support::client::{KINDS, Login};
 use crate::support::larder::{Larder, Setup};
 use crate::support::process::Process;
@@ -135,12 +136,7 @@ fn guarded(work: &Work, login: Login) -> Registry {
 }
 
 fn ecr(work: &Work) -> Cloud {
-    let port = wait::free_port();
-    let log = work.log("ecr-api.log");
-    let mut command = tools::command("moto-ecr");
-    command.args([&port.to_string(), KEY_ID, SECRET]);
-    let mut process = Process::spawn("moto-ecr", &command, &log);
-    process.wait_until_ready(|| wait::answers(port));
+    let (port, process) = ecr_api(work, None);
     let registry = guarded(work, LOGIN);
     let endpoint = format!("http://127.0.0.1:{port}");
     Cloud {
@@ -159,6 +155,20 @@ fn ecr(work: &Work) -> Cloud {
         another: (SECRET.to_owned(), "another".to_owned()),
         _api: Some(process),
     }
+}
+
+/// Amazon's API, which takes what this key has signed: the port, and the process. Over TLS if there
+/// are certificates.
+pub(super) fn ecr_api(work: &Work, certificates: Option<&Certificates>) -> (u16, Process) {
+    let port = wait::free_port();
+    let mut command = tools::command("moto-ecr");
+    command.args([&port.to_string(), KEY_ID, SECRET]);
+    if let Some(Certificates { certificate, key, .. }) = certificates {
+        command.arg(certificate).arg(key);
+    }
+    let mut process = Process::spawn("moto-ecr", &command, &work.log("ecr-api.log"));
+    process.wait_until_ready(|| wait::answers(port));
+    (port, process)
 }
 
 /// A service principal, whose secret is in a file.
@@ -220,14 +230,15 @@ fn google(work: &Work) -> Cloud {
     }
 }
 
-const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+pub(super) const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
 
-const SECRET: &str = "canary-secret-of-keys";
+pub(super) const SECRET: &str = "canary-secret-of-keys";
 
 const METADATA_PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 
-/// The password that moto gives.
-pub(super) const LOGIN: Login = Login { user: "AWS", password: "123456789012-auth-token" };
+/// The password that moto gives, and its region.
+pub(super) const LOGIN: Login =
+    Login { user: "AWS", password: "123456789012-auth-token-eu-west-1" };
 
 /// An access token is the password of this user.
 const GOOGLE_LOGIN: Login =

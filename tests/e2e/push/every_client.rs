@@ -83,7 +83,7 @@ fn pushes_by_every_door(name: &str) {
     let is_told = |door: &&Door| name != "containerd" || **door != Door::Ns;
     let doors: Vec<Door> = kind.doors.iter().filter(is_told).copied().collect();
     let mut ways: Vec<_> = doors.iter().map(|&door| Way::plain(door, plain)).collect();
-    ways.push(Way { door: doors[0], port: tls, tls: Some(&certificates) });
+    ways.push(Way::plain(doors[0], tls).over_tls(&certificates));
 
     for way in &ways {
         let upstream = empty(&work, &Guard::Open);

@@ -6,6 +6,7 @@ mod claims;
 mod clouds;
 mod every_client;
 mod more;
+mod regions;
 mod sessions;
 mod tags;
 mod tenants;

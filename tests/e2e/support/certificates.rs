@@ -1,4 +1,5 @@
-//! A private CA and a server certificate for 127.0.0.1 and localhost, made by openssl.
+//! A private CA and a server certificate, for 127.0.0.1 and localhost or other hosts, made by
+//! openssl.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +16,23 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
+    /// For this machine by its usual names.
     pub(crate) fn make(work: &Work) -> Self {
+        Self::for_hosts(work, &["localhost"])
+    }
+
+    /// For these hosts, and for 127.0.0.1.
+    pub(crate) fn for_hosts(work: &Work, hosts: &[&str]) -> Self {
         let dir = work.new_dir("certificates");
         let (ca, ca_key) = (dir.join("ca.pem"), dir.join("ca.key"));
         let (certificate, key) = (dir.join("server.pem"), dir.join("server.key"));
         let request = dir.join("server.csr");
         let names = dir.join("names");
-        let text = "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n\
-             extendedKeyUsage=serverAuth\n";
+        let hosts: String = hosts.iter().map(|host| format!(",DNS:{host}")).collect();
+        let text = format!(
+            "subjectAltName=IP:127.0.0.1{hosts}\nbasicConstraints=CA:FALSE\n\
+             extendedKeyUsage=serverAuth\n"
+        );
         fs::write(&names, text).expect("the test's directory can be written");
 
         self_signed(&ca_key, &ca, "/CN=larder e2e CA");

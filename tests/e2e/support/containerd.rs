@@ -33,6 +33,8 @@ pub(crate) struct Containerd {
     hosts: PathBuf,
     /// The login that each pull is given; containerd itself keeps none.
     login: Cell<Option<Login>>,
+    /// The port of the egress proxy by which it goes, if there is one.
+    proxy: Option<u16>,
     _process: Process,
 }
 
@@ -66,7 +68,21 @@ impl Containerd {
             ctr(version, &socket).args(["version"]).output().is_ok_and(|out| out.status.success())
         });
         let (hosts, login) = (work.new_dir("hosts"), Cell::new(None));
-        Self { version, socket, hosts, login, _process: process }
+        Self { version, socket, hosts, login, proxy: None, _process: process }
+    }
+
+    /// Has `ctr` go by the proxy at this port.
+    pub(crate) fn behind(self, proxy: u16) -> Self {
+        Self { proxy: Some(proxy), ..self }
+    }
+
+    /// `ctr` for what leads to a registry.
+    fn ctr_outwards(&self) -> Command {
+        let mut command = ctr(self.version, &self.socket);
+        if let Some(port) = self.proxy {
+            tools::send_by(&mut command, port);
+        }
+        command
     }
 
     /// `ctr`, told which daemon to talk to.
@@ -86,7 +102,7 @@ impl Client for Containerd {
     /// Unpacks it, too; containerd checks digests itself.
     fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String> {
         let name = wanted.at(&hosts_toml::write(&self.hosts, way));
-        let mut pull = ctr(self.version, &self.socket);
+        let mut pull = self.ctr_outwards();
         // Its plain copies work on any file system; overlayfs does not.
         pull.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]).arg(&self.hosts);
         if let Some(login) = self.login.get() {
@@ -116,7 +132,7 @@ impl Client for Containerd {
         // It completes the names that it loads as docker does.
         let loaded = format!("docker.io/library/{}", built.name());
         tools::run(ctr().args(["images", "tag", "--force", &loaded, &name]))?;
-        let mut push = ctr();
+        let mut push = self.ctr_outwards();
         push.args(["images", "push", "--hosts-dir"]).arg(&self.hosts);
         if let Some(login) = self.login.get() {
             push.args(["--user", &login.to_string()]);

@@ -11,9 +11,10 @@ use super::way::{Door, Way};
 /// All is sent there, its last resort (`server`) included.
 pub(crate) fn write(hosts: &Path, way: &Way<'_>) -> String {
     let (name, place, url) = match way.door {
-        Door::Ns => ("docker.io".to_owned(), "docker.io".to_owned(), way.url()),
+        Door::Ns => (way.registry.to_owned(), way.registry.to_owned(), way.url()),
         Door::Registry => {
-            ("docker.io".to_owned(), "docker.io".to_owned(), format!("{}/docker.io", way.url()))
+            let registry = way.registry;
+            (registry.to_owned(), registry.to_owned(), format!("{}/{registry}", way.url()))
         }
         Door::Mirror | Door::Prefix | Door::Host => (way.authority(), way.place(), way.url()),
     };

@@ -158,8 +158,8 @@ impl Larder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
         command.args(["serve", "--config"]).arg(&self.config);
         command.env("LARDER_LOG", self.log_level);
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         tools::confine(&mut command);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let mut process = Process::spawn("larder", &command, &self.log);
         let port = self.port;
         process.wait_until_ready(|| wait::answers(port));

@@ -5,6 +5,7 @@ pub(crate) mod buildkit;
 pub(crate) mod built;
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod connect_proxy;
 pub(crate) mod containerd;
 pub(crate) mod containers_storage;
 pub(crate) mod cosign;

@@ -19,6 +19,8 @@ pub(crate) enum Guard<'a> {
     Open,
     /// The users in the file; over plain HTTP.
     Htpasswd { file: &'a Path },
+    /// The users in the file; over TLS.
+    TlsHtpasswd { file: &'a Path, certificates: &'a Certificates },
     /// Clients with a token of the token server; over TLS.
     Tokens { server: &'a TokenServer, certificates: &'a Certificates },
 }
@@ -58,11 +60,13 @@ impl Registry {
         let port = wait::free_port();
         let (scheme, tls) = match guard {
             Guard::Open | Guard::Htpasswd { .. } => ("http", String::new()),
-            Guard::Tokens { certificates, .. } => ("https", certificates.as_yaml()),
+            Guard::TlsHtpasswd { certificates, .. } | Guard::Tokens { certificates, .. } => {
+                ("https", certificates.as_yaml())
+            }
         };
         let auth = match guard {
             Guard::Open => String::new(),
-            Guard::Htpasswd { file } => {
+            Guard::Htpasswd { file } | Guard::TlsHtpasswd { file, .. } => {
                 format!("auth: {{htpasswd: {{realm: e2e, path: {}}}}}\n", file.display())
             }
             Guard::Tokens { server, .. } => server.as_yaml(),

@@ -61,6 +61,12 @@ pub(crate) fn confine(command: &mut Command) {
     command.env("no_proxy", "127.0.0.1,localhost").env("NO_PROXY", "127.0.0.1,localhost");
 }
 
+/// Sends a confined command's calls by TLS to the proxy at this port of the loopback.
+pub(crate) fn send_by(command: &mut Command, proxy: u16) {
+    let url = format!("http://127.0.0.1:{proxy}");
+    command.env("https_proxy", &url).env("HTTPS_PROXY", url);
+}
+
 /// Runs to the end; stdout, or what was said on stderr.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     // Without the environment, which the debug form of a command shows.

@@ -12,7 +12,8 @@ pub(crate) enum Door {
     Prefix,
     /// `?ns=docker.io`
     Ns,
-    /// `localhost` instead of `127.0.0.1`, which here means docker.io.
+    /// `localhost` instead of `127.0.0.1`, which here means docker.io; any other registry by its own
+    /// name, to which an egress proxy has to lead.
     Host,
     /// `/docker.io/v2/…`
     Registry,
@@ -25,6 +26,8 @@ pub(crate) struct Way<'a> {
     pub(crate) port: u16,
     /// Over TLS, by this certificate.
     pub(crate) tls: Option<&'a Certificates>,
+    /// The registry that is meant.
+    pub(crate) registry: &'a str,
 }
 
 /// The image to pull.
@@ -54,13 +57,27 @@ impl Door {
     }
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    /// To docker.io, over plain HTTP.
     pub(crate) fn plain(door: Door, port: u16) -> Self {
-        Self { door, port, tls: None }
+        Self { door, port, tls: None, registry: DOCKER_HUB }
+    }
+
+    /// The same way to docker.io over TLS.
+    pub(crate) fn over_tls(self, tls: &'a Certificates) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// The same way to another registry.
+    pub(crate) fn to(self, registry: &'a str) -> Self {
+        Self { registry, ..self }
     }
 
     /// The host and port that a client is to call.
     pub(crate) fn authority(&self) -> String {
+        if self.door == Door::Host && self.registry != DOCKER_HUB {
+            return self.registry.to_owned();
+        }
         let host = if self.door == Door::Host { "localhost" } else { "127.0.0.1" };
         format!("{host}:{}", self.port)
     }
@@ -73,7 +90,11 @@ impl Way<'_> {
     /// The text before the repository, for clients that are given Larder's address with every name.
     pub(crate) fn place(&self) -> String {
         let authority = self.authority();
-        if self.door == Door::Prefix { format!("{authority}/docker.io") } else { authority }
+        if self.door == Door::Prefix {
+            format!("{authority}/{}", self.registry)
+        } else {
+            authority
+        }
     }
 }
 
@@ -82,6 +103,9 @@ impl std::fmt::Display for Way<'_> {
         write!(f, "{}{}", self.door.key(), if self.tls.is_some() { " over TLS" } else { "" })
     }
 }
+
+/// The registry that is meant where none is named.
+const DOCKER_HUB: &str = "docker.io";
 
 impl<'a> Wanted<'a> {
     pub(crate) fn by_tag(image: &'a Image) -> Self {

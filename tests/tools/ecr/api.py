@@ -1,14 +1,20 @@
 """Amazon's API for passwords of ECR: moto, behind a check of the signature.
 
-moto takes any signature, or none. Here botocore computes it a second time, from what came. The
-password that moto gives is `123456789012-auth-token`, and it says that it ended in 2015.
+moto takes any signature, or none. Here botocore computes it a second time, from what came. A
+password of Amazon's is good in one region; moto gives `123456789012-auth-token` in each, so the
+region is added to it. It says that it ended in 2015.
 
-    api.py PORT KEY_ID SECRET
+    api.py PORT KEY_ID SECRET [CERTIFICATE KEY]
+
+With a certificate, over TLS.
 """
 
+import base64
 import datetime
 import http.server
+import json
 import re
+import ssl
 import sys
 import urllib.request
 
@@ -23,6 +29,20 @@ MOTO = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
 MOTO.start()
 
 
+def region_of(head):
+    """The region that a request is signed for."""
+    return head["authorization"].split("/")[2]
+
+
+def in_region(body, region):
+    """The answer of moto, with passwords of this region."""
+    answer = json.loads(body)
+    for issued in answer["authorizationData"]:
+        token = base64.b64decode(issued["authorizationToken"]) + f"-{region}".encode()
+        issued["authorizationToken"] = base64.b64encode(token).decode()
+    return json.dumps(answer).encode()
+
+
 def fault(head, body):
     """What is wrong with the signature of a request, or None."""
     form = r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/ecr/aws4_request, " \
@@ -31,7 +51,8 @@ def fault(head, body):
     if not found:
         return "IncompleteSignatureException"
     key_id, _, region, names, signature = found.groups()
-    if key_id != KEY_ID:
+    host = re.fullmatch(r"api\.ecr\.([^.]+)\.amazonaws\.com", head["host"])
+    if key_id != KEY_ID or (host and host[1] != region):
         return "UnrecognizedClientException"
     date = head.get("x-amz-date", "")
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -61,7 +82,7 @@ class Api(http.server.BaseHTTPRequestHandler):
         host, port = MOTO.get_host_and_port()
         passed = urllib.request.Request(f"http://{host}:{port}/", data=body, headers=head)
         with urllib.request.urlopen(passed) as answered:
-            self.answer(answered.status, answered.read())
+            self.answer(answered.status, in_region(answered.read(), region_of(head)))
 
     def answer(self, status, body):
         """Sends an answer, and says in the log what it is."""
@@ -72,4 +93,12 @@ class Api(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Api).serve_forever()
+SERVER = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Api)
+if len(sys.argv) > 4:
+    CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    CONTEXT.load_cert_chain(sys.argv[4], sys.argv[5])
+    # A client that is slow about it holds up no other.
+    SERVER.socket = CONTEXT.wrap_socket(
+        SERVER.socket, server_side=True, do_handshake_on_connect=False
+    )
+SERVER.serve_forever()
