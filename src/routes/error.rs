@@ -278,6 +278,7 @@ fn with_retry_after(reply: RouteReply, error: &UpstreamError) -> RouteReply {
         UpstreamError::Throttled { wait: Some(wait), .. } => {
             reply.with(RETRY_AFTER, HeaderValue::from(wait.as_secs()))
         }
+        UpstreamError::LoginOutdated { .. } => reply.with(RETRY_AFTER, HeaderValue::from(1)),
         _ => reply,
     }
 }
@@ -323,6 +324,10 @@ fn status_of_upstream(error: &UpstreamError, absent: ErrorCode) -> (StatusCode, 
         UpstreamError::Rejected { status, .. } => (*status, code_of_rejection(*status)),
         UpstreamError::Throttled { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests)
+        }
+        // A client that reads 401 gives up, and there is no login of its own that it could renew.
+        UpstreamError::LoginOutdated { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable)
         }
         UpstreamError::Interrupted { .. } => {
             (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid)

@@ -54,6 +54,14 @@ pub enum UpstreamError {
         /// The fault beneath, in short.
         reason: String,
     },
+    /// The login of a body that can be sent once was refused, and the next one brings another.
+    #[error("{host} no longer takes the login that this began with ({status}); send it again")]
+    LoginOutdated {
+        /// The upstream.
+        host: String,
+        /// 401 or 403.
+        status: StatusCode,
+    },
     /// The source of Larder's credential gives none now. Nothing was sent.
     #[error("there is no credential (`auth`) for {host}: {reason}")]
     NoCredential {
@@ -185,6 +193,7 @@ impl UpstreamError {
             | Self::Denied { host, .. }
             | Self::Forbidden { host, .. }
             | Self::Interrupted { host, .. }
+            | Self::LoginOutdated { host, .. }
             | Self::NoCredential { host, .. }
             | Self::NotFound { host, .. }
             | Self::RangeNotSatisfiable { host, .. }
@@ -215,9 +224,10 @@ impl UpstreamError {
             | Self::Interrupted { .. }
             | Self::RangeNotSatisfiable { .. }
             | Self::Rejected { .. } => ErrorMeaning::Rejection,
-            Self::Stalled { .. } | Self::StorageRefused { .. } | Self::Unreachable { .. } => {
-                ErrorMeaning::Fault
-            }
+            Self::LoginOutdated { .. }
+            | Self::Stalled { .. }
+            | Self::StorageRefused { .. }
+            | Self::Unreachable { .. } => ErrorMeaning::Fault,
             Self::Unexpected { status, .. } => match StatusClass::of(*status) {
                 StatusClass::Gateway | StatusClass::Transient => ErrorMeaning::Fault,
                 _ if is_without_method(*status) => ErrorMeaning::Rejection,
@@ -333,6 +343,10 @@ mod tests {
             (unexpected(522), [false, true, true, false, false]),
             (
                 UpstreamError::StorageRefused { host: host(), status: status(403) },
+                [false, true, true, false, false],
+            ),
+            (
+                UpstreamError::LoginOutdated { host: host(), status: status(401) },
                 [false, true, true, false, false],
             ),
             (

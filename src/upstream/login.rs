@@ -105,11 +105,12 @@ impl UpstreamLogin {
     }
 
     /// Sends `request` with the credential that the upstream asks for, at most twice. A body that
-    /// can be sent once is not sent before there is a token for it; a refusal is then the answer.
+    /// can be sent once is not sent before there is a token for it.
     ///
     /// # Errors
     ///
-    /// A read that is refused for good is [`UpstreamError::Denied`] or
+    /// [`UpstreamError::LoginOutdated`] if such a body would be taken with the next login. A read
+    /// that is refused for good is [`UpstreamError::Denied`] or
     /// [`UpstreamError::CredentialRefused`]; a change that is refused is an answer.
     pub(super) async fn send(
         &self,
@@ -137,7 +138,10 @@ impl UpstreamLogin {
         };
         let Some(again) = again else {
             self.remember(Some(next));
-            return Ok(reply);
+            if is_about_repository(&reply, Authorization::shown(first.as_ref())) {
+                return Ok(reply);
+            }
+            return Err(UpstreamError::LoginOutdated { host: reply.host, status: reply.status });
         };
         let second = self.authorizer.authorize(next.clone(), scope).await?;
         self.remember(Some(next));

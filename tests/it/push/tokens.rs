@@ -73,8 +73,8 @@ async fn an_upload_that_goes_on_after_a_restart_logs_in_first() {
     assert!(puts[0].header("authorization").is_some());
 }
 
-/// A body that was refused in the middle cannot be sent again. The client is told so, and its next
-/// try works.
+/// A body that was refused cannot be sent again. A client gives up on 401, so it reads that it may
+/// try again, and its next try works.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_was_revoked_in_between_is_reported() {
     let hub = ScriptedRegistry::new();
@@ -85,7 +85,8 @@ async fn a_token_that_was_revoked_in_between_is_reported() {
     hub.revoke_tokens();
 
     let refused = put(&proxy, &begun, &blob, &blob.bytes).await;
-    assert_eq!(refused.error(401).0, "UNAUTHORIZED");
+    assert_eq!(refused.error(503).0, "UNAVAILABLE");
+    assert_eq!(refused.header("retry-after"), Some("1"));
     assert!(!refused.headers.contains_key("www-authenticate"), "it is not the client's to meet");
 
     put(&proxy, &begun, &blob, &blob.bytes).await.assert_status(201);

@@ -88,10 +88,19 @@ impl Answer {
     }
 }
 
-/// Answers a request.
-pub(super) fn answer(shared: &Shared, asked: &Asked) -> Answer {
+/// The refusal of a request whose head has come: what its body brings does not matter.
+pub(super) fn refusal(shared: &Shared, asked: &Asked) -> Option<Answer> {
+    match Target::of(asked.path()) {
+        Target::Token | Target::Cdn { .. } => None,
+        target => shared.guard.lock().unwrap().refusal(asked, target.repository()),
+    }
+}
+
+/// Answers a request that was refused, or was not, when its head came.
+pub(super) fn answer(shared: &Shared, asked: &Asked, refusal: Option<Answer>) -> Answer {
     let faults = shared.script.lock().unwrap().faults_for(asked);
-    let mut answer = instead(&faults, asked).unwrap_or_else(|| honest_but(shared, asked, &faults));
+    let honest = || honest_but(shared, asked, refusal, &faults);
+    let mut answer = instead(&faults, asked).unwrap_or_else(honest);
     answer.is_head = asked.method == "HEAD";
     for fault in &faults {
         frame(&mut answer, fault);
@@ -137,7 +146,12 @@ fn redirect(url: &str) -> Answer {
     answer
 }
 
-fn honest_but(shared: &Shared, asked: &Asked, faults: &[Fault]) -> Answer {
+fn honest_but(
+    shared: &Shared,
+    asked: &Asked,
+    refusal: Option<Answer>,
+    faults: &[Fault],
+) -> Answer {
     let target = Target::of(asked.path());
     if let Target::Token = target {
         return shared.guard.lock().unwrap().issue(asked);
@@ -147,7 +161,7 @@ fn honest_but(shared: &Shared, asked: &Asked, faults: &[Fault]) -> Answer {
         if asked.has_credential() {
             return Answer::error(400, "ONLY_ONE_AUTH_MECHANISM");
         }
-    } else if let Some(refusal) = shared.guard.lock().unwrap().refusal(asked, target.repository()) {
+    } else if let Some(refusal) = refusal {
         return refusal;
     }
     let mut content = shared.content.lock().unwrap();

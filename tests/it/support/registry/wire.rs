@@ -8,7 +8,7 @@ use larder::http::NetworkConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Shared;
-use super::answer::{Answer, Cut, Framing, answer};
+use super::answer::{Answer, Cut, Framing, answer, refusal};
 use super::asked::Asked;
 use super::fault::Fault;
 
@@ -26,6 +26,7 @@ pub(super) async fn serve(shared: &Shared, mut io: NetworkConnection) {
         asked.target = below.map_or_else(|| format!("/elsewhere{}", asked.target), str::to_owned);
         // The faults of the request's own body; the answer's faults count it once more.
         let rules = shared.script.lock().unwrap().peek(&asked);
+        let refusal = refusal(shared, &asked);
         let Some(early) = read_body(&mut io, &mut buffer, (&mut asked, framing), &rules).await
         else {
             shared.script.lock().unwrap().count(&asked);
@@ -37,7 +38,7 @@ pub(super) async fn serve(shared: &Shared, mut io: NetworkConnection) {
         if early.is_some() {
             shared.script.lock().unwrap().count(&asked);
         }
-        let answer = early.unwrap_or_else(|| answer(shared, &asked));
+        let answer = early.unwrap_or_else(|| answer(shared, &asked, refusal));
         if write_answer(&mut io, &answer, &asked).await.is_none() {
             return;
         }
