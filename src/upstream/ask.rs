@@ -32,7 +32,7 @@ use crate::oci::Resource;
 
 /// A registry at one URL, with the login and the connections that belong to it.
 pub struct Upstream {
-    transport: Arc<UpstreamTransport>,
+    pub(super) transport: Arc<UpstreamTransport>,
     /// The first of its logins, and the only one that changes anything there.
     pub(super) login: UpstreamLogin,
     /// Those that take turns with it.
@@ -111,7 +111,8 @@ impl Upstream {
 
     /// How many of its limits are respected now.
     pub fn limits_held(&self) -> usize {
-        self.logins().map(|login| login.transport.limits_held()).sum()
+        let of_logins = self.logins().map(|login| login.transport.limits_held());
+        of_logins.sum::<usize>() + self.transport.storage_limits_held()
     }
 
     /// Asks, logs in as needed, follows redirects, retries. All before the head of the final answer

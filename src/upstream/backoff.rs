@@ -60,10 +60,11 @@ impl LimitClass {
     }
 }
 
-/// The limits that an upstream, its token server and its storage have set.
+/// The limits that an upstream and its token server have set to one login, or the storage to all.
 #[derive(Debug, Default)]
 pub(super) struct BackoffTable {
     windows: Mutex<HashMap<BackoffKey, BackoffWindow>>,
+    is_of_storage: bool,
 }
 
 type BackoffKey = (String, LimitClass, Option<CredentialId>);
@@ -79,6 +80,11 @@ struct BackoffWindow {
 }
 
 impl BackoffTable {
+    /// That of storage.
+    pub(super) fn of_storage() -> Self {
+        Self { is_of_storage: true, ..Self::default() }
+    }
+
     /// Whether a request of this class would be sent now.
     pub(super) fn check(
         &self,
@@ -87,7 +93,7 @@ impl BackoffTable {
         who: Option<CredentialId>,
     ) -> Result<(), UpstreamError> {
         match self.windows().get(&(host.to_owned(), class, who)) {
-            Some(window) if !window.is_over() => Err(window.error(host)),
+            Some(window) if !window.is_over() => Err(self.error(host, window)),
             _ => Ok(()),
         }
     }
@@ -102,7 +108,7 @@ impl BackoffTable {
         let key = (host.to_owned(), class, who);
         let mut windows = self.windows();
         let is_probe = match windows.get_mut(&key) {
-            Some(window) if !window.is_over() => return Err(window.error(host)),
+            Some(window) if !window.is_over() => return Err(self.error(host, window)),
             Some(window) => {
                 window.is_probed = true;
                 true
@@ -118,6 +124,12 @@ impl BackoffTable {
         self.windows().values().filter(|window| !window.is_over()).count()
     }
 
+    fn error(&self, host: &str, window: &BackoffWindow) -> UpstreamError {
+        let rest = window.until.saturating_duration_since(Instant::now());
+        let (host, wait) = (host.to_owned(), Some(rest.max(WAIT_MIN)));
+        UpstreamError::Throttled { host, wait, by_storage: self.is_of_storage }
+    }
+
     fn windows(&self) -> MutexGuard<'_, HashMap<BackoffKey, BackoffWindow>> {
         self.windows.lock()
     }
@@ -127,11 +139,6 @@ impl BackoffWindow {
     /// Whether it is time for a probe.
     fn is_over(&self) -> bool {
         !self.is_probed && Instant::now() >= self.until
-    }
-
-    fn error(&self, host: &str) -> UpstreamError {
-        let rest = self.until.saturating_duration_since(Instant::now());
-        UpstreamError::Throttled { host: host.to_owned(), wait: Some(rest.max(WAIT_MIN)) }
     }
 }
 

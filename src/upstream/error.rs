@@ -125,6 +125,9 @@ pub enum UpstreamError {
         host: String,
         /// For how long it will not be asked again.
         wait: Option<Duration>,
+        /// Whether it is a host that a redirect led to. It is shown no login, so that none of them
+        /// is what it limits.
+        by_storage: bool,
     },
     /// The registry refuses a token as invalid, at `/v2/` too, that its token server has just
     /// issued.
@@ -263,7 +266,7 @@ impl UpstreamError {
             self,
             Self::CredentialRefused { .. }
                 | Self::Denied { .. }
-                | Self::Throttled { .. }
+                | Self::Throttled { by_storage: false, .. }
                 | Self::TokenRefused { .. }
         )
     }
@@ -325,6 +328,8 @@ mod tests {
             status: status(code),
             said: said.map(Into::into),
         };
+        let throttled =
+            |by_storage| UpstreamError::Throttled { host: host(), wait: None, by_storage };
         let refused =
             UpstreamError::CredentialRefused { host: host(), status: status(401), reason: host() };
         // Error, answer, transient, outage, about the asker, without HEAD.
@@ -358,10 +363,8 @@ mod tests {
                 UpstreamError::NoCredential { host: host(), reason: host() },
                 [false, false, true, false, false],
             ),
-            (
-                UpstreamError::Throttled { host: host(), wait: None },
-                [false, false, true, true, false],
-            ),
+            (throttled(false), [false, false, true, true, false]),
+            (throttled(true), [false, false, true, false, false]),
             (
                 UpstreamError::Unreachable { host: host(), reason: host() },
                 [false, true, true, false, false],

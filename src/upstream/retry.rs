@@ -78,7 +78,8 @@ mod tests {
     fn a_rate_limit_is_waited_out_after_any_number_of_tries() {
         for (wait, longest) in [(1000, 1250), (4000, 5000), (20_000, 21_000)] {
             let [wait, longest] = [wait, longest].map(Duration::from_millis);
-            let error = UpstreamError::Throttled { host: String::new(), wait: Some(wait) };
+            let (host, by_storage) = (String::new(), false);
+            let error = UpstreamError::Throttled { host, wait: Some(wait), by_storage };
             for tries in [0, 1, 3, 50] {
                 let pause = pause(&error, tries).unwrap();
                 assert!((wait..=longest).contains(&pause), "{pause:?}");
@@ -105,7 +106,7 @@ mod tests {
         }
         for (error, tries) in [
             (UpstreamError::NotFound { host: host(), said: None, is_proven: false }, 1),
-            (UpstreamError::Throttled { host: host(), wait: None }, 1),
+            (UpstreamError::Throttled { host: host(), wait: None, by_storage: false }, 1),
             (UpstreamError::Denied { host: host(), status: status(403), is_proven: false }, 1),
             (UpstreamError::Rejected { host: host(), status: status(400), said: None }, 1),
             (UpstreamError::Forbidden { host: host(), target: host(), reason: host() }, 1),

@@ -56,6 +56,7 @@ pub(super) struct UpstreamTransport {
     clients: TransportClients,
     pub(super) room: Arc<RequestRoom>,
     backoff: BackoffTable,
+    storage_backoff: Arc<BackoffTable>,
     budget: BudgetRecord,
     breaker: Arc<CircuitBreaker>,
     /// Whether it has redirected when it was last asked for a blob.
@@ -93,6 +94,7 @@ impl UpstreamTransport {
             clients,
             room,
             backoff: BackoffTable::default(),
+            storage_backoff: Arc::new(BackoffTable::of_storage()),
             budget: BudgetRecord::default(),
             breaker: Arc::new(CircuitBreaker::new(on_open(Weak::clone(this)))),
             redirects_blobs: AtomicBool::new(false),
@@ -100,7 +102,8 @@ impl UpstreamTransport {
         })
     }
 
-    /// The same way for another login: connections, room and breaker are shared, limits are not.
+    /// The same way for another login: connections, room, breaker and the limits of storage are
+    /// shared, those of the registry are not.
     pub(super) fn for_another_login(&self) -> Arc<Self> {
         Arc::new(Self {
             base: self.base.clone(),
@@ -110,6 +113,7 @@ impl UpstreamTransport {
             clients: self.clients.clone(),
             room: Arc::clone(&self.room),
             backoff: BackoffTable::default(),
+            storage_backoff: Arc::clone(&self.storage_backoff),
             budget: BudgetRecord::default(),
             breaker: Arc::clone(&self.breaker),
             redirects_blobs: AtomicBool::new(false),
@@ -151,7 +155,8 @@ impl UpstreamTransport {
         self.note_answer(request, &response, &host);
         match call.answered(&response) {
             Some(wait) if !request.is_change() => {
-                return Err(UpstreamError::Throttled { host, wait: Some(wait) });
+                let by_storage = request.purpose == CallPurpose::Redirect;
+                return Err(UpstreamError::Throttled { host, wait: Some(wait), by_storage });
             }
             Some(_) => {}
             None => self.note_redirect(request, response.status()),
@@ -193,7 +198,7 @@ impl UpstreamTransport {
         host: &str,
     ) -> Result<GuardedCall<'_>, UpstreamError> {
         Ok(GuardedCall {
-            backoff: self.backoff.enter(host, request.class, request.client())?,
+            backoff: self.backoff_of(request).enter(host, request.class, request.client())?,
             breaker: match (request.purpose, UrlScheme::of(&request.url)) {
                 (CallPurpose::Probe, scheme) => self.breaker.enter_idle(host, scheme),
                 (_, scheme) => self.breaker.enter(host, scheme)?,
@@ -264,7 +269,7 @@ impl UpstreamTransport {
     /// Whether `request` would be sent now: not to a host that limits us, nor to one that is down.
     pub(super) fn check(&self, request: &UpstreamRequest) -> Result<(), UpstreamError> {
         let host = host_of(&request.url);
-        self.backoff.check(&host, request.class, request.client())?;
+        self.backoff_of(request).check(&host, request.class, request.client())?;
         self.breaker.check(&host)
     }
 
@@ -283,9 +288,21 @@ impl UpstreamTransport {
         self.breaker.open_hosts()
     }
 
-    /// How many limits are respected now.
+    fn backoff_of(&self, request: &UpstreamRequest) -> &BackoffTable {
+        match request.purpose {
+            CallPurpose::Redirect => &self.storage_backoff,
+            CallPurpose::Probe | CallPurpose::Registry | CallPurpose::Token => &self.backoff,
+        }
+    }
+
+    /// How many limits of this login are respected now.
     pub(super) fn limits_held(&self) -> usize {
         self.backoff.held()
+    }
+
+    /// How many limits of storage are respected now, whichever login leads there.
+    pub(super) fn storage_limits_held(&self) -> usize {
+        self.storage_backoff.held()
     }
 
     /// The allowance that the upstream stated last for this login.

@@ -3,7 +3,7 @@
 //! The login that has most left of its allowance asks; between equals the order of the
 //! configuration decides. A login that is limited, or whose credential is refused, leaves the
 //! question to the next. Any other answer, also that there is no right to a repository, is the
-//! registry's. Clients with credentials of their own, and pushes, use the first login alone.
+//! registry's. Storage is shown no login, and one that limits would limit the next as well. Clients with credentials of their own, and pushes, use the first login alone.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ impl Upstream {
 
     /// Whether limits of each login are respected now.
     pub(super) fn is_limited(&self) -> bool {
-        self.logins().all(|login| login.transport.limits_held() > 0)
+        self.transport.storage_limits_held() > 0
+            || self.logins().all(|login| login.transport.limits_held() > 0)
     }
 
     /// Asks once by each login, until one is answered.
@@ -62,7 +63,7 @@ impl Upstream {
 fn leaves_turn(error: &UpstreamError) -> bool {
     matches!(
         error,
-        UpstreamError::Throttled { .. }
+        UpstreamError::Throttled { by_storage: false, .. }
             | UpstreamError::CredentialRefused { .. }
             | UpstreamError::NoCredential { .. }
     )

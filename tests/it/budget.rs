@@ -108,6 +108,7 @@ async fn with_two_logins() -> (ScriptedRegistry, Image, Proxy) {
     hub.requires(Auth::users(REALM, &users));
     let mut setup = Setup::new();
     setup.network.put("auth.docker.io", 80, hub.clone());
+    setup.network.put("cdn.example", 80, hub.clone());
     let credential =
         |name: &str| ProxyCredential::Basic { username: name.to_owned(), password: name.into() };
     let upstream = &mut setup.registry("docker.io", &hub).upstream;
@@ -156,6 +157,32 @@ async fn a_login_that_is_limited_leaves_the_turn_to_the_next() {
     hub.heal();
     tokio::time::advance(Duration::from_secs(900)).await;
     assert_eq!(miss(&hub, &proxy, &image, 4).await, ["one"], "its limit is over");
+}
+
+/// Storage is shown no login, so that another one would be limited as well.
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_storage_is_no_limit_of_a_login() {
+    let (hub, image, proxy) = with_two_logins().await;
+    hub.redirect_blobs_to("http://cdn.example");
+    assert_eq!(miss(&hub, &proxy, &image, 0).await, ["one"]);
+    hub.breaks(When::asked("/cdn/"), too_many());
+    hub.forget();
+
+    let [layer, config] = [&image.layers[0], &image.config];
+    let (_, message) = proxy.get(&layer.path(&repository(0))).await.error(429);
+    assert!(message.contains("cdn.example"), "{message}");
+    assert_eq!((hub.gets("/cdn/").len(), hub.askers()), (1, vec!["one".to_owned()]));
+    let refused = proxy.get(&config.path(&repository(0))).await;
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(hub.gets("/cdn/").len(), 1, "the limit is remembered");
+    let held = proxy.metrics().await.value("larder_upstream_backoffs", &[("registry", "docker.io")]);
+    assert_eq!(held, 1, "one limit, whatever the number of logins");
+    assert_eq!(miss(&hub, &proxy, &image, 1).await, ["one"], "the turns go on");
+
+    hub.heal();
+    tokio::time::advance(Duration::from_secs(601)).await;
+    proxy.get(&layer.path(&repository(0))).await.assert_is(layer);
+    assert_eq!(hub.askers(), ["one"]);
 }
 
 #[tokio::test(start_paused = true)]
