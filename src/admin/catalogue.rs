@@ -66,11 +66,11 @@ catalogue! {
         "Time from a request to the head of an upstream's answer, connecting included."
     UPSTREAM_BYTES Counter "larder_upstream_received_bytes_total" ["registry"]
         "Bytes of bodies that came from upstreams."
-    RATELIMIT_LIMIT Gauge "larder_upstream_ratelimit_limit" ["registry"]
+    RATELIMIT_LIMIT Gauge "larder_upstream_ratelimit_limit" ["registry", "login"]
         "Requests that the upstream says it allows in a window."
-    RATELIMIT_REMAINING Gauge "larder_upstream_ratelimit_remaining" ["registry"]
+    RATELIMIT_REMAINING Gauge "larder_upstream_ratelimit_remaining" ["registry", "login"]
         "Requests that the upstream says are left in the window."
-    RATELIMIT_WINDOW Gauge "larder_upstream_ratelimit_window_seconds" ["registry"]
+    RATELIMIT_WINDOW Gauge "larder_upstream_ratelimit_window_seconds" ["registry", "login"]
         "The length of the upstream's window."
     LIMITS_HELD Gauge "larder_upstream_backoffs" ["registry"]
         "Kinds of requests that are held back because the upstream limits them."

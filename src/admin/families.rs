@@ -1,5 +1,7 @@
 //! Collects the samples of every metric from the parts that count them.
 
+use std::sync::Arc;
+
 use super::catalogue as metrics;
 use super::exposition::{MetricFamily, SampleValue, family, single};
 use super::health::{HealthReport, HealthState};
@@ -7,7 +9,7 @@ use super::process;
 use super::sources::ReportSources;
 use crate::cache::{Decision, ScrubReport};
 use crate::clock::unix_seconds;
-use crate::registry::RegistrySet;
+use crate::registry::{Registry, RegistrySet};
 use crate::routes::{AnswerEnd, TrafficCounters};
 use crate::store::{EvictedBlobs, EvictionReason, IndexState, SpacePart, SpaceReport, StoreReport};
 use crate::upstream::{RateAllowance, TroubleKind};
@@ -108,25 +110,38 @@ fn upstreams(table: &RegistrySet) -> Vec<MetricFamily> {
             ([label, kind.as_str()], SampleValue::Whole(count as u64))
         })
     });
-    let allowed = |part: fn(&RateAllowance) -> Option<u64>| {
-        let told = registries().filter_map(move |(label, upstreams)| {
-            Some(([label], SampleValue::Whole(part(&upstreams.meter().allowance()?)?)))
-        });
-        told.collect::<Vec<_>>()
-    };
     let ends = registries().filter_map(|(label, upstreams)| {
         Some(([label], SampleValue::Whole(unix_seconds(upstreams.credential_end()?))))
     });
-    vec![
+    let mut families = vec![
         family(metrics::UPSTREAM_REQUESTS, requests),
         family(metrics::UPSTREAM_HEADS, heads),
         family(metrics::UPSTREAM_BYTES, received),
-        family(metrics::RATELIMIT_LIMIT, allowed(|it| it.limit)),
-        family(metrics::RATELIMIT_REMAINING, allowed(|it| it.remaining)),
-        family(metrics::RATELIMIT_WINDOW, allowed(|it| it.window.map(|window| window.as_secs()))),
         family(metrics::LIMITS_HELD, held),
         family(metrics::TROUBLES, troubles),
         family(metrics::CREDENTIAL_END, ends),
+    ];
+    families.extend(allowances(&known));
+    families
+}
+
+/// The rate limits that upstreams state, for each login by its number: no label names an account.
+fn allowances(known: &[Arc<Registry>]) -> [MetricFamily; 3] {
+    let stated = known.iter().flat_map(|registry| {
+        let allowances = registry.upstream().allowances();
+        allowances.map(|(login, stated)| (registry.name().as_str(), login.to_string(), stated))
+    });
+    let stated: Vec<_> = stated.collect();
+    let allowed = |metric, part: fn(&RateAllowance) -> Option<u64>| {
+        let samples = stated.iter().filter_map(|(registry, login, allowance)| {
+            Some(([*registry, login], SampleValue::Whole(part(allowance)?)))
+        });
+        family(metric, samples)
+    };
+    [
+        allowed(metrics::RATELIMIT_LIMIT, |it| it.limit),
+        allowed(metrics::RATELIMIT_REMAINING, |it| it.remaining),
+        allowed(metrics::RATELIMIT_WINDOW, |it| it.window.map(|window| window.as_secs())),
     ]
 }
 

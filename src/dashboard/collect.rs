@@ -152,7 +152,7 @@ impl NamedRegistries {
 fn pulls_left(table: &RegistrySet) -> Option<PullsLeft> {
     let all = table.registries();
     let told = all.iter().filter_map(|registry| {
-        let allowance = registry.upstream().meter().allowance()?;
+        let allowance = registry.upstream().allowance()?;
         let remaining = allowance.remaining?;
         Some(PullsLeft { registry: registry.name().to_string(), remaining, limit: allowance.limit })
     });
@@ -161,7 +161,7 @@ fn pulls_left(table: &RegistrySet) -> Option<PullsLeft> {
 
 fn upstream(registry: &Registry) -> UpstreamFigures {
     let group = registry.upstream();
-    let allowance = group.meter().allowance();
+    let allowance = group.allowance();
     let troubles: Vec<_> =
         group.troubles().iter().map(|it| format!("{} ({})", it.kind.as_str(), it.host)).collect();
     let state = match () {

@@ -80,7 +80,7 @@ struct BackoffWindow {
 }
 
 impl BackoffTable {
-    /// That of storage.
+    /// The table of storage.
     pub(super) fn of_storage() -> Self {
         Self { is_of_storage: true, ..Self::default() }
     }

@@ -211,6 +211,19 @@ impl UpstreamGroup {
         examined
     }
 
+    /// The allowances that were stated last, each with the number of its login: those of the
+    /// registry itself from 1 on, as they are configured, then those of its mirrors.
+    pub fn allowances(&self) -> impl Iterator<Item = (usize, RateAllowance)> {
+        let upstreams = std::iter::once(&self.authoritative).chain(&self.mirrors);
+        let logins = (1..).zip(upstreams.flat_map(Upstream::logins));
+        logins.filter_map(|(number, login)| Some((number, login.transport.allowance()?)))
+    }
+
+    /// The allowances of all logins together.
+    pub fn allowance(&self) -> Option<RateAllowance> {
+        self.allowances().map(|(_, allowance)| allowance).reduce(RateAllowance::and)
+    }
+
     /// The pulls that Docker Hub says are left to each login, which costs none to ask.
     pub async fn hub_allowances(&self, deadline: Instant) -> Vec<Option<RateAllowance>> {
         let Some(question) = hub_question() else { return Vec::new() };

@@ -41,6 +41,19 @@ pub struct RateAllowance {
     pub window: Option<Duration>,
 }
 
+impl RateAllowance {
+    /// The sum of both, as far as they say it; the window is the first that is known.
+    pub(super) fn and(self, other: Self) -> Self {
+        let sum =
+            |one: Option<u64>, other| one.into_iter().chain(other).reduce(u64::saturating_add);
+        Self {
+            limit: sum(self.limit, other.limit),
+            remaining: sum(self.remaining, other.remaining),
+            window: self.window.or(other.window),
+        }
+    }
+}
+
 /// The allowance that an answer states; `None` if it states none, as when there is no limit.
 pub(super) fn allowance(headers: &HeaderMap) -> Option<RateAllowance> {
     let (limit, of_limit) = quantity(headers, "ratelimit-limit").unzip();
@@ -104,5 +117,9 @@ mod tests {
         assert_eq!(allowance(&headers(&bare)), said(Some(100), None, None));
         assert_eq!(allowance(&headers(&[("ratelimit-limit", "unlimited")])), None);
         assert_eq!(allowance(&headers(&[])), None);
+
+        let both = said(Some(100), Some(20), None).unwrap();
+        let sum = both.and(said(Some(200), None, Some(60)).unwrap());
+        assert_eq!(Some(sum), said(Some(300), Some(20), Some(60)));
     }
 }

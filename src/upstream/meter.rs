@@ -4,14 +4,10 @@
 //! requests that are sent, redirects and retries each by itself; back-off and breaker hold others
 //! back.
 
-use parking_lot::Mutex;
-
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::backoff::LimitClass;
-use super::limit;
-use super::limit::RateAllowance;
 use crate::telemetry::{Counter, CounterGrid, Histogram, HistogramSnapshot};
 
 /// Requests and their outcomes.
@@ -20,7 +16,6 @@ pub struct UpstreamMeter {
     requests: CounterGrid<{ LimitClass::ALL.len() }, { CallOutcome::ALL.len() }>,
     heads: [Histogram; LimitClass::ALL.len()],
     received: Counter,
-    allowance: Mutex<Option<RateAllowance>>,
 }
 
 /// The outcome of a request.
@@ -92,13 +87,13 @@ impl UpstreamMeter {
 
     #[cfg(test)]
     pub(crate) fn succeed_for_test(&self) {
-        self.begin(LimitClass::ManifestGet, true).answered(StatusCode::OK, &HeaderMap::new());
+        self.begin(LimitClass::ManifestGet).answered(StatusCode::OK);
     }
 
-    /// A request of this class is being sent, to an upstream itself (`is_own`) or to another host.
-    pub(super) fn begin(&self, class: LimitClass, is_own: bool) -> CallInFlight<'_> {
+    /// A request of this class is being sent.
+    pub(super) fn begin(&self, class: LimitClass) -> CallInFlight<'_> {
         let (began, outcome) = (Instant::now(), CallOutcome::Abandoned);
-        CallInFlight { meter: self, class, is_own, began, outcome }
+        CallInFlight { meter: self, class, began, outcome }
     }
 
     /// Bytes of a body have come.
@@ -128,11 +123,6 @@ impl UpstreamMeter {
     pub fn received(&self) -> u64 {
         self.received.get()
     }
-
-    /// The allowance that an upstream stated last.
-    pub fn allowance(&self) -> Option<RateAllowance> {
-        *self.allowance.lock()
-    }
 }
 
 /// A request under way. Dropped without more, it was abandoned.
@@ -140,30 +130,25 @@ impl UpstreamMeter {
 pub(super) struct CallInFlight<'m> {
     meter: &'m UpstreamMeter,
     class: LimitClass,
-    is_own: bool,
     began: Instant,
     outcome: CallOutcome,
 }
 
 impl CallInFlight<'_> {
     /// The head of an answer came.
-    pub(super) fn answered(self, status: StatusCode, headers: &HeaderMap) {
-        self.ended(CallOutcome::of(status), headers);
+    pub(super) fn answered(self, status: StatusCode) {
+        self.ended(CallOutcome::of(status));
     }
 
     /// The head of an answer came, and asks us to slow down.
-    pub(super) fn limited(self, headers: &HeaderMap) {
-        self.ended(CallOutcome::Limit, headers);
+    pub(super) fn limited(self) {
+        self.ended(CallOutcome::Limit);
     }
 
-    fn ended(mut self, outcome: CallOutcome, headers: &HeaderMap) {
+    fn ended(mut self, outcome: CallOutcome) {
         self.outcome = outcome;
         if let Some(heads) = self.meter.heads.get(self.class.index()) {
             heads.observe(self.began.elapsed());
-        }
-        if let Some(allowance) = limit::allowance(headers).filter(|_| self.is_own) {
-            let mut last = self.meter.allowance.lock();
-            *last = Some(allowance);
         }
     }
 
@@ -196,11 +181,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_is_counted_whatever_came_of_it() {
         let meter = UpstreamMeter::default();
-        let asking = meter.begin(LimitClass::Blob, true);
+        let asking = meter.begin(LimitClass::Blob);
         tokio::time::advance(Duration::from_secs(2)).await;
-        asking.answered(StatusCode::PARTIAL_CONTENT, &HeaderMap::new());
-        meter.begin(LimitClass::Token, false).failed(CallOutcome::Unreachable);
-        drop(meter.begin(LimitClass::Token, false));
+        asking.answered(StatusCode::PARTIAL_CONTENT);
+        meter.begin(LimitClass::Token).failed(CallOutcome::Unreachable);
+        drop(meter.begin(LimitClass::Token));
 
         let requests: Vec<_> = meter.requests().collect();
         let want = [("blob", "2xx", 1), ("token", "abandoned", 1), ("token", "unreachable", 1)];
@@ -208,20 +193,6 @@ mod tests {
         let heads: Vec<_> = meter.heads().collect();
         let [("blob", observed)] = &heads[..] else { panic!("{heads:?}") };
         assert_eq!((observed.count, observed.sum), (1, 2.0));
-    }
-
-    /// Storage may have limits of its own, which are not the registry's.
-    #[tokio::test]
-    async fn the_allowance_is_the_upstreams_own() {
-        let headers = |value: &'static str| {
-            let name = http::HeaderName::from_static("ratelimit-limit");
-            HeaderMap::from_iter([(name, http::HeaderValue::from_static(value))])
-        };
-        let meter = UpstreamMeter::default();
-        meter.begin(LimitClass::Blob, false).answered(StatusCode::OK, &headers("7"));
-        assert_eq!(meter.allowance(), None);
-        meter.begin(LimitClass::ManifestGet, true).limited(&headers("100;w=21600"));
-        assert_eq!(meter.allowance().and_then(|it| it.limit), Some(100));
     }
 
     #[test]

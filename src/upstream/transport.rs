@@ -203,7 +203,7 @@ impl UpstreamTransport {
                 (CallPurpose::Probe, scheme) => self.breaker.enter_idle(host, scheme),
                 (_, scheme) => self.breaker.enter(host, scheme)?,
             },
-            in_flight: self.meter.begin(request.class, self.is_own(request)),
+            in_flight: self.meter.begin(request.class),
         })
     }
 
@@ -351,11 +351,11 @@ impl GuardedCall<'_> {
         let status = response.status();
         let headers = response.headers();
         if limit::is_limit(status, headers) {
-            self.in_flight.limited(headers);
+            self.in_flight.limited();
             self.breaker.answered();
             return Some(self.backoff.refused(limit::retry_after(headers)));
         }
-        self.in_flight.answered(status, headers);
+        self.in_flight.answered(status);
         self.backoff.answered();
         if StatusClass::of(status) == StatusClass::Gateway {
             self.breaker.failed(status.as_str());

@@ -3,7 +3,8 @@
 //! The login that has most left of its allowance asks; between equals the order of the
 //! configuration decides. A login that is limited, or whose credential is refused, leaves the
 //! question to the next. Any other answer, also that there is no right to a repository, is the
-//! registry's. Storage is shown no login, and one that limits would limit the next as well. Clients with credentials of their own, and pushes, use the first login alone.
+//! registry's. Storage is shown no login, and one that limits would limit the next as well. Clients
+//! with credentials of their own, and pushes, use the first login alone.
 
 use std::time::Duration;
 

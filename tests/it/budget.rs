@@ -175,7 +175,8 @@ async fn a_limit_of_storage_is_no_limit_of_a_login() {
     let refused = proxy.get(&config.path(&repository(0))).await;
     assert!(refused.header("retry-after").is_some());
     assert_eq!(hub.gets("/cdn/").len(), 1, "the limit is remembered");
-    let held = proxy.metrics().await.value("larder_upstream_backoffs", &[("registry", "docker.io")]);
+    let held =
+        proxy.metrics().await.value("larder_upstream_backoffs", &[("registry", "docker.io")]);
     assert_eq!(held, 1, "one limit, whatever the number of logins");
     assert_eq!(miss(&hub, &proxy, &image, 1).await, ["one"], "the turns go on");
 
@@ -200,6 +201,29 @@ async fn the_login_with_the_larger_budget_asks() {
     assert!(!is_checked(&hub, &proxy, &image, 0).await, "neither has");
     tokio::time::advance(WINDOW).await;
     assert_eq!(miss(&hub, &proxy, &image, 3).await, ["one"], "the window is over");
+}
+
+/// The allowance that was heard last is of one login. Storage has limits of its own.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_is_a_metric_of_each_login() {
+    let (hub, image, proxy) = with_two_logins().await;
+    leaves_to(&hub, "canary-of-token-1", 0);
+    assert_eq!(miss(&hub, &proxy, &image, 0).await, ["one", "two"], "the HEAD says so");
+    leaves(&hub, 50);
+    assert_eq!(miss(&hub, &proxy, &image, 1).await, ["two"]);
+    hub.redirect_blobs_to("http://cdn.example");
+    hub.breaks(When::asked("/cdn/"), Fault::Header("ratelimit-remaining", "7".to_owned()));
+    let layer = &image.layers[0];
+    proxy.get(&layer.path(&repository(0))).await.assert_is(layer);
+
+    let metrics = proxy.metrics().await;
+    for (part, want) in [("limit", [100, 100]), ("remaining", [0, 50])] {
+        let left = ["1", "2"].map(|login| {
+            let labels = [("registry", "docker.io"), ("login", login)];
+            metrics.value(&format!("larder_upstream_ratelimit_{part}"), &labels)
+        });
+        assert_eq!(left, want, "{part}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -83,7 +83,7 @@ async fn the_pulls_left_at_docker_hub_are_a_metric() {
     let metrics = proxy.metrics().await;
     for (name, value) in [("limit", 100), ("remaining", 76), ("window_seconds", 21600)] {
         let name = format!("larder_upstream_ratelimit_{name}");
-        assert_eq!(metrics.value(&name, &[HUB]), value, "{name}");
+        assert_eq!(metrics.value(&name, &[HUB, ("login", "1")]), value, "{name}");
     }
 }
 

@@ -12,8 +12,8 @@ pub(crate) enum Door {
     Prefix,
     /// `?ns=docker.io`
     Ns,
-    /// `localhost` instead of `127.0.0.1`, which here means docker.io; any other registry by its own
-    /// name, to which an egress proxy has to lead.
+    /// `localhost` instead of `127.0.0.1`, which here means docker.io; any other registry by its
+    /// own name, to which an egress proxy has to lead.
     Host,
     /// `/docker.io/v2/…`
     Registry,
@@ -90,11 +90,7 @@ impl<'a> Way<'a> {
     /// The text before the repository, for clients that are given Larder's address with every name.
     pub(crate) fn place(&self) -> String {
         let authority = self.authority();
-        if self.door == Door::Prefix {
-            format!("{authority}/{}", self.registry)
-        } else {
-            authority
-        }
+        if self.door == Door::Prefix { format!("{authority}/{}", self.registry) } else { authority }
     }
 }
 

@@ -79,8 +79,8 @@ async fn a_token_that_ends_while_one_patch_streams_stops_nothing() {
     hub.assert_not_asked();
 }
 
-/// A registry, or the gateway before it, that looks at the token once more in the end, or before the
-/// body has come: clients give up on 401, and try again after 503.
+/// A registry, or the gateway before it, that looks at the token once more in the end, or before
+/// the body has come: clients give up on 401, and try again after 503.
 #[tokio::test(start_paused = true)]
 async fn a_patch_that_is_refused_when_it_has_streamed_may_be_sent_again() {
     let challenge = format!(r#"Bearer realm="{REALM}",service="scripted",error="invalid_token""#);
@@ -100,7 +100,10 @@ async fn a_patch_that_is_refused_when_it_has_streamed_may_be_sent_again() {
 
         assert_eq!(refused.error(503).0, "UNAVAILABLE", "{fault:?}");
         assert_eq!(refused.header("retry-after"), Some("1"));
-        assert!(!refused.headers.contains_key("www-authenticate"), "it is not the client's to meet");
+        assert!(
+            !refused.headers.contains_key("www-authenticate"),
+            "it is not the client's to meet"
+        );
         let before = hub.gets("/token").len();
         let appended = patch(&proxy, &begun, &blob.bytes).await;
         appended.assert_status(202);

@@ -146,12 +146,7 @@ fn redirect(url: &str) -> Answer {
     answer
 }
 
-fn honest_but(
-    shared: &Shared,
-    asked: &Asked,
-    refusal: Option<Answer>,
-    faults: &[Fault],
-) -> Answer {
+fn honest_but(shared: &Shared, asked: &Asked, refusal: Option<Answer>, faults: &[Fault]) -> Answer {
     let target = Target::of(asked.path());
     if let Target::Token = target {
         return shared.guard.lock().unwrap().issue(asked);
