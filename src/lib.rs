@@ -39,6 +39,7 @@
 //! - [`control`]: the operator's commands, over a unix socket
 //! - [`dashboard`]: the page for operators
 //! - [`setup`]: the configuration files of clients that pull through Larder
+//! - [`workloads`]: the images that files of compose and Kubernetes name
 //! - [`config`]: TOML as written, resolved into every module's options
 //! - [`app`]: the parts, joined
 //! - [`cli`]: one file for each subcommand
@@ -64,6 +65,7 @@ pub mod push;
 pub mod registry;
 pub mod routes;
 pub mod setup;
+pub mod workloads;
 
 pub mod app;
 pub mod cli;

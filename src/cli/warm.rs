@@ -1,8 +1,9 @@
 //! `larder warm`: a running server fetches images before a client asks for them.
 
-use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -11,7 +12,8 @@ use super::output::say;
 use super::progress::{ProgressLine, bar};
 use crate::amounts::bytes;
 use crate::control::{ControlFailure, ControlRequest, WarmUpdate, WarmWishes};
-use crate::inventory::own_platform;
+use crate::inventory::{ImageName, own_platform};
+use crate::workloads::{ImageFileError, ListedImage, read_images};
 
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("wanted").required(true).multiple(true))]
@@ -19,9 +21,10 @@ pub(super) struct WarmArguments {
     /// Images, as clients name them: `alpine`, `ghcr.io/owner/app:v1`, `alpine@sha256:…`
     #[arg(value_name = "IMAGE", group = "wanted")]
     images: Vec<String>,
-    /// A file with an image on each line; lines that begin with `#` mean nothing
-    #[arg(long, value_name = "LIST", group = "wanted")]
-    file: Option<PathBuf>,
+    /// A file with an image on each line, a compose file, or manifests of Kubernetes; `-` for
+    /// stdin; may be repeated
+    #[arg(long, value_name = "FILE", group = "wanted")]
+    file: Vec<PathBuf>,
     /// A platform of an index, such as `linux/arm64`; may be repeated [default: that of this
     /// machine]
     #[arg(long, value_name = "PLATFORM", conflicts_with = "all_platforms")]
@@ -47,9 +50,9 @@ impl WarmArguments {
             return Err(ControlFailure { error, hint }.into());
         }
         let mut failed = 0;
-        let names = self.names()?;
-        for text in &names {
-            let name = cache.image_name(text)?.to_string();
+        let images = self.images(cache)?;
+        for name in &images {
+            let name = name.to_string();
             let line = match self.warm(cache, &name)? {
                 WarmUpdate { error: Some(error), .. } => {
                     failed += 1;
@@ -65,24 +68,28 @@ impl WarmArguments {
         if failed == 0 {
             return Ok(());
         }
-        let error = format!("{failed} of {} images are not complete", names.len());
+        let error = format!("{failed} of {} images are not complete", images.len());
         let hint = Some("run it again: it goes on where it was".to_owned());
         Err(ControlFailure { error, hint }.into())
     }
 
-    /// The names on the command line, and those in the file.
-    fn names(&self) -> Result<Vec<String>, CommandError> {
-        let mut names = self.images.clone();
-        if let Some(path) = &self.file {
-            let text = fs::read_to_string(path).map_err(|error| {
-                let error = format!("cannot read {}: {error}", path.display());
-                CommandError::Misused(ControlFailure { error, hint: None })
-            })?;
-            let lines = text.lines().map(str::trim);
-            let wanted = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-            names.extend(wanted.map(str::to_owned));
+    /// The images on the command line, and those in the files, each once.
+    fn images(&self, cache: &CommandCache) -> Result<Vec<ImageName>, CommandError> {
+        let mut images = Vec::new();
+        for text in &self.images {
+            images.push(cache.image_name(text)?);
         }
-        Ok(names)
+        for path in &self.file {
+            let is_stdin = path.as_os_str() == "-";
+            let shown = if is_stdin { Path::new("stdin") } else { path };
+            let read = if is_stdin { read_images(io::stdin()) } else { read_file(path) };
+            for image in read.map_err(|error| not_read(shown, &error))? {
+                images.extend(named(cache, shown, &image)?);
+            }
+        }
+        let mut seen = HashSet::new();
+        images.retain(|name| seen.insert(name.to_string()));
+        Ok(images)
     }
 
     fn warm(&self, cache: &CommandCache, name: &str) -> Result<WarmUpdate, CommandError> {
@@ -115,4 +122,41 @@ impl WarmArguments {
         }
         Ok(last)
     }
+}
+
+fn read_file(path: &Path) -> Result<Vec<ListedImage>, ImageFileError> {
+    let file = File::open(path).map_err(ImageFileError::Unreadable)?;
+    read_images(file)
+}
+
+/// The image that a file names. A text that needs not be a name, and is none, is told.
+fn named(
+    cache: &CommandCache,
+    file: &Path,
+    image: &ListedImage,
+) -> Result<Option<ImageName>, CommandError> {
+    let failure = match &image.name {
+        Ok(text) => match cache.image_name(text) {
+            Ok(name) => return Ok(Some(name)),
+            Err(CommandError::Misused(failure)) => failure,
+            Err(error) => return Err(error),
+        },
+        Err(fault) => {
+            let hint = fault.hint().map(str::to_owned);
+            ControlFailure { error: fault.to_string(), hint }
+        }
+    };
+    let error = format!("{}:{}: {}", file.display(), image.place, failure.error);
+    if image.is_required {
+        return Err(CommandError::Misused(ControlFailure { error, ..failure }));
+    }
+    say(&mut io::stderr(), &format!("left out {error}\n"));
+    Ok(None)
+}
+
+fn not_read(file: &Path, error: &ImageFileError) -> CommandError {
+    let place = error.place().map(|place| format!(":{place}")).unwrap_or_default();
+    let why = format!("cannot take images from {}{place}: {error}", file.display());
+    let hint = error.hint().map(str::to_owned);
+    CommandError::Misused(ControlFailure { error: why, hint })
 }

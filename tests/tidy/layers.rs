@@ -49,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("setup", &["oci"]),
+    ("workloads", &[]),
     (
         "config",
         &[
@@ -100,6 +101,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "setup",
             "store",
             "upstream",
+            "workloads",
         ],
     ),
     ("fuzz", &["access", "cache", "config", "http", "oci", "push", "store", "upstream"]),

@@ -74,6 +74,7 @@ const WITHOUT_CIRCLES: &[&str] = &[
     "store",
     "telemetry",
     "upstream",
+    "workloads",
 ];
 
 #[test]

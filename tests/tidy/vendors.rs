@@ -28,6 +28,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("prometheus_client::", &["admin/exposition.rs"]),
     ("psl::", &["upstream/realm.rs"]),
     ("rustls::", &["http/", "cli/serve.rs", "credentials/jwt.rs", "upstream/tests/"]),
+    ("saphyr_parser::", &["workloads/yaml_images.rs"]),
     ("sha2::", &["oci/digest.rs"]),
     ("sled::", &["store/index/db.rs"]),
     ("tar::", &["bundle/archive.rs"]),

@@ -73,3 +73,57 @@ async fn nothing_is_warmed_without_a_server_or_from_a_registry_that_is_offline()
     let run = larder.command(&["warm", "alpine"]).await;
     assert!(run.code == Some(1) && run.err.contains("no server uses the cache"), "{run:?}");
 }
+
+/// The names are where they are used, not in a list that is kept beside it.
+#[tokio::test]
+async fn images_are_warmed_from_compose_and_from_manifests_and_mistakes_are_told_with_their_place()
+{
+    let hub = ScriptedRegistry::new();
+    for (number, tag) in ["v1", "v2", "v3"].into_iter().enumerate() {
+        hub.put_image(APP, tag, &Image::random(number as u64, &[5000]));
+    }
+    let larder = Process::before(hub.listen().await, "").await;
+    larder.client().get("/v2/").await.assert_status(200);
+    let write = |name: &str, text: &str| {
+        let path = larder.cache_dir().with_file_name(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+
+    let compose = write(
+        "compose.yaml",
+        "services:\n  a:\n    image: team/app:${TAG:-v1}\n  b: {build: ., image: team/own}\n",
+    );
+    let rendered = write(
+        "rendered",
+        "---\n# Source: a\nkind: Pod\nmetadata: {annotations: {image: A picture}}\nspec:\n  \
+         containers:\n  - image: team/app:v2\n  - image: docker.io/team/app:v1\n---\nkind: X\n\
+         spec: {image: {repository: team/app, tag: v3}}\n",
+    );
+    let both = ["warm", "--file", compose.to_str().unwrap(), "--file", "-"];
+    let run = larder.command_from(&rendered, &both).await;
+
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let warmed: Vec<&str> =
+        run.out.lines().filter_map(|line| line.split(": ").next()?.strip_prefix("warm ")).collect();
+    let names = ["v1", "v2", "v3"].map(|tag| format!("docker.io/team/app:{tag}"));
+    assert_eq!(warmed, names, "{run:?}");
+    let left_out = "left out stdin:4:33: `A picture` is not the name of an image\n";
+    assert!(run.err.contains(left_out), "{run:?}");
+
+    hub.forget();
+    for (text, message) in [
+        ("services: {a: {image: team/app:v1}, b: {image: 'team/app:${V}'}}", "1:48: the variable"),
+        ("kind: Pod\ncontainers:\n- image: team/app v1\n", "3:10: `team/app v1` is not the name"),
+        ("a: b: c\n", "1:5: mapping values are not allowed"),
+        ("kind: ConfigMap\n", "images from stdin: it names no image"),
+        ("team/app:v1\nteam app\n", "stdin:2:1: `team app` is not the name"),
+    ] {
+        let run = larder.command_from(&write("bad", text), &["warm", "--file", "-"]).await;
+        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{text}: {run:?}");
+        assert!(run.err.contains(message), "{text}: {run:?}");
+    }
+    let run = larder.command(&["warm", "--file", "/nowhere"]).await;
+    assert!(run.code == Some(2) && run.err.contains("from /nowhere: No such file"), "{run:?}");
+    hub.assert_not_asked();
+}

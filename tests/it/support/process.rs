@@ -238,6 +238,12 @@ impl Process {
         ended(self.command_of(arguments).env("PATH", path).output()).await
     }
 
+    /// The same without one, with a file as its stdin.
+    pub async fn command_from(&self, stdin: &Path, arguments: &[&str]) -> CommandRun {
+        let stdin = fs::File::open(stdin).unwrap();
+        ended(self.command_of(arguments).env("PATH", "").stdin(stdin).output()).await
+    }
+
     /// The same without one, while something is done to the server.
     pub fn begin_command(
         &self,

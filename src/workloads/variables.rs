@@ -1,0 +1,93 @@
+//! The variables of a compose file in the name of an image: `${NAME:-default}`.
+//!
+//! Only the defaults count. The environment of the command is not the one of the services, and a
+//! name that depends on it would be another one tomorrow.
+
+use super::listed_image::ImageTextFault;
+
+/// The text with the default of each variable in its place; `$$` is a dollar.
+///
+/// # Errors
+///
+/// If a variable has none. The text has to be short: a default may have variables, too.
+pub(super) fn with_defaults(text: &str) -> Result<String, ImageTextFault> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        if let Some(literal) = after.strip_prefix('$') {
+            out.push('$');
+            rest = literal;
+        } else if let Some(braced) = after.strip_prefix('{') {
+            let end = closing_brace(braced).ok_or(ImageTextFault::Unclosed)?;
+            out.push_str(&default_of(&braced[..end])?);
+            rest = &braced[end + 1..];
+        } else {
+            return Err(ImageTextFault::Unset(name_of(after).to_owned()));
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// The value of what is between the braces.
+fn default_of(inner: &str) -> Result<String, ImageTextFault> {
+    let name = name_of(inner);
+    let operator = &inner[name.len()..];
+    let default = operator.strip_prefix(":-").or_else(|| operator.strip_prefix('-'));
+    match default {
+        Some(default) => with_defaults(default),
+        // The text for when it is set, and it is not.
+        None if operator.starts_with(":+") || operator.starts_with('+') => Ok(String::new()),
+        None => Err(ImageTextFault::Unset(name.to_owned())),
+    }
+}
+
+/// The name at the start of the text.
+fn name_of(text: &str) -> &str {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.find(|c| !is_of_name(c)).map_or(text, |end| &text[..end])
+}
+
+/// Where the brace that is open ends.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut open = 1;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => open += 1,
+            b'}' => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_its_default_or_an_error_that_names_it() {
+        let unset = |name: &str| Err(ImageTextFault::Unset(name.to_owned()));
+        for (text, want) in [
+            ("alpine:3.20", Ok("alpine:3.20".to_owned())),
+            ("alpine:${TAG:-3.20}", Ok("alpine:3.20".to_owned())),
+            ("alpine:${TAG-3.20}", Ok("alpine:3.20".to_owned())),
+            ("${R:-ghcr.io}/a:${T:-${V:-1}-x}", Ok("ghcr.io/a:1-x".to_owned())),
+            ("a${SUFFIX:+-debug}:1", Ok("a:1".to_owned())),
+            ("a$$b", Ok("a$b".to_owned())),
+            ("alpine:${TAG:-}", Ok("alpine:".to_owned())),
+            ("alpine:$TAG", unset("TAG")),
+            ("alpine:${TAG}", unset("TAG")),
+            ("alpine:${TAG:?set it}", unset("TAG")),
+            ("${A:-${B}}", unset("B")),
+            ("alpine:${TAG", Err(ImageTextFault::Unclosed)),
+            ("ä${ö", Err(ImageTextFault::Unclosed)),
+            ("a$", unset("")),
+        ] {
+            assert_eq!(with_defaults(text), want, "{text}");
+        }
+    }
+}
