@@ -7,9 +7,11 @@
 //!
 //! No message in this file may contain a password or a hash.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
 
 use argon2::password_hash::PasswordVerifier as _;
 use argon2::password_hash::phc::PasswordHash;
@@ -20,8 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 /// The users of a file.
 pub struct UserTable {
     by_name: HashMap<String, SecretString>,
-    /// A hash to verify for unknown users, so that they take as long as known ones.
-    dummy: SecretString,
+    decoys: DecoyHashes,
     cheap: Option<CheapHashes>,
 }
 
@@ -93,8 +94,8 @@ impl UserTable {
         matches: impl FnOnce(&SecretString, &SecretString) -> bool,
     ) -> bool {
         let hash = self.by_name.get(username);
-        let is_right = matches(hash.unwrap_or(&self.dummy), password);
-        is_right && hash.is_some()
+        let Some(computed) = hash.or_else(|| self.decoys.of(username)) else { return false };
+        matches(computed, password) && hash.is_some()
     }
 }
 
@@ -114,12 +115,40 @@ fn matches(hash: &SecretString, password: &SecretString) -> bool {
     bcrypt::verify(password, hash).unwrap_or(false) && is_whole
 }
 
+/// The hashes that are verified for unknown users, so that they take as long as known ones.
+///
+/// Each unknown name has one kind of hash, always the same, and each kind as many unknown names as
+/// users, in proportion. So the time of a login, which tells the kind, tells nothing of whether
+/// there is such a user. A restart gives unknown names other kinds.
+struct DecoyHashes {
+    /// For each kind of hash in the file, the number of its users, and one of their hashes.
+    kinds: Vec<(usize, SecretString)>,
+}
+
+impl DecoyHashes {
+    fn of(&self, username: &str) -> Option<&SecretString> {
+        // A change of the file moves the bounds between the kinds, and few names over them.
+        let users: usize = self.kinds.iter().map(|(count, _)| count).sum();
+        let place = u128::from(NAMES.hash_one(username)) * users as u128;
+        let mut left = usize::try_from(place >> u64::BITS).ok()?;
+        let is_here = |(count, _): &&(usize, SecretString)| {
+            let is_here = left < *count;
+            left = left.saturating_sub(*count);
+            is_here
+        };
+        self.kinds.iter().find(is_here).map(|(_, hash)| hash)
+    }
+}
+
+/// Orders unknown names in a way that no client can compute.
+static NAMES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
 /// The lines of a file so far.
 #[derive(Default)]
 struct HtpasswdParser {
     by_name: HashMap<String, (SecretString, usize)>,
     /// For each cost, the number of its hashes and one of them.
-    kinds: HashMap<String, (usize, SecretString)>,
+    kinds: BTreeMap<String, (usize, SecretString)>,
     cheap: Option<CheapHashes>,
     bad: Vec<BadLine>,
 }
@@ -152,21 +181,18 @@ impl HtpasswdParser {
     }
 
     fn finish(mut self) -> Result<UserTable, Vec<BadLine>> {
-        let commonest = self.kinds.into_values().max_by_key(|(count, _)| *count);
-        match commonest {
-            Some((_, dummy)) if self.bad.is_empty() => Ok(UserTable {
-                by_name: self.by_name.into_iter().map(|(name, (hash, _))| (name, hash)).collect(),
-                dummy,
-                cheap: self.cheap,
-            }),
-            _ => {
-                if self.bad.is_empty() {
-                    // Most likely the file is being written.
-                    self.bad.push(BadLine { line: 1, fault: LineFault::NoUsers });
-                }
-                Err(self.bad)
-            }
+        if self.bad.is_empty() && self.by_name.is_empty() {
+            // Most likely the file is being written.
+            self.bad.push(BadLine { line: 1, fault: LineFault::NoUsers });
         }
+        if !self.bad.is_empty() {
+            return Err(self.bad);
+        }
+        Ok(UserTable {
+            by_name: self.by_name.into_iter().map(|(name, (hash, _))| (name, hash)).collect(),
+            decoys: DecoyHashes { kinds: self.kinds.into_values().collect() },
+            cheap: self.cheap,
+        })
     }
 }
 

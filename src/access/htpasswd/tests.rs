@@ -45,26 +45,46 @@ fn each_kind_of_hash_accepts_its_password_and_no_other() {
     }
 }
 
+/// The hash that is computed when this user logs in with a wrong password, and whether the user gets
+/// in if the hash is said to match.
+fn computed(users: &UserTable, user: &str) -> (String, bool) {
+    let mut hashes = Vec::new();
+    let is_in = users.verify_by(user, &SecretString::from("wrong"), |hash, password| {
+        assert_eq!(password.expose_secret(), "wrong");
+        hashes.push(hash.expose_secret().to_owned());
+        true
+    });
+    assert_eq!(hashes.len(), 1, "{user}");
+    (hashes.remove(0), is_in)
+}
+
 /// A login's time would tell which users exist if it were spent for those alone.
 #[test]
-fn an_unknown_user_costs_the_same_hash_as_a_wrong_password() {
-    let rare = argon2(Params::new(64, 1, 1, None).unwrap());
-    let users = users(&format!("a:{rare}\nb:{BCRYPT}\nc:{BCRYPT}\n"));
-    let computed = |user: &str, says: bool| {
-        let mut hashes = Vec::new();
-        let is_in = users.verify_by(user, &SecretString::from("wrong"), |hash, password| {
-            assert_eq!(password.expose_secret(), "wrong");
-            hashes.push(hash.expose_secret().to_owned());
-            says
-        });
-        (hashes, is_in)
-    };
-    let one = || vec![BCRYPT.to_owned()];
-    assert_eq!(computed("b", false), (one(), false));
+fn an_unknown_user_costs_one_hash_and_does_not_get_in_by_it() {
+    let users = users(&format!("b:{BCRYPT}\nc:{BCRYPT}\n"));
+    assert_eq!(computed(&users, "b"), (BCRYPT.to_owned(), true));
     for unknown in ["", "x", "B", "b "] {
-        assert_eq!(computed(unknown, false), (one(), false), "{unknown:?}");
-        assert_eq!(computed(unknown, true), (one(), false), "{unknown:?}, the password of another");
+        assert_eq!(computed(&users, unknown), (BCRYPT.to_owned(), false), "{unknown:?}");
     }
+}
+
+/// Otherwise a user whose hash is of a rare kind would show by it.
+#[test]
+fn each_kind_of_hash_is_computed_for_as_many_unknown_users_as_known_ones() {
+    let rare = argon2(Params::new(64, 1, 1, None).unwrap());
+    let text = format!("a:{rare}\nb:{BCRYPT}\nc:{BCRYPT}\nd:{BCRYPT}\n");
+    let (first, again) = (users(&text), users(&text));
+    let more = users(&format!("{text}e:{BCRYPT}\n"));
+    let (mut like_a, mut moved) = (0, 0);
+    for number in 0..4000 {
+        let unknown = format!("x{number}");
+        let hash = computed(&first, &unknown).0;
+        assert_eq!(computed(&again, &unknown).0, hash, "{unknown}: the file was read again");
+        like_a += usize::from(hash == rare);
+        moved += usize::from(computed(&more, &unknown).0 != hash);
+    }
+    assert!((800..1200).contains(&like_a), "one in four: {like_a}");
+    assert!((100..300).contains(&moved), "from one in four to one in five: {moved}");
 }
 
 /// bcrypt ignores what is beyond 72 bytes, so two passwords would be one.
