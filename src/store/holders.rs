@@ -94,7 +94,9 @@ impl HolderSearch {
             boot: self.boot,
         };
         let is_manifest = records.manifest_type(&self.digest)?.is_some();
-        let is_there = is_manifest || records.has_confirmed(&self.digest)? || self.is_named(&of)?;
+        let is_there = is_manifest
+            || records.member_log().read()?.present.contains(&self.digest)
+            || self.is_named(&of)?;
         let RepositoryView { registry, repository, .. } = of;
         Ok(is_there.then_some(ContentHolder { registry, repository, is_manifest }))
     }

@@ -142,6 +142,8 @@ impl RecordStore for RecordFiles {
         if permit.is_none() && condition == AppendCondition::IfRoom {
             return Ok(0);
         }
+        let len = lines.len() as u64;
+        let _reservation = (len > ALWAYS_BYTES).then(|| self.budget.reserve(len)).transpose()?;
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600).custom_flags(flags.bits().cast_signed());

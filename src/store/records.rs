@@ -4,7 +4,7 @@
 //! with a checksum, so that a bit that flips does not make it say something else, in a field that
 //! builds without one ignore. Their records have none, and are believed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -187,60 +187,6 @@ impl ListRecord {
     }
 }
 
-/// The blobs that the upstream said a repository has, or has no longer.
-#[derive(Debug, Default)]
-pub(super) struct MemberLog {
-    pub(super) present: HashSet<Digest>,
-    pub(super) gone: HashSet<Digest>,
-}
-
-impl MemberLog {
-    /// The line that says that a blob is there.
-    pub(super) fn present_line(digest: &Digest, at: SystemTime) -> String {
-        let said = format!("{digest} {}", unix_seconds(at));
-        format!("{said} {}\n", sum_of(&[said.as_bytes()]))
-    }
-
-    /// The line that says that a blob is gone.
-    pub(super) fn gone_line(digest: &Digest, at: SystemTime) -> String {
-        let said = format!("!{digest} {}", unix_seconds(at));
-        format!("{said} {}\n", sum_of(&[said.as_bytes()]))
-    }
-
-    /// A log of fewer lines: without the older half of what is there. What is gone stays said.
-    pub(super) fn shorten(bytes: &[u8]) -> Vec<u8> {
-        let middle = bytes[bytes.len() / 2..].iter().position(|byte| *byte == b'\n');
-        let (older, newer) = bytes.split_at(middle.map_or(0, |at| bytes.len() / 2 + at + 1));
-        let older = older.split_inclusive(|byte| *byte == b'\n');
-        let gone = older.filter(|line| line.starts_with(b"!"));
-        gone.chain([newer]).flatten().copied().collect()
-    }
-
-    /// Replays the lines. A line that cannot be read, or has another checksum, is ignored, as a
-    /// torn one is.
-    pub(super) fn read(bytes: &[u8]) -> Self {
-        let mut log = Self::default();
-        let is_whole = |line: &&str| match line.rsplit_once(' ') {
-            Some((said, sum)) if said.contains(' ') => sum == sum_of(&[said.as_bytes()]),
-            // A line of a build without checksums.
-            _ => true,
-        };
-        for line in String::from_utf8_lossy(bytes).lines().filter(is_whole) {
-            let text = line.split(' ').next().unwrap_or_default();
-            let (is_gone, text) = text.strip_prefix('!').map_or((false, text), |it| (true, it));
-            let Ok(digest) = text.parse::<Digest>() else { continue };
-            if is_gone {
-                log.present.remove(&digest);
-                log.gone.insert(digest);
-            } else {
-                log.gone.remove(&digest);
-                log.present.insert(digest);
-            }
-        }
-        log
-    }
-}
-
 /// The JSON of a record, with the checksum of it and of what is behind it as its last field.
 fn with_sum(record: &impl Serialize, behind: &[u8]) -> io::Result<Vec<u8>> {
     let mut json = serde_json::to_vec(record)?;
@@ -264,7 +210,7 @@ fn without_sum<T: DeserializeOwned>(json: &[u8], behind: &[u8]) -> Option<T> {
     serde_json::from_slice(json).ok()
 }
 
-fn sum_of(parts: &[&[u8]]) -> String {
+pub(super) fn sum_of(parts: &[&[u8]]) -> String {
     let mut hasher = DigestHasher::new(Algorithm::Sha256);
     for part in parts {
         hasher.update(part);
@@ -279,9 +225,6 @@ pub(super) fn absent_tag(tag: &Tag, view: Option<&str>) -> String {
         Some(view) => format!("manifests/{tag} {view}"),
     }
 }
-
-/// A log that becomes longer loses its older half: half a million blobs in one repository.
-pub(super) const MEMBERS_BYTES_MAX: u64 = 64 << 20;
 
 /// Tags and manifest types take a few hundred bytes.
 pub(super) const RECORD_BYTES_MAX: u64 = 64 << 10;
@@ -300,6 +243,7 @@ fn from_unix_seconds(seconds: u64) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::member_log::MemberLog;
 
     type Read = fn(&[u8]) -> Option<String>;
 
@@ -370,26 +314,6 @@ mod tests {
         assert!(AbsentRecord::from_bytes("x", absent, boot()).is_some());
         let log = MemberLog::read(format!("{digest} 12\n!{digest} 13\n").as_bytes());
         assert!(log.gone.contains(&digest) && log.present.is_empty());
-    }
-
-    /// Without that, a manifest would make a member of it again.
-    #[test]
-    fn a_shorter_log_of_members_has_the_newer_half_and_all_that_is_gone() {
-        let digests: Vec<_> = (0..40_u8).map(|it| Digest::of(Algorithm::Sha256, &[it])).collect();
-        let line = |index: usize| match index {
-            1 | 30 => MemberLog::gone_line(&digests[index], at(1)),
-            _ => MemberLog::present_line(&digests[index], at(1)),
-        };
-        let log: String = (0..40).map(line).collect();
-        for end in [log.len(), log.len() - 1] {
-            let shorter = MemberLog::read(&MemberLog::shorten(&log.as_bytes()[..end]));
-            let present = (21..39).filter(|index| *index != 30);
-            assert!(present.map(|index| &digests[index]).all(|it| shorter.present.contains(it)));
-            assert!(shorter.present.len() < 20, "{}", shorter.present.len());
-            let gone = [1, 30].map(|index| digests[index].clone());
-            assert_eq!(shorter.gone, HashSet::from(gone));
-        }
-        assert_eq!(MemberLog::shorten(b""), b"");
     }
 
     #[test]

@@ -11,15 +11,16 @@ use bytes::Bytes;
 
 use super::blob_store::BlobStore;
 use super::index::IndexRow;
+use super::member_log::MemberLog;
 use super::record_store::{
     ABSENT_BYTES_MAX, ABSENT_MAX, AppendCondition, LIST_BYTES_MAX, LISTS_MAX, MANIFESTS, MEMBERS,
     PutCondition, RecordName, RecordStore, RecordVersion, TAGS, UNHELD_BYTES_MAX, UNHELD_MAX,
 };
 use super::records::{
-    AbsentRecord, ListRecord, MEMBERS_BYTES_MAX, MemberLog, MemberSizes, RECORD_BYTES_MAX,
-    TagRecord, absent_tag, media_type_from_bytes, media_type_to_bytes, tag_from_bytes,
-    tag_to_bytes,
+    AbsentRecord, ListRecord, MemberSizes, RECORD_BYTES_MAX, TagRecord, absent_tag,
+    media_type_from_bytes, media_type_to_bytes, tag_from_bytes, tag_to_bytes,
 };
+use super::repository_members::MemberRecord;
 use super::vanished_tags;
 use super::verify::VerifiedContent;
 use crate::clock::BootId;
@@ -205,44 +206,43 @@ impl RepositoryRecords {
 
     /// Notes that the upstream itself said that the repository has this blob.
     pub fn put_member(&self, digest: &Digest, at: SystemTime) -> io::Result<()> {
-        let name = self.members_name();
-        let line = MemberLog::present_line(digest, at);
-        if self.records.append(&name, &line, AppendCondition::IfRoom)? <= MEMBERS_BYTES_MAX {
-            return Ok(());
-        }
-        // No line that says that something is gone is added meanwhile.
-        let log = self.records.get(&name, 2 * MEMBERS_BYTES_MAX)?;
-        let shorter = log.map(|log| MemberLog::shorten(&log.bytes)).unwrap_or_default();
-        self.records.put(&name, &shorter, PutCondition::Always).map(drop)
+        self.append_members(&MemberLog::present_line(digest, at), AppendCondition::IfRoom)
     }
 
     /// Notes that the upstream itself said that the repository does not have these any more,
     /// whatever its manifests name.
     pub fn drop_members(&self, digests: &[Digest], at: SystemTime) -> io::Result<()> {
         let lines: String = digests.iter().map(|digest| MemberLog::gone_line(digest, at)).collect();
-        self.records.append(&self.members_name(), &lines, AppendCondition::Always).map(drop)
+        self.append_members(&lines, AppendCondition::Always)
     }
 
-    /// Whether the upstream confirmed a blob to be in the repository.
-    pub(super) fn has_confirmed(&self, digest: &Digest) -> io::Result<bool> {
-        let log = self.records.get(&self.members_name(), MEMBERS_BYTES_MAX)?;
-        Ok(log.is_some_and(|log| MemberLog::read(&log.bytes).present.contains(digest)))
+    fn append_members(&self, lines: &str, condition: AppendCondition) -> io::Result<()> {
+        if !self.member_log().append(lines, condition)? {
+            return Ok(());
+        }
+        let named = self.named()?.into_iter().map(|it| it.digest).collect();
+        if self.member_log().compact(&named)? {
+            return Ok(());
+        }
+        // Manifests name more that is gone than can be said. Without them nothing has to be.
+        self.manifests_held()?.iter().try_for_each(|manifest| self.drop_manifest(manifest))?;
+        self.records.delete(&self.member_log().name)
     }
 
     /// Everything that the repository is known to have: the blobs that the upstream confirmed, and
     /// what its manifests name.
     pub fn members(&self) -> io::Result<MemberSizes> {
-        let log = self.records.get(&self.members_name(), MEMBERS_BYTES_MAX)?;
-        let log = log.map(|log| MemberLog::read(&log.bytes)).unwrap_or_default();
-        let mut members: MemberSizes =
-            log.present.into_iter().map(|digest| (digest, None)).collect();
-        for digest in self.manifests_held()? {
-            let named = self.descriptors(&digest)?.into_iter();
-            for descriptor in named.filter(|descriptor| !log.gone.contains(&descriptor.digest)) {
-                members.insert(descriptor.digest, descriptor.size);
-            }
-        }
-        Ok(members)
+        let log = self.member_log().read()?;
+        let named = self.named()?.into_iter().filter(|named| !log.gone.contains(&named.digest));
+        let confirmed = log.present.iter().map(|digest| (digest.clone(), None));
+        Ok(confirmed.chain(named.map(|named| (named.digest, named.size))).collect())
+    }
+
+    /// Everything that its manifests name.
+    fn named(&self) -> io::Result<Vec<Descriptor>> {
+        let held = self.manifests_held()?;
+        let named: Vec<_> = held.iter().map(|it| self.descriptors(it)).collect::<Result<_, _>>()?;
+        Ok(named.concat())
     }
 
     /// A manifest that is held for the repository and names the digest.
@@ -386,8 +386,8 @@ impl RepositoryRecords {
     }
 
     /// The log of the blobs that the upstream said the repository has.
-    fn members_name(&self) -> RecordName {
-        self.folder().part(MEMBERS)
+    pub(super) fn member_log(&self) -> MemberRecord<'_> {
+        MemberRecord { records: &*self.records, name: self.folder().part(MEMBERS) }
     }
 
     fn absent_text(&self, what: &str) -> String {

@@ -194,10 +194,13 @@ impl PresenceTable {
         self.epochs.exclusively(&key, || {
             let now = self.clock.now();
             self.epochs.invalidate(&key, now);
-            let noted = records.drop_members(digests, now);
-            warn_of(records, noted, "cannot record that blobs are no longer in the repository");
             let contents = self.load(records, grant);
-            for digest in digests {
+            // Of others nothing is known that would have to be denied: clients make digests up.
+            let is_known = |digest: &&Digest| contents.lock().contains_key(*digest);
+            let known: Vec<_> = digests.iter().filter(is_known).cloned().collect();
+            let noted = records.drop_members(&known, now);
+            warn_of(records, noted, "cannot record that blobs are no longer in the repository");
+            for digest in &known {
                 contents.lock().remove(digest);
                 self.holders.remove(grant, digest);
             }
