@@ -45,8 +45,8 @@ fn each_kind_of_hash_accepts_its_password_and_no_other() {
     }
 }
 
-/// The hash that is computed when this user logs in with a wrong password, and whether the user gets
-/// in if the hash is said to match.
+/// The hash that is computed when this user logs in, and whether the user gets in if it is said to
+/// match.
 fn computed(users: &UserTable, user: &str) -> (String, bool) {
     let mut hashes = Vec::new();
     let is_in = users.verify_by(user, &SecretString::from("wrong"), |hash, password| {

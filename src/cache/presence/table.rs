@@ -195,7 +195,7 @@ impl PresenceTable {
             let now = self.clock.now();
             self.epochs.invalidate(&key, now);
             let contents = self.load(records, grant);
-            // Of others nothing is known that would have to be denied: clients make digests up.
+            // Others have no record that would have to be denied: clients make digests up.
             let is_known = |digest: &&Digest| contents.lock().contains_key(*digest);
             let known: Vec<_> = digests.iter().filter(is_known).cloned().collect();
             let noted = records.drop_members(&known, now);

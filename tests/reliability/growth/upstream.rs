@@ -131,7 +131,7 @@ impl MoodyRegistry {
             return found(200, &headers, Bytes::from_static(br#"{"name":"a","tags":["t"]}"#));
         }
         let blob = self.image.blobs().find(|blob| blob.digest.as_str() == last);
-        // What the digest does not name is given for it all the same.
+        // Bytes that the digest does not name are given for it all the same.
         let bytes = blob.map_or_else(|| Bytes::from_static(&[7; 1000]), |blob| blob.bytes.clone());
         found(200, &[("content-type", "application/octet-stream")], bytes)
     }
