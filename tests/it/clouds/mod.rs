@@ -9,5 +9,6 @@ mod machine;
 mod online;
 mod patterns;
 mod refresh;
+mod renewed;
 mod server;
 mod token;

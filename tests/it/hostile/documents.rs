@@ -1,4 +1,5 @@
-//! Documents that are made to be large: they are passed on, and cost little.
+//! Documents that are made to be large, or name other hosts: they are passed on, cost little, and
+//! lead nowhere.
 
 use std::time::Duration;
 
@@ -151,4 +152,38 @@ async fn a_cached_pull_does_not_wait_for_large_documents_of_others() {
         }
     }
     assert!(pulls > 2 && longest < to_read_one, "{pulls} pulls, {longest:?} > {to_read_one:?}");
+
+/// A layer that is to be fetched from elsewhere is the client's to fetch: no URL in a document is
+/// called, whatever the registry says of the layer.
+#[tokio::test(start_paused = true)]
+async fn the_urls_of_a_foreign_layer_are_not_called() {
+    let (hub, evil) = (ScriptedRegistry::new(), ScriptedRegistry::new());
+    let layer = Blob::random(1, 1000);
+    evil.put_blob("o/a", &layer);
+    let urls = [
+        format!("http://evil.example{}", layer.path("o/a")),
+        "http://169.254.169.254/latest/meta-data/".to_owned(),
+        "http://127.0.0.1:5001/metrics".to_owned(),
+    ];
+    let text = format!(
+        r#"{{"schemaVersion":2,"config":{{}},"layers":[{{"size":1000,"digest":"{}",
+        "mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","urls":{}}}]}}"#,
+        layer.digest,
+        serde_json::json!(urls)
+    );
+    let manifest = Manifest::raw(IMAGE, text);
+    hub.put_tagged("o/a", "latest", &manifest);
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub);
+    setup.network.put("evil.example", 80, evil.clone());
+    let proxy = setup.start().await;
+
+    proxy.get("/v2/o/a/manifests/latest").await.assert_is(&manifest.blob);
+    proxy.get(&layer.path("o/a")).await.error(404);
+    evil.assert_not_asked();
+    proxy.network.assert_untripped();
+    assert!(!hub.gets(&layer.digest).is_empty(), "the registry is asked");
+    hub.put_blob("o/a", &layer);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    proxy.get(&layer.path("o/a")).await.assert_is(&layer);
 }
