@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::cache_commands::CacheCommand;
+use super::check_online::OnlineSubjects;
 use super::config_arguments::ConfigArguments;
 use super::exit::ExitStatus;
 use super::logging::FormatArgument;
@@ -48,8 +49,9 @@ fn perform(
     err: &mut dyn Write,
 ) -> ExitStatus {
     match command {
-        Command::Check { source, online } => {
-            check::run(&source.into(), online, variables, out, err)
+        Command::Check { source, online, host, repository } => {
+            let online = online.then_some(OnlineSubjects { hosts: host, repositories: repository });
+            check::run(&source.into(), online.as_ref(), variables, out, err)
         }
         Command::CheckIndex { db } => check_index(&db, out),
         Command::Config { command: ConfigCommand::Schema } => print_schema(out),
@@ -110,6 +112,14 @@ enum Command {
         /// Ask each upstream, too, and report what it says to Larder's credential
         #[arg(long)]
         online: bool,
+        /// Ask the registry of this name, too, which a pattern of the configuration matches; may be
+        /// repeated
+        #[arg(long, value_name = "HOST", requires = "online")]
+        host: Vec<String>,
+        /// Report what Larder may do in this repository, such as `docker.io/library/alpine`; may
+        /// be repeated
+        #[arg(long, value_name = "REPOSITORY", requires = "online")]
+        repository: Vec<String>,
     },
     /// Print a script that completes the commands and options of Larder in a shell
     Completions {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::check_online;
+use super::check_online::{self, OnlineSubjects};
 use super::exit::ExitStatus;
 use super::logging;
 use super::output::{labelled, say};
@@ -23,7 +23,7 @@ use crate::upstream::{self, ProxyCredential};
 /// Reads the configuration and reports on it, and `online` on the upstreams.
 pub(super) fn run(
     arguments: &ConfigArgs,
-    online: bool,
+    online: Option<&OnlineSubjects>,
     environment: &Environment,
     out: &mut dyn Write,
     err: &mut dyn Write,
@@ -43,7 +43,7 @@ pub(super) fn run(
         say(err, &format!("warning: {warning}\n"));
     }
     say(out, &CheckReport(&loaded).to_string());
-    if online { check_online::run(&loaded.settings, out, err) } else { ExitStatus::Done }
+    online.map_or(ExitStatus::Done, |on| check_online::run(&loaded.settings, on, out, err))
 }
 
 struct CheckReport<'l>(&'l LoadedConfig);
@@ -328,7 +328,7 @@ mod tests {
         let own = [("HOME", "/home/test"), ("SECRET", "hunter2")];
         let environment = own.iter().chain(variables).copied().collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = run(&arguments, false, &environment, &mut out, &mut err);
+        let exit = run(&arguments, None, &environment, &mut out, &mut err);
         let out = String::from_utf8(out).unwrap();
         let shown = out.replace(dir.path().to_str().unwrap(), "DIR");
         (exit, shown, String::from_utf8(err).unwrap())

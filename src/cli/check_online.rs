@@ -1,14 +1,17 @@
 //! `larder check --online`: whether each upstream answers, and what it says to Larder's credential.
 //!
-//! Asked is `/v2/`, and of Docker Hub how many pulls are left, which costs none. Nothing is stored.
-//! No secret is shown.
+//! Asked is `/v2/`, and of Docker Hub how many pulls are left, which costs none. A pattern has no
+//! host of its own: the registries are asked that it matches and that `[[warm]]` or the operator
+//! names. In a repository that the operator names, a manifest is asked for, and, where the registry
+//! takes pushes, an upload is begun and cancelled. Nothing is stored. No secret is shown.
 
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Builder;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::exit::ExitStatus;
@@ -16,15 +19,62 @@ use super::output::say;
 use crate::clock::{SystemClock, WallClock as _};
 use crate::config::Settings;
 use crate::http::{EgressRoute, InstanceId, ProxyTable, SystemNetwork};
+use crate::inventory::ImageName;
+use crate::oci::RegistryName;
 use crate::registry::{Registry, RegistrySet};
-use crate::upstream::{LoginOutcome, RateAllowance, UpstreamExamination};
+use crate::upstream::{
+    LoginOutcome, PullRight, RateAllowance, RightsExamination, UpstreamError, UpstreamExamination,
+};
 
 /// How long one upstream may take: as long as for a client's request.
 const EXAMINATION_WAIT: Duration = Duration::from_secs(25);
 
+/// The registries and repositories that the operator names, as they are written.
+#[derive(Debug)]
+pub(super) struct OnlineSubjects {
+    pub(super) hosts: Vec<String>,
+    pub(super) repositories: Vec<String>,
+}
+
+/// The same, read.
+struct AskedNames {
+    registries: Vec<RegistryName>,
+    images: Vec<ImageName>,
+}
+
+impl AskedNames {
+    fn read(subjects: &OnlineSubjects, settings: &Settings) -> Result<Self, String> {
+        let images = subjects.repositories.iter().map(|text| {
+            ImageName::resolve(text, &settings.registries)
+                .map_err(|_| format!("`{text}` is not a repository: registry/repository[:tag]"))
+        });
+        let images = images.collect::<Result<Vec<_>, _>>()?;
+        let hosts = subjects.hosts.iter().map(|text| {
+            text.parse::<RegistryName>().map_err(|_| format!("`{text}` is not a host"))
+        });
+        let mut registries = hosts.collect::<Result<Vec<_>, _>>()?;
+        registries.extend(images.iter().map(|image| image.registry.clone()));
+        let warmed = settings.warm.iter().flat_map(|warm| &warm.images);
+        registries.extend(warmed.map(|selected| selected.name.registry.clone()));
+        Ok(Self { registries, images })
+    }
+}
+
 /// Asks every upstream, all at once, and reports in the order of the configuration. Fails if any
-/// does not answer or does not take the credential.
-pub(super) fn run(settings: &Settings, out: &mut dyn Write, err: &mut dyn Write) -> ExitStatus {
+/// does not answer or does not take the credential, or if a right is missing in a repository.
+pub(super) fn run(
+    settings: &Settings,
+    subjects: &OnlineSubjects,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> ExitStatus {
+    let names = match AskedNames::read(subjects, settings) {
+        Ok(names) => names,
+        Err(reason) => {
+            say(err, &format!("{reason}\n"));
+            return ExitStatus::Misused;
+        }
+    };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -32,7 +82,7 @@ pub(super) fn run(settings: &Settings, out: &mut dyn Write, err: &mut dyn Write)
             return ExitStatus::Failed;
         }
     };
-    let lines = match runtime.block_on(examine_all(settings)) {
+    let lines = match runtime.block_on(examine_all(settings, &names)) {
         Ok(lines) => lines,
         Err(reason) => {
             say(err, &format!("cannot ask upstreams: {reason}\n"));
@@ -55,7 +105,7 @@ struct ReportLine {
     is_good: bool,
 }
 
-async fn examine_all(settings: &Settings) -> Result<Vec<ReportLine>, String> {
+async fn examine_all(settings: &Settings, names: &AskedNames) -> Result<Vec<ReportLine>, String> {
     let egress = EgressRoute {
         network: Arc::new(SystemNetwork),
         instance: InstanceId::random(),
@@ -64,20 +114,40 @@ async fn examine_all(settings: &Settings) -> Result<Vec<ReportLine>, String> {
     };
     let built = RegistrySet::build(&settings.registries, &egress, None);
     let registries = built.map_err(|error| error.to_string())?;
-    let asked: Vec<_> = registries
-        .configured()
-        .map(|registry| (Arc::clone(registry), tokio::spawn(examine(Arc::clone(registry)))))
-        .collect();
-    let mut lines = Vec::new();
-    for (registry, examined) in asked {
-        let lost = |_| vec![bad(format!("{}: the task was lost", registry.name()))];
-        lines.extend(examined.await.unwrap_or_else(lost));
-    }
+    // The registries of patterns are known from now on.
+    let unknown = |name: &&RegistryName| registries.by_name(name).is_none();
+    let unknown: Vec<_> = names.registries.iter().filter(unknown).collect();
+    let known = registries.registries();
+    let asked = known.iter().map(|it| (it.name().to_string(), tokio::spawn(examine(it.clone()))));
+    let rights = names.images.iter().filter_map(|image| {
+        let registry = registries.by_name(&image.registry)?;
+        Some((image.to_string(), tokio::spawn(rights(registry, image.clone()))))
+    });
+    let (asked, rights): (Vec<_>, Vec<_>) = (asked.collect(), rights.collect());
+    let mut lines = collected(asked).await;
     for pattern in registries.patterns() {
-        let text = format!("{}: not asked, since it names no host", pattern.key());
-        lines.push(ReportLine { text, is_good: true });
+        let matched = |it: &Arc<Registry>| {
+            pattern.pattern.as_ref().is_some_and(|pattern| pattern.matches(it.name()))
+        };
+        let text = match known.iter().filter(|it| matched(it)).count() {
+            0 => "not asked, since it names no host: give one by `--host`".to_owned(),
+            count => format!("names no host; {count} that it matches: see above"),
+        };
+        lines.push(ReportLine { text: format!("{}: {text}", pattern.key()), is_good: true });
     }
+    lines.extend(unknown.iter().map(|name| bad(format!("{name}: the configuration has no entry"))));
+    lines.extend(collected(rights).await);
     Ok(lines)
+}
+
+/// The lines of tasks, in their order.
+async fn collected(tasks: Vec<(String, JoinHandle<Vec<ReportLine>>)>) -> Vec<ReportLine> {
+    let mut lines = Vec::new();
+    for (name, task) in tasks {
+        let lost = |_| vec![bad(format!("{name}: the task was lost"))];
+        lines.extend(task.await.unwrap_or_else(lost));
+    }
+    lines
 }
 
 fn bad(text: String) -> ReportLine {
@@ -107,6 +177,41 @@ async fn examine(registry: Arc<Registry>) -> Vec<ReportLine> {
     lines
 }
 
+async fn rights(registry: Arc<Registry>, image: ImageName) -> Vec<ReportLine> {
+    if registry.is_offline() {
+        return Vec::new();
+    }
+    let asked = RightsExamination {
+        upstream: registry.upstream().authoritative(),
+        repository: &image.repository,
+        deadline: Instant::now() + EXAMINATION_WAIT,
+    };
+    let mut push = if registry.takes_pushes() { Some(asked.push().await) } else { None };
+    let pulls = asked.pull(&image.reference).await;
+    // Pushes use the first login alone.
+    pulls.iter().map(|pull| rights_line(&image, pull, push.take())).collect()
+}
+
+fn rights_line(
+    image: &ImageName,
+    pull: &PullRight,
+    push: Option<Result<(), UpstreamError>>,
+) -> ReportLine {
+    let who = pull.user.as_ref().map(|user| format!("`{}`", user.escape_debug()));
+    let mut text = format!("{image}: {}", who.unwrap_or_else(|| "an anonymous client".to_owned()));
+    match &pull.outcome {
+        Ok(()) => text.push_str(" may pull"),
+        Err(error) => write!(text, " may NOT pull: {error}").unwrap_or_default(),
+    }
+    match &push {
+        None => {}
+        Some(Ok(())) => text.push_str(", may push"),
+        Some(Err(error)) => write!(text, ", may NOT push: {error}").unwrap_or_default(),
+    }
+    text.push_str(&until(pull.ends));
+    ReportLine { text, is_good: pull.outcome.is_ok() && push.is_none_or(|push| push.is_ok()) }
+}
+
 fn line(name: &str, upstream: &UpstreamExamination) -> ReportLine {
     let UpstreamExamination { host, outcome, owner, ends } = upstream;
     let mut text = format!("{name}: {host} ");
@@ -121,13 +226,17 @@ fn line(name: &str, upstream: &UpstreamExamination) -> ReportLine {
     if let Some(owner) = owner {
         write!(text, ", which is {}", owner.escape_debug()).ok();
     }
-    if let Some(ends) = ends {
-        let left = ends.duration_since(SystemClock.now()).unwrap_or_default();
-        let left = Duration::from_secs(left.as_secs() / 60 * 60);
-        let at = humantime::format_rfc3339_seconds(*ends);
-        write!(text, ", until {at} (for {})", humantime::format_duration(left)).ok();
-    }
+    text.push_str(&until(*ends));
     ReportLine { text, is_good: true }
+}
+
+/// When a credential ends, as far as it does.
+fn until(ends: Option<SystemTime>) -> String {
+    let Some(ends) = ends else { return String::new() };
+    let left = ends.duration_since(SystemClock.now()).unwrap_or_default();
+    let left = Duration::from_secs(left.as_secs() / 60 * 60);
+    let at = humantime::format_rfc3339_seconds(ends);
+    format!(", until {at} (for {})", humantime::format_duration(left))
 }
 
 fn pulls(allowance: RateAllowance) -> String {

@@ -263,7 +263,7 @@ impl Upstream {
         }
     }
 
-    fn stalled(&self, start: Instant) -> UpstreamError {
+    pub(super) fn stalled(&self, start: Instant) -> UpstreamError {
         UpstreamError::Stalled { host: self.transport.host.clone(), waited: start.elapsed() }
     }
 

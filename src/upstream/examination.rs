@@ -1,5 +1,5 @@
 //! The state of one upstream, for an operator who asks: whether it answers, with which login,
-//! and until when.
+//! and until when. Its rights in a repository are asked for in `rights.rs`.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use super::error::UpstreamError;
 use super::login::UpstreamLogin;
 use super::question::{Question, ReadMethod};
 use super::scope::TokenScope;
-use crate::oci::{MANIFEST_ACCEPT, Reference, Resource};
+use crate::oci::{MANIFEST_ACCEPT, Reference, RepositoryName, Resource};
 
 /// The image at Docker Hub that is there to be asked for the limits (Docker, "Usage and limits").
 const HUB_PREVIEW: &str = "ratelimitpreview/test";
@@ -70,8 +70,12 @@ impl Upstream {
 /// The question that has Docker Hub state its limits.
 pub(super) fn hub_question() -> Option<Question> {
     let tag = Reference::Tag("latest".parse().ok()?);
-    let resource = Resource::Manifest(tag);
-    let mut question = Question::new(ReadMethod::Head, HUB_PREVIEW.parse().ok()?, resource);
+    Some(head_question(HUB_PREVIEW.parse().ok()?, tag))
+}
+
+/// Whether there is a manifest, which costs no pull at Docker Hub.
+pub(super) fn head_question(repository: RepositoryName, reference: Reference) -> Question {
+    let mut question = Question::new(ReadMethod::Head, repository, Resource::Manifest(reference));
     question.accept = Some(MANIFEST_ACCEPT.to_owned());
-    Some(question)
+    question
 }

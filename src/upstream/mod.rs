@@ -37,6 +37,7 @@ mod reply;
 mod request;
 mod request_room;
 mod retry;
+mod rights;
 mod scope;
 mod shown;
 mod status;
@@ -69,4 +70,5 @@ pub use question::{
     Answer, Question, ReadMethod, UpstreamIndex, is_of_manifest, stated_digest, stated_type,
 };
 pub use reply::UpstreamReply;
+pub use rights::{PullRight, RightsExamination};
 pub use trouble::{TroubleKind, UpstreamTrouble};

@@ -152,6 +152,7 @@ async fn a_cached_pull_does_not_wait_for_large_documents_of_others() {
         }
     }
     assert!(pulls > 2 && longest < to_read_one, "{pulls} pulls, {longest:?} > {to_read_one:?}");
+}
 
 /// A layer that is to be fetched from elsewhere is the client's to fetch: no URL in a document is
 /// called, whatever the registry says of the layer.
