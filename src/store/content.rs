@@ -111,6 +111,7 @@ impl ContentStore {
     ) -> io::Result<Option<VerifiedContent<Bytes>>> {
         let (blobs, digest) = (Arc::clone(&self.blobs), digest.clone());
         let gates = Arc::clone(blobs.gates());
+        let _turn = gates.whole.acquire().await;
         gates.reads.run(move || blobs.small(&digest, max)).await
     }
 }

@@ -27,6 +27,10 @@ pub(super) struct DiskGates {
     pub(super) appends: DiskGate,
     /// Whole files are flushed and named.
     pub(super) commits: DiskGate,
+    /// The turns of those accesses to records that no answer waits for.
+    pub(super) behind: Semaphore,
+    /// The turns of those reads that take small content whole, and hash it.
+    pub(super) whole: Semaphore,
 }
 
 impl Default for DiskGates {
@@ -36,6 +40,8 @@ impl Default for DiskGates {
             records: DiskGate::new("records", 96),
             appends: DiskGate::new("appends", 128),
             commits: DiskGate::new("commits", 64),
+            behind: Semaphore::new(BEHIND_MAX),
+            whole: Semaphore::new(WHOLE_MAX),
         }
     }
 }
@@ -180,6 +186,14 @@ fn hangs() -> io::Error {
 /// Longer accesses are given up: well below the 25 s within which clients have an answer, and
 /// above what a disk that works takes when others keep it busy.
 pub(super) const DISK_WAIT: Duration = Duration::from_secs(5);
+
+/// Records that are written behind answers at a time. A thousand questions that end together would
+/// otherwise take all threads for records, and the processors from those that serve clients.
+const BEHIND_MAX: usize = 8;
+
+/// Manifests and the like that are read whole at a time. A thousand questions that end together
+/// would otherwise stand before every blob that is opened for another client.
+const WHOLE_MAX: usize = 8;
 
 /// How many accesses of a kind are begun while an earlier one hangs.
 const SPARE: usize = 16;

@@ -42,7 +42,11 @@ impl RepositoryStore {
         work: impl FnOnce(&RepositoryRecords) -> io::Result<()> + Send + 'static,
     ) {
         let this = self.clone();
-        let running = tokio::spawn(async move { this.blocking(work).await });
+        let gates = Arc::clone(self.records.blobs.gates());
+        let running = tokio::spawn(async move {
+            let _turn = gates.behind.acquire().await;
+            this.blocking(work).await
+        });
         // The panic hook reports a panic in it.
         if let Ok(Ok(Err(error))) = timeout(BEHIND_WAIT, running).await {
             tracing::warn!(%error, "cannot keep a record");

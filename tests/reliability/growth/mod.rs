@@ -363,4 +363,4 @@ const OPEN_MAX: u64 = FEW_ADDRESSES * 1024;
 const DESCRIPTORS_MAX: u64 = 2 * OPEN_MAX + 300;
 
 /// Four requests one after the other, beside thousands in a build that is not optimised.
-const LONGEST_MS: u64 = 10_000;
+const LONGEST_MS: u64 = 3000;
