@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use self::latest::LatestValue;
 use crate::access::{self, ListenerAccess, LoginCache};
 use crate::admin::{AdminService, ReportSources};
+use crate::bundle::BundleKey;
 use crate::cache::{Cache, KnownRegistries};
 use crate::clock::{BootId, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
@@ -85,6 +86,8 @@ pub struct App {
     routes: Arc<LatestValue<Routes>>,
     grace: Arc<LatestValue<Duration>>,
     limits: Arc<LatestValue<ClientLimits>>,
+    /// The keys of which one has to have signed an archive that is imported.
+    import_keys: Arc<LatestValue<Vec<BundleKey>>>,
     quota: ConnectionQuota,
     traffic: Arc<TrafficCounters>,
     connections: TaskTracker,
@@ -127,6 +130,7 @@ impl App {
             routes,
             grace: Arc::new(LatestValue::new(settings.shutdown_grace)),
             limits: Arc::new(LatestValue::new(settings.clients)),
+            import_keys: Arc::new(LatestValue::new(settings.import_keys.clone())),
             quota: ConnectionQuota::for_clients(stop.clone()),
             traffic,
             connections: TaskTracker::new(),
@@ -154,6 +158,7 @@ impl App {
         self.warming.set_tables(settings.warm.clone());
         self.grace.put(settings.shutdown_grace);
         self.limits.put(settings.clients);
+        self.import_keys.put(settings.import_keys.clone());
         Ok(())
     }
 
@@ -182,12 +187,14 @@ impl App {
 
     /// The parts that the commands of operators read and change.
     pub fn control_sources(&self, cache_dir: &Path) -> ControlSources {
+        let import_keys = Arc::clone(&self.import_keys);
         ControlSources {
             dir: cache_dir.to_owned(),
             pins: Arc::clone(&self.pins),
             cache: self.cache.clone(),
             known: known_registries(&self.routes),
             registries: registry_settings(&self.routes),
+            import_keys: Arc::new(move || import_keys.take().as_ref().clone()),
             traffic: Arc::clone(&self.traffic),
         }
     }

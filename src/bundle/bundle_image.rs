@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::BundleError;
+use super::signature::BundleKey;
 use crate::inventory::ImageName;
 use crate::oci::{Digest, MediaType, Reference, RegistryName, RepositoryName, Tag};
 use crate::registry::RegistryOptions;
@@ -40,6 +41,8 @@ pub struct ImportWishes {
     pub name: Option<String>,
     /// The registry of the repositories in the tree of a registry.
     pub registry: Option<String>,
+    /// The keys of which one has to have signed the archive, if there are any.
+    pub keys: Vec<BundleKey>,
 }
 
 /// A name in an archive.
@@ -136,7 +139,7 @@ mod tests {
         let hub = RegistryOptions::for_test("docker.io", Url::parse("http://a.test").unwrap());
         let hub = RegistryOptions { is_default: true, ..hub };
         let name = name.map(str::to_owned);
-        ImportWishes { registries: vec![hub], name, registry: None }
+        ImportWishes { registries: vec![hub], name, ..ImportWishes::default() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The meaning of a file in an archive, by its path.
 
 use super::BundleError;
+use super::signature::SIGNATURE_FILE;
 use crate::oci::{Digest, RepositoryName, Tag};
 
 /// The meaning of a file.
@@ -10,6 +11,8 @@ pub(super) enum EntryRole {
     LayoutVersion,
     /// `index.json` of an OCI layout.
     LayoutIndex,
+    /// `index.json.sig`, which is Larder's.
+    IndexSignature,
     /// `manifest.json` of `docker save`.
     DockerIndex,
     /// A content by its digest.
@@ -38,6 +41,7 @@ impl EntryRole {
         Ok(match parts.as_slice() {
             ["oci-layout"] => Self::LayoutVersion,
             ["index.json"] => Self::LayoutIndex,
+            [SIGNATURE_FILE] => Self::IndexSignature,
             ["manifest.json"] => Self::DockerIndex,
             ["blobs", algorithm, hex] => Self::Content(digest(name, algorithm, hex)?),
             ["blobs", ..] => return Err(BundleError::NoDigest(name.to_owned())),
@@ -45,6 +49,18 @@ impl EntryRole {
             [file] if is_loose(file) => Self::Loose,
             _ => Self::Ignored,
         })
+    }
+
+    /// Whether something of it is stored or becomes an image.
+    pub(super) fn is_taken(&self) -> bool {
+        !matches!(
+            self,
+            Self::LayoutVersion
+                | Self::LayoutIndex
+                | Self::IndexSignature
+                | Self::DockerIndex
+                | Self::Ignored
+        )
     }
 }
 
@@ -94,6 +110,7 @@ mod tests {
         for (name, want) in [
             ("oci-layout", EntryRole::LayoutVersion),
             ("index.json", EntryRole::LayoutIndex),
+            ("index.json.sig", EntryRole::IndexSignature),
             ("manifest.json", EntryRole::DockerIndex),
             ("repositories", EntryRole::Ignored),
             (&format!("blobs/sha256/{hex}"), EntryRole::Content(digest.clone())),

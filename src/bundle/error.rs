@@ -75,6 +75,15 @@ pub enum BundleError {
         /// The reason.
         why: String,
     },
+    /// An archive that is not signed, where only signed ones are taken.
+    #[error("the archive is not signed, and the keys of `[import]` ask for a signature")]
+    Unsigned,
+    /// A signature by another key, or of another index.
+    #[error("no key of `[import]` has signed the archive, or it was changed since")]
+    WrongSignature,
+    /// The key gives no signature.
+    #[error("the key cannot sign")]
+    Unsignable,
     /// The archive lists no image.
     #[error("there is no image in the archive")]
     Empty,
@@ -174,6 +183,11 @@ impl BundleError {
                 "give its name: `--name registry/repository:tag`, or `--registry docker.io` for \
                  the tree of a registry",
             ),
+            Self::Unsigned => Some(
+                "export it with `--sign KEY`; `index.json` and `index.json.sig` come before the \
+                 contents",
+            ),
+            Self::WrongSignature => Some("do not use it before its sender has confirmed it"),
             Self::OneName(_) => Some("leave the tag out of `--name`"),
             Self::TooLarge { .. } | Self::NoSpace { .. } | Self::Evicted { .. } => {
                 Some("raise `max_size`, or give the cache a larger disk")

@@ -2,7 +2,7 @@
 //!
 //! Files are read as they lie, and hashed while they are written: one that is damaged ends the
 //! export with an error. Manifests always travel; other contents that the receiver holds stay here.
-//! The same images make the same bytes.
+//! The same images make the same bytes, save those of a signature.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, Read, Write};
@@ -10,6 +10,7 @@ use std::io::{self, BufRead, Read, Write};
 use super::BundleError;
 use super::archive::ArchiveWriter;
 use super::layout_index::{INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, LayoutIndex};
+use super::signature::{BundleSigner, SIGNATURE_FILE};
 use crate::inventory::CarriedImage;
 use crate::oci::{Digest, DigestHasher};
 use crate::store::StoreView;
@@ -46,6 +47,7 @@ impl HeldContents {
 #[derive(Debug)]
 pub struct ExportPlan {
     index: Vec<u8>,
+    signature: Option<Vec<u8>>,
     /// With lengths in bytes.
     contents: BTreeMap<Digest, u64>,
 }
@@ -69,7 +71,17 @@ impl ExportPlan {
                 .filter(|(digest, _)| image.manifests.contains(digest) || !held.0.contains(digest));
             contents.extend(wanted.map(|(digest, len)| (digest.clone(), *len)));
         }
-        Self { index: LayoutIndex::of(&images).to_bytes(), contents }
+        Self { index: LayoutIndex::of(&images).to_bytes(), signature: None, contents }
+    }
+
+    /// The bundle with a signature.
+    ///
+    /// # Errors
+    ///
+    /// [`BundleError::Unsignable`].
+    pub fn signed(self, signer: &BundleSigner) -> Result<Self, BundleError> {
+        let signature = Some(signer.sign(&self.index)?);
+        Ok(Self { signature, ..self })
     }
 
     /// Its contents, and their bytes.
@@ -90,7 +102,9 @@ impl ExportPlan {
         wrote: &mut dyn FnMut(u64),
     ) -> Result<(), BundleError> {
         let mut archive = ArchiveWriter::new(out);
-        for (name, bytes) in [(LAYOUT_FILE, LAYOUT_VERSION), (INDEX_FILE, self.index.as_slice())] {
+        let signature = self.signature.as_deref().map(|bytes| (SIGNATURE_FILE, bytes));
+        let index = [(LAYOUT_FILE, LAYOUT_VERSION), (INDEX_FILE, self.index.as_slice())];
+        for (name, bytes) in index.into_iter().chain(signature) {
             let mut reader = bytes;
             archive.file(name, bytes.len() as u64, &mut reader).map_err(BundleError::Unwritten)?;
         }

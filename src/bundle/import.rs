@@ -30,6 +30,9 @@ pub(super) struct BundleImport {
     seen: HashSet<String>,
     arrived: HashSet<Digest>,
     layout_index: Option<Vec<u8>>,
+    signature: Option<Vec<u8>>,
+    /// Whether the index is known to be signed, or needs not be.
+    is_trusted: bool,
     docker_index: Option<Vec<u8>>,
     loose: LooseFiles,
     tree: RegistryTree,
@@ -60,6 +63,8 @@ impl BundleImport {
             seen: HashSet::new(),
             arrived: HashSet::new(),
             layout_index: None,
+            signature: None,
+            is_trusted: false,
             docker_index: None,
             loose: LooseFiles::default(),
             tree: RegistryTree::default(),
@@ -81,6 +86,7 @@ impl BundleImport {
         } else {
             each_entry(archive, &mut take)?;
         }
+        self.check_signature()?;
         let images = self.images()?;
         if images.is_empty() {
             return Err(BundleError::Empty);
@@ -102,6 +108,9 @@ impl BundleImport {
         if role != EntryRole::Ignored && !self.seen.insert(name.clone()) {
             return Err(BundleError::Duplicate(name));
         }
+        if role.is_taken() {
+            self.check_signature()?;
+        }
         match content {
             EntryContent::File(len, bytes) => {
                 self.take_file(role, IncomingFile { name: &name, len, bytes })
@@ -110,9 +119,28 @@ impl BundleImport {
         }
     }
 
+    /// With keys, nothing of an archive is stored before its signature is verified.
+    fn check_signature(&mut self) -> Result<(), BundleError> {
+        let keys = &self.wishes.keys;
+        if self.is_trusted || keys.is_empty() {
+            return Ok(());
+        }
+        let (Some(index), Some(signature)) = (&self.layout_index, &self.signature) else {
+            return Err(BundleError::Unsigned);
+        };
+        if !keys.iter().any(|key| key.has_signed(index, signature)) {
+            return Err(BundleError::WrongSignature);
+        }
+        self.is_trusted = true;
+        Ok(())
+    }
+
     fn take_file(&mut self, role: EntryRole, file: IncomingFile<'_>) -> Result<(), BundleError> {
         match role {
             EntryRole::LayoutIndex => self.layout_index = Some(whole(file, INDEX_BYTES_MAX)?),
+            EntryRole::IndexSignature => {
+                self.signature = Some(whole(file, SIGNATURE_BYTES_MAX)?);
+            }
             EntryRole::DockerIndex => self.docker_index = Some(whole(file, INDEX_BYTES_MAX)?),
             EntryRole::Content(digest) => {
                 self.intake.put(file, &digest)?;
@@ -239,6 +267,9 @@ fn whole(file: IncomingFile<'_>, max: u64) -> Result<Vec<u8>, BundleError> {
 
 /// The files and links of an archive that mean something: their names are held to find doubles.
 const ENTRIES_MAX: usize = 1_000_000;
+
+/// A signature has 72 bytes, and in base64 a third more.
+const SIGNATURE_BYTES_MAX: u64 = 1024;
 
 /// The list of images: 100,000 of them.
 const INDEX_BYTES_MAX: u64 = 32 << 20;

@@ -18,9 +18,11 @@ mod import_job;
 mod layout_index;
 mod packed_dir;
 mod registry_tree;
+mod signature;
 
 pub use bundle_image::ImportWishes;
 pub use error::BundleError;
 pub use export::{ExportPlan, ExportedImage, HeldContents};
 pub use import_job::{ImportJob, ImportUpdate, LeftOutImage};
 pub use packed_dir::PackedDir;
+pub use signature::{BundleKey, BundleKeyError, BundleSigner};

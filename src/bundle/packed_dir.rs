@@ -74,7 +74,9 @@ fn add_dir(
     let entries = fs::read_dir(dir).map_err(|error| unreadable(dir, &error))?;
     let entries: io::Result<Vec<_>> = entries.collect();
     let mut entries = entries.map_err(|error| unreadable(dir, &error))?;
-    entries.sort_by_key(fs::DirEntry::file_name);
+    // The index and its signature come before the contents.
+    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.sort_by_key(|entry| (is_dir(entry), entry.file_name()));
     for entry in entries {
         let path = entry.path();
         let file_name = entry.file_name();

@@ -1,5 +1,6 @@
 //! `larder export`: images leave the cache as a bundle that other tools and other caches read.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use super::command_cache::{CommandCache, CommandError};
 use super::output::say;
 use super::progress::{ProgressLine, bar};
 use crate::amounts::bytes;
-use crate::bundle::{BundleError, ExportPlan, HeldContents};
+use crate::bundle::{BundleError, BundleSigner, ExportPlan, HeldContents};
 use crate::clock::{SystemClock, WallClock as _};
 use crate::control::ControlFailure;
 use crate::inventory::{
@@ -34,6 +35,9 @@ pub(super) struct ExportArguments {
     /// Leave out the layers that this file lists, which `larder inventory` has printed elsewhere
     #[arg(long, value_name = "INVENTORY")]
     minus: Option<PathBuf>,
+    /// A PEM file with a private key of ECDSA over P-256, by which the bundle is signed
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
     /// The bundle to write; `-` for stdout
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -46,11 +50,15 @@ impl ExportArguments {
         cache: &CommandCache,
         out: &mut dyn Write,
     ) -> Result<(), CommandError> {
+        let signer = self.signer()?;
         let view = cache.view()?;
         let images = self.images(cache, &view)?;
         let held = self.held()?;
         let names: Vec<String> = images.iter().map(name_of).collect();
-        let plan = ExportPlan::new(images, &held);
+        let mut plan = ExportPlan::new(images, &held);
+        if let Some(signer) = &signer {
+            plan = plan.signed(signer).map_err(|error| failure(&error))?;
+        }
         let (count, total) = plan.totals();
         let mut progress = ProgressLine::new();
         let mut written = 0;
@@ -117,6 +125,17 @@ impl ExportArguments {
     fn wants(&self, row: &ImageRow, now: SystemTime) -> bool {
         let is_recent = self.pulled_since.is_some_and(|since| row.last_pull.age(now) <= since);
         is_recent || (self.pinned && row.is_pinned)
+    }
+
+    fn signer(&self) -> Result<Option<BundleSigner>, CommandError> {
+        let Some(path) = &self.sign else { return Ok(None) };
+        let unusable = |why: &dyn fmt::Display, hint: Option<&str>| {
+            let error = format!("cannot sign with {}: {why}", path.display());
+            CommandError::Misused(ControlFailure { error, hint: hint.map(str::to_owned) })
+        };
+        let pem = fs::read(path).map_err(|error| unusable(&error, None))?;
+        let signer = BundleSigner::from_pem(&pem);
+        signer.map(Some).map_err(|error| unusable(&error, Some(error.hint())))
     }
 
     /// The contents that the receiver holds.

@@ -143,6 +143,7 @@ impl ImportArguments {
             registries: cache.settings.registries.clone(),
             name: self.name.clone(),
             registry: self.registry.clone(),
+            keys: cache.settings.import_keys.clone(),
         };
         cache.with_pinned_store(async |store| {
             let mut job = ImportJob::start(store, source.reader, wishes, SystemClock.now());

@@ -139,6 +139,7 @@ mod tests {
                 "LARDER_CACHE_STALE_WAIT",
                 "LARDER_CACHE_VERIFY_EVERY",
                 "LARDER_CACHE_SCRUB_EVERY",
+                "LARDER_IMPORT_KEYS",
             ]
         );
     }

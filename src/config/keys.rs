@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::auth_keys::AuthTable;
+use super::import_keys::ImportTable;
 use super::log_settings::{LogFilter, LogFormat};
 use super::reader::{FromToml, Located};
 use super::registry_keys::{RegistryTable, RegistryTables, TagRuleTable, UpstreamTable};
@@ -65,6 +66,8 @@ table! {
         dashboard: DashboardTable = {};
         /// The cache directory, and how long content is kept and trusted.
         cache: CacheTable = {};
+        /// The signatures that archives need to be imported.
+        import: ImportTable = {};
         /// The registries that clients may name.
         registry: RegistryTables;
         /// Images that are kept, whatever else has to go.
@@ -341,7 +344,7 @@ table! {
 }
 
 /// The tables of the file.
-pub(super) const TABLES: [TableInfo; 14] = [
+pub(super) const TABLES: [TableInfo; 15] = [
     FileTable::INFO,
     TlsTable::INFO,
     AccessTable::INFO,
@@ -352,6 +355,7 @@ pub(super) const TABLES: [TableInfo; 14] = [
     CacheTable::INFO,
     PinTable::INFO,
     WarmTable::INFO,
+    ImportTable::INFO,
     RegistryTable::INFO,
     UpstreamTable::INFO,
     TagRuleTable::INFO,
@@ -373,6 +377,7 @@ pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)
         ("access", AccessTable::INFO),
         ("dashboard", DashboardTable::INFO),
         ("cache", CacheTable::INFO),
+        ("import", ImportTable::INFO),
     ];
     tables.into_iter().flat_map(|(name, table)| {
         table.keys.iter().filter(|key| !key.is_table).map(move |key| (name, key.name))

@@ -18,6 +18,7 @@ mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod identity;
+mod import_keys;
 mod issued_credential;
 mod keys;
 mod listeners;

@@ -14,6 +14,7 @@ use super::checks;
 use super::dashboard::{self, DashboardSettings};
 use super::defaults;
 use super::diagnostics::{Diagnostics, ValueFault, quoted};
+use super::import_keys;
 use super::keys::{CacheTable, FileTable, PinTable, WarmTable};
 use super::listeners::{self, ClientLimits, ListenerSettings};
 use super::log_settings::LogSettings;
@@ -23,6 +24,7 @@ use super::registries;
 use super::registry_keys::NamedRegistry;
 use super::resolver::Resolver;
 use super::values::{ALL_PLATFORMS, FilledList};
+use crate::bundle::BundleKey;
 use crate::cache::CacheOptions;
 use crate::http::ProxyOptions;
 use crate::inventory::{ImageSelection, PinPattern, WarmOptions, own_platform};
@@ -54,6 +56,8 @@ pub struct Settings {
     pub pins: Vec<PinPattern>,
     /// The images that are fetched at an interval.
     pub warm: Vec<WarmOptions>,
+    /// The keys of which one has to have signed an archive; none if it needs no signature.
+    pub import_keys: Vec<BundleKey>,
     /// For the pull path.
     pub cache: CacheOptions,
     /// The proxies towards upstreams: the environment's alone to say, as for any program.
@@ -89,6 +93,7 @@ pub(super) fn resolve(
         log: LogSettings { filter: file.log_level, format: file.log_format },
         store: store_options(&file.cache, retention, &mut resolver),
         pins,
+        import_keys: import_keys::resolve(&file.import, &mut resolver),
         cache: CacheOptions {
             memory: file.cache.memory.0,
             stale_wait: file.cache.stale_wait,

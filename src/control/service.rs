@@ -14,7 +14,7 @@ use super::request::ControlRequest;
 use super::stats::CacheStats;
 use super::verification::{ContentShare, ContentVerification, RestoreContent};
 use super::warm::{WarmJob, WarmWishes, grant_to_warm};
-use crate::bundle::{ImportJob, ImportUpdate, ImportWishes};
+use crate::bundle::{BundleKey, ImportJob, ImportUpdate, ImportWishes};
 use crate::cache::{Cache, KnownRegistries};
 use crate::http::{Incoming, ReplyBody, receive_local};
 use crate::inventory::{
@@ -28,6 +28,9 @@ use crate::store::{StoreView, blocking};
 /// The settings of the registries, as they are at each call.
 pub type RegistrySettings = Arc<dyn Fn() -> Vec<RegistryOptions> + Send + Sync>;
 
+/// The keys for signatures of archives, as they are at each call.
+pub type ImportKeys = Arc<dyn Fn() -> Vec<BundleKey> + Send + Sync>;
+
 /// The parts of a running Larder that commands read and change.
 pub struct ControlSources {
     /// The cache directory.
@@ -40,6 +43,8 @@ pub struct ControlSources {
     pub known: KnownRegistries,
     /// The settings of all of them.
     pub registries: RegistrySettings,
+    /// The keys of which one has to have signed an archive, as they are at each call.
+    pub import_keys: ImportKeys,
     /// Counters of past requests.
     pub traffic: Arc<TrafficCounters>,
 }
@@ -168,7 +173,8 @@ impl ControlService {
         body: Incoming,
     ) -> Response<ReplyBody> {
         let cache = self.sources.cache.clone();
-        let wishes = ImportWishes { registries: (self.sources.registries)(), name, registry };
+        let ControlSources { registries, import_keys, .. } = &self.sources;
+        let wishes = ImportWishes { registries: registries(), name, registry, keys: import_keys() };
         let (pieces, archive) = received_archive();
         drop(tokio::spawn(receive_local(body, pieces)));
         let mut job = ImportJob::start(cache.store(), archive, wishes, cache.now());

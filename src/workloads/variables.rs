@@ -48,7 +48,7 @@ fn name_of(text: &str) -> &str {
     text.find(|c| !is_of_name(c)).map_or(text, |end| &text[..end])
 }
 
-/// Where the brace that is open ends.
+/// The end of the brace that is open.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 1;
     for (at, byte) in text.bytes().enumerate() {

@@ -1,7 +1,7 @@
 //! The keys `image` of YAML, whichever program it is for.
 //!
-//! Events are read one by one, so that no alias is ever expanded. What is below a key `status` is a
-//! report of Kubernetes, and left out; so are services that compose builds.
+//! Events are read one by one, so that no alias is ever expanded. A key `status` has a report of
+//! Kubernetes, which is left out; so are services that compose builds.
 
 use std::collections::{HashMap, HashSet};
 

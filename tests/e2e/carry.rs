@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::client::{Client as _, KINDS};
+use crate::support::cosign::Cosign;
 use crate::support::curl::Curl;
 use crate::support::image::{self, Image};
-use crate::support::larder::Larder;
+use crate::support::larder::{Larder, Setup};
 use crate::support::one_shot::{self, OneShot};
 use crate::support::oras::{Oras, SBOM};
 use crate::support::publish::Publisher;
@@ -21,7 +22,7 @@ use crate::support::work::Work;
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// A Larder behind the gap.
-fn far_side(work: &Work) -> Larder {
+pub(crate) fn far_side(work: &Work) -> Larder {
     let far = Larder::mirror(work, NOWHERE, "offline = true");
     // It has its cache directory when it answers.
     assert_eq!(Curl::get(&far.url("")).send().status, 200);
@@ -32,7 +33,7 @@ fn export(larder: &Larder, bundle: &Path, images: &[&str]) {
     larder.run(&[&["export", "-o", text(bundle)], images].concat());
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")
 }
 
@@ -181,4 +182,52 @@ fn referrers_travel_with_their_image() {
     far.run(&["import", text(&bundle)]);
     graph(&far);
     fs::remove_file(&bundle).expect("the bundle is there");
+}
+
+/// A signature is of no format of Larder's own either, on both ways.
+#[test]
+fn cosign_verifies_a_signed_bundle_and_signs_one_that_is_imported() {
+    let work = Work::new(requires!(&["skopeo", "cosign", "openssl", "tar"], DISTRIBUTION));
+    let [image, _] = Image::small();
+    let upstream = Registry::start(&work, &Guard::Open);
+    let near = Larder::mirror(&work, &upstream.url(), "");
+    let skopeo = OneShot::new(&work, one_shot::skopeo);
+    skopeo.pull(&near.by(Door::Mirror), &Wanted::by_tag(&image)).expect("it has an upstream");
+    let file = |name: &str| work.data().join(name);
+    let (key, public, bundle) = (file("near.key"), file("near.pub"), file("bundle.tar"));
+    let mut openssl = tools::command("openssl");
+    openssl.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]);
+    tools::run(openssl.arg(&key)).expect("openssl makes a key");
+    let mut openssl = tools::command("openssl");
+    openssl.args(["pkey", "-pubout", "-in", text(&key), "-out", text(&public)]);
+    tools::run(&mut openssl).expect("openssl prints the public key");
+    export(&near, &bundle, &["small:1", "--sign", text(&key)]);
+
+    let unpacked = work.new_dir("unpacked");
+    tools::run(Command::new("tar").arg("xf").arg(&bundle).arg("-C").arg(&unpacked))
+        .expect("tar reads it");
+    let (index, signature) = (unpacked.join("index.json"), unpacked.join("index.json.sig"));
+    let cosign = Cosign::new(&work);
+    cosign.verify_file(&public, &index, &signature).expect("cosign verifies it");
+    cosign.verify_file(&cosign.public_key(), &index, &signature).expect_err("by another key");
+
+    let trusts = |key: &Path| {
+        let keys = format!("offline = true\n[import]\nkeys = [\"{}\"]", key.display());
+        let far = Setup { registry_keys: &keys, ..Setup::new(&work, NOWHERE) }.start();
+        assert_eq!(Curl::get(&far.url("")).send().status, 200);
+        far
+    };
+    let holds = |far: &Larder| {
+        let skopeo = OneShot::new(&work, one_shot::skopeo);
+        skopeo.pull(&far.by(Door::Mirror), &Wanted::by_tag(&image)).expect("all of it is there");
+    };
+    let far = trusts(&public);
+    far.run(&["import", text(&bundle)]);
+    holds(&far);
+    let far = trusts(&cosign.public_key());
+    let refused = far.command(&["import", text(&bundle)]).output().expect("it can be run");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    cosign.sign_file(&index, &signature);
+    far.run(&["import", text(&unpacked)]);
+    holds(&far);
 }

@@ -54,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "config",
         &[
             "access",
+            "bundle",
             "cache",
             "credentials",
             "http",
@@ -71,6 +72,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "access",
             "admin",
             "amounts",
+            "bundle",
             "cache",
             "clock",
             "config",

@@ -9,6 +9,7 @@ const VENDORS: &[(&str, &[&str])] = &[
         "aws_lc_rs::",
         &[
             "access/process_key.rs",
+            "bundle/signature.rs",
             "credentials/jwt.rs",
             "http/",
             "push/session.rs",
@@ -27,7 +28,10 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("moka::", &["cache/memory.rs"]),
     ("prometheus_client::", &["admin/exposition.rs"]),
     ("psl::", &["upstream/realm.rs"]),
-    ("rustls::", &["http/", "cli/serve.rs", "credentials/jwt.rs", "upstream/tests/"]),
+    (
+        "rustls::",
+        &["bundle/signature.rs", "http/", "cli/serve.rs", "credentials/jwt.rs", "upstream/tests/"],
+    ),
     ("saphyr_parser::", &["workloads/yaml_images.rs"]),
     ("sha2::", &["oci/digest.rs"]),
     ("sled::", &["store/index/db.rs"]),

@@ -38,7 +38,7 @@ fn the_example_changes_nothing_as_it_is() {
     }
 }
 
-const WITHOUT_DEFAULT: [&str; 17] = [
+const WITHOUT_DEFAULT: [&str; 18] = [
     "access",
     "ca",
     "cache",
@@ -49,6 +49,7 @@ const WITHOUT_DEFAULT: [&str; 17] = [
     "grant_grace",
     "grant_ttl",
     "htpasswd",
+    "import",
     "listener",
     "pin",
     "warm",

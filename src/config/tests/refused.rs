@@ -53,6 +53,8 @@ fn types_are_checked_and_values_not_shown() {
         ("registry = []", 1, "registry", "expected a table, not a list"),
         ("registry.'a.b' = 'x'", 1, "registry.\"a.b\"", "expected a table, not a string"),
         ("[cache]\nmemory = 67108864", 2, "cache.memory", "put it in quotes"),
+        ("[import]\nkeys = 'none.pub'", 2, "import.keys", "there is no such file"),
+        ("[import]\nkeys = ['config.toml']", 2, "import.keys", "it has no public key"),
         ("[[warm]]\nimages = ['a', '/b']", 2, "warm[0].images", "not the name of an image"),
         (
             "[[warm]]\nimages = ['a']\nplatforms = ['amd64']",

@@ -1,5 +1,6 @@
 //! cosign: signatures of images, by a key of its own and without a transparency log.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::tools;
@@ -34,6 +35,35 @@ impl<'a> Cosign<'a> {
     pub(crate) fn verify(&self, image: &str) -> Result<String, String> {
         let mut verify = self.command("verify");
         tools::run(verify.args(["--key", "cosign.pub", "--insecure-ignore-tlog", HTTP, image]))
+    }
+
+    /// The public half of its key.
+    pub(crate) fn public_key(&self) -> PathBuf {
+        self.work.data().join("cosign.pub")
+    }
+
+    /// Writes the signature of a file.
+    pub(crate) fn sign_file(&self, file: &Path, signature: &Path) {
+        let mut sign = self.command("sign-blob");
+        sign.args(["--yes", "--key", "cosign.key", "--use-signing-config=false"]);
+        sign.args(["--tlog-upload=false", "--new-bundle-format=false", "--output-signature"]);
+        tools::run(sign.arg(signature).arg(file)).expect("cosign signs a file");
+    }
+
+    /// Verifies that the signature of a file is by a key.
+    ///
+    /// # Errors
+    ///
+    /// It is not: the message is cosign's.
+    pub(crate) fn verify_file(
+        &self,
+        key: &Path,
+        file: &Path,
+        signature: &Path,
+    ) -> Result<String, String> {
+        let mut verify = self.command("verify-blob");
+        verify.arg("--key").arg(key).arg("--signature").arg(signature);
+        tools::run(verify.arg("--insecure-ignore-tlog").arg(file))
     }
 
     fn command(&self, command: &str) -> Command {

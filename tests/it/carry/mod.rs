@@ -6,6 +6,7 @@ mod hostile;
 mod killed;
 mod offline;
 mod round_trip;
+mod signed;
 mod two_sides;
 mod warm;
 mod warm_schedule;

@@ -91,6 +91,7 @@ impl Setup {
                 verify_every: VERIFY_EVERY,
                 index: None,
             },
+            import_keys: Vec::new(),
             pins: Vec::new(),
             warm: Vec::new(),
             cache: cache::CacheOptions {
