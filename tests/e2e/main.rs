@@ -13,6 +13,7 @@
 #![allow(clippy::print_stdout, reason = "a test's findings and skips are for whoever ran it")]
 
 mod access;
+mod archives;
 mod artifacts;
 mod carry;
 mod clients;
@@ -29,4 +30,5 @@ mod metrics;
 mod packages;
 mod push;
 mod ranges;
+mod setup;
 mod support;

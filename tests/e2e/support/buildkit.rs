@@ -1,7 +1,7 @@
 //! buildkitd on a directory and a socket of its own, and `buildctl` to talk to it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::built::Built;
@@ -21,10 +21,14 @@ pub(crate) struct Buildkit {
 
 impl Buildkit {
     pub(crate) fn start(work: &Work, way: &Way<'_>) -> Self {
+        let config = work.file("buildkitd.toml", &configuration(way));
+        Self::configured(work, &config, &way.port.to_string())
+    }
+
+    /// With a `buildkitd.toml`. The name is that of its socket.
+    pub(crate) fn configured(work: &Work, config: &Path, name: &str) -> Self {
         let dir = work.new_dir("buildkit");
-        let socket = work.sockets().join(format!("buildkit-{}.sock", way.port));
-        let config = dir.join("buildkitd.toml");
-        fs::write(&config, configuration(way)).expect("the test's directory can be written");
+        let socket = work.sockets().join(format!("buildkit-{name}.sock"));
         let mut command = tools::command("buildkitd");
         command.arg("--config").arg(config).arg("--root").arg(dir.join("root"));
         command.arg("--addr").arg(format!("unix://{}", socket.display()));
@@ -37,6 +41,31 @@ impl Buildkit {
             workers.args(["debug", "workers"]).output().is_ok_and(|out| out.status.success())
         });
         Self { socket, dir, _process: process }
+    }
+
+    /// Builds an image of nothing but this base, and writes it in the way that `output` says.
+    fn build(&self, place: &str, wanted: &Wanted<'_>, output: &str) -> Result<(), String> {
+        let text = format!("FROM {}\n", wanted.at(place));
+        fs::write(self.dir.join("Dockerfile"), text).expect("the test's directory can be written");
+        let mut build = buildctl(&self.socket);
+        build.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
+        for name in ["context", "dockerfile"] {
+            build.arg("--local").arg(format!("{name}={}", self.dir.display()));
+        }
+        build.arg("--opt").arg(format!("platform={}", wanted.image.platform));
+        tools::run(build.args(["--output", output])).map(drop)
+    }
+
+    /// Builds an image as an archive of the format `oci` or `docker`.
+    pub(crate) fn build_archive(
+        &self,
+        wanted: &Wanted<'_>,
+        format: &str,
+        name: &str,
+        archive: &Path,
+    ) {
+        let output = format!("type={format},name={name},dest={}", archive.display());
+        self.build("docker.io", wanted, &output).expect("buildkit builds it");
     }
 }
 
@@ -59,18 +88,10 @@ impl Client for Buildkit {
     /// Builds an image of nothing but this base, and drops it.
     fn pull(&self, way: &Way<'_>, wanted: &Wanted<'_>) -> Result<(), String> {
         let place = if way.door == Door::Ns { "docker.io".to_owned() } else { way.place() };
-        let text = format!("FROM {}\n", wanted.at(&place));
-        fs::write(self.dir.join("Dockerfile"), text).expect("the test's directory can be written");
         let into = self.dir.join("built");
         fs::remove_dir_all(&into).ok();
-        let mut build = buildctl(&self.socket);
-        build.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]);
-        for name in ["context", "dockerfile"] {
-            build.arg("--local").arg(format!("{name}={}", self.dir.display()));
-        }
-        build.arg("--opt").arg(format!("platform={}", wanted.image.platform));
-        build.arg("--output").arg(format!("type=oci,tar=false,dest={}", into.display()));
-        tools::run(&mut build)?;
+        let output = format!("type=oci,tar=false,dest={}", into.display());
+        self.build(&place, wanted, &output)?;
         // The configuration and the manifest are of a new image; the layers are those of the base.
         for layer in &wanted.image.layers {
             let file = into.join("blobs").join(layer.replace(':', "/"));
@@ -88,7 +109,7 @@ impl Client for Buildkit {
     }
 }
 
-fn buildctl(socket: &std::path::Path) -> Command {
+fn buildctl(socket: &Path) -> Command {
     let mut command = tools::command("buildctl");
     command.arg("--addr").arg(format!("unix://{}", socket.display()));
     command

@@ -1,0 +1,110 @@
+//! `larder setup`: the files that it writes are read by the clients that they are for, and what was
+//! there before is kept.
+
+use std::fs;
+use std::path::Path;
+
+use crate::carry::text;
+use crate::support::buildkit::Buildkit;
+use crate::support::containerd::Containerd;
+use crate::support::dockerd::Dockerd;
+use crate::support::image::Image;
+use crate::support::larder::Larder;
+use crate::support::registry::{DISTRIBUTION, Guard, Registry};
+use crate::support::tools;
+use crate::support::tools::requires;
+use crate::support::way::Wanted;
+use crate::support::work::Work;
+
+/// Writes a client's files below a directory, and has it pull `docker.io/library/small:1` by
+/// them. `before` is the text of a file that was there: it is kept beside the new one.
+fn written_used_and_kept(
+    work: &Work,
+    client: &str,
+    (file, before): (&str, &str),
+    pull: impl Fn(&Path, &Image),
+) {
+    let upstream = Registry::start(work, &Guard::Open);
+    let larder = Larder::mirror(work, &upstream.url(), "");
+    let root = work.new_dir("root");
+    let (file, kept) = (root.join(file), root.join(format!("{file}.before-larder")));
+    if !before.is_empty() {
+        fs::create_dir_all(file.parent().expect("it is below the root")).expect("ours");
+        fs::write(&file, before).expect("the test's directory can be written");
+    }
+    larder.run(&["setup", client, "--root", text(&root), "--write"]);
+    assert_ne!(fs::read_to_string(&file).expect("the file is written"), before);
+    let [image, _] = Image::small();
+    let asked = |larder: &Larder| larder.log().matches("library/small").count();
+    assert_eq!(asked(&larder), 0, "{client}");
+
+    pull(&root, &image);
+
+    assert!(asked(&larder) > 0, "{client} passed by: {}", larder.log());
+    if !before.is_empty() {
+        assert_eq!(fs::read_to_string(&kept).expect("it was kept"), before, "{client}");
+    }
+    let blobs = larder.verified_blobs().len();
+    assert!(blobs >= image.layers.len(), "{client}: {blobs} blobs came through");
+}
+
+#[test]
+fn dockerd_pulls_by_the_files_that_setup_wrote() {
+    let tools = &["root", "dockerd", "docker", "containerd", "ctr", "runc"];
+    let work = Work::new(requires!(tools, DISTRIBUTION));
+    let before = ("etc/docker/daemon.json", "{\"debug\": false}\n");
+    written_used_and_kept(&work, "dockerd", before, |root, image| {
+        let dockerd = Dockerd::configured(&work, &root.join("etc/docker/daemon.json"), |_| {});
+        let pull = ["pull", "--quiet", "--platform", &image.platform, "small:1"];
+        tools::run(dockerd.client().args(pull)).expect("dockerd pulls");
+    });
+}
+
+#[test]
+fn containerd_pulls_by_the_files_that_setup_wrote() {
+    let work = Work::new(requires!(&["root", "containerd", "ctr"], DISTRIBUTION));
+    let before = ("etc/containerd/config.toml", "# ours\nversion = 2\n");
+    written_used_and_kept(&work, "containerd", before, |root, image| {
+        let containerd = Containerd::start(&work);
+        let mut pull = containerd.ctr();
+        pull.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]);
+        pull.arg(root.join("etc/containerd/certs.d"));
+        pull.args(["--platform", &image.platform, "docker.io/library/small:1"]);
+        tools::run(&mut pull).expect("containerd pulls");
+    });
+}
+
+#[test]
+fn buildkit_pulls_by_the_files_that_setup_wrote() {
+    let work = Work::new(requires!(&["root", "buildkitd", "buildctl", "runc"], DISTRIBUTION));
+    let before = ("etc/buildkit/buildkitd.toml", "# ours\ndebug = false\n");
+    written_used_and_kept(&work, "buildkit", before, |root, image| {
+        let config = root.join("etc/buildkit/buildkitd.toml");
+        let buildkit = Buildkit::configured(&work, &config, "setup");
+        let archive = work.data().join("built.tar");
+        buildkit.build_archive(&Wanted::by_tag(image), "oci", "docker.io/team/a:1", &archive);
+    });
+}
+
+#[test]
+fn podman_pulls_by_the_files_that_setup_wrote() {
+    let work = Work::new(requires!(&["podman"], DISTRIBUTION));
+    let before = ("etc/containers/registries.conf.d/larder.conf", "");
+    written_used_and_kept(&work, "podman", before, |root, image| {
+        let policy = work.file("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+            work.new_dir("graph").display(),
+            work.sockets().join("podman").display(),
+        );
+        // The files of a user are read where those of the system are.
+        let home = work.new_dir("home");
+        std::os::unix::fs::symlink(root.join("etc"), home.join(".config")).expect("ours");
+        let mut podman = tools::command("podman");
+        podman.env("CONTAINERS_STORAGE_CONF", work.file("storage.conf", &storage));
+        podman.env("HOME", &home).env("XDG_CONFIG_HOME", home.join(".config"));
+        podman.args(["--events-backend=none", "--cgroup-manager=cgroupfs", "pull", "--quiet"]);
+        podman.arg("--signature-policy").arg(policy).args(["--platform", &image.platform]);
+        tools::run(podman.arg("docker.io/library/small:1")).expect("podman pulls");
+    });
+}
