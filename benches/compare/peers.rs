@@ -31,6 +31,8 @@ pub(crate) enum Peer {
     LarderPush,
     NginxPush,
     DirectPush,
+    /// `tar` and `sha256sum`, which are no server.
+    Tools,
 }
 
 impl Peer {
@@ -47,6 +49,7 @@ impl Peer {
             Self::NginxTls => "nginx over TLS",
             Self::LarderPush => "Larder taking pushes",
             Self::NginxPush => "nginx unbuffered",
+            Self::Tools => "tar and sha256sum",
         }
     }
 
@@ -93,7 +96,7 @@ impl Peer {
     pub(crate) fn configured_by(self) -> Option<&'static str> {
         match self {
             Self::Direct => Some("upstream.conf"),
-            Self::DirectPush => None,
+            Self::DirectPush | Self::Tools => None,
             _ => Some(self.configuration().1),
         }
     }
@@ -110,7 +113,7 @@ impl Peer {
             }
             Self::NginxProxy => (include_str!("peers/nginx-proxy.conf"), "nginx-proxy.conf"),
             Self::Registry => (include_str!("peers/registry.yml"), "registry.yml"),
-            Self::NginxStatic | Self::Direct | Self::DirectPush => {
+            Self::NginxStatic | Self::Direct | Self::DirectPush | Self::Tools => {
                 (include_str!("peers/nginx-static.conf"), "nginx-static.conf")
             }
         }

@@ -181,7 +181,7 @@ fn children(pid: u32) -> Vec<u32> {
 
 /// Fields 14 to 17 of `/proc/<pid>/stat`: its own user and system time, and that of its children
 /// that have ended.
-fn cpu_of(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_of(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the name in parentheses, and may contain anything.
     let (_, fields) = stat.rsplit_once(')').context("an unknown form of /proc/<pid>/stat")?;

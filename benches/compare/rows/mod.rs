@@ -1,6 +1,7 @@
 //! Which questions are answered, and in which order?
 
 mod blob_hit;
+mod carry;
 mod cold_blob;
 mod cold_limited;
 mod first_byte;
@@ -39,6 +40,8 @@ pub(crate) const ALL: &[Row] = &[
     push::REGISTRY_ROW,
     stalled::ROW,
     stalled::TLS_ROW,
+    carry::EXPORT_ROW,
+    carry::IMPORT_ROW,
     scale::ROW,
 ];
 
