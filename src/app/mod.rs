@@ -196,6 +196,7 @@ impl App {
             registries: registry_settings(&self.routes),
             import_keys: Arc::new(move || import_keys.take().as_ref().clone()),
             traffic: Arc::clone(&self.traffic),
+            warming: Arc::clone(&self.warming),
         }
     }
 

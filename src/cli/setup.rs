@@ -8,6 +8,7 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use similar::TextDiff;
@@ -50,6 +51,9 @@ pub(super) struct SetupArguments {
     /// The image for --check
     #[arg(long, value_name = "IMAGE", default_value = "docker.io/library/hello-world:latest")]
     image: String,
+    /// How long the pull of --check may take
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
     /// The directory below which the client's files lie, as of a machine image that is being built
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -97,7 +101,8 @@ impl SetupArguments {
     ) -> Result<(), CommandError> {
         let client = self.client.program();
         if self.check {
-            return SetupCheck { cache, image: &self.image }.run(client, out);
+            let check = SetupCheck { cache, image: &self.image, limit: self.timeout };
+            return check.run(client, out);
         }
         let targets = mirror_targets(&cache.settings, self.address.clone(), &self.registry);
         let plan = plan(client, &targets, &self.root, &read).map_err(|error| refused(&error))?;

@@ -4,7 +4,11 @@
 //! it was asked. Another client that asks the same registry meanwhile is taken for this one.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::command_cache::{CommandCache, CommandError};
 use super::output::say;
@@ -15,6 +19,8 @@ use crate::setup::ClientProgram;
 pub(super) struct SetupCheck<'c> {
     pub(super) cache: &'c CommandCache,
     pub(super) image: &'c str,
+    /// The time that the pull may take.
+    pub(super) limit: Duration,
 }
 
 impl SetupCheck<'_> {
@@ -27,7 +33,7 @@ impl SetupCheck<'_> {
         let name = self.cache.image_name(self.image)?;
         let registry = name.registry.to_string();
         let before = self.requests(&registry)?;
-        let pulled = pull_command(client).map(|command| pull(command, self.image));
+        let pulled = pull_command(client).map(|command| self.pull(command));
         let after = self.requests(&registry)?;
         let unasked = self.unasked()?;
         if !unasked.is_empty() {
@@ -70,6 +76,29 @@ impl SetupCheck<'_> {
     fn stats(&self) -> Result<CacheStats, CommandError> {
         self.cache.ask(&ControlRequest::Stats)
     }
+
+    /// Runs the client's command, which is killed when its time is over.
+    fn pull(&self, command: &[&str]) -> Result<(), ControlFailure> {
+        let failed = |why: String, hint: Option<&str>| {
+            let error = format!("`{} {}` {why}", command.join(" "), self.image);
+            ControlFailure { error, hint: hint.map(str::to_owned) }
+        };
+        let (program, arguments) = command.split_first().unwrap_or((&"", &[]));
+        let mut command = Command::new(program);
+        command.args(arguments).arg(self.image).stdin(Stdio::null()).kill_on_drop(true);
+        let run = self.cache.block_on(async { timeout(self.limit, command.output()).await });
+        let Ok(run) = run else {
+            let limit = humantime::format_duration(self.limit);
+            let why = format!("takes longer than {limit}");
+            return Err(failed(why, Some("give it more time with `--timeout`")));
+        };
+        let output = run.map_err(|error| failed(format!("cannot be run: {error}"), None))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(failed(format!("failed: {}", said.trim()), None))
+    }
 }
 
 /// The command by which a client pulls an image, whose name is its last argument.
@@ -84,21 +113,6 @@ fn pull_command(client: ClientProgram) -> Option<&'static [&'static str]> {
         ClientProgram::K3s => &["k3s", "crictl", "pull"],
         ClientProgram::Podman => &["podman", "pull"],
     })
-}
-
-fn pull(command: &[&str], image: &str) -> Result<(), ControlFailure> {
-    let failed = |why: String| {
-        let error = format!("`{} {image}` {why}", command.join(" "));
-        ControlFailure { error, hint: None }
-    };
-    let (program, arguments) = command.split_first().unwrap_or((&"", &[]));
-    let run = Command::new(program).args(arguments).arg(image).stdin(Stdio::null()).output();
-    let output = run.map_err(|error| failed(format!("cannot be run: {error}")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(failed(format!("failed: {}", said.trim())))
 }
 
 fn bypassed(image: &str) -> ControlFailure {

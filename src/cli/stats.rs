@@ -13,7 +13,7 @@ use super::command_cache::{CommandCache, CommandError};
 use super::output::{json, labelled, say};
 use super::watch::WatchPause;
 use crate::amounts::bytes;
-use crate::control::{CacheStats, ControlRequest, RegistryTraffic, ServerStats};
+use crate::control::{CacheStats, ControlRequest, RegistryTraffic, ServerStats, WarmTableStats};
 
 #[derive(Args, Debug)]
 pub(super) struct StatsArguments {
@@ -115,9 +115,27 @@ fn server_lines(f: &mut fmt::Formatter<'_>, server: &ServerStats) -> fmt::Result
         let unused = humantime::format_duration(Duration::from_secs(seconds));
         line(f, "last evicted", &format!("{unused} after its last use"))?;
     }
+    server.warm.iter().try_for_each(|table| line(f, "warm", &warm(table)))?;
     line(f, "saved", &format!("{} were not fetched again", bytes(server.all.hit_bytes)))?;
     line(f, "hits", &hits(&server.all))?;
     server.registries.iter().try_for_each(|(name, traffic)| line(f, name, &hits(traffic)))
+}
+
+fn warm(table: &WarmTableStats) -> String {
+    let images = match table.images.as_slice() {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [first, more @ ..] => format!("{first} and {} more", more.len()),
+    };
+    let last = match (table.complete, table.failed) {
+        (Some(complete), Some(failed)) => format!("{complete} complete, {failed} failed"),
+        _ => "no run has ended".to_owned(),
+    };
+    let next = match table.next_at {
+        Some(at) => format!("next run at {at}"),
+        None => "a run goes on".to_owned(),
+    };
+    format!("{images}: {last}, {next}")
 }
 
 fn hits(traffic: &RegistryTraffic) -> String {

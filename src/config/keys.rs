@@ -125,7 +125,9 @@ table! {
         /// Whether signatures and other referrers are fetched too.
         referrers: bool = false;
         /// The time from the beginning of one run to that of the next.
-        every: PositiveDuration = "6h";
+        ///
+        /// At least a minute.
+        every: Located<PositiveDuration> = "6h";
     }
 }
 

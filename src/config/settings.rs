@@ -137,7 +137,12 @@ fn warm_options(
         Some(list) if list.0.iter().any(|it| it.0 == ALL_PLATFORMS) => Vec::new(),
         Some(list) => list.0.into_iter().map(|it| it.0).collect(),
     };
-    WarmOptions { images, platforms, with_referrers: written.referrers, every: written.every.0 }
+    let every = written.every.value.0;
+    if every < WARM_EVERY_MIN {
+        let fault = ValueFault::new("it is less than a minute");
+        resolver.report(&written.every.at, fault.hint("an upstream counts each look at a tag"));
+    }
+    WarmOptions { images, platforms, with_referrers: written.referrers, every }
 }
 
 /// How long content is kept, and how much of each registry.
@@ -215,6 +220,9 @@ fn push_options(written: &CacheTable, resolver: &mut Resolver<'_>) -> PushOption
 
 /// A key that is longer gains nothing.
 const SESSION_KEY_BYTES_MAX: u64 = 4096;
+
+/// Runs that follow each other more closely only cost: tags are believed for about that long.
+const WARM_EVERY_MIN: Duration = Duration::from_secs(60);
 
 /// Directories that are named by mistake, as in `dir = "$UNSET/"`.
 const SYSTEM_DIRS: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /proc /root /run /sbin /sys \

@@ -27,7 +27,7 @@ pub use verification::{
     ContentShare, ContentVerification, NoShare, VerificationReport, WrongContent, WrongState,
 };
 pub use warm::{WarmUpdate, WarmWishes};
-pub use warm_schedule::{WarmCount, WarmSchedule};
+pub use warm_schedule::{WarmCount, WarmSchedule, WarmTableStats};
 
 /// The socket of the server that uses this cache directory.
 pub fn socket_path(cache_dir: &Path) -> PathBuf {

@@ -14,6 +14,7 @@ use super::request::ControlRequest;
 use super::stats::CacheStats;
 use super::verification::{ContentShare, ContentVerification, RestoreContent};
 use super::warm::{WarmJob, WarmWishes, grant_to_warm};
+use super::warm_schedule::WarmSchedule;
 use crate::bundle::{BundleKey, ImportJob, ImportUpdate, ImportWishes};
 use crate::cache::{Cache, KnownRegistries};
 use crate::http::{Incoming, ReplyBody, receive_local};
@@ -47,6 +48,8 @@ pub struct ControlSources {
     pub import_keys: ImportKeys,
     /// Counters of past requests.
     pub traffic: Arc<TrafficCounters>,
+    /// The images that are fetched on a schedule.
+    pub warming: Arc<WarmSchedule>,
 }
 
 impl fmt::Debug for ControlSources {
@@ -233,8 +236,8 @@ impl ControlService {
     }
 
     fn stats(&self) -> CacheStats {
-        let ControlSources { dir, cache, traffic, .. } = &self.sources;
-        CacheStats::of_server(dir, &cache.store_report(), traffic)
+        let ControlSources { dir, cache, traffic, warming, .. } = &self.sources;
+        CacheStats::of_server(dir, &cache.store_report(), traffic, warming.tables())
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::warm_schedule::WarmTableStats;
 use crate::cache::Decision;
 use crate::routes::{RegistryCounts, RequestKind, TrafficCounters};
 use crate::store::{EvictionReason, IndexState, IndexTotals, SpacePart, StoreReport, StoreView};
@@ -55,6 +56,9 @@ pub struct ServerStats {
     pub evicted: BTreeMap<String, EvictedCount>,
     /// Seconds from the last use to the eviction of the blob that was evicted last.
     pub last_evicted_unused_seconds: Option<u64>,
+    /// The `[[warm]]` tables of the configuration.
+    #[serde(default)]
+    pub warm: Vec<WarmTableStats>,
 }
 
 /// Blobs that were evicted.
@@ -88,8 +92,13 @@ pub struct RegistryTraffic {
 
 impl CacheStats {
     /// The figures that a server has at hand. Does not block.
-    pub(super) fn of_server(dir: &Path, report: &StoreReport, traffic: &TrafficCounters) -> Self {
-        let server = ServerStats::of(report, traffic);
+    pub(super) fn of_server(
+        dir: &Path,
+        report: &StoreReport,
+        traffic: &TrafficCounters,
+        warm: Vec<WarmTableStats>,
+    ) -> Self {
+        let server = ServerStats { warm, ..ServerStats::of(report, traffic) };
         let is_counted = report.index.state == IndexState::Ready;
         let stats = Self::new(dir, report.space.used, report.index.totals);
         Self { max_size: report.space.cap, is_counted, server: Some(server), ..stats }

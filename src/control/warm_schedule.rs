@@ -6,10 +6,10 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -19,7 +19,7 @@ use super::answer::ControlFailure;
 use super::warm::{WarmJob, WarmWishes, grant_to_warm};
 use crate::access::Grant;
 use crate::cache::{Cache, CacheError, KnownRegistries, ListKind};
-use crate::inventory::{ImageName, ImageSelection, WarmOptions};
+use crate::inventory::{ImageName, ImageSelection, Timestamp, WarmOptions};
 use crate::oci::{PageQuery, Reference, Tag};
 use crate::registry::RepositoryPattern;
 
@@ -27,7 +27,41 @@ use crate::registry::RepositoryPattern;
 #[derive(Debug)]
 pub struct WarmSchedule {
     fetcher: ScheduledFetcher,
-    running: Mutex<Vec<(WarmOptions, AbortOnDropHandle<()>)>>,
+    running: Mutex<Vec<RunningTable>>,
+}
+
+/// A table in force. Its task ends with it.
+#[derive(Debug)]
+struct RunningTable {
+    table: WarmOptions,
+    runs: Arc<Mutex<TableRuns>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// The runs of a table.
+#[derive(Clone, Copy, Debug, Default)]
+struct TableRuns {
+    begun_at: Option<SystemTime>,
+    /// None while one goes on.
+    next_at: Option<SystemTime>,
+    last: Option<WarmCount>,
+}
+
+/// A `[[warm]]` table and its runs, as `larder stats --json` prints them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmTableStats {
+    /// Its images, with patterns in the place of tags.
+    pub images: Vec<String>,
+    /// Seconds from one run to the next.
+    pub every_seconds: u64,
+    /// When the last run began.
+    pub begun_at: Option<Timestamp>,
+    /// When the next one begins; `null` while one goes on.
+    pub next_at: Option<Timestamp>,
+    /// Images of the last run that has ended of which all is stored; `null` before its end.
+    pub complete: Option<u64>,
+    /// Those of which it is not, and lists of tags that could not be had.
+    pub failed: Option<u64>,
 }
 
 /// How many images were fetched on a schedule.
@@ -50,20 +84,46 @@ impl WarmSchedule {
     /// These are the tables from now on. A new one begins at once.
     pub fn set_tables(&self, tables: Vec<WarmOptions>) {
         let mut running = self.running.lock();
-        running.retain(|(table, _)| tables.contains(table));
+        running.retain(|running| tables.contains(&running.table));
         for table in tables {
-            if running.iter().any(|(known, _)| *known == table) {
+            if running.iter().any(|running| running.table == table) {
                 continue;
             }
-            let (fetcher, wanted) = (self.fetcher.clone(), table.clone());
-            let task = async move { repeat(wanted.every, || fetcher.run(&wanted)).await };
-            running.push((table, AbortOnDropHandle::new(tokio::spawn(task))));
+            let fetcher = self.fetcher.clone();
+            let wanted = table.clone();
+            let runs = Arc::<Mutex<TableRuns>>::default();
+            let noted = Arc::clone(&runs);
+            let task = async move {
+                repeat(wanted.every, || fetcher.run_noted(&wanted, &noted)).await;
+            };
+            let task = AbortOnDropHandle::new(tokio::spawn(task));
+            running.push(RunningTable { table, runs, _task: task });
         }
+    }
+
+    /// The tables in force.
+    pub fn tables(&self) -> Vec<WarmTableStats> {
+        let running = self.running.lock();
+        running.iter().map(RunningTable::stats).collect()
     }
 
     /// The images that were fetched.
     pub fn count(&self) -> WarmCount {
         *self.fetcher.counts.lock()
+    }
+}
+
+impl RunningTable {
+    fn stats(&self) -> WarmTableStats {
+        let TableRuns { begun_at, next_at, last } = *self.runs.lock();
+        WarmTableStats {
+            images: self.table.images.iter().map(ToString::to_string).collect(),
+            every_seconds: self.table.every.as_secs(),
+            begun_at: begun_at.map(Timestamp::from),
+            next_at: next_at.map(Timestamp::from),
+            complete: last.map(|last| last.complete),
+            failed: last.map(|last| last.failed),
+        }
     }
 }
 
@@ -99,8 +159,19 @@ impl std::fmt::Debug for ScheduledFetcher {
 }
 
 impl ScheduledFetcher {
+    /// A run of a table, whose times and outcome are noted.
+    async fn run_noted(&self, table: &WarmOptions, runs: &Mutex<TableRuns>) {
+        let begin = Instant::now();
+        let begun_at = Some(self.cache.now());
+        let last = runs.lock().last;
+        *runs.lock() = TableRuns { begun_at, next_at: None, last };
+        let last = Some(self.run(table).await);
+        let wait = until_beat(begin.elapsed(), table.every);
+        *runs.lock() = TableRuns { begun_at, next_at: self.cache.now().checked_add(wait), last };
+    }
+
     /// Fetches the images of a table, one after the other.
-    async fn run(&self, table: &WarmOptions) {
+    async fn run(&self, table: &WarmOptions) -> WarmCount {
         let mut count = WarmCount::default();
         for selection in &table.images {
             let images = match self.images(selection).await {
@@ -117,6 +188,7 @@ impl ScheduledFetcher {
         }
         let WarmCount { complete, failed } = count;
         tracing::info!(complete, failed, "images were warmed on schedule");
+        count
     }
 
     /// Fetches an image. Returns the reason that it is not complete.

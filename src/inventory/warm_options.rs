@@ -2,6 +2,7 @@
 //!
 //! It decides which names and tags are meant. `control/warm_schedule.rs` fetches them.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::name::{ImageName, InvalidImageName};
@@ -43,6 +44,15 @@ impl ImageSelection {
             None => (text, None),
         };
         Ok(Self { name: ImageName::resolve(image, registries)?, tags })
+    }
+}
+
+impl fmt::Display for ImageSelection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tags {
+            Some(tags) => write!(f, "{}/{}:{tags}", self.name.registry, self.name.repository),
+            None => self.name.fmt(f),
+        }
     }
 }
 

@@ -120,8 +120,8 @@ impl YamlImages {
             Some(parent) => parent.role_of_child(),
             None => NodeRole::Document,
         };
-        let (image, is_built, parts) = (None, false, HashMap::new());
-        self.nodes.push(YamlNode { role, next, image, is_built, parts });
+        let parts = HashMap::new();
+        self.nodes.push(YamlNode { role, next, image: None, is_built: false, parts });
         Ok(())
     }
 

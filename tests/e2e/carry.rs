@@ -187,7 +187,7 @@ fn referrers_travel_with_their_image() {
 /// A signature is of no format of Larder's own either, on both ways.
 #[test]
 fn cosign_verifies_a_signed_bundle_and_signs_one_that_is_imported() {
-    let work = Work::new(requires!(&["skopeo", "cosign", "openssl", "tar"], DISTRIBUTION));
+    let work = Work::new(requires!(&["skopeo", "cosign", "openssl"], DISTRIBUTION));
     let [image, _] = Image::small();
     let upstream = Registry::start(&work, &Guard::Open);
     let near = Larder::mirror(&work, &upstream.url(), "");

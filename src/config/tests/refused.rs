@@ -63,6 +63,7 @@ fn types_are_checked_and_values_not_shown() {
             "write `linux/amd64`",
         ),
         ("[[warm]]\nimages = ['a']\nevery = '0s'", 3, "warm[0].every", "more than 0"),
+        ("[[warm]]\nimages = ['a']\nevery = '59s'", 3, "warm[0].every", "less than a minute"),
         ("[registry.x]\ndefault = 'true'", 2, "registry.x.default", "write it without quotes"),
         ("[registry.x]\nupstream = 5", 2, "registry.x.upstream", "expected a string or a list"),
         ("[registry.x]\nupstream = [5]", 2, "registry.x.upstream", "a table with a `url`"),

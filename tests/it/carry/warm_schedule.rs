@@ -51,6 +51,16 @@ async fn a_schedule_fills_the_cache_and_an_image_that_fails_stops_no_other() {
     ] {
         assert!(log.contains(part), "{part}\n{log}");
     }
+    let shown = larder.command(&["stats", "--json"]).await.json();
+    let table = &shown["server"]["warm"][0];
+    assert_eq!(table["images"][3], "docker.io/team/app:3.*", "{table}");
+    assert_eq!([&table["complete"], &table["failed"], &table["every_seconds"]], [2, 3, 3600]);
+    let time = |key: &str| humantime::parse_rfc3339(table[key].as_str().unwrap()).unwrap();
+    let until_next = time("next_at").duration_since(time("begun_at")).unwrap().as_secs();
+    assert!((3595..=3605).contains(&until_next), "{table}");
+    let shown = larder.command(&["stats"]).await.out;
+    let line = "docker.io/team/nosuch:v1 and 3 more: 2 complete, 3 failed, next run at ";
+    assert!(shown.contains(line), "{shown}");
     let metrics = larder.admin().get("/metrics").await;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     for line in [
@@ -75,6 +85,10 @@ async fn a_reload_begins_new_tables_ends_those_that_are_gone_and_keeps_the_other
     let larder = Process::before(hub.listen().await, &tables).await;
     until_runs(&larder, 1).await;
     gate.reached().await;
+    let shown = larder.command(&["stats", "--json"]).await.json();
+    let running = &shown["server"]["warm"][1];
+    assert!(running["begun_at"].is_string() && running["next_at"].is_null(), "{running}");
+    assert!(running["complete"].is_null(), "{running}");
 
     larder.change_config("'team/app:gone', 'team/app:nosuch'", "'team/app:new'");
     larder.signal(Signal::HUP);

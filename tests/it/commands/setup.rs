@@ -69,7 +69,8 @@ async fn check(larder: &Process, script: &str) -> CommandRun {
     fs::set_permissions(&podman, fs::Permissions::from_mode(0o700)).unwrap();
     let path = format!("{}:/usr/bin:/bin", bin.path().display());
     let image = format!("docker.io/{REPOSITORY}:latest");
-    larder.command_on(&path, &["setup", "podman", "--check", "--image", &image]).await
+    let check = ["setup", "podman", "--check", "--image", &image, "--timeout", "2s"];
+    larder.command_on(&path, &check).await
 }
 
 #[tokio::test]
@@ -84,6 +85,10 @@ async fn a_check_tells_a_pull_that_came_through_from_one_that_passed_by_or_faile
     let failed = check(&larder, "echo no such image >&2; exit 125").await;
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert!(failed.err.contains("failed: no such image"), "{failed:?}");
+
+    let hung = check(&larder, "exec sleep 1000").await;
+    assert_eq!(hung.code, Some(1), "{hung:?}");
+    assert!(hung.err.contains(":latest` takes longer than 2s"), "{hung:?}");
 
     let address = larder.address;
     let get = format!(
