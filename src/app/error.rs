@@ -22,6 +22,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// A socket that the service manager hands over cannot be listened through.
+    #[error("cannot use the sockets that `LISTEN_FDS` hands over")]
+    Inherited(#[source] io::Error),
     /// The start was broken off.
     #[error("the start was interrupted")]
     Interrupted,

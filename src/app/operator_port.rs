@@ -18,7 +18,7 @@ use super::StartError;
 use super::accepting::AcceptLoop;
 use crate::http::{
     BoundListener, ClientSocket, ConnectionAdmission, ConnectionLoad, ConnectionPermit,
-    ConnectionQuota, IdleGuard, Incoming, ReplyBody, serve_connection,
+    ConnectionQuota, IdleGuard, Incoming, InheritedListeners, ReplyBody, serve_connection,
 };
 
 /// The answer to a request of the operator at an address.
@@ -41,6 +41,7 @@ pub(super) struct PortRole {
 
 /// An address, if one is listened on.
 pub(super) struct OperatorPort {
+    inherited: Arc<InheritedListeners>,
     role: PortRole,
     answer: OperatorAnswer,
     /// As configured; port 0 stays 0.
@@ -64,8 +65,12 @@ pub(super) enum PreparedOperatorPort {
 
 impl OperatorPort {
     /// Closed.
-    pub(super) fn new(role: PortRole, answer: OperatorAnswer) -> Self {
-        Self { role, answer, open: None, connections: TaskTracker::new() }
+    pub(super) fn new(
+        inherited: Arc<InheritedListeners>,
+        role: PortRole,
+        answer: OperatorAnswer,
+    ) -> Self {
+        Self { inherited, role, answer, open: None, connections: TaskTracker::new() }
     }
 
     /// Binds what is not bound yet. Does all that can fail.
@@ -77,7 +82,7 @@ impl OperatorPort {
         if self.open.as_ref().is_some_and(|(open, _)| *open == address && address.port() != 0) {
             return Ok(PreparedOperatorPort::Keep);
         }
-        match BoundListener::bind(address) {
+        match self.inherited.bind(address) {
             Ok(listener) => Ok(PreparedOperatorPort::Open(address, listener)),
             Err(error)
                 if address == self.role.optional && error.kind() == io::ErrorKind::AddrInUse =>
@@ -154,7 +159,11 @@ mod tests {
     fn port(optional: SocketAddr) -> OperatorPort {
         let role = PortRole { served: "served", missing: "missing", optional };
         let empty = || Response::new(ReplyBody::empty());
-        OperatorPort::new(role, Arc::new(move |_, _| Box::pin(async move { empty() })))
+        OperatorPort::new(
+            Arc::default(),
+            role,
+            Arc::new(move |_, _| Box::pin(async move { empty() })),
+        )
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use crate::config::{ADMIN_LISTEN, AccessSettings, DASHBOARD_LISTEN, DashboardSet
 use crate::dashboard::{
     Activity, DashboardGate, DashboardService, DashboardSources, record_activity,
 };
+use crate::http::InheritedListeners;
 
 /// The addresses of operators, and what is served there.
 #[derive(Debug)]
@@ -41,14 +42,14 @@ pub(super) struct PreparedPage {
 
 impl OperatorPorts {
     /// Closed.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(inherited: &Arc<InheritedListeners>) -> Self {
         let (admin, dashboard) =
             (Arc::<AdminService>::default(), Arc::<DashboardService>::default());
         let open = DashboardGate { names: Vec::new(), logins: None };
         let gate = Arc::new(LatestValue::new(open));
         Self {
-            admin_port: admin_port(&admin),
-            dashboard_port: dashboard_port(&dashboard, &gate),
+            admin_port: admin_port(inherited, &admin),
+            dashboard_port: dashboard_port(inherited, &dashboard, &gate),
             admin,
             dashboard,
             gate,
@@ -105,7 +106,7 @@ impl OperatorPorts {
     }
 }
 
-fn admin_port(admin: &Arc<AdminService>) -> OperatorPort {
+fn admin_port(inherited: &Arc<InheritedListeners>, admin: &Arc<AdminService>) -> OperatorPort {
     let role = PortRole {
         served: "health checks and metrics are served",
         missing: "no health and metrics: the address is in use; set `admin_listen` to another",
@@ -116,10 +117,11 @@ fn admin_port(admin: &Arc<AdminService>) -> OperatorPort {
         let admin = Arc::clone(&admin);
         Box::pin(async move { admin.answer(request).await }) as _
     };
-    OperatorPort::new(role, Arc::new(answer))
+    OperatorPort::new(Arc::clone(inherited), role, Arc::new(answer))
 }
 
 fn dashboard_port(
+    inherited: &Arc<InheritedListeners>,
     dashboard: &Arc<DashboardService>,
     gate: &Arc<LatestValue<DashboardGate>>,
 ) -> OperatorPort {
@@ -133,5 +135,5 @@ fn dashboard_port(
         let (dashboard, gate) = (Arc::clone(&dashboard), gate.take());
         Box::pin(async move { dashboard.answer(request, &gate, client).await }) as _
     };
-    OperatorPort::new(role, Arc::new(answer))
+    OperatorPort::new(Arc::clone(inherited), role, Arc::new(answer))
 }

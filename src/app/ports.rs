@@ -16,13 +16,15 @@ use crate::access::ListenerAccess;
 use crate::config;
 use crate::http::{
     BoundListener, ClientPeer, ClientSocket, ConnectionAdmission, ConnectionLoad, ConnectionPermit,
-    ConnectionQuota, IdleGuard, NetworkConnection, QuotaExceeded, ServerTls, TrustError,
+    ConnectionQuota, IdleGuard, InheritedListeners, NetworkConnection, QuotaExceeded, ServerTls,
+    TrustError,
 };
 use crate::routes::Entrance;
 
 /// Every address that is listened on.
 #[derive(Debug, Default)]
 pub(super) struct ListenPorts {
+    inherited: Arc<InheritedListeners>,
     open: Vec<OpenPort>,
 }
 
@@ -74,6 +76,11 @@ struct ReadyPort {
 }
 
 impl ListenPorts {
+    /// None yet.
+    pub(super) fn new(inherited: Arc<InheritedListeners>) -> Self {
+        Self { inherited, open: Vec::new() }
+    }
+
     /// Binds what is not bound yet and sets TLS up.
     pub(super) fn prepare(
         &self,
@@ -85,7 +92,7 @@ impl ListenPorts {
             let tls = tls_of(listener).map_err(|source| StartError::Tls { address, source })?;
             // Port 0 is another port each time, so there is nothing to keep.
             let is_open = address.port() != 0 && self.open.iter().any(|it| it.address == address);
-            let bound = (!is_open).then(|| BoundListener::bind(address)).transpose();
+            let bound = (!is_open).then(|| self.inherited.bind(address)).transpose();
             let bound = bound.map_err(|source| StartError::Bind { address, source })?;
             ports.push((address, ReadyPort { listener: listener.clone(), tls, bound }));
         }
@@ -229,7 +236,7 @@ async fn shake_hands(
     load: &ConnectionLoad,
 ) -> Option<(NetworkConnection, Vec<String>)> {
     let shaken = tokio::select! {
-        () = load.stopped() => return None,
+        () = load.closed_unused() => return None,
         shaken = tls.server.accept(io) => shaken,
     };
     // Port scanners, plain HTTP, clients that do not believe the certificate: all ordinary.

@@ -20,6 +20,7 @@ use super::request_log::RequestLog;
 use super::{App, AppParts, StartError, certificates, passwords, users};
 use crate::clock::BootId;
 use crate::config::{ConfigSource, Diagnostic, Diagnostics, Settings};
+use crate::http::InheritedListeners;
 
 /// How the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,9 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
         );
     }
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
-    let mut ports = ListenPorts::default();
-    let mut operators = OperatorPorts::new();
+    let inherited = inherited_listeners(&settings)?;
+    let mut ports = ListenPorts::new(Arc::clone(&inherited));
+    let mut operators = OperatorPorts::new(&inherited);
     let prepared = ports.prepare(&settings.listeners)?;
     let for_operators = operators.prepare(&settings)?;
     let page = operators.commit_admin(for_operators).await;
@@ -69,6 +71,20 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
         request_log.finish().await;
     }
     Ok(end)
+}
+
+/// The sockets that the service manager hands over. Connections to one that is not used would wait
+/// for ever, so the operator is told.
+fn inherited_listeners(settings: &Settings) -> Result<Arc<InheritedListeners>, StartError> {
+    let inherited = InheritedListeners::of_process().map_err(StartError::Inherited)?;
+    let addresses = settings.listeners.iter().map(|listener| listener.address);
+    let of_operators = [settings.admin, settings.dashboard.address];
+    let used: Vec<_> = addresses.chain(of_operators.into_iter().flatten()).collect();
+    for address in inherited.unused(&used) {
+        let hint = "`listen` and the socket unit's `ListenStream` have to be the same";
+        tracing::warn!(%address, hint, "no listener uses the socket of the service manager");
+    }
+    Ok(Arc::new(inherited))
 }
 
 /// Opens the app. A signal is for when it is open; after a second one there is none, so that a disk

@@ -29,7 +29,8 @@ pub fn is_oddly_coded(headers: &HeaderMap) -> bool {
 }
 
 /// Serves a connection until it ends. When `load` is stopped the request under way is finished and
-/// no other is taken, unless the connection has to make room for another.
+/// no other is taken, unless the connection has to make room for another. One without any gets a
+/// moment for its first.
 ///
 /// `outlet` is that of the socket under `io`, if nothing is between them. Requests over HTTP/1
 /// bear it among their extensions, and the client's presence; HTTP/2 mixes the bodies of several.
@@ -64,7 +65,7 @@ pub async fn serve_connection<F, B>(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = load.stopped() => {
+        () = load.closing() => {
             if load.is_ended() {
                 return;
             }

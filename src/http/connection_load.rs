@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// The extra streams that are in use: those of a client, and those of all clients.
@@ -62,6 +63,10 @@ const OTHERS_SHARE: usize = 4;
 /// MiB; ten nodes behind one address need half of them.
 const EXTRA_STREAMS_MAX: usize = 512;
 
+/// After a stop, the time for the first request of a connection that is open by then: clients take
+/// a closed one for a failure, unless they have used it before.
+const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(2);
+
 /// The load of one connection.
 #[derive(Debug)]
 pub struct ConnectionLoad {
@@ -80,6 +85,8 @@ pub struct ConnectionLoad {
     is_ended: AtomicBool,
     /// Cancelled when no more requests are to be taken.
     stop: CancellationToken,
+    has_begun: AtomicBool,
+    first_request: Notify,
 }
 
 impl ConnectionLoad {
@@ -99,6 +106,8 @@ impl ConnectionLoad {
             is_http1: AtomicBool::default(),
             is_ended: AtomicBool::default(),
             stop,
+            has_begun: AtomicBool::default(),
+            first_request: Notify::new(),
         }
     }
 
@@ -111,6 +120,10 @@ impl ConnectionLoad {
         }
         if is_http1 {
             self.is_http1.store(true, Ordering::Relaxed);
+        }
+        if !self.has_begun.load(Ordering::Relaxed) {
+            self.has_begun.store(true, Ordering::Relaxed);
+            self.first_request.notify_one();
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -151,6 +164,27 @@ impl ConnectionLoad {
     /// Ends when the connection is to take no more requests.
     pub async fn stopped(&self) {
         self.stop.cancelled().await;
+    }
+
+    /// Ends when a connection that has had no request yet is closed: a while after the stop, as
+    /// its client may be about to send one, and at once if it makes room for others.
+    pub async fn closed_unused(&self) {
+        self.stopped().await;
+        if !self.is_ended() {
+            sleep(FIRST_REQUEST_WAIT).await;
+        }
+    }
+
+    /// Ends when the connection is to take no further request: after a stop, and at least one
+    /// request, or as [`Self::closed_unused`].
+    pub(super) async fn closing(&self) {
+        self.stopped().await;
+        if !self.has_begun.load(Ordering::Relaxed) {
+            tokio::select! {
+                () = self.first_request.notified() => {}
+                () = self.closed_unused() => {}
+            }
+        }
     }
 
     /// When the silence of the connection began, if it depends on the client alone. `moved` is when

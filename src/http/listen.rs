@@ -28,6 +28,11 @@ impl BoundListener {
         Ok(Self { listener: socket.listen(BACKLOG)? })
     }
 
+    /// Listens through a socket that is listening already, and does not block.
+    pub(super) fn of(listener: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::from_std(listener)? })
+    }
+
     /// The address that it listens on, with the real port if 0 was asked for.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
@@ -47,32 +52,39 @@ impl BoundListener {
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = self.next(admission) => accepted,
+                accepted = self.listener.accept() => accepted,
             };
-            if let Some((stream, client, permit)) = accepted {
+            let place = tokio::select! {
+                biased;
+                // An accepted connection for which there is a place is not dropped by a stop.
+                place = admitted(accepted, admission) => place,
+                () = stop.cancelled() => return,
+            };
+            if let Some((stream, client, permit)) = place {
                 tasks.spawn(serve(ClientSocket::new(stream), client, permit));
             }
         }
     }
+}
 
-    async fn next(
-        &self,
-        admission: &impl ConnectionAdmission,
-    ) -> Option<(TcpStream, IpAddr, ConnectionPermit)> {
-        match self.listener.accept().await {
-            Ok((stream, peer)) => {
-                // Without it small answers wait for more that never comes.
-                stream.set_nodelay(true).ok()?;
-                let permit = admission.admit(peer.ip()).await?;
-                Some((stream, peer.ip(), permit))
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: trying again at once would only burn a core.
-                tracing::warn!(%error, "cannot accept a connection");
-                admission.quota().make_room(None);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                None
-            }
+/// Finds a place for a connection, if one was accepted.
+async fn admitted(
+    accepted: io::Result<(TcpStream, SocketAddr)>,
+    admission: &impl ConnectionAdmission,
+) -> Option<(TcpStream, IpAddr, ConnectionPermit)> {
+    match accepted {
+        Ok((stream, peer)) => {
+            // Without it small answers wait for more that never comes.
+            stream.set_nodelay(true).ok()?;
+            let permit = admission.admit(peer.ip()).await?;
+            Some((stream, peer.ip(), permit))
+        }
+        Err(error) => {
+            // Out of descriptors, most likely: trying again at once would only burn a core.
+            tracing::warn!(%error, "cannot accept a connection");
+            admission.quota().make_room(None);
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
         }
     }
 }

@@ -129,7 +129,12 @@ fn the_debian_package_installs_a_service_that_pulls_and_its_purge_leaves_nothing
     assert!(user.ends_with(":/var/cache/larder:/usr/sbin/nologin\n"), "{user}");
     let unit = fs::read_to_string(debian.join("usr/lib/systemd/system/larder.service"));
     assert!(unit.expect("it has a unit").contains("\nExecStart=larder serve\nUser=larder\n"));
-    for page in ["usr/share/man/man1/larder.1.gz", "usr/share/man/man1/larder-ls.1.gz"] {
+    assert!(!debian.join("etc/systemd/system/sockets.target.wants/larder.socket").exists());
+    for page in [
+        "usr/share/man/man1/larder.1.gz",
+        "usr/share/man/man1/larder-ls.1.gz",
+        "usr/lib/systemd/system/larder.socket",
+    ] {
         assert!(debian.join(page).exists(), "{page}");
     }
     let file = debian.join("etc/larder/config.toml");

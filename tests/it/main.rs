@@ -8,6 +8,7 @@ mod support;
 
 mod accept;
 mod access;
+mod activation;
 mod admin;
 mod backoff;
 mod between;

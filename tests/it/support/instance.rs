@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -45,15 +46,41 @@ impl Instance {
             fs::write(dir.path().join(name), content).unwrap();
         }
         fs::write(dir.path().join("config.toml"), config).unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_larder"));
+        program.args(["serve", "--config"]).arg(dir.path().join("config.toml")).env_clear();
+        program.envs(variables.iter().copied()).stdin(Stdio::null());
+        Self::run(dir, program).await
+    }
+
+    /// Starts `larder` as a service manager does that holds the socket of its address.
+    pub async fn start_activated(config: &str, socket: &TcpListener) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let program = activated(&dir, socket);
+        Self::run(dir, program).await
+    }
+
+    /// Starts the next one in the place of one that was told to end, and has.
+    pub async fn start_again(mut self, socket: &TcpListener) -> Self {
+        let is_over = async {
+            while self.child.try_wait().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let ended = tokio::time::timeout(PATIENCE, is_over).await;
+        assert!(ended.is_ok(), "larder does not end\n{}", self.log());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}\n{}", self.log());
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        let program = activated(&dir, socket);
+        Self::run(dir, program).await
+    }
+
+    async fn run(dir: TempDir, mut program: Command) -> Self {
         let log = fs::File::create(dir.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_larder"))
-            .args(["serve", "--config"])
-            .arg(dir.path().join("config.toml"))
-            .env_clear()
+        let child = program
             .env("LARDER_CACHE_DIR", dir.path().join("cache"))
             .env("LARDER_CACHE_MIN_FREE", "0B")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -113,6 +140,16 @@ impl Instance {
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
+}
+
+/// The program with a socket as its descriptor 3, as `sd_listen_fds(3)` has it.
+fn activated(dir: &TempDir, socket: &TcpListener) -> Command {
+    let mut program = Command::new("/bin/sh");
+    let script = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
+    program.args(["-c", script, "sh", env!("CARGO_BIN_EXE_larder"), "serve", "--config"]);
+    let socket = OwnedFd::from(socket.try_clone().unwrap());
+    program.arg(dir.path().join("config.toml")).env_clear().stdin(socket);
+    program
 }
 
 impl Drop for Instance {
