@@ -6,7 +6,7 @@
 //! answer.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -142,9 +142,11 @@ impl Cache {
     ) -> Result<Pulled<Arc<CachedManifest>>, CacheError> {
         let CacheRooms { manifests, tags, .. } = &*self.rooms;
         let pulled = match reference {
-            Reference::Digest(digest) => in_time(grant, manifests.pull(grant, digest)).await?,
+            Reference::Digest(digest) => {
+                in_time(grant, pin!(manifests.pull(grant, digest))).await?
+            }
             Reference::Tag(tag) => {
-                in_time(grant, tags.pull(grant, tag, accept, Purpose::Pull)).await?
+                in_time(grant, pin!(tags.pull(grant, tag, accept, Purpose::Pull))).await?
             }
         };
         self.note_use(grant, reference, &pulled.what);
@@ -164,10 +166,10 @@ impl Cache {
             _ if !grant.may_push() => self.manifest(grant, reference, accept).await,
             Reference::Digest(digest) => {
                 // Boxed, so that pulls need no room for it.
-                in_time(grant, Box::pin(manifests.pull_confirmed(grant, digest))).await
+                in_time(grant, Box::pin(manifests.pull_confirmed(grant, digest)).as_mut()).await
             }
             Reference::Tag(tag) => {
-                in_time(grant, tags.pull(grant, tag, accept, Purpose::Push)).await
+                in_time(grant, pin!(tags.pull(grant, tag, accept, Purpose::Push))).await
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Questions for an upstream on behalf of a client, and by when they must be answered.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ pub(super) fn deadline() -> Instant {
     Instant::now() + HEADERS_WAIT_MAX
 }
 
-/// Lets the questions of a pull, one after the other, share the time of one of them.
+/// Lets the questions of a pull, one after the other, share the time of one of them. The pull is
+/// pinned by the caller: as a value it would be in the caller's future three times.
 pub(super) async fn in_time<T>(
     grant: &Grant,
-    pull: impl Future<Output = Result<T, CacheError>>,
+    mut pull: Pin<&mut impl Future<Output = Result<T, CacheError>>>,
 ) -> Result<T, CacheError> {
-    let mut pull = pin!(pull);
     // A hit is there at once, and needs no timer.
     match poll_fn(|cx| Poll::Ready(pull.as_mut().poll(cx))).await {
         Poll::Ready(pulled) => pulled,

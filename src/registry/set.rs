@@ -159,8 +159,11 @@ impl RegistrySet {
 
     /// The registry that this first path component names.
     pub fn by_prefix(&self, component: &str) -> Option<Arc<Registry>> {
-        let matched = || self.matched(&component.parse().ok()?);
-        self.by_prefix.get(component).cloned().or_else(matched)
+        let found = self.by_prefix.get(component).cloned();
+        if found.is_some() || self.patterns.is_empty() {
+            return found;
+        }
+        self.matched(&component.parse().ok()?)
     }
 
     /// The registry that requests to this host mean. An entry with the very port wins over one

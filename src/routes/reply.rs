@@ -41,6 +41,7 @@ impl RouteReply {
     pub(super) fn bare(status: StatusCode) -> Self {
         let mut response = Response::new(ReplyBody::empty());
         *response.status_mut() = status;
+        response.headers_mut().reserve(HEADERS);
         Self { response, decision: None, fault: None }
     }
 
@@ -251,3 +252,6 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Headers of an answer with content, so that there is room for them at once.
+const HEADERS: usize = 12;
