@@ -86,6 +86,10 @@ impl fmt::Display for CheckReport<'_> {
         if settings.proxies.http.is_some() || settings.proxies.https.is_some() {
             proxies(f, settings)?;
         }
+        if !settings.registries.iter().any(|entry| entry.is_default) {
+            writeln!(f)?;
+            line(f, "default", "none: requests that name no registry are answered with 404")?;
+        }
         settings.registries.iter().try_for_each(|entry| {
             registry(f, entry)?;
             retention(f, &settings.store.retention, entry)
@@ -231,6 +235,9 @@ fn pattern(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fmt
 }
 
 fn registry_rules(f: &mut fmt::Formatter<'_>, entry: &registry::RegistryOptions) -> fmt::Result {
+    if entry.rules.push {
+        line(f, "push", "yes: clients that may push write to the upstream")?;
+    }
     line(f, "tag_ttl", &time(entry.tags.ttl))?;
     line(f, "max_stale", &time(entry.tags.max_stale))?;
     for rule in &entry.rules.tags {

@@ -14,6 +14,7 @@ pub(super) fn check(
     resolver: &mut Resolver<'_>,
 ) {
     warn_of_useless(listeners, registries, resolver);
+    warn_of_unreached(registries, resolver);
     check_logins(listeners, registries, resolver);
     check_rules(registries, resolver);
     check_hosts(registries, resolver);
@@ -44,6 +45,20 @@ fn warn_of_useless(
         resolver.warnings.push(format!(
             "`{}` is asked with the credentials of clients, but no listener takes any: set \
              `challenge = \"basic\"` in `[access]`",
+            registry.name
+        ));
+    }
+}
+
+/// Warns of registries that few requests can mean.
+fn warn_of_unreached(registries: &[RegistryOptions], resolver: &mut Resolver<'_>) {
+    let is_reached = |it: &RegistryOptions| {
+        it.is_default || it.prefix.is_some() || it.pattern.is_some() || !it.hosts.is_empty()
+    };
+    for registry in registries.iter().filter(|registry| !is_reached(registry)) {
+        resolver.warnings.push(format!(
+            "`{}` can be no prefix, and has no `prefix` and no `hosts`: only clients that send \
+             `ns={0}` reach it",
             registry.name
         ));
     }

@@ -62,6 +62,24 @@ impl<'t> Document<'t> {
         target.insert(owned(key), Spanned::new(at..at, DeValue::String(DeString::Owned(value))));
     }
 
+    /// All texts that are values, each with its offset.
+    pub(super) fn texts(&self) -> Vec<(usize, &str)> {
+        let (mut texts, mut rest) = (Vec::new(), vec![(0, &self.root)]);
+        while let Some((at, value)) = rest.pop() {
+            match value {
+                DeValue::String(text) => texts.push((at, &**text)),
+                DeValue::Array(items) => {
+                    rest.extend(items.iter().map(|item| (item.span().start, item.get_ref())));
+                }
+                DeValue::Table(table) => {
+                    rest.extend(table.values().map(|item| (item.span().start, item.get_ref())));
+                }
+                _ => {}
+            }
+        }
+        texts
+    }
+
     /// The place that `offset` stands for.
     pub(super) fn place(&self, offset: usize) -> SourcePlace {
         if let Some(index) = offset.checked_sub(self.text.len() + 1) {

@@ -83,7 +83,32 @@ pub(super) fn resolve(
     let Some(written) = written.filter(|_| !reader.is_malformed) else {
         return reader.into_result(None);
     };
-    settings::resolve(written, Resolver::new(reader, environment, path, is_world_readable))
+    let resolver = Resolver::new(reader, environment, path, is_world_readable);
+    let mut settings = settings::resolve(written, resolver)?;
+    settings.warnings.extend(unset_variables(document));
+    Ok(settings)
+}
+
+/// Warns of values such as `${TOKEN}`, which other programs would replace. The value itself is not
+/// shown: it may be a password all the same.
+fn unset_variables(document: &Document<'_>) -> Vec<String> {
+    let mut texts = document.texts();
+    texts.retain(|(_, text)| is_variable(text));
+    texts.sort_unstable();
+    let warning = |(at, _)| {
+        let fault = ValueFault::new("this reads like a variable, and is taken as it is");
+        let hint = "Larder replaces no variables in the file; `password_env` names one, and \
+                    `LARDER_…` variables win over keys";
+        fault.hint(hint).at(document.place(at), None).to_line()
+    };
+    texts.into_iter().map(warning).collect()
+}
+
+/// Whether a text is `$NAME` or `${NAME}` and nothing else.
+fn is_variable(text: &str) -> bool {
+    let Some(name) = text.strip_prefix('$') else { return false };
+    let name = name.strip_prefix('{').and_then(|it| it.strip_suffix('}')).unwrap_or(name);
+    !name.is_empty() && name.chars().all(|it| it.is_ascii_uppercase() || "_0123456789".contains(it))
 }
 
 /// The file that is named, else the system's, else none, which is as good as an empty one.

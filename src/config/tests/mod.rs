@@ -3,6 +3,7 @@
 mod access;
 mod credentials_page;
 mod dashboard;
+mod doubtful;
 mod example;
 mod identity;
 mod listeners;
