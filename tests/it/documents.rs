@@ -336,6 +336,11 @@ impl Etc {
         etc.write("tls.key", &key);
         etc.write("clients-ca.pem", &String::from_utf8(ca.pem()).unwrap());
         etc.write("registry.crt", &certificate);
+        // Of ECDSA over P-256, as rcgen makes them.
+        let pair = rcgen::KeyPair::generate().unwrap();
+        for file in ["near.pub", "near-side.pub"] {
+            etc.write(file, &pair.public_key_pem());
+        }
         etc.write("gar-key.json", "{\n  \"private_key\": \"canary\"\n}\n");
         for file in SECRET_FILES {
             etc.write(file, "canary\n");
