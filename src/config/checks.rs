@@ -50,10 +50,12 @@ fn warn_of_useless(
     }
 }
 
-/// Warns of registries that few requests can mean.
+/// Warns of registries that few requests can mean. Only containerd knows names without a dot, and a
+/// name with one is a prefix, or has a port, which operators choose knowingly.
 fn warn_of_unreached(registries: &[RegistryOptions], resolver: &mut Resolver<'_>) {
     let is_reached = |it: &RegistryOptions| {
-        it.is_default || it.prefix.is_some() || it.pattern.is_some() || !it.hosts.is_empty()
+        let has_door = it.prefix.is_some() || it.pattern.is_some() || !it.hosts.is_empty();
+        it.is_default || has_door || it.name.as_str().contains('.')
     };
     for registry in registries.iter().filter(|registry| !is_reached(registry)) {
         resolver.warnings.push(format!(

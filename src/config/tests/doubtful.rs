@@ -16,6 +16,7 @@ fn a_registry_that_no_door_but_one_reaches_is_told() {
         "[registry.'mirror']\nupstream = 'http://m.test'\nprefix = 'm.test'",
         "[registry.'mirror']\nupstream = 'http://m.test'\nhosts = ['m.test']",
         "[registry.'mirror']\nupstream = 'http://m.test'\ndefault = true",
+        "[registry.'m.test:8083']",
         "[registry.'*.dkr.ecr.*.amazonaws.com']",
     ] {
         assert_eq!(warnings(config), [""; 0], "{config}");
