@@ -24,7 +24,7 @@ use crate::routes::Entrance;
 /// Every address that is listened on.
 #[derive(Debug, Default)]
 pub(super) struct ListenPorts {
-    inherited: Arc<InheritedListeners>,
+    pub(super) inherited: Arc<InheritedListeners>,
     open: Vec<OpenPort>,
 }
 

