@@ -127,15 +127,25 @@ impl<'a> AcceptSet<'a> {
         self.ranges.iter().any(matches)
     }
 
-    /// The set as one `Accept` value, the same for equal sets, so that it can be a cache key; empty
-    /// when the client named nothing.
+    /// The types of manifests in it as one `Accept` value, which can be a cache key: there are few
+    /// of them, whatever clients make up. A generic type for a client that takes none of them.
     pub fn to_header(&self) -> String {
-        let mut ranges: Vec<_> = self.ranges.iter().map(|it| it.to_ascii_lowercase()).collect();
-        ranges.sort_unstable();
-        ranges.dedup();
-        ranges.join(", ")
+        let known = MANIFEST_ACCEPT.split(", ").chain(SCHEMA_1);
+        let taken = |it: &&str| it.parse().is_ok_and(|media_type| self.takes(&media_type));
+        let mut types: Vec<_> = known.filter(taken).collect();
+        types.sort_unstable();
+        if types.is_empty() { GENERIC.to_owned() } else { types.join(", ") }
     }
 }
+
+/// The types of Docker's schema 1, signed and not.
+const SCHEMA_1: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
+
+/// A type that no manifest has.
+const GENERIC: &str = "application/json";
 
 #[cfg(test)]
 mod tests {
@@ -167,6 +177,19 @@ mod tests {
         let line = format!("{V2S2}, {shouted} ;q=0.9,{V2S2}");
         assert_eq!(one, AcceptSet::parse([line.as_str()]).to_header());
         assert_eq!(one, format!("{V2S2}, {INDEX}"));
+    }
+
+    #[test]
+    fn types_that_no_manifest_has_do_not_make_another_set() {
+        let header = |lines: &[&str]| AcceptSet::parse(lines.iter().copied()).to_header();
+        for made_up in ["application/vnd.x1.v1+json", "text/html;q=0.3", "application/json"] {
+            assert_eq!(header(&[V2S2, made_up]), V2S2, "{made_up}");
+            assert_eq!(header(&[made_up]), GENERIC, "{made_up}");
+        }
+        let all = header(&[]);
+        let but_index = all.replace(&format!(", {INDEX}"), "");
+        assert!(all.contains(INDEX) && !but_index.contains(INDEX));
+        assert_eq!(header(&["*/*", &format!("{INDEX};q=0")]), but_index);
     }
 
     #[test]

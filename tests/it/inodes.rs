@@ -6,12 +6,16 @@
 use std::fs;
 use std::path::Path;
 
+use http::Method;
 use larder::oci::{Algorithm, Digest};
 use tokio::task::JoinSet;
 
+use crate::support::image::OCI_INDEX;
 use crate::support::proxy::files_under;
 use crate::support::small_disk::SmallDisk;
-use crate::support::{Blob, Client, Image, Process, ScriptedRegistry, often};
+use crate::support::{
+    Blob, Client, Fault, Image, Process, Proxy, ScriptedRegistry, Setup, When, often,
+};
 
 const REPOSITORY: &str = "library/alpine";
 const INODES: usize = 2000;
@@ -26,7 +30,7 @@ const CLIENTS: usize = 16;
 async fn ask(client: Client, number: u64, image: Image) {
     let get = async |path: String| client.get(&path).await;
     let repository = format!("names/r{number}");
-    match number % 5 {
+    match number % 7 {
         0 => {
             let reply = get(format!("/v2/{repository}/manifests/latest")).await;
             reply.assert_is(&image.manifest.blob);
@@ -41,6 +45,12 @@ async fn ask(client: Client, number: u64, image: Image) {
         }
         2 => assert_eq!(get(format!("/v2/{repository}/manifests/none")).await.status, 404),
         3 => assert_eq!(get(format!("/v2/{repository}/tags/list")).await.status, 404),
+        4 => assert_eq!(get(referrers(number)).await.status, 200),
+        5 => {
+            let path = format!("/v2/{REPOSITORY}/manifests/none");
+            let accept = made_up_accept(number);
+            assert_eq!(client.get_with(&path, &[("accept", &accept)]).await.status, 404);
+        }
         _ => {
             let none = Digest::of(Algorithm::Sha256, &number.to_le_bytes());
             for kind in ["blobs", "manifests"] {
@@ -51,10 +61,27 @@ async fn ask(client: Client, number: u64, image: Image) {
     }
 }
 
+/// Referrers in a repository of thirty components. A registry of OCI has an index of them for any
+/// name.
+fn referrers(number: u64) -> String {
+    let digest = Digest::of(Algorithm::Sha256, &number.to_le_bytes());
+    format!("/v2/{}r{number}/referrers/{digest}", format!("d{number}/").repeat(30))
+}
+
+fn knows_referrers(hub: &ScriptedRegistry) {
+    let headers = vec![("Content-Type", OCI_INDEX.to_owned())];
+    let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+    hub.breaks(When::asked("/referrers/"), Fault::Status(200, headers, index));
+}
+
+fn made_up_accept(number: u64) -> String {
+    format!("application/vnd.x{number}.v1+json, text/x{number};q=0.{}", number % 10)
+}
+
 /// Holds what [`ask`] finds.
 fn hold(hub: &ScriptedRegistry, number: u64) -> Image {
     let image = Image::random(number + 10, &[100]);
-    match number % 5 {
+    match number % 7 {
         0 => hub.put_image(&format!("names/r{number}"), "latest", &image),
         1 => hub.put_tagged(REPOSITORY, &format!("t{number}"), &image.manifest),
         _ => {}
@@ -74,6 +101,7 @@ async fn pulls_go_on_and_are_cached_whatever_names_clients_make_up() {
         let Some(disk) = SmallDisk::mount_with(&format!(",nr_inodes={INODES}")) else { return };
         let hub = ScriptedRegistry::new();
         hub.knows_lists();
+        knows_referrers(&hub);
         let upstream = hub.listen().await;
         let mut larder = Process::with_min_free(&disk.cache(), upstream, min_free).await;
         let mut clients = JoinSet::new();
@@ -107,6 +135,54 @@ async fn pulls_go_on_and_are_cached_whatever_names_clients_make_up() {
         larder.terminate().await;
         assert_sums_have_blobs(&disk.cache());
     }
+}
+
+/// Nothing is held of such a repository, and so there is no directory of it.
+#[tokio::test(start_paused = true)]
+async fn lists_of_deep_made_up_names_take_a_file_each_and_no_directories() {
+    const ASKED: usize = 100;
+    let hub = ScriptedRegistry::new();
+    knows_referrers(&hub);
+    let proxy = Proxy::before(&hub).await;
+    let records = || count(&proxy.cache_dir().join("registries"));
+    assert_eq!(proxy.get(&referrers(0)).await.status, 200);
+    let before = records();
+    for number in 1..=ASKED as u64 {
+        for _ in ["asked", "kept"] {
+            assert_eq!(proxy.get(&referrers(number)).await.status, 200);
+        }
+    }
+    assert_eq!(hub.gets("/referrers/").len(), ASKED + 1, "they are kept");
+    assert!(records() <= before + ASKED, "{} files, {before} before", records());
+}
+
+/// Whatever sets of types clients make up, a tag has as many records as there are kinds of them,
+/// and a push finds them at once.
+#[tokio::test(start_paused = true)]
+async fn made_up_sets_of_types_make_few_records_of_a_tag() {
+    let hub = ScriptedRegistry::new();
+    let mut setup = Setup::new();
+    setup.registry("docker.io", &hub).rules.push = true;
+    let proxy = setup.start().await;
+    let [old, new] = [1, 2].map(|seed| Image::random(seed, &[1000]));
+    hub.put_image(REPOSITORY, "latest", &old);
+    proxy.pull(REPOSITORY, "latest", &old).await;
+    let records = || count(&proxy.cache_dir().join("registries"));
+    let before = records();
+    let latest = format!("/v2/{REPOSITORY}/manifests/latest");
+    for number in 0..200 {
+        let accept = made_up_accept(number);
+        proxy.get_with(&latest, &[("accept", &accept)]).await;
+    }
+    assert!(records() <= before + 4, "{} files, {before} before", records());
+
+    for blob in new.blobs() {
+        hub.put_blob(REPOSITORY, blob);
+    }
+    let media_type = [("content-type", &*new.manifest.media_type)];
+    let bytes = new.manifest.blob.bytes.clone();
+    proxy.client.send(Method::PUT, &latest, &media_type, bytes).await.assert_status(201);
+    proxy.get(&latest).await.assert_is(&new.manifest.blob);
 }
 
 async fn pull(larder: &Process, image: &Image) {

@@ -43,6 +43,15 @@ pub(crate) enum FillProgress {
 }
 
 impl FillProgress {
+    /// Why it failed, if that is a fault: that the upstream has no such blob is an answer, and
+    /// clients choose what they ask for.
+    pub(crate) fn fault(&self) -> Option<&CacheError> {
+        match self {
+            Self::Failed(error) if !error.is_an_answer() => Some(error),
+            _ => None,
+        }
+    }
+
     /// Begins this attempt, or raises how much may be read of its file. Returns whether that
     /// changed anything: a write that was given up as stuck may end long after the fill has gone on
     /// without it.

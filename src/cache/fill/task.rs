@@ -77,7 +77,7 @@ impl FillTask {
     pub(super) async fn run(self) {
         let Some(end) = self.guard.while_wanted(|| self.fetch()).await else { return };
         let end = end.unwrap_or_else(FillProgress::Failed);
-        if let FillProgress::Failed(error) = &end {
+        if let Some(error) = end.fault() {
             self.warn(error, "fill failed");
         }
         self.tools.stats.note_end(&self.tools.store, self.grant.registry().name(), &end);

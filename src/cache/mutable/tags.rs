@@ -38,7 +38,7 @@ enum ResolvedTag {
 }
 
 /// How tags look to clients that cannot take the manifest that the full `Accept` list resolves to:
-/// each `Accept` set has records of its own.
+/// each set of types of manifests has records of its own.
 #[derive(Clone, Debug)]
 struct AcceptView {
     /// A file name: part of the hash of the set.
@@ -97,10 +97,7 @@ impl TagPulls {
         if accept.takes(&pulled.what.media_type) {
             return Ok(pulled);
         }
-        match AcceptView::of(accept) {
-            Some(view) => self.pull_view(grant, tag, Some(view), purpose).await,
-            None => Ok(pulled),
-        }
+        self.pull_view(grant, tag, Some(AcceptView::of(accept)), purpose).await
     }
 
     /// Forgets the records of a tag. A digest that was pushed takes their place; but if another
@@ -358,14 +355,11 @@ impl ResolvedTag {
 }
 
 impl AcceptView {
-    /// The view of a client; `None` for one that takes anything.
-    fn of(accept: &AcceptSet<'_>) -> Option<Self> {
+    /// The view of a client.
+    fn of(accept: &AcceptSet<'_>) -> Self {
         let accept = accept.to_header();
-        if accept.is_empty() {
-            return None;
-        }
         let name = Digest::of(Algorithm::Sha256, accept.as_bytes()).hex()[..16].to_owned();
-        Some(Self { name, accept })
+        Self { name, accept }
     }
 }
 

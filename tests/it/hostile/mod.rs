@@ -11,6 +11,7 @@ mod leavers;
 mod names;
 mod portals;
 mod queries;
+mod quiet;
 mod site;
 mod slow_pushes;
 mod smuggling;
