@@ -107,6 +107,8 @@ impl BodySource for PartChain {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use http_body_util::BodyExt as _;
 
@@ -153,5 +155,47 @@ mod tests {
         };
         let want = format!("{}{}\r\n--{boundary}--\r\n", part("5-7", "567"), part("0-0", "0"));
         assert_eq!(String::from_utf8(bytes.to_vec()).unwrap(), want);
+    }
+    /// One byte, from something that is open as long as this is.
+    struct Open(Arc<AtomicUsize>, Slow);
+
+    impl BodySource for Open {
+        fn next_now(&mut self) -> Option<NextBytes> {
+            self.1.next_now()
+        }
+
+        fn next(&mut self) -> Pin<Box<dyn Future<Output = NextBytes> + Send + '_>> {
+            self.1.next()
+        }
+    }
+
+    impl Drop for Open {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A client that asks for a thousand ranges and does not read holds no more than one.
+    #[tokio::test]
+    async fn a_part_is_opened_when_its_turn_comes_and_closed_before_the_next() {
+        let (open, opened) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = (Arc::clone(&open), Arc::clone(&opened));
+        let source = move |_: Range<u64>| -> Box<dyn BodySource> {
+            counts.0.fetch_add(1, Ordering::Relaxed);
+            counts.1.fetch_add(1, Ordering::Relaxed);
+            Box::new(Open(Arc::clone(&counts.0), Slow(VecDeque::from([0]))))
+        };
+        let parts = (0..1024).map(|at| 2 * at..2 * at + 1).collect();
+        let multipart = MultipartBody::new("application/octet-stream", 4096);
+        let (mut body, _) = multipart.into_body(parts, source);
+        let is_open = || open.load(Ordering::Relaxed);
+        assert_eq!((is_open(), opened.load(Ordering::Relaxed)), (0, 0), "nobody reads yet");
+
+        let mut most = 0;
+        while let Some(frame) = body.frame().await {
+            frame.unwrap();
+            most = most.max(is_open());
+        }
+        assert_eq!((most, is_open(), opened.load(Ordering::Relaxed)), (1, 0, 1024));
     }
 }

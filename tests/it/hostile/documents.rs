@@ -8,7 +8,7 @@ use larder::oci::{MANIFEST_BYTES_MAX, ManifestFacts};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
 
-use crate::support::{Blob, Fault, Image, Manifest, ScriptedRegistry, Setup, When};
+use crate::support::{Blob, Fault, Image, Manifest, Process, ScriptedRegistry, Setup, When};
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -152,6 +152,37 @@ async fn a_cached_pull_does_not_wait_for_large_documents_of_others() {
         }
     }
     assert!(pulls > 2 && longest < to_read_one, "{pulls} pulls, {longest:?} > {to_read_one:?}");
+}
+
+/// The bytes of the largest manifests are held while they come and go; no more is made of them.
+#[tokio::test]
+async fn large_documents_at_once_take_little_memory_beside_their_bytes() {
+    const DOCUMENTS: usize = 12;
+    let hub = ScriptedRegistry::new();
+    let image = Image::random(2, &[1000]);
+    hub.put_image("o/a", "latest", &image);
+    let documents: Vec<_> = (0..DOCUMENTS).map(whole).collect();
+    for document in &documents {
+        hub.put_manifest("o/a", document);
+    }
+    let larder = Process::before(hub.listen().await, "").await;
+    let latest = "/v2/o/a/manifests/latest";
+    larder.client().get(latest).await.assert_is(&image.manifest.blob);
+    let before = larder.peak_resident_bytes();
+
+    let mut asking = JoinSet::new();
+    for document in documents.iter().cloned() {
+        let (client, path) = (larder.client(), document.path("o/a"));
+        asking.spawn(async move { client.get(&path).await.assert_is(&document.blob) });
+    }
+    asking.join_all().await;
+
+    let grown = larder.peak_resident_bytes() - before;
+    let bytes = (DOCUMENTS * MANIFEST_BYTES_MAX) as u64;
+    assert!(grown < 6 * bytes, "{grown} bytes for documents of {bytes}");
+    hub.forget();
+    larder.client().get(latest).await.assert_is(&image.manifest.blob);
+    hub.assert_not_asked();
 }
 
 /// A layer that is to be fetched from elsewhere is the client's to fetch: no URL in a document is

@@ -142,6 +142,14 @@ impl Process {
         pages * rustix::param::page_size() as u64
     }
 
+    /// The most memory that it ever had, in bytes.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        kib << 10
+    }
+
     /// A connection from another address of this machine, 127.0.0.`client`.
     pub async fn connect_from(&self, client: u8) -> std::io::Result<TcpStream> {
         connect_from(client, self.address).await
