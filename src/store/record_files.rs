@@ -67,14 +67,16 @@ impl RecordFiles {
 
     /// The permission to write a record of `len` bytes; `None` if there are too many.
     fn permit(&self, path: &Path, len: u64) -> io::Result<Option<RecordPermit>> {
-        let is_record = path.starts_with(self.layout.registries());
-        if !is_record || (path.exists() && len <= ALWAYS_BYTES) {
-            return self.budget.space().promise_record(RecordShare::default());
+        let registries = self.layout.registries();
+        let below = path.strip_prefix(registries).ok().and_then(|below| below.iter().next());
+        let registry = below.unwrap_or_default();
+        if below.is_none() || (path.exists() && len <= ALWAYS_BYTES) {
+            return self.budget.space().promise_record(registry, RecordShare::default());
         }
         let missing = path.ancestors().skip(1).take_while(|dir| !dir.exists()).count() as u64;
         let blocks = missing + len.div_ceil(ALWAYS_BYTES);
         let more = RecordShare { files: missing + 1, bytes: blocks * ALWAYS_BYTES };
-        let permit = self.budget.space().promise_record(more)?;
+        let permit = self.budget.space().promise_record(registry, more)?;
         if permit.is_none() {
             tracing::debug!(path = %path.display(), "not recorded: there are too many records");
             self.sweeper.wake();

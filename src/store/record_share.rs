@@ -2,6 +2,8 @@
 //!
 //! Pure numbers. They are counted in `space.rs`; which records go is decided in `record_sweep.rs`.
 
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::ops::{Add, Sub};
 
 /// A number of records with their directories, and the bytes that these take.
@@ -51,6 +53,40 @@ impl Sub for RecordShare {
     }
 }
 
+/// The records that were made since there are nearly too many, by the directory of a registry.
+///
+/// Old records take a moment to remove. Until then a registry whose clients make up many of them
+/// leaves others as much of what is left as it has taken, so that these wait for nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastRecords {
+    of: HashMap<OsString, RecordShare>,
+}
+
+impl LastRecords {
+    /// Whether a registry may have `more`, with which `taken` is taken of `most`.
+    pub(super) fn admits(
+        &mut self,
+        registry: &OsStr,
+        more: RecordShare,
+        taken: RecordShare,
+        most: RecordShare,
+    ) -> bool {
+        if !taken.exceeds(most.tenths(FULL_TENTHS)) {
+            self.of.clear();
+            return true;
+        }
+        let own = self.of.get(registry).copied().unwrap_or_default() + more;
+        let is_fair = !taken.exceeds(most) && !own.exceeds(most - taken);
+        if is_fair {
+            self.of.insert(registry.to_owned(), own);
+        }
+        is_fair
+    }
+}
+
+/// Tenths of what there may be from which on records go.
+pub(super) const FULL_TENTHS: u64 = 9;
+
 /// Records and their directories, however large the disk is: about 4 GiB. Each tag and each
 /// manifest has a row of the index in memory too.
 const RECORDS_MAX: u64 = 1_000_000;
@@ -75,5 +111,26 @@ mod tests {
             assert_eq!(RecordShare { files, bytes }.exceeds(most), exceeds, "{files} {bytes}");
         }
         assert_eq!(most.tenths(9), RecordShare { files: 450, bytes: 900 });
+    }
+    /// A flood of one registry stops half-way, and another one goes on.
+    #[test]
+    fn the_last_records_are_shared_among_registries() {
+        let most = RecordShare { files: 1000, bytes: 1000 * 4096 };
+        let one = RecordShare { files: 1, bytes: 4096 };
+        let (mut last, mut taken) = (LastRecords::default(), RecordShare::default());
+        let mut flood = |registry: &str, taken: &mut RecordShare| {
+            let mut made = 0;
+            while last.admits(OsStr::new(registry), one, *taken + one, most) {
+                *taken = *taken + one;
+                made += 1;
+            }
+            made
+        };
+        assert_eq!(flood("docker.io", &mut taken), 950, "half of the last tenth");
+        assert_eq!(flood("ghcr.io", &mut taken), 25);
+        assert_eq!(flood("docker.io", &mut taken), 0);
+        // Old ones are gone.
+        taken = most.tenths(8);
+        assert_eq!(flood("docker.io", &mut taken), 150);
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::eviction::DiskBudget;
 use super::index::IndexRow;
-use super::record_share::RecordShare;
+use super::record_share::{FULL_TENTHS, RecordShare};
 use super::record_store::{MANIFESTS, MEMBERS, TAGS, VANISHED};
 use super::space::SpacePart;
 use crate::oci::Reference;
@@ -326,8 +326,7 @@ const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// The pause between two walks that count.
 const MEASURE_EVERY: Duration = Duration::from_secs(3600);
 
-/// Tenths of what there may be from which on records go, and down to which.
-const FULL_TENTHS: u64 = 9;
+/// Tenths of what there may be down to which records go.
 const SWEPT_TENTHS: u64 = 8;
 
 #[cfg(test)]
@@ -429,12 +428,13 @@ mod tests {
             lab.is_old_at("ghcr.io", &format!("o/a/_tags/t{number}"));
         }
         let flooded = lab.repository("flooded");
-        assert!((0..45).all(|number| put_tag(&flooded, number)));
+        let written = (0..45).filter(|number| put_tag(&flooded, *number)).count();
+        assert!(written > 40, "{written}");
         lab.sweep();
 
         assert!((0..8).all(|number| other.tag(&tag(number), None).unwrap().is_some()));
         let left = (0..45).filter(|it| flooded.tag(&tag(*it), None).unwrap().is_some()).count();
-        assert!((25..44).contains(&left), "{left}");
+        assert!((25..written).contains(&left), "{left} of {written}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! A file system may also have a number of inodes, and is as full without a free one as without a
 //! free block. How many of both records may take is decided in `record_share.rs`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::record_share::RecordShare;
+use super::record_share::{LastRecords, RecordShare};
 use super::record_store::REGISTRIES;
 use super::space_limits::{
     FLOOR_SHARE, INODES_PER_WRITER, SPARE_MAX, SPARE_SHARE, SpaceAmount, SpaceLimits,
@@ -95,6 +96,7 @@ pub(super) struct FreeSpace {
     /// The tree of records.
     records: PathBuf,
     ledger: Arc<Mutex<SpaceLedger>>,
+    last_records: Arc<Mutex<LastRecords>>,
 }
 
 /// Every count at one moment.
@@ -157,7 +159,8 @@ impl FreeSpace {
             used: Default::default(),
         };
         let ledger = Arc::new(Mutex::new(ledger));
-        Self { dir: dir.to_owned(), records: dir.join(REGISTRIES), ledger }
+        let last_records = Arc::default();
+        Self { dir: dir.to_owned(), records: dir.join(REGISTRIES), ledger, last_records }
     }
 
     fn ledger(&self) -> MutexGuard<'_, SpaceLedger> {
@@ -264,13 +267,19 @@ impl FreeSpace {
         Ok(RecordShare::most_of(size, inodes.map(|inodes| inodes.total)))
     }
 
-    /// Promises part of the records' share to a writer; `None` if that is too much, and not if it
-    /// is nothing.
-    pub(super) fn promise_record(&self, more: RecordShare) -> io::Result<Option<RecordPermit>> {
+    /// Promises part of the records' share to a writer, for the records in the directory of a
+    /// registry; `None` if that is too much, and not if it is nothing.
+    pub(super) fn promise_record(
+        &self,
+        registry: &OsStr,
+        more: RecordShare,
+    ) -> io::Result<Option<RecordPermit>> {
         let most = self.most_records()?;
         let mut ledger = self.ledger();
         let promised = ledger.records_promised + more;
-        if more != RecordShare::default() && (ledger.records() + promised).exceeds(most) {
+        let taken = ledger.records() + promised;
+        let admits = || self.last_records.lock().admits(registry, more, taken, most);
+        if more != RecordShare::default() && !admits() {
             return Ok(None);
         }
         ledger.records_promised = promised;
