@@ -30,6 +30,7 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     families.extend(memory(sources));
     families.push(single(metrics::CONNECTIONS, sources.connections.len() as u64));
     families.push(single(metrics::EVENTS_LOST, sources.traffic.events().lost()));
+    families.push(access_log(&sources.traffic));
     families.push(ready(&HealthReport::of(sources).await));
     families.push(family(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], SampleValue::Whole(1))]));
     families.extend(process::families().await);
@@ -67,6 +68,13 @@ fn requests(traffic: &TrafficCounters) -> Vec<MetricFamily> {
             first_byte.map(|(route, seen)| (route, SampleValue::Histogram(seen))),
         ),
     ]
+}
+
+fn access_log(traffic: &TrafficCounters) -> MetricFamily {
+    let losses = traffic.access_log();
+    let lost = [("disk", &losses.disk), ("slow", &losses.slow)];
+    let lost = lost.map(|(reason, lines)| ([reason], SampleValue::Whole(lines.get())));
+    family(metrics::ACCESS_LOG_LOST, lost)
 }
 
 /// The cache's decision and its detail; `none` for requests that the cache had no part in.

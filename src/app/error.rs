@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::access::NoRandomness;
+use crate::config::Diagnostic;
 use crate::http::TrustError;
 use crate::push;
 use crate::store::OpenError;
@@ -13,6 +14,9 @@ use crate::upstream::SetupError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The access log cannot be opened.
+    #[error("{}", .0.to_line())]
+    AccessLog(Diagnostic),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Bind {

@@ -5,6 +5,7 @@
 //! that all rests on, `run.rs` is the process: its signals, and what they lead to.
 
 mod accepting;
+mod access_log;
 mod certificates;
 mod control_socket;
 mod error;

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
+use super::access_log::OpenedAccessLog;
 use super::certificates::LOOK_EVERY;
 use super::control_socket::ControlSocket;
 use super::notify::ServiceManager;
@@ -38,13 +39,9 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     // No file of this process is for others, whatever the umask was.
     umask(Mode::RWXG | Mode::RWXO);
     warn(&settings);
-    if BootId::of_machine().is_none() {
-        tracing::warn!(
-            "cannot read /proc/sys/kernel/random/boot_id: after each restart of Larder, stored \
-             content is verified before it is a hit; a unit must not have ProcSubset=pid"
-        );
-    }
+    warn_of_missing_boot_id();
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
+    let access_log = OpenedAccessLog::open(settings.access_log.as_ref())?;
     let inherited = Arc::new(InheritedListeners::of_process().map_err(StartError::Inherited)?);
     warn_of_unused(&inherited, &settings);
     let mut ports = ListenPorts::new(Arc::clone(&inherited));
@@ -57,6 +54,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     operators.commit_page(page, &app).await;
     let control = ControlSocket::open(&app, &settings.store.dir);
     let (request_log, pull_log) = (RequestLog::start(app.traffic()), PullLog::start(&app));
+    let access_log = access_log.start(&app);
     ports.commit(prepared, &app).await;
     let manager = ServiceManager::of(&source.environment);
     manager.ready();
@@ -70,8 +68,18 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     if end == RunEnd::Stopped {
         pull_log.finish().await;
         request_log.finish().await;
+        access_log.finish().await;
     }
     Ok(end)
+}
+
+fn warn_of_missing_boot_id() {
+    if BootId::of_machine().is_none() {
+        tracing::warn!(
+            "cannot read /proc/sys/kernel/random/boot_id: after each restart of Larder, stored \
+             content is verified before it is a hit; a unit must not have ProcSubset=pid"
+        );
+    }
 }
 
 /// Tells of sockets of the service manager that no listener uses: connections to one would wait for
@@ -216,6 +224,7 @@ fn restart_keys(opened: &Settings, new: &Settings) -> Vec<&'static str> {
     let keys = [
         ("log_level", opened.log.filter != new.log.filter),
         ("log_format", opened.log.format != new.log.format),
+        ("access_log", opened.access_log != new.access_log),
         ("cache.dir", opened.store.dir != new.store.dir),
         ("cache.memory", opened.cache.memory != new.cache.memory),
         ("cache.fill_keep", opened.store.fill_keep != new.store.fill_keep),

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::access_log::AccessLogTable;
 use super::auth_keys::AuthTable;
 use super::import_keys::ImportTable;
 use super::log_settings::{LogFilter, LogFormat};
@@ -55,6 +56,8 @@ table! {
         log_level: LogFilter = "info";
         /// Whether log lines are text for people or JSON objects for machines.
         log_format: LogFormat = "text";
+        /// A file with a line for each request.
+        access_log: AccessLogTable = {};
         /// TLS on all addresses of `listen`.
         tls: Located<TlsTable>;
         /// The rights of clients on all addresses of `listen`.
@@ -346,8 +349,9 @@ table! {
 }
 
 /// The tables of the file.
-pub(super) const TABLES: [TableInfo; 15] = [
+pub(super) const TABLES: [TableInfo; 16] = [
     FileTable::INFO,
+    AccessLogTable::INFO,
     TlsTable::INFO,
     AccessTable::INFO,
     CertificateTable::INFO,
@@ -375,6 +379,7 @@ pub(super) fn home_of(key: &str) -> Option<&'static str> {
 pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     let tables = [
         ("", FileTable::INFO),
+        ("access_log", AccessLogTable::INFO),
         ("tls", TlsTable::INFO),
         ("access", AccessTable::INFO),
         ("dashboard", DashboardTable::INFO),

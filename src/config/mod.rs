@@ -5,6 +5,7 @@
 //! module reads a file or the environment to learn what to do.
 
 mod access;
+mod access_log;
 mod auth_keys;
 mod checks;
 mod claims;
@@ -42,6 +43,7 @@ mod values;
 mod tests;
 
 pub use access::AccessSettings;
+pub use access_log::AccessLogSettings;
 pub use credential::read_password_again;
 pub use dashboard::DashboardSettings;
 pub use defaults::{ADMIN_LISTEN, DASHBOARD_LISTEN};

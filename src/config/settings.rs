@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use secrecy::SecretSlice;
 
+use super::access_log::{self, AccessLogSettings};
 use super::checks;
 use super::dashboard::{self, DashboardSettings};
 use super::defaults;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// The log.
     pub log: LogSettings,
+    /// The file with a line for each request, if there is one.
+    pub access_log: Option<AccessLogSettings>,
     /// For the store.
     pub store: StoreOptions,
     /// The images that are kept.
@@ -91,6 +94,7 @@ pub(super) fn resolve(
         },
         shutdown_grace: file.shutdown_grace,
         log: LogSettings { filter: file.log_level, format: file.log_format },
+        access_log: access_log::resolve(&file.access_log, &mut resolver),
         store: store_options(&file.cache, retention, &mut resolver),
         pins,
         import_keys: import_keys::resolve(&file.import, &mut resolver),

@@ -252,7 +252,7 @@ fn no_word(text: &str, words: &[&'static str]) -> ValueFault {
     }
 }
 
-fn integer(number: &DeInteger<'_>) -> Option<usize> {
+pub(super) fn integer(number: &DeInteger<'_>) -> Option<usize> {
     usize::from_str_radix(number.as_str(), number.radix()).ok()
 }
 

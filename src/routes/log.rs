@@ -60,7 +60,7 @@ fn write_event(event: &RequestEvent) {
 }
 
 /// Milliseconds, rounded to the microsecond.
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 

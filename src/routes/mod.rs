@@ -3,6 +3,7 @@
 //! Read `answer.rs` first. Decides which registry a request means and which status a client reads;
 //! whether it may do what it asks for is decided in `access`.
 
+mod access_log;
 mod answer;
 mod blobs;
 mod door;
@@ -20,6 +21,7 @@ mod reply;
 mod sources;
 mod traffic;
 
+pub use access_log::{AccessLog, AccessLogLosses};
 pub use answer::Routes;
 pub use entrance::Entrance;
 pub use event::{

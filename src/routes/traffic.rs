@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::access_log::AccessLogLosses;
 use super::event::{AnswerEnd, EventSender, RequestKind, RequestSummary};
 use super::pull_filter::PullFilter;
 use crate::cache::Decision;
@@ -20,6 +21,7 @@ use crate::telemetry::{CounterGrid, Histogram};
 #[derive(Debug, Default)]
 pub struct TrafficCounters {
     events: EventSender,
+    access_log: Arc<AccessLogLosses>,
     pulls: PullFilter,
     timings: [RequestTiming; RequestKind::ALL.len()],
     /// Requests that mean no registry.
@@ -63,6 +65,11 @@ impl TrafficCounters {
     /// The sender of an event for each request.
     pub fn events(&self) -> &EventSender {
         &self.events
+    }
+
+    /// The lines that the access log has lost.
+    pub fn access_log(&self) -> &Arc<AccessLogLosses> {
+        &self.access_log
     }
 
     /// The filter of the events that may begin a pull.

@@ -359,7 +359,10 @@ impl Etc {
     /// `larder check`, which reads these files and no variable of this process.
     fn check(&self, config: &str) -> (ExitStatus, String, String) {
         let here = self.dir.path().to_str().unwrap();
-        self.write("config.toml", &config.replace("/etc/larder", here));
+        self.write(
+            "config.toml",
+            &config.replace("/etc/larder", here).replace("/var/log/larder", here),
+        );
         let arguments = ["larder", "check", "--config", &format!("{here}/config.toml")];
         let environment = [("HOME", here)].into_iter().collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -8,6 +8,7 @@ mod support;
 
 mod accept;
 mod access;
+mod access_log;
 mod activation;
 mod admin;
 mod backoff;

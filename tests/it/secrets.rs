@@ -159,6 +159,9 @@ impl World {
     async fn assert_silent(&self, more: &[String]) {
         let mut said = vec![("the report", self.report()), ("the log", self.larder.log())];
         assert!(said[1].1.contains("TRACE"), "the log is at its most talkative");
+        let access_log = std::fs::read_to_string(self.larder.path("access.log")).unwrap();
+        assert!(access_log.contains("\"registry\":\"corp.test\""), "{access_log}");
+        said.push(("the access log", access_log));
         for path in ["/metrics", "/readyz", "/healthz"] {
             said.push((path, client_of(self.admin).get(path).await.text()));
         }
@@ -189,6 +192,7 @@ fn config(
 ) -> String {
     format!(
         "listen = ['{address}']\nadmin_listen = '{admin}'\ndashboard.listen = ''\n\
+         access_log.file = 'access.log'\n\
          [access]\nanonymous = 'none'\nchallenge = 'basic'\nhtpasswd = 'users'\n\
          [cache]\nsession_key_file = 'session'\n\
          [registry.'inline.test']\nupstream = 'http://{inline}'\npush = true\n\

@@ -38,8 +38,9 @@ fn the_example_changes_nothing_as_it_is() {
     }
 }
 
-const WITHOUT_DEFAULT: [&str; 18] = [
+const WITHOUT_DEFAULT: [&str; 19] = [
     "access",
+    "access_log",
     "ca",
     "cache",
     "certificate",

@@ -114,7 +114,18 @@ impl Instance {
     }
 
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until a file beside its configuration is so.
+    pub async fn until_file(&mut self, name: &str, is_so: impl Fn(&str) -> bool) {
+        let path = self.path(name);
+        let read = |_: &str| is_so(&fs::read_to_string(&path).unwrap_or_default());
+        self.until(read, &format!("{name} is not so")).await;
     }
 
     /// Waits until the log has this text so many times.

@@ -77,6 +77,7 @@ impl Setup {
         let dir = tempfile::tempdir().unwrap();
         let cache_dir = dir.path().join("cache");
         let settings = Settings {
+            access_log: None,
             listeners: Vec::new(),
             admin: None,
             dashboard: DashboardSettings::default(),
