@@ -150,7 +150,11 @@ fn buildkit_is_told_that_its_mirrors_speak_plain_http() {
     let all: Vec<Block> = all_blocks("toml").filter(|block| block.file == file).collect();
     assert_eq!(all.len(), 1);
     let toml: toml::Table = all[0].text.parse().unwrap();
-    let registries = toml["registry"].as_table().unwrap();
+    assert_mirrors_speak_http(toml["registry"].as_table().unwrap());
+}
+
+#[track_caller]
+fn assert_mirrors_speak_http(registries: &toml::Table) {
     for mirrors in registries.values().filter_map(|registry| registry.get("mirrors")) {
         for mirror in mirrors.as_array().unwrap() {
             assert_eq!(registries[mirror.as_str().unwrap()]["http"].as_bool(), Some(true));
@@ -179,6 +183,61 @@ fn every_daemon_json_names_mirrors_by_their_urls() {
     assert!(count >= 2, "{count} blocks");
 }
 
+/// The directory of hosts.toml has to be in the node, and its containerd to look there.
+#[test]
+fn a_node_of_kind_gets_the_directory_of_hosts_toml() {
+    let blocks: Vec<_> = all_blocks("yaml").filter(|it| it.file.ends_with("kind.yaml")).collect();
+    assert_eq!(blocks.len(), 1);
+    let texts = yaml_texts(&blocks[0].text);
+    let patch = after(&texts, "containerdConfigPatches").parse::<toml::Table>().unwrap();
+    let registry = &patch["plugins"]["io.containerd.grpc.v1.cri"]["registry"];
+    assert_eq!(registry["config_path"].as_str(), Some("/etc/containerd/certs.d"));
+    for path in ["hostPath", "containerPath"] {
+        assert_eq!(after(&texts, path), "/etc/containerd/certs.d", "{path}");
+    }
+}
+
+/// A workflow has the configuration of a builder in it, whose mirrors speak plain HTTP.
+#[test]
+fn a_workflow_tells_buildkit_of_its_mirrors() {
+    let blocks: Vec<_> = all_blocks("yaml").filter(|it| it.file.contains("/workflows/")).collect();
+    assert_eq!(blocks.len(), 1);
+    let texts = yaml_texts(&blocks[0].text);
+    let toml: toml::Table = after(&texts, "buildkitd-config-inline").parse().unwrap();
+    assert_mirrors_speak_http(toml["registry"].as_table().unwrap());
+}
+
+/// The argument is dockerd's own, and the service is found by its name.
+#[test]
+fn a_runner_of_gitlab_gives_its_dockerd_a_mirror() {
+    let file = "/etc/gitlab-runner/config.toml";
+    let blocks: Vec<_> = all_blocks("toml").filter(|block| block.file == file).collect();
+    assert_eq!(blocks.len(), 1);
+    let toml: toml::Table = blocks[0].text.parse().unwrap();
+    let docker = &toml["runners"][0]["docker"];
+    let service = &docker["services"][0];
+    assert_eq!(service["alias"].as_str(), Some("docker"));
+    let command = service["command"].as_array().unwrap();
+    assert_eq!(command[0].as_str(), Some("--registry-mirror"));
+    assert!(command[1].as_str().unwrap().starts_with("http://"));
+}
+
+/// All scalars of a YAML document, keys among them.
+fn yaml_texts(text: &str) -> Vec<String> {
+    let events = saphyr_parser::Parser::new_from_str(text).map(|event| event.unwrap().0);
+    let scalar = |event| match event {
+        saphyr_parser::Event::Scalar(text, ..) => Some(text.into_owned()),
+        _ => None,
+    };
+    events.filter_map(scalar).collect()
+}
+
+/// The scalar that follows a key.
+fn after<'t>(texts: &'t [String], key: &str) -> &'t str {
+    let at = texts.iter().position(|text| text == key).unwrap();
+    &texts[at + 1]
+}
+
 /// The parser is bash's own.
 #[test]
 fn every_shell_block_can_be_parsed() {
@@ -196,13 +255,17 @@ fn every_shell_block_can_be_parsed() {
 #[test]
 fn every_block_of_the_manuals_is_of_a_language_that_is_checked() {
     let pages = ["README.md", "docs/clients.md", "docs/install.md", "docs/access.md"];
-    for page in pages.into_iter().chain(["docs/upstreams.md"]) {
+    for page in pages.into_iter().chain(["docs/upstreams.md", "docs/recipes.md"]) {
         for block in blocks_of(page) {
             let language = block.language.as_str();
             let is_checked = matches!(language, "json" | "sh" | "toml");
-            // Without a parser for it here: k3s' file is short enough to be read.
-            let is_k3s = language == "yaml" && block.file.ends_with("registries.yaml");
-            assert!(is_checked || is_k3s, "{}: `{language}`", block.place);
+            // Without a parser for it here: k3s' file is short enough to be read, and those of
+            // proxies are tried by hand.
+            let is_read = language == "yaml" && block.file.ends_with("registries.yaml");
+            let is_tried = page.ends_with("recipes.md") && matches!(language, "nginx" | "text");
+            let is_yaml = language == "yaml"
+                && (block.file.ends_with("kind.yaml") || block.file.contains("/workflows/"));
+            assert!(is_checked || is_read || is_tried || is_yaml, "{}: `{language}`", block.place);
         }
     }
 }
