@@ -138,6 +138,10 @@ catalogue! {
         "Memory taken by what is hot and small, about."
     MEMORY_ENTRIES Gauge "larder_memory_cache_entries" ["cache"]
         "Entries of what is hot and small, about."
+    RELOAD Gauge "larder_config_reload_successful" []
+        "Whether the configuration could be used when it was last read again."
+    CERTIFICATE_END Gauge "larder_tls_certificate_end_seconds" ["address"]
+        "When the certificate that a listener shows ends, as Unix time."
     READY Gauge "larder_ready" ["state"]
         "What /readyz says."
     BUILD Gauge "larder_build_info" ["version"]

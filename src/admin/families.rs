@@ -1,6 +1,7 @@
 //! Collects the samples of every metric from the parts that count them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::catalogue as metrics;
 use super::exposition::{MetricFamily, SampleValue, family, single};
@@ -31,6 +32,7 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     families.push(single(metrics::CONNECTIONS, sources.connections.len() as u64));
     families.push(single(metrics::EVENTS_LOST, sources.traffic.events().lost()));
     families.push(access_log(&sources.traffic));
+    families.extend(process_state(sources));
     families.push(ready(&HealthReport::of(sources).await));
     families.push(family(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], SampleValue::Whole(1))]));
     families.extend(process::families().await);
@@ -68,6 +70,16 @@ fn requests(traffic: &TrafficCounters) -> Vec<MetricFamily> {
             first_byte.map(|(route, seen)| (route, SampleValue::Histogram(seen))),
         ),
     ]
+}
+
+fn process_state(sources: &ReportSources) -> [MetricFamily; 2] {
+    let is_reloaded = sources.is_reload_successful.load(Ordering::Relaxed);
+    let ends = (sources.certificates)().into_iter();
+    let ends: Vec<_> = ends.map(|(address, end)| (address.to_string(), end)).collect();
+    let ends = ends
+        .iter()
+        .map(|(address, end)| ([address.as_str()], SampleValue::Whole(unix_seconds(*end))));
+    [single(metrics::RELOAD, u64::from(is_reloaded)), family(metrics::CERTIFICATE_END, ends)]
 }
 
 fn access_log(traffic: &TrafficCounters) -> MetricFamily {

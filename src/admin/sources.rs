@@ -2,7 +2,10 @@
 //! itself.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +26,10 @@ pub struct ReportSources {
     pub traffic: Arc<TrafficCounters>,
     /// The images that were fetched on a schedule, by result.
     pub warmed: Box<dyn Fn() -> [(&'static str, u64); 2] + Send + Sync>,
+    /// Whether the last reload of the configuration was taken; `true` without any.
+    pub is_reload_successful: Arc<AtomicBool>,
+    /// The addresses of listeners with TLS, and when their certificates end.
+    pub certificates: Box<dyn Fn() -> Vec<(SocketAddr, SystemTime)> + Send + Sync>,
     /// The clients' connections.
     pub connections: TaskTracker,
     /// Cancelled when no more requests are taken.

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::App;
 use super::accepting::AcceptLoop;
-use crate::control::{ControlService, socket_path};
+use crate::control::{ControlService, PageFigures, socket_path};
 use crate::http::{ConnectionLoad, IdleGuard, LocalListener, NetworkConnection, serve_connection};
 
 /// The socket, if one is listened on.
@@ -23,7 +23,7 @@ pub(super) struct ControlSocket {
 
 impl ControlSocket {
     /// Listens in the cache directory, which `app` has to itself.
-    pub(super) fn open(app: &App, cache_dir: &Path) -> Self {
+    pub(super) fn open(app: &App, cache_dir: &Path, page: PageFigures) -> Self {
         let path = socket_path(cache_dir);
         let listener = match LocalListener::bind(&path) {
             Ok(listener) => listener,
@@ -34,7 +34,7 @@ impl ControlSocket {
             }
         };
         let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-        let service = Arc::new(ControlService::new(app.control_sources(cache_dir)));
+        let service = Arc::new(ControlService::new(app.control_sources(cache_dir, page)));
         let open = AcceptLoop::start(stop.clone(), async move {
             let serve = |io| serve(Arc::clone(&service), io, stop.clone());
             listener.accept(serve, &connections, stop.clone()).await;

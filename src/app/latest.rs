@@ -9,6 +9,12 @@ pub(super) struct LatestValue<T> {
     value: RwLock<Arc<T>>,
 }
 
+impl<T: Default> Default for LatestValue<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
 impl<T> LatestValue<T> {
     pub(super) fn new(value: T) -> Self {
         Self { value: RwLock::new(Arc::new(value)) }

@@ -22,8 +22,10 @@ mod run;
 mod users;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -37,10 +39,11 @@ use crate::bundle::BundleKey;
 use crate::cache::{Cache, KnownRegistries};
 use crate::clock::{BootId, SystemClock, WallClock};
 use crate::config::{ClientLimits, Settings};
-use crate::control::{ControlSources, RegistrySettings, WarmCount, WarmSchedule};
+use crate::control::{ControlSources, PageFigures, RegistrySettings, WarmCount, WarmSchedule};
 use crate::http::{
     ClientPeer, ClientSocket, ConnectionLoad, ConnectionQuota, EgressRoute, InstanceId, Network,
-    NetworkConnection, ProxyTable, RequestBody, SendfileQueue, SystemNetwork, serve_connection,
+    NetworkConnection, ProxyTable, RequestBody, SendfileQueue, ServerTls, SystemNetwork,
+    serve_connection,
 };
 use crate::inventory::PinBook;
 use crate::push;
@@ -92,6 +95,9 @@ pub struct App {
     quota: ConnectionQuota,
     traffic: Arc<TrafficCounters>,
     connections: TaskTracker,
+    /// The addresses that are listened on with TLS.
+    secured: Arc<LatestValue<Vec<(SocketAddr, ServerTls)>>>,
+    is_reload_successful: Arc<AtomicBool>,
     /// Cancelled when no more requests are to be taken.
     stop: CancellationToken,
 }
@@ -115,10 +121,8 @@ impl App {
         let (reader, writer, counters) = (cache.clone(), push.clone(), Arc::clone(&traffic));
         let routes = Routes::new(registries, reader, writer, egress.instance, counters);
         let routes = Arc::new(LatestValue::new(routes));
-        cache.store().set_upstream_states(upstream_states(&routes));
         let stop = CancellationToken::new();
-        tokio::spawn(scrub_until(stop.clone(), cache.clone(), known_registries(&routes)));
-        tokio::spawn(hourly_log::log_hourly(Arc::clone(&traffic), stop.clone()));
+        spawn_periodic(&stop, &cache, &routes, &traffic);
         let warming = WarmSchedule::new(cache.clone(), known_registries(&routes));
         warming.set_tables(settings.warm.clone());
         Ok(Self {
@@ -135,6 +139,8 @@ impl App {
             quota: ConnectionQuota::for_clients(stop.clone()),
             traffic,
             connections: TaskTracker::new(),
+            secured: Arc::default(),
+            is_reload_successful: Arc::new(true.into()),
             stop,
         })
     }
@@ -175,7 +181,15 @@ impl App {
             let WarmCount { complete, failed } = warming.count();
             [("complete", complete), ("failed", failed)]
         };
+        let secured = Arc::clone(&self.secured);
+        let certificates = move || {
+            let secured = secured.take();
+            let ends = secured.iter().filter_map(|(at, tls)| Some((*at, tls.certificate_end()?)));
+            ends.collect()
+        };
         ReportSources {
+            certificates: Box::new(certificates),
+            is_reload_successful: Arc::clone(&self.is_reload_successful),
             warmed: Box::new(warmed),
             cache: self.cache.clone(),
             push: self.push.clone(),
@@ -187,10 +201,11 @@ impl App {
     }
 
     /// The parts that the commands of operators read and change.
-    pub fn control_sources(&self, cache_dir: &Path) -> ControlSources {
+    pub fn control_sources(&self, cache_dir: &Path, page: PageFigures) -> ControlSources {
         let import_keys = Arc::clone(&self.import_keys);
         ControlSources {
             dir: cache_dir.to_owned(),
+            page,
             pins: Arc::clone(&self.pins),
             cache: self.cache.clone(),
             known: known_registries(&self.routes),
@@ -296,6 +311,18 @@ impl App {
             }
         }
     }
+}
+
+/// Starts the tasks that go on until Larder stops, and shows the store its upstreams.
+fn spawn_periodic(
+    stop: &CancellationToken,
+    cache: &Cache,
+    routes: &Arc<LatestValue<Routes>>,
+    traffic: &Arc<TrafficCounters>,
+) {
+    cache.store().set_upstream_states(upstream_states(routes));
+    tokio::spawn(scrub_until(stop.clone(), cache.clone(), known_registries(routes)));
+    tokio::spawn(hourly_log::log_hourly(Arc::clone(traffic), stop.clone()));
 }
 
 /// Verifies stored content in turn until Larder stops.

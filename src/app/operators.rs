@@ -9,6 +9,7 @@ use super::{App, StartError};
 use crate::access::ListenerAccess;
 use crate::admin::AdminService;
 use crate::config::{ADMIN_LISTEN, AccessSettings, DASHBOARD_LISTEN, DashboardSettings, Settings};
+use crate::control::PageFigures;
 use crate::dashboard::{
     Activity, DashboardGate, DashboardService, DashboardSources, record_activity,
 };
@@ -98,6 +99,15 @@ impl OperatorPorts {
         tokio::spawn(record_activity(noted, traffic, move || clock.now(), stop));
         let reports = app.report_sources();
         self.dashboard.serves(DashboardSources { reports, activity, dir, started });
+    }
+
+    /// The figures of the page, for commands.
+    pub(super) fn page(&self) -> PageFigures {
+        let dashboard = Arc::clone(&self.dashboard);
+        Arc::new(move || {
+            let dashboard = Arc::clone(&dashboard);
+            Box::pin(async move { dashboard.stats().await })
+        })
     }
 
     /// The users of the page, to look after their file.

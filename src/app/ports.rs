@@ -126,6 +126,7 @@ impl ListenPorts {
             let accepting = app.accept(listener, Arc::clone(&port));
             self.open.push(OpenPort { address, port, accepting });
         }
+        app.secured.put(self.open.iter().filter_map(|open| open.port.secured()).collect());
         for closed in before {
             closed.accepting.close().await;
             tracing::info!(address = %closed.address, "no longer listening");
@@ -150,6 +151,12 @@ fn tls_of(listener: &config::ListenerSettings) -> Result<Option<PortTls>, TrustE
 }
 
 impl ListenPort {
+    /// Its address with its TLS, if it has any.
+    fn secured(&self) -> Option<(SocketAddr, ServerTls)> {
+        let tls = self.tls.take();
+        tls.as_ref().as_ref().map(|tls| (self.address, tls.server.clone()))
+    }
+
     /// Tells the operator once of a client that speaks TLS to a listener without it, or plain HTTP
     /// to one with TLS.
     fn tell_of_mismatch(&self, first_byte: u8, is_tls: bool, client: IpAddr) {

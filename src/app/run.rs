@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
@@ -52,7 +53,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     let Some(app) = open(&settings, &mut signals).await? else { return Ok(RunEnd::Interrupted) };
     operators.show(&app, settings.store.dir.clone());
     operators.commit_page(page, &app).await;
-    let control = ControlSocket::open(&app, &settings.store.dir);
+    let control = ControlSocket::open(&app, &settings.store.dir, operators.page());
     let (request_log, pull_log) = (RequestLog::start(app.traffic()), PullLog::start(&app));
     let access_log = access_log.start(&app);
     ports.commit(prepared, &app).await;
@@ -179,7 +180,9 @@ impl RunningProcess {
     /// Lets the configuration as it is now hold, if it can.
     async fn reload(&mut self) {
         self.manager.reloading();
-        match self.try_reload().await {
+        let reloaded = self.try_reload().await;
+        self.app.is_reload_successful.store(reloaded.is_ok(), Ordering::Relaxed);
+        match reloaded {
             Ok(()) => tracing::info!("the configuration was read again"),
             Err(error) => {
                 for problem in error.lines() {
@@ -214,7 +217,7 @@ impl RunningProcess {
 
 fn warn(settings: &Settings) {
     for warning in &settings.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", warning.to_line());
     }
 }
 

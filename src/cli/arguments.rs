@@ -49,7 +49,10 @@ fn perform(
     err: &mut dyn Write,
 ) -> ExitStatus {
     match command {
-        Command::Check { source, online, host, repository } => {
+        Command::Check { source, json: true, .. } => {
+            check::run_json(&source.into(), variables, out)
+        }
+        Command::Check { source, online, host, repository, json: false } => {
             let online = online.then_some(OnlineSubjects { hosts: host, repositories: repository });
             check::run(&source.into(), online.as_ref(), variables, out, err)
         }
@@ -109,6 +112,9 @@ enum Command {
     Check {
         #[command(flatten)]
         source: ConfigArguments,
+        /// Print one JSON object: problems, and the keys that differ from their defaults
+        #[arg(long, conflicts_with = "online")]
+        json: bool,
         /// Ask each upstream, too, and report what it says to Larder's credential
         #[arg(long)]
         online: bool,

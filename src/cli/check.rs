@@ -8,13 +8,17 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::check_json::CheckDocument;
 use super::check_online::{self, OnlineSubjects};
+use super::check_text::ProblemForm;
 use super::exit::ExitStatus;
 use super::logging;
-use super::output::{labelled, say};
+use super::output::{json, labelled, say};
 use crate::amounts::bytes;
 use crate::config;
-use crate::config::{ConfigArgs, Environment, ListenerSettings, LoadedConfig, Settings};
+use crate::config::{
+    ConfigArgs, Diagnostics, Environment, ListenerSettings, LoadedConfig, Settings,
+};
 use crate::registry;
 use crate::registry::{AskedAs, OpenDoors};
 use crate::store::{ProtectionLimits, RetentionLimits};
@@ -28,29 +32,46 @@ pub(super) fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitStatus {
-    let loaded = match config::load(arguments, environment) {
+    let form = ProblemForm::of_stderr(environment);
+    let loaded = match load(arguments, environment) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            say(err, &format!("{problems}\n"));
+            let shown: Vec<_> = problems.iter().map(|problem| form.error(problem)).collect();
+            say(err, &shown.join("\n"));
             return ExitStatus::Misused;
         }
     };
-    if let Err(problem) = logging::filter(&loaded.settings.log, environment) {
-        say(err, &format!("{problem}\n"));
-        return ExitStatus::Misused;
-    }
-    for warning in &loaded.settings.warnings {
-        say(err, &format!("warning: {warning}\n"));
-    }
+    loaded.settings.warnings.iter().for_each(|warning| say(err, &form.warning(warning)));
     say(out, &CheckReport(&loaded).to_string());
     online.map_or(ExitStatus::Done, |on| check_online::run(&loaded.settings, on, out, err))
+}
+
+/// Reads the configuration and prints one JSON object about it.
+pub(super) fn run_json(
+    arguments: &ConfigArgs,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> ExitStatus {
+    let (document, exit) = match load(arguments, environment) {
+        Ok(loaded) => (CheckDocument::of_valid(&loaded), ExitStatus::Done),
+        Err(problems) => (CheckDocument::of_invalid(&problems), ExitStatus::Misused),
+    };
+    say(out, &json(&document));
+    exit
+}
+
+/// The configuration, and the variable of the log with it.
+fn load(arguments: &ConfigArgs, environment: &Environment) -> Result<LoadedConfig, Diagnostics> {
+    let loaded = config::load(arguments, environment)?;
+    logging::filter(&loaded.settings.log, environment)?;
+    Ok(loaded)
 }
 
 struct CheckReport<'l>(&'l LoadedConfig);
 
 impl fmt::Display for CheckReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LoadedConfig { settings, file, overrides } = self.0;
+        let LoadedConfig { settings, file, overrides, .. } = self.0;
         let file = file.as_ref().map_or("the defaults".into(), |file| file.display().to_string());
         line(f, "configuration", &file)?;
         if !overrides.is_empty() {

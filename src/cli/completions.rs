@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::exit::ExitStatus;
 use super::output::say;
+use crate::config;
 
 /// Prints the script for a shell.
 pub(super) fn print(shell: Shell, mut command: Command, out: &mut dyn Write) -> ExitStatus {
@@ -18,9 +19,11 @@ pub(super) fn print(shell: Shell, mut command: Command, out: &mut dyn Write) -> 
     ExitStatus::Done
 }
 
-/// Writes `larder.1`, and a page for each subcommand.
+/// Writes `larder.1`, a page for each subcommand, and `larder.toml.5`.
 pub(super) fn man_pages(dir: &Path, command: Command, err: &mut dyn Write) -> ExitStatus {
-    match clap_mangen::generate_to(command, dir) {
+    let written = clap_mangen::generate_to(command, dir)
+        .and_then(|()| std::fs::write(dir.join("larder.toml.5"), config::manual()));
+    match written {
         Ok(()) => ExitStatus::Done,
         Err(error) => {
             say(

@@ -3,7 +3,9 @@
 mod arguments;
 mod cache_commands;
 mod check;
+mod check_json;
 mod check_online;
+mod check_text;
 mod command_cache;
 mod completions;
 mod config_arguments;
@@ -28,6 +30,7 @@ mod table;
 mod verify;
 mod warm;
 mod watch;
+mod watch_screen;
 mod why;
 
 pub use arguments::run;

@@ -8,10 +8,12 @@ use std::io::{IsTerminal as _, Write};
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::Value;
 
 use super::command_cache::{CommandCache, CommandError};
 use super::output::{json, labelled, say};
 use super::watch::WatchPause;
+use super::watch_screen::WatchScreen;
 use crate::amounts::bytes;
 use crate::control::{CacheStats, ControlRequest, RegistryTraffic, ServerStats, WarmTableStats};
 
@@ -53,7 +55,7 @@ fn watch(
     loop {
         let text = match (is_json, is_live) {
             (true, _) => json(&stats),
-            (false, true) => format!("{CLEAR}{}", StatsReport(&stats)),
+            (false, true) => format!("{CLEAR}{}", screen(cache, &stats)),
             (false, false) => format!("{}\n", StatsLine(&stats)),
         };
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -62,6 +64,15 @@ fn watch(
         }
         let before = CacheStats { server: None, ..stats };
         stats = cache.read(&ControlRequest::Stats, |_| Ok(before))?;
+    }
+}
+
+/// The figures of the page for operators, or those of the cache if no server knows the page.
+fn screen(cache: &CommandCache, stats: &CacheStats) -> String {
+    let page = cache.read(&ControlRequest::Page, |_| Ok(Value::Null));
+    match page {
+        Ok(page) if page.is_object() => WatchScreen(&page).to_string(),
+        _ => StatsReport(stats).to_string(),
     }
 }
 

@@ -130,7 +130,7 @@ pub(super) fn users(written: &Located<String>, resolver: &mut Resolver<'_>) -> O
         .map_err(|bad| bad.iter().for_each(|line| resolver.reader.push(bad_line(&path, line))))
         .ok()?;
     if let Some(cheap) = users.cheap() {
-        resolver.warnings.push(format!(
+        resolver.warn_in_general(format!(
             "{}:{}: {} with a bcrypt cost below 10, which {} quickly guessed once stolen; \
              `htpasswd -B -C 10` makes better ones",
             path.display(),

@@ -34,7 +34,7 @@ fn warn_of_useless(
     };
     let may_push = listeners.iter().any(lets_push);
     for registry in registries.iter().filter(|registry| registry.rules.push && !may_push) {
-        resolver.warnings.push(format!(
+        resolver.warn_in_general(format!(
             "`{}` takes pushes, but no client may push: set `anonymous = \"push\"` in `[access]`, \
              or let users log in",
             registry.name
@@ -42,7 +42,7 @@ fn warn_of_useless(
     }
     let may_log_in = listeners.iter().any(asks_for_passwords);
     for registry in registries.iter().filter(|registry| takes_logins(registry) && !may_log_in) {
-        resolver.warnings.push(format!(
+        resolver.warn_in_general(format!(
             "`{}` is asked with the credentials of clients, but no listener takes any: set \
              `challenge = \"basic\"` in `[access]`",
             registry.name
@@ -58,7 +58,7 @@ fn warn_of_unreached(registries: &[RegistryOptions], resolver: &mut Resolver<'_>
         it.is_default || has_door || it.name.as_str().contains('.')
     };
     for registry in registries.iter().filter(|registry| !is_reached(registry)) {
-        resolver.warnings.push(format!(
+        resolver.warn_in_general(format!(
             "`{}` can be no prefix, and has no `prefix` and no `hosts`: only clients that send \
              `ns={0}` reach it",
             registry.name

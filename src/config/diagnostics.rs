@@ -1,7 +1,7 @@
 //! Diagnostics: a mistake in a configuration, its place, and a hint.
 //!
 //! Nothing here reads or decides; the other files report mistakes in these types, and this is the
-//! one place that renders them. The source line itself is never shown: it may hold a password.
+//! one place that renders them. The source line is not shown here: it may hold a password.
 
 use std::error::Error;
 use std::fmt;
@@ -21,6 +21,11 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// One that stands nowhere.
+    pub(super) fn in_general(what: String) -> Self {
+        Self { what, place: SourcePlace::Nowhere, key: None, hint: None }
+    }
+
     /// All of it on one line, for a log: place, fault, key, hint.
     pub fn to_line(&self) -> String {
         let mut line = match &self.place {

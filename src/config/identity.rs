@@ -49,7 +49,7 @@ pub(super) fn check_upstreams(
         resolver.report(&identity.at, fault.hint("leave `auth` out"));
     }
     if upstream.url.scheme() == "http" {
-        resolver.warnings.push(format!(
+        resolver.warn_in_general(format!(
             "passwords of clients are sent to {} without encryption, because its URL begins with \
              http://",
             upstream.url.host_str().unwrap_or_default()

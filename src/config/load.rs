@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::diagnostics::{Diagnostics, SourcePlace, ValueFault};
+use super::changed_key::ChangedKey;
+use super::diagnostics::{Diagnostic, Diagnostics, SourcePlace, ValueFault};
 use super::document::Document;
 use super::environment::{self, Environment};
 use super::file::ConfigFile;
@@ -42,6 +43,8 @@ impl ConfigSource {
 pub struct LoadedConfig {
     /// The settings, defaults included.
     pub settings: Settings,
+    /// The keys that differ from their defaults.
+    pub changed: Vec<ChangedKey>,
     /// The file that was read, if there was one.
     pub file: Option<PathBuf>,
     /// The variables and arguments that said something, over the file.
@@ -67,8 +70,9 @@ pub(super) fn load_with(
     let (path, file) = read(arguments, environment, system_file)?;
     let mut document = Document::parse(path.as_deref(), &file.bytes)?;
     let overrides = set_overrides(&mut document, arguments, environment)?;
-    let settings = resolve(&document, environment, path.as_deref(), file.is_world_readable)?;
-    Ok(LoadedConfig { settings, file: path, overrides })
+    let (settings, changed) =
+        resolve(&document, environment, path.as_deref(), file.is_world_readable)?;
+    Ok(LoadedConfig { settings, changed, file: path, overrides })
 }
 
 /// Gives the keys of a document their meaning.
@@ -77,21 +81,22 @@ pub(super) fn resolve(
     environment: &Environment,
     path: Option<&Path>,
     is_world_readable: bool,
-) -> Result<Settings, Diagnostics> {
+) -> Result<(Settings, Vec<ChangedKey>), Diagnostics> {
     let mut reader = TomlReader::new(document, home_of);
     let written = reader.read::<FileTable>();
     let Some(written) = written.filter(|_| !reader.is_malformed) else {
         return reader.into_result(None);
     };
+    let changed = std::mem::take(&mut reader.changed);
     let resolver = Resolver::new(reader, environment, path, is_world_readable);
     let mut settings = settings::resolve(written, resolver)?;
     settings.warnings.extend(unset_variables(document));
-    Ok(settings)
+    Ok((settings, changed))
 }
 
 /// Warns of values such as `${TOKEN}`, which other programs would replace. The value itself is not
 /// shown: it may be a password all the same.
-fn unset_variables(document: &Document<'_>) -> Vec<String> {
+fn unset_variables(document: &Document<'_>) -> Vec<Diagnostic> {
     let mut texts = document.texts();
     texts.retain(|(_, text)| is_variable(text));
     texts.sort_unstable();
@@ -99,7 +104,7 @@ fn unset_variables(document: &Document<'_>) -> Vec<String> {
         let fault = ValueFault::new("this reads like a variable, and is taken as it is");
         let hint = "Larder replaces no variables in the file; `password_env` names one, and \
                     `LARDER_…` variables win over keys";
-        fault.hint(hint).at(document.place(at), None).to_line()
+        fault.hint(hint).at(document.place(at), None)
     };
     texts.into_iter().map(warning).collect()
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::changed_key::{ChangedKey, SECRET_TITLE, json_of};
 use super::diagnostics::{Diagnostic, Diagnostics, SourcePlace, ValueFault, nearest, quoted};
 use super::document::Document;
 
@@ -91,6 +92,8 @@ pub(super) struct TomlReader<'d> {
     /// In which table a key belongs.
     home_of: fn(&str) -> Option<&'static str>,
     diagnostics: Vec<Diagnostic>,
+    /// The keys that differ from their defaults.
+    pub changed: Vec<ChangedKey>,
     /// Whether a key was unknown or of another type, so that no meaning should be looked for.
     pub is_malformed: bool,
 }
@@ -101,7 +104,13 @@ impl<'d> TomlReader<'d> {
         document: &'d Document<'d>,
         home_of: fn(&str) -> Option<&'static str>,
     ) -> Self {
-        Self { document, home_of, diagnostics: Vec::new(), is_malformed: false }
+        Self {
+            document,
+            home_of,
+            diagnostics: Vec::new(),
+            changed: Vec::new(),
+            is_malformed: false,
+        }
     }
 
     /// Reads the whole document.
@@ -204,6 +213,22 @@ impl<'v, 'd> TomlValue<'v, 'd> {
         self.report(fault);
     }
 
+    /// Notes it, unless it is the default. Tables are noted key by key.
+    fn note_change<T: FromToml>(&mut self, default: Option<&str>) {
+        let (Some(value), Some(offset)) = (json_of(self.value), self.at.offset) else { return };
+        // JSON writes defaults as TOML does.
+        let default = default.and_then(|toml| serde_json::from_str::<Value>(toml).ok());
+        if default.as_ref() != Some(&value) {
+            let is_secret = T::schema()["title"] == SECRET_TITLE;
+            self.reader.changed.push(ChangedKey {
+                key: self.at.name.clone(),
+                place: self.reader.document.place(offset),
+                value: (!is_secret).then_some(value),
+                default,
+            });
+        }
+    }
+
     /// Reports `fault` of it.
     pub(super) fn report(&mut self, fault: ValueFault) {
         self.reader.report(&self.at, fault);
@@ -276,7 +301,13 @@ impl<'t, 'v, 'd> TableReader<'t, 'v, 'd> {
 
     /// The value of `key`, if it is given and right.
     pub(super) fn optional<T: FromToml>(&mut self, key: &str) -> Option<T> {
-        T::read(&mut self.value.child(key, self.table.get(key)?))
+        self.given(key, None)
+    }
+
+    fn given<T: FromToml>(&mut self, key: &str, default: Option<&'static str>) -> Option<T> {
+        let mut value = self.value.child(key, self.table.get(key)?);
+        value.note_change::<T>(default);
+        T::read(&mut value)
     }
 
     /// The value of `key`, or the one that `default` stands for.
@@ -285,7 +316,7 @@ impl<'t, 'v, 'd> TableReader<'t, 'v, 'd> {
         key: &str,
         default: &'static str,
     ) -> Option<T> {
-        self.optional(key).or_else(|| self.value.reader.default_value(default))
+        self.given(key, Some(default)).or_else(|| self.value.reader.default_value(default))
     }
 
     /// The value of `key`, which has to be given.

@@ -111,7 +111,7 @@ fn rules(table: RegistryTable) -> RegistryRules {
 fn warn_of_alias(name: &RegistryName, resolver: &mut Resolver<'_>) {
     let known = WELL_KNOWN.iter().find(|known| known.aliases.contains(&name.as_str()));
     if let Some(known) = known {
-        resolver.warnings.push(format!(
+        resolver.warn_in_general(format!(
             "`{name}` is configured as a registry of its own, but is another name of `{}`",
             known.name
         ));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::diagnostics::{SourcePlace, ValueFault};
+use super::diagnostics::{Diagnostic, SourcePlace, ValueFault};
 use super::environment::Environment;
 use super::file::ConfigFile;
 use super::reader::{KeyLocation, Located, TomlReader};
@@ -22,7 +22,7 @@ pub(super) struct Resolver<'a> {
     /// Whether every user of the machine can read the file.
     is_world_readable: bool,
     /// Warnings for the operator: the configuration is valid in spite of them.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Diagnostic>,
     /// Addresses and names of the listeners, which no upstream may lead to.
     pub own: Vec<(SocketAddr, Vec<HostPort>)>,
     /// The registries that rules name, which have to exist.
@@ -43,7 +43,7 @@ impl<'a> Resolver<'a> {
             environment,
             base,
             is_world_readable,
-            warnings: environment.warnings(),
+            warnings: environment.warnings().into_iter().map(Diagnostic::in_general).collect(),
             own: Vec::new(),
             rule_registries: Vec::new(),
         }
@@ -51,7 +51,15 @@ impl<'a> Resolver<'a> {
 
     /// Warns of the value at `at`, with its place.
     pub(super) fn warn(&mut self, at: &KeyLocation, fault: ValueFault) {
-        self.warnings.push(self.reader.locate(at, fault).to_line());
+        self.warnings.push(self.reader.locate(at, fault));
+    }
+
+    /// Warns, once, of something that stands nowhere.
+    pub(super) fn warn_in_general(&mut self, what: String) {
+        let warning = Diagnostic::in_general(what);
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// Reports `fault` of the value at `at`.
@@ -128,8 +136,6 @@ impl<'a> Resolver<'a> {
 
     fn warn_of_readers(&mut self, what: &str) {
         let warning = format!("{what} holds a secret and every user of this machine can read it");
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
+        self.warn_in_general(warning);
     }
 }

@@ -14,7 +14,7 @@ use super::access_log::{self, AccessLogSettings};
 use super::checks;
 use super::dashboard::{self, DashboardSettings};
 use super::defaults;
-use super::diagnostics::{Diagnostics, ValueFault, quoted};
+use super::diagnostics::{Diagnostic, Diagnostics, ValueFault, quoted};
 use super::import_keys;
 use super::keys::{CacheTable, FileTable, PinTable, WarmTable};
 use super::listeners::{self, ClientLimits, ListenerSettings};
@@ -70,7 +70,7 @@ pub struct Settings {
     /// The registries; at least one, at most one of them the default, no two with a common name.
     pub registries: Vec<RegistryOptions>,
     /// Warnings for the operator: the configuration is valid in spite of them.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Gives meaning to the tables, or says all that is wrong with them.

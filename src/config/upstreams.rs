@@ -93,7 +93,7 @@ fn options(
         .chain([&options.credential])
         .any(|credential| !matches!(credential, ProxyCredential::Anonymous));
     if is_plain && has_login {
-        resolver.warnings.push(format!(
+        resolver.warn_in_general(format!(
             "the credential for {} is sent without encryption, because its URL begins with http://",
             options.url.host_str().unwrap_or_default()
         ));

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub use answer::ControlFailure;
 pub use pull_recorder::record_pulls;
 pub use request::ControlRequest;
-pub use service::{ControlService, ControlSources, ImportKeys, RegistrySettings};
+pub use service::{ControlService, ControlSources, ImportKeys, PageFigures, RegistrySettings};
 pub use stats::{CacheStats, EvictedCount, RegistryTraffic, ServerStats};
 pub use verification::{
     ContentShare, ContentVerification, NoShare, VerificationReport, WrongContent, WrongState,

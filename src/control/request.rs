@@ -30,6 +30,8 @@ pub enum ControlRequest {
         /// The registry of a tree of repositories.
         registry: Option<String>,
     },
+    /// The figures of the page for operators, as `/stats.json`.
+    Page,
     /// A pin of an image, or its end: [`PinReport`](crate::inventory::PinReport).
     Pin {
         /// The full name of the image.
@@ -68,7 +70,9 @@ impl ControlRequest {
     /// Its method.
     pub fn method(&self) -> Method {
         match self {
-            Self::Image { .. } | Self::Images { .. } | Self::Pulls | Self::Stats => Method::GET,
+            Self::Image { .. } | Self::Images { .. } | Self::Page | Self::Pulls | Self::Stats => {
+                Method::GET
+            }
             Self::Pin { is_wanted: true, .. } => Method::PUT,
             Self::Pin { is_wanted: false, .. } | Self::Removal { .. } => Method::DELETE,
             Self::Import { .. } | Self::Verification { .. } | Self::Warm { .. } => Method::POST,
@@ -85,6 +89,7 @@ impl ControlRequest {
                 let given = fields.iter().filter_map(|(key, text)| Some((*key, text.as_deref()?)));
                 with_query(IMPORT, &given.collect::<Vec<_>>())
             }
+            Self::Page => PAGE.to_owned(),
             Self::Pin { name, .. } => with_query(PIN, &[("name", name)]),
             Self::Pulls => PULLS.to_owned(),
             Self::Removal { name, is_dry_run } => {
@@ -127,6 +132,7 @@ impl ControlRequest {
                 let is_dry_run = text("dry_run").is_some_and(|text| text != "false");
                 Some(Self::Removal { name: text("name")?, is_dry_run })
             }
+            (&Method::GET, PAGE) => Some(Self::Page),
             (&Method::GET, PULLS) => Some(Self::Pulls),
             (&Method::GET, STATS) => Some(Self::Stats),
             (&Method::POST, VERIFICATION) => {
@@ -155,6 +161,7 @@ fn with_query(path: &str, fields: &[(&str, &str)]) -> String {
 const IMAGE: &str = "/v1/image";
 const IMAGES: &str = "/v1/images";
 const IMPORT: &str = "/v1/import";
+const PAGE: &str = "/v1/page";
 const PIN: &str = "/v1/pin";
 const PULLS: &str = "/v1/pulls";
 const STATS: &str = "/v1/stats";
@@ -170,6 +177,7 @@ mod tests {
         let pattern = "docker.io/**/a&b=c d:{1,2}*?%ä".to_owned();
         for request in [
             ControlRequest::Stats,
+            ControlRequest::Page,
             ControlRequest::Pulls,
             ControlRequest::Image { name: pattern.clone() },
             ControlRequest::Import { name: Some(pattern.clone()), registry: None },

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
+use serde_json::Value;
 
 use super::answer::{ControlFailure, json};
 use super::lines::{LineSender, json_lines, open_lines};
@@ -32,6 +34,9 @@ pub type RegistrySettings = Arc<dyn Fn() -> Vec<RegistryOptions> + Send + Sync>;
 /// The keys for signatures of archives, as they are at each call.
 pub type ImportKeys = Arc<dyn Fn() -> Vec<BundleKey> + Send + Sync>;
 
+/// The figures of the page for operators, as they are at each call.
+pub type PageFigures = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
+
 /// The parts of a running Larder that commands read and change.
 pub struct ControlSources {
     /// The cache directory.
@@ -46,6 +51,8 @@ pub struct ControlSources {
     pub registries: RegistrySettings,
     /// The keys of which one has to have signed an archive, as they are at each call.
     pub import_keys: ImportKeys,
+    /// Gives the figures of the page for operators.
+    pub page: PageFigures,
     /// Counters of past requests.
     pub traffic: Arc<TrafficCounters>,
     /// The images that are fetched on a schedule.
@@ -78,6 +85,7 @@ impl ControlService {
             Some(ControlRequest::Image { name }) => self.image(&name).await,
             Some(ControlRequest::Images { pattern }) => self.images(&pattern),
             Some(ControlRequest::Import { name, registry }) => self.import(name, registry, body),
+            Some(ControlRequest::Page) => json(StatusCode::OK, &(self.sources.page)().await),
             Some(ControlRequest::Pin { name, is_wanted }) => self.pin(&name, is_wanted).await,
             Some(ControlRequest::Pulls) => self.pulls(),
             Some(ControlRequest::Removal { name, is_dry_run }) => {

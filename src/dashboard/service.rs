@@ -11,6 +11,8 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
+use serde_json::Value;
+
 use super::collect::FigureCollector;
 use super::live::LiveFigures;
 use super::page::DashboardPage;
@@ -38,6 +40,12 @@ impl DashboardService {
     pub fn serves(&self, sources: DashboardSources) {
         // There is one start in the life of a process.
         drop(self.live.set(LiveFigures::new(FigureCollector::new(sources))));
+    }
+
+    /// The figures, as at `/stats.json`; `null` before anything is served.
+    pub async fn stats(&self) -> Value {
+        let Some(live) = self.live.get() else { return Value::Null };
+        serde_json::to_value(&*live.figures().await).unwrap_or_default()
     }
 
     /// Answers a request of a client at `address`.
@@ -78,12 +86,16 @@ impl DashboardService {
                 let json = serde_json::to_vec(&*live.figures().await).unwrap_or_default();
                 content("application/json", json)
             }
+            "/stats.schema.json" => content("application/schema+json", STATS_SCHEMA),
             "/page.js" => content("text/javascript; charset=utf-8", include_str!("page.js")),
             "/style.css" => content("text/css; charset=utf-8", include_str!("style.css")),
-            _ => text(StatusCode::NOT_FOUND, "there are / and /stats.json\n"),
+            _ => text(StatusCode::NOT_FOUND, "there are /, /stats.json and /stats.schema.json\n"),
         }
     }
 }
+
+/// The JSON schema of `/stats.json`. A test compares it with real answers.
+const STATS_SCHEMA: &str = include_str!("stats.schema.json");
 
 impl DashboardGate {
     async fn admit(&self, head: &Parts, address: IpAddr) -> Result<(), Response<ReplyBody>> {

@@ -6,7 +6,7 @@
 
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
 use rustls::crypto::aws_lc_rs;
@@ -18,6 +18,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 use super::client_tls::roots_of;
 use super::peer::names_in;
@@ -164,6 +166,14 @@ impl ServerTls {
     pub fn shows(&self, identity: &ServerCertificate) -> bool {
         let shown = self.shown.identity.read();
         shown.shows_the_same_as(identity)
+    }
+
+    /// When the certificate that new connections are shown ends; `None` if it cannot be read.
+    pub fn certificate_end(&self) -> Option<SystemTime> {
+        let shown = self.shown.identity.read();
+        let certificate = Certificate::from_der(shown.certified.cert.first()?).ok()?;
+        let end = certificate.tbs_certificate().validity().not_after;
+        Some(SystemTime::UNIX_EPOCH + end.to_unix_duration())
     }
 
     /// Shows another certificate from now on. Says whether it is another one.

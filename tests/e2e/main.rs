@@ -28,6 +28,7 @@ mod limits;
 mod lookalikes;
 mod metrics;
 mod packages;
+mod prometheus;
 mod push;
 mod ranges;
 mod setup;

@@ -133,6 +133,7 @@ fn the_debian_package_installs_a_service_that_pulls_and_its_purge_leaves_nothing
     for page in [
         "usr/share/man/man1/larder.1.gz",
         "usr/share/man/man1/larder-ls.1.gz",
+        "usr/share/man/man5/larder.toml.5.gz",
         "usr/lib/systemd/system/larder.socket",
     ] {
         assert!(debian.join(page).exists(), "{page}");

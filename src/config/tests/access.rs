@@ -19,7 +19,7 @@ fn what_is_written_holds_for_every_address() {
          actions = ['push']\n",
     );
     let settings = case.settings();
-    assert_eq!(settings.warnings, Vec::<String>::new());
+    assert_eq!(settings.warnings, []);
     assert_eq!(settings.listeners.len(), 2);
     for listener in settings.listeners {
         let access = &listener.access;
@@ -173,7 +173,7 @@ fn users_for_all_to_read_and_cheap_hashes_are_warned_of() {
     let cheap = "$2y$04$LrWkUKWMewIRIcqaqj6.auhkwWKAnaqM7VfbVpHBYOFz1xfSVQf7a";
     let case = Case::of(access).file("users", &format!("ann:{BCRYPT}\nben:{cheap}\n"));
     set_mode(&case.dir.path().join("users"), 0o644);
-    let warnings = case.settings().warnings;
+    let warnings = lines(&case.settings().warnings);
     assert!(warnings.iter().any(|it| it.contains("users holds a secret and every user")));
     assert!(warnings.iter().any(|it| it.contains("users:2: a hash with a bcrypt cost below 10")));
 }
@@ -187,7 +187,7 @@ fn rules_that_fit_no_user_are_warned_of_with_their_place() {
             "[access]\nchallenge = 'basic'\nhtpasswd = 'users'\n[[access.rule]]\n\
              users = {users}\nactions = ['pull']\n"
         );
-        with_users(&text).settings().warnings
+        lines(&with_users(&text).settings().warnings)
     };
     for known in ["['ann']", "['a*']", "['**']", "['x-*']"] {
         assert_eq!(warnings(known), [""; 0], "{known}");
@@ -203,7 +203,7 @@ fn rules_that_fit_no_user_are_warned_of_with_their_place() {
 /// An operator who opens a registry for pushes most likely means to push.
 #[test]
 fn a_registry_that_nobody_may_push_to_is_warned_of() {
-    let warnings = |text: &str| with_users(text).settings().warnings;
+    let warnings = |text: &str| lines(&with_users(text).settings().warnings);
     let registry = "[registry.'a.test']\npush = true\n";
     let nobody = warnings(registry);
     assert!(nobody.iter().any(|it| it.contains("no client may push")), "{nobody:?}");

@@ -1,9 +1,9 @@
 //! Configurations that are valid and surely not what was meant: each has one warning.
 
-use super::Case;
+use super::{Case, lines};
 
 fn warnings(config: &str) -> Vec<String> {
-    Case::of(config).settings().warnings
+    lines(&Case::of(config).settings().warnings)
 }
 
 #[test]

@@ -22,12 +22,15 @@ fn the_example_is_the_defaults() {
     let path = dir.path().join("config.toml");
     std::fs::write(&path, uncommented()).unwrap();
     let environment = [("HOME", "/home/test")].into_iter().collect();
-    let settings = |config| {
+    let load = |config| {
         let arguments = ConfigArgs { config, listen: Vec::new() };
-        load_with(&arguments, &environment, Path::new("/nowhere")).unwrap().settings
+        load_with(&arguments, &environment, Path::new("/nowhere")).unwrap()
     };
+    let (example, defaults) = (load(Some(path)), load(None));
 
-    assert_eq!(format!("{:#?}", settings(Some(path))), format!("{:#?}", settings(None)));
+    assert_eq!(format!("{:#?}", example.settings), format!("{:#?}", defaults.settings));
+    let changed: Vec<_> = example.changed.iter().filter(|it| it.default.is_some()).collect();
+    assert!(changed.is_empty(), "{changed:#?}");
 }
 
 #[test]

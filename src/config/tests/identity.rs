@@ -18,7 +18,7 @@ fn clients_ask_with_their_own_credentials_where_that_is_said() {
     let (ttl, grace) = (Duration::from_secs(60), Duration::from_secs(3600));
     assert_eq!(a.identity, AskedAs::Client(GrantPolicy { ttl, grace }));
     assert_eq!((b.identity, a.cache_status, b.cache_status), (AskedAs::Proxy, false, true));
-    assert_eq!(settings.warnings, [""; 0]);
+    assert_eq!(settings.warnings, []);
     let settings = Case::of(client("cache_status = true\ngrant_grace = '0s'\n")).settings();
     let ttl = Duration::from_secs(300);
     let policy = GrantPolicy { ttl, grace: Duration::ZERO };
@@ -62,7 +62,7 @@ fn with_hosts_of_their_own_there_may_be_several() {
 
 #[test]
 fn what_is_of_no_use_or_in_the_clear_is_warned_of() {
-    let warnings = |text: &str| Case::of(text).settings().warnings;
+    let warnings = |text: &str| lines(&Case::of(text).settings().warnings);
     let nobody = warnings("[registry.'a.test']\nidentity = 'client'");
     assert!(nobody[0].contains("but no listener takes any"), "{nobody:?}");
     let clear = warnings(&client("upstream = 'http://a.test'"));

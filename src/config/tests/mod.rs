@@ -72,6 +72,11 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, mode).unwrap();
 }
 
+/// Warnings as the log has them.
+fn lines(warnings: &[Diagnostic]) -> Vec<String> {
+    warnings.iter().map(Diagnostic::to_line).collect()
+}
+
 fn line(problem: &Diagnostic) -> usize {
     match &problem.place {
         SourcePlace::File { line, .. } => *line,

@@ -93,6 +93,7 @@ async fn on_a_terminal_a_report_takes_the_place_of_the_one_before_and_ctrl_c_end
         return;
     }
     let lab = Lab::start().await;
+    lab.get(&format!("/v2/{ALPINE}/manifests/3.20")).await;
     let mut child = lab.larder.spawn_piped(&terminal, &["stats", "--watch"]);
     let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut shown = String::new();
@@ -105,7 +106,16 @@ async fn on_a_terminal_a_report_takes_the_place_of_the_one_before_and_ctrl_c_end
         }
     };
     tokio::time::timeout(PATIENCE, reading).await.expect("it prints again");
-    assert!(shown.contains("saved  ") && shown.contains("protected  "), "{shown}");
+    for part in [
+        "state            ready",
+        "24 hours ",
+        "pulls left       no registry says",
+        "disk             ",
+        "upstreams\r\n  docker.io: ready, ",
+        &format!("GET docker.io/{ALPINE}:3.20: "),
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
     keys.write_all(&[3]).await.unwrap();
     let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("Ctrl-C ends it");
     assert_eq!(ended.unwrap().code(), Some(0), "{shown}");
