@@ -149,3 +149,46 @@ async fn the_service_manager_is_told() {
     larder.terminate();
     assert_eq!(heard(), "STOPPING=1");
 }
+
+/// A pair whose certificate ends at the beginning of this year.
+fn pair(until: i32) -> [String; 2] {
+    let mut params = rcgen::CertificateParams::new(vec!["larder.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    [params.self_signed(&key).unwrap().pem(), key.serialize_pem()]
+}
+
+/// The alerts rest on these: a reload that failed shows nowhere else, nor does a certificate.
+#[tokio::test]
+async fn a_refused_reload_and_the_end_of_a_certificate_are_metrics() {
+    let (_hub, at, _blob, _path) = registry("good.test", 1).await;
+    let [address, admin] = [free_address(), free_address()];
+    let good = format!(
+        "admin_listen = '{admin}'\ntls = {{ cert = 'crt', key = 'key' }}\n{}",
+        config(&[address], &[("good.test", at)])
+    );
+    let [crt, key] = pair(2040);
+    let files = [("crt", &*crt), ("key", &*key)];
+    let mut larder = Instance::start(&files, &good).await;
+    let metric = async |name: &str| {
+        let metrics = client_of(admin).get("/metrics").await;
+        let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{name}: {text}"))
+    };
+    let reloaded = "larder_config_reload_successful ";
+    let end = format!("larder_tls_certificate_end_seconds{{address=\"{address}\"}} ");
+    assert_eq!((metric(reloaded).await.as_str(), metric(&end).await.as_str()), ("1", "2208988800"));
+
+    larder.write("config.toml", "listen = [");
+    larder.reload().await;
+    assert_eq!(metric(reloaded).await, "0");
+
+    // Its end is written in another form from 2050 on.
+    let [crt, key] = pair(2060);
+    larder.write("crt", &crt);
+    larder.write("key", &key);
+    larder.write("config.toml", &good);
+    larder.reload().await;
+    assert_eq!((metric(reloaded).await.as_str(), metric(&end).await.as_str()), ("1", "2840140800"));
+}
