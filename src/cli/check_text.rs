@@ -132,7 +132,7 @@ fn shown_token(token: &str, is_key: bool, what: &str) -> String {
         && token.chars().all(|char| char.is_ascii_digit() || "._".contains(char));
     let is_sign = token.chars().count() == 1 && !token.starts_with(is_of_word);
     let is_shown = is_sign || is_key || is_number || matches!(token, "true" | "false");
-    if is_shown || (!text.is_empty() && what.contains(text)) {
+    if is_shown || (!text.is_empty() && what.contains(&format!("`{text}`"))) {
         return token.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     }
     let quote = token.chars().next().filter(|char| "\"'".contains(*char));
@@ -189,6 +189,7 @@ mod tests {
             ("u = 'htps://a'", 5, "`htps://a` is no URL", "u = 'htps://a'", 4),
             ("  \"a\\\"b\" = 'hunter2'", 3, "no", "  \"a\\\"b\" = '…'", 2),
             ("hunter2", 1, "no", "…", 0),
+            ("pasword = 'key'", 1, "unknown key `pasword`", "pasword = '…'", 0),
             ("a = 1", 40, "no", "a = 1", 5),
         ] {
             assert_eq!(excerpt(line, column, what), (want.to_owned(), caret), "{line}");
