@@ -348,8 +348,11 @@ impl Cache {
         self.rooms.store.close().await;
     }
 
-    /// Notes in the index that a manifest was asked for.
+    /// Notes in the index that a manifest was asked for, once in a second.
     fn note_use(&self, grant: &Grant, reference: &Reference, manifest: &CachedManifest) {
+        if !manifest.last_use.is_first(reference, self.rooms.clock.now()) {
+            return;
+        }
         let (registry, repository) = (grant.registry().name(), grant.repository());
         if let Reference::Tag(tag) = reference {
             self.rooms.store.used(IndexRow::Tag(registry, repository, tag));

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 
 use super::key::RecordKey;
@@ -13,7 +14,7 @@ use super::key::RecordKey;
 /// Values of one kind, by key, within a number of bytes. The least used go first.
 pub(super) struct MemoryTable<V> {
     kind: &'static str,
-    entries: Cache<RecordKey, V>,
+    entries: Cache<RecordKey, V, RandomState>,
 }
 
 /// How much memory the values of one kind take.
@@ -37,7 +38,8 @@ impl<V: Clone + Send + Sync + 'static> MemoryTable<V> {
         let weigh = move |key: &RecordKey, value: &V| {
             u32::try_from(key.len() + bytes_of(value) + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
-        Self { kind, entries: Cache::builder().max_capacity(bytes_max).weigher(weigh).build() }
+        let builder = Cache::builder().max_capacity(bytes_max).weigher(weigh);
+        Self { kind, entries: builder.build_with_hasher(RandomState::default()) }
     }
 
     pub(super) fn get(&self, key: &RecordKey) -> Option<V> {

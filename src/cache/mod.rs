@@ -36,6 +36,7 @@ pub use facade::Cache;
 pub use fill::stats::FillEnd;
 pub use fill::table::RunningFill;
 pub use manifest::content::{CachedManifest, ManifestContent};
+pub use manifest::headers::{DigestHeaders, ManifestHeaders};
 pub use manifest::warnings::UpstreamWarnings;
 pub use memory::MemoryUse;
 pub use mutable::changes::AcceptedChanges;

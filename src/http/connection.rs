@@ -28,12 +28,21 @@ pub fn is_oddly_coded(headers: &HeaderMap) -> bool {
         || first.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
+/// The connection of a request that has it for itself, as over HTTP/1.
+#[derive(Clone, Debug)]
+pub struct OwnConnection {
+    /// Whether its client may have left.
+    pub presence: ClientPresence,
+    /// The queue of files of its socket, if nothing is between them.
+    pub outlet: Option<SendfileQueue>,
+}
+
 /// Serves a connection until it ends. When `load` is stopped the request under way is finished and
 /// no other is taken, unless the connection has to make room for another. One without any gets a
 /// moment for its first.
 ///
 /// `outlet` is that of the socket under `io`, if nothing is between them. Requests over HTTP/1
-/// bear it among their extensions, and the client's presence; HTTP/2 mixes the bodies of several.
+/// have an [`OwnConnection`] among their extensions; HTTP/2 mixes the bodies of several.
 ///
 /// Each request counts in `load`. A stream that its client may not have is refused, so that the
 /// client may open it again (RFC 9113, 8.7).
@@ -48,12 +57,12 @@ pub async fn serve_connection<F, B>(
 {
     let presence = ClientPresence::default();
     let io = HalfCloseStream::new(io, presence.clone());
+    let own = Arc::new(OwnConnection { presence, outlet });
     let counted = Arc::clone(&load);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let is_http1 = request.version() <= Version::HTTP_11;
         if is_http1 {
-            request.extensions_mut().insert(presence.clone());
-            outlet.clone().map(|outlet| request.extensions_mut().insert(outlet));
+            request.extensions_mut().insert(Arc::clone(&own));
         }
         let answer = counted.begin(is_http1).map(|permit| (answer(request), permit));
         async move {

@@ -208,12 +208,17 @@ pub(super) struct RequestPermit {
 }
 
 impl RequestPermit {
-    /// Bytes of the body have moved, or the answer has begun.
-    pub(super) fn note_progress(&self) {
+    /// The answer has begun: the client is not kept waiting any more.
+    pub(super) fn note_answer(&self) {
         if self.is_waiting.load(Ordering::Relaxed) && self.is_waiting.swap(false, Ordering::Relaxed)
         {
             self.load.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Bytes of the body have moved.
+    pub(super) fn note_progress(&self) {
+        self.note_answer();
         self.load.note_progress();
     }
 }

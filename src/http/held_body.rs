@@ -22,7 +22,7 @@ pub(super) struct HeldBody<B> {
 
 impl<B> HeldBody<B> {
     pub(super) fn new(body: B, permit: RequestPermit) -> Self {
-        permit.note_progress();
+        permit.note_answer();
         Self { body, permit: Arc::new(permit) }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) use cause::root_cause;
 pub use client::{ConnectionLane, HttpClient, SendError, SendMismatch};
 pub use client_tls::{ClientIdentity, TrustError, check_ca, client_config};
 pub use connect::{ConnectError, Connector};
-pub use connection::{is_oddly_coded, serve_connection};
+pub use connection::{OwnConnection, is_oddly_coded, serve_connection};
 pub use connection_load::ConnectionLoad;
 pub use content_range::ContentRange;
 pub use data::BodyData;

@@ -3,6 +3,7 @@
 //! Decides which bytes a `Range` selects (RFC 9110, 14). Their source is decided in `cache`.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -12,8 +13,7 @@ use super::reply::RouteReply;
 use crate::access::Grant;
 use crate::cache::{Blob, BlobNeed, Cache, CacheError, Decision, Pulled};
 use crate::http::{
-    ClientPresence, MultipartBody, RangeSelection, ReplyBody, SendfileQueue, etag_matches,
-    range_applies,
+    MultipartBody, OwnConnection, RangeSelection, ReplyBody, etag_matches, range_applies,
 };
 use crate::oci::{Digest, ErrorCode};
 
@@ -34,9 +34,10 @@ pub(super) async fn pull(
         None if request.version <= Version::HTTP_10 => BlobNeed::Length,
         None => BlobNeed::Bytes,
     };
-    let outlet = request.extensions.get::<SendfileQueue>().cloned();
     let pulled = cache.blob(grant, digest, need).await.map_err(failed)?;
-    let presence = request.extensions.get::<ClientPresence>();
+    let own = request.extensions.get::<Arc<OwnConnection>>();
+    let outlet = own.and_then(|own| own.outlet.clone());
+    let presence = own.map(|own| &own.presence);
     let pulled = Pulled { what: pulled.what.through(outlet).read_while(presence), ..pulled };
     if !etag_matches(&request.headers, digest.as_str()) {
         return selected(pulled, digest, range);

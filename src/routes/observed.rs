@@ -130,7 +130,6 @@ impl Observation {
 /// The beginning of a path, with `-` in place of the id of an upload, however it is encoded. It may
 /// have any bytes in it.
 fn shown(path: &str) -> Box<str> {
-    let beginning = |path: &str| path.chars().take(PATH_SHOWN_MAX).collect::<String>();
     let mut plain = Cow::Borrowed(path);
     while plain.contains('%') {
         let decoded = percent_decode_str(&plain).decode_utf8_lossy().into_owned();
@@ -139,12 +138,24 @@ fn shown(path: &str) -> Box<str> {
         }
         plain = Cow::Owned(decoded);
     }
-    match plain.to_ascii_lowercase().find(UPLOADS) {
+    let mut slashes = plain.match_indices('/').map(|(at, _)| at);
+    match slashes.find(|at| is_uploads(&plain, *at)) {
         Some(at) if plain.len() > at + UPLOADS.len() => {
             format!("{}{UPLOADS}-", beginning(&plain[..at])).into()
         }
         _ => beginning(path).into(),
     }
+}
+
+fn beginning(path: &str) -> &str {
+    // Most paths are shorter in bytes already.
+    let cut = (path.len() > PATH_SHOWN_MAX).then(|| path.char_indices().nth(PATH_SHOWN_MAX));
+    cut.flatten().map_or(path, |(end, _)| &path[..end])
+}
+
+fn is_uploads(path: &str, at: usize) -> bool {
+    let found = path.as_bytes().get(at..at + UPLOADS.len());
+    found.is_some_and(|found| found.eq_ignore_ascii_case(UPLOADS.as_bytes()))
 }
 
 /// Without what stands before: a path that names nothing may have one slash or several there.
@@ -157,6 +168,10 @@ const PATH_SHOWN_MAX: usize = 512;
 /// logs is to find an instruction to itself there (`${jndi:…}`).
 fn shown_agent(agent: &[u8]) -> Box<str> {
     let agent = agent.get(..AGENT_SHOWN_MAX).unwrap_or(agent);
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !br#"$\'""#.contains(byte);
+    if let Some(agent) = str::from_utf8(agent).ok().filter(|_| agent.iter().all(is_plain)) {
+        return agent.into();
+    }
     agent.escape_ascii().to_string().replace('$', r"\x24").into()
 }
 
@@ -231,6 +246,29 @@ impl Drop for ObservedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_is_shown_without_a_character_that_means_something_elsewhere() {
+        for (agent, shown) in [
+            ("containerd/1.7.2 (linux; a+b)", "containerd/1.7.2 (linux; a+b)"),
+            ("${jndi:x}", r"\x24{jndi:x}"),
+            (r#"a"b'c\d"#, r#"a\"b\'c\\d"#),
+            ("tab\tline\n", r"tab\tline\n"),
+            ("ü", r"\xc3\xbc"),
+            ("", ""),
+        ] {
+            assert_eq!(&*shown_agent(agent.as_bytes()), shown);
+        }
+        assert_eq!(shown_agent(&[b'x'; 200]).len(), AGENT_SHOWN_MAX);
+    }
+
+    #[test]
+    fn a_long_path_is_shown_to_its_512th_character() {
+        let path = |count: usize| format!("/{}", "ü".repeat(count));
+        assert_eq!(shown(&path(511)).len(), 1 + 2 * 511);
+        assert_eq!(shown(&path(600)).len(), 1 + 2 * 511);
+        assert_eq!(&*shown(&path(600)), path(511));
+    }
 
     #[test]
     fn the_id_of_an_upload_is_not_shown_under_any_encoding() {

@@ -5,10 +5,11 @@
 //! minute begins no pull, so it needs no event. The filter may forget a request early, never
 //! remember one too long: what is a pull is decided by the reader of the events.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
 /// The requests of the last half minute, as far as their slots have not been taken by others.
@@ -23,7 +24,7 @@ pub(super) struct PullFilter {
 impl Default for PullFilter {
     fn default() -> Self {
         let slots = (0..SLOTS_MAX).map(|_| AtomicU64::new(NEVER)).collect();
-        Self { began: Instant::now(), hasher: RandomState::new(), slots }
+        Self { began: Instant::now(), hasher: RandomState::default(), slots }
     }
 }
 

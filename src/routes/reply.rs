@@ -14,7 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::cache::{CachedManifest, Decision, ListPage, Pulled};
+use crate::cache::{CachedManifest, Decision, DigestHeaders, ListPage, ManifestHeaders, Pulled};
 use crate::http::ReplyBody;
 use crate::oci::{Digest, ErrorCode, RepositoryName};
 use crate::push::PushAnswer;
@@ -104,25 +104,20 @@ impl RouteReply {
     pub(super) fn content(status: StatusCode, body: ReplyBody, digest: Option<&Digest>) -> Self {
         let mut reply = Self::bare(status);
         *reply.response.body_mut() = body;
-        if let Some(digest) = digest {
-            if let Ok(value) = HeaderValue::from_str(digest.as_str()) {
-                reply.set(CONTENT_DIGEST, value);
-            }
-            if let Ok(value) = HeaderValue::try_from(["\"", digest.as_str(), "\""].concat()) {
-                reply.set(ETAG, value);
-            }
-        }
+        reply.set_digest(digest.and_then(DigestHeaders::of));
         reply
     }
 
     /// A manifest; by a tag, with its age, and with a warning when it is stale.
     pub(super) fn manifest(pulled: &Pulled<std::sync::Arc<CachedManifest>>) -> Self {
         let manifest = &pulled.what;
-        let body = ReplyBody::full(manifest.body().clone());
-        let mut reply = Self::content(StatusCode::OK, body, manifest.digest());
-        reply.set_length(manifest.body().len() as u64);
-        if let Ok(value) = HeaderValue::from_str(manifest.media_type.as_str()) {
-            reply.set(CONTENT_TYPE, value);
+        let ManifestHeaders { length, media_type, digest } = manifest.headers.clone();
+        let mut reply = Self::bare(StatusCode::OK);
+        *reply.response.body_mut() = ReplyBody::full(manifest.body().clone());
+        reply.set_digest(digest);
+        reply.set(CONTENT_LENGTH, length);
+        if let Some(media_type) = media_type {
+            reply.set(CONTENT_TYPE, media_type);
         }
         if let Some(age) = pulled.age {
             reply.set_age(age);
@@ -167,6 +162,13 @@ impl RouteReply {
         self.set(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         self.set(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000, immutable"));
         self.set(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    }
+
+    fn set_digest(&mut self, headers: Option<DigestHeaders>) {
+        if let Some(DigestHeaders { digest, etag }) = headers {
+            self.set(CONTENT_DIGEST, digest);
+            self.set(ETAG, etag);
+        }
     }
 
     /// `Content-Length`, in bytes.

@@ -24,7 +24,6 @@ use crate::cache::question::deadline;
 use crate::cache::tasks::DetachedTasks;
 use crate::cache::{
     CacheError, CachedManifest, Decision, ManifestContent, ManifestFault, MissReason, Pulled,
-    UpstreamWarnings,
 };
 use crate::oci::{
     Algorithm, Digest, InvalidManifest, MANIFEST_BYTES_MAX, ManifestFacts, MediaType, Reference,
@@ -53,7 +52,7 @@ impl ManifestPulls {
         tasks: DetachedTasks,
         bytes_max: u64,
     ) -> Self {
-        let bytes_of = |manifest: &Arc<CachedManifest>| manifest.body().len();
+        let bytes_of = |manifest: &Arc<CachedManifest>| manifest.body().len() + HEADERS_BYTES;
         let memory = MemoryTable::new("manifests", bytes_max, bytes_of);
         Self { store, epochs, presence, documents, memory, flights: FlightTable::new(tasks) }
     }
@@ -185,8 +184,7 @@ impl ManifestPulls {
         let facts = self.facts(&verified).await?.map_err(|error| fault(error.into()))?;
         let media_type = settle_type(header, &facts).map_err(fault)?;
         let content = ManifestContent::Verified(verified.clone());
-        let manifest =
-            Arc::new(CachedManifest { media_type, content, warnings: UpstreamWarnings::default() });
+        let manifest = Arc::new(CachedManifest::new(media_type, content));
 
         let (this, of, kept) = (Arc::clone(self), grant.clone(), Arc::clone(&manifest));
         let write = move |records: &RepositoryRecords| {
@@ -258,8 +256,7 @@ impl ManifestPulls {
         // Earlier versions kept any type, and this one fetches such a manifest again.
         let (media_type, content) = Some(kept).filter(|(kind, _)| kind.is_manifest())?;
         let content = ManifestContent::Verified(content);
-        let warnings = UpstreamWarnings::default();
-        let manifest = Arc::new(CachedManifest { media_type, content, warnings });
+        let manifest = Arc::new(CachedManifest::new(media_type, content));
         let key = RecordKey::digest(grant, digest);
         self.epochs.if_current(&key, since, || {
             self.memory.put(key.clone(), Arc::clone(&manifest));
@@ -364,8 +361,8 @@ impl ManifestPulls {
                 return Err(corrupt(grant, place, digest, &reason));
             }
             let content = ManifestContent::Schema1(body, wanted);
-            let media_type = media_type.clone();
-            return Ok(Arc::new(CachedManifest { media_type, content, warnings }));
+            let manifest = Arc::new(CachedManifest::new(media_type.clone(), content));
+            return Ok(manifest.with_warnings(&warnings));
         }
         let verify = move || match wanted {
             Some(digest) => VerifiedContent::check(&digest, body).map_err(|it| (digest, it)),
@@ -392,5 +389,8 @@ fn corrupt(
 fn manifest_fault(grant: &Grant, place: UpstreamIndex, reason: ManifestFault) -> CacheError {
     CacheError::Manifest { host: grant.registry().upstream().host_of(place).to_owned(), reason }
 }
+
+/// The headers of a manifest in memory, about.
+const HEADERS_BYTES: usize = 512;
 
 const BYTES_MAX: u64 = MANIFEST_BYTES_MAX as u64;

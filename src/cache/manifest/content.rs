@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::headers::ManifestHeaders;
+use super::last_use::LastUse;
 use crate::cache::{ManifestFault, UpstreamWarnings};
 use crate::oci::{Digest, ManifestFacts, MediaType};
 use crate::store::VerifiedContent;
@@ -21,6 +23,9 @@ pub struct CachedManifest {
     pub content: ManifestContent,
     /// The warnings that the upstream has just given.
     pub warnings: UpstreamWarnings,
+    /// Its headers in every answer.
+    pub headers: ManifestHeaders,
+    pub(in crate::cache) last_use: LastUse,
 }
 
 /// The bytes of a manifest.
@@ -34,6 +39,13 @@ pub enum ManifestContent {
 }
 
 impl CachedManifest {
+    /// A manifest of this kind, about which nothing was warned.
+    pub(in crate::cache) fn new(media_type: MediaType, content: ManifestContent) -> Self {
+        let headers = ManifestHeaders::of(&media_type, &content);
+        let (warnings, last_use) = Default::default();
+        Self { media_type, content, warnings, headers, last_use }
+    }
+
     /// The manifest with these warnings. A manifest in memory has none.
     pub(in crate::cache) fn with_warnings(
         self: Arc<Self>,
@@ -47,17 +59,27 @@ impl CachedManifest {
 
     /// The bytes.
     pub fn body(&self) -> &Bytes {
-        match &self.content {
-            ManifestContent::Schema1(bytes, _) => bytes,
-            ManifestContent::Verified(verified) => verified.content(),
-        }
+        self.content.body()
     }
 
     /// The digest that clients are told.
     pub fn digest(&self) -> Option<&Digest> {
-        match &self.content {
-            ManifestContent::Schema1(_, digest) => digest.as_ref(),
-            ManifestContent::Verified(verified) => Some(verified.digest()),
+        self.content.digest()
+    }
+}
+
+impl ManifestContent {
+    pub(super) fn body(&self) -> &Bytes {
+        match self {
+            Self::Schema1(bytes, _) => bytes,
+            Self::Verified(verified) => verified.content(),
+        }
+    }
+
+    pub(super) fn digest(&self) -> Option<&Digest> {
+        match self {
+            Self::Schema1(_, digest) => digest.as_ref(),
+            Self::Verified(verified) => Some(verified.digest()),
         }
     }
 }

@@ -3,4 +3,6 @@
 pub(super) mod by_digest;
 pub(super) mod content;
 pub(super) mod fetch;
+pub(super) mod headers;
+pub(super) mod last_use;
 pub(super) mod warnings;

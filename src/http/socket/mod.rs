@@ -74,7 +74,7 @@ impl ClientSocket {
     /// to a far client needs. To a near one, that much of a queue costs as much again as sending
     /// does: nothing in it is in the cores' caches any more when its turn comes.
     fn took(&mut self, count: usize) {
-        let is_near = |pace: &mut SocketPace| pace.is_near(count as u64, Instant::now());
+        let is_near = |pace: &mut SocketPace| pace.is_near(count as u64, Instant::now);
         if self.pace.as_mut().is_some_and(is_near) {
             self.pace = None;
             // If that fails, the connection works as before.
@@ -188,14 +188,14 @@ struct SocketPace {
 impl SocketPace {
     /// Counts bytes; whether the client is near. No more than a buffer is on the way at once, so
     /// what fills many of them in this time has a round trip of a few milliseconds at most.
-    fn is_near(&mut self, count: u64, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
+    fn is_near(&mut self, count: u64, now: impl Fn() -> Instant) -> bool {
+        let since = *self.since.get_or_insert_with(&now);
         self.bytes += count;
         if self.bytes < PACE_BYTES {
             return false;
         }
         *self = Self::default();
-        now.duration_since(since) <= PACE_TIME
+        now().duration_since(since) <= PACE_TIME
     }
 }
 

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::http::{
-    BodyData, BodyError, BodySource, ConnectionLoad, NextBytes, ReplyBody, serve_connection,
+    BodyData, BodyError, BodySource, ConnectionLoad, NextBytes, OwnConnection, ReplyBody,
+    serve_connection,
 };
 
 /// Without a zero, so that one that arrives is a placeholder's.
@@ -68,11 +69,15 @@ impl BodySource for Slices {
     }
 }
 
+fn outlet_of(request: &Request<hyper::body::Incoming>) -> Option<SendfileQueue> {
+    request.extensions().get::<Arc<OwnConnection>>()?.outlet.clone()
+}
+
 /// Serves slices of `file` on `socket` as the product does, until the connection ends.
 fn serve(socket: ClientSocket, file: Arc<File>, slices: &'static [(u64, usize)]) {
     let outlet = Some(socket.outlet());
     let answer = move |request: Request<hyper::body::Incoming>| {
-        let outlet = request.extensions().get::<SendfileQueue>().unwrap().clone();
+        let outlet = outlet_of(&request).unwrap();
         let body = Slices::body(outlet, &file, slices);
         async move { Response::new(body) }
     };
@@ -269,7 +274,7 @@ async fn requests_over_http2_bear_no_outlet() {
     let (client, socket) = pair().await;
     let outlet = Some(socket.outlet());
     let answer = |request: Request<hyper::body::Incoming>| async move {
-        let has_outlet = request.extensions().get::<SendfileQueue>().is_some();
+        let has_outlet = outlet_of(&request).is_some();
         let body = Bytes::from(has_outlet.to_string());
         Response::new(http_body_util::Full::new(BodyData::from(body)).map_err(BodyError::from))
     };
@@ -289,11 +294,12 @@ fn only_who_cannot_be_far_is_near() {
     const BUFFER: u64 = 4 << 20;
     let begin = Instant::now();
     // The bytes that the first buffer takes say nothing about the client.
-    assert!(!SocketPace::default().is_near(BUFFER, begin));
+    assert!(!SocketPace::default().is_near(BUFFER, || begin));
     for (round_trip_ms, is_near) in [(1, true), (10, true), (12, false), (100, false)] {
         let mut pace = SocketPace::default();
-        let mut signs = (0..20)
-            .map(|turn| pace.is_near(BUFFER, begin + Duration::from_millis(turn * round_trip_ms)));
+        let mut signs = (0..20).map(|turn| {
+            pace.is_near(BUFFER, || begin + Duration::from_millis(turn * round_trip_ms))
+        });
         assert_eq!(signs.any(|sign| sign), is_near, "{round_trip_ms} ms");
     }
 }
