@@ -2,6 +2,7 @@
 //!
 //! It is a thread of its own, not a task: a write that hangs must not hold up requests.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::routes::{TrafficCounters, log_is_wanted, write_log};
+use super::App;
+use crate::config::{LogFormat, LogOutput};
+use crate::routes::{LineLayout, log_is_wanted, write_log};
 
 /// The thread, if there is one.
 #[derive(Debug)]
@@ -21,14 +24,21 @@ pub(super) struct RequestLog {
 }
 
 impl RequestLog {
-    /// Starts it, if request lines are wanted. Inside a runtime.
-    pub(super) fn start(traffic: &TrafficCounters) -> Self {
+    /// Starts it for the requests of `app`, if their lines are wanted. Inside a runtime.
+    pub(super) fn start(app: &App, log: LogOutput) -> Self {
         let stop = CancellationToken::new();
         if !log_is_wanted() {
             return Self { stop, ended: None };
         }
         let (sender, ended) = oneshot::channel::<()>();
-        let log = write_log(traffic.events().subscribe(), stop.clone());
+        let clock = Arc::clone(&app.egress.clock);
+        let events = app.traffic().events().subscribe();
+        let layout = match log {
+            LogOutput { format: LogFormat::Json, .. } => LineLayout::Json,
+            LogOutput { is_coloured, .. } => LineLayout::Text { is_coloured },
+        };
+        let now = move || clock.now();
+        let log = write_log(events, layout, now, std::io::stderr(), stop.clone());
         let runtime = Handle::current();
         let body = move || {
             runtime.block_on(log);

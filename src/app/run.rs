@@ -21,7 +21,7 @@ use super::pull_log::PullLog;
 use super::request_log::RequestLog;
 use super::{App, AppParts, StartError, certificates, passwords, users};
 use crate::clock::BootId;
-use crate::config::{ConfigSource, Diagnostic, Diagnostics, Settings};
+use crate::config::{ConfigSource, Diagnostic, Diagnostics, LogOutput, Settings};
 use crate::http::InheritedListeners;
 
 /// How the process ended.
@@ -34,13 +34,14 @@ pub enum RunEnd {
 }
 
 /// Serves until SIGTERM or SIGINT; a second one ends the process at once. On SIGHUP the
-/// configuration is read again from `source`.
-pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, StartError> {
-    raise_descriptor_limit();
-    // No file of this process is for others, whatever the umask was.
-    umask(Mode::RWXG | Mode::RWXO);
+/// configuration is read again from `source`. `log` is the form of the lines of requests.
+pub async fn run(
+    settings: Settings,
+    source: ConfigSource,
+    log: LogOutput,
+) -> Result<RunEnd, StartError> {
+    prepare_process();
     warn(&settings);
-    warn_of_missing_boot_id();
     let mut signals = SignalStreams::new().map_err(StartError::Signals)?;
     let access_log = OpenedAccessLog::open(settings.access_log.as_ref())?;
     let inherited = Arc::new(InheritedListeners::of_process().map_err(StartError::Inherited)?);
@@ -54,7 +55,7 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
     operators.show(&app, settings.store.dir.clone());
     operators.commit_page(page, &app).await;
     let control = ControlSocket::open(&app, &settings.store.dir, operators.page());
-    let (request_log, pull_log) = (RequestLog::start(app.traffic()), PullLog::start(&app));
+    let (request_log, pull_log) = (RequestLog::start(&app, log), PullLog::start(&app));
     let access_log = access_log.start(&app);
     ports.commit(prepared, &app).await;
     let manager = ServiceManager::of(&source.environment);
@@ -72,6 +73,13 @@ pub async fn run(settings: Settings, source: ConfigSource) -> Result<RunEnd, Sta
         access_log.finish().await;
     }
     Ok(end)
+}
+
+fn prepare_process() {
+    raise_descriptor_limit();
+    // No file of this process is for others, whatever the umask was.
+    umask(Mode::RWXG | Mode::RWXO);
+    warn_of_missing_boot_id();
 }
 
 fn warn_of_missing_boot_id() {

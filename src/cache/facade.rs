@@ -350,17 +350,14 @@ impl Cache {
 
     /// Notes in the index that a manifest was asked for, once in a second.
     fn note_use(&self, grant: &Grant, reference: &Reference, manifest: &CachedManifest) {
-        if !manifest.last_use.is_first(reference, self.rooms.clock.now()) {
-            return;
-        }
+        let is_noted = !manifest.last_use.is_first(reference, self.rooms.clock.now());
+        let Some(digest) = manifest.digest().filter(|_| !is_noted) else { return };
         let (registry, repository) = (grant.registry().name(), grant.repository());
         if let Reference::Tag(tag) = reference {
             self.rooms.store.used(IndexRow::Tag(registry, repository, tag));
         }
-        if let Some(digest) = manifest.digest() {
-            self.rooms.store.used(IndexRow::Manifest(registry, repository, digest));
-            self.rooms.store.note_hit(digest);
-        }
+        self.rooms.store.used(IndexRow::Manifest(registry, repository, digest));
+        self.rooms.store.note_hit(digest);
     }
 }
 

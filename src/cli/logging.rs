@@ -6,7 +6,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{
-    Diagnostic, Environment, LOG, LOG_HINT, LogFilter, LogFormat, LogSettings, SourcePlace,
+    Diagnostic, Environment, LOG, LOG_HINT, LogFilter, LogFormat, LogOutput, LogSettings,
+    SourcePlace,
 };
 
 /// The format of log lines, as an argument.
@@ -44,8 +45,13 @@ pub(super) fn filter(
     })
 }
 
-/// Starts logging to stderr. Does nothing if the process logs already.
-pub(super) fn install(filter: EnvFilter, format: LogFormat, environment: &Environment) {
+/// Starts logging to stderr. Does nothing if the process logs already. Gives the form of its
+/// lines, for those of requests.
+pub(super) fn install(
+    filter: EnvFilter,
+    format: LogFormat,
+    environment: &Environment,
+) -> LogOutput {
     // https://no-color.org
     let is_coloured = std::io::stderr().is_terminal() && environment.value("NO_COLOR").is_none();
     // A message about a stderr that cannot be written to would go to stderr, and panic there.
@@ -56,4 +62,5 @@ pub(super) fn install(filter: EnvFilter, format: LogFormat, environment: &Enviro
         LogFormat::Text => builder.with_ansi(is_coloured).finish().try_init(),
     };
     drop(installed);
+    LogOutput { format, is_coloured }
 }

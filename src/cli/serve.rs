@@ -13,7 +13,7 @@ use super::logging::FormatArgument;
 use super::output::say;
 use crate::app::{self, RunEnd};
 use crate::config;
-use crate::config::{ConfigArgs, ConfigSource, Environment, LoadedConfig, LogFormat};
+use crate::config::{ConfigArgs, ConfigSource, Environment, LoadedConfig, LogFormat, LogOutput};
 use crate::registry::RegistryOptions;
 
 /// Serves until told to stop.
@@ -38,10 +38,11 @@ pub(super) fn run(
             return ExitStatus::Misused;
         }
     };
-    logging::install(filter, log_format.map_or(log.format, LogFormat::from), environment);
+    let format = log_format.map_or(log.format, LogFormat::from);
+    let log = logging::install(filter, format, environment);
     announce(&loaded);
     let source = ConfigSource { arguments: arguments.clone(), environment: environment.clone() };
-    match serve(loaded, source) {
+    match serve(loaded, source, log) {
         Ok(RunEnd::Stopped) => ExitStatus::Done,
         Ok(RunEnd::Interrupted) => ExitStatus::Failed,
         Err(error) => {
@@ -85,7 +86,7 @@ const REMOTE_INTERVAL: u32 = 4;
 /// After how many tasks a worker looks for sockets that have become ready.
 const EVENT_INTERVAL: u32 = 16;
 
-fn serve(loaded: LoadedConfig, source: ConfigSource) -> anyhow::Result<RunEnd> {
+fn serve(loaded: LoadedConfig, source: ConfigSource, log: LogOutput) -> anyhow::Result<RunEnd> {
     keep_freed_memory();
     // Fails if one is installed already, which then is this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
@@ -97,7 +98,7 @@ fn serve(loaded: LoadedConfig, source: ConfigSource) -> anyhow::Result<RunEnd> {
         .enable_all()
         .build()
         .context("the threads cannot be started")?;
-    let end = runtime.block_on(app::run(loaded.settings, source));
+    let end = runtime.block_on(app::run(loaded.settings, source, log));
     // Without this, a thread that waits for the disk would be waited for.
     let wait = if let Ok(RunEnd::Interrupted) = end { Duration::ZERO } else { THREADS_WAIT };
     runtime.shutdown_timeout(wait);

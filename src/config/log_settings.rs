@@ -29,6 +29,15 @@ pub enum LogFormat {
     Text,
 }
 
+/// The form of the lines on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOutput {
+    /// Their format.
+    pub format: LogFormat,
+    /// Whether text is coloured, for a terminal.
+    pub is_coloured: bool,
+}
+
 /// The filter of log lines: a level, or levels of modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);

@@ -55,7 +55,7 @@ pub use environment::{Environment, LOG};
 pub use keys::schema;
 pub use listeners::{ClientLimits, ListenerSettings};
 pub use load::{ConfigArgs, ConfigSource, LoadedConfig, load};
-pub use log_settings::{HINT as LOG_HINT, LogFilter, LogFormat, LogSettings};
+pub use log_settings::{HINT as LOG_HINT, LogFilter, LogFormat, LogOutput, LogSettings};
 pub use manual::manual;
 pub use settings::Settings;
 pub use tls::TlsSettings;

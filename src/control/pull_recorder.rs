@@ -32,13 +32,14 @@ pub async fn record_pulls(
 ) {
     let (sender, lines) = channel(WAITING_MAX);
     let mut recent = RecentPulls::default();
-    let read = each_event(events, PAUSE, stop, move |read| {
-        let EventRead::Event(event) = read else { return };
+    let take = move |read| {
+        let Some(EventRead::Event(event)) = read else { return };
         let line = recent.note(&event, now()).and_then(|pull| line(&pull));
         if line.is_some_and(|line| sender.try_send(line).is_err()) {
             tracing::debug!("a pull is not logged: the disk is too slow");
         }
-    });
+    };
+    let read = each_event(events, PAUSE, stop, take);
     tokio::join!(read, write(lines, &store));
 }
 

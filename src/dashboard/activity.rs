@@ -50,11 +50,12 @@ pub async fn record_activity(
 ) {
     let events = traffic.events().subscribe_to_pulls();
     let noted = activity.clone();
-    let reading = each_event(events, PAUSE, stop.clone(), move |read| {
-        if let EventRead::Event(event) = read {
+    let take = move |read| {
+        if let Some(EventRead::Event(event)) = read {
             noted.seen.lock().note(event, now());
         }
-    });
+    };
+    let reading = each_event(events, PAUSE, stop.clone(), take);
     let counting = stop.run_until_cancelled(async {
         loop {
             activity.count(&traffic);

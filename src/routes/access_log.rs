@@ -2,21 +2,17 @@
 //!
 //! The queue in front of it is that of all events: bounded, and no request waits for it. A reader
 //! that lags behind loses lines; so does a disk that takes none. Both are counted and told. The
-//! lines have the fields of those in the log, which `log.rs` writes.
+//! fields of a line are decided in `request_line.rs`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
 use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::event::{EventRead, EventReader, RequestEvent};
-use super::log::millis;
-use crate::cache::{Decision, MissReason};
-use crate::oci::RepositoryName;
+use super::event::{EventRead, EventReader};
+use super::request_line::LineLayout;
 use crate::telemetry::{Counter, RotatedFile};
 
 /// Lines of the access log that were lost.
@@ -85,9 +81,7 @@ impl AccessLog {
     fn take(&mut self, read: &EventRead, now: SystemTime) {
         match read {
             EventRead::Event(event) => {
-                let line = serde_json::to_writer(&mut self.buffer, &AccessLine::of(event, now));
-                debug_assert!(line.is_ok(), "a line has texts and numbers only");
-                self.buffer.push(b'\n');
+                LineLayout::Flat.write(event, now, &mut self.buffer);
             }
             EventRead::Lost(lines) => {
                 self.losses.slow.add(*lines);
@@ -132,71 +126,6 @@ impl AccessLog {
         match self.file.reopen() {
             Ok(()) => tracing::info!(path, "the access log was opened again"),
             Err(error) => tracing::error!(path, %error, "the access log cannot be opened again"),
-        }
-    }
-}
-
-/// One line.
-#[derive(Debug, Serialize)]
-struct AccessLine<'e> {
-    timestamp: String,
-    method: &'e str,
-    client: IpAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'e str>,
-    path: String,
-    route: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    registry: Option<&'e str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repository: Option<&'e str>,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decision: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    received: Option<u64>,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte_ms: Option<f64>,
-    end: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent: Option<&'e str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'e str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fault: Option<&'e str>,
-}
-
-impl<'e> AccessLine<'e> {
-    fn of(event: &'e RequestEvent, now: SystemTime) -> Self {
-        let RequestEvent { summary, details } = event;
-        let names = summary.decision.map(Decision::names);
-        Self {
-            timestamp: humantime::format_rfc3339_micros(now).to_string(),
-            method: details.method.as_str(),
-            client: details.client.address,
-            user: details.client.user.as_deref(),
-            path: details.path.escape_debug().to_string(),
-            route: summary.route.as_str(),
-            registry: details.registry.as_deref(),
-            repository: details.repository.as_ref().map(RepositoryName::as_str),
-            status: summary.status.as_u16(),
-            decision: names.map(|names| names.word),
-            detail: names.map(|names| names.detail).filter(|detail| !detail.is_empty()),
-            reason: summary.decision.and_then(Decision::miss_reason).map(MissReason::as_str),
-            bytes: summary.sent,
-            received: details.received,
-            duration_ms: millis(summary.took),
-            first_byte_ms: summary.first_byte.map(millis),
-            end: summary.end.as_str(),
-            agent: details.agent.as_deref(),
-            request_id: details.request_id.as_deref(),
-            fault: details.fault.as_deref(),
         }
     }
 }

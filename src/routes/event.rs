@@ -280,12 +280,12 @@ impl Drop for EventReader {
 
 /// Shows each event, until the sender is gone or `stop` is cancelled; then those that are due
 /// already. Waking a waiting reader would cost each request a system call, so events are read at
-/// intervals of `pause`.
+/// intervals of `pause`. Shows `None` whenever no more are due.
 pub async fn each_event(
     mut events: EventReader,
     pause: Duration,
     stop: CancellationToken,
-    mut show: impl FnMut(EventRead),
+    mut show: impl FnMut(Option<EventRead>),
 ) {
     loop {
         let read = tokio::select! {
@@ -293,10 +293,13 @@ pub async fn each_event(
             () = stop.cancelled() => None,
         };
         let is_over = read.is_none();
-        read.into_iter().for_each(&mut show);
-        while let Some(read) = events.next_now() {
+        if read.is_some() {
             show(read);
         }
+        while let Some(read) = events.next_now() {
+            show(Some(read));
+        }
+        show(None);
         if is_over {
             return;
         }
@@ -312,10 +315,10 @@ pub async fn each_event(
 const LAG_MAX: usize = 4096;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn event(sent: u64) -> RequestEvent {
+    pub(in crate::routes) fn event(sent: u64) -> RequestEvent {
         let summary = RequestSummary {
             route: RequestKind::Blob,
             status: StatusCode::OK,

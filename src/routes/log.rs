@@ -1,71 +1,54 @@
 //! Writes one log line for each request, from its event.
 //!
 //! The log may be slow: a full pipe, a terminal over a slow line. So lines are written by a reader
-//! of events, never by the task that answers a request.
+//! of events, never by the task that answers a request, and many at once where many are due. The
+//! layout of a line is decided in `request_line.rs`.
 
-use std::time::Duration;
+use std::io::Write;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use super::event::{EventRead, EventReader, RequestEvent, each_event};
-use crate::cache::{Decision, MissReason};
-use crate::oci::RepositoryName;
+use super::event::{EventRead, EventReader, each_event};
+use super::request_line::{LineLayout, TARGET};
 
 /// Whether `LARDER_LOG` enables request lines.
 pub fn log_is_wanted() -> bool {
     tracing::enabled!(target: TARGET, tracing::Level::INFO)
 }
 
-/// Writes a line for each event, until the sender is gone or `stop` is cancelled; then the lines
-/// that are due already.
-pub async fn write_log(events: EventReader, stop: CancellationToken) {
-    each_event(events, PAUSE, stop, write).await;
-}
-
-fn write(read: EventRead) {
-    match read {
-        EventRead::Event(event) => write_event(&event),
-        EventRead::Lost(lines) => {
+/// Writes a line for each event to `log`, until the sender is gone or `stop` is cancelled; then the
+/// lines that are due already. Each is written whole, by one call for many lines.
+pub async fn write_log(
+    events: EventReader,
+    layout: LineLayout,
+    now: impl Fn() -> SystemTime,
+    mut log: impl Write,
+    stop: CancellationToken,
+) {
+    let mut lines = Vec::new();
+    // If the log is gone, there is no place to say so.
+    let mut write = move |lines: &mut Vec<u8>| {
+        log.write_all(lines).unwrap_or_default();
+        lines.clear();
+    };
+    let take = move |read| match read {
+        Some(EventRead::Event(event)) => {
+            layout.write(&event, now(), &mut lines);
+            if lines.len() >= BATCH_BYTES {
+                write(&mut lines);
+            }
+        }
+        Some(EventRead::Lost(lines)) => {
             tracing::warn!(lines, "request lines were lost: the log is written too slowly");
         }
-    }
+        None => write(&mut lines),
+    };
+    each_event(events, PAUSE, stop, take).await;
 }
-
-fn write_event(event: &RequestEvent) {
-    let RequestEvent { summary, details } = event;
-    let names = summary.decision.map(Decision::names);
-    tracing::info!(
-        target: TARGET,
-        method = %details.method,
-        client = %details.client.address,
-        user = details.client.user.as_deref(),
-        path = %details.path.escape_debug(),
-        route = summary.route.as_str(),
-        registry = details.registry.as_deref(),
-        repository = details.repository.as_ref().map(RepositoryName::as_str),
-        status = summary.status.as_u16(),
-        decision = names.map(|names| names.word),
-        detail = names.map(|names| names.detail).filter(|detail| !detail.is_empty()),
-        reason = summary.decision.and_then(Decision::miss_reason).map(MissReason::as_str),
-        bytes = summary.sent,
-        received = details.received,
-        duration_ms = millis(summary.took),
-        first_byte_ms = summary.first_byte.map(millis),
-        end = summary.end.as_str(),
-        agent = details.agent.as_deref(),
-        request_id = details.request_id,
-        fault = details.fault,
-        "request",
-    );
-}
-
-/// Milliseconds, rounded to the microsecond.
-pub(super) fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// The target of request lines, by which `LARDER_LOG` switches them off.
-const TARGET: &str = "larder::request";
 
 /// How late a line may be written.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// Lines are written when so much of them waits, or none is due.
+const BATCH_BYTES: usize = 32 << 10;

@@ -18,6 +18,7 @@ mod observed;
 mod pull_filter;
 mod pushes;
 mod reply;
+mod request_line;
 mod sources;
 mod traffic;
 
@@ -31,4 +32,5 @@ pub use event::{
 pub use event_client::EventClient;
 pub use log::{log_is_wanted, write_log};
 pub use observed::ObservedBody;
+pub use request_line::LineLayout;
 pub use traffic::{AnswerLabels, RegistryCounts, RequestTiming, TrafficCounters};

@@ -287,7 +287,7 @@ async fn the_line_of_a_request_names_the_user_that_larder_knows_and_the_bytes_th
     let rules = vec![rule("ann", "team/**", &Action::ALL)];
     let (_hub, image, proxy) = warm(guarded(AnonymousAccess::None, rules)).await;
     let log = Log::capture();
-    proxy.log_requests();
+    proxy.log_requests(&log);
     let path = "/v2/team/app/manifests/latest";
     let manifest = &image.manifest;
     for (user, password) in [("ann", ANN), ("ben", BEN), ("eve", WRONG)] {

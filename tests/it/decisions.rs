@@ -75,9 +75,9 @@ impl World {
     }
 
     /// A world in which every decision was made, and logged.
-    async fn with_every_decision() -> Self {
+    async fn with_every_decision(log: &Log) -> Self {
         let mut world = Self::new().await;
-        world.proxy.log_requests();
+        world.proxy.log_requests(log);
         world.with_pushes().await;
         world.with_a_healthy_upstream().await;
         world.with_a_lazy_puller().await;
@@ -224,7 +224,7 @@ fn count(told: impl Iterator<Item = (String, String)>) -> Told {
 #[tokio::test(start_paused = true)]
 async fn every_decision_is_the_same_in_header_log_and_metric() {
     let log = Log::capture();
-    let world = World::with_every_decision().await;
+    let world = World::with_every_decision(&log).await;
 
     let by_header = count(world.replies.iter().map(told_by_header));
     let lines = log.lines("request");
@@ -246,7 +246,7 @@ async fn a_line_says_who_asked_for_what_and_what_became_of_it() {
     let blob = Blob::random(1, 100_000);
     hub.put_blob(REPOSITORY, &blob);
     let proxy = Proxy::before(&hub).await;
-    proxy.log_requests();
+    proxy.log_requests(&log);
 
     let agent = [("user-agent", "containerd/2.0 \u{e9}")];
     proxy.client.get_with(&blob.path(REPOSITORY), &agent).await.assert_is(&blob);
@@ -287,7 +287,7 @@ async fn the_line_of_a_miss_says_whether_it_was_evicted_and_the_header_does_not(
         hub.put_blob(REPOSITORY, blob);
     }
     let proxy = setup.start().await;
-    proxy.log_requests();
+    proxy.log_requests(&log);
     for blob in &blobs {
         proxy.get(&blob.path(REPOSITORY)).await.assert_is(blob);
         while !proxy.has_stored(&blob.digest) {
@@ -317,7 +317,7 @@ async fn the_line_of_a_miss_says_whether_it_was_evicted_and_the_header_does_not(
 #[tokio::test(start_paused = true)]
 async fn no_field_of_a_log_line_is_a_debug_string() {
     let log = Log::of_everything();
-    let _world = World::with_every_decision().await;
+    let _world = World::with_every_decision(&log).await;
 
     let mut seen = 0;
     for line in log.text().lines() {

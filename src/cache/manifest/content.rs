@@ -41,7 +41,7 @@ pub enum ManifestContent {
 impl CachedManifest {
     /// A manifest of this kind, about which nothing was warned.
     pub(in crate::cache) fn new(media_type: MediaType, content: ManifestContent) -> Self {
-        let headers = ManifestHeaders::of(&media_type, &content);
+        let headers = ManifestHeaders::of(content.body().len(), &media_type, content.digest());
         let (warnings, last_use) = Default::default();
         Self { media_type, content, warnings, headers, last_use }
     }

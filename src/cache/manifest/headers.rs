@@ -2,7 +2,6 @@
 
 use http::HeaderValue;
 
-use super::content::ManifestContent;
 use crate::oci::{Digest, MediaType};
 
 /// The values of the headers of a manifest.
@@ -26,11 +25,12 @@ pub struct DigestHeaders {
 }
 
 impl ManifestHeaders {
-    pub(super) fn of(media_type: &MediaType, content: &ManifestContent) -> Self {
+    /// Those of so many bytes.
+    pub(super) fn of(length: usize, media_type: &MediaType, digest: Option<&Digest>) -> Self {
         Self {
-            length: HeaderValue::from(content.body().len()),
+            length: HeaderValue::from(length),
             media_type: HeaderValue::from_str(media_type.as_str()).ok(),
-            digest: content.digest().and_then(DigestHeaders::of),
+            digest: digest.and_then(DigestHeaders::of),
         }
     }
 }

@@ -39,6 +39,11 @@ impl Log {
         Self { bytes, _guard: guard }
     }
 
+    /// A writer of lines that are not written by tracing.
+    pub fn writer(&self) -> impl Write + Send + use<> {
+        self.bytes.clone()
+    }
+
     /// The fields of every line with this message, in order.
     pub fn lines(&self, message: &str) -> Vec<Value> {
         let text = self.text();

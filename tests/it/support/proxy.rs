@@ -20,6 +20,7 @@ use larder::dashboard::{Activity, DashboardService, DashboardSources, record_act
 use larder::http::{ClientPeer, ClientSocket, ProxyOptions};
 use larder::oci::{Digest, DigestHasher};
 use larder::registry::{self, AskedAs, RegistryRules, TagPolicy};
+use larder::routes::{LineLayout, write_log};
 use larder::upstream::UpstreamOptions;
 use larder::{cache, push, store};
 use tempfile::TempDir;
@@ -31,6 +32,7 @@ use super::client::{Client, Decision, Reply};
 use super::clock::TestClock;
 use super::image::Blob;
 use super::image::Image;
+use super::log::Log;
 use super::metrics::Metrics;
 use super::network::TestNetwork;
 use super::registry::ScriptedRegistry;
@@ -260,9 +262,11 @@ impl Proxy {
         self.app().reload(&self.settings).expect("the configuration is good");
     }
 
-    /// Writes a line for each request to this test's log.
-    pub fn log_requests(&self) {
-        tokio::spawn(larder::routes::write_log(self.events(), CancellationToken::new()));
+    /// Writes a line for each request to `log`.
+    pub fn log_requests(&self, log: &Log) {
+        let (clock, stop) = (Arc::clone(&self.clock), CancellationToken::new());
+        let now = move || clock.now();
+        tokio::spawn(write_log(self.events(), LineLayout::Json, now, log.writer(), stop));
     }
 
     /// A reader of every event from now on.
