@@ -5,13 +5,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A repository within a registry, as in `library/alpine`.
 ///
 /// Grammar: distribution-spec, "Pulling manifests". Limit: [`RepositoryName::LEN_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryName {
-    text: Box<str>,
+    /// Shared: a name is in the request's right, in its event, and in what is noted behind it.
+    text: Arc<str>,
 }
 
 impl RepositoryName {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::{Digest, InvalidDigest};
 
@@ -11,7 +12,7 @@ use super::{Digest, InvalidDigest};
 /// is always a plain file name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag {
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 impl Tag {

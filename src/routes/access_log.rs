@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{EventRead, EventReader};
-use super::request_line::LineLayout;
+use super::request_line::{LineLayout, LineTime};
 use crate::telemetry::{Counter, RotatedFile};
 
 /// Lines of the access log that were lost.
@@ -65,7 +65,8 @@ impl AccessLog {
             let due = std::iter::from_fn(|| events.next_now());
             // Requests that never pause must not keep the file from being reopened.
             let most = if is_over { usize::MAX } else { ROUND_EVENTS_MAX };
-            read.into_iter().chain(due.take(most)).for_each(|read| self.take(&read, now()));
+            let time = LineTime::of(now());
+            read.into_iter().chain(due.take(most)).for_each(|read| self.take(&read, &time));
             self.flush();
             if is_over {
                 return;
@@ -78,11 +79,9 @@ impl AccessLog {
         }
     }
 
-    fn take(&mut self, read: &EventRead, now: SystemTime) {
+    fn take(&mut self, read: &EventRead, time: &LineTime) {
         match read {
-            EventRead::Event(event) => {
-                LineLayout::Flat.write(event, now, &mut self.buffer);
-            }
+            EventRead::Event(event) => LineLayout::Flat.write(event, time, &mut self.buffer),
             EventRead::Lost(lines) => {
                 self.losses.slow.add(*lines);
                 self.unreported += lines;

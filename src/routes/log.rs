@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{EventRead, EventReader, each_event};
-use super::request_line::{LineLayout, TARGET};
+use super::request_line::{LineLayout, LineTime, TARGET};
 
 /// Whether `LARDER_LOG` enables request lines.
 pub fn log_is_wanted() -> bool {
@@ -18,7 +18,7 @@ pub fn log_is_wanted() -> bool {
 }
 
 /// Writes a line for each event to `log`, until the sender is gone or `stop` is cancelled; then the
-/// lines that are due already. Each is written whole, by one call for many lines.
+/// lines that are due already. Lines that are due at once are written by one call, with one time.
 pub async fn write_log(
     events: EventReader,
     layout: LineLayout,
@@ -26,7 +26,7 @@ pub async fn write_log(
     mut log: impl Write,
     stop: CancellationToken,
 ) {
-    let mut lines = Vec::new();
+    let (mut lines, mut time) = (Vec::new(), None);
     // If the log is gone, there is no place to say so.
     let mut write = move |lines: &mut Vec<u8>| {
         log.write_all(lines).unwrap_or_default();
@@ -34,7 +34,8 @@ pub async fn write_log(
     };
     let take = move |read| match read {
         Some(EventRead::Event(event)) => {
-            layout.write(&event, now(), &mut lines);
+            let time = time.get_or_insert_with(|| LineTime::of(now()));
+            layout.write(&event, time, &mut lines);
             if lines.len() >= BATCH_BYTES {
                 write(&mut lines);
             }
@@ -42,7 +43,10 @@ pub async fn write_log(
         Some(EventRead::Lost(lines)) => {
             tracing::warn!(lines, "request lines were lost: the log is written too slowly");
         }
-        None => write(&mut lines),
+        None => {
+            time = None;
+            write(&mut lines);
+        }
     };
     each_event(events, PAUSE, stop, take).await;
 }

@@ -138,8 +138,9 @@ fn shown(path: &str) -> Box<str> {
         }
         plain = Cow::Owned(decoded);
     }
-    let mut slashes = plain.match_indices('/').map(|(at, _)| at);
-    match slashes.find(|at| is_uploads(&plain, *at)) {
+    let mut bytes = plain.bytes().enumerate();
+    let uploads = bytes.find(|(at, byte)| *byte == b'/' && is_uploads(&plain, *at));
+    match uploads.map(|(at, _)| at) {
         Some(at) if plain.len() > at + UPLOADS.len() => {
             format!("{}{UPLOADS}-", beginning(&plain[..at])).into()
         }

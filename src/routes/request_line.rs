@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use super::event::RequestEvent;
@@ -29,8 +30,8 @@ pub enum LineLayout {
 
 impl LineLayout {
     /// Adds the line of a request that ended at this time to `line`.
-    pub(super) fn write(self, event: &RequestEvent, at: SystemTime, line: &mut Vec<u8>) {
-        let time = humantime::format_rfc3339_micros(at);
+    pub(super) fn write(self, event: &RequestEvent, time: &LineTime, line: &mut Vec<u8>) {
+        let LineTime(time) = time;
         match self {
             Self::Flat => {
                 add(line, format_args!(r#"{{"timestamp":"{time}""#));
@@ -60,6 +61,16 @@ impl LineLayout {
 /// Adds text. A vector takes all that is written to it.
 fn add(line: &mut Vec<u8>, text: Arguments<'_>) {
     line.write_fmt(text).unwrap_or_default();
+}
+
+/// The time in a line (RFC 3339, in microseconds).
+#[derive(Debug)]
+pub(super) struct LineTime(String);
+
+impl LineTime {
+    pub(super) fn of(at: SystemTime) -> Self {
+        Self(humantime::format_rfc3339_micros(at).to_string())
+    }
 }
 
 /// The target of request lines, by which `LARDER_LOG` switches them off.
@@ -94,7 +105,7 @@ impl FieldWriter<'_> {
         let detail = names.map(|names| names.detail).filter(|detail| !detail.is_empty());
         let reason = summary.decision.and_then(Decision::miss_reason).map(MissReason::as_str);
         self.word("method", details.method.as_str());
-        self.word("client", &details.client.address.to_string());
+        self.address("client", details.client.address);
         self.text("user", details.client.user.as_deref());
         self.word("path", &escaped(&details.path));
         self.text("route", Some(summary.route.as_str()));
@@ -139,23 +150,57 @@ impl FieldWriter<'_> {
         self.line.extend_from_slice(value.as_bytes());
     }
 
+    fn address(&mut self, name: &str, value: IpAddr) {
+        let IpAddr::V4(value) = value else { return self.word(name, &value.to_string()) };
+        self.name(name);
+        let quote = if self.style.is_json { b"\"".as_slice() } else { b"" };
+        self.line.extend_from_slice(quote);
+        for (at, octet) in value.octets().into_iter().enumerate() {
+            if at > 0 {
+                self.line.push(b'.');
+            }
+            self.decimal(octet.into());
+        }
+        self.line.extend_from_slice(quote);
+    }
+
     fn number(&mut self, name: &str, value: Option<u64>) {
         let Some(value) = value else { return };
         self.name(name);
-        add(self.line, format_args!("{value}"));
+        self.decimal(value);
     }
 
-    /// Milliseconds, rounded to the microsecond.
+    /// Milliseconds, rounded to the microsecond, with one to three decimals.
     fn millis(&mut self, name: &str, value: Option<Duration>) {
         let Some(value) = value else { return };
-        let micros = (value.as_nanos() + 500) / 1000;
-        let (whole, thousandths) = (micros / 1000, micros % 1000);
+        let micros = u64::try_from((value.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
         self.name(name);
-        add(self.line, format_args!("{whole}.{thousandths:03}"));
-        let is_padding = |line: &[u8]| line.ends_with(b"0") && !line.ends_with(b".0");
-        while is_padding(self.line) {
-            self.line.pop();
+        self.decimal(micros / 1000);
+        self.line.push(b'.');
+        let mut rest = micros % 1000;
+        let mut unit = 100;
+        loop {
+            self.decimal(rest / unit);
+            rest %= unit;
+            unit /= 10;
+            if rest == 0 {
+                return;
+            }
         }
+    }
+
+    /// A number in decimal digits, at a tenth of what formatting it would cost.
+    fn decimal(&mut self, value: u64) {
+        let mut digits = [b'0'; 20];
+        let (mut rest, mut begin) = (value, digits.len());
+        for (at, digit) in digits.iter_mut().enumerate().rev() {
+            *digit += u8::try_from(rest % 10).unwrap_or_default();
+            (rest, begin) = (rest / 10, at);
+            if rest == 0 {
+                break;
+            }
+        }
+        self.line.extend_from_slice(digits.get(begin..).unwrap_or_default());
     }
 
     fn name(&mut self, name: &str) {
@@ -185,8 +230,38 @@ mod tests {
 
     fn line(layout: LineLayout, event: &RequestEvent) -> String {
         let mut line = Vec::new();
-        layout.write(event, SystemTime::UNIX_EPOCH + Duration::from_millis(1500), &mut line);
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
+        layout.write(event, &LineTime::of(at), &mut line);
         String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_they_are_read() {
+        let written = |write: &dyn Fn(&mut FieldWriter<'_>)| {
+            let mut line = Vec::new();
+            write(&mut FieldWriter { line: &mut line, style: &PLAIN });
+            String::from_utf8(line).unwrap()
+        };
+        for number in [0, 9, 10, 100, 12_345, u64::MAX] {
+            assert_eq!(written(&|it| it.number("n", Some(number))), format!(" n={number}"));
+        }
+        for (nanos, want) in [
+            (0, "0.0"),
+            (499, "0.0"),
+            (500, "0.001"),
+            (12_000_000, "12.0"),
+            (12_300_000, "12.3"),
+            (12_030_000, "12.03"),
+            (12_003_000, "12.003"),
+            (999_999_999, "1000.0"),
+        ] {
+            let value = Some(Duration::from_nanos(nanos));
+            assert_eq!(written(&|it| it.millis("t", value)), format!(" t={want}"), "{nanos}");
+        }
+        for address in ["10.0.200.1", "255.255.255.255", "0.0.0.0", "2001:db8::"] {
+            let parsed = address.parse().unwrap();
+            assert_eq!(written(&|it| it.address("a", parsed)), format!(" a={address}"));
+        }
     }
 
     /// Every field, and none that could be left out.
