@@ -134,10 +134,15 @@ fn server_lines(f: &mut fmt::Formatter<'_>, server: &ServerStats) -> fmt::Result
 
 fn warm(table: &WarmTableStats) -> String {
     let images = match table.images.as_slice() {
-        [] => "nothing".to_owned(),
+        [] => "all tags".to_owned(),
         [one] => one.clone(),
         [first, more @ ..] => format!("{first} and {} more", more.len()),
     };
+    let pulled = table.pulled.zip(table.within_seconds).map(|(pulls, seconds)| {
+        let within = humantime::format_duration(Duration::from_secs(seconds));
+        format!(", pulled {pulls} times within {within}")
+    });
+    let pulled = pulled.unwrap_or_default();
     let last = match (table.complete, table.failed) {
         (Some(complete), Some(failed)) => format!("{complete} complete, {failed} failed"),
         _ => "no run has ended".to_owned(),
@@ -146,7 +151,7 @@ fn warm(table: &WarmTableStats) -> String {
         Some(at) => format!("next run at {at}"),
         None => "a run goes on".to_owned(),
     };
-    format!("{images}: {last}, {next}")
+    format!("{images}{pulled}: {last}, {next}")
 }
 
 fn hits(traffic: &RegistryTraffic) -> String {

@@ -14,8 +14,9 @@ use super::registry_keys::{RegistryTable, RegistryTables, TagRuleTable, Upstream
 use super::table::{TableInfo, TomlTable, table};
 use super::values::{
     AdminAddress, CertificateUserName, ClientAuth, CountValue, FilledList, FlagValue, FreeAmount,
-    OneOrMany, PlatformName, PositiveDuration, PositiveSize, SizeLimit,
+    OneOrMany, PositiveDuration, PositiveSize, SizeLimit,
 };
+use super::warm_keys::WarmTable;
 use crate::access::{Action, AnonymousAccess, ChallengePolicy};
 use crate::http::HostPort;
 use crate::oci::RegistryName;
@@ -76,7 +77,7 @@ table! {
         /// Images that are kept, whatever else has to go.
         pin: Vec<PinTable> = [];
         /// Images that are fetched before clients ask for them.
-        warm: Vec<WarmTable> = [];
+        warm: Vec<Located<WarmTable>> = [];
     }
 }
 
@@ -101,36 +102,6 @@ table! {
         repositories: FilledList<RepositoryPattern>, required;
         /// Patterns of tags: `*` is any text, `?` one character.
         tags: FilledList<RepositoryPattern> => "all";
-    }
-}
-
-table! {
-    /// Images that are fetched before clients ask for them: at the start, and then at an interval.
-    /// Any number of tables; `larder warm` fetches images once.
-    ///
-    /// Content that is stored is not fetched again, and tags are asked for when they expire. Two
-    /// images are fetched at a time; one that fails does not stop the others, and is in the log.
-    /// After a reload of the configuration, tables that are the same keep their times.
-    ///
-    /// ```toml
-    /// [[warm]]
-    /// images = ["alpine:3.*", "ghcr.io/owner/app:v1"]
-    /// platforms = ["linux/amd64", "linux/arm64"]
-    /// every = "6h"
-    /// ```
-    struct WarmTable in "[[warm]]" as "the table" {
-        /// Names of images, as clients write them. A tag may be a pattern, as in `[[pin]]`.
-        ///
-        /// At most 1,000 tags that a pattern matches are fetched.
-        images: FilledList<Located<String>>, required;
-        /// Platforms of an index; `["all"]` for all of them.
-        platforms: FilledList<PlatformName> => "that of this machine";
-        /// Whether signatures and other referrers are fetched too.
-        referrers: bool = false;
-        /// The time from the beginning of one run to that of the next.
-        ///
-        /// At least a minute.
-        every: Located<PositiveDuration> = "6h";
     }
 }
 

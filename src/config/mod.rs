@@ -40,6 +40,7 @@ mod tls;
 mod upstream_url;
 mod upstreams;
 mod values;
+mod warm_keys;
 
 #[cfg(test)]
 mod tests;

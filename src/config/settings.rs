@@ -16,19 +16,20 @@ use super::dashboard::{self, DashboardSettings};
 use super::defaults;
 use super::diagnostics::{Diagnostic, Diagnostics, ValueFault, quoted};
 use super::import_keys;
-use super::keys::{CacheTable, FileTable, PinTable, WarmTable};
+use super::keys::{CacheTable, FileTable, PinTable};
 use super::listeners::{self, ClientLimits, ListenerSettings};
 use super::log_settings::LogSettings;
 use super::proxies;
-use super::reader::Located;
+use super::reader::{KeyLocation, Located};
 use super::registries;
 use super::registry_keys::NamedRegistry;
 use super::resolver::Resolver;
 use super::values::{ALL_PLATFORMS, FilledList};
+use super::warm_keys::WarmTable;
 use crate::bundle::BundleKey;
 use crate::cache::CacheOptions;
 use crate::http::ProxyOptions;
-use crate::inventory::{ImageSelection, PinPattern, WarmOptions, own_platform};
+use crate::inventory::{ImageSelection, PinPattern, PullThreshold, WarmOptions, own_platform};
 use crate::oci::RegistryName;
 use crate::push::PushOptions;
 use crate::registry::{RegistryOptions, RepositoryPattern};
@@ -124,11 +125,12 @@ fn pin(PinTable { registries, repositories, tags }: PinTable) -> PinPattern {
 }
 
 fn warm_options(
-    written: WarmTable,
+    Located { value: written, at }: Located<WarmTable>,
     registries: &[RegistryOptions],
     resolver: &mut Resolver<'_>,
 ) -> WarmOptions {
-    let images = written.images.0.iter().filter_map(|image| {
+    let pulled = pull_threshold(&written, &at, resolver);
+    let images = written.images.iter().flat_map(|list| &list.0).filter_map(|image| {
         let selected = ImageSelection::resolve(&image.value, registries).map_err(|_| {
             ValueFault::new(format!("{} is not the name of an image", quoted(&image.value)))
                 .hint("write `registry/repository:tag`; without a registry it is the default one")
@@ -146,7 +148,25 @@ fn warm_options(
         let fault = ValueFault::new("it is less than a minute");
         resolver.report(&written.every.at, fault.hint("an upstream counts each look at a tag"));
     }
-    WarmOptions { images, platforms, with_referrers: written.referrers, every }
+    WarmOptions { images, pulled, platforms, with_referrers: written.referrers, every }
+}
+
+/// The pulls that make a `[[warm]]` table fetch an image, if it is about pulls.
+fn pull_threshold(
+    written: &WarmTable,
+    at: &KeyLocation,
+    resolver: &mut Resolver<'_>,
+) -> Option<PullThreshold> {
+    if written.pulled.is_none() && written.within.is_given() {
+        let fault = ValueFault::new("the table has no `pulled`");
+        resolver.report(&written.within.at, fault.hint("say how many pulls within that time"));
+    }
+    if written.pulled.is_none() && written.images.is_none() {
+        let fault = ValueFault::new("it has neither `images` nor `pulled`");
+        resolver.report(at, fault.hint("name images, or say how often one has to be pulled"));
+    }
+    let pulls = written.pulled.as_ref()?.value.0;
+    Some(PullThreshold { pulls, within: written.within.value.0 })
 }
 
 /// How long content is kept, and how much of each registry.

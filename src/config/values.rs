@@ -225,6 +225,25 @@ impl FromToml for UpstreamConnections {
     }
 }
 
+/// A number of pulls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PullCount(pub u64);
+
+impl FromToml for PullCount {
+    const EXPECTED: &'static str = "an integer";
+
+    fn read(value: &mut TomlValue<'_, '_>) -> Option<Self> {
+        let number = integer(value.expect::<Self, _>(DeValue::as_integer)?);
+        let number = number.filter(|number| *number > 0);
+        let fault = || ValueFault::new("it must be a number, from 1 on");
+        value.accept(number.ok_or_else(fault)).map(|number| Self(number as u64))
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "integer", "minimum": 1 })
+    }
+}
+
 /// Yes or no; a text in a variable.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FlagValue(pub bool);

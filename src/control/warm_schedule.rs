@@ -1,7 +1,7 @@
 //! Images that are fetched again and again: the `[[warm]]` tables of the configuration.
 //!
-//! It decides when a table's images are fetched, and which tags a pattern means. `warm.rs` fetches
-//! one image. A table that a new configuration still has keeps its times; one that is gone ends,
+//! It decides when a table's images are fetched, and which tags a pattern means; the tags that are
+//! pulled often are found in `inventory/often_pulled.rs`. `warm.rs` fetches one image. A table that a new configuration still has keeps its times; one that is gone ends,
 //! also in the middle of an image.
 
 use std::future::Future;
@@ -19,9 +19,12 @@ use super::answer::ControlFailure;
 use super::warm::{WarmJob, WarmWishes, grant_to_warm};
 use crate::access::Grant;
 use crate::cache::{Cache, CacheError, KnownRegistries, ListKind};
-use crate::inventory::{ImageName, ImageSelection, Timestamp, WarmOptions};
+use crate::inventory::{
+    ImageName, ImageSelection, PullThreshold, Timestamp, WarmOptions, often_pulled,
+};
 use crate::oci::{PageQuery, Reference, Tag};
 use crate::registry::RepositoryPattern;
+use crate::store::blocking;
 
 /// The tables that are in force, each with a task.
 #[derive(Debug)]
@@ -52,6 +55,12 @@ struct TableRuns {
 pub struct WarmTableStats {
     /// Its images, with patterns in the place of tags.
     pub images: Vec<String>,
+    /// Pulls that a tag needs to be fetched; `null` for images that are fetched in any case.
+    #[serde(default)]
+    pub pulled: Option<u64>,
+    /// Seconds before a run in which these count.
+    #[serde(default)]
+    pub within_seconds: Option<u64>,
     /// Seconds from one run to the next.
     pub every_seconds: u64,
     /// When the last run began.
@@ -116,9 +125,12 @@ impl WarmSchedule {
 impl RunningTable {
     fn stats(&self) -> WarmTableStats {
         let TableRuns { begun_at, next_at, last } = *self.runs.lock();
+        let WarmOptions { images, pulled, every, .. } = &self.table;
         WarmTableStats {
-            images: self.table.images.iter().map(ToString::to_string).collect(),
-            every_seconds: self.table.every.as_secs(),
+            images: images.iter().map(ToString::to_string).collect(),
+            pulled: pulled.map(|pulled| pulled.pulls),
+            within_seconds: pulled.map(|pulled| pulled.within.as_secs()),
+            every_seconds: every.as_secs(),
             begun_at: begun_at.map(Timestamp::from),
             next_at: next_at.map(Timestamp::from),
             complete: last.map(|last| last.complete),
@@ -173,33 +185,67 @@ impl ScheduledFetcher {
     /// Fetches the images of a table, one after the other.
     async fn run(&self, table: &WarmOptions) -> WarmCount {
         let mut count = WarmCount::default();
-        for selection in &table.images {
-            let images = match self.images(selection).await {
-                Ok(images) => images,
-                Err(error) => {
-                    self.note(&selection.name, Some(error), &mut count);
-                    continue;
-                }
-            };
-            for (image, grant) in images {
-                let error = self.fetch(&image, grant, table).await;
-                self.note(&image, error, &mut count);
-            }
+        match table.pulled {
+            Some(threshold) => self.run_often_pulled(table, threshold, &mut count).await,
+            None => self.run_named(table, &mut count).await,
         }
         let WarmCount { complete, failed } = count;
         tracing::info!(complete, failed, "images were warmed on schedule");
         count
     }
 
+    async fn run_named(&self, table: &WarmOptions, count: &mut WarmCount) {
+        for selection in &table.images {
+            let images = match self.images(selection).await {
+                Ok(images) => images,
+                Err(error) => {
+                    self.note(&selection.name, Some(error), count);
+                    continue;
+                }
+            };
+            for (image, grant) in images {
+                let error = self.fetch(image.reference.clone(), grant, table).await;
+                self.note(&image, error, count);
+            }
+        }
+    }
+
+    /// Fetches what the images lack that are pulled often. Those that may not be fetched, since
+    /// their registry is offline or only clients may ask it, are left as they are.
+    async fn run_often_pulled(
+        &self,
+        table: &WarmOptions,
+        threshold: PullThreshold,
+        count: &mut WarmCount,
+    ) {
+        let (store, images) = (Arc::clone(self.cache.store()), table.images.clone());
+        let now = self.cache.now();
+        let read = move || often_pulled(&store.view()?, &images, threshold, now);
+        let often = blocking(read).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the log of pulls");
+            Vec::new()
+        });
+        for (image, digest) in often.into_iter().take(TAGS_MAX) {
+            let Some(grant) = grant_to_warm(&self.known, &image) else { continue };
+            let error = self.fetch(Reference::Digest(digest), grant, table).await;
+            self.note(&image, error, count);
+        }
+    }
+
     /// Fetches an image. Returns the reason that it is not complete.
-    async fn fetch(&self, image: &ImageName, grant: Grant, table: &WarmOptions) -> Option<String> {
+    async fn fetch(
+        &self,
+        reference: Reference,
+        grant: Grant,
+        table: &WarmOptions,
+    ) -> Option<String> {
         let Ok(_permit) = self.permits.acquire().await else {
             return Some("Larder is stopping".to_owned());
         };
         let WarmOptions { platforms, with_referrers, .. } = table;
         let wishes = WarmWishes { platforms: platforms.clone(), with_referrers: *with_referrers };
         let job = WarmJob::new(self.cache.clone(), grant, wishes, None);
-        job.run(image.reference.clone()).await.error
+        job.run(reference).await.error
     }
 
     fn note(&self, image: &ImageName, error: Option<String>, count: &mut WarmCount) {
@@ -271,7 +317,8 @@ struct TagNames {
 /// Images that are fetched at once for all tables: clients come first.
 const IMAGES_AT_ONCE: usize = 2;
 
-/// Tags that one pattern may match: a registry that makes up ever new ones would fill the cache.
+/// Tags that one pattern may match, and that are fetched as they are pulled often: a registry or a
+/// client that makes up ever new ones would fill the cache.
 const TAGS_MAX: usize = 1000;
 
 /// Pages of a list of tags that are read: a registry could link one page to another for good.

@@ -6,13 +6,16 @@ use std::fmt;
 use std::time::Duration;
 
 use super::name::{ImageName, InvalidImageName};
+use super::often_pulled::PullThreshold;
 use crate::registry::{RegistryOptions, RepositoryPattern};
 
 /// One `[[warm]]` table of the configuration, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WarmOptions {
-    /// The images.
+    /// The images. With a threshold, the tags that it is for; all of them if there is none.
     pub images: Vec<ImageSelection>,
+    /// The pulls that a tag needs to be fetched; `None` for images that are fetched in any case.
+    pub pulled: Option<PullThreshold>,
     /// The platforms of an index, such as `linux/arm64`; all of them if there is none.
     pub platforms: Vec<String>,
     /// Whether signatures and other referrers are wanted.
@@ -44,6 +47,17 @@ impl ImageSelection {
             None => (text, None),
         };
         Ok(Self { name: ImageName::resolve(image, registries)?, tags })
+    }
+
+    /// Whether this image is meant.
+    pub(super) fn matches(&self, image: &ImageName) -> bool {
+        let ImageName { registry, repository, reference } = &self.name;
+        let is_meant = match (&self.tags, image.tag()) {
+            (Some(pattern), Some(tag)) => pattern.matches(tag.as_str()),
+            (Some(_), None) => false,
+            (None, _) => *reference == image.reference,
+        };
+        is_meant && *registry == image.registry && *repository == image.repository
     }
 }
 

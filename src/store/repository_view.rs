@@ -97,7 +97,7 @@ impl RepositoryView {
     }
 
     /// A tag of the full list.
-    pub(super) fn named_tag(&self, tag: &Tag) -> Option<TagView> {
+    pub fn named_tag(&self, tag: &Tag) -> Option<TagView> {
         self.tag(TAGS, tag.as_str())
     }
 

@@ -5,6 +5,7 @@ mod formats;
 mod hostile;
 mod killed;
 mod offline;
+mod often_pulled;
 mod round_trip;
 mod signed;
 mod two_sides;

@@ -8,7 +8,7 @@ use crate::support::{Blob, Image, Manifest};
 const SBOM: &str = "application/vnd.example.sbom";
 
 /// An artifact that refers to an image.
-fn referrer(of: &Image) -> (Manifest, [Blob; 2]) {
+pub(super) fn referrer(of: &Image) -> (Manifest, [Blob; 2]) {
     let blobs = [Blob::new("{}"), Blob::new("the parts of it")];
     let descriptor = |blob: &Blob, kind: &str| json!({ "mediaType": kind, "digest": blob.digest.as_str(), "size": blob.len() });
     let kind = "application/vnd.oci.image.manifest.v1+json";

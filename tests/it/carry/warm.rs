@@ -9,20 +9,7 @@ const APP: &str = "team/app";
 async fn a_warmed_image_needs_no_upstream_with_the_platforms_that_were_asked_for() {
     let hub = ScriptedRegistry::new();
     let (amd, arm) = (Image::random(1, &[300_000, 5000]), Image::random(2, &[40_000]));
-    let entry = |image: &Image, architecture: &str| {
-        serde_json::json!({
-            "mediaType": image.manifest.media_type,
-            "digest": image.manifest.digest().as_str(),
-            "size": image.manifest.blob.len(),
-            "platform": { "os": "linux", "architecture": architecture },
-        })
-    };
-    let kind = "application/vnd.oci.image.index.v1+json";
-    let body = serde_json::json!({
-        "schemaVersion": 2, "mediaType": kind,
-        "manifests": [entry(&amd, "amd64"), entry(&arm, "arm64")],
-    });
-    let multi = Manifest::raw(kind, body.to_string());
+    let multi = Manifest::of_platforms(&[(&amd, "amd64"), (&arm, "arm64")]);
     hub.put_image(APP, "amd", &amd);
     hub.put_image(APP, "arm", &arm);
     hub.put_tagged(APP, "multi", &multi);

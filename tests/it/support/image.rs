@@ -92,6 +92,18 @@ impl Manifest {
         Self::raw(OCI_INDEX, pretty(&body))
     }
 
+    /// An index over images of these architectures of Linux.
+    pub fn of_platforms(children: &[(&Image, &str)]) -> Self {
+        let entry = |(image, architecture): &(&Image, &str)| {
+            let mut entry = image.manifest.blob.descriptor(&image.manifest.media_type);
+            entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+            entry
+        };
+        let children: Vec<_> = children.iter().map(entry).collect();
+        let body = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children });
+        Self::raw(OCI_INDEX, pretty(&body))
+    }
+
     pub fn digest(&self) -> &Digest {
         &self.blob.digest
     }
