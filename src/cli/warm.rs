@@ -11,7 +11,7 @@ use super::command_cache::{CommandCache, CommandError};
 use super::output::say;
 use super::progress::{ProgressLine, bar};
 use crate::amounts::bytes;
-use crate::control::{ControlFailure, ControlRequest, WarmUpdate, WarmWishes};
+use crate::control::{ControlFailure, ControlRequest, LayerProgress, WarmUpdate, WarmWishes};
 use crate::inventory::{ImageName, own_platform};
 use crate::workloads::{ImageFileError, ListedImage, read_images};
 
@@ -51,9 +51,9 @@ impl WarmArguments {
         }
         let mut failed = 0;
         let images = self.images(cache)?;
-        for name in &images {
+        for (done, name) in images.iter().enumerate() {
             let name = name.to_string();
-            let line = match self.warm(cache, &name)? {
+            let line = match self.warm(cache, &name, (done, images.len()))? {
                 WarmUpdate { error: Some(error), .. } => {
                     failed += 1;
                     format!("failed {name}: {error}\n")
@@ -92,7 +92,13 @@ impl WarmArguments {
         Ok(images)
     }
 
-    fn warm(&self, cache: &CommandCache, name: &str) -> Result<WarmUpdate, CommandError> {
+    /// Has an image fetched, behind so many of so many others.
+    fn warm(
+        &self,
+        cache: &CommandCache,
+        name: &str,
+        (done, of): (usize, usize),
+    ) -> Result<WarmUpdate, CommandError> {
         let platforms = match (self.all_platforms, self.platform.is_empty()) {
             (true, _) => Vec::new(),
             (false, true) => vec![own_platform()],
@@ -103,7 +109,11 @@ impl WarmArguments {
         let mut last = WarmUpdate::default();
         let mut progress = ProgressLine::new();
         let mut show = |update: WarmUpdate| {
-            progress.show(&format!("{}  {name}", bar(update.stored_bytes, update.of_bytes)));
+            let layers: Vec<_> = update.fetching.iter().map(layer_line).collect();
+            let fetched: u64 = update.fetching.iter().map(|layer| layer.stored_bytes).sum();
+            let total = bar(update.stored_bytes + fetched, update.of_bytes);
+            let number = if of > 1 { format!("  {} of {of}", done + 1) } else { String::new() };
+            progress.show_with(&format!("{total}{number}  {name}"), &layers);
             last = update;
             true
         };
@@ -122,6 +132,13 @@ impl WarmArguments {
         }
         Ok(last)
     }
+}
+
+/// A layer that is fetched, by the begin of its digest as `docker pull` shows it.
+fn layer_line(layer: &LayerProgress) -> String {
+    let hex = layer.digest.split_once(':').map_or(&*layer.digest, |(_, hex)| hex);
+    let short: String = hex.chars().take(12).collect();
+    format!("{}  {short}", bar(layer.stored_bytes, layer.of_bytes))
 }
 
 fn read_file(path: &Path) -> Result<Vec<ListedImage>, ImageFileError> {

@@ -26,7 +26,7 @@ pub use stats::{CacheStats, EvictedCount, RegistryTraffic, ServerStats};
 pub use verification::{
     ContentShare, ContentVerification, NoShare, VerificationReport, WrongContent, WrongState,
 };
-pub use warm::{WarmUpdate, WarmWishes};
+pub use warm::{LayerProgress, WarmUpdate, WarmWishes};
 pub use warm_schedule::{WarmCount, WarmSchedule, WarmTableStats};
 
 /// The socket of the server that uses this cache directory.

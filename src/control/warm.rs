@@ -40,8 +40,22 @@ pub struct WarmUpdate {
     pub stored_bytes: u64,
     /// Bytes of all of them, as far as manifests state them.
     pub of_bytes: u64,
+    /// The layers and configurations that are fetched now: a few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetching: Vec<LayerProgress>,
     /// The reason that not all of it is stored, at the end.
     pub error: Option<String>,
+}
+
+/// The progress of one content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerProgress {
+    /// Its digest.
+    pub digest: String,
+    /// Bytes that have come.
+    pub stored_bytes: u64,
+    /// Its length, as its manifest states it.
+    pub of_bytes: u64,
 }
 
 /// Why not all of an image is stored.
@@ -97,7 +111,7 @@ impl WarmJob {
             Err(error) => Err(error),
         };
         let error = fetched.err().map(|error| error.to_string());
-        let last = WarmUpdate { is_done: true, error, ..self.update };
+        let last = WarmUpdate { is_done: true, error, fetching: Vec::new(), ..self.update };
         if let Some(lines) = &self.lines {
             lines.send(&last).await;
         }
@@ -185,17 +199,15 @@ impl WarmJob {
                 && let Some(part) = waiting.next()
             {
                 let (cache, grant) = (self.cache.clone(), self.grant.clone());
+                self.begin(&part);
                 running.spawn(async move {
                     let fetched = cache.fetch_blob(&grant, &part.digest).await;
-                    fetched.map(|()| part.size.unwrap_or_default())
+                    fetched.map(|()| part)
                 });
             }
             match timeout(UPDATE_EVERY, running.join_next()).await {
                 Ok(None) => return Ok(()),
-                Ok(Some(Ok(fetched))) => {
-                    self.update.stored_bytes += fetched?;
-                    self.update.stored += 1;
-                }
+                Ok(Some(Ok(fetched))) => self.end(&fetched?),
                 Ok(Some(Err(_))) => return Err(WarmError::Lost),
                 Err(_) => {}
             }
@@ -203,11 +215,31 @@ impl WarmJob {
         }
     }
 
+    fn begin(&mut self, part: &ManifestPart) {
+        let (digest, of_bytes) = (part.digest.to_string(), part.size.unwrap_or_default());
+        self.update.fetching.push(LayerProgress { digest, stored_bytes: 0, of_bytes });
+    }
+
+    fn end(&mut self, part: &ManifestPart) {
+        self.update.fetching.retain(|layer| layer.digest != part.digest.as_str());
+        self.update.stored_bytes += part.size.unwrap_or_default();
+        self.update.stored += 1;
+    }
+
     /// Sends an update, if the last one is old enough.
     async fn show(&mut self) -> Result<(), WarmError> {
         let Some(lines) = &self.lines else { return Ok(()) };
         if self.shown.elapsed() >= UPDATE_EVERY {
             self.shown = Instant::now();
+            let fills = self.cache.fills();
+            let registry = self.grant.registry().name();
+            for fill in fills.iter().filter(|fill| fill.registry == *registry) {
+                let digest = fill.digest.as_str();
+                let mut layers = self.update.fetching.iter_mut();
+                if let Some(layer) = layers.find(|layer| layer.digest == digest) {
+                    layer.stored_bytes = fill.received;
+                }
+            }
             lines.send(&self.update).await;
         }
         if lines.is_closed() { Err(WarmError::ClientGone) } else { Ok(()) }

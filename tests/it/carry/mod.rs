@@ -10,4 +10,5 @@ mod round_trip;
 mod signed;
 mod two_sides;
 mod warm;
+mod warm_progress;
 mod warm_schedule;
