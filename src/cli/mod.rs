@@ -24,6 +24,7 @@ mod rm;
 mod serve;
 mod setup;
 mod setup_check;
+mod setup_files;
 mod show;
 mod stats;
 mod table;

@@ -1,32 +1,28 @@
 //! `larder setup`: the configuration of a client, so that it pulls through this Larder.
 //!
-//! The text of the files is decided in `crate::setup`. Nothing is written without `--write`, and
-//! the file as it was before Larder's first change is kept beside it.
+//! The text of the files is decided in `crate::setup`. Nothing is written without `--write` or
+//! `--undo`; how files are written and put back is decided in `setup_files.rs`.
 
-use std::fs;
-use std::io;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use similar::TextDiff;
 
 use super::command_cache::{CommandCache, CommandError};
 use super::healthcheck::from_here;
 use super::output::say;
 use super::setup_check::SetupCheck;
+use super::setup_files::{FileUndo, difference, read, read_original, write};
 use crate::config::Settings;
 use crate::control::ControlFailure;
 use crate::http::HostPort;
 use crate::oci::RegistryName;
-use crate::setup::{
-    ClientFileError, ClientProgram, LarderAddress, MirrorTargets, PlannedFile, plan,
-};
+use crate::setup::{ClientFileError, ClientProgram, LarderAddress, MirrorTargets, plan};
 
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("deed").args(["write", "dry_run", "check"]))]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct SetupArguments {
     /// The client
     #[arg(value_name = "CLIENT", value_enum)]
@@ -41,6 +37,9 @@ pub(super) struct SetupArguments {
     /// Write the files; what they said before is kept in FILE.before-larder
     #[arg(long)]
     write: bool,
+    /// Put the files back as they were before --write, and remove those that were not there
+    #[arg(long, conflicts_with_all = ["write", "check"])]
+    undo: bool,
     /// Show what would change in the files
     #[arg(long)]
     dry_run: bool,
@@ -105,6 +104,9 @@ impl SetupArguments {
             return check.run(client, out);
         }
         let targets = mirror_targets(&cache.settings, self.address.clone(), &self.registry);
+        if self.undo {
+            return self.undo(client, &targets, out);
+        }
         let plan = plan(client, &targets, &self.root, &read).map_err(|error| refused(&error))?;
         if let Some(document) = &plan.document {
             if self.write || self.dry_run {
@@ -116,7 +118,7 @@ impl SetupArguments {
         for file in &plan.files {
             let text = match (self.write, self.dry_run) {
                 (true, _) => write(file)?,
-                (_, true) => difference(file),
+                (_, true) => difference(&file.path, file.before.as_deref(), Some(&file.after)),
                 _ => format!("# {}\n{}\n", file.path.display(), file.after),
             };
             say(out, &text);
@@ -124,6 +126,33 @@ impl SetupArguments {
         let mark = if self.write { "" } else { "# " };
         let next = plan.next.iter().filter(|_| !self.dry_run);
         next.for_each(|next| say(out, &format!("{mark}then: {next}\n")));
+        Ok(())
+    }
+
+    /// Puts back the files of the client, all of them or none.
+    fn undo(
+        &self,
+        client: ClientProgram,
+        targets: &MirrorTargets,
+        out: &mut dyn Write,
+    ) -> Result<(), CommandError> {
+        let plan = plan(client, targets, &self.root, &read_original);
+        let plan = plan.map_err(|error| refused(&error))?;
+        if plan.document.is_some() {
+            let error = "what was applied to a cluster is deleted there".to_owned();
+            let hint = "run `larder setup kubernetes | kubectl delete -f -`, and remove the \
+                        `hosts.toml` files of each node";
+            let hint = Some(hint.to_owned());
+            return Err(CommandError::Misused(ControlFailure { error, hint }));
+        }
+        let files = plan.files.iter().map(|file| FileUndo::of(&file.path));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let is_needed = files.iter().any(FileUndo::is_needed);
+        for file in files {
+            say(out, &if self.dry_run { file.difference() } else { file.carry_out()? });
+        }
+        let next = plan.next.iter().filter(|_| is_needed && !self.dry_run);
+        next.for_each(|next| say(out, &format!("then: {next}\n")));
         Ok(())
     }
 }
@@ -149,68 +178,6 @@ fn mirror_targets(
         LarderAddress { is_tls: listener.tls.is_some(), authority }
     });
     MirrorTargets { larder, registries: names.chain(more.iter().cloned()).collect() }
-}
-
-fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn difference(file: &PlannedFile) -> String {
-    let before = file.before.as_deref().unwrap_or_default();
-    if file.before.as_ref() == Some(&file.after) {
-        return format!("unchanged {}\n", file.path.display());
-    }
-    let name = file.path.display().to_string();
-    let old = if file.before.is_some() { name.as_str() } else { "/dev/null" };
-    TextDiff::from_lines(before, &file.after).unified_diff().header(old, &name).to_string()
-}
-
-/// Writes a file whole or not at all, with the permissions that it has.
-fn write(file: &PlannedFile) -> Result<String, CommandError> {
-    if file.before.as_ref() == Some(&file.after) {
-        return Ok(format!("unchanged {}\n", file.path.display()));
-    }
-    let written = || -> io::Result<()> {
-        let parent = file.path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(parent)?;
-        // A link goes on to lead to the file.
-        let path = fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone());
-        let kept = beside(&path, "before-larder");
-        let new = beside(&path, "new-larder");
-        if file.before.is_some() && !kept.exists() {
-            fs::copy(&path, kept)?;
-        }
-        let permissions = match fs::metadata(&path) {
-            Ok(metadata) => metadata.permissions(),
-            Err(_) => fs::Permissions::from_mode(0o644),
-        };
-        // There may be passwords in it.
-        drop(fs::remove_file(&new));
-        let mut options = fs::OpenOptions::new();
-        let mut written = options.write(true).create_new(true).mode(0o600).open(&new)?;
-        written.write_all(file.after.as_bytes())?;
-        written.set_permissions(permissions)?;
-        fs::rename(new, path)
-    };
-    let path = file.path.display();
-    match written() {
-        Ok(()) => Ok(format!("written {path}\n")),
-        Err(error) => {
-            let error = format!("cannot write {path}: {error}");
-            Err(ControlFailure { error, hint: Some("run it as root".to_owned()) }.into())
-        }
-    }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(ending);
-    path.with_file_name(name)
 }
 
 fn refused(error: &ClientFileError) -> CommandError {

@@ -1,7 +1,9 @@
 //! `larder setup`: files that are written and kept, and pulls that come through or pass by.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::support::process::{CommandRun, Process};
 use crate::support::{Image, ScriptedRegistry};
@@ -59,6 +61,106 @@ async fn files_are_written_with_the_original_kept_and_not_touched_when_they_are_
     assert!(refused.err.contains("daemon.json is not understood"), "{refused:?}");
     assert!(refused.err.contains("hint: correct the file"), "{refused:?}");
     assert_eq!(fs::read_to_string(&daemon).unwrap(), "{");
+}
+
+/// Everything below a directory: the files with their texts and permissions, and the directories.
+fn tree(root: &Path) -> BTreeMap<PathBuf, (String, u32)> {
+    let (mut tree, mut todo) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(path) = todo.pop() {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        let text = match fs::read_dir(&path) {
+            Ok(entries) => {
+                todo.extend(entries.map(|entry| entry.unwrap().path()));
+                String::new()
+            }
+            Err(_) => fs::read_to_string(&path).unwrap(),
+        };
+        tree.insert(path, (text, mode));
+    }
+    tree
+}
+
+/// Runs `larder setup dockerd` below a directory, and says how it ended and what it printed.
+async fn setup(larder: &Process, root: &Path, deed: &[&str]) -> (Option<i32>, String) {
+    let arguments = [&["setup", "dockerd", "--root", root.to_str().unwrap()], deed].concat();
+    let run = larder.command(&arguments).await;
+    (run.code, run.out + &run.err)
+}
+
+#[tokio::test]
+async fn an_undo_leaves_every_file_as_it_was_before_the_first_write() {
+    let larder = larder().await;
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    fs::create_dir_all(root.join("etc/docker/certs.d/other.corp")).unwrap();
+    let daemon = root.join("etc/docker/daemon.json");
+    fs::write(&daemon, "{ \"debug\": true }\n").unwrap();
+    fs::set_permissions(&daemon, fs::Permissions::from_mode(0o600)).unwrap();
+    let before = tree(root);
+
+    let (code, said) = setup(&larder, root, &["--undo"]).await;
+    assert!(code == Some(0) && said.contains("unchanged"), "nothing was written: {said}");
+    assert_eq!(tree(root), before);
+
+    for writes in [&["http://a.corp"][..], &["http://a.corp", "http://b.corp"]] {
+        for address in writes {
+            let (code, said) = setup(&larder, root, &["--write", "--address", address]).await;
+            assert_eq!(code, Some(0), "{said}");
+        }
+        let written = tree(root);
+        assert!(written.len() > before.len());
+        let (code, said) = setup(&larder, root, &["--undo", "--dry-run"]).await;
+        assert!(code == Some(0) && said.contains("\n+{ \"debug\": true }\n"), "{said}");
+        assert!(said.contains("\n+++ /dev/null\n"), "{said}");
+        assert_eq!(tree(root), written, "a dry run changed something");
+
+        let (code, said) = setup(&larder, root, &["--undo"]).await;
+        assert!(code == Some(0) && said.contains("then: restart dockerd"), "{said}");
+        for word in ["restored ", "removed "] {
+            assert!(said.contains(word), "{said}");
+        }
+        assert_eq!(tree(root), before, "{writes:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_undo_changes_nothing_if_somebody_else_has_changed_a_file_since() {
+    let larder = larder().await;
+    for (file, text) in [
+        ("daemon.json", "{\"debug\": false}"),
+        ("certs.d/docker.io/hosts.toml", "server = \"https://ours.corp\"\n"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::create_dir_all(root.join("etc/docker")).unwrap();
+        fs::write(root.join("etc/docker/daemon.json"), "{}\n").unwrap();
+        let (code, said) = setup(&larder, root, &["--write"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        fs::write(root.join("etc/docker").join(file), text).unwrap();
+        let changed = tree(root);
+
+        let (code, said) = setup(&larder, root, &["--undo"]).await;
+
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&format!("{file} was changed since Larder wrote it")), "{said}");
+        assert!(said.contains("hint: take Larder's lines out"), "{said}");
+        assert_eq!(tree(root), changed);
+
+        // A write in between does not make the change Larder's own.
+        let (code, said) = setup(&larder, root, &["--write"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        let (code, said) = setup(&larder, root, &["--undo"]).await;
+        if file == "daemon.json" {
+            assert!(code == Some(1) && said.contains("was changed since"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_applied_to_a_cluster_is_not_undone_here() {
+    let run = larder().await.command(&["setup", "kubernetes", "--undo"]).await;
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.err.contains("kubectl delete -f -"), "{run:?}");
 }
 
 /// A stand-in for podman, which the command finds first.
