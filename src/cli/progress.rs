@@ -14,7 +14,7 @@ use crate::amounts::bytes;
 pub(super) struct ProgressLine {
     is_terminal: bool,
     shown_at: Instant,
-    /// How many lines the terminal shows.
+    /// The number of lines that the terminal shows.
     lines_shown: usize,
 }
 
@@ -54,7 +54,7 @@ impl ProgressLine {
         say(&mut std::io::stderr(), &self.back());
     }
 
-    /// What takes the lines away that are shown.
+    /// The characters that take the lines away that are shown.
     fn back(&self) -> String {
         match self.lines_shown {
             0 => String::new(),

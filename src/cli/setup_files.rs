@@ -2,7 +2,7 @@
 //!
 //! Beside a file that `larder setup` has changed lie two others: `FILE.before-larder` with the text
 //! from before the first change, unless there was no file, and `FILE.by-larder` with the text that
-//! it has from Larder. By the second it is seen whether somebody has changed the file since.
+//! it has from Larder. The second shows whether the file was changed since by others.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -31,7 +31,7 @@ pub(super) fn read_original(path: &Path) -> io::Result<Option<String>> {
     read(if is_changed { &places.kept } else { path })
 }
 
-/// How a file would change.
+/// The change of a file, as a difference.
 pub(super) fn difference(path: &Path, before: Option<&str>, after: Option<&str>) -> String {
     let name = path.display().to_string();
     if before == after {
@@ -55,7 +55,7 @@ pub(super) fn write(file: &PlannedFile) -> Result<String, CommandError> {
             fs::copy(&places.file, &places.kept)?;
         }
         let permissions = permissions_of(&places.file);
-        // What others have added since would be lost by going back, so the old text stays.
+        // Lines that others have added since would be lost by going back: the old text stays.
         let kept = read(&places.kept)?;
         if by_larder.is_none() || by_larder == file.before || kept == file.before {
             replace(&places.by_larder, &file.after, permissions.clone())?;
@@ -76,7 +76,7 @@ pub(super) struct FileUndo {
 }
 
 impl FileUndo {
-    /// What has to be undone at a path; an error if somebody else has changed the file since.
+    /// The change to undo at a path; an error if others have changed the file since.
     pub(super) fn of(path: &Path) -> Result<Self, CommandError> {
         let places = FilePlaces::of(path);
         let read = || {
@@ -101,7 +101,7 @@ impl FileUndo {
         self.now != self.original
     }
 
-    /// How the file would change.
+    /// The change, as a difference.
     pub(super) fn difference(&self) -> String {
         difference(&self.path, self.now.as_deref(), self.original.as_deref())
     }

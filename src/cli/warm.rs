@@ -53,7 +53,7 @@ impl WarmArguments {
         let images = self.images(cache)?;
         for (done, name) in images.iter().enumerate() {
             let name = name.to_string();
-            let line = match self.warm(cache, &name, (done, images.len()))? {
+            let line = match self.warm(cache, &name, done, images.len())? {
                 WarmUpdate { error: Some(error), .. } => {
                     failed += 1;
                     format!("failed {name}: {error}\n")
@@ -97,7 +97,8 @@ impl WarmArguments {
         &self,
         cache: &CommandCache,
         name: &str,
-        (done, of): (usize, usize),
+        done: usize,
+        of: usize,
     ) -> Result<WarmUpdate, CommandError> {
         let platforms = match (self.all_platforms, self.platform.is_empty()) {
             (true, _) => Vec::new(),

@@ -20,7 +20,7 @@ table! {
     /// ```
     ///
     /// With `pulled`, a table is about tags that clients pull often: each run fetches what the
-    /// image lacks that such a tag names in the cache, such as platforms that nobody has pulled.
+    /// image lacks that such a tag names in the cache, such as platforms that no client has pulled.
     ///
     /// ```toml
     /// [[warm]]
@@ -38,9 +38,9 @@ table! {
         images: FilledList<Located<String>> => "with `pulled` all; without it the key is required";
         /// Pulls from which on a tag's image is made complete, as `larder pulls` lists them.
         ///
-        /// What is fetched is the image that the cache has for the tag, so nothing is asked about
-        /// tags. At most 1,000 of them, those with the most pulls. The log of pulls holds some
-        /// eight thousand.
+        /// The image is the one that the cache has for the tag, so nothing is asked about tags. At
+        /// most 1,000 of them, those with the most pulls. The log of pulls holds some eight
+        /// thousand.
         pulled: Located<PullCount>;
         /// The time before a run in which these pulls count.
         within: Located<PositiveDuration> = "7d";

@@ -1,8 +1,9 @@
 //! Images that are fetched again and again: the `[[warm]]` tables of the configuration.
 //!
 //! It decides when a table's images are fetched, and which tags a pattern means; the tags that are
-//! pulled often are found in `inventory/often_pulled.rs`. `warm.rs` fetches one image. A table that a new configuration still has keeps its times; one that is gone ends,
-//! also in the middle of an image.
+//! pulled often are found in `inventory/often_pulled.rs`. `warm.rs` fetches one image. A table
+//! that a new configuration still has keeps its times; one that is gone ends, also in the middle of
+//! an image.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,27 +1,18 @@
 //! The tags that clients pull often, and the images that they name in the cache.
 //!
-//! It decides from the log of pulls which tags those are. What a pull is, is decided in
+//! It decides from the log of pulls which tags those are. A pull is defined in
 //! `control/pull_recorder.rs`; their images are fetched in `control/warm_schedule.rs`.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::name::ImageName;
 use super::pulls::list_pulls;
-use super::warm_options::ImageSelection;
+use super::warm_options::{ImageSelection, PullThreshold};
 use crate::oci::Digest;
 use crate::store::StoreView;
-
-/// How often a tag has to be pulled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PullThreshold {
-    /// At least so many times,
-    pub pulls: u64,
-    /// within this time up to now.
-    pub within: Duration,
-}
 
 /// The tags among `images` that were pulled often enough, the most pulled first, each with the
 /// digest that the cache has for it. Without `images` any tag counts. Blocks.

@@ -6,7 +6,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::name::{ImageName, InvalidImageName};
-use super::often_pulled::PullThreshold;
 use crate::registry::{RegistryOptions, RepositoryPattern};
 
 /// One `[[warm]]` table of the configuration, resolved.
@@ -22,6 +21,15 @@ pub struct WarmOptions {
     pub with_referrers: bool,
     /// The time from one run to the next.
     pub every: Duration,
+}
+
+/// The pulls that a tag needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PullThreshold {
+    /// At least so many times,
+    pub pulls: u64,
+    /// within this time up to now.
+    pub within: Duration,
 }
 
 /// An image, or those tags of a repository that a pattern matches.

@@ -10,7 +10,7 @@ use crate::support::{Fault, Gate, Image, Process, ScriptedRegistry, When};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What takes the lines of a state away, before those of the next.
+/// The end of the characters that take the lines of a state away, before those of the next.
 const CLEAR: &str = "\x1b[J";
 
 /// An image of many layers, of which two stop halfway until the gate opens.
