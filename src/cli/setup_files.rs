@@ -145,7 +145,8 @@ impl FilePlaces {
     /// A link goes on to lead to the file.
     fn of(path: &Path) -> Self {
         let file = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let (kept, by_larder) = (beside(&file, "before-larder"), beside(&file, "by-larder"));
+        let kept = beside(&file, "before-larder");
+        let by_larder = beside(&file, "by-larder");
         Self { file, kept, by_larder }
     }
 }

@@ -216,7 +216,8 @@ impl WarmJob {
     }
 
     fn begin(&mut self, part: &ManifestPart) {
-        let (digest, of_bytes) = (part.digest.to_string(), part.size.unwrap_or_default());
+        let digest = part.digest.to_string();
+        let of_bytes = part.size.unwrap_or_default();
         self.update.fetching.push(LayerProgress { digest, stored_bytes: 0, of_bytes });
     }
 

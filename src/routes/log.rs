@@ -26,7 +26,8 @@ pub async fn write_log(
     mut log: impl Write,
     stop: CancellationToken,
 ) {
-    let (mut lines, mut time) = (Vec::new(), None);
+    let mut lines = Vec::new();
+    let mut time = None;
     // If the log is gone, there is no place to say so.
     let mut write = move |lines: &mut Vec<u8>| {
         log.write_all(lines).unwrap_or_default();

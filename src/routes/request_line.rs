@@ -192,7 +192,8 @@ impl FieldWriter<'_> {
     /// A number in decimal digits, at a tenth of what formatting it would cost.
     fn decimal(&mut self, value: u64) {
         let mut digits = [b'0'; 20];
-        let (mut rest, mut begin) = (value, digits.len());
+        let mut rest = value;
+        let mut begin = digits.len();
         for (at, digit) in digits.iter_mut().enumerate().rev() {
             *digit += u8::try_from(rest % 10).unwrap_or_default();
             (rest, begin) = (rest / 10, at);
