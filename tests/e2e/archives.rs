@@ -137,7 +137,9 @@ fn an_archive_that_buildkit_wrote_is_imported() {
     let image = &Image::small()[0];
     for output in ["oci", "docker"] {
         let archive = work.data().join(format!("built-{output}.tar"));
-        buildkit.build_archive(&Wanted::by_tag(image), output, "docker.io/team/built:1", &archive);
+        buildkit
+            .build_archive(&Wanted::by_tag(image), output, "docker.io/team/built:1", &archive)
+            .expect("buildkit builds it");
         let pulled = carried(&work, &archive, "team/built:1", &image.platform);
         assert_eq!(pulled.layers, image.layers.len(), "{output}");
     }

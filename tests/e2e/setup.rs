@@ -1,11 +1,13 @@
-//! `larder setup`: the files that it writes are read by the clients that they are for, and what was
-//! there before is kept.
+//! `larder setup`: the files that it writes are read by the clients that they are for, what was
+//! there before is kept, and after `--undo` a client goes to its registry by itself.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::carry::text;
 use crate::support::buildkit::Buildkit;
+use crate::support::connect_proxy::ConnectProxy;
 use crate::support::containerd::Containerd;
 use crate::support::dockerd::Dockerd;
 use crate::support::image::Image;
@@ -16,17 +18,18 @@ use crate::support::tools::requires;
 use crate::support::way::Wanted;
 use crate::support::work::Work;
 
-/// Writes a client's files below a directory, and has it pull `docker.io/library/small:1` by
-/// them. `before` is the text of a file that was there: it is kept beside the new one.
-fn written_used_and_kept(
+/// Writes a client's files below a directory, has it pull `docker.io/library/small:1` by them, and
+/// undoes them. `before` is the text of a file that was there: it is kept beside the new one. `pull`
+/// gets the port of the proxy by which the client leaves this machine.
+fn written_used_and_undone(
     work: &Work,
     client: &str,
     (file, before): (&str, &str),
-    pull: impl Fn(&Path, &Image),
+    pull: impl Fn(&Path, &Image, u16) -> Result<(), String>,
 ) {
     let upstream = Registry::start(work, &Guard::Open);
     let larder = Larder::mirror(work, &upstream.url(), "");
-    let root = work.new_dir("root");
+    let (root, world) = (work.new_dir("root"), ConnectProxy::start([]));
     let (file, kept) = (root.join(file), root.join(format!("{file}.before-larder")));
     if !before.is_empty() {
         fs::create_dir_all(file.parent().expect("it is below the root")).expect("ours");
@@ -38,14 +41,25 @@ fn written_used_and_kept(
     let asked = |larder: &Larder| larder.log().matches("library/small").count();
     assert_eq!(asked(&larder), 0, "{client}");
 
-    pull(&root, &image);
+    pull(&root, &image, world.port).expect("the client pulls");
 
-    assert!(asked(&larder) > 0, "{client} passed by: {}", larder.log());
+    let asked_by_setup = asked(&larder);
+    assert!(asked_by_setup > 0, "{client} passed by: {}", larder.log());
     if !before.is_empty() {
         assert_eq!(fs::read_to_string(&kept).expect("it was kept"), before, "{client}");
     }
     let blobs = larder.verified_blobs().len();
     assert!(blobs >= image.layers.len(), "{client}: {blobs} blobs came through");
+
+    larder.run(&["setup", client, "--root", text(&root), "--undo"]);
+    let after = fs::read_to_string(&file).ok();
+    assert_eq!(after.as_deref(), Some(before).filter(|text| !text.is_empty()), "{client}");
+    assert!(!kept.exists(), "{client}");
+    let went = world.refused().len();
+    pull(&root, &image, world.port).expect_err("the proxy refuses the registry of docker.io");
+    let own_way = &world.refused()[went..];
+    assert!(own_way.iter().any(|line| line.contains("docker.io:443")), "{client}: {own_way:?}");
+    assert_eq!(asked(&larder), asked_by_setup, "{client} still asks: {}", larder.log());
 }
 
 #[test]
@@ -53,10 +67,11 @@ fn dockerd_pulls_by_the_files_that_setup_wrote() {
     let tools = &["root", "dockerd", "docker", "containerd", "ctr", "runc"];
     let work = Work::new(requires!(tools, DISTRIBUTION));
     let before = ("etc/docker/daemon.json", "{\"debug\": false}\n");
-    written_used_and_kept(&work, "dockerd", before, |root, image| {
-        let dockerd = Dockerd::configured(&work, &root.join("etc/docker/daemon.json"), |_| {});
+    written_used_and_undone(&work, "dockerd", before, |root, image, world| {
+        let config = root.join("etc/docker/daemon.json");
+        let dockerd = Dockerd::configured(&work, &config, |it| tools::send_by(it, world));
         let pull = ["pull", "--quiet", "--platform", &image.platform, "small:1"];
-        tools::run(dockerd.client().args(pull)).expect("dockerd pulls");
+        tools::run(dockerd.client().args(pull)).map(drop)
     });
 }
 
@@ -64,13 +79,14 @@ fn dockerd_pulls_by_the_files_that_setup_wrote() {
 fn containerd_pulls_by_the_files_that_setup_wrote() {
     let work = Work::new(requires!(&["root", "containerd", "ctr"], DISTRIBUTION));
     let before = ("etc/containerd/config.toml", "# ours\nversion = 2\n");
-    written_used_and_kept(&work, "containerd", before, |root, image| {
+    written_used_and_undone(&work, "containerd", before, |root, image, world| {
         let containerd = Containerd::start(&work);
         let mut pull = containerd.ctr();
+        tools::send_by(&mut pull, world);
         pull.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]);
         pull.arg(root.join("etc/containerd/certs.d"));
         pull.args(["--platform", &image.platform, "docker.io/library/small:1"]);
-        tools::run(&mut pull).expect("containerd pulls");
+        tools::run(&mut pull).map(drop)
     });
 }
 
@@ -78,11 +94,12 @@ fn containerd_pulls_by_the_files_that_setup_wrote() {
 fn buildkit_pulls_by_the_files_that_setup_wrote() {
     let work = Work::new(requires!(&["root", "buildkitd", "buildctl", "runc"], DISTRIBUTION));
     let before = ("etc/buildkit/buildkitd.toml", "# ours\ndebug = false\n");
-    written_used_and_kept(&work, "buildkit", before, |root, image| {
+    written_used_and_undone(&work, "buildkit", before, |root, image, world| {
         let config = root.join("etc/buildkit/buildkitd.toml");
-        let buildkit = Buildkit::configured(&work, &config, "setup");
+        let send = |command: &mut Command| tools::send_by(command, world);
+        let buildkit = Buildkit::configured(&work, &config, "setup", send);
         let archive = work.data().join("built.tar");
-        buildkit.build_archive(&Wanted::by_tag(image), "oci", "docker.io/team/a:1", &archive);
+        buildkit.build_archive(&Wanted::by_tag(image), "oci", "docker.io/team/a:1", &archive)
     });
 }
 
@@ -90,7 +107,7 @@ fn buildkit_pulls_by_the_files_that_setup_wrote() {
 fn podman_pulls_by_the_files_that_setup_wrote() {
     let work = Work::new(requires!(&["podman"], DISTRIBUTION));
     let before = ("etc/containers/registries.conf.d/larder.conf", "");
-    written_used_and_kept(&work, "podman", before, |root, image| {
+    written_used_and_undone(&work, "podman", before, |root, image, world| {
         let policy = work.file("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
         let storage = format!(
             "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
@@ -101,10 +118,11 @@ fn podman_pulls_by_the_files_that_setup_wrote() {
         let home = work.new_dir("home");
         std::os::unix::fs::symlink(root.join("etc"), home.join(".config")).expect("ours");
         let mut podman = tools::command("podman");
+        tools::send_by(&mut podman, world);
         podman.env("CONTAINERS_STORAGE_CONF", work.file("storage.conf", &storage));
         podman.env("HOME", &home).env("XDG_CONFIG_HOME", home.join(".config"));
         podman.args(["--events-backend=none", "--cgroup-manager=cgroupfs", "pull", "--quiet"]);
         podman.arg("--signature-policy").arg(policy).args(["--platform", &image.platform]);
-        tools::run(podman.arg("docker.io/library/small:1")).expect("podman pulls");
+        tools::run(podman.arg("docker.io/library/small:1")).map(drop)
     });
 }

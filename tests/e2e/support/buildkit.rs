@@ -22,11 +22,16 @@ pub(crate) struct Buildkit {
 impl Buildkit {
     pub(crate) fn start(work: &Work, way: &Way<'_>) -> Self {
         let config = work.file("buildkitd.toml", &configuration(way));
-        Self::configured(work, &config, &way.port.to_string())
+        Self::configured(work, &config, &way.port.to_string(), |_| {})
     }
 
-    /// With a `buildkitd.toml`. The name is that of its socket.
-    pub(crate) fn configured(work: &Work, config: &Path, name: &str) -> Self {
+    /// With a `buildkitd.toml`, and more of its command. The name is that of its socket.
+    pub(crate) fn configured(
+        work: &Work,
+        config: &Path,
+        name: &str,
+        more: impl FnOnce(&mut Command),
+    ) -> Self {
         let dir = work.new_dir("buildkit");
         let socket = work.sockets().join(format!("buildkit-{name}.sock"));
         let mut command = tools::command("buildkitd");
@@ -35,6 +40,7 @@ impl Buildkit {
         // Plain copies work on any file system; nothing is run, so there is no network to make.
         command.args(["--containerd-worker=false", "--oci-worker-snapshotter=native"]);
         command.arg("--oci-worker-net=host");
+        more(&mut command);
         let mut process = Process::spawn("buildkitd", &command, &work.log("buildkitd.log"));
         process.wait_until_ready(|| {
             let mut workers = buildctl(&socket);
@@ -63,9 +69,9 @@ impl Buildkit {
         format: &str,
         name: &str,
         archive: &Path,
-    ) {
+    ) -> Result<(), String> {
         let output = format!("type={format},name={name},dest={}", archive.display());
-        self.build("docker.io", wanted, &output).expect("buildkit builds it");
+        self.build("docker.io", wanted, &output)
     }
 }
 
