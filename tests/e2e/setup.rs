@@ -19,8 +19,8 @@ use crate::support::way::Wanted;
 use crate::support::work::Work;
 
 /// Writes a client's files below a directory, has it pull `docker.io/library/small:1` by them, and
-/// undoes them. `before` is the text of a file that was there: it is kept beside the new one. `pull`
-/// gets the port of the proxy by which the client leaves this machine.
+/// undoes them. `before` is the text of a file that was there: it is kept beside the new one.
+/// `pull` gets the port of the proxy by which the client leaves this machine.
 fn written_used_and_undone(
     work: &Work,
     client: &str,
