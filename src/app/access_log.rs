@@ -1,17 +1,10 @@
-//! The thread that writes the access log, and the signal by which it opens its file again.
-//!
-//! It is a thread of its own, not a task: a disk that hangs must not hold up requests.
+//! The file of the access log, and the signal by which it is opened again.
 
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
+use super::log_thread::LogThread;
 use super::{App, StartError};
 use crate::config::AccessLogSettings;
 use crate::routes::AccessLog;
@@ -37,45 +30,12 @@ impl OpenedAccessLog {
     }
 
     /// Writes the requests of `app` into it from now on. Inside a runtime.
-    pub(super) fn start(self, app: &App) -> AccessLogThread {
-        let stop = CancellationToken::new();
-        let Some(file) = self.file else { return AccessLogThread { stop, ended: None } };
-        let (sender, ended) = oneshot::channel::<()>();
+    pub(super) fn start(self, app: &App) -> LogThread {
+        let Some(file) = self.file else { return LogThread::default() };
         let (traffic, clock) = (app.traffic(), Arc::clone(&app.egress.clock));
         let log = AccessLog::new(file, Arc::clone(traffic.access_log()));
+        let events = traffic.events().subscribe();
         let now = move || clock.now();
-        let log = log.write(traffic.events().subscribe(), now, self.reopen, stop.clone());
-        let runtime = Handle::current();
-        let body = move || {
-            runtime.block_on(log);
-            // The receiver learns the end by this.
-            drop(sender);
-        };
-        let started = thread::Builder::new().name("access-log".to_owned()).spawn(body);
-        if let Err(error) = started {
-            tracing::error!(%error, "no thread for the access log: it is not written");
-        }
-        AccessLogThread { stop, ended: Some(ended) }
+        LogThread::start("access-log", |stop| log.write(events, now, self.reopen, stop))
     }
 }
-
-/// The thread, if there is one.
-#[derive(Debug)]
-pub(super) struct AccessLogThread {
-    stop: CancellationToken,
-    /// Closed when it has ended.
-    ended: Option<oneshot::Receiver<()>>,
-}
-
-impl AccessLogThread {
-    /// Has it write what there is, and waits for that, but not for ever: the disk may hang.
-    pub(super) async fn finish(self) {
-        self.stop.cancel();
-        if let Some(ended) = self.ended {
-            drop(timeout(FINISH_MAX, ended).await);
-        }
-    }
-}
-
-/// The longest wait of the end of the process for the log.
-const FINISH_MAX: Duration = Duration::from_secs(1);

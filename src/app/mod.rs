@@ -11,6 +11,7 @@ mod control_socket;
 mod error;
 mod hourly_log;
 mod latest;
+mod log_thread;
 mod notify;
 mod operator_port;
 mod operators;

@@ -18,8 +18,7 @@ use super::notify::ServiceManager;
 use super::operators::OperatorPorts;
 use super::ports::ListenPorts;
 use super::pull_log::PullLog;
-use super::request_log::RequestLog;
-use super::{App, AppParts, StartError, certificates, passwords, users};
+use super::{App, AppParts, StartError, certificates, passwords, request_log, users};
 use crate::clock::BootId;
 use crate::config::{ConfigSource, Diagnostic, Diagnostics, LogOutput, Settings};
 use crate::http::InheritedListeners;
@@ -55,7 +54,7 @@ pub async fn run(
     operators.show(&app, settings.store.dir.clone());
     operators.commit_page(page, &app).await;
     let control = ControlSocket::open(&app, &settings.store.dir, operators.page());
-    let (request_log, pull_log) = (RequestLog::start(&app, log), PullLog::start(&app));
+    let (request_lines, pull_log) = (request_log::start(&app, log), PullLog::start(&app));
     let access_log = access_log.start(&app);
     ports.commit(prepared, &app).await;
     let manager = ServiceManager::of(&source.environment);
@@ -69,7 +68,7 @@ pub async fn run(
     control.close().await;
     if end == RunEnd::Stopped {
         pull_log.finish().await;
-        request_log.finish().await;
+        request_lines.finish().await;
         access_log.finish().await;
     }
     Ok(end)

@@ -350,8 +350,8 @@ impl Cache {
 
     /// Notes in the index that a manifest was asked for, once in a second.
     fn note_use(&self, grant: &Grant, reference: &Reference, manifest: &CachedManifest) {
-        let is_noted = !manifest.last_use.is_first(reference, self.rooms.clock.now());
-        let Some(digest) = manifest.digest().filter(|_| !is_noted) else { return };
+        let is_first = manifest.last_use.is_first(reference, self.rooms.clock.now());
+        let Some(digest) = manifest.digest().filter(|_| is_first) else { return };
         let (registry, repository) = (grant.registry().name(), grant.repository());
         if let Reference::Tag(tag) = reference {
             self.rooms.store.used(IndexRow::Tag(registry, repository, tag));

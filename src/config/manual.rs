@@ -4,7 +4,7 @@ use roff::{Inline, Roff, bold, italic, roman};
 
 use super::environment::variable;
 use super::keys::{TABLES, single_keys};
-use super::table::{KeyDefault, KeyInfo, TableInfo};
+use super::table::TableInfo;
 
 /// The page, in roff.
 pub fn manual() -> String {
@@ -52,16 +52,7 @@ fn write_table(page: &mut Roff, table: &TableInfo) {
     for key in table.keys {
         page.control("TP", []).text([bold(key.name)]);
         paragraphs(page, "IP", key.doc);
-        page.control("IP", []).text(inlines(&format!("Default: {}", default_of(key))));
-    }
-}
-
-fn default_of(key: &KeyInfo) -> String {
-    match key.default {
-        KeyDefault::Toml("{}") | KeyDefault::Nothing => "none".to_owned(),
-        KeyDefault::Required => "none; the key is required".to_owned(),
-        KeyDefault::Toml(toml) => format!("`{toml}`"),
-        KeyDefault::Derived { words, .. } => words.to_owned(),
+        page.control("IP", []).text(inlines(&format!("Default: {}", key.default_words())));
     }
 }
 

@@ -21,6 +21,16 @@ pub(super) struct KeyInfo {
 }
 
 impl KeyInfo {
+    /// The default in words, or in TOML between backquotes, as Markdown.
+    pub(super) fn default_words(&self) -> String {
+        match self.default {
+            KeyDefault::Toml("{}") | KeyDefault::Nothing => "none".to_owned(),
+            KeyDefault::Required => "none; the key is required".to_owned(),
+            KeyDefault::Toml(toml) => format!("`{toml}`"),
+            KeyDefault::Derived { words, .. } => words.to_owned(),
+        }
+    }
+
     /// The JSON schema of the value, with the documentation.
     fn schema(&self) -> Value {
         let mut schema = (self.type_schema)();

@@ -25,7 +25,7 @@ pub struct DigestHeaders {
 }
 
 impl ManifestHeaders {
-    /// Those of so many bytes.
+    /// The headers of a manifest of this length, in bytes.
     pub(super) fn of(length: usize, media_type: &MediaType, digest: Option<&Digest>) -> Self {
         Self {
             length: HeaderValue::from(length),
@@ -36,11 +36,10 @@ impl ManifestHeaders {
 }
 
 impl DigestHeaders {
-    /// Those of a digest, which has no character that a header may not have.
+    /// The headers of content with this digest, which has no character that a header may not have.
     pub fn of(digest: &Digest) -> Option<Self> {
         let quoted = ["\"", digest.as_str(), "\""].concat();
-        let (digest, etag) =
-            (HeaderValue::from_str(digest.as_str()), HeaderValue::try_from(quoted));
-        Some(Self { digest: digest.ok()?, etag: etag.ok()? })
+        let etag = HeaderValue::try_from(quoted).ok()?;
+        Some(Self { digest: HeaderValue::from_str(digest.as_str()).ok()?, etag })
     }
 }

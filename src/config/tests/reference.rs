@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::super::keys::{TABLES, single_keys};
-use super::super::table::{KeyDefault, KeyInfo, TableInfo};
+use super::super::table::TableInfo;
 
 /// The introduction ends here; an editor of the page is told so by the line itself.
 const MARK: &str =
@@ -12,15 +12,6 @@ const MARK: &str =
 
 fn page() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")
-}
-
-fn default_of(key: &KeyInfo) -> String {
-    match key.default {
-        KeyDefault::Toml("{}") | KeyDefault::Nothing => "none".to_owned(),
-        KeyDefault::Required => "none; the key is required".to_owned(),
-        KeyDefault::Toml(toml) => format!("`{toml}`"),
-        KeyDefault::Derived { words, .. } => words.to_owned(),
-    }
 }
 
 /// Paragraphs as they are declared, without the space that a doc comment begins with.
@@ -39,7 +30,7 @@ fn write_table(page: &mut String, table: &TableInfo) {
     let doc = paragraphs(table.doc);
     write!(page, "\n## {title}\n\n{doc}\n").unwrap();
     for key in table.keys {
-        let (doc, default) = (paragraphs(key.doc), default_of(key));
+        let (doc, default) = (paragraphs(key.doc), key.default_words());
         write!(page, "\n### `{}`\n\n{doc}\n\nDefault: {default}\n", key.name).unwrap();
     }
 }

@@ -66,7 +66,7 @@ async fn what_strangers_ask_for_and_is_not_there_is_no_warning() {
 
     let latest = format!("/v2/{REPOSITORY}/manifests/latest");
     client.get(&latest).await.assert_is(&image.manifest.blob);
-    // Of a registry that wants a login, the operator is told once.
+    // A registry that wants a login is named to the operator once.
     let told = warnings(&larder);
     assert!(told.len() <= 1 && told.iter().all(|it| it.contains("login")), "{told:#?}");
     let lines = larder.log().lines().filter(|line| line.contains("none-19")).count();
