@@ -32,6 +32,30 @@ impl fmt::Display for BundleImage {
     }
 }
 
+/// A manifest, as the archive lists it without a name: mostly a signature of one that has a name.
+#[derive(Clone, Debug)]
+pub(super) struct NamelessManifest {
+    pub(super) digest: Digest,
+    /// As the archive states it.
+    pub(super) media_type: Option<MediaType>,
+    /// In bytes, as the archive states it.
+    pub(super) size: Option<u64>,
+}
+
+impl NamelessManifest {
+    /// The image of this manifest in the repository of another one.
+    pub(super) fn placed_beside(&self, image: &BundleImage) -> BundleImage {
+        BundleImage {
+            registry: image.registry.clone(),
+            repository: image.repository.clone(),
+            tag: None,
+            digest: self.digest.clone(),
+            media_type: self.media_type.clone(),
+            size: self.size,
+        }
+    }
+}
+
 /// The names that the operator gives, and all that the reading of a name needs.
 #[derive(Clone, Debug, Default)]
 pub struct ImportWishes {
@@ -54,6 +78,18 @@ pub(super) struct StatedName {
     pub(super) reference: Option<String>,
     /// The repository of a manifest without a tag.
     pub(super) repository: Option<String>,
+}
+
+impl StatedName {
+    /// Whether it says which repository is meant.
+    pub(super) fn has_repository(&self) -> bool {
+        self.full.is_some() || self.repository.is_some() || self.full_reference().is_some()
+    }
+
+    /// The reference, if it is more than a tag.
+    fn full_reference(&self) -> Option<&str> {
+        self.reference.as_deref().filter(|text| text.contains(['/', ':']))
+    }
 }
 
 /// The repository of an image, and its tag.
@@ -97,12 +133,10 @@ impl ImportWishes {
 
     /// The name that the archive states in full.
     fn stated(&self, stated: &StatedName) -> Option<PlacedName> {
-        let StatedName { full, reference, repository } = stated;
-        let reference = reference.as_deref().filter(|text| text.contains(['/', ':']));
-        if let Some(text) = full.as_deref().or(reference) {
+        if let Some(text) = stated.full.as_deref().or(stated.full_reference()) {
             return self.resolve(text);
         }
-        let repository = self.resolve(repository.as_deref()?)?;
+        let repository = self.resolve(stated.repository.as_deref()?)?;
         Some(PlacedName { tag: None, ..repository })
     }
 

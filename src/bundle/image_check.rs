@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::BundleError;
 use super::bundle_image::BundleImage;
-use crate::inventory::{ManifestDocument, PartKind};
+use crate::inventory::{ManifestDocument, ManifestPart, PartKind};
 use crate::oci::{Digest, MANIFEST_BYTES_MAX, ManifestFacts, MediaType};
 use crate::store::{Store, StoredState};
 
@@ -20,6 +20,8 @@ pub(super) struct ImageCheck<'i> {
     pub(super) runtime: &'i Handle,
     /// The contents that were in the archive.
     pub(super) arrived: &'i HashSet<Digest>,
+    /// Whether a manifest of a platform may be there without its layers, as in archives of Docker.
+    pub(super) may_be_bare: bool,
 }
 
 /// A manifest that is still to be checked.
@@ -106,7 +108,7 @@ impl ImageCheck<'_> {
                     let is_run = part.kind == PartKind::Child;
                     listed += usize::from(is_run);
                     // A platform that was not carried is fetched when it is asked for.
-                    if self.length(&part.digest)?.is_some() {
+                    if self.length(&part.digest)?.is_some() && !self.is_bare(&part.digest)? {
                         found += usize::from(is_run);
                         let media_type =
                             part.media_type.as_deref().and_then(|text| text.parse().ok());
@@ -123,6 +125,33 @@ impl ImageCheck<'_> {
             return Err(BundleError::Hollow { image: image.to_string(), digest: digest.clone() });
         }
         Ok(children)
+    }
+
+    /// Whether a stored manifest lacks what it lists, and may.
+    pub(super) fn is_bare(&self, digest: &Digest) -> Result<bool, BundleError> {
+        if !self.may_be_bare {
+            return Ok(false);
+        }
+        let needed = |part: &&ManifestPart| matches!(part.kind, PartKind::Config | PartKind::Layer);
+        for part in self.document(digest)?.parts.iter().filter(needed) {
+            if self.length(&part.digest)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The manifest that a stored one refers to.
+    pub(super) fn subject(&self, digest: &Digest) -> Result<Option<Digest>, BundleError> {
+        Ok(self.document(digest)?.subject)
+    }
+
+    /// A stored manifest; one that cannot be read lists nothing.
+    fn document(&self, digest: &Digest) -> Result<ManifestDocument, BundleError> {
+        let content = self.store.content();
+        let body = self.runtime.block_on(content.small(digest, MANIFEST_BYTES_MAX as u64));
+        let body = body.map_err(BundleError::Store)?;
+        Ok(body.and_then(|body| ManifestDocument::read(body.content())).unwrap_or_default())
     }
 
     /// The length of a content in bytes, which has to be stored and as long as stated.

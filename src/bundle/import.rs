@@ -4,7 +4,7 @@
 //! no client gets one. Then its images are found and checked, all before the first is applied.
 //! Records come last: the manifests of an image, each behind those that it lists, and then its tag.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::BundleError;
 use super::archive::{ArchiveEntry, EntryContent, each_entry};
-use super::bundle_image::{BundleImage, ImportWishes};
+use super::bundle_image::{BundleImage, ImportWishes, NamelessManifest};
 use super::content_intake::{ContentIntake, IncomingFile};
 use super::docker_archive::{DOCKER_FILE, LooseFile, LooseFiles};
 use super::entry_role::EntryRole;
@@ -87,11 +87,10 @@ impl BundleImport {
             each_entry(archive, &mut take)?;
         }
         self.check_signature()?;
-        let images = self.images()?;
-        if images.is_empty() {
+        let CheckedImages { complete, left_out } = self.check(self.images()?)?;
+        if complete.is_empty() && left_out.is_empty() {
             return Err(BundleError::Empty);
         }
-        let CheckedImages { complete, left_out } = self.check(images)?;
         for (image, manifests) in &complete {
             self.apply(image, manifests, at)?;
         }
@@ -191,7 +190,8 @@ impl BundleImport {
     /// what was pulled; in another archive they are an error.
     fn check(&self, images: Vec<BundleImage>) -> Result<CheckedImages, BundleError> {
         let ContentIntake { store, runtime, .. } = &self.intake;
-        let check = ImageCheck { store, runtime, arrived: &self.arrived };
+        let may_be_bare = self.docker_index.is_some();
+        let check = ImageCheck { store, runtime, arrived: &self.arrived, may_be_bare };
         let mut found = CheckedImages::default();
         for image in images {
             match check.manifests(&image) {
@@ -201,7 +201,49 @@ impl BundleImport {
                 Err(error) => found.left_out.push((image, error)),
             }
         }
+        self.attach(&check, &mut found)?;
         Ok(found)
+    }
+
+    /// Adds the manifests without a name, each to the repositories of what it refers to.
+    fn attach(&self, check: &ImageCheck<'_>, found: &mut CheckedImages) -> Result<(), BundleError> {
+        let nameless = self.nameless(check)?;
+        let (mut at, mut placed, mut seen) = (0, HashSet::new(), HashSet::new());
+        // Those that are added may be referred to in turn.
+        while let Some((owner, manifests)) = found.complete.get(at) {
+            let subjects = manifests.iter().filter_map(|(digest, _)| nameless.get(digest));
+            let attached = subjects.flatten().map(|manifest| manifest.placed_beside(owner));
+            for image in attached.collect::<Vec<_>>() {
+                placed.insert(image.digest.clone());
+                if seen.insert(image.to_string()) && !check.is_bare(&image.digest)? {
+                    let manifests = check.manifests(&image)?;
+                    found.complete.push((image, manifests));
+                }
+            }
+            at += 1;
+        }
+        let lost = nameless.values().flatten().find(|manifest| !placed.contains(&manifest.digest));
+        match lost {
+            // It refers to a platform that was left out.
+            Some(_) if check.may_be_bare && !found.complete.is_empty() => Ok(()),
+            Some(manifest) => Err(BundleError::Unnamed(manifest.digest.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// The manifests without a name, by what they refer to.
+    fn nameless(
+        &self,
+        check: &ImageCheck<'_>,
+    ) -> Result<HashMap<Digest, Vec<NamelessManifest>>, BundleError> {
+        let Some(index) = &self.layout_index else { return Ok(HashMap::new()) };
+        let mut by_subject: HashMap<_, Vec<_>> = HashMap::new();
+        for manifest in LayoutIndex::read(index)?.nameless(&self.wishes)? {
+            let subject = check.subject(&manifest.digest)?;
+            let subject = subject.ok_or_else(|| BundleError::Unnamed(manifest.digest.to_string()));
+            by_subject.entry(subject?).or_default().push(manifest);
+        }
+        Ok(by_subject)
     }
 
     fn apply(

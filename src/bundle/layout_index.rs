@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::BundleError;
-use super::bundle_image::{BundleImage, ImportWishes, StatedName};
+use super::bundle_image::{BundleImage, ImportWishes, NamelessManifest, PlacedName, StatedName};
 use crate::inventory::{CarriedImage, CarriedRoot};
-use crate::oci::Digest;
 
 /// The file that says that a directory is a layout.
 pub(super) const LAYOUT_FILE: &str = "oci-layout";
@@ -51,8 +50,18 @@ impl LayoutIndex {
 
     /// The images that it lists, by their names.
     pub(super) fn images(&self, wishes: &ImportWishes) -> Result<Vec<BundleImage>, BundleError> {
-        let count = self.manifests.len();
-        self.manifests.iter().map(|entry| entry.image(wishes, count)).collect()
+        let named = self.manifests.iter().filter(|entry| !entry.is_nameless(wishes));
+        let count = named.clone().count();
+        named.map(|entry| entry.image(wishes, count)).collect()
+    }
+
+    /// The manifests that have no name and get none.
+    pub(super) fn nameless(
+        &self,
+        wishes: &ImportWishes,
+    ) -> Result<Vec<NamelessManifest>, BundleError> {
+        let nameless = self.manifests.iter().filter(|entry| entry.is_nameless(wishes));
+        nameless.map(LayoutEntry::manifest).collect()
     }
 
     /// The file for these images, in their order.
@@ -89,21 +98,35 @@ impl LayoutEntry {
         }
     }
 
+    fn text(&self, annotation: &str) -> Option<String> {
+        self.annotations.as_ref()?.get(annotation).cloned()
+    }
+
+    fn stated(&self) -> StatedName {
+        StatedName {
+            full: self.text(IMAGE_NAME),
+            reference: self.text(REF_NAME),
+            repository: self.text(REPOSITORY),
+        }
+    }
+
+    /// Whether it has no name of its own, and the one that is given is not meant for it.
+    fn is_nameless(&self, wishes: &ImportWishes) -> bool {
+        let is_meant = wishes.name.is_some() && self.text(SUBJECT).is_none();
+        !is_meant && !self.stated().has_repository()
+    }
+
     fn image(&self, wishes: &ImportWishes, count: usize) -> Result<BundleImage, BundleError> {
-        let digest: Digest = self.digest.parse().map_err(|error| bad(&error))?;
-        let text = |name: &str| self.annotations.as_ref().and_then(|all| all.get(name)).cloned();
-        let stated = StatedName {
-            full: text(IMAGE_NAME),
-            reference: text(REF_NAME),
-            repository: text(REPOSITORY),
-        };
-        let placed = wishes.place(&stated, &digest, count)?;
+        let NamelessManifest { digest, media_type, size } = self.manifest()?;
+        let PlacedName { registry, repository, tag } =
+            wishes.place(&self.stated(), &digest, count)?;
+        Ok(BundleImage { registry, repository, tag, digest, media_type, size })
+    }
+
+    fn manifest(&self) -> Result<NamelessManifest, BundleError> {
         let media_type = self.media_type.as_ref().map(|text| text.parse());
-        Ok(BundleImage {
-            registry: placed.registry,
-            repository: placed.repository,
-            tag: placed.tag,
-            digest,
+        Ok(NamelessManifest {
+            digest: self.digest.parse().map_err(|error| bad(&error))?,
             media_type: media_type.transpose().map_err(|error| bad(&error))?,
             size: self.size,
         })
@@ -119,6 +142,9 @@ const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// The annotation of the image-spec: a full name to podman and here, a tag alone to others.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// containerd's annotation of a manifest that refers to this one, and has no name.
+const SUBJECT: &str = "io.containerd.manifest.subject";
 
 /// The repository of a manifest, which may have no tag.
 const REPOSITORY: &str = "io.larder.repository";

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::carry::{far_side, text};
 use crate::support::buildkit::Buildkit;
-use crate::support::containerd::Containerd;
+use crate::support::containerd::{Containerd, ContainerdVersion, NEWEST, PACKAGED};
 use crate::support::dockerd::Dockerd;
 use crate::support::image::Image;
 use crate::support::registry::{DISTRIBUTION, Guard, Registry};
@@ -75,9 +75,20 @@ fn an_archive_of_docker_save_is_imported() {
 /// too: a layout with all platforms, and a `manifest.json` beside it.
 #[test]
 fn an_archive_of_an_image_store_of_containerd_is_imported() {
-    let work = Work::new(requires!(&["root", "containerd", "ctr", "crane"], DISTRIBUTION));
+    let test = requires!(&["root", "containerd", "ctr", "crane"], DISTRIBUTION);
+    an_exported_archive_is_imported(test, PACKAGED);
+}
+
+#[test]
+fn an_archive_of_an_image_store_of_the_newest_containerd_is_imported() {
+    let test = requires!(&["root", "newest/containerd", "newest/ctr", "crane"], DISTRIBUTION);
+    an_exported_archive_is_imported(test, NEWEST);
+}
+
+fn an_exported_archive_is_imported(test: &str, version: ContainerdVersion) {
+    let work = Work::new(test);
     let upstream = Registry::start(&work, &Guard::Open);
-    let containerd = Containerd::start(&work);
+    let containerd = Containerd::of_version(&work, version);
     let ctr = |arguments: &[&str]| {
         tools::run(containerd.ctr().args(arguments)).unwrap_or_else(|error| panic!("{error}"))
     };
