@@ -13,12 +13,15 @@ use super::command_cache::{CommandCache, CommandError};
 use super::healthcheck::from_here;
 use super::output::say;
 use super::setup_check::SetupCheck;
-use super::setup_files::{FileUndo, difference, read, read_original, write};
+use super::setup_files::{FileUndo, difference, read, read_original, write, written_hosts};
 use crate::config::Settings;
 use crate::control::ControlFailure;
 use crate::http::HostPort;
 use crate::oci::RegistryName;
-use crate::setup::{ClientFileError, ClientProgram, LarderAddress, MirrorTargets, plan};
+use crate::setup::{
+    ClientFileError, ClientProgram, LarderAddress, MirrorTargets, SetupPlan, hosts_directory, plan,
+    undo_plan,
+};
 
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("deed").args(["write", "dry_run", "check"]))]
@@ -108,13 +111,7 @@ impl SetupArguments {
             return self.undo(client, &targets, out);
         }
         let plan = plan(client, &targets, &self.root, &read).map_err(|error| refused(&error))?;
-        if let Some(document) = &plan.document {
-            if self.write || self.dry_run {
-                let error = "this is applied to a cluster, not written to a file".to_owned();
-                return Err(CommandError::Misused(ControlFailure { error, hint: None }));
-            }
-            say(out, document);
-        }
+        self.say_document(&plan, out)?;
         for file in &plan.files {
             let text = match (self.write, self.dry_run) {
                 (true, _) => write(file)?,
@@ -129,6 +126,17 @@ impl SetupArguments {
         Ok(())
     }
 
+    /// Prints what is applied and not written.
+    fn say_document(&self, plan: &SetupPlan, out: &mut dyn Write) -> Result<(), CommandError> {
+        let Some(document) = &plan.document else { return Ok(()) };
+        if self.write || self.dry_run {
+            let error = "this is applied to a cluster, not written to a file".to_owned();
+            return Err(CommandError::Misused(ControlFailure { error, hint: None }));
+        }
+        say(out, document);
+        Ok(())
+    }
+
     /// Puts back the files of the client, all of them or none.
     fn undo(
         &self,
@@ -136,16 +144,21 @@ impl SetupArguments {
         targets: &MirrorTargets,
         out: &mut dyn Write,
     ) -> Result<(), CommandError> {
+        if let Some(plan) = undo_plan(client, targets) {
+            self.say_document(&plan, out)?;
+            plan.next.iter().for_each(|next| say(out, &format!("# then: {next}\n")));
+            return Ok(());
+        }
         let plan = plan(client, targets, &self.root, &read_original);
         let plan = plan.map_err(|error| refused(&error))?;
-        if plan.document.is_some() {
-            let error = "what was applied to a cluster is deleted there".to_owned();
-            let hint = "run `larder setup kubernetes | kubectl delete -f -`, and remove the \
-                        `hosts.toml` files of each node";
-            let hint = Some(hint.to_owned());
-            return Err(CommandError::Misused(ControlFailure { error, hint }));
-        }
-        let files = plan.files.iter().map(|file| FileUndo::of(&file.path));
+        let mut paths: Vec<_> = plan.files.iter().map(|file| file.path.clone()).collect();
+        // Those of registries that the configuration does not have any more.
+        let written = hosts_directory(client, &self.root).map(|dir| written_hosts(&dir));
+        let others = written.transpose()?.unwrap_or_default();
+        paths.extend(
+            others.into_iter().filter(|path| !plan.files.iter().any(|it| it.path == *path)),
+        );
+        let files = paths.iter().map(|path| FileUndo::of(path));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let is_needed = files.iter().any(FileUndo::is_needed);
         for file in files {

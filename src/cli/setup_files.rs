@@ -31,6 +31,22 @@ pub(super) fn read_original(path: &Path) -> io::Result<Option<String>> {
     read(if is_changed { &places.kept } else { path })
 }
 
+/// The `hosts.toml` files below a directory that Larder has written, one in a directory of each
+/// registry, whichever registries they are for.
+pub(super) fn written_hosts(dir: &Path) -> Result<Vec<PathBuf>, CommandError> {
+    let failed = |error: io::Error| not_written(dir, &error);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path().join(HOSTS_FILE)));
+    let mut paths = paths.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    paths.retain(|path| FilePlaces::of(path).by_larder.exists());
+    paths.sort_unstable();
+    Ok(paths)
+}
+
 /// The change of a file, as a difference.
 pub(super) fn difference(path: &Path, before: Option<&str>, after: Option<&str>) -> String {
     let name = path.display().to_string();

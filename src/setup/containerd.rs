@@ -13,7 +13,7 @@ pub(super) fn plan(
     let is_new = config.before.as_ref() != Some(&config.after);
     let mut planned = vec![config];
     for registry in &targets.registries {
-        let path = format!("etc/containerd/certs.d/{}/hosts.toml", directory(registry));
+        let path = format!("{HOSTS}/{}/hosts.toml", directory(registry));
         planned.push(files.plan(&path, |_| Ok(hosts(targets, registry)))?);
     }
     let next = if is_new {
@@ -41,3 +41,6 @@ pub(super) fn directory(registry: &RegistryName) -> String {
         None => registry.to_string(),
     }
 }
+
+/// The directory that `config_path` names, below the root.
+pub(super) const HOSTS: &str = "etc/containerd/certs.d";

@@ -14,7 +14,7 @@ pub(super) fn plan(
     let mut planned =
         vec![files.plan("etc/docker/daemon.json", |text| daemon(text.unwrap_or(""), targets))?];
     for registry in &targets.registries {
-        let path = format!("etc/docker/certs.d/{registry}/hosts.toml");
+        let path = format!("{HOSTS}/{registry}/hosts.toml");
         planned.push(files.plan(&path, |_| Ok(hosts(targets, registry)))?);
     }
     let next = vec!["restart dockerd (`systemctl restart docker`)".to_owned()];
@@ -59,3 +59,6 @@ fn put_first(
 
 /// The one registry that dockerd uses its mirrors for.
 const DOCKER_HUB: &str = "docker.io";
+
+/// The directory of the files for each registry, below the root.
+pub(super) const HOSTS: &str = "etc/docker/certs.d";

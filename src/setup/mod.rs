@@ -13,7 +13,7 @@ mod toml_file;
 
 pub use mirrors::{LarderAddress, MirrorTargets};
 pub use plan::{ClientFileError, PlannedFile, SetupPlan};
-pub use programs::{ClientProgram, plan};
+pub use programs::{ClientProgram, hosts_directory, plan, undo_plan};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The clients that Larder knows, and the files of each.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::mirrors::{LarderAddress, MirrorTargets};
 use super::plan::{ClientFileError, ExistingFiles, SetupPlan, WRITTEN_BY};
@@ -47,6 +47,21 @@ pub fn plan(
         ClientProgram::K3s => k3s(targets, &files),
         ClientProgram::Kubernetes => Ok(kubernetes::plan(targets)),
         ClientProgram::Podman => containers(targets, &files, "the next pull reads it"),
+    }
+}
+
+/// The steps that undo those of a client that is set up by a document; `None` for one of files.
+pub fn undo_plan(client: ClientProgram, targets: &MirrorTargets) -> Option<SetupPlan> {
+    (client == ClientProgram::Kubernetes).then(|| kubernetes::undo(targets))
+}
+
+/// The directory below `root` in which a client has another one with a `hosts.toml` for each
+/// registry.
+pub fn hosts_directory(client: ClientProgram, root: &Path) -> Option<PathBuf> {
+    match client {
+        ClientProgram::Containerd => Some(root.join(containerd::HOSTS)),
+        ClientProgram::Docker => Some(root.join(docker::HOSTS)),
+        _ => None,
     }
 }
 

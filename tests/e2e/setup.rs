@@ -8,10 +8,11 @@ use std::process::Command;
 use crate::carry::text;
 use crate::support::buildkit::Buildkit;
 use crate::support::connect_proxy::ConnectProxy;
-use crate::support::containerd::Containerd;
+use crate::support::containerd::{Containerd, ContainerdVersion, NEWEST, PACKAGED};
 use crate::support::dockerd::Dockerd;
 use crate::support::image::Image;
 use crate::support::larder::Larder;
+use crate::support::node::Node;
 use crate::support::registry::{DISTRIBUTION, Guard, Registry};
 use crate::support::tools;
 use crate::support::tools::requires;
@@ -125,4 +126,58 @@ fn podman_pulls_by_the_files_that_setup_wrote() {
         podman.arg("--signature-policy").arg(policy).args(["--platform", &image.platform]);
         tools::run(podman.arg("docker.io/library/small:1")).map(drop)
     });
+}
+
+#[test]
+fn kubernetes_pulls_by_the_files_that_the_daemonset_wrote_on_a_node() {
+    let tools = &["root", "daemonset", "chroot", "busybox", "containerd", "ctr"];
+    a_node_pulls(requires!(tools, DISTRIBUTION), PACKAGED);
+}
+
+#[test]
+fn kubernetes_pulls_with_the_newest_containerd_too() {
+    let tools = &["root", "daemonset", "chroot", "busybox", "newest/containerd", "newest/ctr"];
+    a_node_pulls(requires!(tools, DISTRIBUTION), NEWEST);
+}
+
+/// The document is applied to a node, changed, and undone, and the node's containerd pulls.
+fn a_node_pulls(test: &str, version: ContainerdVersion) {
+    let work = Work::new(test);
+    let upstream = Registry::start(&work, &Guard::Open);
+    let larder = Larder::mirror(&work, &upstream.url(), "");
+    let (node, world) = (Node::new(&work), ConnectProxy::start([]));
+    let [image, _] = Image::small();
+    let ours = node.certs().join("docker.io/hosts.toml");
+    fs::create_dir_all(ours.parent().expect("it is below the root")).expect("ours");
+    let before = "# of this node\nserver = \"https://registry-1.docker.io\"\n";
+    fs::write(&ours, before).expect("the test's directory can be written");
+    let pull = || {
+        let containerd = Containerd::of_version(&work, version);
+        let mut pull = containerd.ctr();
+        tools::send_by(&mut pull, world.port);
+        pull.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]).arg(node.certs());
+        pull.args(["--platform", &image.platform, "docker.io/library/small:1"]);
+        tools::run(&mut pull).map(drop)
+    };
+    let asked = || larder.log().matches("library/small").count();
+
+    let more = larder.run(&["setup", "kubernetes", "--registry", "other.corp:5000"]);
+    let first = node.apply(&more);
+    assert!(node.certs().join("other.corp_5000_/hosts.toml").exists());
+    pull().expect("the client pulls");
+    let asked_by_setup = asked();
+    assert!(asked_by_setup > 0, "containerd passed by: {}", larder.log());
+    assert!(larder.verified_blobs().len() >= image.layers.len(), "blobs did not come through");
+
+    let second = node.apply(&larder.run(&["setup", "kubernetes"]));
+    assert_ne!(first.annotations, second.annotations, "pods stay as they are");
+    assert!(!node.certs().join("other.corp_5000_").exists(), "it is not configured any more");
+    assert!(fs::read_to_string(&ours).is_ok_and(|text| text.contains(&larder.address())));
+
+    node.apply(&larder.run(&["setup", "kubernetes", "--undo"]));
+    assert_eq!(fs::read_to_string(&ours).expect("it was there before"), before);
+    let left = fs::read_dir(ours.parent().expect("as above")).expect("as above").count();
+    assert_eq!(left, 1, "other files are left");
+    pull().expect_err("there is no way to the registry itself");
+    assert_eq!(asked(), asked_by_setup, "containerd still asks: {}", larder.log());
 }

@@ -156,11 +156,51 @@ async fn an_undo_changes_nothing_if_somebody_else_has_changed_a_file_since() {
     }
 }
 
+/// Its operator renames a registry between the write and the undo.
 #[tokio::test]
-async fn what_was_applied_to_a_cluster_is_not_undone_here() {
-    let run = larder().await.command(&["setup", "kubernetes", "--undo"]).await;
-    assert_eq!(run.code, Some(2), "{run:?}");
-    assert!(run.err.contains("kubectl delete -f -"), "{run:?}");
+async fn an_undo_finds_the_files_of_registries_that_are_not_configured_any_more() {
+    let larder = larder().await;
+    for (client, certs) in
+        [("dockerd", "etc/docker/certs.d"), ("containerd", "etc/containerd/certs.d")]
+    {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let run = async |deed: &[&str]| {
+            let fixed = ["setup", client, "--root", root.to_str().unwrap()];
+            larder.command(&[&fixed[..], deed].concat()).await
+        };
+        let certs = root.join(certs);
+        for (registry, text) in [("kept.corp", "server = \"https://kept.corp\"\n"), ("ours", "#\n")]
+        {
+            fs::create_dir_all(certs.join(registry)).unwrap();
+            fs::write(certs.join(registry).join("hosts.toml"), text).unwrap();
+        }
+        fs::write(certs.join("a file"), "").unwrap();
+        let before = tree(&certs);
+        let old = ["--registry", "old.corp:5000", "--registry", "kept.corp"];
+        let written = run(&[&["--write"], &old[..]].concat()).await;
+        assert_eq!(written.code, Some(0), "{written:?}");
+        assert!(fs::read_to_string(certs.join("kept.corp/hosts.toml")).unwrap().contains("127."));
+
+        let undone = run(&["--undo"]).await;
+
+        assert_eq!(undone.code, Some(0), "{undone:?}");
+        assert!(undone.out.contains("kept.corp/hosts.toml\n"), "{undone:?}");
+        assert_eq!(tree(&certs), before, "{client}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_applied_to_a_cluster_is_undone_by_another_document() {
+    let larder = larder().await;
+    let run = larder.command(&["setup", "kubernetes", "--undo"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.out.contains("\ndata: {}\n") && run.out.contains("kind: DaemonSet"), "{run:?}");
+    assert!(run.out.contains("# then: delete it: `kubectl -n kube-system delete"), "{run:?}");
+    for deed in ["--write", "--dry-run"] {
+        let run = larder.command(&["setup", "kubernetes", deed]).await;
+        assert!(run.code == Some(2) && run.err.contains("applied to a cluster"), "{run:?}");
+    }
 }
 
 /// A stand-in for podman, which the command finds first.
