@@ -23,7 +23,8 @@ pub fn read_images(file: impl Read) -> Result<Vec<ListedImage>, ImageFileError> 
     let text = String::from_utf8(bytes).map_err(|_| ImageFileError::NoText)?;
     let text = text.trim_start_matches('\u{feff}');
     let images = if is_yaml(text) { yaml_images(text)? } else { listed_images(text)? };
-    if images.is_empty() { Err(ImageFileError::Empty) } else { Ok(images) }
+    let is_built = |image: &ListedImage| image.name == Err(ImageTextFault::Built);
+    if images.iter().all(is_built) { Err(ImageFileError::Empty) } else { Ok(images) }
 }
 
 /// Whether a text is YAML, JSON included, by its first line that says something.

@@ -36,6 +36,12 @@ pub enum ImageTextFault {
     /// A variable without a default.
     #[error("the variable `{0}` has no default")]
     Unset(String),
+    /// A dollar with something else behind it than a variable that compose knows.
+    #[error("`{0}` is no variable of compose")]
+    NoVariable(String),
+    /// The image of a service that is built.
+    #[error("the service is built, not pulled")]
+    Built,
     /// A brace that is not closed.
     #[error("`${{` is not closed")]
     Unclosed,
@@ -58,6 +64,10 @@ impl ImageTextFault {
                 "set the variables first: `docker compose config | larder warm --file -`, or \
                  `envsubst`",
             ),
+            Self::NoVariable(_) => {
+                Some("`${NAME:-default}` and `${NAME-default}` are known; `$$` is a dollar")
+            }
+            Self::Built => Some("name its image on the command line if it is pulled after all"),
             Self::NoTag(_) => {
                 Some("let the chart say it: `helm template … | larder warm --file -`")
             }

@@ -1,4 +1,5 @@
-//! The variables of a compose file in the name of an image: `${NAME:-default}`.
+//! The variables of a compose file in the name of an image: `${NAME:-default}` (compose-spec,
+//! "Interpolation").
 //!
 //! Only the defaults count. The environment of the command is not the one of the services, and a
 //! name that depends on it would be another one tomorrow.
@@ -9,7 +10,8 @@ use super::listed_image::ImageTextFault;
 ///
 /// # Errors
 ///
-/// If a variable has none. The text has to be short: a default may have variables, too.
+/// If a variable has none, or it is no variable that compose knows. The text has to be short: a
+/// default may have variables, too.
 pub(super) fn with_defaults(text: &str) -> Result<String, ImageTextFault> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once('$') {
@@ -22,7 +24,12 @@ pub(super) fn with_defaults(text: &str) -> Result<String, ImageTextFault> {
             out.push_str(&default_of(&braced[..end])?);
             rest = &braced[end + 1..];
         } else {
-            return Err(ImageTextFault::Unset(name_of(after).to_owned()));
+            let name = name_of(after);
+            let wrong: String = after.chars().take(1).collect();
+            return Err(match name {
+                "" => ImageTextFault::NoVariable(format!("${wrong}")),
+                name => ImageTextFault::Unset(name.to_owned()),
+            });
         }
     }
     out.push_str(rest);
@@ -33,17 +40,23 @@ pub(super) fn with_defaults(text: &str) -> Result<String, ImageTextFault> {
 fn default_of(inner: &str) -> Result<String, ImageTextFault> {
     let name = name_of(inner);
     let operator = &inner[name.len()..];
-    let default = operator.strip_prefix(":-").or_else(|| operator.strip_prefix('-'));
-    match default {
-        Some(default) => with_defaults(default),
+    let operand = operator.strip_prefix(':').unwrap_or(operator);
+    match operand.chars().next() {
+        _ if name.is_empty() => Err(ImageTextFault::NoVariable(format!("${{{inner}}}"))),
+        Some('-') => with_defaults(&operand[1..]),
         // The text for when it is set, and it is not.
-        None if operator.starts_with(":+") || operator.starts_with('+') => Ok(String::new()),
-        None => Err(ImageTextFault::Unset(name.to_owned())),
+        Some('+') => Ok(String::new()),
+        Some('?') => Err(ImageTextFault::Unset(name.to_owned())),
+        None if operator.is_empty() => Err(ImageTextFault::Unset(name.to_owned())),
+        _ => Err(ImageTextFault::NoVariable(format!("${{{inner}}}"))),
     }
 }
 
-/// The name at the start of the text.
+/// The name at the start of the text; empty if there is none.
 fn name_of(text: &str) -> &str {
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return "";
+    }
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.find(|c| !is_of_name(c)).map_or(text, |end| &text[..end])
 }
@@ -71,6 +84,7 @@ mod tests {
     #[test]
     fn a_variable_is_its_default_or_an_error_that_names_it() {
         let unset = |name: &str| Err(ImageTextFault::Unset(name.to_owned()));
+        let wrong = |text: &str| Err(ImageTextFault::NoVariable(text.to_owned()));
         for (text, want) in [
             ("alpine:3.20", Ok("alpine:3.20".to_owned())),
             ("alpine:${TAG:-3.20}", Ok("alpine:3.20".to_owned())),
@@ -85,7 +99,18 @@ mod tests {
             ("${A:-${B}}", unset("B")),
             ("alpine:${TAG", Err(ImageTextFault::Unclosed)),
             ("ä${ö", Err(ImageTextFault::Unclosed)),
-            ("a$", unset("")),
+            ("alpine:${TAG?set it}", unset("TAG")),
+            ("a${SUFFIX+-debug}:1", Ok("a:1".to_owned())),
+            ("alpine:${TAG:=3.20}", wrong("${TAG:=3.20}")),
+            ("alpine:${TAG=3.20}", wrong("${TAG=3.20}")),
+            ("alpine:${TAG:}", wrong("${TAG:}")),
+            ("alpine:${TAG%.*}", wrong("${TAG%.*}")),
+            ("alpine:${TAG:1:2}", wrong("${TAG:1:2}")),
+            ("alpine:${}", wrong("${}")),
+            ("alpine:${1A:-x}", wrong("${1A:-x}")),
+            ("$(REGISTRY)/a:1", wrong("$(")),
+            ("alpine:$1", wrong("$1")),
+            ("a$", wrong("$")),
         ] {
             assert_eq!(with_defaults(text), want, "{text}");
         }

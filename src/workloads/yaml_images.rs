@@ -1,7 +1,8 @@
-//! The keys `image` of YAML, whichever program it is for.
+//! The keys `image` of YAML, whichever program it is for, and images elsewhere in a compose file:
+//! volumes, and models, which are artifacts in a registry too.
 //!
 //! Events are read one by one, so that no alias is ever expanded. A key `status` has a report of
-//! Kubernetes, which is left out; so are services that compose builds.
+//! Kubernetes, which is left out; services that compose builds are told.
 
 use std::collections::{HashMap, HashSet};
 
@@ -39,6 +40,9 @@ struct YamlImages {
     anchored: HashMap<usize, String>,
     images: Vec<ListedImage>,
     seen: HashSet<String>,
+    /// The models of a document, which are images if it has services.
+    models: Vec<ListedImage>,
+    has_services: bool,
 }
 
 /// A mapping or a sequence that is open.
@@ -47,9 +51,9 @@ struct YamlNode {
     next: NextPart,
     /// The text at its key `image`.
     image: Option<ListedImage>,
-    /// Whether it has a key `build`.
-    is_built: bool,
-    /// Its texts, if it stands at a key `image` itself.
+    /// The place of what it has at a key `build`.
+    built: Option<FilePlace>,
+    /// Its texts, if it stands at a key `image` itself, or is a volume.
     parts: HashMap<&'static str, (String, FilePlace)>,
 }
 
@@ -61,6 +65,12 @@ enum NodeRole {
     /// The services of compose, and one of them.
     Services,
     Service,
+    /// The volumes of a service of compose, and one of them.
+    Volumes,
+    Volume,
+    /// The models of compose, and one of them.
+    Models,
+    Model,
     /// A list of containers of Kubernetes, and one of them.
     Containers,
     Container,
@@ -117,11 +127,12 @@ impl YamlImages {
             return Err(ImageFileError::TooDeep(place));
         }
         let role = match self.nodes.last_mut() {
-            Some(parent) => parent.role_of_child(),
+            Some(parent) => parent.role_of_child(place),
             None => NodeRole::Document,
         };
+        self.has_services |= role == NodeRole::Services;
         let parts = HashMap::new();
-        self.nodes.push(YamlNode { role, next, image: None, is_built: false, parts });
+        self.nodes.push(YamlNode { role, next, image: None, built: None, parts });
         Ok(())
     }
 
@@ -130,7 +141,22 @@ impl YamlImages {
         if let Some(parent) = self.nodes.last_mut() {
             parent.advance("");
         }
-        let Some(image) = node.into_image() else { return Ok(()) };
+        let role = node.role;
+        let image = node.into_image();
+        if role == NodeRole::Model {
+            self.models.extend(image);
+            return Ok(());
+        }
+        let mut found = Vec::from_iter(image);
+        if role == NodeRole::Document {
+            let models = std::mem::take(&mut self.models);
+            found.extend(models.into_iter().filter(|_| self.has_services));
+            self.has_services = false;
+        }
+        found.into_iter().try_for_each(|image| self.add(image))
+    }
+
+    fn add(&mut self, image: ListedImage) -> Result<(), ImageFileError> {
         if let Ok(name) = &image.name
             && !self.seen.insert(name.clone())
         {
@@ -158,13 +184,19 @@ impl YamlImages {
 
 impl YamlNode {
     /// The meaning of a mapping or a sequence that is the next part.
-    fn role_of_child(&mut self) -> NodeRole {
+    fn role_of_child(&mut self, place: FilePlace) -> NodeRole {
         let key = if let NextPart::Value(key) = &self.next { key.as_str() } else { "" };
-        self.is_built |= key == "build";
+        if key == "build" {
+            self.built = Some(place);
+        }
         match (self.role, key) {
             (NodeRole::Services, _) => NodeRole::Service,
+            (NodeRole::Models, _) => NodeRole::Model,
+            (NodeRole::Service, "volumes") => NodeRole::Volumes,
+            (NodeRole::Volumes, _) => NodeRole::Volume,
             (NodeRole::Ignored, _) | (_, "status") => NodeRole::Ignored,
             (NodeRole::Document, "services") => NodeRole::Services,
+            (NodeRole::Document, "models") => NodeRole::Models,
             (NodeRole::Containers, _) => NodeRole::Container,
             (_, "containers" | "initContainers" | "ephemeralContainers") => NodeRole::Containers,
             (_, "image") => NodeRole::Image,
@@ -183,48 +215,70 @@ impl YamlNode {
 
     /// Takes the value of a key.
     fn note(&mut self, key: &str, text: &YamlText<'_>, place: FilePlace) {
-        self.is_built |= key == "build";
-        if self.role == NodeRole::Image {
-            if let (Some(part), YamlText::Text(text) | YamlText::Plain(text)) = (part(key), text)
+        if key == "build" {
+            self.built = Some(place);
+        }
+        let image_key = if self.role == NodeRole::Model { "model" } else { "image" };
+        if matches!(self.role, NodeRole::Image | NodeRole::Volume) {
+            if let (Some(part), YamlText::Text(text) | YamlText::Plain(text)) =
+                (self.role.part(key), text)
                 && !text.is_empty()
             {
                 self.parts.insert(part, ((*text).to_owned(), place));
             }
-        } else if key == "image" {
+        } else if key == image_key {
             let name = match text {
                 YamlText::Text("") | YamlText::Plain(_) | YamlText::Null => return,
                 YamlText::Text(text) => name_of(text),
                 YamlText::Unknown => Err(ImageTextFault::AliasOfMore),
             };
-            let is_required = matches!(self.role, NodeRole::Service | NodeRole::Container);
+            let is_required =
+                matches!(self.role, NodeRole::Service | NodeRole::Container | NodeRole::Model);
             self.image = Some(ListedImage { name, place, is_required });
         }
     }
 
     fn into_image(self) -> Option<ListedImage> {
-        match self.role {
-            NodeRole::Ignored => None,
-            NodeRole::Service if self.is_built => None,
-            NodeRole::Image => {
-                let part = |key| self.parts.get(key).map(|(text, _)| text.as_str());
-                let (text, place) =
-                    self.parts.get("reference").or_else(|| self.parts.get("repository"))?;
-                let name = if part("reference").is_some() {
-                    name_of(text)
-                } else {
-                    let parts = [part("registry"), Some(text), part("tag"), part("digest")];
-                    name_of_values(parts).and_then(|name| name_of(&name))
-                };
-                Some(ListedImage { name, place: *place, is_required: false })
+        let is_required = true;
+        match (self.role, self.built) {
+            (NodeRole::Ignored, _) => None,
+            (NodeRole::Service, Some(built)) => {
+                let place = self.image.map_or(built, |image| image.place);
+                Some(ListedImage { name: Err(ImageTextFault::Built), place, is_required: false })
             }
+            (NodeRole::Volume, _) => {
+                let is_image = self.parts.get("type").is_some_and(|(text, _)| text == "image");
+                let (text, place) = self.parts.get("source").filter(|_| is_image)?;
+                Some(ListedImage { name: name_of(text), place: *place, is_required })
+            }
+            (NodeRole::Image, _) => self.image_of_parts(),
             _ => self.image,
         }
     }
+
+    fn image_of_parts(&self) -> Option<ListedImage> {
+        let part = |key| self.parts.get(key).map(|(text, _)| text.as_str());
+        let found = self.parts.get("reference").or_else(|| self.parts.get("repository"));
+        let (text, place) = found?;
+        let name = if part("reference").is_some() {
+            name_of(text)
+        } else {
+            let parts = [part("registry"), Some(text), part("tag"), part("digest")];
+            name_of_values(parts).and_then(|name| name_of(&name))
+        };
+        Some(ListedImage { name, place: *place, is_required: false })
+    }
 }
 
-/// The part of an image that a key of its mapping has.
-fn part(key: &str) -> Option<&'static str> {
-    ["reference", "registry", "repository", "tag", "digest"].into_iter().find(|part| *part == key)
+impl NodeRole {
+    /// The part of an image, or of a volume, that a key of its mapping has.
+    fn part(self, key: &str) -> Option<&'static str> {
+        let parts: &[&str] = match self {
+            Self::Volume => &["type", "source"],
+            _ => &["reference", "registry", "repository", "tag", "digest"],
+        };
+        parts.iter().copied().find(|part| *part == key)
+    }
 }
 
 fn name_of(text: &str) -> Result<String, ImageTextFault> {
@@ -297,6 +351,13 @@ services:
     image: shop/api:dev
     build:
       context: .
+    volumes:
+    - ./src:/src
+    - {type: image, source: "ghcr.io/o/data:${DATA-1}", target: /data}
+    - type: volume
+      source: data
+      target: /big
+    models: [llm]
   worker:
     build: ./worker
     image: shop/worker:dev
@@ -309,6 +370,13 @@ services:
     image: busybox
     environment:
       image: true
+  database:
+    provider:
+      type: awesomecloud
+      options: {type: mysql, image: 9}
+models:
+  llm:
+    model: ai/smollm2:360M
 volumes:
   data: {}
 "#;
@@ -317,11 +385,27 @@ volumes:
             [
                 "8:12 nginx:1.27-alpine",
                 "10:16 postgres:16",
-                "18:17 alpine:3.20",
-                "22:12 (the variable `VERSION` has no default)",
-                "24:12 busybox",
+                "17:29 ghcr.io/o/data:1",
+                "12:12 ?(the service is built, not pulled)",
+                "24:12 ?(the service is built, not pulled)",
+                "25:17 alpine:3.20",
+                "29:12 (the variable `VERSION` has no default)",
+                "31:12 busybox",
+                "40:12 ai/smollm2:360M",
             ]
         );
+    }
+
+    #[test]
+    fn models_are_images_of_compose_alone() {
+        let models = "models: {a: {model: gpt:4}, status: {model: ai/b}}\n";
+        assert_eq!(images(models), Vec::<String>::new());
+        let services = "services: {web: {build: .}}\n";
+        let built = "1:25 ?(the service is built, not pulled)";
+        assert_eq!(images(services), [built]);
+        let both = format!("{models}{services}---\n{models}");
+        let built = built.replace("1:", "2:");
+        assert_eq!(images(&both), [built.as_str(), "1:21 gpt:4", "1:45 ai/b"]);
     }
 
     #[test]
