@@ -110,11 +110,18 @@ impl ControlRequest {
         }
     }
 
-    /// The request of this method, path and query; `None` if there is no such.
+    /// The request of this method, path and query; `None` if there is no such, or it has fields
+    /// that are not known.
     pub fn read(method: &Method, target: &str) -> Option<Self> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let mut query: HashMap<Cow<'_, str>, Cow<'_, str>> =
-            form_urlencoded::parse(query.as_bytes()).collect();
+        let mut query = form_urlencoded::parse(query.as_bytes()).collect();
+        let request = Self::of(method, path, &mut query);
+        // A newer command may mean less by them than would be done without.
+        request.filter(|_| query.is_empty())
+    }
+
+    /// The request of this method and path. The fields that it has are taken from the query.
+    fn of(method: &Method, path: &str, query: &mut TargetQuery<'_>) -> Option<Self> {
         let mut text = |name: &str| query.remove(name).map(Cow::into_owned);
         match (method, path) {
             (&Method::GET, IMAGE) => Some(Self::Image { name: text("name")? }),
@@ -151,6 +158,9 @@ impl ControlRequest {
         }
     }
 }
+
+/// The fields of a query.
+type TargetQuery<'q> = HashMap<Cow<'q, str>, Cow<'q, str>>;
 
 fn with_query(path: &str, fields: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());

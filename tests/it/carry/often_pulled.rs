@@ -195,3 +195,30 @@ async fn nothing_is_completed_from_a_registry_that_is_offline() {
     hub.assert_not_asked();
     assert_eq!(larder.log().matches("complete=0 failed=0").count(), 2, "{}", larder.log());
 }
+
+/// The registry alone says who may pull from it, so nothing comes from there without a client, and
+/// no line tells an operator what clients have there.
+#[tokio::test]
+async fn nothing_of_a_registry_that_clients_log_in_to_is_completed_or_named() {
+    let lab = Lab::start().await;
+    let Lab { hub, larder, hot, .. } = &lab;
+    for client in 1..4 {
+        lab.pull(client, "hot", hot).await;
+    }
+    lab.until_logged(3).await;
+    larder.change_config("default = true", "default = true\nidentity = 'client'");
+    hub.forget();
+    let before = larder.log().len();
+
+    lab.run_again(2).await;
+
+    hub.assert_not_asked();
+    let log = larder.log()[before..].to_owned();
+    assert!(log.contains("complete=0 failed=0"), "{log}");
+    let mut others = log.lines().filter(|line| !line.contains("larder::request: "));
+    assert!(!others.any(|line| line.contains(APP)), "{log}");
+    for command in [&["stats"][..], &["stats", "--json"]] {
+        let shown = larder.command(command).await;
+        assert!(shown.code == Some(0) && !shown.out.contains(APP), "{shown:?}");
+    }
+}

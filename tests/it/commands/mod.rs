@@ -12,4 +12,5 @@ mod socket;
 mod states;
 mod stats;
 mod verify;
+mod versions;
 mod why;
