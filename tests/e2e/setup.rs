@@ -105,6 +105,19 @@ fn buildkit_pulls_by_the_files_that_setup_wrote() {
 }
 
 #[test]
+fn k3s_pulls_by_the_files_that_setup_wrote() {
+    let work = Work::new(requires!(&["k3s-pull"], DISTRIBUTION));
+    let before = ("etc/rancher/k3s/registries.yaml", "");
+    written_used_and_undone(&work, "k3s", before, |root, image, world| {
+        let mut k3s = tools::command("k3s-pull");
+        tools::send_by(&mut k3s, world);
+        k3s.arg(root.join("etc/rancher/k3s/registries.yaml"));
+        k3s.args(["docker.io/library/small:1", &image.platform]);
+        tools::run(k3s.arg(work.new_dir("pulled"))).map(drop)
+    });
+}
+
+#[test]
 fn podman_pulls_by_the_files_that_setup_wrote() {
     let work = Work::new(requires!(&["podman"], DISTRIBUTION));
     let before = ("etc/containers/registries.conf.d/larder.conf", "");
