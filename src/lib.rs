@@ -25,6 +25,7 @@
 //! - [`telemetry`]: counters and histograms
 //! - [`oci`]: the protocol's nouns as types that cannot hold nonsense
 //! - [`http`]: the wire: accept, connect, bodies, ranges
+//! - [`traces`]: spans of requests, and their way to a collector
 //! - [`store`]: bytes by digest and the facts kept beside them, as files; the one seam
 //! - [`credentials`]: Larder's own credentials, from what issues them
 //! - [`upstream`]: one registry behind us: log in, ask, follow, try again; the other seam
@@ -49,6 +50,7 @@ pub mod clock;
 pub mod http;
 pub mod oci;
 pub mod telemetry;
+pub mod traces;
 
 pub mod credentials;
 pub mod store;

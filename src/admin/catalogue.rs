@@ -62,6 +62,8 @@ catalogue! {
         "Events that a reader, such as the log, was too slow to read."
     ACCESS_LOG_LOST Counter "larder_access_log_lost_total" ["reason"]
         "Lines of the access log that were lost, because the disk took none or was too slow."
+    TRACE_SPANS Counter "larder_trace_spans_total" ["result"]
+        "Spans of traces: taken by the collector, refused by it, or lost because it was away or slow."
     UPSTREAM_REQUESTS Counter "larder_upstream_requests_total" ["registry", "class", "result"]
         "Requests that were sent to upstreams, their token servers and their storage."
     UPSTREAM_HEADS Histogram "larder_upstream_head_seconds" ["registry", "class"]

@@ -32,6 +32,7 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     families.push(single(metrics::CONNECTIONS, sources.connections.len() as u64));
     families.push(single(metrics::EVENTS_LOST, sources.traffic.events().lost()));
     families.push(access_log(&sources.traffic));
+    families.push(trace_spans(&sources.traffic));
     families.extend(process_state(sources));
     families.push(ready(&HealthReport::of(sources).await));
     families.push(family(metrics::BUILD, [([env!("CARGO_PKG_VERSION")], SampleValue::Whole(1))]));
@@ -87,6 +88,14 @@ fn access_log(traffic: &TrafficCounters) -> MetricFamily {
     let lost = [("disk", &losses.disk), ("slow", &losses.slow)];
     let lost = lost.map(|(reason, lines)| ([reason], SampleValue::Whole(lines.get())));
     family(metrics::ACCESS_LOG_LOST, lost)
+}
+
+fn trace_spans(traffic: &TrafficCounters) -> MetricFamily {
+    let losses = traffic.tracer().map(|tracer| &tracer.queue().losses);
+    let counts =
+        losses.map(|it| [("lost", &it.lost), ("refused", &it.refused), ("sent", &it.sent)]);
+    let counts = counts.into_iter().flatten();
+    family(metrics::TRACE_SPANS, counts.map(|(it, count)| ([it], SampleValue::Whole(count.get()))))
 }
 
 /// The cache's decision and its detail; `none` for requests that the cache had no part in.

@@ -44,6 +44,9 @@ pub enum StartError {
     /// The cache directory cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The collector of traces cannot be called.
+    #[error("cannot prepare for the collector of traces")]
+    Traces(#[source] TrustError),
     /// TLS cannot be spoken at an address.
     #[error("cannot speak TLS on {address}")]
     Tls {

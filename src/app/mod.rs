@@ -20,6 +20,7 @@ mod ports;
 mod pull_log;
 mod request_log;
 mod run;
+mod trace_export;
 mod users;
 
 use std::future::Future;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::latest::LatestValue;
+use self::trace_export::RunningExport;
 use crate::access::{self, ListenerAccess, LoginCache};
 use crate::admin::{AdminService, ReportSources};
 use crate::bundle::BundleKey;
@@ -95,6 +97,7 @@ pub struct App {
     import_keys: Arc<LatestValue<Vec<BundleKey>>>,
     quota: ConnectionQuota,
     traffic: Arc<TrafficCounters>,
+    traces: Arc<RunningExport>,
     connections: TaskTracker,
     /// The addresses that are listened on with TLS.
     secured: Arc<LatestValue<Vec<(SocketAddr, ServerTls)>>>,
@@ -118,12 +121,11 @@ impl App {
         let cache = Cache::new(Arc::clone(&store), parts.clock.clone(), settings.cache);
         let push = open_push(store, cache.clone(), parts.clock, settings.push.clone()).await?;
         cache.sweep().await;
-        let traffic = Arc::<TrafficCounters>::default();
+        let (traces, traffic) = trace_export::start(settings.traces.clone(), &egress)?;
         let (reader, writer, counters) = (cache.clone(), push.clone(), Arc::clone(&traffic));
         let routes = Routes::new(registries, reader, writer, egress.instance, counters);
         let routes = Arc::new(LatestValue::new(routes));
-        let stop = CancellationToken::new();
-        spawn_periodic(&stop, &cache, &routes, &traffic);
+        let stop = spawn_periodic(&cache, &routes, &traffic);
         let warming = WarmSchedule::new(cache.clone(), known_registries(&routes));
         warming.set_tables(settings.warm.clone());
         Ok(Self {
@@ -139,6 +141,7 @@ impl App {
             import_keys: Arc::new(LatestValue::new(settings.import_keys.clone())),
             quota: ConnectionQuota::for_clients(stop.clone()),
             traffic,
+            traces,
             connections: TaskTracker::new(),
             secured: Arc::default(),
             is_reload_successful: Arc::new(true.into()),
@@ -298,6 +301,7 @@ impl App {
         self.push.stop(left()).await;
         self.cache.stop(left()).await;
         self.cache.close().await;
+        self.traces.finish().await;
     }
 
     /// Removes old partial downloads and copies of uploads, until Larder stops.
@@ -316,14 +320,15 @@ impl App {
 
 /// Starts the tasks that go on until Larder stops, and shows the store its upstreams.
 fn spawn_periodic(
-    stop: &CancellationToken,
     cache: &Cache,
     routes: &Arc<LatestValue<Routes>>,
     traffic: &Arc<TrafficCounters>,
-) {
+) -> CancellationToken {
+    let stop = CancellationToken::new();
     cache.store().set_upstream_states(upstream_states(routes));
     tokio::spawn(scrub_until(stop.clone(), cache.clone(), known_registries(routes)));
     tokio::spawn(hourly_log::log_hourly(Arc::clone(traffic), stop.clone()));
+    stop
 }
 
 /// Verifies stored content in turn until Larder stops.

@@ -235,6 +235,7 @@ fn restart_keys(opened: &Settings, new: &Settings) -> Vec<&'static str> {
         ("log_level", opened.log.filter != new.log.filter),
         ("log_format", opened.log.format != new.log.format),
         ("access_log", opened.access_log != new.access_log),
+        ("traces", opened.traces != new.traces),
         ("cache.dir", opened.store.dir != new.store.dir),
         ("cache.memory", opened.cache.memory != new.cache.memory),
         ("cache.fill_keep", opened.store.fill_keep != new.store.fill_keep),

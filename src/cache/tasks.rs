@@ -5,6 +5,8 @@ use std::future::Future;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::traces::{current_scope, within};
+
 /// The tasks. Clones are the same tasks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DetachedTasks {
@@ -16,10 +18,11 @@ impl DetachedTasks {
     /// Runs a task until it is done, or until all are ended.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let end = self.end.clone();
-        self.tracker.spawn(async move {
+        // The request that has started it is the one in whose trace it asks.
+        self.tracker.spawn(within(current_scope(), async move {
             // A request that waits for the task's result sees that its sender is gone.
             end.run_until_cancelled(task).await;
-        });
+        }));
     }
 
     /// Lets `wait` return once no task runs.

@@ -312,6 +312,9 @@ fn connection(f: &mut fmt::Formatter<'_>, upstream: &upstream::UpstreamOptions) 
     if !upstream.redirect_hosts.is_empty() {
         line(f, "redirect_hosts", &list(&upstream.redirect_hosts))?;
     }
+    if upstream.trace_context {
+        line(f, "trace_context", "sent to the upstream")?;
+    }
     line(f, "max_connections", &upstream.max_connections.to_string())
 }
 

@@ -143,6 +143,12 @@ mod tests {
                 "LARDER_CACHE_VERIFY_EVERY",
                 "LARDER_CACHE_SCRUB_EVERY",
                 "LARDER_IMPORT_KEYS",
+                "LARDER_TRACES_ENDPOINT",
+                "LARDER_TRACES_SAMPLE_RATIO",
+                "LARDER_TRACES_SERVICE_NAME",
+                "LARDER_TRACES_HEADERS",
+                "LARDER_TRACES_HEADERS_FILE",
+                "LARDER_TRACES_CA",
             ]
         );
     }

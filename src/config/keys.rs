@@ -12,6 +12,7 @@ use super::log_settings::{LogFilter, LogFormat};
 use super::reader::{FromToml, Located};
 use super::registry_keys::{RegistryTable, RegistryTables, TagRuleTable, UpstreamTable};
 use super::table::{TableInfo, TomlTable, table};
+use super::traces::TracesTable;
 use super::values::{
     AdminAddress, CertificateUserName, ClientAuth, CountValue, FilledList, FlagValue, FreeAmount,
     OneOrMany, PositiveDuration, PositiveSize, SizeLimit,
@@ -78,6 +79,8 @@ table! {
         pin: Vec<PinTable> = [];
         /// Images that are fetched before clients ask for them.
         warm: Vec<Located<WarmTable>> = [];
+        /// Traces of requests, for a collector of OpenTelemetry.
+        traces: TracesTable = {};
     }
 }
 
@@ -320,7 +323,7 @@ table! {
 }
 
 /// The tables of the file.
-pub(super) const TABLES: [TableInfo; 16] = [
+pub(super) const TABLES: [TableInfo; 17] = [
     FileTable::INFO,
     AccessLogTable::INFO,
     TlsTable::INFO,
@@ -337,6 +340,7 @@ pub(super) const TABLES: [TableInfo; 16] = [
     UpstreamTable::INFO,
     TagRuleTable::INFO,
     AuthTable::INFO,
+    TracesTable::INFO,
 ];
 
 /// The title of the table in which a key belongs.
@@ -356,6 +360,7 @@ pub(super) fn single_keys() -> impl Iterator<Item = (&'static str, &'static str)
         ("dashboard", DashboardTable::INFO),
         ("cache", CacheTable::INFO),
         ("import", ImportTable::INFO),
+        ("traces", TracesTable::INFO),
     ];
     tables.into_iter().flat_map(|(name, table)| {
         table.keys.iter().filter(|key| !key.is_table).map(move |key| (name, key.name))

@@ -37,6 +37,7 @@ mod resolver;
 mod settings;
 mod table;
 mod tls;
+mod traces;
 mod upstream_url;
 mod upstreams;
 mod values;

@@ -34,13 +34,13 @@ table! {
         /// Artifactory, Harbor, ECR, GitLab, Nexus and others.
         ///
         /// In place of the URL a table may stand, `{ url = "…" }` with any of `auth`, `ca`,
-        /// `client_cert`, `client_key`, `token_hosts` and `redirect_hosts`; or a list of up to
-        /// eight of either. The last of a list is the registry itself, and the keys of the
-        /// registry's own table are for it alone. Those before it are mirrors: they are asked first
-        /// for content by digest, and any failure leads to the next. They are asked for tags only
-        /// while the registry itself is down. For docker.io the default is
-        /// `https://registry-1.docker.io`; with a mirror,
-        /// `["http://mirror.corp:5000", "https://registry-1.docker.io"]`.
+        /// `client_cert`, `client_key`, `token_hosts`, `redirect_hosts` and `trace_context`; or a
+        /// list of up to eight of either. The last of a list is the registry itself, and the keys
+        /// of the registry's own table are for it alone. Those before it are mirrors: they are
+        /// asked first for content by digest, and any failure leads to the next. They are asked for
+        /// tags only while the registry itself is down. For docker.io the default is
+        /// `https://registry-1.docker.io`; with a mirror, `["http://mirror.corp:5000",
+        /// "https://registry-1.docker.io"]`.
         upstream: UpstreamList => "`\"https://<name>\"`" | "https://registry-1.docker.io";
         /// Used for requests that name no registry, as those of dockerd's `registry-mirrors`.
         ///
@@ -138,6 +138,12 @@ table! {
         token_hosts: Located<Vec<HostPort>> => "`[]`" | [];
         /// Hosts with private addresses that the upstream may redirect downloads to.
         redirect_hosts: Located<Vec<HostPort>> => "`[]`" | [];
+        /// The upstream is sent `traceparent` and `tracestate`, so that its spans join the
+        /// [traces](docs/operations.md#traces) of Larder.
+        ///
+        /// Its token servers and storage elsewhere are not. For an upstream of your own: another
+        /// Larder, Harbor, a gateway.
+        trace_context: Located<bool> => "`false`" | false;
         /// With a pattern as the name: the hosts that it matches may have private addresses.
         ///
         /// Clients choose these hosts, so only public addresses are connected to otherwise.
@@ -176,6 +182,8 @@ table! {
         token_hosts: Located<Vec<HostPort>> => "`[]`" | [];
         /// As for a registry, for this upstream alone.
         redirect_hosts: Located<Vec<HostPort>> => "`[]`" | [];
+        /// As for a registry, for this upstream alone.
+        trace_context: Located<bool> => "`false`" | false;
     }
 }
 
@@ -245,6 +253,7 @@ impl UpstreamTable {
             client_key: None,
             token_hosts: None,
             redirect_hosts: None,
+            trace_context: None,
         }
     }
 }

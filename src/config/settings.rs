@@ -24,6 +24,7 @@ use super::reader::{KeyLocation, Located};
 use super::registries;
 use super::registry_keys::NamedRegistry;
 use super::resolver::Resolver;
+use super::traces;
 use super::values::{ALL_PLATFORMS, FilledList};
 use super::warm_keys::WarmTable;
 use crate::bundle::BundleKey;
@@ -36,6 +37,7 @@ use crate::registry::{RegistryOptions, RepositoryPattern};
 use crate::store::{
     IndexOptions, ProtectionLimits, RegistryRetention, RetentionLimits, SpaceLimits, StoreOptions,
 };
+use crate::traces::TraceOptions;
 
 /// Everything that an operator can decide, ready for use.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// The file with a line for each request, if there is one.
     pub access_log: Option<AccessLogSettings>,
+    /// The collector of traces, if there is one.
+    pub traces: Option<TraceOptions>,
     /// For the store.
     pub store: StoreOptions,
     /// The images that are kept.
@@ -96,6 +100,7 @@ pub(super) fn resolve(
         shutdown_grace: file.shutdown_grace,
         log: LogSettings { filter: file.log_level, format: file.log_format },
         access_log: access_log::resolve(&file.access_log, &mut resolver),
+        traces: traces::resolve(&file.traces, &mut resolver),
         store: store_options(&file.cache, retention, &mut resolver),
         pins,
         import_keys: import_keys::resolve(&file.import, &mut resolver),

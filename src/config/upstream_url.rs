@@ -9,8 +9,18 @@ use url::{Host, Url};
 use super::diagnostics::{ValueFault, quoted};
 use crate::upstream::RegistryBase;
 
-/// Reads `http://host[:port][/path]` or the same with `https`.
+/// Reads the URL of a registry: `http://host[:port][/path]` or the same with `https`.
 pub(super) fn parse(text: &str) -> Result<Url, ValueFault> {
+    let url = parse_http(text)?;
+    if RegistryBase::new(&url).is_none() {
+        return Err(ValueFault::new("what follows `/v2/` is no repository name")
+            .hint("write `https://host/v2/project` for a project of a registry, in lower case"));
+    }
+    Ok(url)
+}
+
+/// Reads such a URL of any service.
+pub(super) fn parse_http(text: &str) -> Result<Url, ValueFault> {
     let (scheme, rest) = text.split_once("://").ok_or_else(|| without_scheme(text))?;
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         let fault = ValueFault::new(format!("the scheme {} is not supported", quoted(scheme)));
@@ -37,10 +47,6 @@ pub(super) fn parse(text: &str) -> Result<Url, ValueFault> {
     }
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
-    if RegistryBase::new(&url).is_none() {
-        return Err(ValueFault::new("what follows `/v2/` is no repository name")
-            .hint("write `https://host/v2/project` for a project of a registry, in lower case"));
-    }
     Ok(url)
 }
 

@@ -47,6 +47,7 @@ fn merge(registry: &mut RegistryTable, upstream: &mut UpstreamTable, resolver: &
     either(&mut registry.client_key, &mut upstream.client_key, "client_key", resolver);
     either(&mut registry.token_hosts, &mut upstream.token_hosts, "token_hosts", resolver);
     either(&mut registry.redirect_hosts, &mut upstream.redirect_hosts, "redirect_hosts", resolver);
+    either(&mut registry.trace_context, &mut upstream.trace_context, "trace_context", resolver);
 }
 
 fn either<T>(
@@ -83,6 +84,7 @@ fn options(
         client_identity: client_identity(table.client_cert, table.client_key, resolver),
         token_hosts: hosts(table.token_hosts),
         redirect_hosts: hosts(table.redirect_hosts),
+        trace_context: table.trace_context.is_some_and(|it| it.value),
         max_connections,
     };
     let is_plain = options.url.scheme() == "http";

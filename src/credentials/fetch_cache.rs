@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::traces::{current_scope, within};
+
 /// The most values that are kept. Tokens have about 3 KiB each: 30 MiB.
 const VALUES_MAX: usize = 10_000;
 
@@ -118,7 +120,8 @@ impl<V: Perishable, E: Clone + Send + Sync + 'static> FetchCache<V, E> {
         let slot = FetchSlot { begun: Instant::now(), outcome };
         slots.insert(key.to_owned(), slot.clone());
         let fetch = fetch();
-        tokio::spawn(async move { done.send_replace(Some(fetch.await)) });
+        let fetch = async move { done.send_replace(Some(fetch.await)) };
+        tokio::spawn(within(current_scope(), fetch));
         (slot, true)
     }
 

@@ -224,6 +224,7 @@ fn is_same_upstream(one: &UpstreamOptions, other: &UpstreamOptions) -> bool {
         must_be_public,
         token_hosts,
         redirect_hosts,
+        trace_context,
         max_connections,
     } = one;
     *url == other.url
@@ -238,6 +239,7 @@ fn is_same_upstream(one: &UpstreamOptions, other: &UpstreamOptions) -> bool {
         && *must_be_public == other.must_be_public
         && *token_hosts == other.token_hosts
         && *redirect_hosts == other.redirect_hosts
+        && *trace_context == other.trace_context
         && *max_connections == other.max_connections
 }
 

@@ -29,6 +29,7 @@ use crate::http::{
 use crate::oci::{ApiCall, Resource};
 use crate::push::PushService;
 use crate::registry::{Registry, RegistryOptions, RegistrySet};
+use crate::traces::{RequestTrace, within};
 
 /// Answers requests to the registries of one configuration.
 #[derive(Debug)]
@@ -81,13 +82,21 @@ impl Routes {
     ) -> Response<ObservedBody> {
         let began = Instant::now();
         let (request, body) = request.into_parts();
+        let trace = self.traffic.tracer().map(|tracer| tracer.begin(&request.headers));
         let resolved = self.resolve(&request, entrance);
         let target = resolved.as_ref().ok();
         let (mut client, received) = (EventClient::at(peer.address), body.received());
         let answered = match &resolved {
             Ok(target) => {
                 let visit = RequestVisit { target, entrance, peer, request: &request };
-                self.answer_visit(visit, body, &mut client).await
+                match trace.as_ref().and_then(RequestTrace::scope) {
+                    None => self.answer_visit(visit, body, &mut client).await,
+                    // Boxed, so that requests without a trace need no room for it.
+                    scope => {
+                        let answer = self.answer_visit(visit, body, &mut client);
+                        Box::pin(within(scope, answer)).await
+                    }
+                }
             }
             // Some load balancers can ask for nothing else, and have no login.
             Err(RequestError::NotACall(_)) if request.uri.path() == "/" => Ok(RouteReply::ping()),
@@ -96,7 +105,7 @@ impl Routes {
         let reply = answered.unwrap_or_else(|error| error.to_reply(context(target, entrance)));
         let reply = finish(reply, &request, target);
         let counts = self.counts_of(target);
-        let observed = ObservedRequest { head: &request, began, target, client, received };
+        let observed = ObservedRequest { head: &request, began, target, client, received, trace };
         let observation = Observation::new(observed, &reply, &self.traffic, &counts);
         reply.response.map(|body| ObservedBody::new(body, observation))
     }

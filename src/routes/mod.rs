@@ -19,6 +19,7 @@ mod pull_filter;
 mod pushes;
 mod reply;
 mod request_line;
+mod request_span;
 mod sources;
 mod traffic;
 

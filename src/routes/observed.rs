@@ -18,10 +18,12 @@ use super::door::ResolvedTarget;
 use super::event::{AnswerEnd, RequestDetails, RequestEvent, RequestKind, RequestSummary};
 use super::event_client::EventClient;
 use super::reply::RouteReply;
+use super::request_span::BegunSpan;
 use super::traffic::{RegistryCounts, TrafficCounters};
 use crate::cache::Decision;
 use crate::http::{BodyData, BodyError, ReplyBody};
 use crate::oci::{ApiCall, Resource};
+use crate::traces::RequestTrace;
 
 /// A request, as it is known when its answer begins.
 #[derive(Debug)]
@@ -33,7 +35,9 @@ pub(super) struct Observation {
     status: StatusCode,
     decision: Option<Decision>,
     received: Option<Arc<AtomicU64>>,
-    /// `None` if events have no reader.
+    /// `None` if it is not recorded.
+    span: Option<BegunSpan>,
+    /// `None` if events have no reader, and no span needs them.
     details: Option<Box<RequestDetails>>,
 }
 
@@ -45,6 +49,7 @@ pub(super) struct ObservedRequest<'r> {
     pub(super) client: EventClient,
     /// Bytes of the body that have come; `None` without a body.
     pub(super) received: Option<Arc<AtomicU64>>,
+    pub(super) trace: Option<RequestTrace>,
 }
 
 impl ObservedRequest<'_> {
@@ -95,12 +100,13 @@ impl ObservedRequest<'_> {
 
 impl Observation {
     pub(super) fn new(
-        request: ObservedRequest<'_>,
+        mut request: ObservedRequest<'_>,
         reply: &RouteReply,
         traffic: &Arc<TrafficCounters>,
         counts: &Arc<RegistryCounts>,
     ) -> Self {
         let events = traffic.events();
+        let span = BegunSpan::of(request.trace.take(), request.target);
         let is_pull = events.has_pull_readers() && request.begins_pull(reply, traffic);
         Self {
             traffic: Arc::clone(traffic),
@@ -110,8 +116,9 @@ impl Observation {
             received: request.received.clone(),
             status: reply.response.status(),
             decision: reply.decision(),
-            details: (is_pull || events.has_readers())
+            details: (is_pull || span.is_some() || events.has_readers())
                 .then(|| Box::new(request.details(reply, is_pull))),
+            span,
         }
     }
 
@@ -122,6 +129,9 @@ impl Observation {
         self.traffic.note(&self.counts, &summary);
         if let Some(mut details) = self.details.take() {
             details.received = self.received.as_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+            if let Some(span) = self.span.take() {
+                span.end(&summary, &details);
+            }
             self.traffic.events().send(RequestEvent { summary, details: *details });
         }
     }

@@ -16,11 +16,14 @@ use super::pull_filter::PullFilter;
 use crate::cache::Decision;
 use crate::registry::Registry;
 use crate::telemetry::{CounterGrid, Histogram};
+use crate::traces::Tracer;
 
 /// The counters of all requests since the start. They outlive a reload of the configuration.
 #[derive(Debug, Default)]
 pub struct TrafficCounters {
     events: EventSender,
+    /// Records spans, if they are sent anywhere.
+    tracer: Option<Arc<Tracer>>,
     access_log: Arc<AccessLogLosses>,
     pulls: PullFilter,
     timings: [RequestTiming; RequestKind::ALL.len()],
@@ -62,6 +65,16 @@ pub struct AnswerLabels {
 }
 
 impl TrafficCounters {
+    /// Counts, and has `tracer` record spans.
+    pub fn traced(tracer: Option<Arc<Tracer>>) -> Self {
+        Self { tracer, ..Self::default() }
+    }
+
+    /// Records spans; `None` if they are not sent anywhere.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_deref()
+    }
+
     /// The sender of an event for each request.
     pub fn events(&self) -> &EventSender {
         &self.events

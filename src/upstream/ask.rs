@@ -29,6 +29,7 @@ use super::trouble::{TroubleKind, UpstreamTrouble};
 use crate::credentials::CredentialRoute;
 use crate::http::{ClientIdentity, EgressRoute, HostPort, HttpClient, client_config};
 use crate::oci::Resource;
+use crate::traces::on_try;
 
 /// A registry at one URL, with the login and the connections that belong to it.
 pub struct Upstream {
@@ -141,7 +142,7 @@ impl Upstream {
         let start = Instant::now();
         let mut tries = 0;
         loop {
-            let error = match timeout_at(deadline, attempt()).await {
+            let error = match timeout_at(deadline, on_try(tries, attempt())).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(self.stalled(start)),
@@ -332,7 +333,7 @@ fn transport_clients(
         None => others.clone(),
         some => client(some).map_err(|fault| SetupError::ClientCert { host, fault })?,
     };
-    Ok(TransportClients { own, others })
+    Ok(TransportClients { own, others, tells_traces: options.trace_context })
 }
 
 /// Whether a host says that it has not processed the request: it closed an idle connection (408),

@@ -58,6 +58,14 @@ impl LimitClass {
             Self::Token => "token",
         }
     }
+
+    /// The word in traces for the thing that it is about.
+    pub(super) fn object(self) -> &'static str {
+        match self {
+            Self::ManifestGet | Self::ManifestHead => "manifest",
+            other => other.as_str(),
+        }
+    }
 }
 
 /// The limits that an upstream and its token server have set to one login, or the storage to all.

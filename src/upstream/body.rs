@@ -20,6 +20,7 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
+use super::call_span::CallSpan;
 use super::coding::{DocumentCoding, GZIP_BYTES_MAX, GzipDocument};
 use super::error::UpstreamError;
 use super::meter::UpstreamMeter;
@@ -54,7 +55,12 @@ enum BodyState {
     /// Read to its end.
     Ended,
     /// There may be more.
-    Open { bytes: Incoming, meter: Arc<UpstreamMeter>, permits: Vec<OwnedSemaphorePermit> },
+    Open {
+        bytes: Incoming,
+        meter: Arc<UpstreamMeter>,
+        permits: Vec<OwnedSemaphorePermit>,
+        span: CallSpan,
+    },
 }
 
 impl AnswerBody {
@@ -64,7 +70,8 @@ impl AnswerBody {
         host: String,
         meter: Arc<UpstreamMeter>,
     ) -> Self {
-        let state = BodyState::Open { bytes, meter, permits: Vec::new() };
+        let state =
+            BodyState::Open { bytes, meter, permits: Vec::new(), span: CallSpan::default() };
         Self { state, coded: None, pace: DripMeter::default(), status, host }
     }
 
@@ -76,6 +83,14 @@ impl AnswerBody {
     /// Decodes the body as a document with this coding.
     pub(super) fn coded(self, coding: Option<DocumentCoding>) -> Self {
         Self { coded: (coding == Some(DocumentCoding::Gzip)).then(BytesMut::new), ..self }
+    }
+
+    /// Ends the span of its request with it.
+    pub(super) fn traced(mut self, of_request: CallSpan) -> Self {
+        if let BodyState::Open { span, .. } = &mut self.state {
+            *span = of_request;
+        }
+        self
     }
 
     /// Keeps the permits of its request until it has been read.
@@ -132,20 +147,21 @@ impl AnswerBody {
     /// The next bytes as they come.
     async fn received(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
-            let (bytes, meter) = match &mut self.state {
+            let (bytes, meter, span) = match &mut self.state {
                 BodyState::Broken(error) => return Err(error.clone()),
                 BodyState::Decoding(_) | BodyState::Ended => return Ok(None),
-                BodyState::Open { bytes, meter, .. } => (bytes, meter),
+                BodyState::Open { bytes, meter, span, .. } => (bytes, meter, span),
             };
             let host = || self.host.clone();
             let began = Instant::now();
             let next = timeout(STALL_WAIT, bytes.frame()).await;
             let waited = began.elapsed();
-            self.state = match next {
+            let after = match next {
                 Ok(Some(Ok(frame))) => {
                     // Trailers and empty pieces, to which no registry gives a meaning.
                     let bytes = frame.into_data().unwrap_or_default();
                     meter.received_more(bytes.len());
+                    span.received_more(bytes.len());
                     if !self.pace.keeps_up(waited, bytes.len() as u64) {
                         BodyState::Broken(UpstreamError::Stalled {
                             host: host(),
@@ -166,7 +182,16 @@ impl AnswerBody {
                     BodyState::Broken(UpstreamError::Stalled { host: host(), waited: STALL_WAIT })
                 }
             };
+            self.end_as(after);
         }
+    }
+
+    fn end_as(&mut self, after: BodyState) {
+        if let (BodyState::Open { span, .. }, BodyState::Broken(error)) = (&mut self.state, &after)
+        {
+            span.failed("broken", &error.to_string());
+        }
+        self.state = after;
     }
 
     /// All bytes, if they are at most `max`.

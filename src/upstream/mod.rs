@@ -9,6 +9,7 @@ mod base;
 mod body;
 mod breaker;
 mod budget;
+mod call_span;
 mod challenge;
 mod change;
 mod client_shares;
@@ -19,6 +20,7 @@ mod foreign;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod group;
+mod guarded_call;
 mod identity;
 mod lateness;
 mod limit;

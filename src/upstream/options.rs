@@ -30,6 +30,8 @@ pub struct UpstreamOptions {
     pub token_hosts: Vec<HostPort>,
     /// Hosts that a redirect may reach though their address is private.
     pub redirect_hosts: Vec<HostPort>,
+    /// Whether it is told of the traces that requests to it are part of.
+    pub trace_context: bool,
     /// The most connections to it at once; more requests queue, first come first served.
     pub max_connections: usize,
 }
@@ -47,6 +49,7 @@ impl UpstreamOptions {
             must_be_public: false,
             token_hosts: Vec::new(),
             redirect_hosts: Vec::new(),
+            trace_context: false,
             max_connections: 64,
         }
     }

@@ -56,6 +56,16 @@ pub(super) enum CallPurpose {
 }
 
 impl CallPurpose {
+    /// Its name in traces.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Redirect => "redirect",
+            Self::Registry => "registry",
+            Self::Token => "token",
+        }
+    }
+
     /// Why an address that is not public is not called, and what would allow it.
     pub(super) fn refusal(self) -> &'static str {
         match self {

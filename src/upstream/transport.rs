@@ -13,22 +13,23 @@ use http::{HeaderValue, Response, StatusCode};
 use url::Url;
 
 use super::advice::{ToldMistakes, UpstreamMistake};
-use super::backoff::{BackoffPermit, BackoffTable};
+use super::backoff::BackoffTable;
 use super::base::RegistryBase;
 use super::body::AnswerBody;
-use super::breaker::{BreakerPermit, CircuitBreaker, OpenHook, OpenedHost, UrlScheme};
+use super::breaker::{CircuitBreaker, OpenHook, OpenedHost, UrlScheme};
 use super::budget::{BudgetRecord, RateBudget};
+use super::call_span::{CallNames, CallSpan};
 use super::coding::DocumentCoding;
 use super::error::UpstreamError;
+use super::guarded_call::GuardedCall;
 use super::limit::{self, RateAllowance};
-use super::meter::{CallInFlight, CallOutcome, UpstreamMeter};
+use super::meter::{CallOutcome, UpstreamMeter};
 use super::payload::{ChangePayload, UploadStallTimer};
 use super::reply::UpstreamReply;
 use super::request::{CallPurpose, UpstreamRequest};
 use super::request_room::RequestRoom;
 use super::shown::host_of;
-use super::status::StatusClass;
-use crate::http::{ConnectionLane, HttpClient, Incoming, InstanceId, ReplyBody, SendError};
+use crate::http::{ConnectionLane, HttpClient, InstanceId, ReplyBody, SendError};
 
 /// How long a host may take to send a response's head, connecting included. Clients give up at
 /// 30 s; this leaves time for a second try.
@@ -72,6 +73,8 @@ pub(super) struct TransportClients {
     pub(super) own: HttpClient,
     /// To wherever it points.
     pub(super) others: HttpClient,
+    /// Whether the upstream is told of traces. Nothing else ever is.
+    pub(super) tells_traces: bool,
 }
 
 impl UpstreamTransport {
@@ -136,8 +139,9 @@ impl UpstreamTransport {
         let host = host_of(&request.url);
         let (body, timer) = payload.into_body();
         let timer = timer.as_ref();
-        let message = self.message(request, body, authorization)?;
+        let mut message = self.message(request, body, authorization)?;
         let call = self.begin(request, &host)?;
+        let mut span = self.span(request, &mut message);
         let client = if self.is_own(request) { &self.clients.own } else { &self.clients.others };
         let sent = tokio::select! {
             biased;
@@ -145,13 +149,18 @@ impl UpstreamTransport {
             waited = too_slow(request, timer) => {
                 let fault = format!("it sent nothing for {} s", waited.as_secs());
                 call.failed(CallOutcome::Stalled, &fault);
+                span.failed("stalled", &fault);
                 return Err(UpstreamError::Stalled { host, waited });
             }
         };
         let response = match sent {
             Ok(response) => response,
-            Err(error) => return Err(self.fault(request, call, timer, error)),
+            Err(error) => {
+                span.failed("unreachable", &error.to_string());
+                return Err(self.fault(request, call, timer, error));
+            }
         };
+        span.answered(response.status());
         self.note_answer(request, &response, &host);
         match call.answered(&response) {
             Some(wait) if !request.is_change() => {
@@ -165,7 +174,8 @@ impl UpstreamTransport {
         timer.inspect(|timer| timer.stop());
         let (head, body) = response.into_parts();
         let coding = DocumentCoding::of(&head.headers).filter(|_| request.is_for_document());
-        let body = AnswerBody::new(body, head.status, host, Arc::clone(&self.meter)).coded(coding);
+        let body = AnswerBody::new(body, head.status, host, Arc::clone(&self.meter));
+        let body = body.coded(coding).traced(span);
         Ok(UpstreamReply::new(request, head, body, is_body_sent))
     }
 
@@ -241,6 +251,20 @@ impl UpstreamTransport {
                 self.unreachable(&request.url, reason)
             }
         }
+    }
+
+    /// The span of `request`, of which `message` tells if the upstream may know.
+    fn span<B>(&self, request: &UpstreamRequest, message: &mut http::Request<B>) -> CallSpan {
+        let span = CallSpan::begin(|| CallNames {
+            method: request.method.clone(),
+            url: request.url.clone(),
+            object: request.class.object(),
+            purpose: request.purpose.as_str(),
+        });
+        if self.clients.tells_traces && self.is_own(request) {
+            span.write_context(message.headers_mut());
+        }
+        span
     }
 
     fn is_own(&self, request: &UpstreamRequest) -> bool {
@@ -335,40 +359,6 @@ impl UpstreamTransport {
     fn unreachable(&self, url: &Url, reason: String) -> UpstreamError {
         let host = if url == self.base.url() { self.host.clone() } else { host_of(url) };
         UpstreamError::Unreachable { host, reason }
-    }
-}
-
-/// A request under way, whose outcome is told to all that keep account of its host.
-struct GuardedCall<'t> {
-    backoff: BackoffPermit<'t>,
-    breaker: BreakerPermit<'t>,
-    in_flight: CallInFlight<'t>,
-}
-
-impl GuardedCall<'_> {
-    /// A head came. Returns for how long nothing of its kind will be sent, if it limits us.
-    fn answered(self, response: &Response<Incoming>) -> Option<Duration> {
-        let status = response.status();
-        let headers = response.headers();
-        if limit::is_limit(status, headers) {
-            self.in_flight.limited();
-            self.breaker.answered();
-            return Some(self.backoff.refused(limit::retry_after(headers)));
-        }
-        self.in_flight.answered(status);
-        self.backoff.answered();
-        if StatusClass::of(status) == StatusClass::Gateway {
-            self.breaker.failed(status.as_str());
-        } else {
-            self.breaker.answered();
-        }
-        None
-    }
-
-    /// No head came, through the host or the way to it.
-    fn failed(self, outcome: CallOutcome, fault: &str) {
-        self.in_flight.failed(outcome);
-        self.breaker.failed(fault);
     }
 }
 

@@ -87,6 +87,7 @@ mod stale;
 mod tls;
 mod together;
 mod tokens;
+mod traces;
 mod under_fire;
 mod upgrade;
 mod upstreams;

@@ -13,12 +13,14 @@ use crate::support::instance::{client_of, free_address};
 use crate::support::registry::{User, basic};
 use crate::support::tls::TestCa;
 use crate::support::{Auth, Blob, Fault, Image, Instance, Reply, ScriptedRegistry, When};
+use crate::traces::Collector;
 
 const INLINE: &str = "canary-in-the-configuration";
 const IN_FILE: &str = "canary-in-a-file";
 const IN_VARIABLE: &str = "canary-in-a-variable";
 const OF_EGRESS: &str = "canary-of-an-egress-proxy";
 const OF_SESSIONS: &str = "canary-of-the-key-of-sessions-which-is-long-enough";
+const OF_COLLECTOR: &str = "canary-for-the-collector";
 const LOCAL: &str = "canary-of-a-user-of-larder";
 const ANN: &str = "canary-of-ann";
 const WRONG: &str = "canary-that-is-wrong";
@@ -30,12 +32,13 @@ const SIGNATURE: &str = "s3cr3t";
 /// The id of an upload at the scripted registry.
 const UPLOAD: &str = "upload-1";
 
-const SECRETS: [&str; 13] = [
+const SECRETS: [&str; 14] = [
     INLINE,
     IN_FILE,
     IN_VARIABLE,
     OF_EGRESS,
     OF_SESSIONS,
+    OF_COLLECTOR,
     LOCAL,
     ANN,
     WRONG,
@@ -65,6 +68,9 @@ struct World {
     admin: SocketAddr,
     /// All that clients were told.
     told: String,
+    /// How often they have asked.
+    asked: usize,
+    collector: Collector,
 }
 
 impl World {
@@ -94,6 +100,11 @@ impl World {
             (inline.listen().await, file.listen().await, variable.listen().await),
             (of_corp, storage),
         );
+        let collector = Collector::default();
+        let config = format!(
+            "{config}[traces]\nendpoint = 'http://{}'\nheaders = 'x-token: {OF_COLLECTOR}'\n",
+            collector.listen().await
+        );
         let (certificate, key) = TestCa::new().issue("larder.test");
         let private_key = key.lines().nth(1).unwrap().to_owned();
         let hash = bcrypt::hash_with_result(LOCAL, 4).unwrap();
@@ -112,8 +123,21 @@ impl World {
             ("NO_PROXY", "127.0.0.1"),
         ];
         let larder = Instance::start_with(&files, &config, &variables).await;
-        let told = String::new();
-        Self { inline, file, variable, corp, image, private_key, larder, address, admin, told }
+        let (told, asked) = (String::new(), 0);
+        Self {
+            inline,
+            file,
+            variable,
+            corp,
+            image,
+            private_key,
+            larder,
+            address,
+            admin,
+            told,
+            asked,
+            collector,
+        }
     }
 
     async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)]) -> Reply {
@@ -129,6 +153,7 @@ impl World {
     ) -> Reply {
         let client = client_of(self.address);
         let reply = client.send(method, path, headers, body.into()).await;
+        self.asked += 1;
         self.told.extend([&*format!("{:?}\n", reply.headers), &reply.text(), "\n"]);
         reply
     }
@@ -165,6 +190,10 @@ impl World {
         for path in ["/metrics", "/readyz", "/healthz"] {
             said.push((path, client_of(self.admin).get(path).await.text()));
         }
+        self.larder.terminate();
+        self.collector.until(self.asked).await;
+        let traces = self.collector.bytes();
+        said.push(("the traces", String::from_utf8_lossy(&traces).into_owned()));
         for (_, text) in &said {
             for secret in more {
                 assert!(!text.contains(secret.as_str()), "{secret} in {text}");

@@ -27,6 +27,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("hyper_util::", &["http/"]),
     ("moka::", &["cache/memory.rs"]),
     ("prometheus_client::", &["admin/exposition.rs"]),
+    ("prost::", &["traces/otlp.rs"]),
     ("psl::", &["upstream/realm.rs"]),
     (
         "rustls::",

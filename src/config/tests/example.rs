@@ -41,7 +41,7 @@ fn the_example_changes_nothing_as_it_is() {
     }
 }
 
-const WITHOUT_DEFAULT: [&str; 19] = [
+const WITHOUT_DEFAULT: [&str; 20] = [
     "access",
     "access_log",
     "ca",
@@ -61,6 +61,7 @@ const WITHOUT_DEFAULT: [&str; 19] = [
     "rule",
     "session_key_file",
     "tls",
+    "traces",
 ];
 
 /// A key that is not in the example does not exist for anybody but us.

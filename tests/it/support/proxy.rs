@@ -80,6 +80,7 @@ impl Setup {
         let cache_dir = dir.path().join("cache");
         let settings = Settings {
             access_log: None,
+            traces: None,
             listeners: Vec::new(),
             admin: None,
             dashboard: DashboardSettings::default(),
