@@ -10,7 +10,7 @@ use crate::support::curl::Curl;
 use crate::support::image::{self, Image};
 use crate::support::larder::{Larder, Setup};
 use crate::support::one_shot::{self, OneShot};
-use crate::support::oras::{Oras, SBOM};
+use crate::support::oras::{Oras, SBOM, SIGNATURE};
 use crate::support::publish::Publisher;
 use crate::support::registry::{DISTRIBUTION, Guard, OLAREG, Registry};
 use crate::support::tools;
@@ -159,21 +159,30 @@ fn archives_of_skopeo_podman_and_distribution_are_taken() {
     skopeo.pull(&far.by(Door::Mirror), &Wanted::by_tag(&image)).expect("all of it is there");
 }
 
-/// A signature or an SBOM is found behind the gap as it was before it.
+/// A signature or an SBOM is found behind the gap as it was before it: that of the index, and that
+/// of one of its platforms.
 #[test]
 fn referrers_travel_with_their_image() {
-    let work = Work::new(requires!(&["oras"], OLAREG));
+    let work = Work::new(requires!(&["oras", "skopeo"], OLAREG));
     let upstream = Registry::olareg(&work);
     let publisher = Publisher { registry: &upstream.url(), algorithm: "sha256", work: &work };
-    let images = publisher.publish("team/signed", "1", &[image::HERE], image::small_layers);
+    let platforms = [image::HERE, image::ELSEWHERE];
+    let images = publisher.publish("team/signed", "1", &platforms, image::small_layers);
     let oras = Oras::new(&work);
     let direct = Way::plain(Door::Mirror, upstream.port);
-    let sbom = oras.attach(&Wanted::by_tag(&images[0]).at(&direct.place()), SBOM);
+    let at = |place: &str| Wanted::by_tag(&images[0]).at(place);
+    let child = |place: &str| at(place).replace(":1", &format!("@{}", images[1].manifest));
+    let sbom = oras.attach(&at(&direct.place()), SBOM);
+    let signature = oras.attach(&child(&direct.place()), SIGNATURE);
     let near = Larder::mirror(&work, &upstream.url(), "");
     let graph = |larder: &Larder| {
-        let name = Wanted::by_tag(&images[0]).at(&larder.by(Door::Prefix).place());
-        let layout = oras.copy(&name);
-        assert!(layout.join("blobs").join(sbom.replace(':', "/")).exists(), "{name}");
+        let place = larder.by(Door::Prefix).place();
+        for (name, referrer) in [(at(&place), &sbom), (child(&place), &signature)] {
+            let layout = oras.copy(&name);
+            assert!(layout.join("blobs").join(referrer.replace(':', "/")).exists(), "{name}");
+            let found = oras.discover(&name, &[]);
+            assert!(found.contains(referrer.as_str()), "{name}: {found}");
+        }
     };
     graph(&near);
     let bundle = work.data().join("bundle.tar");
@@ -181,8 +190,41 @@ fn referrers_travel_with_their_image() {
     let far = far_side(&work);
     far.run(&["import", text(&bundle)]);
     graph(&far);
-    fs::remove_file(&bundle).expect("the bundle is there");
+    let skopeo = OneShot::new(&work, one_shot::skopeo);
+    for image in &images {
+        let pulled = skopeo.pull(&far.by(Door::Prefix), &Wanted::by_tag(image));
+        pulled.unwrap_or_else(|error| panic!("{error}\n{}", far.log()));
+    }
 }
+
+/// Neither side reads a layer as a whole into its memory.
+#[test]
+fn a_bundle_may_be_larger_than_the_memory_of_both_sides() {
+    let work = Work::new(requires!(&["skopeo", "prlimit"], DISTRIBUTION));
+    let image = Image::large();
+    let upstream = Registry::start(&work, &Guard::Open);
+    let mut near = Larder::mirror(&work, &upstream.url(), "");
+    let skopeo = OneShot::new(&work, one_shot::skopeo);
+    skopeo.pull(&near.by(Door::Prefix), &Wanted::by_tag(&image)).expect("it has an upstream");
+    near.stop();
+    let bundle = work.data().join("bundle.tar");
+    let within = |larder: &Larder, arguments: &[&str]| {
+        let command = larder.command(arguments);
+        let mut limited = tools::command("prlimit");
+        limited.arg(format!("--data={MEMORY_BYTES}")).arg("--").arg(command.get_program());
+        tools::run(limited.args(command.get_args())).unwrap_or_else(|error| panic!("{error}"))
+    };
+    within(&near, &["export", "-o", text(&bundle), "large:1"]);
+    drop(near);
+    let mut far = far_side(&work);
+    far.stop();
+    within(&far, &["import", text(&bundle)]);
+    far.start();
+    skopeo.pull(&far.by(Door::Prefix), &Wanted::by_tag(&image)).expect("all of it is there");
+}
+
+/// A fifth of the bundle, for all that a process writes: heap, stacks of its threads, and data.
+const MEMORY_BYTES: u64 = 200 << 20;
 
 /// A signature is of no format of Larder's own either, on both ways.
 #[test]

@@ -1,6 +1,6 @@
 //! Imports that are killed at any moment, and repeated.
 //!
-//! `LARDER_ROUNDS=50 cargo test --test it carry::killed` kills as often.
+//! `LARDER_ROUNDS=500 cargo test --test it carry::killed` kills more often.
 
 use std::fs;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn an_import_that_is_killed_leaves_no_image_by_half_and_is_repeated() {
     let whole = begin.elapsed();
     let mut random = fastrand::Rng::with_seed(18);
     let mut killed = 0;
-    for round in 0..often("LARDER_ROUNDS", 10) {
+    for round in 0..often("LARDER_ROUNDS", 50) {
         fs::remove_dir_all(sides.far.cache_dir()).unwrap();
         let mut running = sides.far.spawn_command(&import);
         tokio::time::sleep(whole.mul_f64(random.f64())).await;

@@ -1,6 +1,7 @@
 //! Images that are fetched ahead, leave one cache and come into another one, which has no upstream.
 
 mod archive;
+mod chosen;
 mod docker;
 mod formats;
 mod hostile;

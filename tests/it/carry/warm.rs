@@ -1,6 +1,7 @@
 //! `larder warm`: a server fetches before a client asks.
 
-use crate::support::{Image, Manifest, Process, ScriptedRegistry};
+use super::offline::referrer;
+use crate::support::{Fault, Gate, Image, Manifest, Process, ScriptedRegistry, When};
 
 const APP: &str = "team/app";
 
@@ -46,6 +47,73 @@ async fn a_warmed_image_needs_no_upstream_with_the_platforms_that_were_asked_for
     let none = ["warm", "--platform", "windows/amd64", "team/app:multi"];
     let run = larder.command(&none).await;
     assert!(run.code == Some(1) && run.out.contains("none of the platforms"), "{run:?}");
+}
+
+/// Signatures and SBOMs cost requests and room, so they are asked for.
+#[tokio::test]
+async fn referrers_are_warmed_only_when_they_are_asked_for() {
+    let hub = ScriptedRegistry::new();
+    let app = Image::random(1, &[5000]);
+    let (sbom, sbom_blobs) = referrer(&app);
+    hub.put_image(APP, "v1", &app);
+    hub.put_manifest(APP, &sbom);
+    for blob in &sbom_blobs {
+        hub.put_blob(APP, blob);
+    }
+    let list = Manifest::index(&[&sbom]);
+    let (kind, len) = (&list.media_type, list.blob.len());
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len}");
+    let listing = format!("/referrers/{}", app.manifest.digest());
+    hub.breaks(When::asked(&listing), Fault::raw(&head, &list.blob.bytes));
+    let larder = Process::before(hub.listen().await, "").await;
+    larder.client().get("/v2/").await.assert_status(200);
+
+    let run = larder.command(&["warm", "team/app:v1"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(hub.gets(&listing).is_empty() && hub.gets(sbom.digest()).is_empty());
+
+    let run = larder.command(&["warm", "--referrers", "team/app:v1"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    hub.forget();
+    larder.client().get(&sbom.path(APP)).await.assert_is(&sbom.blob);
+    for blob in &sbom_blobs {
+        larder.client().get(&blob.path(APP)).await.assert_is(blob);
+    }
+    hub.assert_not_asked();
+}
+
+/// A list of a thousand images is not begun anew because of a restart.
+#[tokio::test]
+async fn a_warm_that_was_killed_with_its_server_goes_on_with_the_bytes_that_it_has() {
+    let hub = ScriptedRegistry::new();
+    let app = Image::random(1, &[8 << 20]);
+    hub.put_image(APP, "v1", &app);
+    let (layer, gate, half) = (&app.layers[0], Gate::new(), 4 << 20);
+    hub.breaks(When::asked(&layer.digest).nth(1), Fault::HoldAt(half, gate.clone()));
+    let mut larder = Process::before(hub.listen().await, "").await;
+    larder.client().get("/v2/").await.assert_status(200);
+    let begun = larder.begin_command(&["warm", "team/app:v1"]);
+    let begun = tokio::spawn(begun);
+    gate.reached().await;
+    let is_half =
+        |larder: &Process| larder.files("fills").iter().any(|(_, len)| *len == half as u64);
+    larder.until(is_half, "half of the layer is on disk").await;
+    larder.kill();
+    let broken = begun.await.unwrap();
+    assert_eq!(broken.code, Some(1), "{broken:?}");
+    hub.heal();
+    hub.forget();
+    larder.start_again().await;
+    larder.client().get("/v2/").await.assert_status(200);
+
+    let run = larder.command(&["warm", "team/app:v1"]).await;
+
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let gets = hub.gets(&layer.digest);
+    assert_eq!((gets.len(), gets[0].header("range")), (1, Some("bytes=4194304-")));
+    hub.forget();
+    larder.client().get(&layer.path(APP)).await.assert_is(layer);
+    hub.assert_not_asked();
 }
 
 #[tokio::test]
