@@ -117,6 +117,20 @@ fn k3s_pulls_by_the_files_that_setup_wrote() {
     });
 }
 
+/// By the library that it pulls with, since Debian has no package of it.
+#[test]
+fn cri_o_pulls_by_the_files_that_setup_wrote() {
+    let work = Work::new(requires!(&["crio-pull"], DISTRIBUTION));
+    let before = ("etc/containers/registries.conf.d/larder.conf", "");
+    written_used_and_undone(&work, "cri-o", before, |root, image, world| {
+        let mut crio = tools::command("crio-pull");
+        tools::send_by(&mut crio, world);
+        crio.arg(root.join("etc/containers/registries.conf.d"));
+        crio.args(["docker.io/library/small:1", &image.platform]);
+        tools::run(crio.arg(work.new_dir("pulled"))).map(drop)
+    });
+}
+
 #[test]
 fn podman_pulls_by_the_files_that_setup_wrote() {
     let work = Work::new(requires!(&["podman"], DISTRIBUTION));

@@ -5,6 +5,7 @@ mod chosen;
 mod docker;
 mod formats;
 mod hostile;
+mod import_progress;
 mod killed;
 mod offline;
 mod often_pulled;
