@@ -15,6 +15,7 @@
 mod access;
 mod archives;
 mod artifacts;
+mod browser;
 mod carry;
 mod clients;
 mod conformance;
@@ -33,3 +34,4 @@ mod push;
 mod ranges;
 mod setup;
 mod support;
+mod traces;

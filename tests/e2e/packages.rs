@@ -169,13 +169,8 @@ fn the_debian_package_installs_a_service_that_pulls_and_its_purge_leaves_nothing
 #[test]
 fn the_chart_is_right_for_both_kinds_and_refuses_values_that_are_not() {
     let work = Work::new(requires!(&["helm"]));
-    let chart = root().join("docs/packaging/chart");
     packages("chart");
-    let template = |values: &[&str]| {
-        let mut helm = tools::command("helm");
-        helm.env("HOME", work.dir("home")).args(["template", "test"]).arg(&chart);
-        tools::run(helm.args(values.iter().flat_map(|value| ["--set", value])))
-    };
+    let template = |values: &[&str]| template(&work, values);
     let stateful = template(&[]).expect("the defaults are right");
     for line in [
         "kind: StatefulSet",
@@ -190,15 +185,7 @@ fn the_chart_is_right_for_both_kinds_and_refuses_values_that_are_not() {
     for kind in ["ServiceMonitor", "NetworkPolicy", "PodDisruptionBudget", "hostPort"] {
         assert!(!stateful.contains(kind), "{kind} is not asked for\n{stateful}");
     }
-    let daemon = template(&[
-        "kind=DaemonSet",
-        "hostPort=5000",
-        "secrets.hub.secretName=hub",
-        "serviceMonitor.enabled=true",
-        "networkPolicy.enabled=true",
-        "podDisruptionBudget.enabled=true",
-    ])
-    .expect("these are right");
+    let daemon = template(DAEMON).expect("these are right");
     for line in [
         "kind: DaemonSet",
         "hostIP: 127.0.0.1",
@@ -215,3 +202,64 @@ fn the_chart_is_right_for_both_kinds_and_refuses_values_that_are_not() {
         assert!(error.contains("values don't meet the specifications"), "{wrong}: {error}");
     }
 }
+
+/// The API server refuses a field that it does not know, or loses it, and only at the install.
+#[test]
+fn kubernetes_and_the_prometheus_operator_know_every_field_of_the_chart() {
+    let work = Work::new(requires!(&["helm", "manifests"]));
+    let read = |documents: &str| {
+        let file = work.file("documents.yaml", documents);
+        let mut manifests = tools::command("manifests");
+        tools::run(manifests.stdin(fs::File::open(file).expect("it was just written")))
+    };
+    let monitored = ["serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus"];
+    let scheduled = [
+        "service.type=NodePort",
+        "service.nodePort=30500",
+        "cache.storageClassName=fast",
+        "env[0].name=LARDER_LOG",
+        "env[0].value=debug",
+        "imagePullSecrets[0].name=pull",
+        "nodeSelector.disk=ssd",
+        "tolerations[0].operator=Exists",
+        "priorityClassName=system-node-critical",
+        "serviceAccount.annotations.role=larder",
+    ];
+    for (values, kinds) in [
+        (&[][..], &["StatefulSet", "ConfigMap", "Service", "ServiceAccount"][..]),
+        (DAEMON, &["DaemonSet", "ServiceMonitor", "NetworkPolicy", "PodDisruptionBudget"]),
+        (&monitored, &["ServiceMonitor"]),
+        (&scheduled, &["StatefulSet"]),
+    ] {
+        let documents = template(&work, values).expect("these are right");
+        let found = read(&documents).unwrap_or_else(|error| panic!("{error}\n{documents}"));
+        for kind in kinds {
+            assert!(found.lines().any(|line| line == *kind), "no {kind}: {found}");
+        }
+    }
+    let documents = template(&work, &[]).expect("the defaults are right");
+    for (right, wrong) in [("replicas:", "replica:"), ("runAsUser: 65532", "runAsUser: \"65532\"")]
+    {
+        assert!(documents.contains(right), "{documents}");
+        let error = read(&documents.replace(right, wrong)).expect_err(wrong);
+        assert!(error.contains("apps/v1 StatefulSet"), "{error}");
+    }
+}
+
+/// The chart with these values.
+fn template(work: &Work, values: &[&str]) -> Result<String, String> {
+    let mut helm = tools::command("helm");
+    helm.env("HOME", work.dir("home")).args(["template", "test"]);
+    helm.arg(root().join("docs/packaging/chart"));
+    tools::run(helm.args(values.iter().flat_map(|value| ["--set", value])))
+}
+
+/// A `DaemonSet` with all that the chart can add.
+const DAEMON: &[&str] = &[
+    "kind=DaemonSet",
+    "hostPort=5000",
+    "secrets.hub.secretName=hub",
+    "serviceMonitor.enabled=true",
+    "networkPolicy.enabled=true",
+    "podDisruptionBudget.enabled=true",
+];

@@ -31,4 +31,5 @@ pub(crate) mod tools;
 pub(crate) mod traffic;
 pub(crate) mod wait;
 pub(crate) mod way;
+pub(crate) mod webdriver;
 pub(crate) mod work;

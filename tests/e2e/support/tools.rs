@@ -86,7 +86,8 @@ pub(crate) fn has(tool: &str) -> bool {
     if tool == "root" { rustix::process::geteuid().is_root() } else { find(tool).is_some() }
 }
 
-fn find(tool: &str) -> Option<PathBuf> {
+/// The file of a tool.
+pub(crate) fn find(tool: &str) -> Option<PathBuf> {
     let ours = super::work::kept().with_file_name("tools").join("bin");
     let path = environment("PATH").unwrap_or_default();
     // Daemons are in sbin, which is not on everybody's PATH.
