@@ -9,6 +9,7 @@ use crate::support::buildkit::Buildkit;
 use crate::support::containerd::{Containerd, ContainerdVersion, NEWEST, PACKAGED};
 use crate::support::dockerd::Dockerd;
 use crate::support::image::Image;
+use crate::support::moby::{ImageStore, Moby};
 use crate::support::registry::{DISTRIBUTION, Guard, Registry};
 use crate::support::tools;
 use crate::support::tools::requires;
@@ -68,6 +69,35 @@ fn an_archive_of_docker_save_is_imported() {
 
     for name in ["library/small:1", "team/saved:2"] {
         assert_is(&carried(&work, &archive, name, &image.platform), image, name);
+    }
+}
+
+/// A layout and a `manifest.json` in one, as Docker writes it since version 25, from each of the
+/// two places in which it keeps images.
+#[test]
+fn archives_of_docker_save_of_today_are_imported() {
+    let tools = &["root", "newest/dockerd", "newest/containerd", "newest/ctr", "runc", "crane"];
+    let test = requires!(tools, DISTRIBUTION);
+    let images = Image::small();
+    let image = &images[0];
+    for store in [ImageStore::Own, ImageStore::Containerd] {
+        let work = Work::new(test);
+        let upstream = Registry::start(&work, &Guard::Open);
+        let mut config = store.options();
+        config["registry-mirrors"] = [upstream.url()].into();
+        let moby = Moby::start(&work, &work.file("moby.json", &config.to_string()), |_| ());
+        let archive = work.data().join("saved.tar");
+        moby.pull("small", "1", &image.platform).expect("it pulls");
+        moby.tag("small:1", "team/saved", "2").expect("it gives names");
+        moby.save(&["small:1", "team/saved:2"], &archive).expect("it saves");
+        let listed = tools::run(Command::new("tar").arg("tf").arg(&archive)).expect("tar reads it");
+        for file in ["manifest.json", "index.json", "oci-layout"] {
+            assert!(listed.lines().any(|line| line == file), "{store:?}: {listed}");
+        }
+        for name in ["library/small:1", "team/saved:2"] {
+            let pulled = carried(&work, &archive, name, &image.platform);
+            assert_is(&pulled, image, &format!("{store:?}"));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::support::containerd::{Containerd, ContainerdVersion, NEWEST, PACKAGED
 use crate::support::dockerd::Dockerd;
 use crate::support::image::Image;
 use crate::support::larder::Larder;
+use crate::support::moby::{ImageStore, Moby};
 use crate::support::node::Node;
 use crate::support::registry::{DISTRIBUTION, Guard, Registry};
 use crate::support::tools;
@@ -74,6 +75,22 @@ fn dockerd_pulls_by_the_files_that_setup_wrote() {
         let pull = ["pull", "--quiet", "--platform", &image.platform, "small:1"];
         tools::run(dockerd.client().args(pull)).map(drop)
     });
+}
+
+#[test]
+fn the_newest_dockerd_pulls_by_the_files_that_setup_wrote() {
+    let tools = &["root", "newest/dockerd", "newest/containerd", "newest/ctr", "runc"];
+    let test = requires!(tools, DISTRIBUTION);
+    for store in [ImageStore::Own, ImageStore::Containerd] {
+        let work = Work::new(test);
+        let options = store.options().to_string();
+        let before = ("etc/docker/daemon.json", &*options);
+        written_used_and_undone(&work, "dockerd", before, |root, image, world| {
+            let config = root.join("etc/docker/daemon.json");
+            let moby = Moby::start(&work, &config, |it| tools::send_by(it, world));
+            moby.pull("small", "1", &image.platform)
+        });
+    }
 }
 
 #[test]

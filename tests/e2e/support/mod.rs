@@ -17,6 +17,7 @@ pub(crate) mod hosts_toml;
 pub(crate) mod image;
 pub(crate) mod larder;
 pub(crate) mod layer;
+pub(crate) mod moby;
 pub(crate) mod node;
 pub(crate) mod one_shot;
 pub(crate) mod oras;
