@@ -22,7 +22,7 @@ fn start() -> (ScriptedRegistry, Setup, Collector) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_s_trace_is_continued_and_handed_on_where_that_is_allowed() {
+async fn a_clients_trace_is_continued_and_handed_on_where_that_is_allowed() {
     let (hub, mut setup, collector) = start();
     setup.settings.registries[0].upstream.trace_context = true;
     let proxy = setup.start().await;
