@@ -2,14 +2,16 @@
 //!
 //! For the developer who changes one of them; `benches/compare` decides.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails may stop")]
+#![allow(unreachable_pub, reason = "a benchmark exports nothing, and `pub` reads better")]
+#![allow(clippy::print_stderr, reason = "a helper of tests says what it leaves out")]
 #![allow(missing_docs, reason = "the macros of criterion make functions without")]
 
+#[allow(unused_imports, reason = "the vocabulary is that of the integration tests")]
+#[path = "../tests/it/support/mod.rs"]
+mod support;
+
 use std::fs::File;
-use std::future::Future;
 use std::hint::black_box;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,14 +19,14 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use larder::access::AccessOptions;
 use larder::app::{App, AppParts};
 use larder::config::{ConfigArgs, Environment, load};
-use larder::http::{
-    ClientPeer, FileDelivery, FramePool, Network, NetworkConnection, NetworkFuture, RangeSelection,
-};
+use larder::http::{ClientPeer, FileDelivery, FramePool, RangeSelection};
 use larder::oci::{Algorithm, ApiCall, Digest, DigestHasher};
 use larder::store::{BootClock, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
+
+use support::{Blob, ScriptedRegistry, TestNetwork};
 
 const MIB: usize = 1 << 20;
 
@@ -118,15 +120,18 @@ fn frames(c: &mut Criterion) {
 fn request(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let blob = random(1000);
-    let digest = Digest::of(Algorithm::Sha256, &blob);
-    let settings =
-        settings(dir.path(), "[registry.'docker.io']\nupstream = 'http://127.0.0.1:9'\n");
-    let parts = AppParts { network: Arc::new(OneBlob(blob)), ..AppParts::default() };
+    let (hub, blob) = (ScriptedRegistry::new(), Blob::random(1, 1000));
+    hub.put_blob("library/a", &blob);
+    let network = TestNetwork::default();
+    network.put("up.test", 80, hub);
+    let upstream = "[registry.'docker.io']\nupstream = 'http://up.test'\n";
+    let settings = settings(dir.path(), upstream);
+    let parts = AppParts { network: Arc::new(network), ..AppParts::default() };
     let app = runtime.block_on(App::open(&settings, parts)).unwrap();
     let (mut near, far) = tokio::io::duplex(64 << 10);
     runtime.spawn(app.serve_peer(Box::new(far), ClientPeer::default(), AccessOptions::default()));
-    let request = format!("GET /v2/library/a/blobs/{digest} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let path = blob.path("library/a");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut ask = || runtime.block_on(answer(&mut near, request.as_bytes()));
     ask();
     c.bench_function("hit/request", |b| b.iter(&mut ask));
@@ -151,33 +156,6 @@ fn settings(dir: &std::path::Path, registry: &str) -> larder::config::Settings {
     let arguments = ConfigArgs { config: Some(file), ..ConfigArgs::default() };
     let environment: Environment = std::iter::empty::<(String, String)>().collect();
     load(&arguments, &environment).unwrap().settings
-}
-
-/// An upstream that has one blob, and answers with it whatever is asked.
-#[derive(Debug)]
-struct OneBlob(Bytes);
-
-impl Network for OneBlob {
-    fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>> {
-        Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
-    }
-
-    fn connect(
-        &self,
-        _address: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = io::Result<NetworkConnection>> + Send + '_>> {
-        let (near, mut far) = tokio::io::duplex(64 << 10);
-        let blob = self.0.clone();
-        tokio::spawn(async move {
-            let mut asked = vec![0; 4096];
-            while far.read(&mut asked).await.is_ok_and(|len| len > 0) {
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", blob.len());
-                far.write_all(head.as_bytes()).await.unwrap();
-                far.write_all(&blob).await.unwrap();
-            }
-        });
-        Box::pin(async move { Ok(Box::new(near) as NetworkConnection) })
-    }
 }
 
 criterion_group!(benches, digest, parsing, fill, frames, request);

@@ -45,6 +45,10 @@
 //! - [`app`]: the parts, joined
 //! - [`cli`]: one file for each subcommand
 
+// Tests beside the code share files with the integration tests, which know the crate by its name.
+#[cfg(test)]
+extern crate self as larder;
+
 pub mod amounts;
 pub mod clock;
 pub mod http;

@@ -1,12 +1,12 @@
 //! How bodies end.
 
-use super::network::{Make, Step, head, reply};
+use super::sites::{Make, Step, head, reply};
 use super::*;
 
 async fn answered(script: Make) -> Answer {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, move |_| script());
-    ask(&upstream(&internet, &options()), &blob(ReadMethod::Get, 0)).await.unwrap()
+    ask(&upstream(&network, &options()), &blob(ReadMethod::Get, 0)).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,9 +118,9 @@ async fn a_head_that_never_ends_or_says_two_things_is_no_answer() {
         || reply(206, &[("Content-Range", "bytes 0-0/1")], "x"),
     ];
     for (index, script) in scripts.into_iter().enumerate() {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |_| script());
-        let asked = ask(&upstream(&internet, &options()), &blob(ReadMethod::Get, 0)).await;
+        let asked = ask(&upstream(&network, &options()), &blob(ReadMethod::Get, 0)).await;
         let is_refused = matches!(
             asked,
             Err(UpstreamError::Unexpected { .. } | UpstreamError::Unreachable { .. })
@@ -132,13 +132,13 @@ async fn a_head_that_never_ends_or_says_two_things_is_no_answer() {
 /// Bytes behind an answer could be taken for the next one's.
 #[tokio::test(start_paused = true)]
 async fn a_connection_with_bytes_left_over_is_not_used_again() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |_| {
         let mut script = reply(200, &[], "layer");
         script.push(Step::Send(head(404, &[("Content-Length", "0")])));
         script
     });
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
     for _ in 0..2 {
         assert_eq!(pull(&upstream).await.unwrap(), "layer");
         tokio::time::sleep(Duration::from_secs(1)).await;

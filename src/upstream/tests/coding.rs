@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::login::challenge;
-use super::network::{Script, Step, head};
+use super::sites::{Script, Step, head};
 use super::*;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -33,10 +33,10 @@ async fn answer(
     label: &'static str,
     bytes: Vec<u8>,
 ) -> Result<Vec<u8>, String> {
-    let (internet, network) = world();
+    let network = world();
     let from = usize::try_from(question.from).unwrap();
     network.serve(UP, move |_| labelled(label, &bytes, from));
-    let answer = ask(&upstream(&internet, &options()), question).await;
+    let answer = ask(&upstream(&network, &options()), question).await;
     let body = async { answer?.body.collect(1 << 20).await };
     body.await.map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
 }
@@ -100,26 +100,26 @@ async fn a_document_is_decoded_if_it_is_labelled_and_compressed() {
 #[tokio::test(start_paused = true)]
 async fn the_head_of_a_compressed_document_tells_no_length() {
     for (label, length) in [("gzip", None), ("x-gzip", None), ("none", Some(7)), ("", Some(7))] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |_| {
             vec![Step::Send(head(200, &[("Content-Encoding", label), ("Content-Length", "7")]))]
         });
         let question = Question { method: ReadMethod::Head, ..manifest("a/b") };
-        let answer = ask(&upstream(&internet, &options()), &question).await.unwrap();
+        let answer = ask(&upstream(&network, &options()), &question).await.unwrap();
         assert_eq!(answer.length(), length, "{label}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_compressed_token_is_taken() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |seen| match seen.header("authorization") {
         Some("Bearer t") => labelled("identity", b"layer", 0),
         _ => challenge(r#"Bearer realm="http://auth.example.com/token""#),
     });
     network.serve(AUTH, |_| labelled("gzip", &gzip(br#"{"token":"t"}"#), 0));
 
-    assert_eq!(pull(&upstream(&internet, &options())).await.unwrap(), "layer");
+    assert_eq!(pull(&upstream(&network, &options())).await.unwrap(), "layer");
 }
 
 /// A few bytes become a thousand times as many: no more are decoded than are taken.
@@ -149,18 +149,18 @@ async fn what_cannot_be_decoded_or_is_too_long_ends_in_an_error() {
 /// A caller that takes piece by piece gets as little at once, and each error again.
 #[tokio::test(start_paused = true)]
 async fn a_bomb_is_decoded_in_pieces() {
-    let (internet, network) = world();
+    let network = world();
     let bytes = gzip(&vec![b' '; 1 << 20]);
     network.serve(UP, move |_| labelled("gzip", &bytes, 0));
-    let mut body = ask(&upstream(&internet, &options()), &manifest("a/b")).await.unwrap().body;
+    let mut body = ask(&upstream(&network, &options()), &manifest("a/b")).await.unwrap().body;
     for _ in 0..10 {
         assert_eq!(body.chunk().await.unwrap().unwrap().len(), 64 << 10);
     }
 
-    let (internet, network) = world();
+    let network = world();
     let long: Vec<u8> = vec![0x1f; 5 << 20];
     network.serve(UP, move |_| labelled("gzip", &long, 0));
-    let mut body = ask(&upstream(&internet, &options()), &manifest("a/b")).await.unwrap().body;
+    let mut body = ask(&upstream(&network, &options()), &manifest("a/b")).await.unwrap().body;
     for _ in 0..2 {
         let said = body.chunk().await.unwrap_err().to_string();
         assert!(said.contains("compressed, and longer than"), "{said}");

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::login::{challenge, token};
-use super::network::{Seen, reply};
+use super::sites::{Seen, reply};
 use super::*;
 
 const REAL: &str = "1.0.0.4:80";
@@ -12,8 +12,8 @@ const CHALLENGE: &str = r#"Bearer realm="http://auth.real.test/token",service="r
 
 /// An upstream that redirects all to `real.test`, where `owner/` comes before its names. Tokens are
 /// numbered; only the last one is good.
-fn vanity() -> (Internet, Arc<FakeNetwork>, Arc<AtomicUsize>) {
-    let (internet, network) = world();
+fn vanity() -> (ScriptedSites, Arc<AtomicUsize>) {
+    let network = world();
     network.name("real.test", &["1.0.0.4"]);
     network.name("auth.real.test", &["1.0.0.5"]);
     network.serve(UP, |seen| {
@@ -36,14 +36,14 @@ fn vanity() -> (Internet, Arc<FakeNetwork>, Arc<AtomicUsize>) {
     network.serve(REAL_AUTH, move |_| {
         token(&format!("anonymous-{}", count.fetch_add(1, Ordering::SeqCst) + 1))
     });
-    (internet, network, issued)
+    (network, issued)
 }
 
 fn listed(options: UpstreamOptions) -> UpstreamOptions {
     UpstreamOptions { token_hosts: vec!["auth.real.test".parse().unwrap()], ..options }
 }
 
-fn at<'n>(network: &'n FakeNetwork, host: &'n str) -> impl Iterator<Item = Seen> + 'n {
+fn at<'n>(network: &'n ScriptedSites, host: &'n str) -> impl Iterator<Item = Seen> + 'n {
     network.seen().into_iter().filter(move |seen| seen.host == host)
 }
 
@@ -60,9 +60,9 @@ async fn a_registry_behind_a_redirect_gets_an_anonymous_token_for_its_own_name()
         ("a list", tags()),
     ] {
         for options in [options(), with_password("pw")] {
-            let (internet, network, _) = vanity();
+            let (network, _) = vanity();
 
-            let answer = ask(&upstream(&internet, &listed(options)), &asked).await;
+            let answer = ask(&upstream(&network, &listed(options)), &asked).await;
 
             let answer = answer.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(answer.status.as_u16(), if asked.from == 0 { 200 } else { 206 }, "{name}");
@@ -80,10 +80,10 @@ async fn a_registry_behind_a_redirect_gets_an_anonymous_token_for_its_own_name()
 
 #[tokio::test(start_paused = true)]
 async fn its_token_is_kept_and_replaced_when_it_is_refused() {
-    let (internet, network, issued) = vanity();
+    let (network, issued) = vanity();
     // One place in the queue: a token is not waited for with a permit in hand.
     let options = UpstreamOptions { max_connections: 1, ..listed(options()) };
-    let upstream = upstream(&internet, &options);
+    let upstream = upstream(&network, &options);
     for _ in 0..3 {
         assert_eq!(pull(&upstream).await.unwrap(), "layer");
     }
@@ -97,7 +97,7 @@ async fn its_token_is_kept_and_replaced_when_it_is_refused() {
 /// The token is for the registry that asked for it, and for nothing that it points to.
 #[tokio::test(start_paused = true)]
 async fn its_storage_gets_no_token() {
-    let (internet, network, _) = vanity();
+    let (network, _) = vanity();
     network.serve(REAL, |seen| match seen.header("authorization") {
         Some(_) => reply(307, &[("Location", "http://cdn.test/x?signature")], ""),
         None => challenge(CHALLENGE),
@@ -107,13 +107,13 @@ async fn its_storage_gets_no_token() {
         None => reply(200, &[], "layer"),
     });
 
-    assert_eq!(pull(&upstream(&internet, &listed(options()))).await.unwrap(), "layer");
+    assert_eq!(pull(&upstream(&network, &listed(options()))).await.unwrap(), "layer");
 }
 
 /// None of these is an answer about the repository: what is cached stays.
 #[tokio::test(start_paused = true)]
 async fn what_its_login_does_not_give_is_an_outage_with_a_reason() {
-    type Change = fn(&FakeNetwork);
+    type Change = fn(&ScriptedSites);
     let rows: [(&str, Change, bool, &str); 6] = [
         ("not listed", |_| {}, false, "`token_hosts` would allow it"),
         (
@@ -150,11 +150,11 @@ async fn what_its_login_does_not_give_is_an_outage_with_a_reason() {
         ),
     ];
     for (name, change, is_listed, said) in rows {
-        let (internet, network, _) = vanity();
+        let (network, _) = vanity();
         change(&network);
         let options = if is_listed { listed(with_password("pw")) } else { with_password("pw") };
 
-        let error = pull(&upstream(&internet, &options)).await.unwrap_err();
+        let error = pull(&upstream(&network, &options)).await.unwrap_err();
 
         assert!(error.to_string().contains(said), "{name}: {error}");
         assert!(!error.is_an_answer(), "{name}: {error:?}");

@@ -1,13 +1,12 @@
 //! Several upstreams for one registry: who is asked what, and whose word counts.
 
-use super::network::{Script, Step, reply};
+use super::sites::{Script, Step, reply};
 use super::*;
 
 const REAL: &str = "10.0.0.9:80";
 
 /// `one.test` and `two.test` before `real.test`.
-fn upstreams(internet: &Internet) -> UpstreamGroup {
-    let network = &internet.0;
+fn upstreams(network: &ScriptedSites) -> UpstreamGroup {
     for (name, address) in
         [("one.test", "1.1.0.1"), ("two.test", "1.1.0.2"), ("real.test", "10.0.0.9")]
     {
@@ -17,7 +16,7 @@ fn upstreams(internet: &Internet) -> UpstreamGroup {
     let mirrors = [at("http://one.test"), at("http://two.test")];
     let real =
         UpstreamOptions { url: "http://real.test".parse().unwrap(), ..with_password("hunter2") };
-    UpstreamGroup::new(&mirrors, &real, &egress(internet), Arc::default()).unwrap()
+    UpstreamGroup::new(&mirrors, &real, &egress(network), Arc::default()).unwrap()
 }
 
 const ONE: &str = "1.1.0.1:80";
@@ -31,7 +30,7 @@ async fn ask_all(
     upstreams.ask(question, deadline).await.map(|answer| answer.place)
 }
 
-fn order(network: &FakeNetwork) -> Vec<String> {
+fn order(network: &ScriptedSites) -> Vec<String> {
     let mut hosts: Vec<_> = network.seen().into_iter().map(|seen| seen.host).collect();
     hosts.dedup();
     hosts
@@ -52,8 +51,8 @@ async fn whatever_is_wrong_with_a_mirror_leads_to_the_next_and_no_further() {
         || vec![Step::Close],
     ];
     for (number, fault) in faults.into_iter().enumerate() {
-        let (internet, network) = world();
-        let upstreams = upstreams(&internet);
+        let network = world();
+        let upstreams = upstreams(&network);
         network.serve(ONE, move |_| fault());
         network.serve(TWO, |_| found());
 
@@ -67,8 +66,8 @@ async fn whatever_is_wrong_with_a_mirror_leads_to_the_next_and_no_further() {
 #[tokio::test(start_paused = true)]
 async fn only_the_last_answers_for_the_registry_and_only_it_gets_the_password() {
     for status in [404, 403] {
-        let (internet, network) = world();
-        let upstreams = upstreams(&internet);
+        let network = world();
+        let upstreams = upstreams(&network);
         let challenge = ("WWW-Authenticate", "Basic realm=\"x\"");
         network.serve(ONE, move |_| reply(401, &[challenge], ""));
         network.serve(TWO, move |_| reply(401, &[challenge], ""));
@@ -93,8 +92,8 @@ async fn a_tag_is_the_last_ones_to_say_unless_it_is_down() {
     for (status, want) in
         [(200, Ok(UpstreamIndex::Authoritative)), (404, Err(true)), (405, Err(false))]
     {
-        let (internet, network) = world();
-        let upstreams = upstreams(&internet);
+        let network = world();
+        let upstreams = upstreams(&network);
         network.serve(ONE, |_| found());
         network.serve(REAL, move |seen| match &*seen.target {
             "/v2/" => reply(200, &[], ""),
@@ -109,8 +108,8 @@ async fn a_tag_is_the_last_ones_to_say_unless_it_is_down() {
     let outages: [fn() -> Script; 3] =
         [|| reply(503, &[], ""), || reply(429, &[], ""), || vec![Step::Close]];
     for outage in outages {
-        let (internet, network) = world();
-        let upstreams = upstreams(&internet);
+        let network = world();
+        let upstreams = upstreams(&network);
         network.serve(ONE, |_| reply(404, &[], ""));
         network.serve(TWO, |_| found());
         network.serve(REAL, move |_| outage());
@@ -123,8 +122,8 @@ async fn a_tag_is_the_last_ones_to_say_unless_it_is_down() {
 #[tokio::test(start_paused = true)]
 async fn no_mirror_can_say_that_a_tag_is_gone() {
     for status in [503, 429] {
-        let (internet, network) = world();
-        let upstreams = upstreams(&internet);
+        let network = world();
+        let upstreams = upstreams(&network);
         network.serve(ONE, |_| reply(404, &[], ""));
         network.serve(TWO, |_| reply(404, &[], ""));
         network.serve(REAL, move |_| reply(status, &[], ""));
@@ -138,8 +137,8 @@ async fn no_mirror_can_say_that_a_tag_is_gone() {
 /// A mirror that swallows everything must leave the real one time to answer.
 #[tokio::test(start_paused = true)]
 async fn a_silent_mirror_leaves_time_for_those_behind_it() {
-    let (internet, network) = world();
-    let upstreams = upstreams(&internet);
+    let network = world();
+    let upstreams = upstreams(&network);
     network.serve(ONE, |_| vec![Step::Hang]);
     network.black_hole(TWO);
     network.serve(REAL, |_| found());
@@ -162,8 +161,8 @@ async fn a_silent_mirror_leaves_time_for_those_behind_it() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_failed_is_asked_last() {
-    let (internet, network) = world();
-    let upstreams = upstreams(&internet);
+    let network = world();
+    let upstreams = upstreams(&network);
     for address in [ONE, TWO, REAL] {
         network.serve(address, |_| reply(500, &[], ""));
     }

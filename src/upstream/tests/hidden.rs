@@ -2,7 +2,7 @@
 //! what the cache holds; so it is not believed before the credential was shown.
 
 use super::login::{challenge, token};
-use super::network::{Script, Seen, reply};
+use super::sites::{Script, Seen, reply};
 use super::*;
 use crate::upstream::{ClientCredential, CredentialId};
 
@@ -20,7 +20,7 @@ enum Ping {
 }
 
 /// A registry with a layer for `me` alone, and 404 for everyone else.
-fn hide(network: &FakeNetwork, ping: Ping) {
+fn hide(network: &ScriptedSites, ping: Ping) {
     network.serve(UP, move |seen| {
         let is_me = matches!(seen.header("authorization"), Some(PASSWORD | "Bearer mine"));
         match &*seen.target {
@@ -47,7 +47,7 @@ fn refuse(ping: Ping) -> Script {
     }
 }
 
-fn targets(network: &FakeNetwork) -> Vec<String> {
+fn targets(network: &ScriptedSites) -> Vec<String> {
     let at_upstream = |seen: &Seen| seen.host == "up.example.com";
     let seen = network.seen().into_iter().filter(at_upstream);
     let shown = |seen: &Seen| if seen.header("authorization").is_some() { "+" } else { "" };
@@ -66,9 +66,9 @@ async fn a_404_to_an_anonymous_request_is_asked_about_with_the_credential() {
         ("no credential", Ping::Bearer, options(), "absent", &["blobs"]),
         ("no login there", Ping::Open, with_password("pw"), "absent", &["blobs", "v2"]),
     ] {
-        let (internet, network) = world();
+        let network = world();
         hide(&network, ping);
-        let upstream = upstream(&internet, &options);
+        let upstream = upstream(&network, &options);
 
         let pulled = pull(&upstream).await;
 
@@ -98,10 +98,10 @@ async fn what_the_credential_does_not_find_either_does_not_exist() {
     for kind in ["blob", "tag", "tags", "referrers"] {
         for method in [ReadMethod::Get, ReadMethod::Head] {
             for (repository, is_there) in [("a/b", true), ("c/d", false)] {
-                let (internet, network) = world();
+                let network = world();
                 hide(&network, Ping::Bearer);
                 let question = Question::new(method, repository.parse().unwrap(), resource(kind));
-                let answer = ask(&upstream(&internet, &with_password("pw")), &question).await;
+                let answer = ask(&upstream(&network, &with_password("pw")), &question).await;
                 match answer {
                     Ok(_) => assert!(is_there, "{kind}"),
                     Err(UpstreamError::NotFound { .. }) => assert!(!is_there, "{kind}"),
@@ -115,11 +115,11 @@ async fn what_the_credential_does_not_find_either_does_not_exist() {
 #[tokio::test(start_paused = true)]
 async fn a_login_that_cannot_be_tried_is_no_absence() {
     for (ping, password) in [(Ping::Broken, "pw"), (Ping::Basic, "wrong")] {
-        let (internet, network) = world();
+        let network = world();
         hide(&network, ping);
         network.serve(AUTH, |_| reply(401, &[], ""));
 
-        let error = pull(&upstream(&internet, &with_password(password))).await.unwrap_err();
+        let error = pull(&upstream(&network, &with_password(password))).await.unwrap_err();
 
         assert!(!error.is_an_answer(), "{error:?}");
     }
@@ -128,13 +128,13 @@ async fn a_login_that_cannot_be_tried_is_no_absence() {
 /// A client's own credential is as good as Larder's.
 #[tokio::test(start_paused = true)]
 async fn a_clients_credential_is_shown_before_a_404_is_believed() {
-    let (internet, network) = world();
+    let network = world();
     hide(&network, Ping::Bearer);
     let client =
         ClientCredential::of_client("me", &"pw".to_owned().into(), CredentialId::new([1; 32]));
     let question = Question { client: client.ok(), ..blob(ReadMethod::Get, 0) };
 
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
     assert!(ask(&upstream, &question).await.is_ok());
     assert!(pull(&upstream).await.is_err(), "an anonymous request gets no one's right");
 }
@@ -142,20 +142,20 @@ async fn a_clients_credential_is_shown_before_a_404_is_believed() {
 /// Storage that has lost a blob is no registry that hides it.
 #[tokio::test(start_paused = true)]
 async fn a_404_of_storage_is_not_asked_about() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |_| reply(307, &[("Location", "http://cdn.test/x")], ""));
     network.serve(CDN, |_| reply(404, &[], ""));
 
-    assert!(pull(&upstream(&internet, &with_password("pw"))).await.is_err());
+    assert!(pull(&upstream(&network, &with_password("pw"))).await.is_err());
 
     assert!(network.seen().iter().all(|seen| seen.target != "/v2/"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_to_a_hidden_repository_begins_with_the_credential() {
-    let (internet, network) = world();
+    let network = world();
     hide(&network, Ping::Bearer);
-    let reply = upstream(&internet, &with_password("pw")).change(begin_upload()).await.unwrap();
+    let reply = upstream(&network, &with_password("pw")).change(begin_upload()).await.unwrap();
 
     assert_eq!(reply.status, StatusCode::ACCEPTED);
 }

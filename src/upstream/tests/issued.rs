@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::login::{challenge, token};
-use super::network::reply;
+use super::sites::reply;
 use super::*;
 use crate::credentials::{CredentialEnvironment, CredentialOptions, DockerConfigOptions};
 
@@ -28,7 +28,7 @@ fn password(password: &str) -> String {
 }
 
 /// A registry that wants a password, `me:two`.
-fn wants_two(network: &FakeNetwork) {
+fn wants_two(network: &ScriptedSites) {
     network.serve(UP, |seen| match seen.header("authorization") {
         Some("Basic bWU6dHdv") => reply(200, &[], "layer"),
         _ => challenge("Basic realm=x"),
@@ -37,12 +37,12 @@ fn wants_two(network: &FakeNetwork) {
 
 #[tokio::test(start_paused = true)]
 async fn a_password_that_is_changed_in_its_file_is_taken_without_a_restart() {
-    let (internet, network) = world();
+    let network = world();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.json");
     write(&file, &password("one"));
     wants_two(&network);
-    let upstream = upstream(&internet, &from_file(&file));
+    let upstream = upstream(&network, &from_file(&file));
     assert!(matches!(pull(&upstream).await, Err(UpstreamError::CredentialRefused { .. })));
     assert!(
         upstream.troubles().iter().any(|it| it.kind == crate::upstream::TroubleKind::Credential)
@@ -56,7 +56,7 @@ async fn a_password_that_is_changed_in_its_file_is_taken_without_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_without_an_entry_is_no_login() {
-    let (internet, network) = world();
+    let network = world();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.json");
     std::fs::write(&file, "{}").unwrap();
@@ -69,14 +69,14 @@ async fn a_file_without_an_entry_is_no_login() {
         None => token("open"),
         Some(_) => reply(401, &[], ""),
     });
-    assert_eq!(pull(&upstream(&internet, &from_file(&file))).await.unwrap(), "layer");
+    assert_eq!(pull(&upstream(&network, &from_file(&file))).await.unwrap(), "layer");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_fails_is_told_and_nothing_is_sent_with_a_login() {
-    let (internet, network) = world();
+    let network = world();
     wants_two(&network);
-    let upstream = upstream(&internet, &from_file(Path::new("/nonexistent/config.json")));
+    let upstream = upstream(&network, &from_file(Path::new("/nonexistent/config.json")));
     let error = pull(&upstream).await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, UpstreamError::NoCredential { .. }), "{text}");
@@ -87,7 +87,7 @@ async fn a_source_that_fails_is_told_and_nothing_is_sent_with_a_login() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_token_goes_to_the_token_server_alone_and_by_post() {
-    let (internet, network) = world();
+    let network = world();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.json");
     write(&file, r#"{ "identitytoken": "refresh me" }"#);
@@ -101,7 +101,7 @@ async fn a_refresh_token_goes_to_the_token_server_alone_and_by_post() {
         let is_right = seen.method == "POST" && seen.target == "/token" && seen.body == want;
         if is_right { token("t") } else { reply(400, &[], r#"{"error":"invalid_grant"}"#) }
     });
-    let upstream = upstream(&internet, &from_file(&file));
+    let upstream = upstream(&network, &from_file(&file));
     assert_eq!(pull(&upstream).await.unwrap(), "layer");
     for seen in network.seen() {
         let is_shown = format!("{seen:?}").contains("refresh+me");
@@ -118,7 +118,7 @@ async fn a_refresh_token_goes_to_the_token_server_alone_and_by_post() {
 /// Docker Hub locks an account out after a dozen wrong passwords.
 #[tokio::test(start_paused = true)]
 async fn a_refused_password_is_shown_a_few_times_and_then_with_growing_pauses() {
-    let (internet, network) = world();
+    let network = world();
     let shown = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&shown);
     network.serve(UP, |_| challenge(BEARER));
@@ -126,7 +126,7 @@ async fn a_refused_password_is_shown_a_few_times_and_then_with_growing_pauses() 
         count.fetch_add(1, Ordering::SeqCst);
         reply(401, &[], "")
     });
-    let upstream = upstream(&internet, &with_password("wrong"));
+    let upstream = upstream(&network, &with_password("wrong"));
     for _ in 0..3_600 {
         let refused = pull(&upstream).await;
         assert!(matches!(refused, Err(UpstreamError::CredentialRefused { .. })), "{refused:?}");

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::network::{Make, Script, Seen, Step, reply};
+use super::sites::{Make, Script, Seen, Step, reply};
 use super::*;
 
 fn head_of_manifest() -> Question {
@@ -36,9 +36,9 @@ async fn ask_often(upstream: &Arc<Upstream>, count: usize) -> Vec<UpstreamError>
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_asked_about_once_in_each_of_its_windows() {
     for (status, header) in [(429, "30"), (503, "30")] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |_| reply(status, &[("Retry-After", header)], ""));
-        let upstream = upstream(&internet, &options());
+        let upstream = upstream(&network, &options());
         assert!(ask(&upstream, &manifest("a")).await.is_err());
 
         for window in 1..=3 {
@@ -60,12 +60,12 @@ async fn a_limit_is_asked_about_once_in_each_of_its_windows() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_on_manifests_is_none_on_blobs_or_heads() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |seen| match (&*seen.method, seen.target.contains("/manifests/")) {
         ("GET", true) => reply(429, &[("Retry-After", "60")], ""),
         _ => reply(200, &[], "layer"),
     });
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     let limited = ask(&upstream, &manifest("a")).await.unwrap_err();
     assert!(matches!(limited, UpstreamError::Throttled { wait: Some(_), .. }), "{limited:?}");
@@ -78,10 +78,10 @@ async fn a_limit_on_manifests_is_none_on_blobs_or_heads() {
 /// The limit is the token server's, not the registry's, and the other way round for storage.
 #[tokio::test(start_paused = true)]
 async fn a_limit_belongs_to_the_host_that_set_it() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, leading_blobs_away);
     network.serve(CDN, |_| reply(429, &[("Retry-After", "60")], ""));
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     let error = pull(&upstream).await.unwrap_err();
     assert_eq!(error.host(), "cdn.test");
@@ -92,11 +92,11 @@ async fn a_limit_belongs_to_the_host_that_set_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_server_that_limits_us_is_left_alone() {
-    let (internet, network) = world();
+    let network = world();
     let realm = r#"Bearer realm="http://auth.example.com/token",service="s""#;
     network.serve(UP, move |_| reply(401, &[("WWW-Authenticate", realm)], ""));
     network.serve(AUTH, |_| reply(429, &[("Retry-After", "60")], ""));
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     for repository in ["a", "b", "c"] {
         let error = ask(&upstream, &manifest(repository)).await.unwrap_err();
@@ -114,9 +114,9 @@ async fn a_host_that_fails_five_times_is_told_of_at_once_and_probed_once() {
         ("closed", || vec![Step::Close]),
     ];
     for (fault, script) in faults {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |_| script());
-        let upstream = upstream(&internet, &options());
+        let upstream = upstream(&network, &options());
 
         let first = ask(&upstream, &manifest("a")).await.unwrap_err();
         assert!(!upstream.is_open(), "{fault}");
@@ -143,9 +143,9 @@ async fn a_host_that_fails_five_times_is_told_of_at_once_and_probed_once() {
 /// F9: a black hole costs the first requests their time-out and later ones nothing.
 #[tokio::test(start_paused = true)]
 async fn a_black_hole_is_found_out_and_a_host_that_is_back_is_asked() {
-    let (internet, network) = world();
+    let network = world();
     network.black_hole(UP);
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     ask_often(&upstream, 200).await;
     assert!(upstream.is_open());
@@ -163,9 +163,9 @@ async fn a_black_hole_is_found_out_and_a_host_that_is_back_is_asked() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_no_fault_of_the_host_opens_nothing() {
     for status in [200, 401, 404, 429, 500] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |_| reply(status, &[], ""));
-        let upstream = upstream(&internet, &options());
+        let upstream = upstream(&network, &options());
         for _ in 0..10 {
             drop(ask(&upstream, &manifest("a")).await);
         }
@@ -177,17 +177,17 @@ async fn an_answer_that_is_no_fault_of_the_host_opens_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_breaker_stops_neither_other_hosts_nor_bodies_on_their_way() {
     static STATUS: AtomicU16 = AtomicU16::new(200);
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, leading_blobs_away);
     network.serve(CDN, |_| match STATUS.load(Ordering::Relaxed) {
         200 => vec![
-            Step::Send(network::head(200, &[("Content-Length", "5")])),
+            Step::Send(sites::head(200, &[("Content-Length", "5")])),
             Step::Wait(Duration::from_secs(20)),
             Step::Send(b"layer".to_vec()),
         ],
         status => reply(status, &[], ""),
     });
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
     let running = ask(&upstream, &blob(ReadMethod::Get, 0)).await.unwrap();
     STATUS.store(502, Ordering::Relaxed);
 
@@ -207,11 +207,11 @@ async fn a_breaker_stops_neither_other_hosts_nor_bodies_on_their_way() {
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_is_probed_while_idle_rarely_and_until_it_closes() {
     for (host, down) in [(UP, "up.example.com"), (CDN, "cdn.test")] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, leading_blobs_away);
         network.serve(CDN, |_| reply(200, &[], "layer"));
         network.serve(host, |_| reply(502, &[], ""));
-        let upstream = upstream(&internet, &options());
+        let upstream = upstream(&network, &options());
         for _ in 0..2 {
             assert!(pull(&upstream).await.is_err());
         }
@@ -234,9 +234,9 @@ async fn an_open_breaker_is_probed_while_idle_rarely_and_until_it_closes() {
 /// Nothing is left behind by an upstream that the configuration has no more.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_is_gone_is_not_probed() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |_| reply(502, &[], ""));
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
     for _ in 0..2 {
         assert!(ask(&upstream, &manifest("a")).await.is_err());
     }

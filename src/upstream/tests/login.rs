@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::network::{Make, Script, Step, reply};
+use super::sites::{Make, Script, Step, reply};
 use super::*;
 
 const BEARER: &str = r#"Bearer realm="http://auth.example.com/token?x=y",service="up",scope="repository:other/secret:pull,push,*""#;
 
 /// A registry that wants the token `t1`, `t2`, … that its token server issued last.
-fn registry(network: &FakeNetwork, issued: &Arc<AtomicUsize>) {
+fn registry(network: &ScriptedSites, issued: &Arc<AtomicUsize>) {
     let valid = Arc::clone(issued);
     network.serve(UP, move |seen| {
         let want = format!("Bearer t{}", valid.load(Ordering::SeqCst));
@@ -36,9 +36,9 @@ pub(super) fn token(text: &str) -> Script {
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_askers_share_one_token() {
-    let (internet, network) = world();
+    let network = world();
     registry(&network, &Arc::default());
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     let pulls: Vec<_> = (0..100)
         .map(|_| {
@@ -55,9 +55,9 @@ async fn a_hundred_askers_share_one_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_known_challenge_is_met_in_advance_and_the_token_is_kept_until_it_ages() {
-    let (internet, network) = world();
+    let network = world();
     registry(&network, &Arc::default());
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     pull(&upstream).await.unwrap();
     assert_eq!((network.count("up.example.com"), network.count("auth.example.com")), (2, 1));
@@ -71,11 +71,11 @@ async fn a_known_challenge_is_met_in_advance_and_the_token_is_kept_until_it_ages
 
 #[tokio::test(start_paused = true)]
 async fn the_token_is_asked_for_our_repository_whatever_the_challenge_says() {
-    let (internet, network) = world();
+    let network = world();
     registry(&network, &Arc::default());
 
-    pull(&upstream(&internet, &options())).await.unwrap();
-    pull(&upstream(&internet, &with_password("pw"))).await.unwrap();
+    pull(&upstream(&network, &options())).await.unwrap();
+    pull(&upstream(&network, &with_password("pw"))).await.unwrap();
 
     let asked: Vec<_> =
         network.seen().into_iter().filter(|seen| seen.host == "auth.example.com").collect();
@@ -91,10 +91,10 @@ async fn the_token_is_asked_for_our_repository_whatever_the_challenge_says() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kept_token_that_is_refused_is_replaced_once() {
-    let (internet, network) = world();
+    let network = world();
     let issued = Arc::default();
     registry(&network, &issued);
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
     pull(&upstream).await.unwrap();
 
     issued.store(7, Ordering::SeqCst);
@@ -106,7 +106,7 @@ async fn a_kept_token_that_is_refused_is_replaced_once() {
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_refuses_for_ever_is_asked_twice_and_denies() {
     for status in [401, 403] {
-        let (internet, network) = world();
+        let network = world();
         let is_open = Arc::new(AtomicBool::new(true));
         let open = Arc::clone(&is_open);
         network.serve(UP, move |seen| match seen.header("authorization") {
@@ -116,7 +116,7 @@ async fn a_registry_that_refuses_for_ever_is_asked_twice_and_denies() {
             Some(_) => reply(status, &[("WWW-Authenticate", BEARER)], ""),
         });
         network.serve(AUTH, |_| token("t"));
-        let upstream = upstream(&internet, &options());
+        let upstream = upstream(&network, &options());
         pull(&upstream).await.unwrap();
         is_open.store(false, Ordering::SeqCst);
 
@@ -135,7 +135,7 @@ async fn a_registry_that_refuses_for_ever_is_asked_twice_and_denies() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_without_a_challenge_is_explained_by_a_ping() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |seen| match (&*seen.target, seen.header("authorization")) {
         ("/v2/", _) => challenge(BEARER),
         (_, Some("Bearer t")) => reply(200, &[], "layer"),
@@ -145,7 +145,7 @@ async fn a_refusal_without_a_challenge_is_explained_by_a_ping() {
     // One place in the queue: a ping beside the request it explains would wait for ever.
     let options = UpstreamOptions { max_connections: 1, ..options() };
 
-    assert_eq!(pull(&upstream(&internet, &options)).await.unwrap(), "layer");
+    assert_eq!(pull(&upstream(&network, &options)).await.unwrap(), "layer");
 
     let targets: Vec<_> = network.seen().iter().map(|seen| seen.target.len()).collect();
     assert_eq!((targets.len(), targets[1]), (4, "/v2/".len()));
@@ -161,9 +161,9 @@ async fn what_we_cannot_meet_is_a_denial() {
         (401, ""),
         (403, ""),
     ] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |_| reply(status, &[("WWW-Authenticate", text)], ""));
-        let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+        let error = pull(&upstream(&network, &options())).await.unwrap_err();
         assert_eq!(denied(&error).unwrap().as_u16(), status, "{text}: {error:?}");
         assert!(network.seen().len() <= 3, "{text}");
     }
@@ -171,12 +171,12 @@ async fn what_we_cannot_meet_is_a_denial() {
 
 #[tokio::test(start_paused = true)]
 async fn a_password_is_shown_only_when_asked_for_and_then_in_advance() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |seen| match seen.header("authorization") {
         Some("Basic bWU6cHc=") => reply(200, &[], "layer"),
         _ => challenge("Basic realm=\"x\""),
     });
-    let upstream = upstream(&internet, &with_password("pw"));
+    let upstream = upstream(&network, &with_password("pw"));
     pull(&upstream).await.unwrap();
     pull(&upstream).await.unwrap();
     let sent: Vec<_> =
@@ -187,14 +187,14 @@ async fn a_password_is_shown_only_when_asked_for_and_then_in_advance() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_password_is_told_from_a_refused_repository_by_the_ping() {
     for (ping, refused_everywhere) in [(401, true), (403, true), (200, false), (404, false)] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |seen| match &*seen.target {
             "/v2/" => reply(ping, &[("WWW-Authenticate", "Basic")], ""),
             _ => challenge("Basic"),
         });
         // One place in the queue: a ping beside the request it explains would wait for ever.
         let options = UpstreamOptions { max_connections: 1, ..with_password("pw") };
-        let error = pull(&upstream(&internet, &options)).await.unwrap_err();
+        let error = pull(&upstream(&network, &options)).await.unwrap_err();
         let is_credential = matches!(error, UpstreamError::CredentialRefused { .. });
         assert_eq!(is_credential, refused_everywhere, "{ping}: {error:?}");
         assert_eq!(denied(&error).is_some(), !refused_everywhere, "{ping}: {error:?}");
@@ -205,26 +205,26 @@ async fn a_refused_password_is_told_from_a_refused_repository_by_the_ping() {
 /// Obeyed as a denial, an outage would drop what is cached.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_the_ping_is_not_a_denial() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |seen| match &*seen.target {
         "/v2/" => reply(503, &[], ""),
         _ => challenge("Basic"),
     });
-    let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
+    let error = pull(&upstream(&network, &with_password("pw"))).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_token_server_says_depends_on_who_asked() {
     for status in [401, 403] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, |_| challenge(BEARER));
         network.serve(AUTH, move |_| reply(status, &[], ""));
 
-        let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+        let error = pull(&upstream(&network, &options())).await.unwrap_err();
         assert_eq!(denied(&error).unwrap().as_u16(), status);
 
-        let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
+        let error = pull(&upstream(&network, &with_password("pw"))).await.unwrap_err();
         assert!(matches!(error, UpstreamError::CredentialRefused { .. }), "{error:?}");
         assert!(!error.is_an_answer());
         assert_eq!(network.count("auth.example.com"), 2);
@@ -243,12 +243,12 @@ async fn a_token_server_that_is_out_of_order_is_an_outage() {
         || vec![Step::Close],
     ];
     for script in scripts {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, |_| challenge(BEARER));
         network.serve(AUTH, move |_| script());
         network.serve(CDN, |_| token("t"));
 
-        let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
+        let error = pull(&upstream(&network, &with_password("pw"))).await.unwrap_err();
 
         let is_outage =
             matches!(error, UpstreamError::Unexpected { .. } | UpstreamError::Unreachable { .. });
@@ -270,7 +270,7 @@ async fn a_token_server_may_redirect_within_its_origin() {
         (302, "/again", 5),
     ] {
         for credential in [None, Some("Basic bWU6cHc=")] {
-            let (internet, network) = world();
+            let network = world();
             network.serve(UP, |seen| match seen.header("authorization") {
                 Some("Bearer t") => reply(200, &[], "layer"),
                 _ => challenge(BEARER),
@@ -282,7 +282,7 @@ async fn a_token_server_may_redirect_within_its_origin() {
             });
             let options = if credential.is_some() { with_password("pw") } else { options() };
 
-            assert_eq!(pull(&upstream(&internet, &options)).await.unwrap(), "layer", "{location}");
+            assert_eq!(pull(&upstream(&network, &options)).await.unwrap(), "layer", "{location}");
 
             let seen = network.seen().into_iter().filter(|seen| seen.host != "up.example.com");
             let credentials: Vec<_> =
@@ -305,12 +305,12 @@ async fn a_token_server_may_not_redirect_elsewhere_nor_for_ever() {
         ("", "Location is empty"),
         ("/token", "more than 5 redirects"),
     ] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, |_| challenge(BEARER));
         network.serve(AUTH, move |_| reply(302, &[("Location", location)], ""));
         network.serve(CDN, |_| token("t"));
 
-        let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
+        let error = pull(&upstream(&network, &with_password("pw"))).await.unwrap_err();
 
         assert!(error.to_string().contains(said), "{location}: {error}");
         assert!(!error.is_an_answer(), "{error:?}");
@@ -324,11 +324,11 @@ async fn a_token_server_may_not_redirect_elsewhere_nor_for_ever() {
 /// A registry that moves its token server must not be lost until the next restart.
 #[tokio::test(start_paused = true)]
 async fn a_token_server_that_is_gone_is_asked_about_anew() {
-    let (internet, network) = world();
+    let network = world();
     network.name("auth2.example.com", &["1.0.0.9"]);
     network.serve("1.0.0.9:80", |_| token("t"));
     registry(&network, &Arc::default());
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
     pull(&upstream).await.unwrap();
 
     network.serve(AUTH, |_| reply(404, &[], ""));
@@ -344,9 +344,9 @@ async fn a_token_server_that_is_gone_is_asked_about_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_login_ends_with_the_deadline_and_the_next_asker_gets_its_token() {
-    let (internet, network) = world();
+    let network = world();
     registry(&network, &Arc::default());
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     let deadline = Instant::now() + Duration::from_millis(500);
     let error = upstream.ask(&blob(ReadMethod::Get, 0), deadline).await.unwrap_err();

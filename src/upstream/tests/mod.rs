@@ -8,13 +8,17 @@ mod hidden;
 mod issued;
 mod limits;
 mod login;
-mod network;
 mod realm;
 mod redirect;
 mod retry;
 mod secrets;
+mod sites;
 mod skew;
 mod tls;
+
+#[allow(dead_code, unreachable_pub, reason = "it is the integration tests', which use all of it")]
+#[path = "../../../tests/it/support/network.rs"]
+mod fake_network;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +26,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
-use self::network::{FakeNetwork, Internet};
+use self::sites::ScriptedSites;
 use super::{
     Answer, ChangeCall, ChangePayload, ChangeTarget, ProxyCredential, Question, ReadMethod,
     Upstream, UpstreamError, UpstreamGroup, UpstreamIndex, UpstreamOptions,
@@ -34,13 +38,12 @@ const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 
 /// A world in which `up.example.com` has a private address, as its operator wants it, and the
 /// others have public ones.
-fn world() -> (Internet, Arc<FakeNetwork>) {
-    let internet = Internet::default();
-    let network = Arc::clone(&internet.0);
+fn world() -> ScriptedSites {
+    let network = ScriptedSites::default();
     network.name("up.example.com", &["10.0.0.1"]);
     network.name("auth.example.com", &["1.0.0.2"]);
     network.name("cdn.test", &["1.0.0.3"]);
-    (internet, network)
+    network
 }
 
 const UP: &str = "10.0.0.1:80";
@@ -57,12 +60,12 @@ fn with_password(password: &str) -> UpstreamOptions {
     UpstreamOptions { credential, ..options() }
 }
 
-fn upstream(internet: &Internet, options: &UpstreamOptions) -> Arc<Upstream> {
-    Arc::new(Upstream::new(options, &egress(internet), &Arc::default()).unwrap())
+fn upstream(network: &ScriptedSites, options: &UpstreamOptions) -> Arc<Upstream> {
+    Arc::new(Upstream::new(options, &egress(network), &Arc::default()).unwrap())
 }
 
-fn egress(internet: &Internet) -> EgressRoute {
-    EgressRoute::direct(Arc::new(internet.clone()), InstanceId::random())
+fn egress(network: &ScriptedSites) -> EgressRoute {
+    EgressRoute::direct(network.network(), InstanceId::random())
 }
 
 fn blob(method: ReadMethod, from: u64) -> Question {

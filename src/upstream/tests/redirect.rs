@@ -2,11 +2,11 @@
 
 use http::header::CONTENT_LENGTH;
 
-use super::network::{Step, head, reply};
+use super::sites::{Step, head, reply};
 use super::*;
 
 /// A registry that redirects every blob to `location`.
-fn redirecting(network: &FakeNetwork, location: &'static str) {
+fn redirecting(network: &ScriptedSites, location: &'static str) {
     network.serve(UP, move |_| reply(307, &[("Location", location)], "<html>moved</html>"));
 }
 
@@ -19,11 +19,11 @@ fn forbidden(error: UpstreamError) -> (String, String) {
 
 #[tokio::test(start_paused = true)]
 async fn a_blob_is_fetched_from_where_the_registry_points_with_its_range() {
-    let (internet, network) = world();
+    let network = world();
     redirecting(&network, "http://cdn.test/x?sig=s3cr3t");
     network.serve(CDN, |_| reply(206, &[("Content-Range", "bytes 2-4/5")], "llo"));
 
-    let answer = ask(&upstream(&internet, &options()), &blob(ReadMethod::Get, 2)).await.unwrap();
+    let answer = ask(&upstream(&network, &options()), &blob(ReadMethod::Get, 2)).await.unwrap();
 
     assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT);
     assert_eq!(answer.body.collect(9).await.unwrap(), "llo");
@@ -54,7 +54,7 @@ async fn a_redirect_into_the_private_network_is_never_dialled() {
         ("http://inner.test/", &["127.0.0.1", "::1", "fd00:ec2::254"]),
         ("http://inner.test/", &["64:ff9b::7f00:1"]),
     ] {
-        let (internet, network) = world();
+        let network = world();
         redirecting(&network, location);
         network.name("inner.test", addresses);
         for tripwire in [
@@ -71,7 +71,7 @@ async fn a_redirect_into_the_private_network_is_never_dialled() {
             network.serve(tripwire, |_| reply(200, &[], "secret"));
         }
 
-        let (_, reason) = forbidden(pull(&upstream(&internet, &options())).await.unwrap_err());
+        let (_, reason) = forbidden(pull(&upstream(&network, &options())).await.unwrap_err());
 
         assert!(reason.contains("`redirect_hosts`"), "{location}: {reason}");
         assert_eq!(network.dialled(), [UP], "{location}");
@@ -81,12 +81,12 @@ async fn a_redirect_into_the_private_network_is_never_dialled() {
 /// One public address is no excuse to dial the private one beside it.
 #[tokio::test(start_paused = true)]
 async fn of_mixed_addresses_only_the_public_ones_are_dialled() {
-    let (internet, network) = world();
+    let network = world();
     redirecting(&network, "http://mixed.test/");
     network.name("mixed.test", &["127.0.0.1", "1.0.0.4", "10.9.9.9"]);
     network.serve("127.0.0.1:80", |_| reply(200, &[], "secret"));
 
-    let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+    let error = pull(&upstream(&network, &options())).await.unwrap_err();
 
     assert!(matches!(error, UpstreamError::Unreachable { .. }), "{error:?}");
     assert!(network.dialled().iter().all(|address| address == UP || address == "1.0.0.4:80"));
@@ -94,7 +94,7 @@ async fn of_mixed_addresses_only_the_public_ones_are_dialled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listed_host_may_have_a_private_address() {
-    let (internet, network) = world();
+    let network = world();
     redirecting(&network, "http://minio.test:9000/x");
     network.name("minio.test", &["10.0.0.7"]);
     network.serve("10.0.0.7:9000", |_| reply(200, &[], "layer"));
@@ -102,17 +102,17 @@ async fn a_listed_host_may_have_a_private_address() {
         |text: &str| UpstreamOptions { redirect_hosts: vec![text.parse().unwrap()], ..options() };
 
     for entry in ["minio.test", "minio.test:9000"] {
-        assert_eq!(pull(&upstream(&internet, &listed(entry))).await.unwrap(), "layer", "{entry}");
+        assert_eq!(pull(&upstream(&network, &listed(entry))).await.unwrap(), "layer", "{entry}");
     }
     for entry in ["minio.test:9001", "test", "10.0.0.7"] {
-        let (target, _) = forbidden(pull(&upstream(&internet, &listed(entry))).await.unwrap_err());
+        let (target, _) = forbidden(pull(&upstream(&network, &listed(entry))).await.unwrap_err());
         assert_eq!(target, "http://minio.test:9000", "{entry}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_credential_stays_at_its_origin_and_is_gone_once_the_walk_has_left_it() {
-    let (internet, network) = world();
+    let network = world();
     network.name("up2.example.com", &["1.0.0.5"]);
     network.serve(UP, |seen| match (&*seen.target, seen.header("authorization")) {
         (_, None) if seen.target.starts_with("/v2/") => {
@@ -129,7 +129,7 @@ async fn a_credential_stays_at_its_origin_and_is_gone_once_the_walk_has_left_it(
         ..with_password("pw")
     };
 
-    assert_eq!(pull(&upstream(&internet, &options)).await.unwrap(), "layer");
+    assert_eq!(pull(&upstream(&network, &options)).await.unwrap(), "layer");
 
     let sent = network.seen();
     let sent: Vec<_> =
@@ -148,7 +148,7 @@ async fn a_credential_stays_at_its_origin_and_is_gone_once_the_walk_has_left_it(
 #[tokio::test(start_paused = true)]
 async fn the_fifth_redirect_is_followed_and_the_sixth_is_not() {
     for (hops, is_followed) in [(5, true), (6, false), (usize::MAX, false)] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |seen| {
             let at: usize = seen.target.strip_prefix("/hop").map_or(0, |n| n.parse().unwrap());
             if at == hops {
@@ -158,7 +158,7 @@ async fn the_fifth_redirect_is_followed_and_the_sixth_is_not() {
             }
         });
 
-        let pulled = pull(&upstream(&internet, &options())).await;
+        let pulled = pull(&upstream(&network, &options())).await;
 
         assert_eq!(pulled.is_ok(), is_followed, "{hops} {pulled:?}");
         assert_eq!(network.count("up.example.com"), 6);
@@ -174,9 +174,9 @@ async fn a_redirect_to_nowhere_or_to_another_scheme_is_no_answer() {
         ("javascript:alert(1)", true),
         ("http://user:pw@cdn.test/x", true),
     ] {
-        let (internet, network) = world();
+        let network = world();
         redirecting(&network, location);
-        let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+        let error = pull(&upstream(&network, &options())).await.unwrap_err();
         assert_eq!(
             matches!(error, UpstreamError::Forbidden { .. }),
             forbidden,
@@ -193,11 +193,11 @@ async fn a_refusal_by_storage_is_not_a_denial() {
     let paths = ["x", "docker/registry/v2/blobs/sha256/ab/abcd/data?signature=1", "v2/a/b?sig=1"];
     let statuses = [401, 403, 404, 410];
     for (status, path) in statuses.iter().flat_map(|status| paths.map(|path| (*status, path))) {
-        let (internet, network) = world();
+        let network = world();
         redirecting(&network, format!("http://cdn.test/{path}").leak());
         network.serve(CDN, move |_| reply(status, &[("WWW-Authenticate", "Basic")], ""));
 
-        let error = pull(&upstream(&internet, &with_password("pw"))).await.unwrap_err();
+        let error = pull(&upstream(&network, &with_password("pw"))).await.unwrap_err();
 
         assert!(!error.is_an_answer() && !error.is_about_the_asker());
         let UpstreamError::StorageRefused { host, status: got } = error else {
@@ -212,7 +212,7 @@ async fn a_refusal_by_storage_is_not_a_denial() {
 #[tokio::test(start_paused = true)]
 async fn a_head_that_storage_refuses_is_learnt_from_the_first_byte() {
     for (status, length) in [(400, "70"), (403, "70"), (405, "0"), (501, "70")] {
-        let (internet, network) = world();
+        let network = world();
         redirecting(&network, "http://cdn.test/x");
         network.serve(CDN, move |seen| match (&*seen.method, length) {
             ("HEAD", _) => reply(status, &[], ""),
@@ -222,7 +222,7 @@ async fn a_head_that_storage_refuses_is_learnt_from_the_first_byte() {
 
         // One place in the queue, which the second question must find free.
         let options = UpstreamOptions { max_connections: 1, ..options() };
-        let answer = ask(&upstream(&internet, &options), &blob(ReadMethod::Head, 0)).await.unwrap();
+        let answer = ask(&upstream(&network, &options), &blob(ReadMethod::Head, 0)).await.unwrap();
 
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(answer.headers[CONTENT_LENGTH], length);
@@ -236,25 +236,24 @@ async fn a_head_that_storage_refuses_is_learnt_from_the_first_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn storage_that_ignores_the_range_still_tells_the_length() {
-    let (internet, network) = world();
+    let network = world();
     redirecting(&network, "http://cdn.test/x");
     network.serve(CDN, |seen| match &*seen.method {
         "HEAD" => reply(403, &[], ""),
         _ => vec![Step::Send(head(200, &[("Content-Length", "900000000")])), Step::Hang],
     });
 
-    let answer = ask(&upstream(&internet, &options()), &blob(ReadMethod::Head, 0)).await.unwrap();
+    let answer = ask(&upstream(&network, &options()), &blob(ReadMethod::Head, 0)).await.unwrap();
 
     assert_eq!(answer.headers[CONTENT_LENGTH], "900000000");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_the_registry_itself_refuses_is_not_asked_another_way() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |_| reply(405, &[], ""));
 
-    let error =
-        ask(&upstream(&internet, &options()), &blob(ReadMethod::Head, 0)).await.unwrap_err();
+    let error = ask(&upstream(&network, &options()), &blob(ReadMethod::Head, 0)).await.unwrap_err();
 
     assert!(matches!(
         error,
@@ -266,13 +265,13 @@ async fn a_head_that_the_registry_itself_refuses_is_not_asked_another_way() {
 /// Registries that do not know referrers may redirect to what they stand in front of.
 #[tokio::test(start_paused = true)]
 async fn referrers_that_are_elsewhere_are_not_there() {
-    let (internet, network) = world();
+    let network = world();
     redirecting(&network, "http://cdn.test/x");
     network.serve(CDN, |_| reply(200, &[], "<html>"));
     let resource = Resource::Referrers(format!("sha256:{HEX}").parse().unwrap());
     let question = Question { resource, ..blob(ReadMethod::Get, 0) };
 
-    let error = ask(&upstream(&internet, &options()), &question).await.unwrap_err();
+    let error = ask(&upstream(&network, &options()), &question).await.unwrap_err();
 
     assert!(matches!(error, UpstreamError::NotFound { .. }), "{error:?}");
     assert_eq!(network.dialled(), [UP]);

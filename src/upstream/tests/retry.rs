@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::network::{Make, Script, Step, head, reply};
+use super::sites::{Make, Script, Step, head, reply};
 use super::*;
 
 /// A registry that serves the scripts in turn, and the last one for ever.
-fn serving(network: &FakeNetwork, scripts: &'static [Make]) {
+fn serving(network: &ScriptedSites, scripts: &'static [Make]) {
     let next = AtomicUsize::new(0);
     network
         .serve(UP, move |_| scripts[next.fetch_add(1, Ordering::Relaxed).min(scripts.len() - 1)]());
@@ -27,10 +27,10 @@ async fn a_fault_on_the_way_is_tried_three_times() {
         ("garbage", &[|| vec![Step::Send(b"SSH-2.0-x\r\n\r\n".to_vec())], layer]),
     ];
     for (fault, scripts) in faults {
-        let (internet, network) = world();
+        let network = world();
         serving(&network, scripts);
 
-        assert_eq!(pull(&upstream(&internet, &options())).await.unwrap(), "layer", "{fault}");
+        assert_eq!(pull(&upstream(&network, &options())).await.unwrap(), "layer", "{fault}");
 
         assert_eq!(network.seen().len(), scripts.len(), "{fault}");
     }
@@ -38,11 +38,11 @@ async fn a_fault_on_the_way_is_tried_three_times() {
 
 #[tokio::test(start_paused = true)]
 async fn after_three_tries_the_last_fault_is_the_answer() {
-    let (internet, network) = world();
+    let network = world();
     serving(&network, &[|| reply(503, &[], "")]);
     let start = Instant::now();
 
-    let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+    let error = pull(&upstream(&network, &options())).await.unwrap_err();
 
     assert!(error.is_transient());
     assert!(matches!(
@@ -57,10 +57,10 @@ async fn after_three_tries_the_last_fault_is_the_answer() {
 #[tokio::test(start_paused = true)]
 async fn what_the_upstream_says_on_purpose_is_not_asked_again() {
     for status in [400, 404, 405, 410, 416, 429, 501] {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |_| reply(status, &[("Retry-After", "30")], ""));
 
-        let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+        let error = pull(&upstream(&network, &options())).await.unwrap_err();
 
         let is_right = match (status, &error) {
             (404, UpstreamError::NotFound { .. })
@@ -77,9 +77,9 @@ async fn what_the_upstream_says_on_purpose_is_not_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_is_not_there_is_called_three_times() {
-    let (internet, network) = world();
+    let network = world();
 
-    let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+    let error = pull(&upstream(&network, &options())).await.unwrap_err();
 
     let UpstreamError::Unreachable { host, reason } = error else { panic!("{error:?}") };
     assert_eq!((&*host, &*reason), ("up.example.com", "connection refused"));
@@ -88,20 +88,20 @@ async fn an_upstream_that_is_not_there_is_called_three_times() {
 
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_not_there_is_no_crash() {
-    let (internet, _) = world();
+    let network = world();
     let options = UpstreamOptions { url: "http://nowhere.test".parse().unwrap(), ..options() };
 
-    let error = pull(&upstream(&internet, &options)).await.unwrap_err();
+    let error = pull(&upstream(&network, &options)).await.unwrap_err();
 
     let UpstreamError::Unreachable { reason, .. } = error else { panic!("{error:?}") };
-    assert_eq!(reason, "no such name");
+    assert_eq!(reason, "no such host: nowhere.test");
 }
 
 /// Three tries of 5 s each, and two pauses.
 #[tokio::test(start_paused = true)]
 async fn a_look_up_and_a_connection_have_five_seconds() {
     for is_known in [true, false] {
-        let (internet, network) = world();
+        let network = world();
         if is_known {
             network.black_hole(UP);
         } else {
@@ -109,7 +109,7 @@ async fn a_look_up_and_a_connection_have_five_seconds() {
         }
         let start = Instant::now();
 
-        let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+        let error = pull(&upstream(&network, &options())).await.unwrap_err();
 
         let UpstreamError::Unreachable { reason, .. } = error else { panic!("{error:?}") };
         let fault = if is_known { "the connection was not accepted" } else { "the name lookup" };
@@ -121,11 +121,11 @@ async fn a_look_up_and_a_connection_have_five_seconds() {
 /// 15 s for the first try, what remains of 25 s for the second.
 #[tokio::test(start_paused = true)]
 async fn a_silent_upstream_is_given_up_at_the_deadline() {
-    let (internet, network) = world();
+    let network = world();
     serving(&network, &[|| vec![Step::Hang]]);
     let start = Instant::now();
 
-    let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+    let error = pull(&upstream(&network, &options())).await.unwrap_err();
 
     assert!(matches!(error, UpstreamError::Stalled { .. }), "{error:?}");
     assert_eq!(start.elapsed().as_secs(), 25);
@@ -134,9 +134,9 @@ async fn a_silent_upstream_is_given_up_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn no_try_begins_that_the_deadline_would_not_let_begin() {
-    let (internet, network) = world();
+    let network = world();
     serving(&network, &[|| reply(503, &[], "")]);
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     let deadline = Instant::now() + Duration::from_millis(20);
     let error = upstream.ask(&manifest("a"), deadline).await.unwrap_err();
@@ -148,7 +148,7 @@ async fn no_try_begins_that_the_deadline_would_not_let_begin() {
 /// RFC 8305: where one family leads nowhere, the other answers in time.
 #[tokio::test(start_paused = true)]
 async fn an_address_that_swallows_connections_delays_little() {
-    let (internet, network) = world();
+    let network = world();
     network.name("up.example.com", &["fd00::1", "fd00::2", "fd00::3", "10.0.0.1"]);
     for silent in ["[fd00::1]:80", "[fd00::2]:80", "[fd00::3]:80"] {
         network.black_hole(silent);
@@ -156,14 +156,14 @@ async fn an_address_that_swallows_connections_delays_little() {
     serving(&network, &[layer]);
     let start = Instant::now();
 
-    assert_eq!(pull(&upstream(&internet, &options())).await.unwrap(), "layer");
+    assert_eq!(pull(&upstream(&network, &options())).await.unwrap(), "layer");
 
     assert!(start.elapsed().as_millis() < 300, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_requests_run_at_once_than_allowed_and_each_has_its_turn() {
-    let (internet, network) = world();
+    let network = world();
     serving(
         &network,
         &[|| {
@@ -175,7 +175,7 @@ async fn no_more_requests_run_at_once_than_allowed_and_each_has_its_turn() {
         }],
     );
     let options = UpstreamOptions { max_connections: 2, ..options() };
-    let upstream = upstream(&internet, &options);
+    let upstream = upstream(&network, &options);
 
     let pulls: Vec<_> = (0..6)
         .map(|_| {
@@ -195,10 +195,10 @@ async fn no_more_requests_run_at_once_than_allowed_and_each_has_its_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_turn_ends_with_the_deadline() {
-    let (internet, network) = world();
+    let network = world();
     serving(&network, &[|| vec![Step::Send(head(200, &[("Content-Length", "5")])), Step::Hang]]);
     let options = UpstreamOptions { max_connections: 1, ..options() };
-    let upstream = upstream(&internet, &options);
+    let upstream = upstream(&network, &options);
     let held = ask(&upstream, &blob(ReadMethod::Get, 0)).await.unwrap();
 
     let error = ask(&upstream, &blob(ReadMethod::Get, 0)).await.unwrap_err();
@@ -211,10 +211,10 @@ async fn waiting_for_a_turn_ends_with_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_head_gives_its_turn_back_with_the_answer() {
-    let (internet, network) = world();
+    let network = world();
     serving(&network, &[|| reply(200, &[("Content-Length", "5")], "")]);
     let options = UpstreamOptions { max_connections: 1, ..options() };
-    let upstream = upstream(&internet, &options);
+    let upstream = upstream(&network, &options);
 
     let first = ask(&upstream, &blob(ReadMethod::Head, 0)).await.unwrap();
     assert!(ask(&upstream, &blob(ReadMethod::Head, 0)).await.is_ok());
@@ -226,7 +226,7 @@ async fn a_head_gives_its_turn_back_with_the_answer() {
 #[tokio::test(start_paused = true)]
 async fn an_early_408_on_an_idle_connection_is_no_answer_to_the_next_request() {
     for crosses in [true, false] {
-        let (internet, network) = world();
+        let network = world();
         let is_first = AtomicUsize::new(0);
         network.serve(UP, move |_| {
             let mut script = reply(200, &[], "layer");
@@ -236,7 +236,7 @@ async fn an_early_408_on_an_idle_connection_is_no_answer_to_the_next_request() {
             }
             script
         });
-        let upstream = upstream(&internet, &options());
+        let upstream = upstream(&network, &options());
         let question = Question { method: ReadMethod::Get, ..manifest("a") };
         assert!(ask(&upstream, &question).await.unwrap().body.collect(9).await.is_ok());
         tokio::time::sleep(Duration::from_secs(if crosses { 4 } else { 6 })).await;
@@ -262,7 +262,7 @@ async fn a_change_that_was_not_processed_is_sent_once_more() {
         (502, 502, 1),
         (520, 520, 1),
     ] {
-        let (internet, network) = world();
+        let network = world();
         let posts = AtomicUsize::new(0);
         network.serve(UP, move |seen| match (&*seen.method, posts.load(Ordering::Relaxed)) {
             ("POST", 0) => {
@@ -273,7 +273,7 @@ async fn a_change_that_was_not_processed_is_sent_once_more() {
             _ => reply(200, &[], ""),
         });
 
-        let change = upstream(&internet, &options()).change(begin_upload()).await.unwrap();
+        let change = upstream(&network, &options()).change(begin_upload()).await.unwrap();
 
         assert_eq!(change.status.as_u16(), want);
         let seen = network.seen().into_iter().filter(|seen| seen.method == "POST").count();

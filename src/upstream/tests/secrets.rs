@@ -1,6 +1,6 @@
 //! No secret is printed.
 
-use super::network::{Make, reply};
+use super::sites::{Make, reply};
 use super::*;
 
 const CANARY: &str = "canary";
@@ -21,7 +21,7 @@ async fn no_secret_is_in_any_message() {
         (None, || reply(302, &[("Location", "http://gone.test/canary?canary")], "")),
     ];
     for (asks, script) in worlds {
-        let (internet, network) = world();
+        let network = world();
         network.serve(UP, move |seen| match (asks, seen.header("authorization")) {
             (Some(text), None) => reply(401, &[("WWW-Authenticate", text)], ""),
             (Some(_), Some(_)) => script(),
@@ -30,7 +30,7 @@ async fn no_secret_is_in_any_message() {
         network.serve(AUTH, move |_| script());
         network.serve(CDN, move |_| script());
         let options = with_password(CANARY);
-        let upstream = upstream(&internet, &options);
+        let upstream = upstream(&network, &options);
 
         let error = pull(&upstream).await.unwrap_err();
 
@@ -42,10 +42,10 @@ async fn no_secret_is_in_any_message() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_can_be_printed() {
-    let (internet, network) = world();
+    let network = world();
     network.serve(UP, |_| reply(307, &[("Location", "http://cdn.test/x?sig=canary")], ""));
     network.serve(CDN, |_| reply(200, &[], "canary"));
-    let answer = ask(&upstream(&internet, &options()), &blob(ReadMethod::Get, 0)).await.unwrap();
+    let answer = ask(&upstream(&network, &options()), &blob(ReadMethod::Get, 0)).await.unwrap();
     assert!(!format!("{answer:?}").contains(CANARY), "{answer:?}");
 }
 

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::login::token;
-use super::network::{Seen, reply};
+use super::sites::{Seen, reply};
 use super::*;
 
 const PLAIN: &str = r#"Bearer realm="http://auth.example.com/token",service="up""#;
@@ -15,7 +15,7 @@ const SCOPE: &str =
     r#"Bearer realm="http://auth.example.com/token",service="up",error="insufficient_scope""#;
 
 /// A token server whose tokens say when they were issued, in seconds from now.
-fn issuing(network: &FakeNetwork) -> Arc<AtomicUsize> {
+fn issuing(network: &ScriptedSites) -> Arc<AtomicUsize> {
     let issued = Arc::new(AtomicUsize::new(0));
     let (count, begin) = (Arc::clone(&issued), Instant::now());
     network.serve(AUTH, move |_| {
@@ -35,7 +35,7 @@ fn age(seen: &Seen, begin: Instant) -> Option<Duration> {
 #[tokio::test(start_paused = true)]
 async fn a_registry_whose_clock_is_behind_is_asked_again_with_the_same_token() {
     for skew in [1, 2, 3] {
-        let (internet, network) = world();
+        let network = world();
         let (issued, begin) = (issuing(&network), Instant::now());
         network.serve(UP, move |seen| match age(seen, begin) {
             None => reply(401, &[("WWW-Authenticate", PLAIN)], ""),
@@ -43,7 +43,7 @@ async fn a_registry_whose_clock_is_behind_is_asked_again_with_the_same_token() {
             Some(_) if seen.target == "/v2/" => reply(200, &[], ""),
             Some(_) => reply(200, &[], "layer"),
         });
-        let upstream = upstream(&internet, &options());
+        let upstream = upstream(&network, &options());
 
         assert_eq!(pull(&upstream).await.unwrap(), "layer", "{skew} s");
 
@@ -57,13 +57,13 @@ async fn a_registry_whose_clock_is_behind_is_asked_again_with_the_same_token() {
 /// The same for registries that do not say why, to a client that comes again.
 #[tokio::test(start_paused = true)]
 async fn an_unexplained_refusal_of_a_new_token_keeps_it_for_the_next_request() {
-    let (internet, network) = world();
+    let network = world();
     let (issued, begin) = (issuing(&network), Instant::now());
     network.serve(UP, move |seen| match age(seen, begin) {
         Some(age) if age.as_secs() >= 2 => reply(200, &[], "layer"),
         _ => reply(401, &[("WWW-Authenticate", PLAIN)], ""),
     });
-    let upstream = upstream(&internet, &options());
+    let upstream = upstream(&network, &options());
 
     let error = pull(&upstream).await.unwrap_err();
     assert!(denied(&error).is_some() && !error.is_an_answer(), "{error:?}");
@@ -79,10 +79,10 @@ async fn an_unexplained_refusal_of_a_new_token_keeps_it_for_the_next_request() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_refused_for_long_is_an_outage_and_is_replaced() {
     for options in [options(), with_password("pw")] {
-        let (internet, network) = world();
+        let network = world();
         let issued = issuing(&network);
         network.serve(UP, |_| reply(401, &[("WWW-Authenticate", INVALID)], ""));
-        let upstream = upstream(&internet, &options);
+        let upstream = upstream(&network, &options);
 
         let error = pull(&upstream).await.unwrap_err();
 
@@ -116,7 +116,7 @@ async fn a_repository_that_is_refused_while_the_token_works_denies() {
         (401, PLAIN, "", 1),
         (403, PLAIN, "<html>", 1),
     ] {
-        let (internet, network) = world();
+        let network = world();
         let issued = issuing(&network);
         network.serve(UP, move |seen| match (seen.header("authorization"), &*seen.target) {
             (None, _) => reply(401, &[("WWW-Authenticate", PLAIN)], ""),
@@ -125,7 +125,7 @@ async fn a_repository_that_is_refused_while_the_token_works_denies() {
         });
         let begin = Instant::now();
 
-        let error = pull(&upstream(&internet, &options())).await.unwrap_err();
+        let error = pull(&upstream(&network, &options())).await.unwrap_err();
 
         let name = format!("{status} {challenge} {body}");
         assert_eq!(denied(&error).unwrap().as_u16(), status, "{name}");

@@ -9,7 +9,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use super::network::reply;
+use super::sites::reply;
 use super::*;
 use crate::http::ClientIdentity;
 use crate::upstream::SetupError;
@@ -58,7 +58,7 @@ async fn a_client_certificate_is_shown_to_the_upstream_and_to_nobody_else() {
         cert_pem: client.cert.pem().into_bytes(),
         key_pem: client.signing_key.serialize_pem().into_bytes().into(),
     };
-    let (internet, network) = world();
+    let network = world();
     let (own, mut pem) = issue_mutual("up.example.com", &client);
     let (elsewhere, elsewhere_pem) = issue_mutual("cdn.test", &client);
     pem.extend(elsewhere_pem);
@@ -71,7 +71,7 @@ async fn a_client_certificate_is_shown_to_the_upstream_and_to_nobody_else() {
     network.serve_tls("1.0.0.3:443", elsewhere, |_| reply(200, &[], "layer"));
 
     let with = UpstreamOptions { client_identity: Some(identity), ..https(Some(pem.clone())) };
-    let with = upstream(&internet, &with);
+    let with = upstream(&network, &with);
     assert!(ask(&with, &manifest("a")).await.is_ok());
     let error = pull(&with).await.unwrap_err();
     assert!(
@@ -80,7 +80,7 @@ async fn a_client_certificate_is_shown_to_the_upstream_and_to_nobody_else() {
     );
     assert_eq!(network.count("cdn.test"), 0);
 
-    let without = upstream(&internet, &https(Some(pem)));
+    let without = upstream(&network, &https(Some(pem)));
     assert!(ask(&without, &manifest("a")).await.is_err());
 }
 
@@ -90,16 +90,15 @@ fn https(ca_pem: Option<Vec<u8>>) -> UpstreamOptions {
 
 #[tokio::test(start_paused = true)]
 async fn a_given_ca_is_believed_and_nobody_else_is() {
-    let (internet, network) = world();
+    let network = world();
     let (acceptor, pem) = issue("up.example.com");
     network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
     let (_, other_pem) = issue("up.example.com");
 
-    assert_eq!(pull(&upstream(&internet, &https(Some(pem)))).await.unwrap(), "layer");
+    assert_eq!(pull(&upstream(&network, &https(Some(pem)))).await.unwrap(), "layer");
 
     for ca_pem in [None, Some(other_pem)] {
-        let Ok(upstream) = Upstream::new(&https(ca_pem), &egress(&internet), &Arc::default())
-        else {
+        let Ok(upstream) = Upstream::new(&https(ca_pem), &egress(&network), &Arc::default()) else {
             continue;
         };
         let error = pull(&upstream).await.unwrap_err();
@@ -111,10 +110,10 @@ async fn a_given_ca_is_believed_and_nobody_else_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_certificate_for_another_name_is_refused() {
-    let (internet, network) = world();
+    let network = world();
     let (acceptor, pem) = issue("other.example.com");
     network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
-    let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
+    let error = pull(&upstream(&network, &https(Some(pem)))).await.unwrap_err();
     assert!(matches!(error, UpstreamError::Unreachable { .. }), "{error:?}");
     assert_eq!(network.seen().len(), 0);
 }
@@ -129,10 +128,10 @@ async fn a_certificate_that_is_no_longer_valid_is_refused() {
         let signing_key = KeyPair::generate().unwrap();
         let cert = params.self_signed(&signing_key).unwrap();
         let (acceptor, pem) = serving(CertifiedKey { cert, signing_key });
-        let (internet, network) = world();
+        let network = world();
         network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
 
-        let pulled = pull(&upstream(&internet, &https(Some(pem)))).await;
+        let pulled = pull(&upstream(&network, &https(Some(pem)))).await;
 
         assert_eq!(pulled.is_ok(), is_valid, "{from} to {until}: {pulled:?}");
         assert_eq!(network.seen().len(), usize::from(is_valid));
@@ -152,9 +151,9 @@ fn self_signed_ca(change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey<K
 /// Asks a server that shows the certificate with `ca_pem` as `ca`.
 async fn pull_from(shown: CertifiedKey<KeyPair>, ca_pem: Option<Vec<u8>>) -> Result<(), String> {
     let (acceptor, _) = serving(shown);
-    let (internet, network) = world();
+    let network = world();
     network.serve_tls("10.0.0.1:443", acceptor, |_| reply(200, &[], "layer"));
-    let upstream = Upstream::new(&https(ca_pem), &egress(&internet), &Arc::default());
+    let upstream = Upstream::new(&https(ca_pem), &egress(&network), &Arc::default());
     let upstream = upstream.map_err(|error| error.to_string())?;
     let pulled = pull(&Arc::new(upstream)).await;
     assert_eq!(network.seen().len(), usize::from(pulled.is_ok()));
@@ -227,13 +226,13 @@ async fn a_ca_that_is_not_the_given_one_is_no_servers_certificate() {
 
 #[tokio::test(start_paused = true)]
 async fn an_https_upstream_leads_nobody_to_http() {
-    let (internet, network) = world();
+    let network = world();
     let (acceptor, pem) = issue("up.example.com");
     let location = "http://cdn.test/x";
     network.serve_tls("10.0.0.1:443", acceptor, move |_| reply(307, &[("Location", location)], ""));
     network.serve(CDN, |_| reply(200, &[], "layer"));
 
-    let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
+    let error = pull(&upstream(&network, &https(Some(pem)))).await.unwrap_err();
 
     let UpstreamError::Forbidden { target, .. } = error else { panic!("{error:?}") };
     assert_eq!(target, "http://cdn.test");
@@ -243,10 +242,10 @@ async fn an_https_upstream_leads_nobody_to_http() {
 /// A plain server on a TLS port: an answer before the handshake is no answer.
 #[tokio::test(start_paused = true)]
 async fn what_does_not_speak_tls_is_unreachable() {
-    let (internet, network) = world();
+    let network = world();
     network.serve("10.0.0.1:443", |_| reply(200, &[], "layer"));
     let (_, pem) = issue("up.example.com");
-    let error = pull(&upstream(&internet, &https(Some(pem)))).await.unwrap_err();
+    let error = pull(&upstream(&network, &https(Some(pem)))).await.unwrap_err();
     assert!(
         matches!(error, UpstreamError::Stalled { .. } | UpstreamError::Unreachable { .. }),
         "{error:?}"
@@ -255,9 +254,9 @@ async fn what_does_not_speak_tls_is_unreachable() {
 
 #[test]
 fn options_that_cannot_work_are_refused_by_name() {
-    let internet = Internet::default();
+    let network = ScriptedSites::default();
     let setup = |options: &UpstreamOptions| {
-        Upstream::new(options, &egress(&internet), &Arc::default()).map(|_| ()).unwrap_err()
+        Upstream::new(options, &egress(&network), &Arc::default()).map(|_| ()).unwrap_err()
     };
     for url in [
         "ftp://up.test",

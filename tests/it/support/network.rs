@@ -1,4 +1,5 @@
-//! The whole network that a test's proxy can see: names, addresses and servers, in memory.
+//! The whole network that a test can see: names, addresses and servers, in memory. Tests beside the
+//! code and benchmarks have the same.
 //!
 //! A name that was not given does not resolve. An address at which no server was put is a
 //! tripwire: a connection to it is refused, recorded, and fails the test when the proxy is
@@ -27,6 +28,15 @@ pub trait Server: Send + Sync + 'static {
     fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
+/// Ends each connection.
+struct NoServer;
+
+impl Server for NoServer {
+    fn serve(&self, _: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
 /// How a host can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -50,6 +60,8 @@ struct State {
     hosts: u8,
     names: HashMap<String, Vec<IpAddr>>,
     sites: HashMap<SocketAddr, Site>,
+    /// Names whose look-ups are never answered.
+    silent: Vec<String>,
     connections: Vec<SocketAddr>,
     /// Connections that neither side has ended, and the most that there were of them.
     open: usize,
@@ -74,8 +86,28 @@ impl TestNetwork {
             Ok(literal) => literal,
             Err(_) => state.names.entry(host.to_owned()).or_insert_with(|| vec![fresh.into()])[0],
         };
-        let site = Site { server: Arc::new(server), reach: watch::Sender::new(Reach::Up) };
-        state.sites.insert((address, port).into(), site);
+        drop(state);
+        self.put_at((address, port).into(), server);
+    }
+
+    /// Puts a server at an address, which is reached as before.
+    pub fn put_at(&self, address: SocketAddr, server: impl Server) {
+        let mut state = self.state();
+        let known = state.sites.remove(&address).map(|site| site.reach);
+        let reach = known.unwrap_or_else(|| watch::Sender::new(Reach::Up));
+        state.sites.insert(address, Site { server: Arc::new(server), reach });
+    }
+
+    /// Changes how an address can be reached, at which there may be no server.
+    pub fn set_at(&self, address: SocketAddr, reach: Reach) {
+        let mut state = self.state();
+        let absent = || Site { server: Arc::new(NoServer), reach: watch::Sender::new(reach) };
+        state.sites.entry(address).or_insert_with(absent).reach.send_replace(reach);
+    }
+
+    /// Has look-ups of `host` never be answered.
+    pub fn silence(&self, host: &str) {
+        self.state().silent.push(host.to_owned());
     }
 
     /// Makes `host` resolve to `addresses`, whatever is there.
@@ -135,6 +167,10 @@ impl TestNetwork {
 impl Network for TestNetwork {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>> {
         Box::pin(async move {
+            let is_silent = self.state().silent.iter().any(|name| name == host);
+            if is_silent {
+                std::future::pending::<()>().await;
+            }
             let mut state = self.state();
             state.lookups.push(host.to_owned());
             let known = match host.parse() {

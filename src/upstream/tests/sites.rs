@@ -1,16 +1,17 @@
-//! Hosts that exist only in memory: names, addresses, and scripted HTTP/1.1 servers behind them.
+//! Scripted HTTP/1.1 servers in a network that exists only in memory.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use crate::http::{DuplexStream, Network, NetworkConnection, NetworkFuture};
+use super::fake_network::{Reach, Server, TestNetwork};
+use crate::http::{Network, NetworkConnection};
 
 /// The steps of a server for one request. After the last step it waits for the next request on the
 /// connection.
@@ -46,26 +47,24 @@ impl Seen {
 
 type Handler = Arc<dyn Fn(&Seen) -> Script + Send + Sync>;
 
-/// An internet.
-#[derive(Default)]
-pub(super) struct FakeNetwork {
-    inner: Mutex<Inner>,
+/// Scripted servers in a network, which remember what they saw. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ScriptedSites {
+    network: TestNetwork,
+    seen: SeenRequests,
 }
 
-#[derive(Default)]
-struct Inner {
-    names: HashMap<String, Vec<IpAddr>>,
-    servers: HashMap<SocketAddr, (Handler, Option<TlsAcceptor>)>,
-    silent: Vec<SocketAddr>,
-    silent_names: Vec<String>,
-    dialled: Vec<SocketAddr>,
-    seen: Vec<Seen>,
-}
+#[derive(Clone, Debug, Default)]
+struct SeenRequests(Arc<Mutex<Vec<Seen>>>);
 
-impl FakeNetwork {
+impl ScriptedSites {
+    /// The network, for the code that is tested.
+    pub(super) fn network(&self) -> Arc<dyn Network> {
+        Arc::new(self.network.clone())
+    }
+
     pub(super) fn name(&self, name: &str, addresses: &[&str]) {
-        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        self.inner.lock().unwrap().names.insert(name.to_owned(), addresses);
+        self.network.name(name, addresses);
     }
 
     pub(super) fn serve(
@@ -73,8 +72,7 @@ impl FakeNetwork {
         address: &str,
         handler: impl Fn(&Seen) -> Script + Send + Sync + 'static,
     ) {
-        let server: (Handler, _) = (Arc::new(handler), None);
-        self.inner.lock().unwrap().servers.insert(address.parse().unwrap(), server);
+        self.put(address, None, Arc::new(handler));
     }
 
     pub(super) fn serve_tls(
@@ -83,34 +81,37 @@ impl FakeNetwork {
         tls: TlsAcceptor,
         handler: impl Fn(&Seen) -> Script + Send + Sync + 'static,
     ) {
-        let server: (Handler, _) = (Arc::new(handler), Some(tls));
-        self.inner.lock().unwrap().servers.insert(address.parse().unwrap(), server);
+        self.put(address, Some(tls), Arc::new(handler));
+    }
+
+    fn put(&self, address: &str, tls: Option<TlsAcceptor>, handler: Handler) {
+        let server = ScriptedServer { handler, tls, seen: self.seen.clone() };
+        self.network.put_at(address.parse().unwrap(), server);
     }
 
     /// Connections to `address` are never accepted.
     pub(super) fn black_hole(&self, address: &str) {
-        self.inner.lock().unwrap().silent.push(address.parse().unwrap());
+        self.network.set_at(address.parse().unwrap(), Reach::Dark);
     }
 
     /// Connections to `address` are accepted again.
     pub(super) fn light(&self, address: &str) {
-        let address: SocketAddr = address.parse().unwrap();
-        self.inner.lock().unwrap().silent.retain(|silent| *silent != address);
+        self.network.set_at(address.parse().unwrap(), Reach::Up);
     }
 
     /// Look-ups of `name` are never answered.
     pub(super) fn silent_name(&self, name: &str) {
-        self.inner.lock().unwrap().silent_names.push(name.to_owned());
+        self.network.silence(name);
     }
 
     /// Every address that was called, whether it answered or not.
     pub(super) fn dialled(&self) -> Vec<String> {
-        self.inner.lock().unwrap().dialled.iter().map(ToString::to_string).collect()
+        self.network.connections().iter().map(ToString::to_string).collect()
     }
 
     /// The requests so far.
     pub(super) fn seen(&self) -> Vec<Seen> {
-        self.inner.lock().unwrap().seen.clone()
+        self.seen.0.lock().unwrap().clone()
     }
 
     /// How many requests a host got.
@@ -119,67 +120,32 @@ impl FakeNetwork {
     }
 }
 
-impl std::fmt::Debug for FakeNetwork {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FakeNetwork")
-    }
-}
-
-/// A local handle, so that the network can hand itself to its servers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Internet(pub(super) Arc<FakeNetwork>);
-
-impl Network for Internet {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>> {
-        let inner = self.0.inner.lock().unwrap();
-        let found = inner.names.get(host).cloned();
-        let is_silent = inner.silent_names.iter().any(|name| name == host);
-        drop(inner);
-        Box::pin(async move {
-            if is_silent {
-                std::future::pending::<()>().await;
-            }
-            let found = found.ok_or_else(|| io::Error::other("no such name"))?;
-            Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
-        })
-    }
-
-    fn connect(&self, address: SocketAddr) -> NetworkFuture<'_, NetworkConnection> {
-        Box::pin(async move {
-            let server = {
-                let mut inner = self.0.inner.lock().unwrap();
-                inner.dialled.push(address);
-                (inner.servers.get(&address).cloned(), inner.silent.contains(&address))
-            };
-            let (handler, tls) = match server {
-                (_, true) => std::future::pending().await,
-                (None, false) => return Err(io::ErrorKind::ConnectionRefused.into()),
-                (Some(server), false) => server,
-            };
-            let (near, far) = duplex(64 * 1024);
-            let network = Arc::clone(&self.0);
-            tokio::spawn(async move {
-                match tls {
-                    None => converse(Box::new(far), &network, handler).await,
-                    Some(tls) => match tls.accept(far).await {
-                        Ok(far) => converse(Box::new(far), &network, handler).await,
-                        Err(error) => Err(error),
-                    },
-                }
-            });
-            Ok(Box::new(near) as NetworkConnection)
-        })
-    }
-}
-
-async fn converse(
-    mut stream: Box<dyn DuplexStream>,
-    network: &FakeNetwork,
+struct ScriptedServer {
     handler: Handler,
-) -> io::Result<()> {
+    tls: Option<TlsAcceptor>,
+    seen: SeenRequests,
+}
+
+impl Server for ScriptedServer {
+    fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let io = match &self.tls {
+                None => io,
+                Some(tls) => match tls.accept(io).await {
+                    Ok(io) => Box::new(io),
+                    Err(_) => return,
+                },
+            };
+            // A client that has left is no fault of the server's.
+            drop(converse(io, self).await);
+        })
+    }
+}
+
+async fn converse(mut stream: NetworkConnection, server: &ScriptedServer) -> io::Result<()> {
     while let Some(seen) = read_request(&mut stream).await? {
-        network.inner.lock().unwrap().seen.push(seen.clone());
-        for step in handler(&seen) {
+        server.seen.0.lock().unwrap().push(seen.clone());
+        for step in (server.handler)(&seen) {
             match step {
                 Step::Close => return Ok(()),
                 Step::Hang => std::future::pending().await,
@@ -194,7 +160,7 @@ async fn converse(
     Ok(())
 }
 
-async fn read_request(stream: &mut Box<dyn DuplexStream>) -> io::Result<Option<Seen>> {
+async fn read_request(stream: &mut NetworkConnection) -> io::Result<Option<Seen>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return Ok(None) };
