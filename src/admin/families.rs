@@ -11,7 +11,7 @@ use super::sources::ReportSources;
 use crate::cache::{Decision, ScrubReport};
 use crate::clock::unix_seconds;
 use crate::registry::{Registry, RegistrySet};
-use crate::routes::{AnswerEnd, TrafficCounters};
+use crate::routes::{AnswerEnd, RequestLog, TrafficCounters};
 use crate::store::{EvictedBlobs, EvictionReason, IndexState, SpacePart, SpaceReport, StoreReport};
 use crate::upstream::{RateAllowance, TroubleKind};
 
@@ -30,7 +30,8 @@ pub(super) async fn collect(sources: &ReportSources) -> Vec<MetricFamily> {
     families.extend(scrub(sources.cache.scrub_report()));
     families.extend(memory(sources));
     families.push(single(metrics::CONNECTIONS, sources.connections.len() as u64));
-    families.push(single(metrics::EVENTS_LOST, sources.traffic.events().lost()));
+    let lost = sources.traffic.events().lost() + sources.traffic.logs().lost(RequestLog::Stderr);
+    families.push(single(metrics::EVENTS_LOST, lost));
     families.push(access_log(&sources.traffic));
     families.push(trace_spans(&sources.traffic));
     families.extend(process_state(sources));
@@ -84,9 +85,10 @@ fn process_state(sources: &ReportSources) -> [MetricFamily; 2] {
 }
 
 fn access_log(traffic: &TrafficCounters) -> MetricFamily {
-    let losses = traffic.access_log();
-    let lost = [("disk", &losses.disk), ("slow", &losses.slow)];
-    let lost = lost.map(|(reason, lines)| ([reason], SampleValue::Whole(lines.get())));
+    let (refused, slow) =
+        (traffic.access_log_refused().get(), traffic.logs().lost(RequestLog::File));
+    let lost = [("disk", refused), ("slow", slow)];
+    let lost = lost.map(|(reason, lines)| ([reason], SampleValue::Whole(lines)));
     family(metrics::ACCESS_LOG_LOST, lost)
 }
 

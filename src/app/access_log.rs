@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::log_thread::LogThread;
 use super::{App, StartError};
 use crate::config::AccessLogSettings;
-use crate::routes::AccessLog;
+use crate::routes::{AccessLog, LineLayout, RequestLog};
 use crate::telemetry::RotatedFile;
 
 /// The file, before requests are served.
@@ -33,9 +33,8 @@ impl OpenedAccessLog {
     pub(super) fn start(self, app: &App) -> LogThread {
         let Some(file) = self.file else { return LogThread::default() };
         let (traffic, clock) = (app.traffic(), Arc::clone(&app.egress.clock));
-        let log = AccessLog::new(file, Arc::clone(traffic.access_log()));
-        let events = traffic.events().subscribe();
-        let now = move || clock.now();
-        LogThread::start("access-log", |stop| log.write(events, now, self.reopen, stop))
+        let log = AccessLog::new(file, Arc::clone(traffic.access_log_refused()));
+        let queue = traffic.logs().open(RequestLog::File, LineLayout::Flat, clock);
+        LogThread::start("access-log", |stop| log.write(queue, self.reopen, stop))
     }
 }

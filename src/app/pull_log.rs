@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::control::record_pulls;
+use crate::routes::EventClass;
 
 /// The task.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ impl PullLog {
     /// Starts it. Inside a runtime.
     pub(super) fn start(app: &App) -> Self {
         let stop = CancellationToken::new();
-        let events = app.traffic().events().subscribe_to_pulls();
+        let events = app.traffic().events().subscribe(EventClass::Pull);
         let (store, clock) = (Arc::clone(app.cache.store()), Arc::clone(&app.egress.clock));
         let log = record_pulls(events, store, move || clock.now(), stop.clone());
         Self { stop, task: tokio::spawn(log) }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::App;
 use super::log_thread::LogThread;
 use crate::config::{LogFormat, LogOutput};
-use crate::routes::{LineLayout, log_is_wanted, write_log};
+use crate::routes::{LineLayout, RequestLog, log_is_wanted, write_log};
 
 /// Writes the requests of `app` from now on, if their lines are wanted. Inside a runtime.
 pub(super) fn start(app: &App, log: LogOutput) -> LogThread {
@@ -17,7 +17,6 @@ pub(super) fn start(app: &App, log: LogOutput) -> LogThread {
         LogOutput { is_coloured, .. } => LineLayout::Text { is_coloured },
     };
     let clock = Arc::clone(&app.egress.clock);
-    let events = app.traffic().events().subscribe();
-    let now = move || clock.now();
-    LogThread::start("request-log", |stop| write_log(events, layout, now, std::io::stderr(), stop))
+    let queue = app.traffic().logs().open(RequestLog::Stderr, layout, clock);
+    LogThread::start("request-log", |stop| write_log(queue, std::io::stderr(), stop))
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Decision;
 use crate::control::RegistryTraffic;
 use crate::routes::{
-    EventClient, EventRead, RequestEvent, RequestKind, TrafficCounters, each_event,
+    EventClass, EventClient, EventRead, RequestEvent, RequestKind, TrafficCounters, each_event,
 };
 
 /// The latest requests, clients and misses. Clones are the same.
@@ -48,7 +48,7 @@ pub async fn record_activity(
     now: impl Fn() -> SystemTime,
     stop: CancellationToken,
 ) {
-    let events = traffic.events().subscribe_to_pulls();
+    let events = traffic.events().subscribe(EventClass::Notable);
     let noted = activity.clone();
     let take = move |read| {
         if let Some(EventRead::Event(event)) = read {

@@ -184,7 +184,7 @@ pub(super) struct ClientFigures {
     pub(super) user: Option<String>,
     /// The name that its program gives itself.
     pub(super) agent: Option<String>,
-    /// Its requests that were seen here.
+    /// Its requests, without those for a cached manifest that repeat one of the last half minute.
     pub(super) requests: u64,
     pub(super) last: Timestamp,
 }

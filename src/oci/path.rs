@@ -49,6 +49,14 @@ impl Resource {
             Self::Upload(_) => "blobs/uploads/".to_owned(),
         }
     }
+
+    /// The reference of a manifest, if it is one.
+    pub fn manifest(&self) -> Option<&Reference> {
+        match self {
+            Self::Manifest(reference) => Some(reference),
+            Self::Blob(_) | Self::Referrers(_) | Self::Tags | Self::Upload(_) => None,
+        }
+    }
 }
 
 impl ApiCall {

@@ -1,108 +1,84 @@
-//! Writes a line of JSON into a file for each request, from its event.
+//! Writes a line of JSON into a file for each request.
 //!
-//! The queue in front of it is that of all events: bounded, and no request waits for it. A reader
-//! that lags behind loses lines; so does a disk that takes none. Both are counted and told. The
-//! fields of a line are decided in `request_line.rs`.
+//! The queue in front of it is bounded, and no request waits for it. A thread that lags behind
+//! loses lines; so does a disk that takes none. Both are counted and told. The fields of a line are
+//! decided in `request_line.rs`.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::event::{EventRead, EventReader};
-use super::request_line::{LineLayout, LineTime};
+use super::line_queue::LineQueue;
 use crate::telemetry::{Counter, RotatedFile};
-
-/// Lines of the access log that were lost.
-#[derive(Debug, Default)]
-pub struct AccessLogLosses {
-    /// Because the disk did not take them.
-    pub disk: Counter,
-    /// Because they were written too slowly.
-    pub slow: Counter,
-}
 
 /// The access log: its file, and the lines on their way there.
 #[derive(Debug)]
 pub struct AccessLog {
     file: RotatedFile,
-    losses: Arc<AccessLogLosses>,
-    buffer: Vec<u8>,
+    /// Lines that the disk did not take.
+    refused: Arc<Counter>,
     /// Lines that were lost since the last warning.
     unreported: u64,
     reported: Option<Instant>,
 }
 
 impl AccessLog {
-    /// A log into `file`.
-    pub fn new(file: RotatedFile, losses: Arc<AccessLogLosses>) -> Self {
-        Self { file, losses, buffer: Vec::new(), unreported: 0, reported: None }
+    /// A log into `file`, which counts the lines that its disk `refused`.
+    pub fn new(file: RotatedFile, refused: Arc<Counter>) -> Self {
+        Self { file, refused, unreported: 0, reported: None }
     }
 
-    /// Writes a line for each event, until the sender is gone or `stop` is cancelled; then the
-    /// lines that are due already. Opens the file again at each `reopen`.
+    /// Writes the lines of `queue` until `stop` is cancelled; then those that wait. Opens the file
+    /// again at each `reopen`.
     ///
     /// It writes to the disk where it runs, which has to be a thread of its own.
     pub async fn write(
         mut self,
-        mut events: EventReader,
-        now: impl Fn() -> SystemTime,
+        queue: Arc<LineQueue>,
         mut reopen: Signal,
         stop: CancellationToken,
     ) {
+        let mut batch = Vec::new();
         loop {
-            let read = tokio::select! {
-                read = events.next() => read,
+            tokio::select! {
+                () = queue.wait() => {}
                 _ = reopen.recv() => {
                     self.reopen();
                     continue;
                 }
-                () = stop.cancelled() => None,
-            };
-            let is_over = read.is_none();
-            let due = std::iter::from_fn(|| events.next_now());
-            // Requests that never pause must not keep the file from being reopened.
-            let most = if is_over { usize::MAX } else { ROUND_EVENTS_MAX };
-            let time = LineTime::of(now());
-            read.into_iter().chain(due.take(most)).for_each(|read| self.take(&read, &time));
-            self.flush();
-            if is_over {
-                return;
-            }
-            // Waking for each request would cost it a system call.
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
                 () = stop.cancelled() => {}
             }
-        }
-    }
-
-    fn take(&mut self, read: &EventRead, time: &LineTime) {
-        match read {
-            EventRead::Event(event) => LineLayout::Flat.write(event, time, &mut self.buffer),
-            EventRead::Lost(lines) => {
-                self.losses.slow.add(*lines);
-                self.unreported += lines;
+            let lost = queue.take(&mut batch);
+            self.append(&batch);
+            if lost > 0 {
+                self.unreported += lost;
                 self.report(None);
             }
-        }
-        if self.buffer.len() >= BATCH_BYTES {
-            self.flush();
+            if stop.is_cancelled() {
+                return;
+            }
+            stop.run_until_cancelled(tokio::time::sleep(LineQueue::PAUSE)).await;
         }
     }
 
-    fn flush(&mut self) {
-        let refused = if self.buffer.is_empty() { Ok(()) } else { self.file.append(&self.buffer) };
-        if let Err(refused) = refused {
-            let rest = self.buffer.iter().skip(refused.written);
-            let lines = rest.filter(|byte| **byte == b'\n').count() as u64;
-            self.losses.disk.add(lines);
-            self.unreported += lines;
-            self.report(Some(&refused.source));
+    /// Appends lines, so many at a time that the file is renamed near its size.
+    fn append(&mut self, mut lines: &[u8]) {
+        while !lines.is_empty() {
+            let rest = lines.get(PART_BYTES..).unwrap_or_default();
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            let (part, after) = lines.split_at(end.map_or(lines.len(), |end| PART_BYTES + end + 1));
+            if let Err(refused) = self.file.append(part) {
+                let rest = part.iter().skip(refused.written);
+                let count = rest.filter(|byte| **byte == b'\n').count() as u64;
+                self.refused.add(count);
+                self.unreported += count;
+                self.report(Some(&refused.source));
+            }
+            lines = after;
         }
-        self.buffer.clear();
     }
 
     /// Warns of lines that were lost, at intervals.
@@ -129,14 +105,8 @@ impl AccessLog {
     }
 }
 
-/// Lines are written when so much of them waits, or none is due.
-const BATCH_BYTES: usize = 32 << 10;
-
-/// Events that are read until the file may be reopened.
-const ROUND_EVENTS_MAX: usize = 4096;
-
-/// The longest delay of a line.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Lines are appended by so many bytes and the rest of a line.
+const PART_BYTES: usize = 32 << 10;
 
 /// The time between two warnings of lost lines.
 const REPORT_EVERY: Duration = Duration::from_secs(10);

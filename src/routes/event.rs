@@ -1,9 +1,9 @@
-//! One event for each request, for the log and for any other reader.
+//! One event for a request, for its readers: the log of pulls, the page, traces.
 //!
 //! Events are broadcast without waiting for a reader: a slow one loses the oldest events and learns
 //! how many. Metrics are not counted by a reader, because a counter must not lose any; they are
-//! counted from the same [`RequestSummary`] in `traffic.rs`. How a line of the log looks is decided
-//! in `log.rs`.
+//! counted from the same [`RequestSummary`] in `traffic.rs`. Nor are logs written by one, which
+//! would cost more than the lines: `line_queue.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -170,33 +170,44 @@ impl AnswerEnd {
     }
 }
 
+/// The class of an event, by which readers choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventClass {
+    /// An event that neither of the others has: a ping, a path that names no registry, or a cached
+    /// manifest that the client has asked for alike within the last half minute.
+    Any,
+    /// An event with news, for a page.
+    Notable,
+    /// An event of a request that may begin a pull.
+    Pull,
+}
+
 /// Sends events to their readers.
 #[derive(Debug)]
 pub struct EventSender {
     sender: broadcast::Sender<Arc<RequestEvent>>,
-    /// Readers of every event.
-    readers: Arc<AtomicUsize>,
-    /// Readers of those that may begin a pull.
-    pull_readers: Arc<AtomicUsize>,
+    /// Readers, by the lowest class that they want.
+    readers: Arc<[AtomicUsize; 3]>,
     lost: Arc<Counter>,
 }
 
 impl Default for EventSender {
     fn default() -> Self {
         let (sender, _) = broadcast::channel(LAG_MAX);
-        Self { sender, readers: Arc::default(), pull_readers: Arc::default(), lost: Arc::default() }
+        Self { sender, readers: Arc::default(), lost: Arc::default() }
     }
 }
 
 impl EventSender {
-    /// Whether there is a reader of every event. Without one, no event need be built for it.
+    /// Whether there is a reader of any class.
     pub fn has_readers(&self) -> bool {
-        self.readers.load(Ordering::Relaxed) > 0
+        self.wants(EventClass::Pull)
     }
 
-    /// Whether there is a reader of the events that may begin a pull.
-    pub fn has_pull_readers(&self) -> bool {
-        self.pull_readers.load(Ordering::Relaxed) > 0
+    /// Whether a reader wants the events of this class. If not, none need be built.
+    pub fn wants(&self, class: EventClass) -> bool {
+        let wanted = self.readers.iter().take(class as usize + 1);
+        wanted.map(|readers| readers.load(Ordering::Relaxed)).any(|readers| readers > 0)
     }
 
     /// Sends an event to every reader, without waiting.
@@ -205,23 +216,18 @@ impl EventSender {
         drop(self.sender.send(Arc::new(event)));
     }
 
-    /// A reader of every event from now on.
-    pub fn subscribe(&self) -> EventReader {
-        self.reader_of(&self.readers)
-    }
-
-    /// A reader, from now on, of the events that may begin a pull. Others may come to it as well.
-    pub fn subscribe_to_pulls(&self) -> EventReader {
-        self.reader_of(&self.pull_readers)
-    }
-
-    fn reader_of(&self, readers: &Arc<AtomicUsize>) -> EventReader {
-        readers.fetch_add(1, Ordering::Relaxed);
-        EventReader {
-            receiver: self.sender.subscribe(),
-            readers: Arc::clone(readers),
+    /// A reader, from now on, of the events of this class and of those above it. Others may come to
+    /// it as well.
+    pub fn subscribe(&self, class: EventClass) -> EventReader {
+        let receiver = self.sender.subscribe();
+        let reader = EventReader {
+            receiver,
+            class,
+            readers: Arc::clone(&self.readers),
             lost: Arc::clone(&self.lost),
-        }
+        };
+        reader.count().fetch_add(1, Ordering::Relaxed);
+        reader
     }
 
     /// The number of events that slow readers have lost.
@@ -234,7 +240,8 @@ impl EventSender {
 #[derive(Debug)]
 pub struct EventReader {
     receiver: broadcast::Receiver<Arc<RequestEvent>>,
-    readers: Arc<AtomicUsize>,
+    class: EventClass,
+    readers: Arc<[AtomicUsize; 3]>,
     lost: Arc<Counter>,
 }
 
@@ -266,6 +273,16 @@ impl EventReader {
         }
     }
 
+    /// The readers of its class.
+    fn count(&self) -> &AtomicUsize {
+        let [any, notable, pulls] = &*self.readers;
+        match self.class {
+            EventClass::Any => any,
+            EventClass::Notable => notable,
+            EventClass::Pull => pulls,
+        }
+    }
+
     fn note_lost(&self, count: u64) -> EventRead {
         self.lost.add(count);
         EventRead::Lost(count)
@@ -274,7 +291,7 @@ impl EventReader {
 
 impl Drop for EventReader {
     fn drop(&mut self) {
-        self.readers.fetch_sub(1, Ordering::Relaxed);
+        self.count().fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -354,7 +371,8 @@ pub(super) mod tests {
     #[test]
     fn a_slow_reader_loses_the_oldest_events_and_learns_how_many() {
         let events = EventSender::default();
-        let (mut slow, mut quick) = (events.subscribe(), events.subscribe());
+        let (mut slow, mut quick) =
+            (events.subscribe(EventClass::Any), events.subscribe(EventClass::Any));
         let all = 0..(LAG_MAX as u64 + 10);
         for sent in all.clone() {
             events.send(event(sent));
@@ -370,16 +388,20 @@ pub(super) mod tests {
     #[test]
     fn there_are_readers_from_a_subscription_until_its_reader_is_dropped() {
         let events = EventSender::default();
-        let wanted = || (events.has_readers(), events.has_pull_readers());
-        assert_eq!(wanted(), (false, false));
+        let wanted =
+            || [EventClass::Any, EventClass::Notable, EventClass::Pull].map(|it| events.wants(it));
+        assert_eq!(wanted(), [false; 3]);
         events.send(event(1));
-        let mut reader = events.subscribe();
-        assert!(wanted() == (true, false) && reader.next_now().is_none());
-        drop(reader);
-        let reader = events.subscribe_to_pulls();
-        assert_eq!(wanted(), (false, true));
-        drop(reader);
-        assert_eq!(wanted(), (false, false));
+        for (class, want) in [
+            (EventClass::Any, [true; 3]),
+            (EventClass::Notable, [false, true, true]),
+            (EventClass::Pull, [false, false, true]),
+        ] {
+            let mut reader = events.subscribe(class);
+            assert!(wanted() == want && events.has_readers(), "{class:?}");
+            assert!(reader.next_now().is_none(), "sent before");
+        }
+        assert!(wanted() == [false; 3] && !events.has_readers());
     }
 
     #[test]

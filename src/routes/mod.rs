@@ -11,6 +11,7 @@ mod entrance;
 mod error;
 mod event;
 mod event_client;
+mod line_queue;
 mod lists;
 mod log;
 mod manifests;
@@ -18,19 +19,21 @@ mod observed;
 mod pull_filter;
 mod pushes;
 mod reply;
+mod request_fields;
 mod request_line;
 mod request_span;
 mod sources;
 mod traffic;
 
-pub use access_log::{AccessLog, AccessLogLosses};
+pub use access_log::AccessLog;
 pub use answer::Routes;
 pub use entrance::Entrance;
 pub use event::{
-    AnswerEnd, EventRead, EventReader, EventSender, RequestDetails, RequestEvent, RequestKind,
-    RequestSummary, each_event,
+    AnswerEnd, EventClass, EventRead, EventReader, EventSender, RequestDetails, RequestEvent,
+    RequestKind, RequestSummary, each_event,
 };
 pub use event_client::EventClient;
+pub use line_queue::{LineQueue, RequestLog, RequestLogs};
 pub use log::{log_is_wanted, write_log};
 pub use observed::ObservedBody;
 pub use request_line::LineLayout;

@@ -1,16 +1,18 @@
 //! The line of a request: which fields it has, and how it is written.
 //!
 //! There is one for each request, so its bytes are put together here rather than by tracing, at a
-//! tenth of the cost. Those on stderr look like all other lines there; those of a file are flat
-//! JSON. Where lines go, and when, is decided in `log.rs` and `access_log.rs`.
+//! tenth of the cost. Most are written when the answer begins, while the request can still be
+//! borrowed from. Lines on stderr look like all other lines there; those of a file are flat JSON.
+//! Their way to a log is decided in `line_queue.rs`.
 
-use std::borrow::Cow;
-use std::fmt::Arguments;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::event::RequestEvent;
+use http::StatusCode;
+
+use super::event::{RequestKind, RequestSummary};
+use super::request_fields::RequestFields;
 use crate::cache::{Decision, MissReason};
 use crate::oci::RepositoryName;
 
@@ -29,131 +31,197 @@ pub enum LineLayout {
 }
 
 impl LineLayout {
-    /// Adds the line of a request that ended at this time to `line`.
-    pub(super) fn write(self, event: &RequestEvent, time: &LineTime, line: &mut Vec<u8>) {
-        let LineTime(time) = time;
-        match self {
-            Self::Flat => {
-                add(line, format_args!(r#"{{"timestamp":"{time}""#));
-                FieldWriter { line, style: &JSON }.write(event);
-                line.push(b'}');
-            }
-            Self::Json => {
-                add(line, format_args!(r#"{{"timestamp":"{time}","level":"INFO","fields":"#));
-                line.extend_from_slice(br#"{"message":"request""#);
-                FieldWriter { line, style: &JSON }.write(event);
-                add(line, format_args!(r#"}},"target":"{TARGET}"}}"#));
-            }
-            Self::Text { is_coloured: false } => {
-                add(line, format_args!("{time}  INFO {TARGET}: request"));
-                FieldWriter { line, style: &PLAIN }.write(event);
-            }
-            Self::Text { is_coloured: true } => {
-                add(line, format_args!("\x1b[2m{time}\x1b[0m \x1b[32m INFO\x1b[0m "));
-                add(line, format_args!("\x1b[2m{TARGET}\x1b[0m\x1b[2m:\x1b[0m request"));
-                FieldWriter { line, style: &COLOURED }.write(event);
-            }
+    /// Begins the line of a request whose answer begins.
+    pub(super) fn begin(self, fields: &RequestFields<'_>, answer: AnswerHead) -> BegunLine {
+        let mut text = Vec::with_capacity(LINE_BYTES);
+        let mut writer = FieldWriter { line: &mut text, style: self.style() };
+        writer.write_head(fields, answer);
+        let before_end = writer.line.len();
+        writer.write_tail(fields);
+        BegunLine { known: text.len(), text, before_end }
+    }
+
+    /// Adds what is known when the answer has ended.
+    pub(super) fn end(self, line: &mut BegunLine, summary: &RequestSummary, received: Option<u64>) {
+        FieldWriter { line: &mut line.text, style: self.style() }.write_end(summary, received);
+    }
+
+    /// Adds the whole line, of a request that ended at `time` (RFC 3339), to a log.
+    pub(super) fn add(self, line: &BegunLine, time: &str, log: &mut Vec<u8>) {
+        let (head, rest) = line.text.split_at(line.before_end);
+        let (tail, end) = rest.split_at(line.known - line.before_end);
+        let [before_time, after_time, after_fields] = self.frame();
+        for part in
+            [before_time.as_bytes(), time.as_bytes(), after_time.as_bytes(), head, end, tail]
+        {
+            log.extend_from_slice(part);
         }
-        line.push(b'\n');
+        log.extend_from_slice(after_fields.as_bytes());
+    }
+
+    fn style(self) -> FieldStyle {
+        match self {
+            Self::Flat | Self::Json => FieldStyle::Json,
+            Self::Text { is_coloured: false } => FieldStyle::Plain,
+            Self::Text { is_coloured: true } => FieldStyle::Coloured,
+        }
+    }
+
+    /// The text before the time, between time and fields, and after those.
+    fn frame(self) -> [&'static str; 3] {
+        match self {
+            Self::Flat => ["{\"timestamp\":\"", "\"", "}\n"],
+            Self::Json => [
+                "{\"timestamp\":\"",
+                "\",\"level\":\"INFO\",\"fields\":{\"message\":\"request\"",
+                "},\"target\":\"larder::request\"}\n",
+            ],
+            Self::Text { is_coloured: false } => ["", "  INFO larder::request: request", "\n"],
+            Self::Text { is_coloured: true } => [
+                "\x1b[2m",
+                "\x1b[0m \x1b[32m INFO\x1b[0m \x1b[2mlarder::request\x1b[0m\x1b[2m:\x1b[0m request",
+                "\n",
+            ],
+        }
     }
 }
 
-/// Adds text. A vector takes all that is written to it.
-fn add(line: &mut Vec<u8>, text: Arguments<'_>) {
-    line.write_fmt(text).unwrap_or_default();
-}
-
-/// The time in a line (RFC 3339, in microseconds).
+/// The fields of a line whose request has not ended.
 #[derive(Debug)]
-pub(super) struct LineTime(String);
+pub(super) struct BegunLine {
+    /// Those that stand before the ones of the end, those that stand after them, and the end's.
+    text: Vec<u8>,
+    before_end: usize,
+    /// The length of the first two.
+    known: usize,
+}
 
-impl LineTime {
-    pub(super) fn of(at: SystemTime) -> Self {
-        Self(humantime::format_rfc3339_micros(at).to_string())
-    }
+/// The room that most lines need, in bytes, so that one allocation does.
+const LINE_BYTES: usize = 480;
+
+/// The parts of an answer that are counted and known when it begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AnswerHead {
+    pub(super) route: RequestKind,
+    pub(super) status: StatusCode,
+    pub(super) decision: Option<Decision>,
 }
 
 /// The target of request lines, by which `LARDER_LOG` switches them off.
 pub(super) const TARGET: &str = "larder::request";
 
-/// The text around the names of fields.
-#[derive(Debug)]
-struct FieldStyle {
-    before_name: &'static str,
-    after_name: &'static str,
-    is_json: bool,
+/// The form of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FieldStyle {
+    /// Names in italics, and faint equals signs.
+    Coloured,
+    Json,
+    Plain,
 }
 
-const JSON: FieldStyle = FieldStyle { before_name: ",\"", after_name: "\":", is_json: true };
+/// The name of a field, with all that stands between the value before and its own.
+#[derive(Clone, Copy)]
+struct FieldName {
+    coloured: &'static str,
+    json: &'static str,
+    plain: &'static str,
+}
 
-const PLAIN: FieldStyle = FieldStyle { before_name: " ", after_name: "=", is_json: false };
-
-/// Names in italics, and faint equals signs.
-const COLOURED: FieldStyle =
-    FieldStyle { before_name: " \x1b[3m", after_name: "\x1b[0m\x1b[2m=\x1b[0m", is_json: false };
+macro_rules! field {
+    ($name:literal) => {
+        FieldName {
+            coloured: concat!(" \x1b[3m", $name, "\x1b[0m\x1b[2m=\x1b[0m"),
+            json: concat!(",\"", $name, "\":"),
+            plain: concat!(" ", $name, "="),
+        }
+    };
+}
 
 /// Adds fields to a line.
 struct FieldWriter<'l> {
     line: &'l mut Vec<u8>,
-    style: &'static FieldStyle,
+    style: FieldStyle,
 }
 
 impl FieldWriter<'_> {
-    fn write(mut self, event: &RequestEvent) {
-        let RequestEvent { summary, details } = event;
-        let names = summary.decision.map(Decision::names);
+    fn write_head(&mut self, fields: &RequestFields<'_>, answer: AnswerHead) {
+        let AnswerHead { route, status, decision } = answer;
+        let names = decision.map(Decision::names);
         let detail = names.map(|names| names.detail).filter(|detail| !detail.is_empty());
-        let reason = summary.decision.and_then(Decision::miss_reason).map(MissReason::as_str);
-        self.word("method", details.method.as_str());
-        self.address("client", details.client.address);
-        self.text("user", details.client.user.as_deref());
-        self.word("path", &escaped(&details.path));
-        self.text("route", Some(summary.route.as_str()));
-        self.text("registry", details.registry.as_deref());
-        self.text("repository", details.repository.as_ref().map(RepositoryName::as_str));
-        self.number("status", Some(summary.status.as_u16().into()));
-        self.text("decision", names.map(|names| names.word));
-        self.text("detail", detail);
-        self.text("reason", reason);
-        self.number("bytes", Some(summary.sent));
-        self.number("received", details.received);
-        self.millis("duration_ms", Some(summary.took));
-        self.millis("first_byte_ms", summary.first_byte);
-        self.text("end", Some(summary.end.as_str()));
-        self.text("agent", details.agent.as_deref());
-        self.text("request_id", details.request_id.as_deref());
-        self.text("fault", details.fault.as_deref());
+        let reason = decision.and_then(Decision::miss_reason).map(MissReason::as_str);
+        self.word(field!("method"), fields.method.as_str());
+        self.address(field!("client"), fields.client.address);
+        self.text(field!("user"), fields.client.user.as_deref());
+        self.word(field!("path"), &fields.path);
+        self.known(field!("route"), Some(route.as_str()));
+        self.text(field!("registry"), fields.registry);
+        self.known(field!("repository"), fields.repository.map(RepositoryName::as_str));
+        self.number(field!("status"), Some(status.as_u16().into()));
+        self.known(field!("decision"), names.map(|names| names.word));
+        self.known(field!("detail"), detail);
+        self.known(field!("reason"), reason);
+    }
+
+    fn write_end(&mut self, summary: &RequestSummary, received: Option<u64>) {
+        self.number(field!("bytes"), Some(summary.sent));
+        self.number(field!("received"), received);
+        self.millis(field!("duration_ms"), Some(summary.took));
+        self.millis(field!("first_byte_ms"), summary.first_byte);
+        self.known(field!("end"), Some(summary.end.as_str()));
+    }
+
+    fn write_tail(&mut self, fields: &RequestFields<'_>) {
+        self.text(field!("agent"), fields.agent.as_deref());
+        self.text(field!("request_id"), fields.request_id);
+        self.text(field!("fault"), fields.fault);
+    }
+
+    /// A value in quotes that has no character which needs an escape.
+    fn known(&mut self, name: FieldName, value: Option<&str>) {
+        let Some(value) = value else { return };
+        self.name(name);
+        self.line.push(b'"');
+        self.line.extend_from_slice(value.as_bytes());
+        self.line.push(b'"');
     }
 
     /// A value in quotes.
-    fn text(&mut self, name: &str, value: Option<&str>) {
+    fn text(&mut self, name: FieldName, value: Option<&str>) {
         let Some(value) = value else { return };
+        if is_plain(value) {
+            return self.known(name, Some(value));
+        }
         self.name(name);
-        if value.bytes().all(is_plain) {
-            self.line.push(b'"');
-            self.line.extend_from_slice(value.as_bytes());
-            self.line.push(b'"');
-        } else if self.style.is_json {
+        if self.style == FieldStyle::Json {
             // A vector takes all that is written to it.
             serde_json::to_writer(&mut *self.line, value).unwrap_or_default();
         } else {
-            add(self.line, format_args!("{value:?}"));
+            self.line.write_fmt(format_args!("{value:?}")).unwrap_or_default();
         }
     }
 
-    /// A value that has no quotes in text.
-    fn word(&mut self, name: &str, value: &str) {
-        if self.style.is_json {
-            return self.text(name, Some(value));
+    /// A value that has no quotes in text. There, what would end or disturb a line is escaped.
+    fn word(&mut self, name: FieldName, value: &str) {
+        match (self.style, is_plain(value)) {
+            (FieldStyle::Json, true) => self.known(name, Some(value)),
+            (FieldStyle::Json, false) => self.text(name, Some(&value.escape_debug().to_string())),
+            (_, is_plain) => {
+                self.name(name);
+                if is_plain {
+                    self.line.extend_from_slice(value.as_bytes());
+                } else {
+                    self.line
+                        .write_fmt(format_args!("{}", value.escape_debug()))
+                        .unwrap_or_default();
+                }
+            }
         }
-        self.name(name);
-        self.line.extend_from_slice(value.as_bytes());
     }
 
-    fn address(&mut self, name: &str, value: IpAddr) {
+    fn address(&mut self, name: FieldName, value: IpAddr) {
         let IpAddr::V4(value) = value else { return self.word(name, &value.to_string()) };
         self.name(name);
-        let quote = if self.style.is_json { b"\"".as_slice() } else { b"" };
+        let quote = if self.style == FieldStyle::Json { b"\"".as_slice() } else { b"" };
         self.line.extend_from_slice(quote);
         for (at, octet) in value.octets().into_iter().enumerate() {
             if at > 0 {
@@ -164,14 +232,14 @@ impl FieldWriter<'_> {
         self.line.extend_from_slice(quote);
     }
 
-    fn number(&mut self, name: &str, value: Option<u64>) {
+    fn number(&mut self, name: FieldName, value: Option<u64>) {
         let Some(value) = value else { return };
         self.name(name);
         self.decimal(value);
     }
 
     /// Milliseconds, rounded to the microsecond, with one to three decimals.
-    fn millis(&mut self, name: &str, value: Option<Duration>) {
+    fn millis(&mut self, name: FieldName, value: Option<Duration>) {
         let Some(value) = value else { return };
         let micros = u64::try_from((value.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
         self.name(name);
@@ -204,47 +272,70 @@ impl FieldWriter<'_> {
         self.line.extend_from_slice(digits.get(begin..).unwrap_or_default());
     }
 
-    fn name(&mut self, name: &str) {
-        for part in [self.style.before_name, name, self.style.after_name] {
-            self.line.extend_from_slice(part.as_bytes());
-        }
+    fn name(&mut self, name: FieldName) {
+        let name = match self.style {
+            FieldStyle::Coloured => name.coloured,
+            FieldStyle::Json => name.json,
+            FieldStyle::Plain => name.plain,
+        };
+        self.line.extend_from_slice(name.as_bytes());
     }
 }
 
-/// Whether a byte needs no escape in any layout.
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && !br#""'\"#.contains(&byte)
+/// Whether a text needs no escape in any layout.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| PLAIN_BYTES[usize::from(byte)])
 }
 
-/// A path without a character that would end or disturb its line.
-fn escaped(path: &str) -> Cow<'_, str> {
-    if path.bytes().all(is_plain) {
-        return path.into();
+/// By byte. A table is several times as fast as comparisons, for each byte of each line.
+const PLAIN_BYTES: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ' as usize;
+    while byte <= b'~' as usize {
+        plain[byte] = byte != b'"' as usize && byte != b'\'' as usize && byte != b'\\' as usize;
+        byte += 1;
     }
-    path.escape_debug().to_string().into()
-}
+    plain
+};
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
+    use crate::routes::event::RequestEvent;
     use crate::routes::event::tests::event;
 
     fn line(layout: LineLayout, event: &RequestEvent) -> String {
-        let mut line = Vec::new();
-        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
-        layout.write(event, &LineTime::of(at), &mut line);
-        String::from_utf8(line).unwrap()
+        let RequestEvent { summary, details } = event;
+        let RequestSummary { route, status, decision, .. } = *summary;
+        let fields = RequestFields {
+            method: &details.method,
+            path: Cow::Borrowed(&details.path),
+            registry: details.registry.as_deref(),
+            repository: details.repository.as_ref(),
+            manifest: None,
+            client: &details.client,
+            agent: details.agent.as_deref().map(Cow::Borrowed),
+            request_id: details.request_id.as_deref(),
+            fault: details.fault.as_deref(),
+        };
+        let mut line = layout.begin(&fields, AnswerHead { route, status, decision });
+        layout.end(&mut line, summary, details.received);
+        let mut log = Vec::new();
+        layout.add(&line, "1970-01-01T00:00:01.500000Z", &mut log);
+        String::from_utf8(log).unwrap()
     }
 
     #[test]
     fn numbers_and_addresses_are_written_as_they_are_read() {
         let written = |write: &dyn Fn(&mut FieldWriter<'_>)| {
             let mut line = Vec::new();
-            write(&mut FieldWriter { line: &mut line, style: &PLAIN });
+            write(&mut FieldWriter { line: &mut line, style: FieldStyle::Plain });
             String::from_utf8(line).unwrap()
         };
         for number in [0, 9, 10, 100, 12_345, u64::MAX] {
-            assert_eq!(written(&|it| it.number("n", Some(number))), format!(" n={number}"));
+            assert_eq!(written(&|it| it.number(field!("n"), Some(number))), format!(" n={number}"));
         }
         for (nanos, want) in [
             (0, "0.0"),
@@ -257,11 +348,15 @@ mod tests {
             (999_999_999, "1000.0"),
         ] {
             let value = Some(Duration::from_nanos(nanos));
-            assert_eq!(written(&|it| it.millis("t", value)), format!(" t={want}"), "{nanos}");
+            assert_eq!(
+                written(&|it| it.millis(field!("t"), value)),
+                format!(" t={want}"),
+                "{nanos}"
+            );
         }
         for address in ["10.0.200.1", "255.255.255.255", "0.0.0.0", "2001:db8::"] {
             let parsed = address.parse().unwrap();
-            assert_eq!(written(&|it| it.address("a", parsed)), format!(" a={address}"));
+            assert_eq!(written(&|it| it.address(field!("a"), parsed)), format!(" a={address}"));
         }
     }
 

@@ -10,21 +10,22 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::access_log::AccessLogLosses;
 use super::event::{AnswerEnd, EventSender, RequestKind, RequestSummary};
+use super::line_queue::RequestLogs;
 use super::pull_filter::PullFilter;
 use crate::cache::Decision;
 use crate::registry::Registry;
-use crate::telemetry::{CounterGrid, Histogram};
+use crate::telemetry::{Counter, CounterGrid, Histogram};
 use crate::traces::Tracer;
 
 /// The counters of all requests since the start. They outlive a reload of the configuration.
 #[derive(Debug, Default)]
 pub struct TrafficCounters {
     events: EventSender,
+    logs: RequestLogs,
+    access_log_refused: Arc<Counter>,
     /// Records spans, if they are sent anywhere.
     tracer: Option<Arc<Tracer>>,
-    access_log: Arc<AccessLogLosses>,
     pulls: PullFilter,
     timings: [RequestTiming; RequestKind::ALL.len()],
     /// Requests that mean no registry.
@@ -75,14 +76,19 @@ impl TrafficCounters {
         self.tracer.as_deref()
     }
 
-    /// The sender of an event for each request.
+    /// The sender of events.
     pub fn events(&self) -> &EventSender {
         &self.events
     }
 
-    /// The lines that the access log has lost.
-    pub fn access_log(&self) -> &Arc<AccessLogLosses> {
-        &self.access_log
+    /// The logs with a line for each request.
+    pub fn logs(&self) -> &RequestLogs {
+        &self.logs
+    }
+
+    /// The lines of the access log that its disk did not take.
+    pub fn access_log_refused(&self) -> &Arc<Counter> {
+        &self.access_log_refused
     }
 
     /// The filter of the events that may begin a pull.

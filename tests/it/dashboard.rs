@@ -101,6 +101,31 @@ async fn a_pull_moves_the_numbers_and_is_among_the_recent_requests() {
     }
 }
 
+/// The page tells the same whether there are logs or not.
+#[tokio::test(start_paused = true)]
+async fn layers_and_errors_are_among_the_recent_requests_and_a_repeated_hit_is_once() {
+    let (_hub, image, proxy) = before_one_image().await;
+    let page = proxy.dashboard();
+    proxy.pull(APP, "1.0", &image).await;
+    let client = &proxy.client;
+    client.get("/v2/team/app/manifests/none").await.assert_status(404);
+    let latest = "/v2/team/app/manifests/1.0";
+    for _ in 0..3 {
+        client.get(latest).await.assert_is(&image.manifest.blob);
+    }
+
+    let seen = stats(&page).await;
+    let recent = seen["recent"].as_array().unwrap();
+    let count = |kind: &str, status: u16| {
+        recent.iter().filter(|it| it["kind"] == kind && it["status"] == status).count()
+    };
+    assert_eq!(count("blob", 200), image.blobs().count(), "{recent:?}");
+    assert_eq!(count("manifest", 404), 1, "{recent:?}");
+    let named = recent.iter().filter(|it| it["name"] == format!("docker.io/{APP}:1.0"));
+    assert_eq!(named.count(), 1, "{recent:?}");
+    assert_eq!(seen["clients"][0]["requests"].as_u64().unwrap(), recent.len() as u64);
+}
+
 /// A viewer of the page may not be one who may pull there.
 #[tokio::test(start_paused = true)]
 async fn a_repository_that_a_registry_shows_to_its_clients_alone_is_never_named() {

@@ -26,7 +26,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("push", &["access", "cache", "clock", "http", "oci", "registry", "store", "upstream"]),
     (
         "routes",
-        &["access", "cache", "http", "oci", "push", "registry", "telemetry", "traces", "upstream"],
+        &[
+            "access",
+            "cache",
+            "clock",
+            "http",
+            "oci",
+            "push",
+            "registry",
+            "telemetry",
+            "traces",
+            "upstream",
+        ],
     ),
     (
         "admin",

@@ -20,7 +20,7 @@ use larder::dashboard::{Activity, DashboardService, DashboardSources, record_act
 use larder::http::{ClientPeer, ClientSocket, ProxyOptions};
 use larder::oci::{Digest, DigestHasher};
 use larder::registry::{self, AskedAs, RegistryRules, TagPolicy};
-use larder::routes::{LineLayout, write_log};
+use larder::routes::{EventClass, LineLayout, RequestLog, write_log};
 use larder::upstream::UpstreamOptions;
 use larder::{cache, push, store};
 use tempfile::TempDir;
@@ -265,19 +265,19 @@ impl Proxy {
 
     /// Writes a line for each request to `log`.
     pub fn log_requests(&self, log: &Log) {
-        let (clock, stop) = (Arc::clone(&self.clock), CancellationToken::new());
-        let now = move || clock.now();
-        tokio::spawn(write_log(self.events(), LineLayout::Json, now, log.writer(), stop));
+        let (app, clock) = (self.app(), Arc::clone(&self.clock));
+        let queue = app.traffic().logs().open(RequestLog::Stderr, LineLayout::Json, clock);
+        tokio::spawn(write_log(queue, log.writer(), CancellationToken::new()));
     }
 
     /// A reader of every event from now on.
     pub fn events(&self) -> larder::routes::EventReader {
-        self.app().traffic().events().subscribe()
+        self.app().traffic().events().subscribe(EventClass::Any)
     }
 
     /// A reader, from now on, of the events that may begin a pull.
     pub fn pull_events(&self) -> larder::routes::EventReader {
-        self.app().traffic().events().subscribe_to_pulls()
+        self.app().traffic().events().subscribe(EventClass::Pull)
     }
 
     /// Its page for operators, which sees what happens from now on.
