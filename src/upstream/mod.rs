@@ -9,6 +9,7 @@ mod base;
 mod body;
 mod breaker;
 mod budget;
+mod call_log;
 mod call_span;
 mod challenge;
 mod change;

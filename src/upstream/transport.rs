@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Response, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
 use super::advice::{ToldMistakes, UpstreamMistake};
@@ -18,6 +19,7 @@ use super::base::RegistryBase;
 use super::body::AnswerBody;
 use super::breaker::{CircuitBreaker, OpenHook, OpenedHost, UrlScheme};
 use super::budget::{BudgetRecord, RateBudget};
+use super::call_log::log_call;
 use super::call_span::{CallNames, CallSpan};
 use super::coding::DocumentCoding;
 use super::error::UpstreamError;
@@ -131,6 +133,18 @@ impl UpstreamTransport {
     /// [`UpstreamError::Throttled`] if the answer limits us, unless it answers a change; and when
     /// no answer came, or none may be asked for.
     pub(super) async fn exchange(
+        &self,
+        request: &UpstreamRequest,
+        payload: ChangePayload,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<UpstreamReply, UpstreamError> {
+        let began = Instant::now();
+        let exchanged = self.send(request, payload, authorization).await;
+        log_call(request, began, exchanged.as_ref().map(|reply| reply.status));
+        exchanged
+    }
+
+    async fn send(
         &self,
         request: &UpstreamRequest,
         payload: ChangePayload,

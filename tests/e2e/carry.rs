@@ -1,6 +1,5 @@
 //! Images that are carried behind an air gap, by the programs that their users have there.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
