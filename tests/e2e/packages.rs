@@ -2,14 +2,20 @@
 //! operators use them.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread::JoinHandle;
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::support::booted::BootedDebian;
 use crate::support::client::Client as _;
 use crate::support::image::Image;
+use crate::support::layer;
 use crate::support::one_shot::{self, OneShot};
 use crate::support::process::Process;
 use crate::support::registry::{DISTRIBUTION, Guard, Registry};
@@ -134,7 +140,7 @@ fn the_debian_package_installs_a_service_that_pulls_and_its_purge_leaves_nothing
         "usr/share/man/man1/larder.1.gz",
         "usr/share/man/man1/larder-ls.1.gz",
         "usr/share/man/man5/larder.toml.5.gz",
-        "usr/lib/systemd/system/larder.socket",
+        "usr/share/doc/larder/larder.socket",
     ] {
         assert!(debian.join(page).exists(), "{page}");
     }
@@ -162,6 +168,141 @@ fn the_debian_package_installs_a_service_that_pulls_and_its_purge_leaves_nothing
     chroot(&["dpkg", "--purge", "larder"]);
     for path in ["usr/bin/larder", "etc/larder", "var/cache/larder", "usr/share/doc/larder"] {
         assert!(!debian.join(path).exists(), "{path}");
+    }
+}
+
+/// In a Debian that systemd has started, of the oldest version that the unit is for.
+#[test]
+fn systemd_runs_the_packages_unit_and_restarts_it_without_a_refused_connection() {
+    let test = requires!(&["root", "debootstrap", "cargo-deb", "skopeo", "nsenter"], DISTRIBUTION);
+    let work = Work::new(test);
+    let debian = work.dir("debian");
+    if layer::debootstrap(&debian, &["--variant=minbase", "--include=systemd,ca-certificates"])
+        .is_err()
+    {
+        return skip(test, "debootstrap reaches no Debian mirror");
+    }
+    fs::copy(packages("deb").join("larder.deb"), debian.join("larder.deb")).expect("it is built");
+    let port = wait::free_port();
+    let variables = [
+        ("LISTEN", port),
+        ("ADMIN_LISTEN", wait::free_port()),
+        ("DASHBOARD_LISTEN", wait::free_port()),
+    ];
+    let lines =
+        variables.map(|(name, port)| format!("Environment=LARDER_{name}=127.0.0.1:{port}\n"));
+    drop_in(&debian, "larder.service", &format!("[Service]\n{}", lines.concat()));
+    let socket = format!("[Socket]\nListenStream=\nListenStream=127.0.0.1:{port}\n");
+    drop_in(&debian, "larder.socket", &socket);
+    let booted = match BootedDebian::boot(&work, &debian) {
+        Ok(booted) => booted,
+        Err(reason) => return skip(test, &format!("systemd does not start here: {reason}")),
+    };
+    let run = |arguments: &[&str]| booted.run(arguments).expect("it works in the Debian");
+
+    run(&["dpkg", "--install", "/larder.deb"]);
+    let state = || run(&["systemctl", "show", "larder", "--property=Type,User,ActiveState"]);
+    wait::until("the service that the package starts is active", wait::DAEMON, || {
+        (state() == "Type=notify\nUser=larder\nActiveState=active\n").then_some(())
+    });
+
+    let upstream = Registry::start(&work, &Guard::Open);
+    let file = debian.join("etc/larder/config.toml");
+    let as_shipped = fs::read_to_string(&file).expect("it has a configuration");
+    fs::write(&file, as_shipped + &registry_table(&upstream.url())).expect("it is a file");
+    run(&["systemctl", "reload", "larder"]);
+    let log = run(&["journalctl", "--unit=larder", "--no-pager"]);
+    assert!(log.contains("the configuration was read again"), "{log}");
+    let [image, _] = Image::small();
+    pull(&work, port, &image);
+
+    run(&["cp", "/usr/share/doc/larder/larder.socket", "/etc/systemd/system/"]);
+    run(&["systemctl", "daemon-reload"]);
+    run(&["systemctl", "stop", "larder.service"]);
+    run(&["systemctl", "enable", "--now", "larder.socket"]);
+    run(&["systemctl", "start", "larder.service"]);
+    let clients = Clients::start(port);
+    for _ in 0..3 {
+        clients.until_more_are_answered();
+        run(&["systemctl", "restart", "larder.service"]);
+    }
+    clients.until_more_are_answered();
+    assert_eq!(clients.stop(), Vec::<String>::new(), "no request fails in a restart");
+    let log = run(&["journalctl", "--unit=larder", "--no-pager"]);
+    assert_eq!(log.matches("larder starts").count(), 5, "{log}");
+    assert!(!log.contains("index set aside"), "no system call that it needs is refused: {log}");
+
+    run(&["systemctl", "disable", "--now", "larder.socket"]);
+    run(&["dpkg", "--purge", "larder"]);
+    assert!(!wait::answers(port));
+    let left = booted.run(&["systemctl", "list-unit-files", "larder.service"]);
+    assert!(left.is_err_and(|said| said.contains("0 unit files")));
+}
+
+/// Changes a unit of the Debian in `root`.
+fn drop_in(root: &Path, unit: &str, text: &str) {
+    let dir = root.join("etc/systemd/system").join(format!("{unit}.d"));
+    fs::create_dir_all(&dir).expect("a new directory");
+    fs::write(dir.join("test.conf"), text).expect("a new file");
+}
+
+/// Clients that ask all the time, each by a connection of its own.
+struct Clients {
+    shared: Arc<ClientCounts>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct ClientCounts {
+    is_over: AtomicBool,
+    answered: AtomicUsize,
+    failed: Mutex<Vec<String>>,
+}
+
+impl Clients {
+    fn start(port: u16) -> Self {
+        let shared = Arc::new(ClientCounts::default());
+        let threads = std::iter::repeat_with(|| {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || {
+                while !shared.is_over.load(Ordering::Relaxed) {
+                    match ping(port) {
+                        Ok(()) => drop(shared.answered.fetch_add(1, Ordering::Relaxed)),
+                        Err(fault) => shared.failed.lock().expect("no panic").push(fault),
+                    }
+                }
+            })
+        });
+        let threads = threads.take(4).collect();
+        Self { shared, threads }
+    }
+
+    fn until_more_are_answered(&self) {
+        let before = self.shared.answered.load(Ordering::Relaxed);
+        wait::until("clients are answered", wait::DAEMON, || {
+            (self.shared.answered.load(Ordering::Relaxed) > before + 50).then_some(())
+        });
+    }
+
+    /// Ends them; the faults that they had.
+    fn stop(self) -> Vec<String> {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("no panic");
+        }
+        std::mem::take(&mut *self.shared.failed.lock().expect("no panic"))
+    }
+}
+
+fn ping(port: u16) -> Result<(), String> {
+    let answer = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+        stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    });
+    match answer {
+        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => Ok(()),
+        other => Err(format!("{other:?}")),
     }
 }
 

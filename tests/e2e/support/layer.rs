@@ -21,10 +21,15 @@ pub(crate) struct Layer {
 /// Fails without debootstrap, without root, and without a Debian mirror in reach.
 pub(crate) fn debian(dir: &Path) -> Result<Layer, String> {
     let root = dir.join("rootfs");
+    debootstrap(&root, &["--variant=minbase"])?;
+    Ok(compressed(&root, dir))
+}
+
+/// Makes a root file system of Debian bookworm.
+pub(crate) fn debootstrap(root: &Path, options: &[&str]) -> Result<(), String> {
     // Not `tools::command`: it may need this machine's proxy.
     let mut debootstrap = Command::new("/usr/sbin/debootstrap");
-    tools::run(debootstrap.args(["--variant=minbase", "bookworm"]).arg(&root))?;
-    Ok(compressed(&root, dir))
+    tools::run(debootstrap.args(options).arg("bookworm").arg(root)).map(drop)
 }
 
 /// `/bin/busybox` under the names that the tests use; compressed.

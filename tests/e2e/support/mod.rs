@@ -1,6 +1,7 @@
 //! The parts of the end-to-end tests: processes that end with their test, registries, clients.
 
 pub(crate) mod arrived;
+pub(crate) mod booted;
 pub(crate) mod buildkit;
 pub(crate) mod built;
 pub(crate) mod certificates;

@@ -23,7 +23,7 @@ pub(super) fn figures(code: &CrateSource, checkout: &Path) -> Vec<Figure> {
         Figure::new("file lines, p90", percentile(&lines, 90)),
         Figure::new("file lines, most", percentile(&lines, 100)).ceiling(400.0),
         Figure::new("files over 400 lines", count(long.len())).ceiling(0.0).found(long),
-        Figure::new("src without tests, lines", count(code.lines())).ceiling(68_000.0),
+        Figure::new("src without tests, lines", count(code.lines())).ceiling(67_900.0),
         Figure::new("src without tests, lines that are not blank", count(filled)),
         Figure::new("lines of tests for each line of code", count(tests) / count(code.lines())),
     ]
