@@ -23,9 +23,13 @@ impl fmt::Display for WatchScreen<'_> {
         }
         f.write_str(&labelled("pulls left", &pulls_left(&figures["pulls_left"])))?;
         f.write_str(&labelled("disk", &disk(&figures["disk"])))?;
-        section(f, "being fetched", &figures["fills"], fill)?;
-        section(f, "upstreams", &figures["upstreams"], upstream)?;
-        section(f, "recent requests", &figures["recent"], request)
+        let rows = |name: &str| figures[name].as_array().into_iter().flatten();
+        section(f, "being fetched", &rows("fills").collect::<Vec<_>>(), fill)?;
+        section(f, "upstreams", &rows("upstreams").collect::<Vec<_>>(), upstream)?;
+        // The layers of a pull would push all others off the screen.
+        let is_layer = |it: &Value| it["kind"] == "blob" && number(&it["status"]) < 400;
+        let recent: Vec<_> = rows("recent").filter(|it| !is_layer(it)).collect();
+        section(f, "recent requests", &recent, request)
     }
 }
 
@@ -33,10 +37,9 @@ impl fmt::Display for WatchScreen<'_> {
 fn section(
     f: &mut fmt::Formatter<'_>,
     title: &str,
-    rows: &Value,
+    rows: &[&Value],
     row: fn(&Value) -> String,
 ) -> fmt::Result {
-    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     if rows.is_empty() {
         return Ok(());
     }
@@ -109,11 +112,12 @@ fn fill(fill: &Value) -> String {
     let total = fill["total"].as_u64().map(|total| format!(" of {}", bytes(total)));
     let rate = fill["rate"].as_u64().map(|rate| format!(", {}/s", bytes(rate)));
     format!(
-        "{name} from {}: {}{}{}",
+        "{name} from {}: {}{}{}, {} readers",
         text(&fill["host"]),
         amount(&fill["received"]),
         total.unwrap_or_default(),
         rate.unwrap_or_default(),
+        number(&fill["readers"]),
     )
 }
 

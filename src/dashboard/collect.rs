@@ -97,6 +97,7 @@ impl FigureCollector {
                 received: ByteAmount(fill.received),
                 total: fill.total.map(ByteAmount),
                 rate,
+                readers: fill.readers,
             });
             received.insert(key, fill.received);
         }

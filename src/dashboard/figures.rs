@@ -69,6 +69,8 @@ pub(super) struct FillFigures {
     pub(super) total: Option<ByteAmount>,
     /// Bytes in a second since the figures before these; `None` if it is new.
     pub(super) rate: Option<ByteAmount>,
+    /// The requests that read it.
+    pub(super) readers: usize,
 }
 
 impl FillFigures {

@@ -303,8 +303,12 @@ async fn a_fill_is_shown_with_its_progress() {
     assert_eq!(fill["repository"], APP);
     assert_eq!(fill["digest"], blob.digest.to_string());
     assert_eq!(fill["total"], 600_000);
+    assert_eq!(fill["readers"], 1);
     assert!(get(&page, "/").await.contains("<progress max=\"100\" value=\"50\""));
+    let more = proxy.get_often(&path, 2);
+    assert_eq!(stats(&page).await["fills"][0]["readers"], 3);
     drop(reading);
+    drop(more);
 }
 
 /// A registry may begin to decide about its clients itself.

@@ -19,7 +19,7 @@ use crate::cache::CacheError;
 use crate::cache::fetch::reader_credentials::FillReader;
 use crate::cache::fill::handover::RelayPoint;
 use crate::cache::fill::progress::FillProgress;
-use crate::cache::fill::table::FillHandle;
+use crate::cache::fill::table::{FillHandle, FillPlace};
 use crate::http::{
     BodyError, BodySource, FileDelivery, FileRescue, FrameReader, NextBytes, ReplyBody,
 };
@@ -37,6 +37,7 @@ pub(crate) struct GrowingFileBody {
     relay: Option<Box<dyn BodySource>>,
     /// Its credential may be used for the fill as long as this is held.
     reader: Option<Arc<FillReader>>,
+    place: FillPlace,
 }
 
 /// The next thing to do.
@@ -60,6 +61,7 @@ impl GrowingFileBody {
             file: None,
             relay: None,
             reader: fill.reader.clone(),
+            place: fill.place.clone(),
         }
     }
 
@@ -131,6 +133,7 @@ impl GrowingFileBody {
     fn rescue(&self) -> FileRescue {
         let (progress, attempt) = (self.progress.clone(), self.attempt);
         let (delivery, reader) = (self.delivery.clone().through(None), self.reader.clone());
+        let place = self.place.clone();
         FileRescue::new(move |at, end| {
             let source = Self {
                 progress: progress.clone(),
@@ -141,6 +144,7 @@ impl GrowingFileBody {
                 file: None,
                 relay: None,
                 reader: reader.clone(),
+                place: place.clone(),
             };
             ReplyBody::of(Box::new(source), Some(end - at)).into_rescued_bytes()
         })

@@ -42,6 +42,8 @@ pub struct RunningFill {
     pub received: u64,
     /// Bytes of the whole blob, if they are known.
     pub total: Option<u64>,
+    /// The requests that read it.
+    pub readers: usize,
 }
 
 type FillKey = (RegistryName, Digest);
@@ -54,6 +56,8 @@ struct FillEntry {
     progress: watch::Sender<FillProgress>,
     ranges: RangeBudget,
     readers: Option<FillReaders>,
+    /// Held by each reader as well.
+    places: Arc<()>,
 }
 
 impl FillTable {
@@ -73,6 +77,7 @@ impl FillTable {
                 digest: digest.clone(),
                 received: progress.received(),
                 total: progress.total(),
+                readers: Arc::strong_count(&entry.places) - 1,
             }
         });
         fills.collect()
@@ -127,8 +132,15 @@ impl FillTable {
                 let ranges = RangeBudget::new(ranges, Arc::clone(&self.parallel));
                 let repository = grant.repository().clone();
                 let start = FillStart { guard, origin, progress: progress.clone() };
-                let entry =
-                    entry.insert(FillEntry { repository, since, progress, ranges, readers });
+                let places = Arc::default();
+                let entry = entry.insert(FillEntry {
+                    repository,
+                    since,
+                    progress,
+                    ranges,
+                    readers,
+                    places,
+                });
                 (entry.handle(), Some(start))
             }
         };
@@ -140,7 +152,7 @@ impl FillTable {
 
 impl FillEntry {
     fn handle(&self) -> FillHandle {
-        let Self { repository, since, progress, ranges, readers } = self;
+        let Self { repository, since, progress, ranges, readers, places } = self;
         FillHandle {
             is_joined: false,
             repository: repository.clone(),
@@ -149,6 +161,7 @@ impl FillEntry {
             ranges: ranges.clone(),
             readers: readers.clone(),
             reader: None,
+            place: FillPlace::at(places),
         }
     }
 }
@@ -174,6 +187,25 @@ pub(crate) struct FillHandle {
     readers: Option<FillReaders>,
     /// This reader. Its credential is used as long as this is held.
     pub(crate) reader: Option<Arc<FillReader>>,
+    /// It is read as long as this is held.
+    pub(crate) place: FillPlace,
+}
+
+/// A reader's place at a fill. It is one reader, however often it is cloned.
+#[derive(Clone, Debug)]
+pub(crate) struct FillPlace {
+    _counted: Arc<CountedPlace>,
+}
+
+impl FillPlace {
+    fn at(places: &Arc<()>) -> Self {
+        Self { _counted: Arc::new(CountedPlace { _of_fill: Arc::clone(places) }) }
+    }
+}
+
+#[derive(Debug)]
+struct CountedPlace {
+    _of_fill: Arc<()>,
 }
 
 impl FillHandle {
