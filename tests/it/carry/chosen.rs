@@ -34,7 +34,10 @@ async fn an_export_takes_what_is_pinned_or_was_pulled_lately_and_tells_what_is_n
         assert!(pulled.err.contains(&format!("exported docker.io/team/app:{tag}\n")), "{pulled:?}");
     }
     assert!(pulled.err.contains("left out docker.io/team/app:half: sha256:"), "{pulled:?}");
-    let none = export(&["--pulled-since", "0s"]).await;
+    // Nothing has been pulled there.
+    let bundle = sides.file("none.tar");
+    let lately = ["export", "-o", bundle.to_str().unwrap(), "--pulled-since", "1h"];
+    let none = sides.far.command(&lately).await;
     assert!(none.code == Some(1) && none.err.contains("no complete image to export"), "{none:?}");
     let named = export(&["team/app:half"]).await;
     assert!(named.code == Some(1) && named.err.contains("half"), "{named:?}");
