@@ -134,7 +134,8 @@ fn the_debian_package_installs_a_service_that_pulls_and_its_purge_leaves_nothing
     let user = chroot(&["getent", "passwd", "larder"]);
     assert!(user.ends_with(":/var/cache/larder:/usr/sbin/nologin\n"), "{user}");
     let unit = fs::read_to_string(debian.join("usr/lib/systemd/system/larder.service"));
-    assert!(unit.expect("it has a unit").contains("\nExecStart=larder serve\nUser=larder\n"));
+    let unit = unit.expect("it has a unit");
+    assert!(unit.contains("\nExecStart=larder serve\n") && unit.contains("\nUser=larder\n"));
     assert!(!debian.join("etc/systemd/system/sockets.target.wants/larder.socket").exists());
     for page in [
         "usr/share/man/man1/larder.1.gz",
