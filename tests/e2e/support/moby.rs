@@ -13,9 +13,9 @@ use super::work::Work;
 /// The place in which it keeps images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ImageStore {
-    /// Its own, as before version 29.
+    /// The one of dockerd itself, as before version 29.
     Own,
-    /// That of containerd.
+    /// The one of containerd.
     Containerd,
 }
 

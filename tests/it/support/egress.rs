@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use larder::http::{Network, NetworkConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, copy, split};
-use tokio::net::TcpListener;
 
-use super::network::{Server, TestNetwork};
+use super::network::{Server, TestNetwork, listen};
 
 /// The proxy. Clones are the same one.
 #[derive(Clone, Default)]
@@ -53,16 +52,7 @@ impl EgressProxy {
 
     /// Listens on a free loopback port until the runtime ends.
     pub async fn listen(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let this = self.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let this = this.clone();
-                tokio::spawn(async move { this.serve(Box::new(stream)).await });
-            }
-        });
-        address
+        listen(self.clone()).await
     }
 
     async fn converse(&self, io: NetworkConnection) -> Option<()> {

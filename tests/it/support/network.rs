@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use larder::http::{Network, NetworkConnection, NetworkFuture};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Bytes that one direction of a connection holds before its writer waits.
@@ -26,6 +27,19 @@ const BUFFER: usize = 64 << 10;
 pub trait Server: Send + Sync + 'static {
     /// Serves one connection until either side ends it.
     fn serve(&self, io: NetworkConnection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// Has a server listen on a free port of the loopback until the runtime ends.
+pub async fn listen(server: impl Server) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, server) = (listener.local_addr().unwrap(), Arc::new(server));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move { server.serve(Box::new(stream)).await });
+        }
+    });
+    address
 }
 
 /// Ends each connection.

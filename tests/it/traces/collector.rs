@@ -20,10 +20,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 use prost::Message as _;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::support::network::Server;
+use crate::support::network::{Server, listen};
 use crate::support::{Setup, settle};
 
 /// Its address in networks of tests.
@@ -98,16 +97,7 @@ impl Collector {
 
     /// Listens on this machine.
     pub async fn listen(&self) -> std::net::SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let this = self.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let this = this.clone();
-                tokio::spawn(async move { this.serve(Box::new(stream)).await });
-            }
-        });
-        address
+        listen(self.clone()).await
     }
 
     pub fn be(&self, mood: Mood) {

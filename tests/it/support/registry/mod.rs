@@ -24,7 +24,6 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use larder::http::NetworkConnection;
 use larder::oci::Digest;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use asked::Asked;
@@ -33,7 +32,7 @@ pub use fault::{Fault, Place, When};
 pub use gate::Gate;
 
 use super::image::{Blob, Image, Manifest};
-use super::network::Server;
+use super::network::{Server, listen};
 use auth::Guard;
 use content::{Content, Entity};
 use fault::Script;
@@ -64,16 +63,7 @@ impl ScriptedRegistry {
 
     /// Listens on a free loopback port until the runtime ends.
     pub async fn listen(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let this = self.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let this = this.clone();
-                tokio::spawn(async move { this.serve(Box::new(stream)).await });
-            }
-        });
-        address
+        listen(self.clone()).await
     }
 }
 
