@@ -59,7 +59,7 @@ catalogue! {
     CONNECTIONS Gauge "larder_connections" []
         "Connections of clients that are open."
     EVENTS_LOST Counter "larder_events_lost_total" []
-        "Events that a reader, such as the log, was too slow to read."
+        "Lines of requests and events that were lost, because the log or a reader was too slow."
     ACCESS_LOG_LOST Counter "larder_access_log_lost_total" ["reason"]
         "Lines of the access log that were lost, because the disk took none or was too slow."
     TRACE_SPANS Counter "larder_trace_spans_total" ["result"]

@@ -26,7 +26,7 @@ pub(super) fn start(
     options.resource.push(("service.instance.id".to_owned(), instance));
     let task = TraceExport::start(options, tracer.queue(), egress).map_err(StartError::Traces)?;
     let running = RunningExport { task: Mutex::new(Some(task)) };
-    Ok((Arc::new(running), Arc::new(TrafficCounters::traced(Some(tracer)))))
+    Ok((Arc::new(running), Arc::new(TrafficCounters::traced(tracer))))
 }
 
 impl RunningExport {

@@ -114,7 +114,7 @@ struct WaitingLines {
 impl LineQueue {
     /// The longest delay of a line. Waking the writer for each would cost a request a system
     /// call.
-    pub const PAUSE: Duration = Duration::from_millis(5);
+    pub(super) const PAUSE: Duration = Duration::from_millis(5);
 
     fn new(layout: LineLayout, clock: Arc<dyn WallClock>) -> Self {
         Self {
@@ -149,12 +149,12 @@ impl LineQueue {
     }
 
     /// Waits until lines are due.
-    pub async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         self.due.notified().await;
     }
 
     /// Replaces `batch` by the lines that wait. Returns the number of those that were lost.
-    pub fn take(&self, batch: &mut Vec<u8>) -> u64 {
+    pub(super) fn take(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         let mut waiting = self.waiting.lock();
         std::mem::swap(&mut waiting.text, batch);

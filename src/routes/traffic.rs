@@ -67,8 +67,8 @@ pub struct AnswerLabels {
 
 impl TrafficCounters {
     /// Counts, and has `tracer` record spans.
-    pub fn traced(tracer: Option<Arc<Tracer>>) -> Self {
-        Self { tracer, ..Self::default() }
+    pub fn traced(tracer: Arc<Tracer>) -> Self {
+        Self { tracer: Some(tracer), ..Self::default() }
     }
 
     /// Records spans; `None` if they are not sent anywhere.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Collected, Limited};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -59,8 +59,10 @@ impl TraceExport {
 
 struct SpanExporter {
     options: TraceOptions,
-    /// The URL as requests have it, and its host as messages do.
-    target: (Uri, String),
+    /// The URL that spans are posted to.
+    uri: Uri,
+    /// Its host, as log lines name the collector.
+    collector: String,
     client: HttpClient,
     queue: Arc<SpanQueue>,
     /// Whether the last batch was not taken, so that this was logged.
@@ -78,8 +80,8 @@ impl SpanExporter {
         let tls = client_config(options.ca_pem.as_deref(), None, is_tls)?;
         let client = HttpClient::new(egress, &host, &tls, CONNECTIONS_MAX);
         let uri = options.url.as_str().parse().unwrap_or_default();
-        let host = host.first().map(ToString::to_string).unwrap_or_default();
-        Ok(Self { options, target: (uri, host), client, queue, is_failing: false })
+        let collector = host.first().map(ToString::to_string).unwrap_or_default();
+        Ok(Self { options, uri, collector, client, queue, is_failing: false })
     }
 
     /// Sends what comes, until `stop` is cancelled; then what there is.
@@ -136,15 +138,13 @@ impl SpanExporter {
 
     /// Sends a batch once. Gives how many of its spans were refused.
     async fn send(&self, body: Bytes) -> Result<u64, SendFailure> {
-        let mut request = Request::post(self.target.0.clone()).body(ReplyBody::full(body));
-        if let Ok(request) = &mut request {
-            let headers = request.headers_mut();
-            headers
-                .extend(self.options.headers.iter().map(|it| (it.name.clone(), it.value.clone())));
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-            headers.insert(USER_AGENT, AGENT);
-        }
-        let request = request.map_err(|error| SendFailure::lasting(error.to_string()))?;
+        let mut request = Request::new(ReplyBody::full(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.extend(self.options.headers.iter().map(|it| (it.name.clone(), it.value.clone())));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        headers.insert(USER_AGENT, AGENT);
         let sent = timeout(ANSWER_WAIT, async {
             let response = self.client.send(request, ConnectionLane::Own).await;
             let response = response.map_err(|error| SendFailure::passing(error.to_string()))?;
@@ -157,21 +157,24 @@ impl SpanExporter {
         let answer = sent.await.map_err(|_| SendFailure::passing(in_vain()))??;
         Ok(otlp::refused(&answer).map_or(0, |(count, message)| {
             let message = message.chars().take(MESSAGE_CHARS_MAX).collect::<String>();
-            tracing::warn!(collector = self.target.1, count, message, "spans were refused");
+            tracing::warn!(collector = self.collector, count, message, "spans were refused");
             count
         }))
     }
 
     fn note_failure(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            let collector = &self.target.1;
-            tracing::warn!(collector, reason, "the collector of traces takes no spans");
+            tracing::warn!(
+                collector = self.collector,
+                reason,
+                "the collector of traces takes no spans"
+            );
         }
     }
 
     fn note_success(&mut self) {
         if std::mem::take(&mut self.is_failing) {
-            tracing::info!(collector = self.target.1, "the collector of traces takes spans again");
+            tracing::info!(collector = self.collector, "the collector of traces takes spans again");
         }
     }
 }
@@ -186,10 +189,6 @@ struct SendFailure {
 }
 
 impl SendFailure {
-    fn lasting(reason: String) -> Self {
-        Self { reason, may_retry: false, after: None }
-    }
-
     fn passing(reason: String) -> Self {
         Self { reason, may_retry: true, after: None }
     }
