@@ -22,6 +22,7 @@ use crate::config::{
 use crate::registry;
 use crate::registry::{AskedAs, OpenDoors};
 use crate::store::{ProtectionLimits, RetentionLimits};
+use crate::traces::TraceOptions;
 use crate::upstream::{self, ProxyCredential};
 
 /// Reads the configuration and reports on it, and `online` on the upstreams.
@@ -82,10 +83,8 @@ impl fmt::Display for CheckReport<'_> {
             let addresses: Vec<_> = settings.listeners.iter().map(|it| it.address).collect();
             line(f, "listen", &list(&addresses))?;
         }
-        let admin = settings.admin.map(|admin| admin.to_string());
-        line(f, "admin_listen", admin.as_deref().unwrap_or("none"))?;
-        let page = settings.dashboard.address.map(|page| page.to_string());
-        line(f, "dashboard", page.as_deref().unwrap_or("none"))?;
+        line(f, "admin_listen", &or_none(settings.admin.as_ref()))?;
+        line(f, "dashboard", &or_none(settings.dashboard.address.as_ref()))?;
         line(f, "client_stall", &time(settings.clients.stall))?;
         line(f, "connections", &connections_per_client(settings.clients.connections))?;
         line(f, "shutdown_grace", &time(settings.shutdown_grace))?;
@@ -104,6 +103,8 @@ impl fmt::Display for CheckReport<'_> {
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         line(f, "verify_every", &time(settings.store.verify_every))?;
         line(f, "scrub_every", &scrub_every(settings.cache.scrub_every))?;
+        settings.access_log.iter().try_for_each(|log| access_log(f, log))?;
+        settings.traces.iter().try_for_each(|options| traces(f, options))?;
         if settings.proxies.http.is_some() || settings.proxies.https.is_some() {
             proxies(f, settings)?;
         }
@@ -138,8 +139,7 @@ const DAY_SECONDS: u64 = 86_400;
 fn protection(limits: ProtectionLimits) -> String {
     if limits.is_on() {
         let seconds = limits.keep_for.as_secs();
-        let is_of_days = seconds.is_multiple_of(DAY_SECONDS);
-        let span = if is_of_days {
+        let span = if seconds.is_multiple_of(DAY_SECONDS) {
             format!("{}days", seconds / DAY_SECONDS)
         } else {
             time(limits.keep_for)
@@ -156,8 +156,7 @@ fn max_idle(limit: Option<Duration>) -> String {
 }
 
 fn connections_per_client(most: Option<NonZeroUsize>) -> String {
-    let most = most.map_or("any number".to_owned(), |most| most.to_string());
-    format!("{most} per client")
+    most.map_or("any number per client".to_owned(), |most| format!("{most} per client"))
 }
 
 fn scrub_every(every: Duration) -> String {
@@ -169,6 +168,28 @@ fn min_free(amount: &str) -> String {
     let is_cut = !amount.ends_with('%') && amount != "0 B";
     let note = if is_cut { ", at most a twentieth of the file system" } else { "" };
     format!("{amount}{note}")
+}
+
+fn access_log(f: &mut fmt::Formatter<'_>, log: &config::AccessLogSettings) -> fmt::Result {
+    writeln!(f, "\n[access_log]")?;
+    line(f, "file", &log.path.display().to_string())?;
+    line(f, "max_file_size", &log.limits.max_size.map_or("no limit".into(), bytes))?;
+    line(f, "keep_files", &log.limits.keep.to_string())
+}
+
+/// The collector of traces; the values of its headers are not shown.
+fn traces(f: &mut fmt::Formatter<'_>, options: &TraceOptions) -> fmt::Result {
+    writeln!(f, "\n[traces]")?;
+    line(f, "endpoint", options.url.as_str())?;
+    line(f, "sample_ratio", &options.sample_ratio.to_string())?;
+    if !options.headers.is_empty() {
+        let names: Vec<_> = options.headers.iter().map(|header| header.name.as_str()).collect();
+        line(f, "headers", &list(&names))?;
+    }
+    if options.ca_pem.is_some() {
+        line(f, "ca", "trusted beside the system's")?;
+    }
+    Ok(())
 }
 
 /// The proxies that the environment names; their users and passwords are not shown.
@@ -409,6 +430,29 @@ mod tests {
              redirect_hosts   minio.corp\n\
              max_connections  64\n"
         );
+    }
+
+    #[test]
+    fn the_access_log_and_the_collector_are_shown_without_secrets() {
+        let (exit, out, _) = check_with(
+            "[access_log]\nfile = '/var/log/access.log'\n\
+             [traces]\nendpoint = 'http://127.0.0.1:4318'\nsample_ratio = 0.25\n\
+             headers = 'authorization: Bearer hunter2'\n",
+            &[("OTEL_SERVICE_NAME", "cache")],
+        );
+
+        assert_eq!(exit, ExitStatus::Done);
+        let wanted = "\n[access_log]\n\
+                      file             /var/log/access.log\n\
+                      max_file_size    100.0 MiB\n\
+                      keep_files       5\n\
+                      \n\
+                      [traces]\n\
+                      endpoint         http://127.0.0.1:4318/v1/traces\n\
+                      sample_ratio     0.25\n\
+                      headers          authorization\n";
+        assert!(out.contains(wanted), "{out}");
+        assert!(!out.contains("hunter2"), "{out}");
     }
 
     #[test]

@@ -64,17 +64,6 @@ fn announce(loaded: &LoadedConfig) {
     );
 }
 
-/// Has glibc's allocator keep up to twice as much free memory as this for what comes next, instead
-/// of giving each of a fill's buffers back to the kernel and having it faulted in again, which was
-/// an eighth of a fill's CPU time. glibc learns this by itself, from the largest block that was
-/// freed; docs/decisions/0013-allocator.md. Other allocators take no harm.
-fn keep_freed_memory() {
-    drop(std::hint::black_box(vec![0_u8; KEPT_BYTES]));
-}
-
-/// Many times what a fill receives at once, and little beside a process.
-const KEPT_BYTES: usize = 8 << 20;
-
 /// On one core, too, a client is not to wait for whatever another one's worker is at.
 const WORKERS_MIN: usize = 2;
 
@@ -87,7 +76,6 @@ const REMOTE_INTERVAL: u32 = 4;
 const EVENT_INTERVAL: u32 = 16;
 
 fn serve(loaded: LoadedConfig, source: ConfigSource, log: LogOutput) -> anyhow::Result<RunEnd> {
-    keep_freed_memory();
     // Fails if one is installed already, which then is this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);

@@ -6,7 +6,7 @@
 //! budget lasts; one that stops while it holds a large frame keeps it from others, and no more.
 //!
 //! Buffers begin at a page: copying a page of the page cache to 16 bytes behind a page's begin,
-//! where the allocator puts large blocks, costs twice as much on current CPUs.
+//! where some allocators put large blocks, costs twice as much on current CPUs.
 
 use parking_lot::Mutex;
 use std::sync::Arc;

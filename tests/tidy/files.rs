@@ -18,6 +18,7 @@ fn files_are_short_and_say_what_they_are_for() {
 #[test]
 fn the_top_level_is_as_the_owner_drew_it() {
     let expected = [
+        ".cargo",
         ".ci",
         ".git",
         ".github",

@@ -121,6 +121,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "registry",
             "setup",
             "store",
+            "traces",
             "upstream",
             "workloads",
         ],
