@@ -8,6 +8,7 @@ mod h2;
 mod h2_answers;
 mod headers;
 mod leavers;
+mod memory;
 mod names;
 mod portals;
 mod queries;
