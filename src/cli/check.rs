@@ -72,11 +72,16 @@ struct CheckReport<'l>(&'l LoadedConfig);
 
 impl fmt::Display for CheckReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LoadedConfig { settings, file, overrides, .. } = self.0;
+        let LoadedConfig { settings, file, overrides, changed } = self.0;
         let file = file.as_ref().map_or("the defaults".into(), |file| file.display().to_string());
         line(f, "configuration", &file)?;
         if !overrides.is_empty() {
             line(f, "overridden by", &list(overrides))?;
+        }
+        if !changed.is_empty() {
+            writeln!(f, "\n# what differs from the defaults")?;
+            changed.iter().try_for_each(|key| writeln!(f, "{key}"))?;
+            writeln!(f, "\n# what results")?;
         }
         let is_plain = settings.listeners.iter().all(is_plain);
         if is_plain {
@@ -103,7 +108,6 @@ impl fmt::Display for CheckReport<'_> {
         line(f, "stale_wait", &time(settings.cache.stale_wait))?;
         line(f, "verify_every", &time(settings.store.verify_every))?;
         line(f, "scrub_every", &scrub_every(settings.cache.scrub_every))?;
-        settings.access_log.iter().try_for_each(|log| access_log(f, log))?;
         settings.traces.iter().try_for_each(|options| traces(f, options))?;
         if settings.proxies.http.is_some() || settings.proxies.https.is_some() {
             proxies(f, settings)?;
@@ -170,26 +174,11 @@ fn min_free(amount: &str) -> String {
     format!("{amount}{note}")
 }
 
-fn access_log(f: &mut fmt::Formatter<'_>, log: &config::AccessLogSettings) -> fmt::Result {
-    writeln!(f, "\n[access_log]")?;
-    line(f, "file", &log.path.display().to_string())?;
-    line(f, "max_file_size", &log.limits.max_size.map_or("no limit".into(), bytes))?;
-    line(f, "keep_files", &log.limits.keep.to_string())
-}
-
-/// The collector of traces; the values of its headers are not shown.
+/// The collector, which variables of OpenTelemetry may name, too.
 fn traces(f: &mut fmt::Formatter<'_>, options: &TraceOptions) -> fmt::Result {
     writeln!(f, "\n[traces]")?;
     line(f, "endpoint", options.url.as_str())?;
-    line(f, "sample_ratio", &options.sample_ratio.to_string())?;
-    if !options.headers.is_empty() {
-        let names: Vec<_> = options.headers.iter().map(|header| header.name.as_str()).collect();
-        line(f, "headers", &list(&names))?;
-    }
-    if options.ca_pem.is_some() {
-        line(f, "ca", "trusted beside the system's")?;
-    }
-    Ok(())
+    line(f, "sample_ratio", &options.sample_ratio.to_string())
 }
 
 /// The proxies that the environment names; their users and passwords are not shown.
@@ -216,11 +205,8 @@ fn is_plain(listener: &ListenerSettings) -> bool {
 fn listener(f: &mut fmt::Formatter<'_>, listener: &ListenerSettings) -> fmt::Result {
     writeln!(f, "\n[[listener]]")?;
     line(f, "address", &listener.address.to_string())?;
-    line(
-        f,
-        "names",
-        &if listener.names.is_empty() { "any".into() } else { list(&listener.names) },
-    )?;
+    let names = if listener.names.is_empty() { "any".into() } else { list(&listener.names) };
+    line(f, "names", &names)?;
     line(f, "doors", &listener.doors.to_string())?;
     let Some(tls) = &listener.tls else {
         line(f, "tls", "none")?;
@@ -399,6 +385,20 @@ mod tests {
         assert_eq!(
             out,
             "configuration    DIR/config.toml\n\
+             \n\
+             # what differs from the defaults\n\
+             listen = [\"0.0.0.0:5000\"]  # default: [\"127.0.0.1:5000\"]\n\
+             cache.memory = \"128MB\"  # default: \"64MiB\"\n\
+             registry.\"harbor.corp:8443\".upstream = \
+             [\"http://cache.corp\",\"https://harbor.corp:8443\"]\n\
+             registry.\"harbor.corp:8443\".default = true\n\
+             registry.\"harbor.corp:8443\".prefix = \"harbor.corp\"\n\
+             registry.\"harbor.corp:8443\".auth.type = \"basic\"\n\
+             registry.\"harbor.corp:8443\".auth.username = \"robot\"\n\
+             registry.\"harbor.corp:8443\".auth.password_env = \"SECRET\"\n\
+             registry.\"harbor.corp:8443\".redirect_hosts = [\"minio.corp\"]\n\
+             \n\
+             # what results\n\
              listen           0.0.0.0:5000\n\
              admin_listen     127.0.0.1:5001\n\
              dashboard        127.0.0.1:5002\n\
@@ -433,26 +433,29 @@ mod tests {
     }
 
     #[test]
-    fn the_access_log_and_the_collector_are_shown_without_secrets() {
+    fn what_differs_from_the_defaults_comes_first_and_is_led_by_push() {
         let (exit, out, _) = check_with(
-            "[access_log]\nfile = '/var/log/access.log'\n\
-             [traces]\nendpoint = 'http://127.0.0.1:4318'\nsample_ratio = 0.25\n\
-             headers = 'authorization: Bearer hunter2'\n",
-            &[("OTEL_SERVICE_NAME", "cache")],
+            "log_level = 'debug'\n[traces]\nheaders = 'authorization: Bearer hunter2'\n\
+             [registry.'docker.io']\nupstream = 'https://registry-1.docker.io'\npush = true\n",
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")],
         );
 
         assert_eq!(exit, ExitStatus::Done);
-        let wanted = "\n[access_log]\n\
-                      file             /var/log/access.log\n\
-                      max_file_size    100.0 MiB\n\
-                      keep_files       5\n\
-                      \n\
-                      [traces]\n\
+        let first = "configuration    DIR/config.toml\n\
+                     \n\
+                     # what differs from the defaults\n\
+                     registry.\"docker.io\".push = true  # default: false\n\
+                     log_level = \"debug\"  # default: \"info\"\n\
+                     registry.\"docker.io\".upstream = \"https://registry-1.docker.io\"\n\
+                     traces.headers is secret\n\
+                     \n\
+                     # what results\n\
+                     listen           127.0.0.1:5000\n";
+        assert!(out.starts_with(first), "{out}");
+        let traces = "[traces]\n\
                       endpoint         http://127.0.0.1:4318/v1/traces\n\
-                      sample_ratio     0.25\n\
-                      headers          authorization\n";
-        assert!(out.contains(wanted), "{out}");
-        assert!(!out.contains("hunter2"), "{out}");
+                      sample_ratio     1\n";
+        assert!(out.contains(traces) && !out.contains("hunter2"), "{out}");
     }
 
     #[test]

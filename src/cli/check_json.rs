@@ -55,15 +55,13 @@ struct PlaceFields {
 impl CheckDocument {
     /// The document of a configuration that can be used.
     pub(super) fn of_valid(loaded: &LoadedConfig) -> Self {
-        let mut changed: Vec<_> = loaded.changed.iter().map(ChangedRow::of).collect();
-        changed.sort_by_key(|row| row.key.rsplit('.').next() != Some("push"));
         let warnings = loaded.settings.warnings.iter();
         Self {
             valid: true,
             config: loaded.file.as_ref().map(|file| file.display().to_string()),
             overridden_by: loaded.overrides.clone(),
             problems: warnings.map(|it| ProblemRow::of("warning", it)).collect(),
-            changed,
+            changed: loaded.changed.iter().map(ChangedRow::of).collect(),
         }
     }
 

@@ -1,4 +1,6 @@
-//! Keys that differ from their defaults, as `larder check --json` lists them.
+//! Keys that differ from their defaults, as `larder check` lists them.
+
+use std::fmt;
 
 use serde_json::Value;
 use toml::de::DeValue;
@@ -16,6 +18,18 @@ pub struct ChangedKey {
     pub value: Option<Value>,
     /// The default; `None` if there is none, or if other keys decide it.
     pub default: Option<Value>,
+}
+
+/// A line of TOML with the default behind it.
+impl fmt::Display for ChangedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, value, default, .. } = self;
+        match value {
+            Some(value) => write!(f, "{key} = {value}")?,
+            None => write!(f, "{key} is secret")?,
+        }
+        default.as_ref().map_or(Ok(()), |default| write!(f, "  # default: {default}"))
+    }
 }
 
 /// A value without tables, as JSON.

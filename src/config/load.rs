@@ -87,7 +87,8 @@ pub(super) fn resolve(
     let Some(written) = written.filter(|_| !reader.is_malformed) else {
         return reader.into_result(None);
     };
-    let changed = std::mem::take(&mut reader.changed);
+    let mut changed = std::mem::take(&mut reader.changed);
+    changed.sort_by_key(|it| it.key.rsplit('.').next() != Some("push"));
     let resolver = Resolver::new(reader, environment, path, is_world_readable);
     let mut settings = settings::resolve(written, resolver)?;
     settings.warnings.extend(unset_variables(document));
