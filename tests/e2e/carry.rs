@@ -170,7 +170,11 @@ fn referrers_travel_with_their_image() {
     let oras = Oras::new(&work);
     let direct = Way::plain(Door::Mirror, upstream.port);
     let at = |place: &str| Wanted::by_tag(&images[0]).at(place);
-    let child = |place: &str| at(place).replace(":1", &format!("@{}", images[1].manifest));
+    let child = |place: &str| {
+        let named = at(place);
+        let repository = named.strip_suffix(":1").expect("it ends in its tag");
+        format!("{repository}@{}", images[1].manifest)
+    };
     let sbom = oras.attach(&at(&direct.place()), SBOM);
     let signature = oras.attach(&child(&direct.place()), SIGNATURE);
     let near = Larder::mirror(&work, &upstream.url(), "");
