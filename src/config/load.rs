@@ -43,7 +43,7 @@ impl ConfigSource {
 pub struct LoadedConfig {
     /// The settings, defaults included.
     pub settings: Settings,
-    /// The keys that differ from their defaults.
+    /// The keys that differ from their defaults; `push` comes first.
     pub changed: Vec<ChangedKey>,
     /// The file that was read, if there was one.
     pub file: Option<PathBuf>,
