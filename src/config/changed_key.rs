@@ -20,7 +20,7 @@ pub struct ChangedKey {
     pub default: Option<Value>,
 }
 
-/// A line of TOML with the default behind it.
+/// The key as TOML, with its default as a comment. A secret value is left out.
 impl fmt::Display for ChangedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, value, default, .. } = self;

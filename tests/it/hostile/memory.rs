@@ -1,5 +1,4 @@
-//! Memory of a burst: what thousands of clients took is given back to the machine once they have
-//! left.
+//! Memory of a burst: Larder gives back to the machine what many clients took, once they have left.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
@@ -9,7 +8,7 @@ use crate::support::Process;
 
 const CLIENTS: usize = 1500;
 
-/// What one that waits takes, at the very least.
+/// The least memory that a waiting client takes.
 const CLIENT_BYTES_MIN: u64 = 24 << 10;
 
 #[tokio::test]
@@ -29,7 +28,7 @@ async fn memory_of_clients_that_waited_in_vain_is_given_back() {
 
         // Some connections to the upstream stay.
         larder.until(|larder| larder.open_files() < files + 100, "files are closed").await;
-        // The first burst also has the pages of the program read that it runs through.
+        // The first burst also loads pages of the program, which stay.
         let kept = if round == 0 { (peak - before) / 3 } else { before / 5 };
         let is_back = |larder: &Process| larder.resident_bytes() <= before + kept;
         larder.until(is_back, "what the burst took is given back").await;
@@ -45,13 +44,14 @@ async fn burst(larder: &Process, clients: usize) -> Vec<TcpStream> {
         let path = format!("/v2/library/made-up-{number}/manifests/latest");
         let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
         io.write_all(request.as_bytes()).await.unwrap();
-        // One that is closed is reset, which tells at once that nobody waits.
+        // A reset tells Larder at once that the client has left; a closed side alone does not.
         io.set_zero_linger().unwrap();
         waiting.push(io);
     }
     waiting
 }
 
+/// Raises the limit of this process, which has a socket for each client.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();

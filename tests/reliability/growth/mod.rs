@@ -93,7 +93,8 @@ pub async fn run(arguments: &Arguments) -> Vec<Row> {
                 table.defects.extend(row.defects.iter().map(|it| format!("{name}: {it}")));
             }
         }
-        // It takes as long as idle connections to the registry are kept.
+        // Recovery takes as long as idle connections to the registry are kept, so that the short
+        // form waits for it once.
         if arguments.long || round == ROUNDS {
             table.defects.extend(growth.recovers(round, descriptors).await);
             kept.push(growth.larder.resident_bytes());
@@ -369,7 +370,8 @@ const FILES_BESIDE: u64 = 500;
 /// A client that waits takes 50 KiB in a build that is not optimised.
 const MEMORY_MAX: u64 = 512 << 20;
 
-/// The memory that caches, index and tables at their bounds may take, with no client there.
+/// The memory that caches, index and tables at their bounds may take, with no client there. The
+/// short form stays far below; `hostile::memory` has its test.
 const KEPT_MAX: u64 = 144 << 20;
 
 /// Connections of clients that have left, but might still read.
